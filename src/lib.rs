@@ -1,0 +1,50 @@
+//! flow-uring: a credential-injecting HTTP gateway in front of the CI&T Flow LLM Proxy.
+//!
+//! # The map
+//!
+//! `main.rs` calls [`cli::main`], that calls [`server::run`], each of its shards accepts connections, and each of their
+//! requests goes through [`proxy::Proxy::handle`].
+//!
+//! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
+//!   names and defaults (`configure`), the subcommands (`check`, `healthcheck`).
+//! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the forms of
+//!   values (`value`), what the machine gives (`process`).
+//! * [`server`], the process and its shards: accepting (`shard`), keep-alive and the lingering close (`connection`),
+//!   signals and drain (`shutdown`), io_uring or epoll (`driver`), ports (`listener`).
+//! * [`proxy`], one exchange: where it goes (`target`, `plan`), what is changed on the way (`request_head`,
+//!   `response_head`), both directions (`upload`, `relay`, `body_relay`) within one `attempt`, what is kept for another
+//!   (`request_copy`), the errors made here (`error`), streams that break (`sse`, `unfinished_json`).
+//! * [`upstream`], how bytes reach the API host: names (`resolve`), addresses in a race (`connect`), TLS and whom it
+//!   trusts (`tls`), a connection in use (`connection`) and at rest (`pool`).
+//! * [`credentials`], whose name is used: the secrets file (`secrets_file`, `secrets_entry`), tokens (`token`), the
+//!   round robin (`balancer`), what must not be seen (`secret`).
+//! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
+//!   it ends in a stream (`body`, `chunk`).
+//! * [`io`], sockets and waits of one shard: `stream`, `buffer`, time limits (`deadline`), clients that leave
+//!   (`departure`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`).
+//! * [`observability`], what operators see: the `log`, a request's line in it (`exchange`), the start `banner`, what is
+//!   under way (`activity`).
+//! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
+//!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
+//!
+//! # The words
+//!
+//! **downstream**: the client's side. **upstream**: the Flow side. **shard**: one pinned thread with its own runtime.
+//! **credential**: one entry of `secrets.json`. **exchange**: one request with its answer. **attempt**: one try of an
+//! exchange against the upstream with one credential. **head**: request or status line with its fields.
+//!
+//! # The import rule
+//!
+//! Imports form a DAG (held by `tests/layering.rs`): `config`, `credentials`, `http1`, `io`, `observability` and `demo`
+//! import nothing else of the crate; `upstream` may import `io`, `config`, `observability`; `proxy` may import
+//! `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
+//! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
+//! uses any more.
+
+// Tests may block and lock (see clippy.toml).
+#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
+#![allow(rustdoc::private_intra_doc_links, reason = "the map is for those who work on the crate")]
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewhere run it in a container or in WSL2.");
+
