@@ -1,0 +1,94 @@
+//! The grammar of chunked framing, on whole lines (RFC 9112 §7.1): size lines with their extensions, and trailers.
+//!
+//! Keeps no state and sets no limit: both are `body`'s, which calls it.
+
+use super::body::{BodyError, Piece};
+use super::fields::{self, is_text_byte, is_token_byte};
+use super::head::{HeadError, with_fields};
+
+/// The size and the extensions of a size line; `digits` is how many begin it.
+pub(super) fn parse_size_line(before_line_feed: &[u8], digits: usize) -> Result<(u64, &[u8]), BodyError> {
+    let line = before_line_feed.strip_suffix(b"\r").ok_or(BodyError::BadChunkSize)?;
+    let (digits, extension) = line.split_at_checked(digits).ok_or(BodyError::BadChunkSize)?;
+    let size = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    match (size, extension) {
+        (Some(size), []) => Ok((size, extension)),
+        (Some(size), [b';' | b' ' | b'\t', ..]) if is_chunk_extension(extension) => Ok((size, extension)),
+        (Some(_), [b';' | b' ' | b'\t', ..]) => Err(BodyError::BadChunkExtension),
+        _ => Err(BodyError::BadChunkSize),
+    }
+}
+
+/// Emits the last chunk and its trailers without those that must not be passed on: framing, routing, credentials and
+/// whatever else this program treats in heads would slip past that treatment here (RFC 9110 §6.5.1).
+pub(super) fn emit_last_piece(
+    piece: &[u8],
+    section_start: usize,
+    emit: &mut impl FnMut(Piece<'_>),
+) -> Result<(), BodyError> {
+    let (size_line, section) = piece.split_at(section_start);
+    if section == b"\r\n" {
+        emit(Piece::Framing(piece));
+        return Ok(());
+    }
+    let emitted = with_fields(section, |trailers| {
+        if trailers.iter().all(|trailer| fields::known(trailer.name).is_none()) {
+            return emit(Piece::Framing(piece));
+        }
+        let mut kept = Vec::with_capacity(piece.len());
+        kept.extend_from_slice(size_line);
+        for trailer in trailers.iter().filter(|trailer| fields::known(trailer.name).is_none()) {
+            fields::push_field(&mut kept, trailer.name, trailer.value);
+        }
+        kept.extend_from_slice(b"\r\n");
+        emit(Piece::Framing(&kept));
+    });
+    emitted.map_err(|error| match error {
+        HeadError::TooManyFields => BodyError::TrailersTooLong,
+        _ => BodyError::BadTrailer,
+    })
+}
+
+/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1). They are passed on, so what
+/// another reader could see as the end of the line or as none must not come through.
+fn is_chunk_extension(mut extension: &[u8]) -> bool {
+    while !extension.is_empty() {
+        let Some(rest) = skip_whitespace(extension).strip_prefix(b";") else { return false };
+        let Some(rest) = skip_token(skip_whitespace(rest)) else { return false };
+        extension = match skip_whitespace(rest).strip_prefix(b"=").map(skip_whitespace) {
+            None => rest,
+            Some([b'"', quoted @ ..]) => match skip_quoted(quoted) {
+                Some(rest) => rest,
+                None => return false,
+            },
+            Some(value) => match skip_token(value) {
+                Some(rest) => rest,
+                None => return false,
+            },
+        };
+    }
+    true
+}
+
+fn skip_whitespace(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t')).unwrap_or(bytes.len());
+    &bytes[end..]
+}
+
+fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(bytes.len());
+    (end > 0).then(|| &bytes[end..])
+}
+
+/// The rest of a quoted string (RFC 9110 §5.6.4), whose opening quote is gone.
+fn skip_quoted(mut bytes: &[u8]) -> Option<&[u8]> {
+    loop {
+        bytes = match bytes {
+            [b'"', rest @ ..] => return Some(rest),
+            [b'\\', escaped, rest @ ..] if is_text_byte(*escaped) => rest,
+            [b'\\', ..] => return None,
+            [byte, rest @ ..] if is_text_byte(*byte) => rest,
+            _ => return None,
+        }
+    }
+}
