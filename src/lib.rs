@@ -49,3 +49,4 @@
 compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewhere run it in a container or in WSL2.");
 
 pub mod http1;
+pub mod io;

@@ -1,0 +1,268 @@
+//! Deadlines of one shard, all watched by a single timer.
+//!
+//! A connection holds a few [`Deadline`] slots for its life and arms one around each wait; arming is a store. One
+//! sweeper task a shard sleeps until the earliest armed deadline, looks at all of them, and wakes those that are due.
+//! A slot is 40 bytes where a runtime timer is 640, and the timer wheel is touched once a sweep, not once a read.
+//! Deadlines fire up to [`RESOLUTION`] late, never early.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
+use slab::Slab;
+
+use super::race::race;
+
+/// The least time between two sweeps: with 10,000 armed slots a sweep takes about 20 µs, so 0.1 % of a core at most.
+pub const RESOLUTION: Duration = Duration::from_millis(20);
+
+thread_local! {
+    static TABLE: RefCell<Table> = const { RefCell::new(Table::new()) };
+}
+
+/// The wait took longer than its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elapsed;
+
+/// One slot in the shard's table of deadlines; it guards one wait at a time.
+#[derive(Debug)]
+pub struct Deadline {
+    key: usize,
+}
+
+impl Default for Deadline {
+    fn default() -> Self {
+        Deadline { key: TABLE.with(|table| table.borrow_mut().slots.insert(Slot::default())) }
+    }
+}
+
+impl Deadline {
+    /// Waits for `wait`, at most `limit` long.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the limit has passed and `wait` is still pending; `wait` is then dropped.
+    pub fn within<F: Future>(&self, limit: Duration, wait: F) -> Before<'_, F> {
+        self.before(Instant::now() + limit, wait)
+    }
+
+    /// Waits for `wait`, at most until `due`.
+    ///
+    /// # Errors
+    /// [`Elapsed`] when `due` has passed and `wait` is still pending; `wait` is then dropped.
+    pub fn before<F: Future>(&self, due: Instant, wait: F) -> Before<'_, F> {
+        Before { wait, reached: self.reached(due) }
+    }
+
+    /// Resolves at `due`, or up to [`RESOLUTION`] later. A slot serves one of these at a time.
+    pub fn reached(&self, due: Instant) -> Reached<'_> {
+        Reached { deadline: self, due }
+    }
+}
+
+pin_project! {
+    /// See [`Deadline::before`].
+    #[must_use = "futures do nothing unless they are awaited"]
+    pub struct Before<'a, F> {
+        #[pin]
+        wait: F,
+        reached: Reached<'a>,
+    }
+}
+
+impl<F: Future> Future for Before<'_, F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let before = self.project();
+        if let Poll::Ready(output) = before.wait.poll(context) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(before.reached).poll(context).map(|()| Err(Elapsed))
+    }
+}
+
+/// See [`Deadline::reached`]. Disarms its slot when the wait ends, however it ends. The waker stays there: the same
+/// task will most likely wait again.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are awaited"]
+pub struct Reached<'a> {
+    deadline: &'a Deadline,
+    due: Instant,
+}
+
+impl Future for Reached<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.due {
+            return Poll::Ready(());
+        }
+        TABLE.with(|table| table.borrow_mut().arm(self.deadline.key, self.due, context.waker()));
+        Poll::Pending
+    }
+}
+
+impl Drop for Reached<'_> {
+    fn drop(&mut self) {
+        let _ = TABLE.try_with(|table| {
+            if let Some(slot) = table.borrow_mut().slots.get_mut(self.deadline.key) {
+                slot.due = None;
+            }
+        });
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        // At the end of a thread the table may be gone before the last connection is.
+        let _ = TABLE.try_with(|table| table.borrow_mut().slots.try_remove(self.key));
+    }
+}
+
+/// Watches the deadlines of this shard for as long as it is polled. Every shard runs exactly one.
+pub async fn sweep() {
+    loop {
+        let now = Instant::now();
+        let next = TABLE.with(|table| table.borrow_mut().wake_due(now));
+        match next {
+            Some(next) => {
+                race(earlier_deadline(), monoio::time::sleep(next.saturating_duration_since(now))).await;
+            }
+            None => earlier_deadline().await,
+        }
+    }
+}
+
+/// Resolves when a deadline was armed that is due before the next sweep.
+async fn earlier_deadline() {
+    poll_fn(|context| {
+        TABLE.with(|table| {
+            let mut table = table.borrow_mut();
+            if std::mem::take(&mut table.has_earlier) {
+                return Poll::Ready(());
+            }
+            table.sweeper = Some(context.waker().clone());
+            Poll::Pending
+        })
+    })
+    .await;
+}
+
+struct Table {
+    slots: Slab<Slot>,
+    /// When the sweeper looks next; `None` when it waits for the first deadline to be armed.
+    next_sweep: Option<Instant>,
+    /// A deadline before `next_sweep` was armed.
+    has_earlier: bool,
+    sweeper: Option<Waker>,
+}
+
+#[derive(Default)]
+struct Slot {
+    due: Option<Instant>,
+    waker: Option<Waker>,
+}
+
+impl Table {
+    const fn new() -> Self {
+        Table { slots: Slab::new(), next_sweep: None, has_earlier: false, sweeper: None }
+    }
+
+    fn arm(&mut self, key: usize, due: Instant, waker: &Waker) {
+        let slot = &mut self.slots[key];
+        slot.due = Some(due);
+        if !slot.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            slot.waker = Some(waker.clone());
+        }
+        if self.next_sweep.is_none_or(|next| next > due + RESOLUTION) && !self.has_earlier {
+            self.has_earlier = true;
+            if let Some(sweeper) = self.sweeper.take() {
+                sweeper.wake();
+            }
+        }
+    }
+
+    /// Wakes whoever is due at `now`, and returns when to look again.
+    fn wake_due(&mut self, now: Instant) -> Option<Instant> {
+        let mut earliest: Option<Instant> = None;
+        for (_, slot) in &mut self.slots {
+            let Some(due) = slot.due else { continue };
+            if due <= now {
+                if let Some(waker) = slot.waker.take() {
+                    waker.wake();
+                }
+            } else {
+                earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
+            }
+        }
+        self.next_sweep = earliest.map(|earliest| earliest.max(now + RESOLUTION));
+        self.next_sweep
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::io::Either;
+
+    fn on_a_shard<F: Future>(test: F) -> F::Output {
+        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async {
+            monoio::spawn(sweep());
+            test.await
+        })
+    }
+
+    #[test]
+    fn a_wait_that_never_ends_is_given_up_when_its_limit_has_passed() {
+        on_a_shard(async {
+            let deadline = Deadline::default();
+            let limit = Duration::from_millis(60);
+            let start = Instant::now();
+            assert_eq!(deadline.within(limit, pending::<()>()).await, Err(Elapsed));
+            assert!(start.elapsed() >= limit, "fired early");
+            assert!(start.elapsed() < limit + Duration::from_millis(500), "fired late: {:?}", start.elapsed());
+        });
+    }
+
+    #[test]
+    fn a_nearer_deadline_fires_while_a_farther_one_is_armed() {
+        on_a_shard(async {
+            let (near, far) = (Deadline::default(), Deadline::default());
+            let start = Instant::now();
+            let order = race(
+                far.within(Duration::from_secs(30), pending::<()>()),
+                near.within(Duration::from_millis(30), pending::<()>()),
+            )
+            .await;
+            assert!(matches!(order, Either::Second(Err(Elapsed))));
+            assert!(start.elapsed() < Duration::from_secs(5));
+        });
+    }
+
+    #[test]
+    fn a_wait_that_is_over_wins_against_a_deadline_that_has_passed() {
+        on_a_shard(async {
+            let deadline = Deadline::default();
+            let due = Instant::now() - Duration::from_secs(1);
+            assert_eq!(deadline.before(due, std::future::ready(5)).await, Ok(5));
+        });
+    }
+
+    #[test]
+    fn slots_are_given_back() {
+        on_a_shard(async {
+            let before = TABLE.with(|table| table.borrow().slots.len());
+            for _ in 0..1000 {
+                let deadline = Deadline::default();
+                let _ = deadline.within(Duration::ZERO, pending::<()>()).await;
+            }
+            assert_eq!(TABLE.with(|table| table.borrow().slots.len()), before);
+        });
+    }
+}

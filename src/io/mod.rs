@@ -1,0 +1,20 @@
+//! Owned-buffer I/O on monoio: buffers, sockets, deadlines and watches of one shard.
+//!
+//! Everything here belongs to the shard's thread and is reached without a lock. Nothing here knows HTTP or TLS.
+//! Invariant: a future that is dropped leaves no descriptor, buffer or slot behind.
+
+pub mod buffer;
+pub mod deadline;
+pub mod departure;
+pub mod lifecycle;
+pub mod race;
+pub mod stream;
+pub mod turns;
+
+pub use buffer::Buffer;
+pub use deadline::Deadline;
+pub use departure::Departure;
+pub use lifecycle::{Lifecycle, Phase};
+pub use race::{Either, race};
+pub use stream::{Stream, WriteError};
+pub use turns::Turns;

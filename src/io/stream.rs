@@ -1,0 +1,141 @@
+//! A TCP socket on the shard's ring: reads that append to a [`Buffer`], writes with a limit on standing still.
+//!
+//! Reads and writes of one socket may be under way at the same time, one of each. A read that is dropped may take bytes
+//! with it: such a stream may only be closed (dropped). [`Stream::readable`] and [`Stream::read_now`] lose nothing.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::time::Duration;
+
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent};
+use monoio::net::TcpStream;
+use socket2::SockRef;
+
+use super::Deadline;
+use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};
+
+/// Why bytes could not be written.
+#[derive(Debug)]
+pub enum WriteError {
+    /// The peer took nothing for the whole limit.
+    Stalled,
+    Io(io::Error),
+}
+
+/// A connected TCP socket.
+pub struct Stream {
+    tcp: UnsafeCell<TcpStream>,
+    descriptor: RawFd,
+}
+
+impl Stream {
+    pub fn new(tcp: TcpStream) -> Self {
+        let descriptor = tcp.as_raw_fd();
+        Stream { tcp: UnsafeCell::new(tcp), descriptor }
+    }
+
+    /// Appends what the socket has to `buffer`, waiting for at least one byte; 0 is the end of the stream.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: see the module. The buffer is lost too.
+    pub async fn read(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        let (result, Spare(buffer)) = self.socket().read(Spare(buffer)).await;
+        (result, buffer)
+    }
+
+    /// As [`Stream::read`], and given up when `cancel` is used. The result must be awaited even then: it may be data.
+    pub async fn cancelable_read(&self, buffer: Buffer, cancel: CancelHandle) -> (io::Result<usize>, Buffer) {
+        let (result, Spare(buffer)) = self.socket().cancelable_read(Spare(buffer), cancel).await;
+        (result, buffer)
+    }
+
+    /// Waits until a read would not block. Holds no buffer and takes no bytes: dropping it is safe.
+    pub async fn readable(&self) -> io::Result<()> {
+        self.socket().readable(false).await
+    }
+
+    /// Appends what is there now to `buffer`, at most [`PLAINTEXT_MAX`] bytes: more would need two writes to go on.
+    /// `None` if there is nothing, 0 at the end of the stream.
+    pub fn read_now(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
+        let tail = buffer.tail();
+        let filled = tail.len();
+        let spare = tail.spare_capacity_mut();
+        let room = spare.len().min(PLAINTEXT_MAX);
+        match SockRef::from(&self.borrow()).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT) {
+            Ok(count) => {
+                // SAFETY: the kernel has written `count` bytes behind the filled part.
+                unsafe { tail.set_len(filled + count) };
+                Ok(Some(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether nothing waits to be read and the peer has not closed: what a connection at rest looks like.
+    pub fn is_quiet(&self) -> bool {
+        let mut probe = [MaybeUninit::uninit(); 1];
+        let peeked = SockRef::from(&self.borrow()).recv_with_flags(&mut probe, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Writes all of `buffer`, which comes back empty. `progress` guards every single write: it fails when the peer
+    /// takes nothing for `stall` long, however slowly it takes the whole.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was written is unknown.
+    pub async fn write_all(
+        &self,
+        mut buffer: Buffer,
+        progress: &Deadline,
+        stall: Duration,
+    ) -> (Result<(), WriteError>, Buffer) {
+        while !buffer.is_empty() {
+            let (result, Filled(written)) = match progress.within(stall, self.socket().write(Filled(buffer))).await {
+                Ok(done) => done,
+                Err(_) => return (Err(WriteError::Stalled), Buffer::none()),
+            };
+            buffer = written;
+            match result {
+                Ok(0) => return (Err(WriteError::Io(io::ErrorKind::WriteZero.into())), buffer),
+                Ok(count) => buffer.consume(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(WriteError::Io(error)), buffer),
+            }
+        }
+        (Ok(()), buffer)
+    }
+
+    /// Sends the end of the stream; reading goes on.
+    pub fn shutdown_write(&self) {
+        // The peer may have gone already, which is as good.
+        let _ = SockRef::from(&self.borrow()).shutdown(Shutdown::Write);
+    }
+
+    /// Makes the close a reset, so that the peer cannot take the end for a complete answer.
+    pub fn reset_on_close(&self) {
+        let _ = SockRef::from(&self.borrow()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The socket, for one operation. monoio's own halves would do, but the write half shuts the socket down on drop.
+    #[expect(clippy::mut_from_ref, reason = "one read and one write may be under way at the same time")]
+    fn socket(&self) -> &mut TcpStream {
+        // SAFETY: an operation uses the socket once, before its first await, to clone its handle; so no two of these
+        // borrows are used at the same time. `TcpStream` is `Split` for the same reason.
+        unsafe { &mut *self.tcp.get() }
+    }
+
+    fn borrow(&self) -> BorrowedFd<'_> {
+        // SAFETY: the descriptor is open for as long as `self.tcp` is.
+        unsafe { BorrowedFd::borrow_raw(self.descriptor) }
+    }
+}
+
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor
+    }
+}
