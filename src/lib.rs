@@ -48,5 +48,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewhere run it in a container or in WSL2.");
 
+pub mod config;
+pub mod credentials;
 pub mod http1;
 pub mod io;
+pub mod observability;

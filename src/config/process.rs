@@ -1,0 +1,64 @@
+//! What this process may use of the machine: CPUs and file descriptors.
+//!
+//! The only part of `config` that asks the system. Nothing here fails: where the system does not say, there is a
+//! default.
+
+use std::num::NonZeroUsize;
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Stands for "unlimited": Linux's own ceiling for one process unless it was raised (`fs.nr_open`).
+const DESCRIPTORS_WHEN_UNLIMITED: u64 = 1024 * 1024;
+
+/// One shard for each CPU that this process may use.
+///
+/// The affinity mask and the cgroup quota are both limits, so the smaller counts.
+pub fn default_shards() -> NonZeroUsize {
+    let by_mask = core_affinity::get_core_ids().and_then(|cores| NonZeroUsize::new(cores.len()));
+    let by_quota = thread::available_parallelism().ok();
+    match (by_mask, by_quota) {
+        (Some(mask), Some(quota)) => mask.min(quota),
+        (Some(count), None) | (None, Some(count)) => count,
+        (None, None) => NonZeroUsize::MIN,
+    }
+}
+
+/// The soft `RLIMIT_NOFILE` of this moment, in descriptors.
+pub fn descriptors_max() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_WHEN_UNLIMITED)
+}
+
+/// Raises the soft `RLIMIT_NOFILE` to the hard one and returns what then holds, in descriptors.
+///
+/// The soft limit is 1024 on most systems for the sake of programs that use `select`; this one does not.
+/// A refusal is not an error: the limit that stands is the answer.
+pub fn raise_descriptor_limit() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let _ = setrlimit(Resource::Nofile, raised);
+    }
+    descriptors_max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_default_to_no_more_than_the_cpus_of_the_mask_and_of_the_quota() {
+        let shards = default_shards().get();
+        assert!(shards >= 1);
+        assert!(shards <= core_affinity::get_core_ids().map_or(usize::MAX, |cores| cores.len()));
+        assert!(shards <= thread::available_parallelism().map_or(usize::MAX, NonZeroUsize::get));
+    }
+
+    #[test]
+    fn raising_brings_the_soft_limit_to_the_hard_one() {
+        let raised = raise_descriptor_limit();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_eq!(raised, limit.maximum.unwrap_or(DESCRIPTORS_WHEN_UNLIMITED));
+    }
+}

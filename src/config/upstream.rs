@@ -1,0 +1,284 @@
+//! The upstream's base URL, taken apart once.
+//!
+//! Invariant: an [`UpstreamConfig`] has a host, a port and a base path without trailing slash; user-info, query and
+//! fragment were refused. Whether plain HTTP to it is allowed is asked by [`UpstreamConfig::leaks_token`].
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+
+use super::value::{Expected, is_host_name, parse_digits};
+
+/// Where requests go, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    pub scheme: Scheme,
+    /// A lower-case DNS name or an IP address (IPv6 without brackets).
+    pub host: String,
+    pub port: u16,
+    /// `""` or `"/flow-llm-proxy"`: no trailing slash.
+    pub base_path: String,
+    /// The `Host` field's value: the host, with `:port` unless it is the scheme's default; IPv6 in brackets.
+    pub authority: String,
+    /// Connect here instead of to `host:port`; the TLS name and `Host` stay the URL's.
+    pub connect_to: Option<(String, u16)>,
+    pub trust: Trust,
+    /// Where the URL was configured, for the banner: `--upstream`, `environment FLOW_PROXY_TARGET_URL`, ….
+    pub source: String,
+}
+
+/// Whose word is taken for the upstream's certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// The system's trust store, or the bundled one where there is none.
+    System,
+    /// The certificates of this PEM file alone.
+    File(PathBuf),
+    /// The certificates of this PEM text alone.
+    Pem(String),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+impl Scheme {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+
+    pub fn default_port(self) -> u16 {
+        match self {
+            Scheme::Http => 80,
+            Scheme::Https => 443,
+        }
+    }
+}
+
+impl UpstreamConfig {
+    /// Reads a base URL such as `https://flow.ciandt.com/flow-llm-proxy`; `source` says where it was written.
+    ///
+    /// # Errors
+    /// What the URL would have to look like; never the URL itself, whose user-info may hold a password.
+    pub fn parse(url: &str, source: impl Into<String>) -> Result<Self, Expected> {
+        let (scheme, rest) = split_scheme(url).ok_or_else(|| {
+            Expected::new(
+                "a URL that begins with https:// (or http://), such as https://flow.ciandt.com/flow-llm-proxy",
+            )
+        })?;
+        if rest.contains(['?', '#']) {
+            return Err(Expected::new("a URL without query (?…) and fragment (#…): it is the base of all requests"));
+        }
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(Expected::new(
+                "a URL without user name and password (user:password@): credentials belong in the secrets file",
+            ));
+        }
+        let (host, port) = split_authority(authority).ok_or_else(|| {
+            Expected::new("a URL with a valid host (a name, an IPv4 address or [an IPv6 address]) and port")
+        })?;
+        let base_path = base_path(path).ok_or_else(|| {
+            Expected::new(
+                "a URL whose path is printable ASCII without spaces, backslashes, empty, `.` or `..` segments",
+            )
+        })?;
+        let port = port.unwrap_or(scheme.default_port());
+        let authority = authority_of(&host, port, scheme);
+        Ok(UpstreamConfig {
+            scheme,
+            host,
+            port,
+            base_path,
+            authority,
+            connect_to: None,
+            trust: Trust::System,
+            source: source.into(),
+        })
+    }
+
+    /// The base URL in its normal form.
+    pub fn url(&self) -> String {
+        format!("{}://{}{}", self.scheme.as_str(), self.authority, self.base_path)
+    }
+
+    /// Whether a token would cross a network in the clear: plain HTTP to anything but this machine.
+    ///
+    /// What counts is where the connection goes, so `connect_to` decides where there is one.
+    pub fn leaks_token(&self) -> bool {
+        let host = self.connect_to.as_ref().map_or(self.host.as_str(), |(host, _)| host);
+        self.scheme == Scheme::Http && !is_loopback(host)
+    }
+}
+
+impl fmt::Display for Scheme {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    if scheme.eq_ignore_ascii_case("https") {
+        Some((Scheme::Https, rest))
+    } else if scheme.eq_ignore_ascii_case("http") {
+        Some((Scheme::Http, rest))
+    } else {
+        None
+    }
+}
+
+/// Host in lower case without brackets, and the port if one is written.
+fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, after) = rest.split_once(']')?;
+            let address: Ipv6Addr = address.parse().ok()?;
+            let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
+            (address.to_string(), port)
+        }
+        None => {
+            let (host, port) = match authority.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (authority, None),
+            };
+            if !is_host_name(host) {
+                return None;
+            }
+            (host.to_ascii_lowercase(), port)
+        }
+    };
+    let port = match port {
+        // RFC 3986 §3.2.3: an empty port means the scheme's.
+        None | Some("") => None,
+        Some(port) => Some(parse_digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)?),
+    };
+    Some((host, port))
+}
+
+/// The path without trailing slashes, or `None` where it could not be the beginning of a request target.
+fn base_path(path: &str) -> Option<String> {
+    let path = path.trim_end_matches('/');
+    let is_graphic = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    let is_plain_segment = |segment: &str| !matches!(segment, "" | "." | "..");
+    let is_valid = is_graphic && path.split('/').skip(1).all(is_plain_segment);
+    is_valid.then(|| path.to_owned())
+}
+
+fn authority_of(host: &str, port: u16, scheme: Scheme) -> String {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    if port == scheme.default_port() { host } else { format!("{host}:{port}") }
+}
+
+/// Addresses and names that never leave this machine (RFC 6761 §6.3 for `localhost` and names below it).
+fn is_loopback(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => name == "localhost" || name.ends_with(".localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> UpstreamConfig {
+        UpstreamConfig::parse(url, "--upstream").unwrap_or_else(|expected| panic!("{url}: {expected}"))
+    }
+
+    #[test]
+    fn a_url_is_taken_apart() {
+        for (url, scheme, host, port, base_path, authority) in [
+            (
+                "https://flow.ciandt.com/flow-llm-proxy",
+                Scheme::Https,
+                "flow.ciandt.com",
+                443,
+                "/flow-llm-proxy",
+                "flow.ciandt.com",
+            ),
+            (
+                "https://FLOW.CIandT.com/Flow-LLM-Proxy/",
+                Scheme::Https,
+                "flow.ciandt.com",
+                443,
+                "/Flow-LLM-Proxy",
+                "flow.ciandt.com",
+            ),
+            ("HTTPS://h:8443/a/b//", Scheme::Https, "h", 8443, "/a/b", "h:8443"),
+            ("https://h:443", Scheme::Https, "h", 443, "", "h"),
+            ("https://h:80/", Scheme::Https, "h", 80, "", "h:80"),
+            ("http://127.0.0.1:9000/base", Scheme::Http, "127.0.0.1", 9000, "/base", "127.0.0.1:9000"),
+            ("http://localhost:", Scheme::Http, "localhost", 80, "", "localhost"),
+            ("http://[::1]:9000/x", Scheme::Http, "::1", 9000, "/x", "[::1]:9000"),
+            ("https://[2001:DB8::1]", Scheme::Https, "2001:db8::1", 443, "", "[2001:db8::1]"),
+        ] {
+            let upstream = parse(url);
+            let found = (upstream.scheme, &*upstream.host, upstream.port, &*upstream.base_path, &*upstream.authority);
+            assert_eq!(found, (scheme, host, port, base_path, authority), "{url}");
+            assert_eq!(parse(&upstream.url()), upstream, "{url}: its normal form means the same");
+        }
+    }
+
+    #[test]
+    fn a_url_that_could_not_be_a_base_is_refused_without_repeating_it() {
+        for (url, part) in [
+            ("", "begins with https://"),
+            ("flow.ciandt.com", "begins with https://"),
+            ("ftp://hunter2/", "begins with https://"),
+            ("https:/hunter2", "begins with https://"),
+            ("https://user:hunter2@h/", "without user name and password"),
+            ("https://hunter2@h/", "without user name and password"),
+            ("https://h/a?hunter2", "without query"),
+            ("https://h/#hunter2", "without query"),
+            ("https://", "valid host"),
+            ("https:///hunter2", "valid host"),
+            ("https://hunter2:0/", "valid host"),
+            ("https://hunter2:65536/", "valid host"),
+            ("https://hunter2:4x3/", "valid host"),
+            ("https://hunter2:1:2/", "valid host"),
+            ("https://[::1/", "valid host"),
+            ("https://[::1]8/", "valid host"),
+            ("https://[hunter2]/", "valid host"),
+            ("https://hunter2 /", "valid host"),
+            ("https://hunter2..com/", "valid host"),
+            ("https://h/hunter2 b", "printable ASCII"),
+            ("https://h/a\\hunter2", "printable ASCII"),
+            ("https://h/../hunter2", "printable ASCII"),
+            ("https://h//hunter2", "printable ASCII"),
+            ("https://h/\r\nhunter2:", "printable ASCII"),
+        ] {
+            let expected = UpstreamConfig::parse(url, "x").expect_err(url).to_string();
+            assert!(expected.contains(part), "{url:?}: {expected}");
+            assert!(!expected.contains("hunter2"), "{expected}");
+        }
+    }
+
+    #[test]
+    fn plain_http_leaks_the_token_unless_it_stays_on_this_machine() {
+        for (url, leaks) in [
+            ("https://flow.ciandt.com", false),
+            ("http://flow.ciandt.com", true),
+            ("http://10.0.0.1", true),
+            ("http://localhost.example.com", true),
+            ("http://127.0.0.1.example.com", true),
+            ("http://localhost", false),
+            ("http://api.localhost:1", false),
+            ("http://127.9.9.9", false),
+            ("http://[::1]", false),
+            ("http://[::ffff:127.0.0.1]", false),
+        ] {
+            assert_eq!(parse(url).leaks_token(), leaks, "{url}");
+        }
+        let elsewhere = UpstreamConfig { connect_to: Some(("10.0.0.1".into(), 80)), ..parse("http://localhost") };
+        assert!(elsewhere.leaks_token());
+        let here = UpstreamConfig { connect_to: Some(("127.0.0.1".into(), 80)), ..parse("http://flow.ciandt.com") };
+        assert!(!here.leaks_token());
+    }
+}

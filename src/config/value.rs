@@ -1,0 +1,286 @@
+//! The text forms of single values: what is accepted, and the sentence that says so when something else came.
+//!
+//! Invariant: no error here repeats the text it refuses, since that text may be a secret pasted into the wrong place.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::{IoDriver, LogFormat, LogLevel, MEBIBYTE};
+
+/// What a setting would have to look like, as the end of the sentence "expected …".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expected(pub String);
+
+impl Expected {
+    pub(super) fn new(form: impl Into<String>) -> Self {
+        Expected(form.into())
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "expected {}", self.0)
+    }
+}
+
+impl std::error::Error for Expected {}
+
+/// Seconds with decimals (`600`, `0.2`) within the two bounds.
+///
+/// # Errors
+/// Any other form (signs, exponents, units) and values out of bounds.
+pub fn parse_seconds(text: &str, min: Duration, max: Duration) -> Result<Duration, Expected> {
+    let expected = || {
+        Expected::new(format!(
+            "seconds, decimals allowed, from {} to {} (such as 30 or 0.5)",
+            min.as_secs_f64(),
+            max.as_secs_f64()
+        ))
+    };
+    // `f64` would also take "inf", "1e9" and "-0".
+    let is_plain_decimal = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = if is_plain_decimal { text.parse::<f64>().ok() } else { None };
+    let value = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or_else(expected)?;
+    if value < min || value > max { Err(expected()) } else { Ok(value) }
+}
+
+/// A whole number of mebibytes within the two bounds, as bytes.
+///
+/// # Errors
+/// Any other form and values out of bounds.
+pub fn parse_mebibytes(text: &str, min: u64, max: u64) -> Result<u64, Expected> {
+    parse_count::<u64>(text, min, max, "a whole number of MiB").map(|count| count * MEBIBYTE)
+}
+
+/// A whole number within the bounds, as the type of the setting; `what` begins the expectation ("a port").
+///
+/// # Errors
+/// Any other form and values out of bounds.
+pub fn parse_count<T: TryFrom<u64>>(text: &str, min: u64, max: u64, what: &str) -> Result<T, Expected> {
+    parse_digits(text)
+        .filter(|count| (min..=max).contains(count))
+        .and_then(|count| T::try_from(count).ok())
+        .ok_or_else(|| Expected::new(format!("{what} from {min} to {max}")))
+}
+
+/// An IP address, with or without brackets, or a host name; without port.
+///
+/// # Errors
+/// Any other form.
+pub fn parse_host(text: &str) -> Result<String, Expected> {
+    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
+    if bare.parse::<IpAddr>().is_ok() || is_host_name(bare) {
+        Ok(bare.to_owned())
+    } else {
+        Err(Expected::new("an IP address or a host name, without port"))
+    }
+}
+
+/// `host:port` or `[IPv6]:port`, both parts required.
+///
+/// # Errors
+/// Any other form.
+pub fn parse_authority(text: &str) -> Result<(String, u16), Expected> {
+    let expected = || Expected::new("host:port, such as 10.0.0.7:443 or [::1]:8443");
+    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
+    let port = parse_digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
+    let host = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').filter(|address| address.parse::<Ipv6Addr>().is_ok()),
+        None => Some(host).filter(|host| is_host_name(host)),
+    };
+    Ok((host.ok_or_else(expected)?.to_ascii_lowercase(), port.ok_or_else(expected)?))
+}
+
+/// Whether this can be a DNS name or an IPv4 address: letters, digits, `-`, `_` and dots between non-empty labels.
+pub(super) fn is_host_name(host: &str) -> bool {
+    // RFC 1035 §2.3.4: 63 octets a label, 253 characters a name; a final dot marks the root.
+    const LABEL_BYTES_MAX: usize = 63;
+    const NAME_BYTES_MAX: usize = 253;
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| {
+        (1..=LABEL_BYTES_MAX).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    host.len() <= NAME_BYTES_MAX && host.split('.').all(is_label)
+}
+
+/// An unsigned number of nothing but digits: `str::parse` would also take a leading `+`.
+pub(super) fn parse_digits(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+impl FromStr for IoDriver {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(IoDriver::Auto),
+            "uring" => Ok(IoDriver::Uring),
+            "epoll" => Ok(IoDriver::Epoll),
+            _ => Err(Expected::new("auto, uring or epoll")),
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_uppercase().as_str() {
+            "DEBUG" => Ok(LogLevel::Debug),
+            "INFO" => Ok(LogLevel::Info),
+            "WARNING" => Ok(LogLevel::Warning),
+            "ERROR" => Ok(LogLevel::Error),
+            _ => Err(Expected::new("DEBUG, INFO, WARNING or ERROR")),
+        }
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(Expected::new("text or json")),
+        }
+    }
+}
+
+impl fmt::Display for IoDriver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            IoDriver::Auto => "auto",
+            IoDriver::Uring => "uring",
+            IoDriver::Epoll => "epoll",
+        })
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            LogLevel::Debug => "DEBUG",
+            LogLevel::Info => "INFO",
+            LogLevel::Warning => "WARNING",
+            LogLevel::Error => "ERROR",
+        })
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        })
+    }
+}
+
+impl LogLevel {
+    /// The same threshold in the vocabulary of `tracing`.
+    pub fn threshold(self) -> tracing::Level {
+        match self {
+            LogLevel::Debug => tracing::Level::DEBUG,
+            LogLevel::Info => tracing::Level::INFO,
+            LogLevel::Warning => tracing::Level::WARN,
+            LogLevel::Error => tracing::Level::ERROR,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIN: Duration = Duration::from_millis(1);
+    const MAX: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn seconds_may_have_decimals_and_nothing_else() {
+        for (text, millis) in [("600", 600_000), ("0.2", 200), (".5", 500), ("1.", 1000), ("86400", 86_400_000)] {
+            assert_eq!(parse_seconds(text, MIN, MAX), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", ".", "-1", "+1", "1e3", "inf", "NaN", "10s", "1,5", "0", "86400.1", "1.2.3", "９"] {
+            let expected = parse_seconds(text, MIN, MAX).expect_err(text);
+            assert_eq!(
+                expected.to_string(),
+                "expected seconds, decimals allowed, from 0.001 to 86400 (such as 30 or 0.5)"
+            );
+        }
+    }
+
+    #[test]
+    fn mebibytes_are_whole_numbers() {
+        assert_eq!(parse_mebibytes("0", 0, 128), Ok(0));
+        assert_eq!(parse_mebibytes("16", 0, 128), Ok(16 * 1024 * 1024));
+        for text in ["", "129", "1.5", "+1", "-1", "16MiB", "99999999999999999999"] {
+            let expected = parse_mebibytes(text, 0, 128).expect_err(text);
+            assert_eq!(expected.to_string(), "expected a whole number of MiB from 0 to 128");
+        }
+    }
+
+    #[test]
+    fn counts_are_digits_within_their_bounds() {
+        assert_eq!(parse_count::<u16>("0", 0, 65_535, "a port"), Ok(0));
+        assert_eq!(parse_count::<u16>("65535", 0, 65_535, "a port"), Ok(65_535));
+        for text in ["", "65536", "+1", "-1", "1.0", "0x1", "99999999999999999999"] {
+            let expected = parse_count::<u16>(text, 0, 65_535, "a port").expect_err(text);
+            assert_eq!(expected.to_string(), "expected a port from 0 to 65535");
+        }
+    }
+
+    #[test]
+    fn a_host_is_an_address_or_a_name() {
+        for (text, host) in
+            [("0.0.0.0", "0.0.0.0"), ("::", "::"), ("[::1]", "::1"), ("Gateway-1.lan.", "Gateway-1.lan.")]
+        {
+            assert_eq!(parse_host(text).as_deref(), Ok(host));
+        }
+        for text in ["", ".", "a..b", "a b", "127.0.0.1:80", "[::1]:80", "a/b", &"a".repeat(64)] {
+            let expected = parse_host(text).expect_err(text);
+            assert_eq!(expected.to_string(), "expected an IP address or a host name, without port");
+        }
+    }
+
+    #[test]
+    fn an_authority_has_a_host_and_a_port() {
+        assert_eq!(parse_authority("10.0.0.7:443"), Ok(("10.0.0.7".into(), 443)));
+        assert_eq!(parse_authority("Edge.example.com:8443"), Ok(("edge.example.com".into(), 8443)));
+        assert_eq!(parse_authority("[::1]:8443"), Ok(("::1".into(), 8443)));
+        for text in
+            ["", "host", "host:", ":1", "::1:80", "host:0", "host:65536", "host:+1", "a b:1", "[::1:1", "a..b:1"]
+        {
+            let expected = parse_authority(text).expect_err(text);
+            assert_eq!(expected.to_string(), "expected host:port, such as 10.0.0.7:443 or [::1]:8443");
+        }
+    }
+
+    #[test]
+    fn words_are_read_in_any_case_and_print_as_documented() {
+        for word in ["DEBUG", "INFO", "WARNING", "ERROR"] {
+            assert_eq!(word.parse::<LogLevel>().expect(word).to_string(), word);
+            assert_eq!(word.to_lowercase().parse::<LogLevel>().expect(word).to_string(), word);
+        }
+        for word in ["auto", "uring", "epoll"] {
+            assert_eq!(word.to_uppercase().parse::<IoDriver>().expect(word).to_string(), word);
+        }
+        for word in ["text", "json"] {
+            assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
+        }
+        assert_eq!("verbose".parse::<LogLevel>().unwrap_err().to_string(), "expected DEBUG, INFO, WARNING or ERROR");
+        assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
+        assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
+    }
+
+    #[test]
+    fn log_levels_map_to_the_threshold_of_the_same_name() {
+        assert_eq!(LogLevel::Debug.threshold(), tracing::Level::DEBUG);
+        assert_eq!(LogLevel::Info.threshold(), tracing::Level::INFO);
+        assert_eq!(LogLevel::Warning.threshold(), tracing::Level::WARN);
+        assert_eq!(LogLevel::Error.threshold(), tracing::Level::ERROR);
+    }
+}

@@ -1,0 +1,243 @@
+//! The JWT that stands for a credential, and each shard's store of ready `Authorization` values.
+//!
+//! The claims hold the client secret in clear base64: whoever has a token has the secret. So tokens live in [`Secret`]s
+//! and zeroed buffers, and go nowhere but into the upstream's `Authorization` field.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+use super::{Credential, CredentialId, Credentials, Secret};
+
+/// How long a token is used. It carries no expiry; this is the life that the Python original gave its cache.
+const TOKEN_LIFE: Duration = Duration::from_secs(3600);
+/// How long before the end of its life a token is made anew.
+const RENEWAL_MARGIN: Duration = Duration::from_secs(300);
+
+/// The header in the byte order that other JWT libraries write. `jsonwebtoken`'s own `Header` puts `typ` first, so its
+/// `encode` is not used.
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+const SCHEME: &[u8] = b"Bearer ";
+
+/// Exactly these, in this order; no `iat`, no `exp`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Claims<'a> {
+    client_id: &'a str,
+    client_secret: &'a str,
+    tenant: &'a str,
+}
+
+/// Makes the token of a credential: HS256 over header and claims, with the client secret as key.
+///
+/// # Errors
+/// When the claims cannot be written or the signature cannot be made. Neither says anything about their content.
+pub fn mint(credential: &Credential) -> Result<Secret, TokenError> {
+    let client_secret = credential.client_secret.expose();
+    let claims = Claims { client_id: &credential.client_id, client_secret, tenant: &credential.tenant };
+    let claims = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| TokenError::Claims)?);
+    // Room for everything at once: a growing string would leave unzeroed copies of the claims behind.
+    let signature_bytes = 1 + 43;
+    let token_bytes = (HEADER.len() + claims.len()).div_ceil(3) * 4 + 4 + signature_bytes;
+    let mut token = String::with_capacity(token_bytes);
+    URL_SAFE_NO_PAD.encode_string(HEADER, &mut token);
+    token.push('.');
+    URL_SAFE_NO_PAD.encode_string(claims.as_slice(), &mut token);
+    let key = EncodingKey::from_secret(client_secret.as_bytes());
+    let signature = jsonwebtoken::crypto::sign(token.as_bytes(), &key, Algorithm::HS256);
+    let mut token = Zeroizing::new(token);
+    let signature = signature.map_err(|_| TokenError::Signature)?;
+    token.push('.');
+    token.push_str(&signature);
+    Ok(Secret::new(std::mem::take(&mut *token)))
+}
+
+/// Why no token could be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenError {
+    Claims,
+    Signature,
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            TokenError::Claims => "the token's claims could not be written",
+            TokenError::Signature => "the token could not be signed",
+        })
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+/// The ready `Authorization` values of one shard, by credential. It belongs to one snapshot: a reload makes another.
+pub struct TokenCache {
+    slots: Vec<Slot>,
+}
+
+#[derive(Default)]
+struct Slot {
+    authorization: Zeroizing<Vec<u8>>,
+    /// `None` until the first use.
+    renew_at: Option<Instant>,
+}
+
+impl TokenCache {
+    /// Room for `credentials_count` credentials; nothing is signed yet.
+    pub fn new(credentials_count: usize) -> Self {
+        TokenCache { slots: (0..credentials_count).map(|_| Slot::default()).collect() }
+    }
+
+    /// The `Authorization` value (`Bearer <jwt>`) of a credential: signed at its first use and 300 s before an hour is
+    /// over, without allocation at all other times.
+    ///
+    /// # Errors
+    /// As [`mint`]. A value that is due for renewal and cannot be renewed is not used.
+    pub fn authorization(
+        &mut self,
+        credentials: &Credentials,
+        id: CredentialId,
+        now: Instant,
+    ) -> Result<&[u8], TokenError> {
+        let slot = &mut self.slots[id.index()];
+        if slot.renew_at.is_none_or(|renew_at| now >= renew_at) {
+            *slot = Slot::mint(credentials.entry(id), now)?;
+        }
+        Ok(&slot.authorization)
+    }
+}
+
+impl fmt::Debug for TokenCache {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("TokenCache").field("credentials_count", &self.slots.len()).finish_non_exhaustive()
+    }
+}
+
+impl Slot {
+    fn mint(credential: &Credential, now: Instant) -> Result<Self, TokenError> {
+        let token = mint(credential)?;
+        let mut authorization = Zeroizing::new(Vec::with_capacity(SCHEME.len() + token.expose().len()));
+        authorization.extend_from_slice(SCHEME);
+        authorization.extend_from_slice(token.expose().as_bytes());
+        Ok(Slot { authorization, renew_at: Some(now + (TOKEN_LIFE - RENEWAL_MARGIN)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation};
+
+    use super::*;
+    use crate::credentials::from_json;
+
+    const SECRETS: &str = r#"[
+        {"clientId": "abc-123", "clientSecret": "hunter2-and-more", "tenant": "ciandt"},
+        {"clientId": "abc-123", "clientSecret": "s\"\\é\u0001/", "tenant": "t"}
+    ]"#;
+
+    fn credentials() -> Credentials {
+        from_json(SECRETS).expect("valid").credentials
+    }
+
+    fn id(credentials: &Credentials, index: usize) -> CredentialId {
+        credentials.entries().nth(index).expect("an entry").0
+    }
+
+    /// Header and claims of a token as the bytes that were signed.
+    fn parts(token: &str) -> [String; 2] {
+        let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64"));
+        [(); 2].map(|()| String::from_utf8(parts.next().expect("a part")).expect("text"))
+    }
+
+    #[test]
+    fn a_token_is_byte_for_byte_what_pyjwt_makes_of_the_same_credential() {
+        let credentials = credentials();
+        let token = mint(credentials.entry(id(&credentials, 0))).expect("minted");
+        // jwt.encode({"clientId": …, "clientSecret": …, "tenant": …}, clientSecret, algorithm="HS256")
+        assert_eq!(
+            token.expose(),
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjbGllbnRJZCI6ImFiYy0xMjMiLCJjbGllbnRTZWNyZXQiOiJodW50ZXIyLWFuZC1tb3Jl\
+             IiwidGVuYW50IjoiY2lhbmR0In0._QOvvxty2abUXFCXr2HdpTdWw618bF7B7bpHsV37HIY"
+        );
+    }
+
+    #[test]
+    fn header_and_claims_are_exact_and_the_signature_holds() {
+        let credentials = credentials();
+        for (id, claims) in [
+            (id(&credentials, 0), r#"{"clientId":"abc-123","clientSecret":"hunter2-and-more","tenant":"ciandt"}"#),
+            (id(&credentials, 1), r#"{"clientId":"abc-123","clientSecret":"s\"\\é\u0001/","tenant":"t"}"#),
+        ] {
+            let credential = credentials.entry(id);
+            let token = mint(credential).expect("minted");
+            assert_eq!(parts(token.expose()), [r#"{"alg":"HS256","typ":"JWT"}"#, claims]);
+            let mut validation = Validation::new(Algorithm::HS256);
+            validation.required_spec_claims.clear();
+            let decode = |secret: &[u8]| {
+                let key = DecodingKey::from_secret(secret);
+                jsonwebtoken::decode::<serde_json::Value>(token.expose(), &key, &validation)
+            };
+            let decoded = decode(credential.client_secret.expose().as_bytes()).expect("a valid signature");
+            assert_eq!(decoded.claims, serde_json::from_str::<serde_json::Value>(claims).expect("JSON"));
+            assert!(decode(b"another secret").is_err());
+        }
+    }
+
+    #[test]
+    fn a_token_fits_the_room_that_was_set_aside() {
+        let credentials = credentials();
+        for (_, credential) in credentials.entries() {
+            let token = mint(credential).expect("minted");
+            let claims_bytes = parts(token.expose())[1].len();
+            assert!(token.expose().len() <= (HEADER.len() + claims_bytes).div_ceil(3) * 4 + 4 + 44);
+        }
+    }
+
+    #[test]
+    fn a_value_is_kept_until_300_s_before_its_hour_is_over() {
+        let credentials = credentials();
+        let id = id(&credentials, 0);
+        let mut cache = TokenCache::new(credentials.len());
+        let start = Instant::now();
+        let mut address = |after_s: u64| {
+            let now = start + Duration::from_secs(after_s);
+            cache.authorization(&credentials, id, now).expect("a value");
+            cache.slots[id.index()].renew_at
+        };
+        let first = address(0);
+        assert_eq!(first, Some(start + Duration::from_secs(3300)));
+        assert_eq!(address(3299), first, "kept");
+        let second = address(3300);
+        assert_eq!(second, Some(start + Duration::from_secs(6600)), "made anew");
+        assert_eq!(address(6599), second, "kept");
+    }
+
+    #[test]
+    fn the_cached_value_is_the_scheme_and_the_token_of_each_credential_by_itself() {
+        let credentials = credentials();
+        let mut cache = TokenCache::new(credentials.len());
+        let now = Instant::now();
+        for (id, credential) in credentials.entries() {
+            let expected = format!("Bearer {}", mint(credential).expect("minted").expose());
+            assert_eq!(cache.authorization(&credentials, id, now), Ok(expected.as_bytes()), "the same clientId twice");
+            let before = cache.authorization(&credentials, id, now).map(<[u8]>::as_ptr);
+            assert_eq!(cache.authorization(&credentials, id, now).map(<[u8]>::as_ptr), before, "no new copy");
+        }
+    }
+
+    #[test]
+    fn no_debug_output_holds_a_secret_or_a_token() {
+        let credentials = credentials();
+        let mut cache = TokenCache::new(credentials.len());
+        cache.authorization(&credentials, id(&credentials, 0), Instant::now()).expect("a value");
+        let token = mint(credentials.entry(id(&credentials, 0))).expect("minted");
+        let debug = format!("{credentials:?} {cache:?} {token:?} {:?}", TokenError::Signature);
+        assert!(debug.contains("[REDACTED]"));
+        assert!(!debug.contains("hunter2") && !debug.contains("eyJ"), "{debug}");
+    }
+}

@@ -1,0 +1,387 @@
+//! The log on stderr: one line an event, written by a thread of its own.
+//!
+//! Invariant: a full or blocked stderr loses lines (and says how many at the end), it never blocks a shard. A line
+//! cannot be faked: control characters in any value are escaped.
+
+use std::fmt::{self, Write as _};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Subscriber};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::{FormatFields, Writer};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::{Layer, Registry};
+
+/// How many lines wait for a slow stderr before lines are lost: at 300 bytes each, 5 MiB.
+const WAITING_LINES_MAX: usize = 16 * 1024;
+/// How long the last words may take: a blocked stderr must not hold up the exit.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(200);
+/// The target of this crate's events.
+const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
+
+/// The shape of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineFormat {
+    /// `2026-11-22T22:13:32.123456Z  INFO message name=value`
+    Text,
+    /// One flat JSON object.
+    Json,
+}
+
+/// Keeps the log running. Dropping it writes out what waits, and says how many lines were lost.
+#[must_use = "the log ends when its guard is dropped"]
+pub struct Guard {
+    worker: Option<WorkerGuard>,
+    lost_lines: ErrorCounter,
+}
+
+/// Starts the process's log on stderr. A second call changes nothing: the first log stays.
+///
+/// Events of this crate are written from `level` on, those of libraries from WARN on (their DEBUG would bury ours).
+pub fn init(level: Level, line_format: LineFormat) -> Guard {
+    // https://no-color.org: set and not empty.
+    let is_colour_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_coloured = io::stderr().is_terminal() && !is_colour_refused;
+    // The writer flushes whenever nothing waits, so the buffer only joins lines that came together.
+    let (writer, guard) = queue_to(BufWriter::new(io::stderr()), WAITING_LINES_MAX);
+    // Only a second log of the same process is refused, and then the first serves.
+    let _ = tracing::subscriber::set_global_default(subscriber(level, line_format, is_coloured, writer));
+    guard
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.worker.take());
+        let lost_count = self.lost_lines.dropped_lines();
+        if lost_count > 0 {
+            say_lost(lost_count, io::stderr());
+        }
+    }
+}
+
+/// Writes the last words on a thread of its own, which is left behind if the output is blocked.
+#[expect(clippy::disallowed_methods, reason = "the last words are said after the shards have ended")]
+fn say_lost(lost_count: usize, mut output: impl Write + Send + 'static) {
+    let (done, finished) = mpsc::channel();
+    thread::spawn(move || {
+        // A write that fails here has nobody left to tell.
+        let _ = writeln!(output, "{lost_count} log lines were lost: stderr was too slow");
+        let _ = done.send(());
+    });
+    let _ = finished.recv_timeout(LAST_WORDS_MAX);
+}
+
+fn queue_to(output: impl Write + Send + 'static, lines_max: usize) -> (NonBlocking, Guard) {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines_max).thread_name("flow-log");
+    let (writer, worker) = builder.finish(output);
+    let lost_lines = writer.error_counter();
+    (writer, Guard { worker: Some(worker), lost_lines })
+}
+
+fn subscriber(
+    level: Level,
+    line_format: LineFormat,
+    is_coloured: bool,
+    writer: NonBlocking,
+) -> impl Subscriber + Send + Sync {
+    let others = LevelFilter::from_level(level).min(LevelFilter::WARN);
+    let filter = Targets::new().with_target(OWN_TARGET, level).with_default(others);
+    // Where an event comes from helps those who debug this program, and is noise to those who run it.
+    let with_origin = level >= Level::DEBUG;
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(with_origin);
+    let layer = layer.with_thread_names(with_origin);
+    let layer = match line_format {
+        LineFormat::Text => layer.fmt_fields(SafeFields).with_ansi(is_coloured).boxed(),
+        LineFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
+    };
+    Registry::default().with(layer.with_filter(filter))
+}
+
+/// Writes fields as `message name=value …` and lets no control character through, whoever chose the value.
+///
+/// The formatter of `tracing-subscriber` escapes ESC and its kin, but passes CR and LF in displayed values on.
+struct SafeFields;
+
+impl<'writer> FormatFields<'writer> for SafeFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut visitor = SafeVisitor { writer, is_first: true, result: Ok(()) };
+        fields.record(&mut visitor);
+        visitor.result
+    }
+}
+
+struct SafeVisitor<'writer> {
+    writer: Writer<'writer>,
+    is_first: bool,
+    result: fmt::Result,
+}
+
+impl Visit for SafeVisitor<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if self.result.is_ok() {
+            self.result = self.write(field.name(), value);
+        }
+    }
+}
+
+impl SafeVisitor<'_> {
+    fn write(&mut self, name: &str, value: &dyn fmt::Debug) -> fmt::Result {
+        if !std::mem::take(&mut self.is_first) {
+            self.writer.write_char(' ')?;
+        }
+        if name != "message" {
+            // Dimmed on a terminal; these are the only escape sequences that get through.
+            let (dim, plain) = if self.writer.has_ansi_escapes() { ("\x1b[2m", "\x1b[0m") } else { ("", "") };
+            write!(self.writer, "{dim}{name}={plain}")?;
+        }
+        write!(Escaping(&mut self.writer), "{value:?}")
+    }
+}
+
+/// Replaces control characters by their Rust escapes (`\n`, `\u{1b}`).
+struct Escaping<'a, W>(&'a mut W);
+
+impl<W: fmt::Write> fmt::Write for Escaping<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // U+2028 and U+2029 end a line for some viewers.
+        let is_unsafe = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
+        let mut rest = text;
+        while let Some(at) = rest.find(is_unsafe) {
+            let (plain, after) = rest.split_at(at);
+            self.0.write_str(plain)?;
+            let character = after.chars().next().unwrap_or_default();
+            write!(self.0, "{}", character.escape_default())?;
+            rest = &after[character.len_utf8()..];
+        }
+        self.0.write_str(rest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex, mpsc};
+    use std::time::Instant;
+
+    use super::*;
+    use crate::observability::{Ending, ExchangeId, ExchangeRecord};
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("unpoisoned").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn captured(level: Level, line_format: LineFormat, is_coloured: bool, emit: impl FnOnce()) -> String {
+        let output = Captured::default();
+        let (writer, guard) = queue_to(output.clone(), 1000);
+        tracing::subscriber::with_default(subscriber(level, line_format, is_coloured, writer), emit);
+        drop(guard);
+        let bytes = output.0.lock().expect("unpoisoned").clone();
+        String::from_utf8(bytes).expect("text")
+    }
+
+    /// The lines without their time, whose form is checked on the way.
+    fn untimed(log: &str) -> Vec<&str> {
+        let untimed = |line: &'_ str| {
+            let (time, rest) = line.split_once(' ').expect("a time");
+            let shape: String = time.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+            assert_eq!(shape, "0000-00-00T00:00:00.000000Z", "RFC 3339, UTC");
+            line.len() - rest.len()
+        };
+        log.lines().map(|line| &line[untimed(line)..]).collect()
+    }
+
+    const RECORD: ExchangeRecord<'_> = ExchangeRecord {
+        id: ExchangeId { shard: 1, sequence: 0x2a },
+        method: "POST",
+        path: "/v1/messages?key=hunter2",
+        status: Some(200),
+        credential: Some("team a"),
+        attempts: 1,
+        first_byte: Some(Duration::from_micros(1_234)),
+        duration: Duration::from_micros(5_000_500),
+        request_bytes: 10,
+        response_bytes: 20,
+        ending: Ending::Ok,
+    };
+
+    #[test]
+    fn an_exchange_is_one_line_without_its_query() {
+        let log = captured(Level::INFO, LineFormat::Text, false, || RECORD.log());
+        assert_eq!(
+            untimed(&log),
+            [" INFO exchange id=1-2a method=POST path=/v1/messages status=200 credential=\"team a\" attempts=1 \
+              ttfb_ms=1.234 duration_ms=5000.5 bytes_in=10 bytes_out=20 end=ok"]
+        );
+    }
+
+    #[test]
+    fn an_exchange_that_was_never_answered_leaves_out_what_it_does_not_have() {
+        let record = ExchangeRecord {
+            status: None,
+            credential: None,
+            first_byte: None,
+            ending: Ending::ClientDisconnected,
+            ..RECORD
+        };
+        let log = captured(Level::INFO, LineFormat::Text, false, || record.log());
+        assert_eq!(
+            untimed(&log),
+            [
+                " INFO exchange id=1-2a method=POST path=/v1/messages attempts=1 duration_ms=5000.5 bytes_in=10 bytes_out=20 \
+              end=client_disconnected"
+            ]
+        );
+    }
+
+    #[test]
+    fn json_lines_are_flat_and_hold_numbers_as_numbers() {
+        let log = captured(Level::INFO, LineFormat::Json, true, || RECORD.log());
+        let mut line: serde_json::Value = serde_json::from_str(&log).expect("one JSON object");
+        let time = line.as_object_mut().and_then(|object| object.remove("timestamp"));
+        assert!(time.and_then(|time| Some(time.as_str()?.ends_with('Z'))).is_some_and(|is_utc| is_utc));
+        assert_eq!(
+            line,
+            serde_json::json!({
+                "level": "INFO", "message": "exchange", "id": "1-2a", "method": "POST", "path": "/v1/messages",
+                "status": 200, "credential": "team a", "attempts": 1, "ttfb_ms": 1.234, "duration_ms": 5000.5,
+                "bytes_in": 10, "bytes_out": 20, "end": "ok"
+            })
+        );
+    }
+
+    #[test]
+    fn no_value_can_fake_a_line_or_reach_the_terminal() {
+        const EVIL: &str = "a\r\nb\n2026-01-01 INFO \x1b[31m\u{9b}2J\u{2028}\u{85}\t\0 c";
+        let emit = || {
+            tracing::info!(shown = %EVIL, debugged = ?EVIL, text = EVIL, "{EVIL}");
+            ExchangeRecord { path: EVIL, method: EVIL, credential: Some(EVIL), ..RECORD }.log();
+            tracing::warn!(error = &io::Error::other(EVIL) as &dyn std::error::Error);
+        };
+        for is_coloured in [false, true] {
+            let text = captured(Level::INFO, LineFormat::Text, is_coloured, emit);
+            assert_eq!(text.lines().count(), 3, "{text}");
+            let own_escapes = ["\x1b[0m", "\x1b[2m", "\x1b[32m", "\x1b[33m"];
+            let stripped = own_escapes.iter().fold(text.clone(), |text, escape| text.replace(escape, ""));
+            let is_unsafe = |c: &char| (c.is_control() && *c != '\n') || *c == '\u{2028}';
+            assert!(!stripped.chars().any(|c| is_unsafe(&c)), "{stripped:?}");
+            assert_eq!(is_coloured, text != stripped);
+        }
+        let json = captured(Level::INFO, LineFormat::Json, false, emit);
+        assert_eq!(json.lines().count(), 3);
+        assert!(!json.chars().any(|c| c.is_ascii_control() && c != '\n'), "{json:?}");
+        for line in json.lines() {
+            serde_json::from_str::<serde_json::Value>(line).expect("JSON");
+        }
+    }
+
+    #[test]
+    fn levels_hold_for_this_crate_and_libraries_are_heard_from_warnings_on() {
+        let emit = || {
+            tracing::debug!("own debug");
+            tracing::info!("own info");
+            tracing::warn!("own warning");
+            tracing::error!("own error");
+            tracing::debug!(target: "rustls::conn", "its debug");
+            tracing::info!(target: "monoio", "its info");
+            tracing::warn!(target: "rustls", "its warning");
+            tracing::error!(target: "monoio", "its error");
+        };
+        for (level, expected) in [
+            (Level::DEBUG, "own debug,own info,own warning,own error,its warning,its error"),
+            (Level::INFO, "own info,own warning,own error,its warning,its error"),
+            (Level::WARN, "own warning,own error,its warning,its error"),
+            (Level::ERROR, "own error,its error"),
+        ] {
+            let log = captured(level, LineFormat::Text, false, emit);
+            let words = |line: &str| {
+                line.split(' ').rev().take(2).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join(" ")
+            };
+            assert_eq!(log.lines().map(words).collect::<Vec<_>>().join(","), expected, "{log}");
+            assert_eq!(log.contains(module_path!()), level == Level::DEBUG, "the origin is for debugging");
+        }
+    }
+
+    #[test]
+    fn an_exchange_costs_no_line_where_info_is_off() {
+        assert_eq!(captured(Level::WARN, LineFormat::Text, false, || RECORD.log()), "");
+    }
+
+    /// Blocks every write until its sender is gone.
+    struct Blocked(mpsc::Receiver<()>);
+
+    impl Write for Blocked {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_blocked_output_loses_lines_counts_them_and_blocks_nobody() {
+        const LINES_MAX: usize = 8;
+        const LINES: usize = 1000;
+        let (unblock, blocked) = mpsc::channel();
+        let (writer, guard) = queue_to(Blocked(blocked), LINES_MAX);
+        let begin = Instant::now();
+        tracing::subscriber::with_default(subscriber(Level::INFO, LineFormat::Text, false, writer), || {
+            (0..LINES).for_each(|_| RECORD.log());
+        });
+        assert!(begin.elapsed() < Duration::from_secs(5), "no write waited");
+        let lost_count = guard.lost_lines.dropped_lines();
+        // One line more than the queue holds may be in the writer's hands.
+        assert!((LINES - LINES_MAX - 1..=LINES - LINES_MAX).contains(&lost_count), "{lost_count}");
+        drop(unblock);
+        // Its last words would go to the stderr of this test.
+        std::mem::forget(guard);
+    }
+
+    #[test]
+    fn the_last_words_say_how_much_was_lost_and_wait_for_nobody() {
+        let output = Captured::default();
+        say_lost(7, output.clone());
+        let text = String::from_utf8(output.0.lock().expect("unpoisoned").clone()).expect("text");
+        assert_eq!(text, "7 log lines were lost: stderr was too slow\n");
+        let (_never, blocked) = mpsc::channel();
+        let begin = Instant::now();
+        say_lost(7, Blocked(blocked));
+        assert!(begin.elapsed() < LAST_WORDS_MAX * 10);
+    }
+
+    #[test]
+    fn endings_have_distinct_names() {
+        let all = [
+            Ending::Ok,
+            Ending::ClientDisconnected,
+            Ending::UpstreamClosed,
+            Ending::Timeout,
+            Ending::Refused,
+            Ending::UpstreamUnreachable,
+            Ending::UpstreamInvalid,
+            Ending::Shutdown,
+            Ending::Internal,
+        ];
+        let names: std::collections::HashSet<&str> = all.iter().map(|ending| ending.as_str()).collect();
+        assert_eq!(names.len(), all.len());
+        assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
+    }
+}

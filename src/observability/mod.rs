@@ -1,0 +1,12 @@
+//! What operators see: the log, the line of each exchange, the start banner.
+//!
+//! Invariant: nothing here blocks a shard, and no text from outside can fake a line.
+
+mod activity;
+mod banner;
+mod exchange;
+pub mod log;
+
+pub use activity::Activity;
+pub use banner::{Banner, reachable};
+pub use exchange::{Ending, ExchangeId, ExchangeRecord};
