@@ -53,3 +53,4 @@ pub mod credentials;
 pub mod http1;
 pub mod io;
 pub mod observability;
+pub mod upstream;

@@ -1,0 +1,185 @@
+//! One connection to the upstream: plaintext in, plaintext out, TLS in between if there is any.
+//!
+//! Reading and writing may go on at the same time, one of each: the TLS session is borrowed only between awaits.
+//! Invariant: while nothing is received no buffer is held, except for a record that has come in part.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use super::tls::{Session, Turn};
+use crate::io::buffer::PLAINTEXT_MAX;
+use crate::io::{Buffer, Deadline, Stream, WriteError};
+
+/// Room a read asks for: behind a partial TLS record there is always as much in a recycled buffer.
+const READ_ROOM_MIN: usize = 16 * 1024;
+
+/// Why a connection broke. It can only be dropped then.
+#[derive(Debug)]
+pub enum TransportError {
+    Io(io::Error),
+    Tls(rustls::Error),
+    /// The upstream took no byte for the whole limit.
+    Stalled,
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TransportError::Io(error) => error.fmt(formatter),
+            TransportError::Tls(error) => error.fmt(formatter),
+            TransportError::Stalled => formatter.write_str("it accepts no more bytes"),
+        }
+    }
+}
+
+impl std::error::Error for TransportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TransportError::Io(error) => Some(error),
+            TransportError::Tls(error) => Some(error),
+            TransportError::Stalled => None,
+        }
+    }
+}
+
+impl From<WriteError> for TransportError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::Stalled => TransportError::Stalled,
+            WriteError::Io(error) => TransportError::Io(error),
+        }
+    }
+}
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// At least one byte was emitted.
+    Data,
+    /// The upstream has closed. Only with TLS can the end be told from a cut (RFC 9112 §9.8): `is_clean` is false when
+    /// close_notify was missing.
+    End { is_clean: bool },
+}
+
+/// An established connection to the upstream.
+pub struct Connection {
+    stream: Stream,
+    tls: Option<RefCell<Session>>,
+    /// A TLS record that has come in part.
+    incoming: RefCell<Buffer>,
+    has_closed: Cell<bool>,
+    write_progress: Deadline,
+    exchange_count: Cell<u64>,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, tls: Option<Session>, incoming: Buffer) -> Self {
+        Connection {
+            stream,
+            tls: tls.map(RefCell::new),
+            incoming: RefCell::new(incoming),
+            has_closed: Cell::new(false),
+            write_progress: Deadline::default(),
+            exchange_count: Cell::new(0),
+        }
+    }
+
+    /// Whether an exchange went over this connection before, so that the upstream may have closed it meanwhile.
+    pub fn is_reused(&self) -> bool {
+        self.exchange_count.get() > 0
+    }
+
+    /// Prepares `plaintext`, at most [`PLAINTEXT_MAX`] bytes, for [`Connection::send`]: encrypts it if there is TLS.
+    /// What was prepared must be sent, in the same order.
+    ///
+    /// # Errors
+    /// When the TLS session can encrypt no more.
+    pub fn seal(&self, plaintext: &[u8]) -> Result<Buffer, TransportError> {
+        debug_assert!(plaintext.len() <= PLAINTEXT_MAX);
+        let mut sealed = Buffer::take();
+        match &self.tls {
+            Some(session) => session.borrow_mut().encrypt(plaintext, sealed.tail()).map_err(TransportError::Tls)?,
+            None => sealed.append(plaintext),
+        }
+        Ok(sealed)
+    }
+
+    /// Sends what [`Connection::seal`] made. `stall` is how long the upstream may take nothing.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: what was sent is unknown, and the connection can only be closed.
+    pub async fn send(&self, sealed: Buffer, stall: Duration) -> Result<(), TransportError> {
+        Ok(self.stream.write_all(sealed, &self.write_progress, stall).await.0?)
+    }
+
+    /// Waits for bytes and gives them, decrypted, to `emit`, which may be called several times.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: bytes may be lost, and the connection can only be closed.
+    pub async fn read(&self, mut emit: impl FnMut(&[u8])) -> Result<Received, TransportError> {
+        if self.has_closed.get() {
+            return Ok(Received::End { is_clean: true });
+        }
+        loop {
+            let mut buffer = self.incoming.take();
+            buffer.reserve(READ_ROOM_MIN);
+            let (result, mut buffer) = self.stream.read(buffer).await;
+            match result {
+                Ok(0) => return Ok(Received::End { is_clean: self.tls.is_none() }),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.incoming.replace(buffer);
+                    continue;
+                }
+                Err(error) => return Err(TransportError::Io(error)),
+            }
+            let mut has_emitted = false;
+            let Some(session) = &self.tls else {
+                emit(buffer.filled());
+                return Ok(Received::Data);
+            };
+            let turn = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
+                has_emitted |= !plaintext.is_empty();
+                emit(plaintext);
+            });
+            if !buffer.is_empty() {
+                self.incoming.replace(buffer);
+            }
+            self.has_closed.set(turn.map_err(TransportError::Tls)? == Turn::Closed);
+            if has_emitted {
+                return Ok(Received::Data);
+            }
+            if self.has_closed.get() {
+                return Ok(Received::End { is_clean: true });
+            }
+        }
+    }
+
+    /// Notes that an exchange begins on this connection.
+    pub fn begin_exchange(&self) {
+        self.exchange_count.set(self.exchange_count.get() + 1);
+    }
+
+    /// Whether nothing has come since the last exchange, neither bytes nor the end: what a connection at rest looks
+    /// like. Anything else would be taken for the answer to the next request.
+    pub fn is_at_rest(&self) -> bool {
+        !self.has_closed.get() && self.incoming.borrow().is_empty() && self.stream.is_quiet()
+    }
+
+    /// Closes with a close_notify alert, for a peer that still listens; a dropped connection is closed without.
+    pub async fn close(self, limit: Duration) {
+        if let Some(session) = &self.tls {
+            let mut out = Buffer::take();
+            session.borrow_mut().encrypt_close_notify(out.tail());
+            let _ = self.stream.write_all(out, &self.write_progress, limit).await;
+        }
+    }
+}

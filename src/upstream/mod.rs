@@ -1,0 +1,15 @@
+//! How bytes reach the API host: name resolution, TCP, TLS and the shard's pool of idle connections.
+//!
+//! Knows no credential and no HTTP: a pooled connection serves any exchange. Connections are given back by an explicit
+//! [`Pool::release`]; one that is merely dropped is closed.
+
+pub mod connect;
+pub mod connection;
+pub mod pool;
+pub mod resolve;
+pub mod tls;
+
+pub use connect::{ConnectError, Connector};
+pub use connection::{Connection, Received, TransportError};
+pub use pool::Pool;
+pub use resolve::Resolver;

@@ -1,0 +1,95 @@
+//! The addresses of the upstream's host, kept fresh on a thread of its own.
+//!
+//! `getaddrinfo` blocks, so no shard calls it. The thread resolves at start, every [`REFRESH_INTERVAL`], and when a
+//! connect has failed; what was last good stays in use when a later look-up fails. Shards read one atomic pointer.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Guard};
+
+/// How often a good answer is asked for again. The system's resolver hides the record's TTL; this is what the public
+/// load balancers in front of such hosts use.
+pub const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The least time between two look-ups, however many connects fail.
+const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
+/// Addresses taken from one answer; a host with more is none the worse for it.
+const ADDRESS_COUNT_MAX: usize = 16;
+
+/// The current addresses of one host.
+#[derive(Debug, Clone)]
+pub struct Resolver {
+    answer: Arc<ArcSwap<Answer>>,
+    wake: SyncSender<()>,
+}
+
+/// What is known of the host.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The last good ones, in the system's order (RFC 6724); empty while there were none.
+    pub addresses: Vec<SocketAddr>,
+    /// Whether the last look-up failed.
+    pub has_failed: bool,
+}
+
+impl Resolver {
+    /// Starts the thread and its first look-up. It ends when the last clone of this resolver is gone.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    #[expect(clippy::disallowed_methods, reason = "the resolver's own thread waits here")]
+    pub fn start(host: String, port: u16) -> io::Result<Self> {
+        let answer = Arc::new(ArcSwap::default());
+        let (wake, woken) = sync_channel(1);
+        let resolver = Resolver { answer: answer.clone(), wake };
+        thread::Builder::new().name("flow-resolver".into()).spawn(move || {
+            loop {
+                look_up(&host, port, &answer);
+                thread::sleep(LOOKUP_INTERVAL_MIN);
+                match woken.recv_timeout(REFRESH_INTERVAL) {
+                    Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            }
+        })?;
+        Ok(resolver)
+    }
+
+    /// What is known now. Costs no lock and no copy; not to be held over a wait.
+    pub fn answer(&self) -> Guard<Arc<Answer>> {
+        self.answer.load()
+    }
+
+    /// Asks for a look-up soon: the addresses in use do not work.
+    pub fn refresh(&self) {
+        match self.wake.try_send(()) {
+            // Full: one is already asked for. Disconnected: the process is ending.
+            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the resolver's own thread is where blocking look-ups belong")]
+fn look_up(host: &str, port: u16, answer: &ArcSwap<Answer>) {
+    let (addresses, failure) = match (host, port).to_socket_addrs() {
+        Ok(found) => (found.take(ADDRESS_COUNT_MAX).collect::<Vec<_>>(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    };
+    let last_good = answer.load();
+    if addresses.is_empty() {
+        let failure = failure.unwrap_or_else(|| "the name has no address".into());
+        if !last_good.has_failed {
+            tracing::warn!(host, %failure, "cannot resolve the upstream's host name");
+        }
+        answer.store(Arc::new(Answer { addresses: last_good.addresses.clone(), has_failed: true }));
+    } else if addresses != last_good.addresses || last_good.has_failed {
+        tracing::debug!(host, count = addresses.len(), "resolved the upstream's host name");
+        answer.store(Arc::new(Answer { addresses, has_failed: false }));
+    }
+}
