@@ -53,4 +53,5 @@ pub mod credentials;
 pub mod http1;
 pub mod io;
 pub mod observability;
+pub mod proxy;
 pub mod upstream;

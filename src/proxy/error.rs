@@ -1,0 +1,557 @@
+//! What the gateway answers when it cannot, or will not, forward: every error made here, and the one table from error
+//! to answer, which README.md ("Errors") lists for users.
+//!
+//! Invariant: an answer holds no byte of the request, of the upstream's answer or of a secret. Its texts are the ones
+//! of this file, with numbers and names of I/O errors in them.
+//! Not here: a client that has gone (nobody is left to answer), and a stream that breaks after its head (`sse`).
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+/// The methods that are forwarded or answered, as `Allow` lists them.
+const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+
+/// A drain ends with a fresh process or another instance: soon is right, and well below the 60 s that SDKs honour.
+const RETRY_SOON: &str = "Retry-After: 1\r\n";
+
+/// RFC 9110 §15.5.22: a 426 names the protocol to use, and §7.8: `Connection` then names `Upgrade`.
+const UPGRADE: &str = "Upgrade: HTTP/1.1\r\nConnection: upgrade\r\n";
+
+/// Why the gateway answers by itself, by fault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GatewayError {
+    // The request breaks HTTP/1.1 or a limit.
+    /// Malformed; the text says what is wrong, as the end of "The request is malformed: …".
+    BadRequest(&'static str),
+    BadPath,
+    HeadTimeout,
+    BodyTimeout,
+    BodyTooLarge {
+        limit_mebibytes: u64,
+    },
+    RequestLineTooLong,
+    HeadTooLarge,
+    TooManyFields,
+    ExpectationNotSupported,
+    TransferCodingNotSupported,
+    VersionNotSupported,
+
+    // The request asks for what a gateway of one upstream does not do.
+    NotAnOpenProxy,
+    ConnectNotSupported,
+    TraceNotSupported,
+    WebsocketNotSupported,
+
+    // The upstream failed, before a byte of its answer went downstream.
+    UpstreamResolve,
+    UpstreamConnect(io::ErrorKind),
+    UpstreamTls,
+    UpstreamCertificate,
+    UpstreamClosed,
+    /// The text says what is wrong, as the end of "The upstream's answer is malformed: …".
+    UpstreamMalformed(&'static str),
+    UpstreamSwitchedProtocols,
+    ConnectTimeout,
+    UpstreamTimeout {
+        phase: UpstreamPhase,
+    },
+
+    // The gateway itself.
+    /// No descriptor was left for a connection to the upstream.
+    OutOfDescriptors,
+    Draining,
+    /// The credential's token could not be made.
+    TokenFailed,
+}
+
+/// What an upstream took too long for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpstreamPhase {
+    /// To take the request's bytes.
+    Request,
+    /// To begin and to finish its response head.
+    ResponseHead,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u16,
+    pub reason: &'static str,
+    /// The value of `X-Flow-Uring-Error`, and of `code` in the body.
+    pub code: &'static str,
+    /// Whether the downstream connection ends with this answer: after every refusal, since what follows on the wire
+    /// may be the refused request's body.
+    pub closes: bool,
+    /// Whole header lines that belong to the status, or nothing.
+    pub fields: &'static str,
+}
+
+impl GatewayError {
+    /// The table. It has no `_` arm: a new error needs its row.
+    pub fn answer(&self) -> Answer {
+        match self {
+            Self::BadRequest(_) => refusal(400, "Bad Request", "bad_request"),
+            Self::BadPath => refusal(400, "Bad Request", "bad_path"),
+            Self::HeadTimeout => refusal(408, "Request Timeout", "head_timeout"),
+            Self::BodyTimeout => refusal(408, "Request Timeout", "body_timeout"),
+            Self::BodyTooLarge { .. } => refusal(413, "Content Too Large", "body_too_large"),
+            Self::RequestLineTooLong => refusal(414, "URI Too Long", "request_line_too_long"),
+            Self::HeadTooLarge => refusal(431, "Request Header Fields Too Large", "head_too_large"),
+            Self::TooManyFields => refusal(431, "Request Header Fields Too Large", "too_many_fields"),
+            Self::ExpectationNotSupported => refusal(417, "Expectation Failed", "expectation_not_supported"),
+            Self::TransferCodingNotSupported => refusal(501, "Not Implemented", "transfer_coding_not_supported"),
+            Self::VersionNotSupported => refusal(505, "HTTP Version Not Supported", "http_version_not_supported"),
+
+            Self::NotAnOpenProxy => refusal(403, "Forbidden", "not_an_open_proxy"),
+            Self::ConnectNotSupported => refusal(405, "Method Not Allowed", "connect_not_supported").with(ALLOW),
+            Self::TraceNotSupported => refusal(405, "Method Not Allowed", "trace_not_supported").with(ALLOW),
+            Self::WebsocketNotSupported => refusal(426, "Upgrade Required", "websocket_not_supported").with(UPGRADE),
+
+            Self::UpstreamResolve => failure(502, "Bad Gateway", "upstream_resolve_failed"),
+            Self::UpstreamConnect(_) => failure(502, "Bad Gateway", "upstream_connect_failed"),
+            Self::UpstreamTls => failure(502, "Bad Gateway", "upstream_tls_failed"),
+            Self::UpstreamCertificate => failure(502, "Bad Gateway", "upstream_certificate_refused"),
+            Self::UpstreamClosed => failure(502, "Bad Gateway", "upstream_closed"),
+            Self::UpstreamMalformed(_) => failure(502, "Bad Gateway", "upstream_malformed"),
+            Self::UpstreamSwitchedProtocols => failure(502, "Bad Gateway", "upstream_switched_protocols"),
+            Self::ConnectTimeout => failure(504, "Gateway Timeout", "upstream_connect_timeout"),
+            Self::UpstreamTimeout { .. } => failure(504, "Gateway Timeout", "upstream_timeout"),
+
+            Self::OutOfDescriptors => failure(503, "Service Unavailable", "out_of_descriptors").with(RETRY_SOON),
+            Self::Draining => refusal(503, "Service Unavailable", "draining").with(RETRY_SOON),
+            Self::TokenFailed => failure(500, "Internal Server Error", "token_failed"),
+        }
+    }
+
+    /// One sentence: what happened, and what to do.
+    pub fn message(&self) -> Cow<'static, str> {
+        let text = match self {
+            Self::BadRequest(what) => {
+                return format!("The request is malformed: {what}; send one that follows RFC 9112.").into();
+            }
+            Self::BadPath => {
+                "The request path has a dot segment, a backslash, a NUL or a control byte; send the plain path of the API."
+            }
+            Self::HeadTimeout => "The request head did not arrive in time; send it at once, or raise --head-timeout.",
+            Self::BodyTimeout => "The request body stopped arriving; keep sending it, or raise --body-timeout.",
+            Self::BodyTooLarge { limit_mebibytes } => {
+                return format!(
+                    "The request body is larger than {limit_mebibytes} MiB; send less, or raise --body-max."
+                )
+                .into();
+            }
+            Self::RequestLineTooLong => {
+                "The request line is longer than 16 KiB; move what is in the query into the body."
+            }
+            Self::HeadTooLarge => "The request head is larger than 64 KiB; send fewer or shorter fields.",
+            Self::TooManyFields => "The request has more than 100 header fields; send fewer.",
+            Self::ExpectationNotSupported => {
+                "The request expects something other than 100-continue; leave its Expect field out."
+            }
+            Self::TransferCodingNotSupported => {
+                "The request's transfer coding is not supported; send the body chunked or with a Content-Length."
+            }
+            Self::VersionNotSupported => "The request's HTTP version is not supported; use HTTP/1.1.",
+            Self::NotAnOpenProxy => {
+                "This gateway forwards to its own upstream only; set NO_PROXY for other hosts, or unset HTTP_PROXY."
+            }
+            Self::ConnectNotSupported => {
+                "This gateway opens no tunnels; use its http:// URL as the base URL, or unset HTTPS_PROXY."
+            }
+            Self::TraceNotSupported => "The TRACE method is not supported here; use another method.",
+            Self::WebsocketNotSupported => {
+                "WebSockets are not supported here; use plain HTTP requests with server-sent events."
+            }
+            Self::UpstreamResolve => {
+                "The upstream's host name could not be resolved; check --upstream and this machine's DNS."
+            }
+            Self::UpstreamConnect(kind) => {
+                return format!(
+                    "The upstream could not be reached ({kind}); check the network and --upstream, then try again."
+                )
+                .into();
+            }
+            Self::UpstreamTls => {
+                "The TLS handshake with the upstream failed; check that --upstream names a TLS port, then try again."
+            }
+            Self::UpstreamCertificate => {
+                "The upstream's certificate was refused; if a private authority issued it, name that with --upstream-ca."
+            }
+            Self::UpstreamClosed => "The upstream closed the connection before it answered; try again.",
+            Self::UpstreamMalformed(what) => {
+                return format!("The upstream's answer is malformed: {what}; try again, and report it if it persists.")
+                    .into();
+            }
+            Self::UpstreamSwitchedProtocols => {
+                "The upstream switched protocols without being asked; check that --upstream names the right server."
+            }
+            Self::ConnectTimeout => {
+                "The upstream could not be connected to in time; check the network, or raise --connect-timeout."
+            }
+            Self::UpstreamTimeout { phase: UpstreamPhase::Request } => {
+                "The upstream stopped taking the request; try again."
+            }
+            Self::UpstreamTimeout { phase: UpstreamPhase::ResponseHead } => {
+                "The upstream did not answer in time; try again, or raise --client-timeout."
+            }
+            Self::OutOfDescriptors => {
+                "The gateway may open no more connections; raise its limit of open files, or lower --max-connections."
+            }
+            Self::Draining => "The gateway is shutting down; try again in a moment.",
+            Self::TokenFailed => {
+                "The credential's token could not be made; check the secrets file with flow-uring check."
+            }
+        };
+        Cow::Borrowed(text)
+    }
+}
+
+/// The request is at fault, or nothing more is served: the connection closes.
+const fn refusal(status: u16, reason: &'static str, code: &'static str) -> Answer {
+    Answer { status, reason, code, closes: true, fields: "" }
+}
+
+/// The upstream is at fault: the downstream connection may live on.
+const fn failure(status: u16, reason: &'static str, code: &'static str) -> Answer {
+    Answer { status, reason, code, closes: false, fields: "" }
+}
+
+impl Answer {
+    const fn with(self, fields: &'static str) -> Self {
+        Self { fields, ..self }
+    }
+}
+
+/// Whose error body the client understands, by the path that it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Anthropic,
+    OpenAi,
+}
+
+impl Dialect {
+    /// `/v1/messages` and what is below it speak Anthropic's dialect, also below a base path; all else OpenAI's.
+    pub fn of_path(path: impl AsRef<[u8]>) -> Self {
+        const MESSAGES: &[u8] = b"/v1/messages";
+        let path = path.as_ref();
+        let path = &path[..memchr::memchr2(b'?', b'#', path).unwrap_or(path.len())];
+        let is_messages = memchr::memmem::find_iter(path, MESSAGES)
+            .any(|at| matches!(path.get(at + MESSAGES.len()), None | Some(b'/')));
+        if is_messages { Self::Anthropic } else { Self::OpenAi }
+    }
+}
+
+/// Appends the whole HTTP/1.1 response for `error`.
+///
+/// `head_only` answers a `HEAD`: the fields of the answer, `Content-Length` included, without its body
+/// (RFC 9110 §9.3.2). `keep_alive` is what the exchange would allow; an error that closes overrules it.
+pub fn write_answer(
+    out: &mut Vec<u8>,
+    error: &GatewayError,
+    dialect: Dialect,
+    head_only: bool,
+    keep_alive: bool,
+    http10: bool,
+) {
+    let answer = error.answer();
+    let connection = Connection::of(keep_alive && !answer.closes, http10);
+    write_json(
+        out,
+        head_only,
+        |out| write_error_body(out, error, dialect),
+        |out, length| {
+            let Answer { status, reason, code, fields, .. } = answer;
+            append(out, format_args!("HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"));
+            append(out, format_args!("Content-Length: {length}\r\nX-Flow-Uring-Error: {code}\r\n{fields}"));
+            append(out, format_args!("{}\r\n", connection.field()));
+        },
+    );
+}
+
+/// Appends the answer to `GET` and `HEAD` of `/` and `/api/hello`: who this is, and that it lives.
+pub fn write_liveness(out: &mut Vec<u8>, head_only: bool, keep_alive: bool, http10: bool) {
+    const BODY: &str = concat!(r#"{"name":"flow-uring","version":""#, env!("CARGO_PKG_VERSION"), r#"","status":"ok"}"#);
+    let connection = Connection::of(keep_alive, http10);
+    write_json(
+        out,
+        head_only,
+        |out| out.extend_from_slice(BODY.as_bytes()),
+        |out, length| {
+            append(out, format_args!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"));
+            append(
+                out,
+                format_args!("Content-Length: {length}\r\nCache-Control: no-store\r\n{}\r\n", connection.field()),
+            );
+        },
+    );
+}
+
+/// Appends the answer to `OPTIONS *`. RFC 9110 §8.6: a 204 has no `Content-Length`.
+pub fn write_options(out: &mut Vec<u8>, keep_alive: bool, http10: bool) {
+    let connection = Connection::of(keep_alive, http10);
+    append(out, format_args!("HTTP/1.1 204 No Content\r\n{ALLOW}{}\r\n", connection.field()));
+}
+
+/// Appends the interim answer that asks for the body.
+pub fn write_continue(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// What an answer of ours says of its connection's future (RFC 9112 §9.3).
+#[derive(Clone, Copy)]
+enum Connection {
+    /// It persists, as is the rule in HTTP/1.1.
+    Persists,
+    /// It persists because an HTTP/1.0 client asked for it.
+    KeepAlive,
+    Close,
+}
+
+impl Connection {
+    const fn of(keep_alive: bool, http10: bool) -> Self {
+        match (keep_alive, http10) {
+            (false, _) => Self::Close,
+            (true, false) => Self::Persists,
+            (true, true) => Self::KeepAlive,
+        }
+    }
+
+    const fn field(self) -> &'static str {
+        match self {
+            Self::Persists => "",
+            Self::KeepAlive => "Connection: keep-alive\r\n",
+            Self::Close => "Connection: close\r\n",
+        }
+    }
+}
+
+/// Appends head and body. The body is written first, since the head states its length, and the two then change places.
+fn write_json(
+    out: &mut Vec<u8>,
+    head_only: bool,
+    body: impl FnOnce(&mut Vec<u8>),
+    head: impl FnOnce(&mut Vec<u8>, usize),
+) {
+    let start = out.len();
+    body(out);
+    let body_length = out.len() - start;
+    if head_only {
+        out.truncate(start);
+        return head(out, body_length);
+    }
+    head(out, body_length);
+    out[start..].rotate_left(body_length);
+}
+
+fn write_error_body(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect) {
+    let Answer { status, code, .. } = error.answer();
+    match dialect {
+        Dialect::Anthropic => {
+            let kind = anthropic_type(status);
+            append(out, format_args!(r#"{{"type":"error","error":{{"type":"{kind}","message":"#));
+            append_json_string(out, &error.message());
+        }
+        Dialect::OpenAi => {
+            append(out, format_args!(r#"{{"error":{{"message":"#));
+            append_json_string(out, &error.message());
+            append(out, format_args!(r#","type":"flow_uring_error","code":"{code}""#));
+        }
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Anthropic's name for a status (its API reference, "Errors").
+const fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "api_error",
+    }
+}
+
+/// Appends `text` with its quotes and escapes.
+pub(super) fn append_json_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a Vec takes every byte, and a string is always JSON");
+}
+
+fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a Vec takes every byte");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of each.
+    fn all_errors() -> Vec<GatewayError> {
+        use GatewayError::*;
+        vec![
+            BadRequest("two Host fields"),
+            BadPath,
+            HeadTimeout,
+            BodyTimeout,
+            BodyTooLarge { limit_mebibytes: 256 },
+            RequestLineTooLong,
+            HeadTooLarge,
+            TooManyFields,
+            ExpectationNotSupported,
+            TransferCodingNotSupported,
+            VersionNotSupported,
+            NotAnOpenProxy,
+            ConnectNotSupported,
+            TraceNotSupported,
+            WebsocketNotSupported,
+            UpstreamResolve,
+            UpstreamConnect(io::ErrorKind::ConnectionRefused),
+            UpstreamTls,
+            UpstreamCertificate,
+            UpstreamClosed,
+            UpstreamMalformed("two Content-Length fields"),
+            UpstreamSwitchedProtocols,
+            ConnectTimeout,
+            UpstreamTimeout { phase: UpstreamPhase::Request },
+            UpstreamTimeout { phase: UpstreamPhase::ResponseHead },
+            OutOfDescriptors,
+            Draining,
+            TokenFailed,
+        ]
+    }
+
+    fn written(error: &GatewayError, dialect: Dialect, head_only: bool, keep_alive: bool, http10: bool) -> String {
+        let mut out = b"before".to_vec();
+        write_answer(&mut out, error, dialect, head_only, keep_alive, http10);
+        String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
+    }
+
+    fn field<'a>(head: &'a str, name: &str) -> Vec<&'a str> {
+        head.lines().filter_map(|line| line.split_once(": ")).filter(|(n, _)| *n == name).map(|(_, v)| v).collect()
+    }
+
+    #[test]
+    fn every_error_is_answered_with_a_whole_response_in_both_dialects() {
+        for error in all_errors() {
+            for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+                let Answer { status, reason, code, closes, .. } = error.answer();
+                let text = written(&error, dialect, false, true, false);
+                let (head, body) = text.split_once("\r\n\r\n").unwrap();
+                assert_eq!(head.lines().next().unwrap(), format!("HTTP/1.1 {status} {reason}"));
+                assert_eq!(field(head, "Content-Type"), ["application/json"]);
+                assert_eq!(field(head, "Content-Length"), [body.len().to_string()], "{error:?}");
+                assert_eq!(field(head, "X-Flow-Uring-Error"), [code]);
+                assert_eq!(field(head, "Connection").contains(&"close"), closes);
+                assert_eq!(field(head, "Allow").len(), usize::from(status == 405));
+                assert_eq!(field(head, "Upgrade").len(), usize::from(status == 426));
+                let body: serde_json::Value = serde_json::from_str(body).unwrap();
+                assert_eq!(body["error"]["message"], error.message().as_ref());
+                match dialect {
+                    Dialect::Anthropic => {
+                        assert_eq!(body["type"], "error");
+                        assert_eq!(body["error"]["type"], anthropic_type(status));
+                    }
+                    Dialect::OpenAi => {
+                        assert_eq!(body["error"]["type"], "flow_uring_error");
+                        assert_eq!(body["error"]["code"], code);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_sentence_that_says_what_to_do() {
+        for error in all_errors() {
+            let message = error.message();
+            assert!(message.ends_with('.') && message.contains("; "), "{message}");
+            assert_eq!(message.matches(". ").count(), 0, "{message}");
+            assert!(message.is_ascii() && !message.contains("  "), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_refused_request_closes_and_a_failure_beyond_it_does_not() {
+        for error in all_errors() {
+            let answer = error.answer();
+            let is_beyond = matches!(answer.status, 500 | 502 | 504) || error == GatewayError::OutOfDescriptors;
+            assert_eq!(answer.closes, !is_beyond, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn codes_are_snake_case_and_only_shared_within_a_status() {
+        let answers: Vec<Answer> = all_errors().iter().map(GatewayError::answer).collect();
+        for answer in &answers {
+            assert!(answer.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", answer.code);
+            assert!(answers.iter().filter(|other| other.code == answer.code).all(|other| other == answer));
+        }
+    }
+
+    #[test]
+    fn our_503_asks_for_a_retry_within_a_minute() {
+        let text = written(&GatewayError::Draining, Dialect::OpenAi, false, true, false);
+        let seconds: u64 = field(&text, "Retry-After")[0].parse().unwrap();
+        assert!(seconds <= 60);
+    }
+
+    #[test]
+    fn the_answer_to_a_head_request_has_the_length_and_no_body() {
+        let whole = written(&GatewayError::UpstreamClosed, Dialect::OpenAi, false, true, false);
+        let head = written(&GatewayError::UpstreamClosed, Dialect::OpenAi, true, true, false);
+        assert!(head.ends_with("\r\n\r\n"));
+        assert_eq!(whole.split_once("\r\n\r\n").unwrap().0, head.strip_suffix("\r\n\r\n").unwrap());
+    }
+
+    #[test]
+    fn connection_says_what_becomes_of_it() {
+        let connection = |error: &GatewayError, keep_alive, http10| {
+            let text = written(error, Dialect::OpenAi, false, keep_alive, http10);
+            field(&text, "Connection").join(",")
+        };
+        assert_eq!(connection(&GatewayError::UpstreamClosed, true, false), "");
+        assert_eq!(connection(&GatewayError::UpstreamClosed, true, true), "keep-alive");
+        assert_eq!(connection(&GatewayError::UpstreamClosed, false, false), "close");
+        assert_eq!(connection(&GatewayError::UpstreamClosed, false, true), "close");
+        assert_eq!(connection(&GatewayError::BadPath, true, true), "close");
+        assert_eq!(connection(&GatewayError::WebsocketNotSupported, true, false), "upgrade,close");
+    }
+
+    #[test]
+    fn the_path_tells_the_dialect() {
+        for path in ["/v1/messages", "/v1/messages/count_tokens", "/flow-llm-proxy/v1/messages?beta=true"] {
+            assert_eq!(Dialect::of_path(path), Dialect::Anthropic, "{path}");
+        }
+        for path in ["/v1/messages_of", "/v1/chat/completions", "/", "", "/v1/models?next=/v1/messages", "/v1/message"]
+        {
+            assert_eq!(Dialect::of_path(path), Dialect::OpenAi, "{path}");
+        }
+    }
+
+    #[test]
+    fn liveness_options_and_continue_are_whole_answers() {
+        let mut out = Vec::new();
+        write_liveness(&mut out, false, true, false);
+        let text = String::from_utf8(out).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
+        assert_eq!(field(head, "Content-Length"), [body.len().to_string()]);
+        let body: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(body["name"], "flow-uring");
+        assert_eq!(body["version"], env!("CARGO_PKG_VERSION"));
+        assert_eq!(body["status"], "ok");
+
+        let mut head_only = Vec::new();
+        write_liveness(&mut head_only, true, true, false);
+        assert_eq!(head_only, [head.as_bytes(), b"\r\n\r\n"].concat());
+
+        let mut out = Vec::new();
+        write_options(&mut out, true, false);
+        assert_eq!(out, format!("HTTP/1.1 204 No Content\r\n{ALLOW}\r\n").into_bytes());
+
+        let mut out = Vec::new();
+        write_continue(&mut out);
+        assert_eq!(out, b"HTTP/1.1 100 Continue\r\n\r\n");
+    }
+}

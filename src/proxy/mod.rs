@@ -1,0 +1,387 @@
+//! What happens to one exchange.
+//!
+//! [`Proxy::handle`] owns the control flow, top to bottom: plan, then refuse, answer or forward in one `attempt` or
+//! more, then log. Of the modules below, `attempt` runs the two directions, `upload` and `relay`, between the client
+//! (`downstream`) and one upstream connection; the others do no I/O (`plan`, `target`, `request_head`, `response_head`,
+//! `request_copy`, `body_relay`, `error`, `sse`, `unfinished_json`). Invariant: a downstream connection goes on only
+//! after an exchange whose request was read whole and whose answer ended well formed; everything else ends it.
+
+pub mod attempt;
+pub mod body_relay;
+pub mod downstream;
+pub mod error;
+pub mod plan;
+pub mod relay;
+pub mod request_copy;
+pub mod request_head;
+pub mod response_head;
+pub mod sse;
+pub mod target;
+pub mod unfinished_json;
+pub mod upload;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::attempt::{Attempt, Outcome};
+use self::downstream::Downstream;
+use self::error::GatewayError;
+use self::plan::{Action, Client, Forward, Rules};
+use self::relay::{NoAnswer, Progress};
+use self::request_copy::ReplayBudget;
+use self::request_head::RequestFacts;
+use self::target::UpstreamPath;
+use self::upload::{Keeper, Source, check_start, take_body};
+use crate::config::{Config, Limits, Timeouts};
+use crate::credentials::{CredentialId, Credentials, RoundRobin, TokenCache};
+use crate::http1::body::BodyReader;
+use crate::http1::framing::BodyLength;
+use crate::http1::head::{HeadSpan, RequestHead};
+use crate::io::{Buffer, Lifecycle, Phase};
+use crate::observability::{Activity, Ending, ExchangeId, ExchangeRecord};
+use crate::upstream::{Connector, Pool};
+
+/// What becomes of the downstream connection after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// It serves the next request.
+    KeepAlive,
+    /// It is closed; the request was read whole.
+    Close,
+    /// It is closed; what the client still sends of the request is read and discarded first (RFC 9112 §9.6).
+    Linger,
+    /// It is reset: the client must not take the end for a whole answer.
+    Reset,
+    /// Nobody is there any more.
+    Gone,
+}
+
+/// Everything that the exchanges of one shard share.
+pub struct Proxy {
+    pub shard: usize,
+    pub rules: Rules,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    pub credentials: Arc<Credentials>,
+    pub round_robin: Arc<RoundRobin>,
+    pub tokens: RefCell<TokenCache>,
+    pub connector: Connector,
+    pub pool: Rc<Pool>,
+    pub budget: ReplayBudget,
+    pub lifecycle: Rc<Lifecycle>,
+    pub activity: Arc<Activity>,
+    sequence: Cell<u64>,
+}
+
+/// What a [`Proxy`] is made of.
+pub struct Parts {
+    pub shard: usize,
+    pub credentials: Arc<Credentials>,
+    pub round_robin: Arc<RoundRobin>,
+    pub connector: Connector,
+    pub budget: ReplayBudget,
+    pub lifecycle: Rc<Lifecycle>,
+    pub activity: Arc<Activity>,
+}
+
+impl Proxy {
+    pub fn new(config: &Config, listener_port: u16, parts: Parts) -> Self {
+        let upstream = &config.upstream;
+        Proxy {
+            shard: parts.shard,
+            rules: Rules {
+                target: target::TargetRules {
+                    upstream_host: upstream.host.clone(),
+                    upstream_port: upstream.port,
+                    base_path: upstream.base_path.clone(),
+                    listener_port,
+                    listener_hosts: vec![config.listen_host.clone()],
+                },
+                upstream: request_head::UpstreamIdentity {
+                    base_path: upstream.base_path.clone(),
+                    authority: upstream.authority.clone(),
+                },
+                body_bytes_max: config.limits.body_bytes_max,
+            },
+            timeouts: config.timeouts,
+            limits: config.limits,
+            tokens: RefCell::new(TokenCache::new(parts.credentials.len())),
+            credentials: parts.credentials,
+            round_robin: parts.round_robin,
+            connector: parts.connector,
+            pool: Rc::new(Pool::new(config.timeouts.upstream_idle, config.limits.idle_upstream_max)),
+            budget: parts.budget,
+            lifecycle: parts.lifecycle,
+            activity: parts.activity,
+            sequence: Cell::new(0),
+        }
+    }
+
+    /// Serves the request whose head is `span` of the connection's input, up to its line in the log.
+    pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Disposition {
+        let mut exchange = self.begin(downstream);
+        let Downstream { input, request_copy, method, path, .. } = &mut *downstream;
+        let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
+        let plan = plan::plan(head, &self.rules, (method, path), |head, upstream_path, facts| {
+            // A request that is refused takes no turn.
+            check_start(facts.body, body_start, &self.limits)?;
+            self.write_head(request_copy.begin(&self.budget), head, upstream_path, facts)
+        });
+        input.consume(span.end);
+        let disposition = match plan.action {
+            Action::Refuse(error) => self.refuse(&mut exchange, downstream, plan.client, &error).await,
+            Action::AnswerLiveness { body } => {
+                self.answer_locally(&mut exchange, downstream, plan.client, body, 200, error::write_liveness).await
+            }
+            Action::AnswerOptions { body } => {
+                let write = |out: &mut Vec<u8>, _, keep_alive, http10| error::write_options(out, keep_alive, http10);
+                self.answer_locally(&mut exchange, downstream, plan.client, body, 204, write).await
+            }
+            Action::Forward(forward) => self.forward(&mut exchange, downstream, plan.client, &forward).await,
+        };
+        downstream.request_copy.release(&self.budget);
+        self.end(exchange, downstream);
+        disposition
+    }
+
+    /// Answers a request whose head could not be read, up to its line in the log.
+    pub async fn refuse_unread(&self, downstream: &mut Downstream, error: GatewayError) -> Disposition {
+        let mut exchange = self.begin(downstream);
+        let disposition = self.refuse(&mut exchange, downstream, Client::UNKNOWN, &error).await;
+        self.end(exchange, downstream);
+        disposition
+    }
+
+    /// Takes the next turn of the round robin and writes the head for the upstream.
+    fn write_head(
+        &self,
+        out: &mut Vec<u8>,
+        head: &RequestHead<'_>,
+        path: UpstreamPath<'_>,
+        facts: &RequestFacts,
+    ) -> Result<CredentialId, GatewayError> {
+        let credential = self.round_robin.next(&self.credentials);
+        let mut tokens = self.tokens.borrow_mut();
+        let authorization = tokens.authorization(&self.credentials, credential, Instant::now()).map_err(|error| {
+            tracing::error!(credential = self.credentials.entry(credential).name, %error, "no token");
+            GatewayError::TokenFailed
+        })?;
+        request_head::write(out, head, path, &self.rules.upstream, authorization, facts.body);
+        Ok(credential)
+    }
+
+    async fn forward(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &mut Downstream,
+        client: Client,
+        forward: &Forward<CredentialId>,
+    ) -> Disposition {
+        exchange.credential = Some(forward.credential);
+        if let Err(error) = downstream.watch_departure() {
+            tracing::warn!(%error, "cannot watch whether the client leaves");
+        }
+        let mut body = BodyReader::new(forward.facts.body);
+        if let Err(error) = self.take_what_came(downstream, &mut body) {
+            return self.refuse(exchange, downstream, client, &error).await;
+        }
+        let mut may_reuse = true;
+        let mut has_asked_for_body = false;
+        loop {
+            let body = &mut body;
+            let has_asked_for_body = &mut has_asked_for_body;
+            let mut attempt = Attempt { proxy: self, downstream, body, client, forward, has_asked_for_body };
+            let outcome = attempt.run(&exchange.progress, may_reuse).await;
+            exchange.request_bytes = body.data_bytes();
+            // A stale connection of the pool costs nothing: it is not an attempt of its own.
+            exchange.attempts = 1;
+            match outcome {
+                Outcome::Stale if may_reuse => {
+                    may_reuse = false;
+                    downstream.request_copy.rewind();
+                }
+                Outcome::Stale => unreachable!("a fresh connection is never stale"),
+                Outcome::Answered { keep_alive } => {
+                    return after_answer(keep_alive, body);
+                }
+                Outcome::EndedWell { ending, keep_alive } => {
+                    exchange.ending = ending;
+                    return after_answer(keep_alive, body);
+                }
+                Outcome::Cut { ending, needs_reset } => {
+                    exchange.ending = ending;
+                    return if needs_reset { Disposition::Reset } else { Disposition::Gone };
+                }
+                Outcome::ClientGone(ending) => {
+                    exchange.ending = ending;
+                    return Disposition::Gone;
+                }
+                Outcome::Failed(NoAnswer { error, cause, .. }) => {
+                    if let Some(cause) = cause {
+                        tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
+                    }
+                    let client = Client { keep_alive: client.keep_alive && body.is_complete(), ..client };
+                    return self.refuse(exchange, downstream, client, &error).await;
+                }
+            }
+        }
+    }
+
+    /// Moves what has come of the body behind the head, so that both go upstream in one write.
+    fn take_what_came(&self, downstream: &mut Downstream, body: &mut BodyReader) -> Result<(), GatewayError> {
+        let Downstream { stream, input, deadline, request_copy, .. } = downstream;
+        let copy = RefCell::new(request_copy);
+        let keeper = Keeper { copy: &copy, limits: &self.limits, budget: &self.budget };
+        take_body(&mut Source { stream, input, body, deadline }, keeper)
+    }
+
+    /// Answers with an error made here.
+    async fn refuse(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &mut Downstream,
+        client: Client,
+        error: &GatewayError,
+    ) -> Disposition {
+        let answer = error.answer();
+        let goes_on = client.keep_alive && !answer.closes && self.lifecycle.phase() == Phase::Serving;
+        exchange.ending = ending_of(error);
+        let mut out = Buffer::take();
+        error::write_answer(out.tail(), error, client.dialect, client.is_head, goes_on, client.is_http10());
+        let after = if goes_on { Disposition::KeepAlive } else { Disposition::Linger };
+        self.send(exchange, downstream, out, answer.status, after).await
+    }
+
+    async fn answer_locally(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &mut Downstream,
+        client: Client,
+        body: BodyLength,
+        status: u16,
+        write: impl FnOnce(&mut Vec<u8>, bool, bool, bool),
+    ) -> Disposition {
+        // A body that nobody asked for is not read: the connection ends with the answer.
+        let has_no_body = matches!(body, BodyLength::None | BodyLength::Known(0));
+        let goes_on = client.keep_alive && has_no_body && self.lifecycle.phase() == Phase::Serving;
+        let mut out = Buffer::take();
+        write(out.tail(), client.is_head, goes_on, client.is_http10());
+        let after = match (goes_on, has_no_body) {
+            (true, _) => Disposition::KeepAlive,
+            (false, true) => Disposition::Close,
+            (false, false) => Disposition::Linger,
+        };
+        self.send(exchange, downstream, out, status, after).await
+    }
+
+    async fn send(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &mut Downstream,
+        out: Buffer,
+        status: u16,
+        after: Disposition,
+    ) -> Disposition {
+        exchange.progress.status.set(Some(status));
+        exchange.progress.first_byte.set(Some(Instant::now()));
+        if downstream.write(out, self.timeouts.downstream_write).await.is_err() {
+            exchange.ending = Ending::ClientDisconnected;
+            return Disposition::Gone;
+        }
+        after
+    }
+
+    fn begin(&self, downstream: &mut Downstream) -> Exchange {
+        downstream.method.clear();
+        downstream.path.clear();
+        self.sequence.set(self.sequence.get() + 1);
+        self.activity.exchange_begins();
+        Exchange {
+            id: ExchangeId { shard: self.shard, sequence: self.sequence.get() },
+            began: Instant::now(),
+            credential: None,
+            attempts: 0,
+            request_bytes: 0,
+            ending: Ending::Ok,
+            progress: Progress::default(),
+        }
+    }
+
+    fn end(&self, exchange: Exchange, downstream: &Downstream) {
+        self.activity.exchange_ends();
+        let Exchange { id, began, credential, attempts, request_bytes, ending, progress } = exchange;
+        ExchangeRecord {
+            id,
+            method: or_dash(&downstream.method),
+            path: or_dash(&downstream.path),
+            status: progress.status.get(),
+            credential: credential.map(|credential| self.credentials.entry(credential).name.as_str()),
+            attempts,
+            first_byte: progress.first_byte.get().map(|at| at - began),
+            duration: began.elapsed(),
+            request_bytes,
+            response_bytes: progress.response_bytes.get(),
+            ending,
+        }
+        .log();
+    }
+}
+
+/// What becomes of a connection behind an answer that was whole, by what the client was told and by how far its request
+/// was read.
+fn after_answer(keep_alive: bool, body: &BodyReader) -> Disposition {
+    match (body.is_complete(), keep_alive) {
+        (true, true) => Disposition::KeepAlive,
+        (true, false) => Disposition::Close,
+        (false, _) => Disposition::Linger,
+    }
+}
+
+/// What stands in the log for a method or path that could not be read.
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// What is known of an exchange until its line in the log.
+struct Exchange {
+    id: ExchangeId,
+    began: Instant,
+    credential: Option<CredentialId>,
+    attempts: u32,
+    request_bytes: u64,
+    ending: Ending,
+    progress: Progress,
+}
+
+/// How an exchange ended that was answered with `error`.
+pub(crate) fn ending_of(error: &GatewayError) -> Ending {
+    match error {
+        GatewayError::UpstreamResolve
+        | GatewayError::UpstreamConnect(_)
+        | GatewayError::UpstreamTls
+        | GatewayError::UpstreamCertificate => Ending::UpstreamUnreachable,
+        GatewayError::UpstreamClosed => Ending::UpstreamClosed,
+        GatewayError::UpstreamMalformed(_) | GatewayError::UpstreamSwitchedProtocols => Ending::UpstreamInvalid,
+        GatewayError::HeadTimeout
+        | GatewayError::BodyTimeout
+        | GatewayError::ConnectTimeout
+        | GatewayError::UpstreamTimeout { .. } => Ending::Timeout,
+        GatewayError::Draining => Ending::Shutdown,
+        GatewayError::TokenFailed | GatewayError::OutOfDescriptors => Ending::Internal,
+        GatewayError::BadRequest(_)
+        | GatewayError::BadPath
+        | GatewayError::BodyTooLarge { .. }
+        | GatewayError::RequestLineTooLong
+        | GatewayError::HeadTooLarge
+        | GatewayError::TooManyFields
+        | GatewayError::ExpectationNotSupported
+        | GatewayError::TransferCodingNotSupported
+        | GatewayError::VersionNotSupported
+        | GatewayError::NotAnOpenProxy
+        | GatewayError::ConnectNotSupported
+        | GatewayError::TraceNotSupported
+        | GatewayError::WebsocketNotSupported => Ending::Refused,
+    }
+}

@@ -1,0 +1,181 @@
+//! What is to be done with a request, decided from its head alone.
+//!
+//! Pure but for one thing: a request that is forwarded takes its turn in the round robin, and its head is written for
+//! the upstream in the same pass over its fields.
+
+use super::error::{Dialect, GatewayError};
+use super::request_head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
+use super::target::{self, Route, TargetError, TargetRules, UpstreamPath};
+use crate::config::MEBIBYTE;
+use crate::http1::framing::BodyLength;
+use crate::http1::head::{HeadError, RequestHead, Version, with_request};
+
+/// What every request is compared with, fixed at start.
+#[derive(Debug)]
+pub struct Rules {
+    pub target: TargetRules,
+    pub upstream: UpstreamIdentity,
+    pub body_bytes_max: Option<u64>,
+}
+
+/// What is to be done with one request.
+#[derive(Debug)]
+pub struct Plan<C> {
+    /// How the client wants to be answered; of a head that cannot be read, how it most likely does.
+    pub client: Client,
+    pub action: Action<C>,
+}
+
+/// What an answer must know of the request.
+#[derive(Debug, Clone, Copy)]
+pub struct Client {
+    pub version: Version,
+    pub is_head: bool,
+    pub keep_alive: bool,
+    pub dialect: Dialect,
+}
+
+impl Client {
+    /// Of a client whose request could not be read.
+    pub const UNKNOWN: Client =
+        Client { version: Version::Http11, is_head: false, keep_alive: false, dialect: Dialect::OpenAi };
+
+    pub fn is_http10(&self) -> bool {
+        self.version == Version::Http10
+    }
+}
+
+#[derive(Debug)]
+pub enum Action<C> {
+    Refuse(GatewayError),
+    AnswerLiveness { body: BodyLength },
+    AnswerOptions { body: BodyLength },
+    Forward(Forward<C>),
+}
+
+/// A request that goes upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Forward<C> {
+    pub facts: RequestFacts,
+    /// Whatever the writer of the head gave back: whose name is used.
+    pub credential: C,
+    /// Whether a second attempt may be made although the first may have reached the upstream.
+    pub may_replay: bool,
+    /// Whether the client itself named the upstream, so that a `Location` must not be rewritten.
+    pub is_absolute_form: bool,
+}
+
+/// Reads the request in `head`, notes its method and path, and decides. For a request that is to be forwarded
+/// `write_head` is called once; it picks the credential and writes the upstream's head.
+pub fn plan<C>(
+    head: &[u8],
+    rules: &Rules,
+    (method, path): (&mut String, &mut String),
+    write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
+) -> Plan<C> {
+    let planned = with_request(head, |head| {
+        method.push_str(head.method);
+        path.push_str(path_of(head.target));
+        let dialect = Dialect::of_path(path_of(head.target));
+        let is_head = head.method == "HEAD";
+        let refuse = |error, keep_alive| Plan {
+            client: Client { version: head.version, is_head, keep_alive, dialect },
+            action: Action::Refuse(error),
+        };
+        let facts = match request_head::examine(head) {
+            Ok(facts) => facts,
+            Err(error) => return refuse(error.into(), false),
+        };
+        let client = Client { version: facts.version, is_head, keep_alive: facts.keep_alive, dialect };
+        match decide(head, &facts, rules, write_head) {
+            Ok(action) => Plan { client, action },
+            Err(error) => refuse(error, facts.keep_alive),
+        }
+    });
+    planned.unwrap_or_else(|error| Plan { client: Client::UNKNOWN, action: Action::Refuse(error.into()) })
+}
+
+fn decide<C>(
+    head: &RequestHead<'_>,
+    facts: &RequestFacts,
+    rules: &Rules,
+    write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
+) -> Result<Action<C>, GatewayError> {
+    let path = match target::route(head.method, head.target, &rules.target)? {
+        Route::AnswerOptions => return Ok(Action::AnswerOptions { body: facts.body }),
+        Route::AnswerLiveness => return Ok(Action::AnswerLiveness { body: facts.body }),
+        Route::Forward(path) => path,
+    };
+    if facts.wants_websocket {
+        return Err(GatewayError::WebsocketNotSupported);
+    }
+    if let (BodyLength::Known(length), Some(limit)) = (facts.body, rules.body_bytes_max)
+        && length > limit
+    {
+        return Err(body_too_large(limit));
+    }
+    Ok(Action::Forward(Forward {
+        facts: *facts,
+        credential: write_head(head, path, facts)?,
+        may_replay: may_replay(facts.method, path.path()),
+        is_absolute_form: !head.target.starts_with('/'),
+    }))
+}
+
+/// The refusal of a body beyond `limit` bytes.
+pub fn body_too_large(limit: u64) -> GatewayError {
+    GatewayError::BodyTooLarge { limit_mebibytes: limit / MEBIBYTE }
+}
+
+/// Whether a request may reach the upstream twice: idempotent ones (RFC 9110 §9.2.2), and, as a stated deviation, the
+/// generations, which change nothing upstream and whose loss costs the user a turn.
+fn may_replay(method: Method, path: &str) -> bool {
+    const GENERATIONS: [&str; 6] =
+        ["/chat/completions", "/completions", "/responses", "/messages", "/messages/count_tokens", "/embeddings"];
+    method.is_idempotent() || method == Method::Post && GENERATIONS.iter().any(|end| path.ends_with(end))
+}
+
+/// The path of a target: without its query, where clients put keys, and without an authority, which may hold a
+/// password. Neither is for the log.
+fn path_of(target: &str) -> &str {
+    let path = target.split_once(['?', '#']).map_or(target, |(path, _)| path);
+    match path.split_once("://") {
+        _ if path.starts_with('/') => path,
+        Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => path.rsplit_once('@').map_or(path, |(_, authority)| authority),
+    }
+}
+
+impl From<HeadError> for GatewayError {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Malformed(what) => GatewayError::BadRequest(what),
+            HeadError::LineTooLong => GatewayError::RequestLineTooLong,
+            HeadError::HeadTooLarge => GatewayError::HeadTooLarge,
+            HeadError::TooManyFields => GatewayError::TooManyFields,
+            HeadError::UnsupportedVersion => GatewayError::VersionNotSupported,
+            HeadError::UnsupportedTransferCoding => GatewayError::TransferCodingNotSupported,
+        }
+    }
+}
+
+impl From<RequestError> for GatewayError {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::Head(error) => error.into(),
+            RequestError::UnsupportedExpectation => GatewayError::ExpectationNotSupported,
+        }
+    }
+}
+
+impl From<TargetError> for GatewayError {
+    fn from(error: TargetError) -> Self {
+        match error {
+            TargetError::NotAnOpenProxy => GatewayError::NotAnOpenProxy,
+            TargetError::ConnectNotSupported => GatewayError::ConnectNotSupported,
+            TargetError::MethodNotAllowed => GatewayError::TraceNotSupported,
+            TargetError::BadPath => GatewayError::BadPath,
+            TargetError::Malformed(what) => GatewayError::BadRequest(what),
+        }
+    }
+}

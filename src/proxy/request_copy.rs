@@ -1,0 +1,264 @@
+//! The request as it goes upstream: what is still to be sent, and the copy kept for a second attempt.
+//!
+//! Invariant: a kept copy is whole, from the first byte of the head to the last that came. Beyond its limits it is
+//! given up and only what is unsent stays, so memory is bounded whatever the body's size.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::io::Buffer;
+use crate::io::buffer::PLAINTEXT_MAX;
+
+/// What a shard takes from the process' budget at a time, so that small requests never touch the shared counter.
+const BUDGET_STEP_BYTES: usize = 1024 * 1024;
+
+/// A shard's part of the memory that all kept copies of the process may take together.
+#[derive(Debug)]
+pub struct ReplayBudget {
+    /// Bytes that no shard has taken, shared by all of them.
+    process_free: Arc<AtomicUsize>,
+    /// Bytes that this shard has taken and not used.
+    shard_free: Cell<usize>,
+}
+
+impl ReplayBudget {
+    pub fn new(process_free: Arc<AtomicUsize>) -> Self {
+        ReplayBudget { process_free, shard_free: Cell::new(0) }
+    }
+
+    fn reserve(&self, bytes: usize) -> bool {
+        while self.shard_free.get() < bytes {
+            let taken = self.process_free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
+                (free > 0).then(|| free - free.min(BUDGET_STEP_BYTES))
+            });
+            match taken {
+                Ok(free) => self.shard_free.set(self.shard_free.get() + free.min(BUDGET_STEP_BYTES)),
+                Err(_) => return false,
+            }
+        }
+        self.shard_free.set(self.shard_free.get() - bytes);
+        true
+    }
+
+    fn give_back(&self, bytes: usize) {
+        let free = self.shard_free.get() + bytes;
+        // One step stays, so that a shard in the steady state leaves the shared counter alone.
+        let surplus = free.saturating_sub(BUDGET_STEP_BYTES) / BUDGET_STEP_BYTES * BUDGET_STEP_BYTES;
+        self.shard_free.set(free - surplus);
+        if surplus > 0 {
+            self.process_free.fetch_add(surplus, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for ReplayBudget {
+    fn drop(&mut self) {
+        self.process_free.fetch_add(self.shard_free.get(), Ordering::Relaxed);
+    }
+}
+
+/// The bytes of one request on their way upstream. Reused by the exchanges of a connection.
+#[derive(Debug, Default)]
+pub struct RequestCopy {
+    segments: VecDeque<Buffer>,
+    /// The segment that is being sent, and how much of it was.
+    sending: usize,
+    sent_bytes: usize,
+    kept: Kept,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Kept {
+    /// The whole request so far, with what it took from the budget.
+    Whole { reserved_bytes: usize },
+    /// Only what is unsent.
+    #[default]
+    Unsent,
+}
+
+impl RequestCopy {
+    /// Starts over with an empty first segment, which is for the head; the limits are for what comes behind it.
+    pub fn begin(&mut self, budget: &ReplayBudget) -> &mut Vec<u8> {
+        self.release(budget);
+        self.kept = Kept::Whole { reserved_bytes: 0 };
+        self.segments.push_back(Buffer::take());
+        self.segments[0].tail()
+    }
+
+    /// Appends body bytes. The copy is given up when it would grow beyond `limit_bytes` or the budget; returns false at
+    /// the moment when that happens.
+    pub fn push(&mut self, bytes: &[u8], limit_bytes: usize, budget: &ReplayBudget) -> bool {
+        let keeps = self.account(bytes.len(), limit_bytes, budget);
+        let has_room = self.segments.back().is_some_and(|last| last.len() + bytes.len() <= PLAINTEXT_MAX);
+        if !has_room {
+            let is_all_sent = self.segments.get(self.sending).is_some_and(|segment| segment.len() == self.sent_bytes);
+            self.segments.push_back(Buffer::take());
+            if is_all_sent {
+                self.sending += 1;
+                self.sent_bytes = 0;
+            }
+        }
+        let last = self.segments.len() - 1;
+        self.segments[last].tail().extend_from_slice(bytes);
+        keeps
+    }
+
+    fn account(&mut self, bytes: usize, limit_bytes: usize, budget: &ReplayBudget) -> bool {
+        let Kept::Whole { reserved_bytes } = self.kept else { return true };
+        if reserved_bytes + bytes <= limit_bytes && budget.reserve(bytes) {
+            self.kept = Kept::Whole { reserved_bytes: reserved_bytes + bytes };
+            return true;
+        }
+        self.stop_keeping(budget);
+        false
+    }
+
+    /// What is to be sent next, at most [`PLAINTEXT_MAX`] bytes; empty when all was sent.
+    pub fn unsent(&self) -> &[u8] {
+        let Some(segment) = self.segments.get(self.sending) else { return &[] };
+        let rest = &segment.filled()[self.sent_bytes..];
+        &rest[..rest.len().min(PLAINTEXT_MAX)]
+    }
+
+    /// `count` bytes of [`RequestCopy::unsent`] were sent.
+    pub fn mark_sent(&mut self, count: usize) {
+        self.sent_bytes += count;
+        let is_last = self.sending + 1 == self.segments.len();
+        if self.segments[self.sending].len() > self.sent_bytes {
+            return;
+        }
+        if matches!(self.kept, Kept::Unsent) {
+            self.segments.drain(..=self.sending);
+            self.sending = 0;
+            self.sent_bytes = 0;
+        } else if !is_last {
+            self.sending += 1;
+            self.sent_bytes = 0;
+        }
+    }
+
+    /// Whether a second attempt can send the request again from its first byte.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.kept, Kept::Whole { .. })
+    }
+
+    /// Goes back to the first byte, for another attempt. Only a whole copy can.
+    pub fn rewind(&mut self) {
+        debug_assert!(self.is_whole());
+        self.sending = 0;
+        self.sent_bytes = 0;
+    }
+
+    /// No further attempt will be made: from here on only what is unsent is held.
+    pub fn stop_keeping(&mut self, budget: &ReplayBudget) {
+        let Kept::Whole { reserved_bytes } = std::mem::take(&mut self.kept) else { return };
+        budget.give_back(reserved_bytes);
+        self.segments.drain(..self.sending);
+        self.sending = 0;
+        if self.segments.front().is_some_and(|segment| segment.len() == self.sent_bytes) {
+            self.segments.pop_front();
+            self.sent_bytes = 0;
+        }
+    }
+
+    /// Lets go of everything, sent or not.
+    pub fn release(&mut self, budget: &ReplayBudget) {
+        self.stop_keeping(budget);
+        self.segments.clear();
+        self.sending = 0;
+        self.sent_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn budget(bytes: usize) -> (Arc<AtomicUsize>, ReplayBudget) {
+        let process_free = Arc::new(AtomicUsize::new(bytes));
+        (process_free.clone(), ReplayBudget::new(process_free))
+    }
+
+    /// Sends all that is unsent, `step` bytes at a time.
+    fn send(copy: &mut RequestCopy, step: usize) -> Vec<u8> {
+        let mut sent = Vec::new();
+        while !copy.unsent().is_empty() {
+            let count = copy.unsent().len().min(step);
+            sent.extend_from_slice(&copy.unsent()[..count]);
+            copy.mark_sent(count);
+        }
+        sent
+    }
+
+    fn body(bytes: usize) -> Vec<u8> {
+        (0..bytes).map(|index| index as u8).collect()
+    }
+
+    #[test]
+    fn a_rewound_copy_is_sent_again_byte_for_byte() {
+        let (_, budget) = budget(1 << 20);
+        let mut copy = RequestCopy::default();
+        for step in [1000, PLAINTEXT_MAX] {
+            copy.begin(&budget).extend_from_slice(b"head");
+            let body = body(100_000);
+            for part in body.chunks(30_000) {
+                assert!(copy.push(part, 1 << 20, &budget));
+                send(&mut copy, step);
+            }
+            copy.rewind();
+            assert_eq!(send(&mut copy, step), [b"head", body.as_slice()].concat());
+            assert!(copy.push(b"more", 1 << 20, &budget));
+            assert_eq!(send(&mut copy, step), b"more");
+        }
+    }
+
+    #[test]
+    fn a_copy_beyond_its_limit_is_given_up_and_nothing_unsent_is_lost() {
+        let (process_free, budget) = budget(1 << 20);
+        let mut copy = RequestCopy::default();
+        copy.begin(&budget).extend_from_slice(b"head");
+        assert!(copy.push(&body(5_000), 10_000, &budget));
+        copy.mark_sent(2_000);
+        assert!(!copy.push(&body(6_000), 10_000, &budget));
+        assert!(!copy.is_whole());
+        let expected = [b"head", body(5_000).as_slice(), body(6_000).as_slice()].concat();
+        assert_eq!(send(&mut copy, 700), expected[2_000..]);
+        assert!(copy.segments.is_empty(), "what was sent is not held");
+        drop(budget);
+        assert_eq!(process_free.load(Ordering::Relaxed), 1 << 20);
+    }
+
+    #[test]
+    fn a_copy_that_is_no_longer_kept_holds_only_what_is_unsent() {
+        let (_, budget) = budget(1 << 22);
+        let mut copy = RequestCopy::default();
+        copy.begin(&budget).extend_from_slice(b"head");
+        for _ in 0..10 {
+            copy.push(&body(PLAINTEXT_MAX), 1 << 22, &budget);
+        }
+        let all = copy.segments.len();
+        copy.mark_sent(copy.unsent().len());
+        copy.mark_sent(copy.unsent().len());
+        copy.stop_keeping(&budget);
+        assert_eq!(copy.segments.len(), all - 2);
+        assert_eq!(send(&mut copy, PLAINTEXT_MAX).len(), 9 * PLAINTEXT_MAX);
+    }
+
+    #[test]
+    fn all_copies_of_the_process_share_one_budget() {
+        let (process_free, first) = budget(3 << 20);
+        let second = ReplayBudget::new(process_free.clone());
+        let (mut a, mut b) = (RequestCopy::default(), RequestCopy::default());
+        a.begin(&first);
+        b.begin(&second);
+        assert!(a.push(&body(2 << 20), usize::MAX, &first));
+        assert!(b.push(&body(1 << 20), usize::MAX, &second));
+        assert!(!b.push(b"one byte more", usize::MAX, &second));
+        assert!(a.is_whole() && !b.is_whole());
+        a.release(&first);
+        drop((first, second));
+        assert_eq!(process_free.load(Ordering::Relaxed), 3 << 20);
+    }
+}

@@ -1,0 +1,758 @@
+//! Ending a broken event stream well: where in a `text/event-stream` the upstream stopped, the event
+//! that says so, and chunked framing that stays valid.
+//!
+//! Invariant: memory is bounded; of each event the first bytes are kept, which is where a stream says that its turn is
+//! over, and of the stream the line that has no end yet. They are looked at only when the stream has ended, so
+//! following it costs a search for line ends.
+//! Not here: what is read, written or timed out.
+
+use std::io::Write;
+
+use super::error::{Dialect, append_json_string};
+use super::unfinished_json;
+use crate::http1::body::Owed;
+
+/// The most that an open chunk is filled up with; where more is missing, the answer is cut.
+const FILL_BYTES_MAX: u64 = 64 * 1024;
+
+/// The longest unfinished line that is kept; a longer one of a broken stream stays unfinished.
+const UNFINISHED_BYTES_MAX: usize = 64 * 1024;
+
+/// Room for `response.incomplete`, the longest event name that matters, and one byte to tell a longer one.
+const NAME_BYTES_MAX: usize = 20;
+
+/// Where `type` is the first or second member of an event's data, as all known servers write it, it is within this.
+const DATA_BYTES_MAX: usize = 192;
+
+/// A byte order mark and the longest field name that matters.
+const FIELD_BYTES_MAX: usize = BYTE_ORDER_MARK.len() + "event".len();
+
+/// The WHATWG's event stream grammar allows one before the first line.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Follows the decoded bytes of an event stream, however they are split.
+pub struct EventTracker {
+    line: Line,
+    /// The last byte was a CR: an LF that follows belongs to the same line end.
+    is_after_cr: bool,
+    is_first_line: bool,
+    line_end: LineEnd,
+    /// The event that is being written and the last whole one; `current` says which is which.
+    events: [EventPrefix; 2],
+    current: usize,
+    /// The line that has no end yet, from its first byte. Most events come whole, so there is seldom anything to keep.
+    unfinished: Vec<u8>,
+}
+
+/// Where in a line the stream stands.
+#[derive(Clone, Copy)]
+enum Line {
+    Start,
+    /// In the field's name.
+    Name {
+        bytes: [u8; FIELD_BYTES_MAX],
+        length: u8,
+    },
+    /// Behind the colon, where one space is not part of the value.
+    Colon(Field),
+    Value(Field),
+    /// A comment, or a field that says nothing of the turn's end.
+    Other,
+}
+
+#[derive(Clone, Copy)]
+enum Field {
+    Event,
+    Data,
+}
+
+#[derive(Clone, Copy)]
+enum LineEnd {
+    Lf,
+    CrLf,
+}
+
+impl LineEnd {
+    const fn bytes(self) -> &'static [u8] {
+        match self {
+            LineEnd::Lf => b"\n",
+            LineEnd::CrLf => b"\r\n",
+        }
+    }
+}
+
+impl EventTracker {
+    pub fn new() -> Self {
+        EventTracker {
+            line: Line::Start,
+            is_after_cr: false,
+            is_first_line: true,
+            line_end: LineEnd::Lf,
+            events: [EventPrefix::new(), EventPrefix::new()],
+            current: 0,
+            unfinished: Vec::new(),
+        }
+    }
+
+    /// Takes the stream's next bytes.
+    pub fn observe(&mut self, mut data: &[u8]) {
+        while let Some(&first) = data.first() {
+            if std::mem::take(&mut self.is_after_cr) && first == b'\n' {
+                self.line_end = LineEnd::CrLf;
+                data = &data[1..];
+                continue;
+            }
+            let Some(end) = memchr::memchr2(b'\n', b'\r', data) else {
+                // One byte more than is allowed tells a line that is too long.
+                let room = (UNFINISHED_BYTES_MAX + 1).saturating_sub(self.unfinished.len());
+                self.unfinished.extend_from_slice(&data[..data.len().min(room)]);
+                return self.continue_line(data);
+            };
+            self.continue_line(&data[..end]);
+            self.end_line();
+            self.unfinished.clear();
+            match data[end] {
+                b'\r' => self.is_after_cr = true,
+                _ => self.line_end = LineEnd::Lf,
+            }
+            data = &data[end + 1..];
+        }
+    }
+
+    /// The data of an event that broke off in its data. Data of several lines, which no known server writes, is not
+    /// put together.
+    fn unfinished_data(&self) -> Option<&[u8]> {
+        let is_data = matches!(self.line, Line::Value(Field::Data) | Line::Colon(Field::Data));
+        if !is_data || self.unfinished.len() > UNFINISHED_BYTES_MAX {
+            return None;
+        }
+        let line = self.unfinished.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&self.unfinished);
+        line.strip_prefix(b"data:")
+    }
+
+    /// Whether the last whole event says that the turn is over.
+    pub fn turn_is_complete(&self) -> bool {
+        self.events[1 - self.current].ends_turn()
+    }
+
+    fn continue_line(&mut self, mut part: &[u8]) {
+        while !part.is_empty() {
+            match &mut self.line {
+                Line::Start if part[0] == b':' => self.line = Line::Other,
+                Line::Start => self.line = Line::Name { bytes: [0; FIELD_BYTES_MAX], length: 0 },
+                Line::Name { bytes, length } => {
+                    let room = &mut bytes[usize::from(*length)..];
+                    let colon = part.iter().take(room.len() + 1).position(|&byte| byte == b':');
+                    let taken = colon.unwrap_or(part.len());
+                    if taken > room.len() {
+                        self.line = Line::Other;
+                        continue;
+                    }
+                    room[..taken].copy_from_slice(&part[..taken]);
+                    *length += taken as u8;
+                    part = &part[taken..];
+                    if colon.is_some() {
+                        part = &part[1..];
+                        self.line = self.named_field().map_or(Line::Other, Line::Colon);
+                    }
+                }
+                Line::Colon(field) => {
+                    let field = *field;
+                    part = part.strip_prefix(b" ").unwrap_or(part);
+                    self.begin_value(field);
+                }
+                Line::Value(field) => {
+                    let event = &mut self.events[self.current];
+                    return match field {
+                        Field::Event => event.name.append(part),
+                        Field::Data => event.data.append(part),
+                    };
+                }
+                Line::Other => return,
+            }
+        }
+    }
+
+    /// The field that the name read so far stands for, where it is one that matters.
+    fn named_field(&self) -> Option<Field> {
+        let Line::Name { bytes, length } = &self.line else { return None };
+        let name = &bytes[..usize::from(*length)];
+        let name = if self.is_first_line { name.strip_prefix(BYTE_ORDER_MARK).unwrap_or(name) } else { name };
+        match name {
+            b"data" => Some(Field::Data),
+            b"event" => Some(Field::Event),
+            _ => None,
+        }
+    }
+
+    fn begin_value(&mut self, field: Field) {
+        let event = &mut self.events[self.current];
+        match field {
+            Field::Event => event.name.clear(),
+            Field::Data if event.has_data => event.data.append(b"\n"),
+            Field::Data => event.has_data = true,
+        }
+        self.line = Line::Value(field);
+    }
+
+    fn end_line(&mut self) {
+        match self.line {
+            Line::Start => self.end_event(),
+            // A name without a colon is a field with an empty value.
+            Line::Name { .. } => {
+                if let Some(field) = self.named_field() {
+                    self.begin_value(field);
+                }
+            }
+            Line::Colon(field) => self.begin_value(field),
+            Line::Value(_) | Line::Other => {}
+        }
+        self.line = Line::Start;
+        self.is_first_line = false;
+    }
+
+    /// A blank line. Without data there was no event: the grammar drops it, and so do clients.
+    fn end_event(&mut self) {
+        if self.events[self.current].has_data {
+            self.current = 1 - self.current;
+        }
+        self.events[self.current].clear();
+    }
+}
+
+/// The first bytes of an event.
+struct EventPrefix {
+    name: Prefix<NAME_BYTES_MAX>,
+    data: Prefix<DATA_BYTES_MAX>,
+    has_data: bool,
+}
+
+impl EventPrefix {
+    const fn new() -> Self {
+        EventPrefix { name: Prefix::new(), data: Prefix::new(), has_data: false }
+    }
+
+    fn clear(&mut self) {
+        self.name.clear();
+        self.data.clear();
+        self.has_data = false;
+    }
+
+    fn ends_turn(&self) -> bool {
+        is_last_type(self.name.kept())
+            || self.data.kept().trim_ascii() == b"[DONE]"
+            || top_level_type(self.data.kept()).is_some_and(is_last_type)
+    }
+}
+
+/// The first `N` bytes of something longer.
+struct Prefix<const N: usize> {
+    bytes: [u8; N],
+    length: usize,
+}
+
+impl<const N: usize> Prefix<N> {
+    const fn new() -> Self {
+        Prefix { bytes: [0; N], length: 0 }
+    }
+
+    fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    fn append(&mut self, part: &[u8]) {
+        let room = &mut self.bytes[self.length..];
+        let taken = part.len().min(room.len());
+        room[..taken].copy_from_slice(&part[..taken]);
+        self.length += taken;
+    }
+
+    fn kept(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// The types of the last event of a turn: Anthropic's, and those of OpenAI's Responses.
+fn is_last_type(name: &[u8]) -> bool {
+    matches!(name, b"message_stop" | b"response.completed" | b"response.failed" | b"response.incomplete")
+}
+
+/// The value of the member `type` of the JSON object that `json` begins with, where it is a string without escapes and
+/// within what was kept. A `type` of an object inside it does not count.
+fn top_level_type(json: &[u8]) -> Option<&[u8]> {
+    let mut rest = json.trim_ascii_start().strip_prefix(b"{")?;
+    let mut depth = 0_u32;
+    let mut previous: Option<&[u8]> = None;
+    let mut is_value_of_type = false;
+    while let Some((&byte, tail)) = rest.split_first() {
+        rest = tail;
+        match byte {
+            b'"' => {
+                let (text, after) = string_end(rest)?;
+                if depth == 0 && is_value_of_type {
+                    return Some(text);
+                }
+                previous = Some(text);
+                rest = after;
+            }
+            b':' => is_value_of_type = depth == 0 && previous == Some(b"type"),
+            b',' => is_value_of_type = false,
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.checked_sub(1)?,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Splits what follows an opening quote into the string, as written, and what is behind its closing quote.
+fn string_end(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut at = 0;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', &text[at.min(text.len())..])?;
+        if text[at] == b'"' {
+            return Some((&text[..at], &text[at + 1..]));
+        }
+        at += 2;
+    }
+}
+
+/// Appends the bytes that end the broken stream well: what is half written is ended, then comes the event. After a
+/// complete turn there is no event, and nothing that would finish another one.
+///
+/// SDKs parse each event as JSON before they look for an error, also an empty one that has a name: half an event would
+/// fail there. So an event without data takes the error's, and one that broke off in a JSON object is closed with the
+/// error as a member.
+pub fn error_event(out: &mut Vec<u8>, tracker: &EventTracker, dialect: Dialect, message: &str) {
+    let line_end = tracker.line_end.bytes();
+    if tracker.is_after_cr {
+        // The CR may be the first half of a CRLF. An LF completes it, and is no line of its own in any case.
+        out.push(b'\n');
+    }
+    if tracker.turn_is_complete() {
+        return;
+    }
+    let members = error_members(dialect, message);
+    let half = &tracker.events[tracker.current];
+    let closing = tracker.unfinished_data().and_then(|data| unfinished_json::closing(data, &members));
+    let ends_half = closing.is_some() || half.has_data;
+    // The last name of an event counts.
+    let (half_name, name): (&[u8], &[u8]) = match dialect {
+        Dialect::Anthropic => (b"event: error", b"event: error"),
+        Dialect::OpenAi if !ends_half && !half.name.kept().is_empty() => (b"", b"event:"),
+        Dialect::OpenAi => (b"", b""),
+    };
+    let mut push_line = |line: &[u8]| {
+        out.extend_from_slice(line);
+        out.extend_from_slice(line_end);
+    };
+    if let Some(closing) = &closing {
+        push_line(closing);
+        if !half_name.is_empty() {
+            push_line(half_name);
+        }
+    } else if !matches!(tracker.line, Line::Start) {
+        push_line(b"");
+    }
+    if ends_half {
+        push_line(b"");
+    }
+    if !name.is_empty() {
+        push_line(name);
+    }
+    push_line(format!("data: {{{members}}}").as_bytes());
+    push_line(b"");
+}
+
+/// The members of the error's JSON object.
+fn error_members(dialect: Dialect, message: &str) -> String {
+    let mut text = Vec::new();
+    append_json_string(&mut text, message);
+    let text = String::from_utf8_lossy(&text);
+    match dialect {
+        Dialect::Anthropic => format!(r#""type":"error","error":{{"type":"api_error","message":{text}}}"#),
+        Dialect::OpenAi => {
+            format!(r#""error":{{"message":{text},"type":"upstream_error","code":"upstream_disconnected"}}"#)
+        }
+    }
+}
+
+/// Appends `content` and the end of the body, so that a chunked answer which owes `owed` stays valid. An open chunk is
+/// filled with the content, then with line ends, which say nothing in an event stream; what does not fit into it goes
+/// into a chunk of its own.
+///
+/// `None`, with nothing appended, where more than 64 KiB are missing: the caller cuts the answer.
+pub fn end_chunked(out: &mut Vec<u8>, owed: Owed, content: &[u8]) -> Option<()> {
+    let mut rest = content;
+    match owed {
+        Owed::Nothing => {}
+        Owed::ChunkData { remaining } => {
+            if remaining > FILL_BYTES_MAX {
+                return None;
+            }
+            let remaining = usize::try_from(remaining).ok()?;
+            let (within, behind) = content.split_at(content.len().min(remaining));
+            out.extend_from_slice(within);
+            out.resize(out.len() + remaining - within.len(), b'\n');
+            out.extend_from_slice(b"\r\n");
+            rest = behind;
+        }
+        Owed::ChunkEnd => out.extend_from_slice(b"\r\n"),
+    }
+    if !rest.is_empty() {
+        write!(out, "{:x}\r\n", rest.len()).expect("a Vec takes every byte");
+        out.extend_from_slice(rest);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"0\r\n\r\n");
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MESSAGE: &str = "The upstream \"went\" away.";
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Event {
+        name: String,
+        data: String,
+    }
+
+    /// The event stream grammar of the WHATWG, on a whole stream: an independent reading of the same rules.
+    fn parse(stream: &[u8]) -> Vec<Event> {
+        let stream = stream.strip_prefix(BYTE_ORDER_MARK).unwrap_or(stream);
+        let mut text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
+        let whole = text.rfind('\n').map_or(0, |at| at + 1);
+        text.truncate(whole);
+        let (mut events, mut name, mut data) = (Vec::new(), String::new(), None::<String>);
+        for line in text.lines() {
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                _ if line.is_empty() => {
+                    if let Some(data) = data.take() {
+                        events.push(Event { name: name.clone(), data });
+                    }
+                    name.clear();
+                }
+                "event" => name = value.to_owned(),
+                "data" => data = Some(data.map_or(value.to_owned(), |before| before + "\n" + value)),
+                _ => {}
+            }
+        }
+        events
+    }
+
+    fn is_last(event: &Event) -> bool {
+        const LAST: [&str; 4] = ["message_stop", "response.completed", "response.failed", "response.incomplete"];
+        let json = serde_json::from_str::<serde_json::Value>(&event.data).unwrap_or_default();
+        event.data.trim() == "[DONE]"
+            || LAST.contains(&event.name.as_str())
+            || json["type"].as_str().is_some_and(|name| LAST.contains(&name))
+    }
+
+    fn is_error(event: &Event, dialect: Dialect) -> bool {
+        let json = serde_json::from_str::<serde_json::Value>(&event.data).unwrap_or_default();
+        let kind = match dialect {
+            Dialect::Anthropic if event.name != "error" || json["type"] != "error" => return false,
+            Dialect::Anthropic => "api_error",
+            Dialect::OpenAi if json["error"]["code"] != "upstream_disconnected" => return false,
+            Dialect::OpenAi => "upstream_error",
+        };
+        json["error"]["message"] == MESSAGE && json["error"]["type"] == kind
+    }
+
+    fn observed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> EventTracker {
+        let mut tracker = EventTracker::new();
+        parts.into_iter().for_each(|part| tracker.observe(part));
+        tracker
+    }
+
+    /// What the client reads of `prefix` and the ending: the whole events, at most one that was half written, one
+    /// error. A half of a JSON object parses, and says that it is an error.
+    fn assert_ends_well(prefix: &[u8], ended: &[u8], dialect: Dialect) {
+        let whole = parse(prefix);
+        let read = parse(ended);
+        let shown = String::from_utf8_lossy(ended);
+        assert_eq!(read[..whole.len()], whole, "{shown:?}");
+        let after = &read[whole.len()..];
+        if whole.last().is_some_and(is_last) {
+            assert!(after.iter().all(|event| !is_error(event, dialect)), "an event after the last: {shown:?}");
+        } else {
+            let (last, half) = after.split_last().expect("an error event");
+            assert!(is_error(last, dialect), "{shown:?}");
+            assert!(half.len() <= 1, "{shown:?}");
+            // A line that came whole is as the upstream wanted it.
+            if !prefix.ends_with(b"\n") && !prefix.ends_with(b"\r") {
+                let is_cut = |event: &&Event| event.data.starts_with('{') && !event.data.contains('\n');
+                let parses = |event: &Event| serde_json::from_str::<serde_json::Value>(&event.data).is_ok();
+                assert!(half.iter().filter(is_cut).all(parses), "{shown:?}");
+            }
+        }
+    }
+
+    fn streams() -> Vec<Vec<u8>> {
+        let with_lf = [
+            "data: {\"a\":1}\n\ndata: {\"b\":\n\ndata:[DONE]\n\n",
+            ": hello\n\n\u{FEFF}data: x\n\nevent: message_start\ndata: {\"type\":\"message_start\"}\n\nevent: ping\n\
+             data: {\"type\": \"ping\"}\n\n: keep-alive\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+            "\u{FEFF}event: response.completed\ndata: {}\n\n\n\n: bye\n\n",
+            "data: {\"type\":\"response.incomplete\",\"response\":{\"type\":\"x\"}}\nid: 7\nretry: 10\n\nid: 8\n\n",
+            "data: first\ndata: second\ndata\n\ndatafield: x\n\nnonsense\n\nevent\ndata\n\n",
+            "data: [DONE]\n\ndata: more\n\n",
+        ];
+        let mut streams: Vec<Vec<u8>> = with_lf.iter().map(|stream| stream.as_bytes().to_vec()).collect();
+        streams.extend(with_lf.iter().map(|stream| stream.replace('\n', "\r\n").into_bytes()));
+        streams.extend(with_lf.iter().map(|stream| stream.replace('\n', "\r").into_bytes()));
+        streams
+    }
+
+    #[test]
+    fn a_stream_that_breaks_anywhere_ends_in_one_error_event() {
+        for stream in streams() {
+            for cut in 0..=stream.len() {
+                for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+                    let mut ended = stream[..cut].to_vec();
+                    error_event(&mut ended, &observed([&stream[..cut]]), dialect, MESSAGE);
+                    assert_ends_well(&stream[..cut], &ended, dialect);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_that_breaks_off_becomes_an_error_that_parses() {
+        let ending = |stream: &str, dialect| {
+            let mut out = Vec::new();
+            error_event(&mut out, &observed([stream.as_bytes()]), dialect, MESSAGE);
+            parse(&[stream.as_bytes(), &out].concat())
+        };
+        for stream in ["data:", "data: ", "data: {\"a\":{\"b\":\"", "data:{", "\u{FEFF}data: {\"a\":[1,"] {
+            for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
+                let events = ending(stream, dialect);
+                assert_eq!(events.len(), 2, "{stream:?}");
+                assert!(events.iter().all(|event| is_error(event, dialect)), "{events:?}");
+            }
+        }
+        for stream in ["event: message_delta\ndata: {\"type\":\"message", "event: message_delta\ndata: {\"x\":tr"] {
+            assert!(ending(stream, Dialect::Anthropic).iter().all(|event| is_error(event, Dialect::Anthropic)));
+        }
+        for stream in ["event", "event: x", "event: x\n", "event: x\nid: 1", "id: 1\nda", ": com"] {
+            assert_eq!(ending(stream, Dialect::OpenAi).len(), 1, "{stream:?}");
+            assert!(is_error(&ending(stream, Dialect::OpenAi)[0], Dialect::OpenAi), "{stream:?}");
+        }
+        let long = format!("data: {{\"a\":\"{}", "x".repeat(UNFINISHED_BYTES_MAX));
+        assert_eq!(ending(&long, Dialect::OpenAi).len(), 2, "what is too long is ended as it is");
+    }
+
+    #[test]
+    fn the_ending_uses_the_line_end_of_the_stream() {
+        let ending = |stream: &[u8]| {
+            let mut out = Vec::new();
+            error_event(&mut out, &observed([stream]), Dialect::OpenAi, "x");
+            String::from_utf8(out).unwrap()
+        };
+        let event = r#"data: {"error":{"message":"x","type":"upstream_error","code":"upstream_disconnected"}}"#;
+        assert_eq!(ending(b"data: 1\r\n\r\n"), format!("{event}\r\n\r\n"));
+        assert_eq!(ending(b"data: 1\r\n\r"), format!("\n{event}\r\n\r\n"));
+        assert_eq!(ending(b"data: 1\r\n"), format!("\r\n{event}\r\n\r\n"));
+        assert_eq!(ending(b"data: 1\n\n"), format!("{event}\n\n"));
+        assert_eq!(ending(b"data: 1\n"), format!("\n{event}\n\n"));
+        assert_eq!(ending(b"data: 1"), format!("\n\n{event}\n\n"));
+        assert_eq!(ending(b"data: 1\n\n: com"), format!("\n{event}\n\n"));
+        assert_eq!(ending(b""), format!("{event}\n\n"));
+    }
+
+    #[test]
+    fn the_last_whole_event_tells_whether_the_turn_is_complete() {
+        let long = format!("data: {{\"x\":\"{}\",\"type\":\"text\"}}\n\n", "y".repeat(4096));
+        let cases: &[(&str, bool)] = &[
+            ("", false),
+            ("data: [DONE]\n", false),
+            ("data: [DONE]\n\n", true),
+            ("data:[DONE]\r\n\r\n", true),
+            ("data:[DONE]\r\r", true),
+            ("data: [DONE] \n\n", true),
+            ("data: [DONE]\n\n: keep-alive\n\n\n\n", true),
+            ("data: [DONE]\n\ndata: hal", true),
+            ("data: [DONE]\n\ndata: more\n\n", false),
+            ("data: [DONE]\ndata: more\n\n", false),
+            ("data: [DONE]!\n\n", false),
+            ("event: message_stop\ndata: {}\n\n", true),
+            ("event: message_stop\n\n", false),
+            ("event: message_stopped\ndata: {}\n\n", false),
+            ("event: response.incomplete_\ndata: {}\n\n", false),
+            ("event: response.incomplete\ndata: {}\n\n", true),
+            ("data: { \"type\" : \"response.failed\", \"a\": 1 }\n\n", true),
+            ("data: {\"sequence_number\":7,\"type\":\"response.completed\",\"response\":{\n\n", true),
+            ("data: {\ndata: \"type\":\ndata: \"message_stop\"}\n\n", true),
+            ("data: {\"delta\":{\"type\":\"message_stop\"}}\n\n", false),
+            ("data: {\"text\":\"\\\"type\\\":\\\"message_stop\\\"\"}\n\n", false),
+            ("data: {\"text\":\"type\",\"b\":\"message_stop\"}\n\n", false),
+            ("data: {\"a\":\"\\", false),
+            ("data: {\"type\":\"message_stop\n\n", false),
+            ("data: message_stop\n\n", false),
+            ("data: \"type\":\"message_stop\"\n\n", false),
+            (&long, false),
+        ];
+        for (stream, is_complete) in cases {
+            assert_eq!(observed([stream.as_bytes()]).turn_is_complete(), *is_complete, "{stream:?}");
+        }
+    }
+
+    /// Relays `raw`, which stops somewhere, as far as the rules allow: a chunk's size line and the last chunk only when
+    /// they are whole. Says what was relayed, its decoded bytes, and what is owed.
+    fn relayed(raw: &[u8]) -> (&[u8], Vec<u8>, Owed) {
+        let (mut at, mut data) = (0, Vec::new());
+        loop {
+            let Some(line) = raw[at..].windows(2).position(|pair| pair == b"\r\n") else {
+                return (&raw[..at], data, Owed::Nothing);
+            };
+            let size = usize::from_str_radix(std::str::from_utf8(&raw[at..at + line]).unwrap(), 16).unwrap();
+            if size == 0 {
+                return (&raw[..at], data, Owed::Nothing);
+            }
+            at += line + 2;
+            let there = size.min(raw.len() - at);
+            data.extend_from_slice(&raw[at..at + there]);
+            at += there;
+            match (size - there, raw.len() - at) {
+                (0, 0) => return (raw, data, Owed::ChunkEnd),
+                (0, 1) => return (&raw[..at], data, Owed::ChunkEnd),
+                (0, _) => at += 2,
+                (missing, _) => return (raw, data, Owed::ChunkData { remaining: missing as u64 }),
+            }
+        }
+    }
+
+    /// Decodes a whole chunked body, and fails on anything else.
+    fn dechunked(mut raw: &[u8]) -> Vec<u8> {
+        let mut data = Vec::new();
+        loop {
+            let line = raw.windows(2).position(|pair| pair == b"\r\n").expect("a size line");
+            let size = usize::from_str_radix(std::str::from_utf8(&raw[..line]).unwrap(), 16).expect("a size");
+            raw = &raw[line + 2..];
+            data.extend_from_slice(&raw[..size]);
+            assert_eq!(&raw[size..size + 2], b"\r\n");
+            raw = &raw[size + 2..];
+            if size == 0 {
+                assert!(raw.is_empty(), "surplus");
+                return data;
+            }
+        }
+    }
+
+    #[test]
+    fn a_chunked_stream_that_breaks_anywhere_stays_valid() {
+        for stream in streams() {
+            for chunk_length in [1, 7, 1000] {
+                let mut raw = Vec::new();
+                for chunk in stream.chunks(chunk_length) {
+                    raw.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    raw.extend_from_slice(chunk);
+                    raw.extend_from_slice(b"\r\n");
+                }
+                raw.extend_from_slice(b"0\r\n\r\n");
+                for cut in 0..raw.len() {
+                    let (sent, data, owed) = relayed(&raw[..cut]);
+                    let mut event = Vec::new();
+                    error_event(&mut event, &observed([data.as_slice()]), Dialect::Anthropic, MESSAGE);
+                    let mut ended = sent.to_vec();
+                    end_chunked(&mut ended, owed, &event).expect("little is missing");
+                    let decoded = dechunked(&ended);
+                    assert!(decoded.starts_with(&data));
+                    assert_ends_well(&data, &decoded, Dialect::Anthropic);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_open_chunk_is_filled_exactly_or_not_at_all() {
+        let ended = |owed, content: &[u8]| {
+            let mut out = b"x".to_vec();
+            let done = end_chunked(&mut out, owed, content);
+            (String::from_utf8(out).unwrap(), done)
+        };
+        let data = |remaining| Owed::ChunkData { remaining };
+        assert_eq!(ended(data(3), b"abc").0, "xabc\r\n0\r\n\r\n");
+        assert_eq!(ended(data(5), b"abc").0, "xabc\n\n\r\n0\r\n\r\n");
+        assert_eq!(ended(data(1), b"abc").0, "xa\r\n2\r\nbc\r\n0\r\n\r\n");
+        assert_eq!(ended(data(2), b"").0, "x\n\n\r\n0\r\n\r\n");
+        assert_eq!(ended(Owed::ChunkEnd, b"").0, "x\r\n0\r\n\r\n");
+        assert_eq!(ended(Owed::ChunkEnd, b"abc").0, "x\r\n3\r\nabc\r\n0\r\n\r\n");
+        assert_eq!(ended(Owed::Nothing, b"").0, "x0\r\n\r\n");
+        assert!(ended(data(FILL_BYTES_MAX), b"abc").1.is_some());
+        assert_eq!(ended(data(FILL_BYTES_MAX + 1), b"abc"), ("x".to_owned(), None));
+        assert_eq!(ended(data(u64::MAX), b"abc"), ("x".to_owned(), None));
+    }
+
+    fn fragments() -> impl Strategy<Value = Vec<u8>> {
+        let fragment = prop_oneof![
+            proptest::sample::select(vec![
+                "data",
+                "event",
+                ":",
+                ": ",
+                " ",
+                "\n",
+                "\r",
+                "\r\n",
+                "\n\n",
+                "[DONE]",
+                "message_stop",
+                "{",
+                "}",
+                "\"type\":",
+                "\"response.completed\"",
+                ",",
+                "\"",
+                "\\",
+                "id",
+                "\u{FEFF}",
+                "x",
+            ])
+            .prop_map(|text| text.as_bytes().to_vec()),
+            proptest::collection::vec(any::<u8>(), 0..8),
+        ];
+        proptest::collection::vec(fragment, 0..40).prop_map(|fragments| fragments.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_stream_is_split_makes_no_difference(stream in fragments(), sizes in proptest::collection::vec(1_usize..9, 1..80)) {
+            let (mut rest, mut split) = (stream.as_slice(), EventTracker::new());
+            for size in sizes.iter().cycle() {
+                let (part, behind) = rest.split_at((*size).min(rest.len()));
+                split.observe(part);
+                rest = behind;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            let whole = observed([stream.as_slice()]);
+            let ending = |tracker: &EventTracker| {
+                let mut out = Vec::new();
+                error_event(&mut out, tracker, Dialect::Anthropic, MESSAGE);
+                out
+            };
+            prop_assert_eq!(split.turn_is_complete(), whole.turn_is_complete());
+            prop_assert_eq!(ending(&split), ending(&whole));
+        }
+
+        #[test]
+        fn any_bytes_are_followed_by_one_error_event_or_were_complete(stream in fragments()) {
+            let tracker = observed([stream.as_slice()]);
+            let mut ended = stream.clone();
+            error_event(&mut ended, &tracker, Dialect::OpenAi, MESSAGE);
+            let whole = parse(&stream);
+            let read = parse(&ended);
+            prop_assert_eq!(&read[..whole.len()], &whole[..]);
+            prop_assert_eq!(read.last().is_some_and(|event| is_error(event, Dialect::OpenAi)), !tracker.turn_is_complete());
+        }
+    }
+}
