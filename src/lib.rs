@@ -54,4 +54,5 @@ pub mod http1;
 pub mod io;
 pub mod observability;
 pub mod proxy;
+pub mod server;
 pub mod upstream;

@@ -1,0 +1,202 @@
+//! One downstream connection, from its first request to its close.
+//!
+//! Reads heads, hands each exchange to the proxy, and ends the connection as the exchange says. Invariant: an idle
+//! connection holds no buffer, and it always waits with a limit.
+
+use std::io;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use monoio::io::Canceller;
+
+use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan};
+use crate::io::{Buffer, Deadline, Either, Phase, Stream, Turns, race};
+use crate::proxy::downstream::Downstream;
+use crate::proxy::error::GatewayError;
+use crate::proxy::{Disposition, Proxy};
+
+/// How long a connection that has just become idle keeps a read with its buffer under way. Most clients send their next
+/// request within it, and a read costs half of a poll and a read; one that stays idle gives the buffer back.
+const WARM_IDLE: Duration = Duration::from_secs(1);
+
+/// What is read and discarded before a connection closes whose client may still be sending (RFC 9112 §9.6), at most.
+/// As much as a request body may have by default: SDKs send all of a body before they look for the answer, and an
+/// asyncio client that is reset meanwhile never sees it. On most networks the limit of time ends it first.
+const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
+const LINGER_LIMIT: Duration = Duration::from_secs(5);
+
+/// What is left to half a request head, or to a lingering close, when the drain begins: a person waits for the exit, and
+/// a container engine for 10 s at most.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// Room for one read of a head.
+const READ_ROOM: usize = 16 * 1024;
+
+/// Serves `stream` until it ends.
+pub async fn serve(stream: Stream, proxy: Rc<Proxy>) {
+    let mut connection = Downstream::new(stream);
+    let mut idle = Idle::default();
+    loop {
+        let disposition = match read_head(&mut connection, &mut idle, &proxy).await {
+            HeadRead::Head(span) => proxy.handle(&mut connection, span).await,
+            HeadRead::Refused(error) => proxy.refuse_unread(&mut connection, error).await,
+            HeadRead::Ended => return,
+        };
+        match disposition {
+            Disposition::KeepAlive => {}
+            // Whoever keeps a connection that has ended would hold up a drain for nothing.
+            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return,
+            Disposition::Close | Disposition::Linger => {
+                race(linger(&connection), drained(&proxy, &connection.upstream_deadline)).await;
+                return;
+            }
+            Disposition::Reset => return connection.stream.reset_on_close(),
+            Disposition::Gone => return,
+        }
+    }
+}
+
+/// Resolves when a connection without an exchange has held up the drain for long enough.
+async fn drained(proxy: &Proxy, deadline: &Deadline) {
+    proxy.lifecycle.reached(Phase::Draining).await;
+    deadline.reached(Instant::now() + DRAIN_GRACE).await;
+}
+
+enum HeadRead {
+    Head(HeadSpan),
+    Refused(GatewayError),
+    /// The client closed, or stayed idle for too long.
+    Ended,
+}
+
+async fn read_head(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) -> HeadRead {
+    if connection.input.is_empty() {
+        connection.input = Buffer::none();
+        match idle.wait(&connection.stream, &connection.deadline, proxy).await {
+            Some(input) => connection.input = input,
+            None => return HeadRead::Ended,
+        }
+    }
+    let due = Instant::now() + proxy.timeouts.head;
+    let mut scanner = HeadScanner::default();
+    loop {
+        match scanner.scan(connection.input.filled(), &HeadLimits::REQUEST) {
+            Ok(Some(span)) => return HeadRead::Head(span),
+            Ok(None) => {}
+            Err(error) => return HeadRead::Refused(error.into()),
+        }
+        let mut input = std::mem::take(&mut connection.input);
+        input.reserve(READ_ROOM);
+        let read = race(connection.stream.read(input), drained(proxy, &connection.upstream_deadline));
+        match connection.deadline.before(due, read).await {
+            Ok(Either::First((Ok(0) | Err(_), _)) | Either::Second(())) => return HeadRead::Ended,
+            Ok(Either::First((Ok(_), input))) => connection.input = input,
+            Err(_) => return HeadRead::Refused(GatewayError::HeadTimeout),
+        }
+    }
+}
+
+/// How a connection waits for its next request.
+#[derive(Default)]
+struct Idle {
+    canceller: Canceller,
+}
+
+impl Idle {
+    /// The first bytes of the next request; `None` when there will be none.
+    async fn wait(&mut self, stream: &Stream, deadline: &Deadline, proxy: &Proxy) -> Option<Buffer> {
+        let began = Instant::now();
+        if let Some(read) = self.wait_warm(stream, deadline, proxy).await {
+            return read.ok();
+        }
+        let due = began + proxy.timeouts.keepalive;
+        loop {
+            if proxy.lifecycle.phase() != Phase::Serving {
+                return None;
+            }
+            let readable = race(stream.readable(), proxy.lifecycle.reached(Phase::Draining));
+            match deadline.before(due, readable).await {
+                Ok(Either::First(Ok(()))) => {}
+                Ok(Either::First(Err(_)) | Either::Second(())) | Err(_) => return None,
+            }
+            let mut input = Buffer::take();
+            match stream.read_now(&mut input) {
+                Ok(Some(1..)) => return Some(input),
+                // Readiness can be a false alarm.
+                Ok(None) => {}
+                Ok(Some(0)) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Waits with a read under way. `None`: nothing came for [`WARM_IDLE`], or the shard drains; nothing is under way
+    /// any more and no byte is lost.
+    async fn wait_warm(
+        &mut self,
+        stream: &Stream,
+        deadline: &Deadline,
+        proxy: &Proxy,
+    ) -> Option<Result<Buffer, io::Error>> {
+        let mut read = pin!(stream.cancelable_read(Buffer::take(), self.canceller.handle()));
+        let warm = WARM_IDLE.min(proxy.timeouts.keepalive);
+        let interrupted = race(deadline.reached(Instant::now() + warm), proxy.lifecycle.reached(Phase::Draining));
+        let (result, input) = match race(read.as_mut(), interrupted).await {
+            Either::First(read) => read,
+            Either::Second(_) => {
+                let canceller = std::mem::take(&mut self.canceller);
+                self.canceller = canceller.cancel();
+                // Data may have come just before the cancellation: only the result tells.
+                match read.await {
+                    (Err(error), _) if error.raw_os_error() == Some(libc::ECANCELED) => return None,
+                    read => read,
+                }
+            }
+        };
+        Some(match result {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(_) => Ok(input),
+            Err(error) => Err(error),
+        })
+    }
+}
+
+/// Closes so that the client sees the answer: the end of the stream is sent, and what the client still sends is read
+/// and discarded, since closing over unread bytes would reset the connection and could take the answer with it.
+async fn linger(connection: &Downstream) {
+    connection.stream.shutdown_write();
+    let due = Instant::now() + LINGER_LIMIT;
+    let mut discarded = 0;
+    let turns = Turns::default();
+    while discarded < LINGER_BYTES_MAX && Instant::now() < due {
+        let mut scrap = Buffer::take();
+        match connection.stream.read_now(&mut scrap) {
+            Ok(Some(0)) | Err(_) => return,
+            Ok(Some(count)) => {
+                discarded += count;
+                turns.take().await;
+            }
+            Ok(None) => {
+                drop(scrap);
+                if !matches!(connection.deadline.before(due, connection.stream.readable()).await, Ok(Ok(()))) {
+                    return;
+                }
+                turns.begin();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Every open connection costs it, idle or not. An `async fn` that takes a future or a large value by value holds
+    /// it twice: that is what usually breaks this.
+    #[test]
+    fn the_task_of_a_connection_stays_small() {
+        fn size_of_future<F>(_serve: fn(super::Stream, super::Rc<super::Proxy>) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_future(super::serve);
+        assert!(bytes <= 5 * 1024, "{bytes} bytes");
+    }
+}

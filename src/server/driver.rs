@@ -1,0 +1,89 @@
+//! The I/O driver of a shard: io_uring with the best flags that the kernel takes, else epoll.
+//!
+//! monoio's own choice probes with default flags only, so the ladder is walked here. A runtime has to be built on the
+//! thread that runs it: a ring that was made elsewhere never makes progress.
+
+use std::fmt;
+use std::io;
+
+use monoio::time::TimeDriver;
+use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
+
+use crate::config::IoDriver;
+
+/// Which driver a shard runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Driver {
+    /// io_uring, with what was gained by its flags.
+    Uring(&'static str),
+    /// epoll because it was asked for.
+    Epoll,
+    /// epoll because io_uring was refused, and why.
+    EpollFallback(String),
+}
+
+impl fmt::Display for Driver {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Driver::Uring(flags) => write!(formatter, "io_uring ({flags})"),
+            Driver::Epoll => formatter.write_str("epoll"),
+            Driver::EpollFallback(why) => write!(formatter, "epoll (io_uring was refused: {why})"),
+        }
+    }
+}
+
+/// A runtime on one of the two drivers.
+pub enum Runtime {
+    Uring(monoio::Runtime<TimeDriver<IoUringDriver>>),
+    Epoll(monoio::Runtime<TimeDriver<LegacyDriver>>),
+}
+
+impl Runtime {
+    /// Builds the best runtime that `wanted` allows, for this thread.
+    ///
+    /// # Errors
+    /// io_uring was asked for and is refused, or not even epoll can be set up.
+    pub fn build(wanted: IoDriver) -> io::Result<(Runtime, Driver)> {
+        match wanted {
+            IoDriver::Uring => uring(),
+            IoDriver::Epoll => epoll().map(|runtime| (runtime, Driver::Epoll)),
+            IoDriver::Auto => uring().or_else(|error| Ok((epoll()?, Driver::EpollFallback(error.to_string())))),
+        }
+    }
+
+    pub fn block_on<F: Future>(&mut self, future: F) -> F::Output {
+        match self {
+            Runtime::Uring(runtime) => runtime.block_on(future),
+            Runtime::Epoll(runtime) => runtime.block_on(future),
+        }
+    }
+}
+
+fn uring() -> io::Result<(Runtime, Driver)> {
+    type Flags = fn(&mut io_uring::Builder);
+    const LADDER: [(&str, Flags); 3] = [
+        // Linux 6.1: completions are handled when the shard asks for them, not by interrupting it.
+        ("single issuer, deferred task work", |ring| {
+            ring.setup_single_issuer().setup_defer_taskrun();
+        }),
+        // Linux 5.19: no inter-processor interrupt for a completion.
+        ("cooperative task work", |ring| {
+            ring.setup_coop_taskrun();
+        }),
+        ("default flags", |_| {}),
+    ];
+    let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
+    for (name, set_flags) in LADDER {
+        let mut ring = io_uring::IoUring::builder();
+        set_flags(&mut ring);
+        match RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).enable_timer().build() {
+            Ok(runtime) => return Ok((Runtime::Uring(runtime), Driver::Uring(name))),
+            Err(error) => refusal = error,
+        }
+    }
+    Err(refusal)
+}
+
+fn epoll() -> io::Result<Runtime> {
+    Ok(Runtime::Epoll(RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?))
+}
