@@ -50,6 +50,8 @@ compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewher
 
 pub mod config;
 pub mod credentials;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod http1;
 pub mod io;
 pub mod observability;

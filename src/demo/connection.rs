@@ -1,0 +1,120 @@
+//! One connection of the embedded upstream: requests are decoded by monoio-http, one after the other.
+//!
+//! Whole answers go through monoio-http's encoder. Event streams are written by hand, because that encoder holds a
+//! streamed body back until 8 KiB have come together or the body ends, and each token is to leave when it is made.
+//! The peer is the gateway of the same process and its body limit holds here; a request without a valid token is
+//! answered before its body is read. No read or write is ever cancelled: a stream that fails is dropped.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, header};
+use monoio::io::sink::SinkExt;
+use monoio::io::stream::Stream;
+use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, Split, Splitable};
+use monoio::time::sleep;
+use monoio_http::common::body::Body;
+use monoio_http::common::error::HttpError;
+use monoio_http::h1::codec::decoder::{FillPayload, RequestDecoder};
+use monoio_http::h1::codec::encoder::GenericEncoder;
+use monoio_http::h1::payload::{FixedPayload, Payload};
+
+use super::access::Access;
+use super::api::EventScript;
+use super::routes::{self, Answer};
+
+/// Names the credential of the request's token, also on answers that have no text.
+const CREDENTIAL_FIELD: &str = "x-demo-credential";
+
+/// Answers requests until the peer closes, asks to close, or breaks the protocol.
+pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(stream: S, access: &Access, pace: Duration) {
+    let (reader, mut writer) = stream.into_split();
+    let mut decoder = RequestDecoder::new(reader);
+    while let Some(Ok(request)) = decoder.next().await {
+        let is_close_asked = wants_close(request.headers());
+        let (head, mut payload) = request.into_parts();
+        let (credential, answer) = match access.check(&head.headers) {
+            Ok(credential) => {
+                if decoder.fill_payload().await.is_err() {
+                    return;
+                }
+                let Ok(body) = collect(&mut payload).await else { return };
+                (Some(credential), routes::answer(&head.method, &head.uri, &body, credential))
+            }
+            Err(reason) => (None, routes::unauthorized(reason)),
+        };
+        let is_body_unread = credential.is_none() && !matches!(payload, Payload::None);
+        let credential = credential.unwrap_or("none");
+        let written = match answer {
+            Answer::Whole { status, body } => {
+                let body = if head.method == Method::HEAD { Bytes::new() } else { body };
+                write_whole(&mut writer, status, body, credential).await
+            }
+            Answer::Events(script) => write_events(&mut writer, script, credential, pace).await.is_ok(),
+        };
+        if !written || is_close_asked || is_body_unread {
+            break;
+        }
+    }
+    let _ = writer.shutdown().await;
+}
+
+fn wants_close(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all(header::CONNECTION);
+    fields.iter().any(|value| value.to_str().is_ok_and(|value| value.to_ascii_lowercase().contains("close")))
+}
+
+/// The whole body, which [`FillPayload`] has already taken from the wire. A fixed-length one is not copied.
+async fn collect(payload: &mut Payload) -> Result<Bytes, HttpError> {
+    let Some(first) = payload.next_data().await else { return Ok(Bytes::new()) };
+    let first = first?;
+    if !matches!(payload, Payload::Stream(_)) {
+        return Ok(first);
+    }
+    let mut whole = first.to_vec();
+    while let Some(chunk) = payload.next_data().await {
+        whole.extend_from_slice(&chunk?);
+    }
+    Ok(whole.into())
+}
+
+async fn write_whole<W: AsyncWriteRent>(writer: &mut W, status: StatusCode, body: Bytes, credential: &str) -> bool {
+    let payload: Payload = if body.is_empty() { Payload::None } else { Payload::Fixed(FixedPayload::new(body)) };
+    let response = Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(CREDENTIAL_FIELD, credential)
+        .body(payload);
+    match response {
+        Ok(response) => GenericEncoder::new(writer).send_and_flush(response).await.is_ok(),
+        Err(_) => false,
+    }
+}
+
+/// Writes each step of the script as one chunk (RFC 9112 §7.1) and lets `pace` pass between the tokens.
+async fn write_events<W: AsyncWriteRent>(
+    writer: &mut W,
+    script: EventScript,
+    credential: &str,
+    pace: Duration,
+) -> std::io::Result<()> {
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n\
+         {CREDENTIAL_FIELD}: {credential}\r\ntransfer-encoding: chunked\r\n\r\n"
+    );
+    write_all(writer, head + &chunk(&script.opening)).await?;
+    for token in script.tokens {
+        sleep(pace).await;
+        write_all(writer, chunk(&token)).await?;
+    }
+    write_all(writer, chunk(&script.closing) + "0\r\n\r\n").await
+}
+
+fn chunk(data: &str) -> String {
+    format!("{:x}\r\n{data}\r\n", data.len())
+}
+
+async fn write_all<W: AsyncWriteRent>(writer: &mut W, bytes: String) -> std::io::Result<()> {
+    writer.write_all(bytes.into_bytes()).await.0?;
+    writer.flush().await
+}

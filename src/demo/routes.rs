@@ -1,0 +1,133 @@
+//! Which path is answered by whom, and the errors, in LiteLLM's shapes.
+//!
+//! Pure: a request whose token was checked goes in, an answer comes out. How it is sent is `connection`'s business.
+
+use bytes::Bytes;
+use http::{Method, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::BASE_PATH;
+use super::api::{EventScript, chat, embeddings, messages, models, responses};
+use super::reply::{Invalid, Reply};
+
+/// What goes back for one request.
+#[derive(Debug)]
+pub enum Answer {
+    Whole { status: StatusCode, body: Bytes },
+    Events(EventScript),
+}
+
+/// Answers a request whose token was valid; `credential` is the client id it belongs to.
+pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str) -> Answer {
+    let Some(route) = uri.path().strip_prefix(BASE_PATH).map(|path| path.strip_prefix("/v1").unwrap_or(path)) else {
+        return not_found();
+    };
+    let expected = match route {
+        "/models" => Method::GET,
+        "/chat/completions" | "/responses" | "/messages" | "/messages/count_tokens" | "/embeddings" => Method::POST,
+        _ => return not_found(),
+    };
+    if *method != expected {
+        return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"detail": "Method Not Allowed"}));
+    }
+    if route == "/models" {
+        return json_answer(StatusCode::OK, &models::list());
+    }
+    match Reply::compose(route, body, credential) {
+        Ok(reply) => completion(route, &reply),
+        Err(invalid) => bad_request(route, &invalid),
+    }
+}
+
+fn completion(route: &str, reply: &Reply) -> Answer {
+    match (route, reply.is_streamed) {
+        ("/chat/completions", true) => Answer::Events(chat::events(reply)),
+        ("/chat/completions", false) => json_answer(StatusCode::OK, &chat::whole(reply)),
+        ("/responses", true) => Answer::Events(responses::events(reply)),
+        ("/responses", false) => json_answer(StatusCode::OK, &responses::whole(reply)),
+        ("/messages", true) => Answer::Events(messages::events(reply)),
+        ("/messages", false) => json_answer(StatusCode::OK, &messages::whole(reply)),
+        ("/messages/count_tokens", _) => json_answer(StatusCode::OK, &messages::count(reply)),
+        _ => json_answer(StatusCode::OK, &embeddings::whole(reply)),
+    }
+}
+
+pub fn unauthorized(reason: &str) -> Answer {
+    error(StatusCode::UNAUTHORIZED, &format!("Authentication Error, {reason}"), "auth_error")
+}
+
+fn bad_request(route: &str, invalid: &Invalid) -> Answer {
+    let message = match invalid {
+        Invalid::Json => "Invalid JSON in the request body.".to_owned(),
+        Invalid::Missing(field) => format!("{route}: Missing required parameter: '{field}'."),
+        Invalid::Model(model) => format!(
+            "{route}: Invalid model name passed in model={model}. Call `/v1/models` to view available models for your key."
+        ),
+    };
+    error(StatusCode::BAD_REQUEST, &message, "invalid_request_error")
+}
+
+fn error(status: StatusCode, message: &str, kind: &str) -> Answer {
+    let code = status.as_str();
+    json_answer(status, &json!({"error": {"message": message, "type": kind, "param": "None", "code": code}}))
+}
+
+fn not_found() -> Answer {
+    json_answer(StatusCode::NOT_FOUND, &json!({"detail": "Not Found"}))
+}
+
+fn json_answer(status: StatusCode, body: &Value) -> Answer {
+    Answer::Whole { status, body: body.to_string().into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(method: Method, path: &str, body: &str) -> (u16, Value) {
+        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo") {
+            Answer::Whole { status, body } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
+            Answer::Events(script) => panic!("a stream where none was asked for: {script:?}"),
+        }
+    }
+
+    #[test]
+    fn unknown_paths_and_methods_are_refused_as_litellm_does() {
+        assert_eq!(ask(Method::GET, "/flow-llm-proxy/v1/nothing", ""), (404, json!({"detail": "Not Found"})));
+        assert_eq!(ask(Method::GET, "/v1/models", "").0, 404);
+        assert_eq!(ask(Method::GET, "/flow-llm-proxyv1/models", "").0, 404);
+        assert_eq!(ask(Method::POST, "/flow-llm-proxy/v1/models", ""), (405, json!({"detail": "Method Not Allowed"})));
+    }
+
+    #[test]
+    fn a_bad_request_says_what_is_wrong_with_it() {
+        let path = "/flow-llm-proxy/v1/chat/completions";
+        for (body, hint) in [
+            ("{", "Invalid JSON"),
+            ("[]", "Invalid JSON"),
+            ("{}", "'model'"),
+            (r#"{"model":"gpt-4o-mini"}"#, "'messages'"),
+            (r#"{"model":"no-such-model","messages":[]}"#, "model=no-such-model"),
+        ] {
+            let (status, answer) = ask(Method::POST, path, body);
+            assert_eq!(status, 400, "{body}");
+            assert_eq!(answer["error"]["code"], "400");
+            assert!(answer["error"]["message"].as_str().unwrap().contains(hint), "{body}: {answer}");
+        }
+    }
+
+    #[test]
+    fn a_query_and_a_missing_version_do_not_matter() {
+        assert_eq!(ask(Method::GET, "/flow-llm-proxy/v1/models?x=1", "").0, 200);
+        assert_eq!(ask(Method::GET, "/flow-llm-proxy/models", "").0, 200);
+    }
+
+    #[test]
+    fn embeddings_and_token_counts_answer_per_input() {
+        let body = r#"{"model":"text-embedding-3-small","input":["one","two"]}"#;
+        let (status, answer) = ask(Method::POST, "/flow-llm-proxy/v1/embeddings", body);
+        assert_eq!((status, answer["data"].as_array().unwrap().len()), (200, 2), "{answer}");
+        let body = r#"{"model":"claude-sonnet-4","messages":[{"role":"user","content":"twelve chars"}]}"#;
+        assert_eq!(ask(Method::POST, "/flow-llm-proxy/v1/messages/count_tokens", body).0, 200);
+    }
+}
