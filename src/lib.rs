@@ -48,13 +48,15 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewhere run it in a container or in WSL2.");
 
+#[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
+pub mod cli;
 pub mod config;
 pub mod credentials;
 #[cfg(feature = "demo")]
 pub mod demo;
-pub mod http1;
-pub mod io;
-pub mod observability;
-pub mod proxy;
+mod http1;
+mod io;
+mod observability;
+mod proxy;
 pub mod server;
-pub mod upstream;
+mod upstream;

@@ -1,0 +1,197 @@
+//! `flow-uring check`: validate everything that a start would read, and say what was found.
+//!
+//! Invariant: touches no network, prints nothing itself, and no line holds a secret.
+
+use std::path::Path;
+
+use super::source::{Finding, Mistakes};
+use crate::config::{Config, Scheme};
+use crate::credentials::{self, Credentials};
+use crate::upstream::tls::{self, TrustSource};
+
+/// What a check found, line by line.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// For stdout.
+    pub found: Vec<String>,
+    /// What an operator should know and a start survives.
+    pub warnings: Vec<String>,
+    /// What would keep it from starting or from working.
+    pub problems: Vec<String>,
+}
+
+/// Checks a configuration with its files.
+pub fn check(configured: Result<(&Config, &[Finding]), &Mistakes>) -> Report {
+    let mut report = Report::default();
+    match configured {
+        Ok((config, findings)) => {
+            report.settings(findings);
+            report.warnings.extend(config.notices.iter().cloned());
+            report.secrets(&config.secrets_file);
+            report.trust(config);
+        }
+        Err(mistakes) => report.problems.extend(mistakes.0.iter().map(ToString::to_string)),
+    }
+    report
+}
+
+impl Report {
+    pub fn is_good(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn settings(&mut self, findings: &[Finding]) {
+        self.found.push("settings:".into());
+        let line = |finding: &Finding| format!("  {:<24}{} ({})", &finding.flag[2..], finding.value, finding.source);
+        self.found.extend(findings.iter().map(line));
+    }
+
+    fn secrets(&mut self, path: &Path) {
+        match credentials::load(path) {
+            Ok(loaded) => {
+                self.found.push(format!("secrets file {}:", path.display()));
+                self.credentials(&loaded.credentials);
+                self.warnings.extend(loaded.warnings);
+            }
+            Err(error) => self.problems.push(error.to_string()),
+        }
+    }
+
+    fn credentials(&mut self, credentials: &Credentials) {
+        for (id, entry) in credentials.entries() {
+            match credentials::mint(entry) {
+                Ok(_) => self.found.push(format!("  [{}] {}, weight {}", id.index(), entry.name, entry.weight)),
+                Err(error) => self.problems.push(format!("credential {}: {error}", entry.name)),
+            }
+        }
+    }
+
+    fn trust(&mut self, config: &Config) {
+        if config.upstream.scheme == Scheme::Http {
+            self.found.push("trust store: not used, the upstream is plain http://".into());
+            return;
+        }
+        match tls::client_config(&config.upstream.trust) {
+            Ok((_, source)) => {
+                self.found.push(format!("trust store: {source}"));
+                if let TrustSource::System { complaints, .. } = source {
+                    self.warnings.extend(complaints.iter().map(|what| format!("the system's trust store: {what}")));
+                }
+            }
+            Err(error) => self.problems.push(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::path::PathBuf;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::cli::configure::{Surroundings, configure};
+    use crate::cli::dotenv::DotEnv;
+    use crate::cli::{Configured, args};
+
+    struct Place(TempDir);
+
+    impl Place {
+        fn new() -> Self {
+            Place(tempfile::tempdir().expect("a temporary directory"))
+        }
+
+        fn write(&self, name: &str, content: &str) -> PathBuf {
+            let path = self.0.path().join(name);
+            std::fs::write(&path, content).expect("written");
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("changed");
+            path
+        }
+
+        fn check(&self, words: &[&str]) -> Report {
+            let secrets_file = self.0.path().join("secrets.json").display().to_string();
+            let words = ["--secrets-file", &secrets_file].into_iter().chain(words.iter().copied());
+            let args = args::parse(words.map(Into::into)).expect("a valid command line");
+            let configured: Result<Configured, Mistakes> = configure(
+                &args,
+                Surroundings {
+                    environment: &|_| Err(std::env::VarError::NotPresent),
+                    dotenv: Ok(DotEnv::default()),
+                    descriptors_max: 1000,
+                    resolve: &|_, _| Err(io::ErrorKind::NotFound.into()),
+                },
+            );
+            check(configured.as_ref().map(|found| (&found.config, found.findings.as_slice())))
+        }
+    }
+
+    const SECRETS: &str = r#"[{"name":"a","clientId":"i","clientSecret":"hunter2","tenant":"t","weight":3},
+                              {"name":"b","clientId":"i","clientSecret":"hunter2","tenant":"t"}]"#;
+
+    #[test]
+    fn a_good_set_up_is_described_without_secrets() {
+        let place = Place::new();
+        place.write("secrets.json", SECRETS);
+        let report = place.check(&["--upstream", "http://127.0.0.1:1/base", "--no-threaded"]);
+        assert!(report.is_good(), "{report:?}");
+        for line in [
+            "settings:",
+            "  port                    8899 (default)",
+            "  upstream                http://127.0.0.1:1/base (--upstream)",
+            "  max-connections         400 (default)",
+            "  [0] a, weight 3",
+            "  [1] b, weight 1",
+            "trust store: not used, the upstream is plain http://",
+        ] {
+            assert!(report.found.iter().any(|found| found == line), "{line}: {report:#?}");
+        }
+        assert!(report.warnings.len() == 1 && report.warnings[0].starts_with("--no-threaded: "), "{report:?}");
+        assert!(!format!("{report:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn problems_of_settings_and_of_files_are_told() {
+        let place = Place::new();
+        let report = place.check(&["--port", "x", "--shards", "x"]);
+        assert_eq!(report.problems.len(), 2);
+        let report = place.check(&["--upstream", "http://127.0.0.1:1"]);
+        assert!(report.problems.len() == 1 && report.problems[0].contains("does not exist"), "{report:?}");
+        place.write("secrets.json", "[{\"clientId\":\"hunter2\"}]");
+        let report = place.check(&["--upstream", "http://127.0.0.1:1"]);
+        assert!(report.problems[0].contains("entry [0], \"clientSecret\""), "{report:?}");
+        assert!(!format!("{report:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_file_of_authorities_must_hold_usable_certificates() {
+        let place = Place::new();
+        place.write("secrets.json", SECRETS);
+        let problem = |content: Option<&str>| {
+            let path = content.map_or(place.0.path().join("absent.pem"), |content| place.write("ca.pem", content));
+            let report = place.check(&["--upstream-ca", &path.display().to_string()]);
+            assert_eq!(report.problems.len(), 1, "{report:?}");
+            report.problems[0].replace(&path.display().to_string(), "PATH")
+        };
+        assert!(problem(None).starts_with("--upstream-ca PATH: cannot be read: "));
+        let empty = "--upstream-ca PATH: holds no certificate (-----BEGIN CERTIFICATE-----)";
+        assert_eq!(problem(Some("")), empty);
+        assert_eq!(problem(Some("-----BEGIN PRIVATE KEY-----\naGk=\n-----END PRIVATE KEY-----\n")), empty);
+        let broken = problem(Some("-----BEGIN CERTIFICATE-----\naGk=\n"));
+        assert!(broken.starts_with("--upstream-ca PATH: is not valid PEM: "), "{broken}");
+        let no_certificate = problem(Some("-----BEGIN CERTIFICATE-----\naGk=\n-----END CERTIFICATE-----\n"));
+        assert!(no_certificate.starts_with("--upstream-ca PATH: certificate number 1 cannot be an authority: "));
+    }
+
+    #[cfg(feature = "demo")]
+    #[test]
+    fn a_file_of_authorities_is_counted() {
+        let place = Place::new();
+        place.write("secrets.json", SECRETS);
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let path = place.write("ca.pem", &made.cert.pem().repeat(2)).display().to_string();
+        let report = place.check(&["--upstream-ca", &path]);
+        assert!(report.is_good(), "{report:?}");
+        assert_eq!(report.found.last(), Some(&format!("trust store: 2 certificates in {path}")));
+    }
+}

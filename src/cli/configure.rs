@@ -1,0 +1,670 @@
+//! From the command line, the environment and `.env` to a [`Config`].
+//!
+//! The one place that knows every setting's names, default and form. Invariant: it reads the surroundings through
+//! [`Surroundings`] only, so that a test owns all of its input.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::args::Args;
+use super::dotenv::{DotEnv, DotEnvError};
+use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
+use crate::config::{
+    self, Config, IoDriver, Limits, LogConfig, LogFormat, LogLevel, MEBIBYTE, Timeouts, Trust, UpstreamConfig,
+};
+
+/// A day: longer waits are a slip of the hand.
+const SECONDS_MAX: Duration = Duration::from_secs(86_400);
+/// The finest wait that a timer of the program can keep.
+const SECONDS_MIN: Duration = Duration::from_millis(1);
+/// A terabyte, which is to say any body.
+const BODY_MEBIBYTES_MAX: u64 = 1024 * 1024;
+/// More than Linux lets one process open (`fs.nr_open`'s default is 2^20).
+const CONNECTIONS_MAX: u64 = 1 << 20;
+
+/// What a configuration is made from besides the command line.
+pub struct Surroundings<'a> {
+    pub environment: &'a Environment<'a>,
+    pub dotenv: Result<DotEnv, DotEnvError>,
+    /// How many files this process may open.
+    pub descriptors_max: u64,
+    /// Finds the address of a listen host that is a name.
+    pub resolve: &'a dyn Fn(&str, u16) -> io::Result<SocketAddr>,
+}
+
+/// A configuration, and where each of its values comes from.
+#[derive(Debug)]
+pub struct Configured {
+    pub config: Config,
+    pub findings: Vec<Finding>,
+}
+
+/// Reads and checks every setting.
+///
+/// # Errors
+/// All that is wrong, at once.
+pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configured, Mistakes> {
+    let Surroundings { environment, dotenv, descriptors_max, resolve } = surroundings;
+    let mut reader = SettingsReader::new(environment, dotenv);
+    let (listen, listen_host) = read_listen(&mut reader, args, resolve);
+    let shards = read_shards(&mut reader, args);
+    let secrets_file = reader.read(
+        Setting::new("--secrets-file", "FLOW_PROXY_SECRETS_FILE"),
+        args.secrets_file.as_deref(),
+        config::DEFAULT_SECRETS_FILE.to_owned(),
+        |text| Ok(text.to_owned()),
+    );
+    let upstream = read_upstream(&mut reader, args);
+    let io_driver = reader.read(
+        Setting::new("--io-driver", "FLOW_PROXY_IO_DRIVER"),
+        args.io_driver.as_deref(),
+        IoDriver::default(),
+        str::parse,
+    );
+    let timeouts = read_timeouts(&mut reader, args);
+    let limits = read_limits(&mut reader, args, Limits::for_descriptors(descriptors_max, shards));
+    let log = read_log(&mut reader, args);
+    let notices = notices(&mut reader, args, upstream.as_ref(), &limits, descriptors_max);
+    let SettingsReader { findings, mistakes, .. } = reader;
+    match (listen, upstream) {
+        (Some(listen), Some(upstream)) if mistakes.is_empty() => {
+            let secrets_file = PathBuf::from(secrets_file);
+            let config = Config {
+                listen,
+                listen_host,
+                shards,
+                secrets_file,
+                upstream,
+                io_driver,
+                timeouts,
+                limits,
+                log,
+                notices,
+            };
+            Ok(Configured { config, findings })
+        }
+        _ => Err(Mistakes(mistakes)),
+    }
+}
+
+/// The address of a listen host that is a name; IPv4 where there is a choice.
+///
+/// # Errors
+/// When the name has no address.
+pub fn resolve_listen_host(host: &str, port: u16) -> io::Result<SocketAddr> {
+    let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
+    let chosen = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
+    chosen.copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address"))
+}
+
+fn read_listen(
+    reader: &mut SettingsReader<'_>,
+    args: &Args,
+    resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>,
+) -> (Option<SocketAddr>, String) {
+    let host = reader.read(
+        Setting::new("--host", "FLOW_PROXY_HOST"),
+        args.host.as_deref(),
+        config::DEFAULT_HOST.to_owned(),
+        config::parse_host,
+    );
+    let host_source = reader.findings.last().map_or(Source::Default, |finding| finding.source);
+    let port =
+        reader.read(Setting::new("--port", "FLOW_PROXY_PORT"), args.port.as_deref(), config::DEFAULT_PORT, |text| {
+            config::parse_count(text, 0, u16::MAX.into(), "a port (0 = any free one)")
+        });
+    let listen = match host.parse::<IpAddr>() {
+        Ok(address) => Ok(SocketAddr::new(address, port)),
+        // RFC 6761 §6.3: always this machine; IPv4, which every client tries.
+        Err(_) if host.eq_ignore_ascii_case("localhost") => Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        Err(_) => resolve(&host, port),
+    };
+    match listen {
+        Ok(listen) => (Some(listen), host),
+        Err(error) => {
+            reader.mistakes.push(Mistake::ListenHost { source: host_source, error });
+            (None, host)
+        }
+    }
+}
+
+fn read_shards(reader: &mut SettingsReader<'_>, args: &Args) -> NonZeroUsize {
+    let flag = if args.num_workers.is_some() { "--num-workers" } else { "--shards" };
+    if args.shards.is_some() && args.num_workers.is_some() {
+        let rule = "it is the old name of --shards: give only one of them";
+        reader.mistakes.push(Mistake::Conflict { source: Source::Flag(flag), rule });
+    }
+    let written = args.num_workers.as_deref().or(args.shards.as_deref());
+    let setting = Setting::new(flag, "FLOW_PROXY_NUM_WORKERS");
+    reader.read(setting, written, config::default_shards(), |text| {
+        let count: usize = config::parse_count(text, 1, config::SHARDS_MAX as u64, "a whole number")?;
+        Ok(NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN))
+    })
+}
+
+fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args) -> Option<UpstreamConfig> {
+    let setting = Setting::new("--upstream", "FLOW_PROXY_TARGET_URL");
+    let written = reader.pick(setting, args.upstream.as_deref());
+    let (url, source) = written.unwrap_or((config::DEFAULT_UPSTREAM.to_owned(), Source::Default));
+    let upstream = UpstreamConfig::parse(&url, source.to_string());
+    let connect_to = reader.read_shown(
+        Setting::new("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR"),
+        args.upstream_addr.as_deref(),
+        None,
+        |text| config::parse_authority(text).map(Some),
+        |address| {
+            address.as_ref().map_or("the URL's host, resolved".into(), |(host, port)| format!("{host} port {port}"))
+        },
+    );
+    let ca_file = reader.read_shown(
+        Setting::new("--upstream-ca", "FLOW_PROXY_UPSTREAM_CA"),
+        args.upstream_ca.as_deref(),
+        None,
+        |text| Ok(Some(PathBuf::from(text))),
+        |path| path.as_ref().map_or("the system's trust store".into(), |path| path.display().to_string()),
+    );
+    let upstream = match upstream {
+        Ok(upstream) => UpstreamConfig { connect_to, trust: ca_file.map_or(Trust::System, Trust::File), ..upstream },
+        Err(expected) => {
+            reader.mistakes.push(Mistake::Value { source, expected });
+            return None;
+        }
+    };
+    if upstream.leaks_token() && !args.allow_plain_upstream {
+        let rule = "an http:// upstream that is not on this machine would send tokens, and the client secrets in them, in \
+                    the clear: use https://, or --allow-plain-upstream if the network is yours";
+        reader.mistakes.push(Mistake::Conflict { source, rule });
+    }
+    reader.findings.push(Finding { flag: setting.flag, value: upstream.url(), source });
+    Some(upstream)
+}
+
+fn read_timeouts(reader: &mut SettingsReader<'_>, args: &Args) -> Timeouts {
+    let defaults = Timeouts::default();
+    let mut read = |setting, written: &Option<String>, default, min| {
+        reader.read_shown(
+            setting,
+            written.as_deref(),
+            default,
+            |text| config::parse_seconds(text, min, SECONDS_MAX),
+            |duration| format!("{} s", duration.as_secs_f64()),
+        )
+    };
+    let one_second = Duration::from_secs(1);
+    Timeouts {
+        head: read(
+            Setting::new("--head-timeout", "FLOW_PROXY_HEAD_TIMEOUT"),
+            &args.head_timeout,
+            defaults.head,
+            SECONDS_MIN,
+        ),
+        keepalive: read(
+            Setting::new("--keepalive-timeout", "FLOW_PROXY_KEEPALIVE_TIMEOUT"),
+            &args.keepalive_timeout,
+            defaults.keepalive,
+            SECONDS_MIN,
+        ),
+        body: read(
+            Setting::new("--body-timeout", "FLOW_PROXY_BODY_TIMEOUT"),
+            &args.body_timeout,
+            defaults.body,
+            SECONDS_MIN,
+        ),
+        connect: read(
+            Setting::new("--connect-timeout", "FLOW_PROXY_CONNECT_TIMEOUT"),
+            &args.connect_timeout,
+            defaults.connect,
+            SECONDS_MIN,
+        ),
+        client: read(
+            Setting::new("--client-timeout", "FLOW_PROXY_CLIENT_TIMEOUT"),
+            &args.client_timeout,
+            defaults.client,
+            one_second,
+        ),
+        upstream_idle: read(
+            Setting::new("--upstream-idle-timeout", "FLOW_PROXY_UPSTREAM_IDLE_TIMEOUT"),
+            &args.upstream_idle_timeout,
+            defaults.upstream_idle,
+            SECONDS_MIN,
+        ),
+        // 0: stop at once.
+        drain: read(
+            Setting::new("--drain-timeout", "FLOW_PROXY_DRAIN_TIMEOUT"),
+            &args.drain_timeout,
+            defaults.drain,
+            Duration::ZERO,
+        ),
+        upstream_write: defaults.upstream_write,
+        downstream_write: defaults.downstream_write,
+    }
+}
+
+fn read_limits(reader: &mut SettingsReader<'_>, args: &Args, defaults: Limits) -> Limits {
+    let body_bytes_max = reader.read_shown(
+        Setting::new("--body-max", "FLOW_PROXY_BODY_MAX"),
+        args.body_max.as_deref(),
+        defaults.body_bytes_max,
+        |text| config::parse_mebibytes(text, 0, BODY_MEBIBYTES_MAX).map(|bytes| Some(bytes).filter(|bytes| *bytes > 0)),
+        |limit| limit.map_or("no limit".into(), |bytes| format!("{} MiB", bytes / MEBIBYTE)),
+    );
+    // A single copy larger than all of them together could never be kept.
+    let replay_mebibytes_max = defaults.replay_total_bytes_max as u64 / MEBIBYTE;
+    let replay_bytes_max = reader.read_shown(
+        Setting::new("--replay-max", "FLOW_PROXY_REPLAY_MAX"),
+        args.replay_max.as_deref(),
+        defaults.replay_bytes_max,
+        |text| config::parse_mebibytes(text, 0, replay_mebibytes_max).map(|bytes| bytes as usize),
+        |bytes| format!("{} MiB", *bytes as u64 / MEBIBYTE),
+    );
+    let connections_max = reader.read(
+        Setting::new("--max-connections", "FLOW_PROXY_MAX_CONNECTIONS"),
+        args.max_connections.as_deref(),
+        defaults.connections_max,
+        |text| config::parse_count(text, 1, CONNECTIONS_MAX, "a whole number"),
+    );
+    Limits { body_bytes_max, replay_bytes_max, connections_max, ..defaults }
+}
+
+fn read_log(reader: &mut SettingsReader<'_>, args: &Args) -> LogConfig {
+    let level = reader.read(
+        Setting::new("--log-level", "FLOW_PROXY_LOG_LEVEL"),
+        args.log_level.as_deref(),
+        LogLevel::default(),
+        str::parse,
+    );
+    let format = reader.read(
+        Setting::new("--log-format", "FLOW_PROXY_LOG_FORMAT"),
+        args.log_format.as_deref(),
+        LogFormat::default(),
+        str::parse,
+    );
+    LogConfig { level, format }
+}
+
+/// Settings that are accepted and do something other than their writer may expect.
+fn notices(
+    reader: &mut SettingsReader<'_>,
+    args: &Args,
+    upstream: Option<&UpstreamConfig>,
+    limits: &Limits,
+    descriptors_max: u64,
+) -> Vec<String> {
+    let mut notices = Vec::new();
+    if upstream.is_some_and(UpstreamConfig::leaks_token) {
+        notices.push(
+            "--allow-plain-upstream: tokens, and the client secrets in them, cross the network in the clear".into(),
+        );
+    }
+    let threaded = Setting::new("--no-threaded", "FLOW_PROXY_THREADED");
+    let written = args.no_threaded.then_some("true");
+    if let Some((_, source)) = reader.pick(threaded, written) {
+        notices.push(format!("{source}: has no effect, there is always one thread a shard (see --shards)"));
+    }
+    // Each exchange may need an upstream connection too.
+    if limits.connections_max as u64 > descriptors_max / 2 {
+        notices.push(format!(
+            "--max-connections {}: this process may open {descriptors_max} files and an exchange needs two, so fewer will \
+             be reached (raise the limit with ulimit -n)",
+            limits.connections_max
+        ));
+    }
+    notices
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::env::VarError;
+    use std::ffi::OsString;
+
+    use super::*;
+    use crate::cli::args;
+
+    const DESCRIPTORS: u64 = 20_000;
+
+    type Pair<'a> = (&'a str, &'a str);
+
+    /// Configures from flags, environment variables and the text of `.env`.
+    fn run(words: &[&str], environment: &[(&str, &str)], dotenv: &str) -> Result<Configured, Mistakes> {
+        let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
+        let environment: HashMap<&str, &str> = environment.iter().copied().collect();
+        let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
+        let dotenv = DotEnv::parse(dotenv, &find);
+        let environment = |name: &str| find(name).ok_or(VarError::NotPresent);
+        let resolve = |host: &str, port: u16| match host {
+            "gateway" => Ok(SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), port)),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "unknown name")),
+        };
+        let surroundings =
+            Surroundings { environment: &environment, dotenv, descriptors_max: DESCRIPTORS, resolve: &resolve };
+        configure(&args, surroundings)
+    }
+
+    fn config(words: &[&str]) -> Config {
+        run(words, &[], "").unwrap_or_else(|mistakes| panic!("{words:?}: {mistakes}")).config
+    }
+
+    fn mistakes(words: &[&str], environment: &[(&str, &str)], dotenv: &str) -> Vec<String> {
+        match run(words, environment, dotenv) {
+            Ok(configured) => panic!("{words:?} {environment:?}: {configured:?}"),
+            Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_said_gives_the_documented_defaults() {
+        let config = config(&[]);
+        assert_eq!((config.listen.to_string().as_str(), config.listen_host.as_str()), ("127.0.0.1:8899", "127.0.0.1"));
+        assert_eq!(config.shards, config::default_shards());
+        assert_eq!(config.secrets_file, PathBuf::from("secrets.json"));
+        assert_eq!(config.upstream.url(), "https://flow.ciandt.com/flow-llm-proxy");
+        assert_eq!(config.upstream.source, "default");
+        assert_eq!((config.upstream.connect_to, config.upstream.trust), (None, Trust::System));
+        assert_eq!(config.io_driver, IoDriver::Auto);
+        assert_eq!(config.log, LogConfig { level: LogLevel::Info, format: LogFormat::Text });
+        assert!(config.notices.is_empty());
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            config.timeouts,
+            Timeouts {
+                head: seconds(10),
+                keepalive: seconds(75),
+                body: seconds(60),
+                connect: seconds(10),
+                client: seconds(600),
+                upstream_write: seconds(60),
+                downstream_write: seconds(60),
+                upstream_idle: seconds(10),
+                drain: seconds(600),
+            }
+        );
+        assert_eq!(
+            config.limits,
+            Limits {
+                body_bytes_max: Some(256 << 20),
+                replay_bytes_max: 16 << 20,
+                replay_total_bytes_max: 128 << 20,
+                idle_upstream_max: (2_000 / config.shards).min(256),
+                connections_max: 8000,
+            }
+        );
+    }
+
+    /// Every setting that has a variable: flag, variable, and two values with the texts that they come out as.
+    const SETTINGS: [(&str, &str, [Pair<'_>; 2]); 20] = [
+        ("--host", "FLOW_PROXY_HOST", [("0.0.0.0", "0.0.0.0"), ("[::1]", "::1")]),
+        ("--port", "FLOW_PROXY_PORT", [("0", "0"), ("65535", "65535")]),
+        ("--shards", "FLOW_PROXY_NUM_WORKERS", [("1", "1"), ("1024", "1024")]),
+        ("--secrets-file", "FLOW_PROXY_SECRETS_FILE", [("/a b.json", "/a b.json"), ("c", "c")]),
+        (
+            "--upstream",
+            "FLOW_PROXY_TARGET_URL",
+            [("https://A/b/", "https://a/b"), ("http://[::1]:1", "http://[::1]:1")],
+        ),
+        ("--upstream-ca", "FLOW_PROXY_UPSTREAM_CA", [("/ca.pem", "/ca.pem"), ("x", "x")]),
+        ("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR", [("h:1", "h port 1"), ("[::1]:2", "::1 port 2")]),
+        ("--io-driver", "FLOW_PROXY_IO_DRIVER", [("URING", "uring"), ("epoll", "epoll")]),
+        ("--client-timeout", "FLOW_PROXY_CLIENT_TIMEOUT", [("1", "1 s"), ("1.5", "1.5 s")]),
+        ("--log-level", "FLOW_PROXY_LOG_LEVEL", [("debug", "DEBUG"), ("Warning", "WARNING")]),
+        ("--log-format", "FLOW_PROXY_LOG_FORMAT", [("json", "json"), ("TEXT", "text")]),
+        ("--head-timeout", "FLOW_PROXY_HEAD_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
+        ("--keepalive-timeout", "FLOW_PROXY_KEEPALIVE_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
+        ("--body-timeout", "FLOW_PROXY_BODY_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
+        ("--connect-timeout", "FLOW_PROXY_CONNECT_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
+        ("--upstream-idle-timeout", "FLOW_PROXY_UPSTREAM_IDLE_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
+        ("--drain-timeout", "FLOW_PROXY_DRAIN_TIMEOUT", [("0", "0 s"), ("3", "3 s")]),
+        ("--body-max", "FLOW_PROXY_BODY_MAX", [("0", "no limit"), ("3", "3 MiB")]),
+        ("--replay-max", "FLOW_PROXY_REPLAY_MAX", [("0", "0 MiB"), ("128", "128 MiB")]),
+        ("--max-connections", "FLOW_PROXY_MAX_CONNECTIONS", [("1", "1"), ("10000", "10000")]),
+    ];
+
+    #[test]
+    fn the_flag_wins_over_the_environment_which_wins_over_dotenv_which_wins_over_the_default() {
+        for (flag, variable, [(a, shown_a), (b, shown_b)]) in SETTINGS {
+            let in_dotenv = |value: &str| format!("# c\nexport {variable} = '{value}' # inline\n");
+            let from_dotenv = format!(".env line 2: {variable}");
+            let from_environment = format!("environment {variable}");
+            let blank_environment = [(variable, " \t")];
+            let (dotenv_a, dotenv_b, padded) = (in_dotenv(a), in_dotenv(b), format!("  {a} "));
+            let table: [(&[&str], &[Pair<'_>], &str, Pair<'_>); 7] = [
+                (&[flag, a], &[(variable, b)], &dotenv_b, (shown_a, flag)),
+                (&[], &[(variable, a)], &dotenv_b, (shown_a, &from_environment)),
+                (&[], &[], &dotenv_a, (shown_a, &from_dotenv)),
+                (&[flag, " "], &[(variable, b)], "", (shown_b, &from_environment)),
+                (&[flag, ""], &blank_environment, &dotenv_b, (shown_b, &from_dotenv)),
+                (&[flag, &padded], &[], "", (shown_a, flag)),
+                (&[], &[(variable, &padded)], "", (shown_a, &from_environment)),
+            ];
+            for (words, environment, dotenv, expected) in table {
+                let configured =
+                    run(words, environment, dotenv).unwrap_or_else(|mistakes| panic!("{flag}: {mistakes}"));
+                let finding = configured.findings.iter().find(|finding| finding.flag == flag).expect(flag);
+                assert_eq!((finding.value.as_str(), finding.source.to_string().as_str()), expected, "{flag}");
+            }
+            let blank = format!("{variable}=\n");
+            let configured = run(&[], &[(variable, "")], &blank).expect("defaults");
+            let finding = configured.findings.iter().find(|finding| finding.flag == flag).expect(flag);
+            assert_eq!(finding.source, Source::Default, "{flag}: empty counts as unset");
+        }
+    }
+
+    #[test]
+    fn every_setting_reaches_its_field() {
+        let words = "--host ::1 --port 1 --shards 3 --secrets-file s --upstream https://h/b --upstream-ca ca --upstream-addr \
+                     a:2 --io-driver epoll --client-timeout 4 --log-level error --log-format json --head-timeout 5 \
+                     --keepalive-timeout 6 --body-timeout 7 --connect-timeout 8.5 --upstream-idle-timeout 9 --body-max 10 \
+                     --max-connections 11 --drain-timeout 12 --replay-max 13";
+        let config = config(&words.split_whitespace().collect::<Vec<_>>());
+        assert_eq!((config.listen.to_string().as_str(), config.listen_host.as_str()), ("[::1]:1", "::1"));
+        assert_eq!((config.shards.get(), config.secrets_file, config.io_driver), (3, "s".into(), IoDriver::Epoll));
+        assert_eq!(config.upstream.url(), "https://h/b");
+        assert_eq!(config.upstream.source, "--upstream");
+        assert_eq!(config.upstream.connect_to, Some(("a".into(), 2)));
+        assert_eq!(config.upstream.trust, Trust::File("ca".into()));
+        assert_eq!(config.log, LogConfig { level: LogLevel::Error, format: LogFormat::Json });
+        let Timeouts { head, keepalive, body, connect, client, upstream_idle, drain, .. } = config.timeouts;
+        let millis =
+            [head, keepalive, body, connect, client, upstream_idle, drain].map(|duration| duration.as_millis());
+        assert_eq!(millis, [5000, 6000, 7000, 8500, 4000, 9000, 12_000]);
+        let Limits { body_bytes_max, replay_bytes_max, connections_max, .. } = config.limits;
+        assert_eq!((body_bytes_max, replay_bytes_max, connections_max), (Some(10 << 20), 13 << 20, 11));
+    }
+
+    #[test]
+    fn a_wrong_value_names_its_source_and_the_form_and_not_itself() {
+        const BAD: &str = "hunter2!";
+        let seconds = "expected seconds, decimals allowed, from 0.001 to 86400 (such as 30 or 0.5)";
+        for (flag, variable, form) in [
+            ("--host", "FLOW_PROXY_HOST", "expected an IP address or a host name, without port"),
+            ("--port", "FLOW_PROXY_PORT", "expected a port (0 = any free one) from 0 to 65535"),
+            ("--shards", "FLOW_PROXY_NUM_WORKERS", "expected a whole number from 1 to 1024"),
+            (
+                "--upstream",
+                "FLOW_PROXY_TARGET_URL",
+                "expected a URL that begins with https:// (or http://), such as https://flow.ciandt.com/flow-llm-proxy",
+            ),
+            ("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR", "expected host:port, such as 10.0.0.7:443 or [::1]:8443"),
+            ("--io-driver", "FLOW_PROXY_IO_DRIVER", "expected auto, uring or epoll"),
+            (
+                "--client-timeout",
+                "FLOW_PROXY_CLIENT_TIMEOUT",
+                "expected seconds, decimals allowed, from 1 to 86400 (such as 30 or 0.5)",
+            ),
+            ("--log-level", "FLOW_PROXY_LOG_LEVEL", "expected DEBUG, INFO, WARNING or ERROR"),
+            ("--log-format", "FLOW_PROXY_LOG_FORMAT", "expected text or json"),
+            ("--head-timeout", "FLOW_PROXY_HEAD_TIMEOUT", seconds),
+            ("--keepalive-timeout", "FLOW_PROXY_KEEPALIVE_TIMEOUT", seconds),
+            ("--body-timeout", "FLOW_PROXY_BODY_TIMEOUT", seconds),
+            ("--connect-timeout", "FLOW_PROXY_CONNECT_TIMEOUT", seconds),
+            ("--upstream-idle-timeout", "FLOW_PROXY_UPSTREAM_IDLE_TIMEOUT", seconds),
+            (
+                "--drain-timeout",
+                "FLOW_PROXY_DRAIN_TIMEOUT",
+                "expected seconds, decimals allowed, from 0 to 86400 (such as 30 or 0.5)",
+            ),
+            ("--body-max", "FLOW_PROXY_BODY_MAX", "expected a whole number of MiB from 0 to 1048576"),
+            ("--replay-max", "FLOW_PROXY_REPLAY_MAX", "expected a whole number of MiB from 0 to 128"),
+            ("--max-connections", "FLOW_PROXY_MAX_CONNECTIONS", "expected a whole number from 1 to 1048576"),
+        ] {
+            assert_eq!(mistakes(&[flag, BAD], &[], ""), [format!("{flag}: {form}")]);
+            assert_eq!(mistakes(&[], &[(variable, BAD)], ""), [format!("environment {variable}: {form}")]);
+            let dotenv = format!("\n{variable}={BAD}");
+            assert_eq!(mistakes(&[], &[], &dotenv), [format!(".env line 2: {variable}: {form}")]);
+        }
+    }
+
+    #[test]
+    fn values_out_of_bounds_are_refused() {
+        for (flag, value) in [
+            ("--port", "65536"),
+            ("--port", "+1"),
+            ("--shards", "0"),
+            ("--shards", "1025"),
+            ("--client-timeout", "0.9"),
+            ("--client-timeout", "86401"),
+            ("--head-timeout", "0"),
+            ("--replay-max", "129"),
+            ("--max-connections", "0"),
+            ("--host", "127.0.0.1:80"),
+        ] {
+            let found = mistakes(&[flag, value], &[], "");
+            assert!(found.len() == 1 && found[0].starts_with(&format!("{flag}: expected ")), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        let environment = [("FLOW_PROXY_LOG_LEVEL", "loud"), ("FLOW_PROXY_TARGET_URL", "https://u:p@h")];
+        let found = mistakes(&["--port", "x"], &environment, "FLOW_PROXY_BODY_MAX=x\n");
+        let sources: Vec<&str> = found.iter().filter_map(|line| line.split(": expected").next()).collect();
+        assert_eq!(
+            sources,
+            [
+                "--port",
+                "environment FLOW_PROXY_TARGET_URL",
+                ".env line 1: FLOW_PROXY_BODY_MAX",
+                "environment FLOW_PROXY_LOG_LEVEL"
+            ]
+        );
+        let broken_dotenv = mistakes(&["--port", "x"], &[], "A='");
+        assert_eq!(broken_dotenv[0], ".env line 1: a quote is not closed");
+        assert_eq!(broken_dotenv.len(), 2);
+    }
+
+    #[test]
+    fn a_variable_that_is_not_text_is_a_mistake() {
+        let environment = |name: &str| match name {
+            "FLOW_PROXY_PORT" => Err(VarError::NotUnicode("hunter2".into())),
+            _ => Err(VarError::NotPresent),
+        };
+        let resolve = |_: &str, _: u16| Err(io::ErrorKind::NotFound.into());
+        let surroundings = Surroundings {
+            environment: &environment,
+            dotenv: Ok(DotEnv::default()),
+            descriptors_max: DESCRIPTORS,
+            resolve: &resolve,
+        };
+        let found = configure(&Args::default(), surroundings).expect_err("refused");
+        assert_eq!(
+            found.to_string(),
+            "the configuration has mistakes:\n  environment FLOW_PROXY_PORT: expected UTF-8 text"
+        );
+    }
+
+    #[test]
+    fn a_plain_upstream_off_this_machine_needs_its_flag() {
+        let url = "http://flow.example.com";
+        let found = mistakes(&["--upstream", url], &[], "");
+        assert!(found[0].starts_with("--upstream: an http:// upstream that is not on this machine"), "{found:?}");
+        assert!(found[0].ends_with("or --allow-plain-upstream if the network is yours"), "{found:?}");
+        let allowed = config(&["--upstream", url, "--allow-plain-upstream"]);
+        assert_eq!(allowed.notices.len(), 1);
+        assert!(allowed.notices[0].starts_with("--allow-plain-upstream: tokens"), "{:?}", allowed.notices);
+        assert!(config(&["--upstream", "http://localhost:4000"]).notices.is_empty());
+        assert!(run(&["--upstream", "http://localhost", "--upstream-addr", "10.0.0.1:80"], &[], "").is_err());
+    }
+
+    #[test]
+    fn the_listen_host_may_be_a_name() {
+        let listen = |host: &str| config(&["--host", host]).listen.to_string();
+        assert_eq!(listen("localhost"), "127.0.0.1:8899");
+        assert_eq!(listen("LocalHost"), "127.0.0.1:8899");
+        assert_eq!(listen("gateway"), "10.0.0.1:8899");
+        let unknown = run(&["--host", "nowhere"], &[], "").expect_err("unknown");
+        assert_eq!(
+            unknown.to_string(),
+            "the configuration has mistakes:\n  --host: the host has no address: unknown name"
+        );
+        assert!(!unknown.is_usage(), "a failure at start, not of form");
+        assert!(run(&["--host", "nowhere", "--port", "x"], &[], "").expect_err("unknown").is_usage());
+    }
+
+    #[test]
+    fn a_real_lookup_of_a_listen_name_prefers_ipv4() {
+        assert_eq!(resolve_listen_host("localhost", 5).expect("found").to_string(), "127.0.0.1:5");
+    }
+
+    #[test]
+    fn the_old_name_of_shards_works_and_excludes_the_new_one() {
+        assert_eq!(config(&["--num-workers", "3"]).shards.get(), 3);
+        assert_eq!(
+            mistakes(&["--num-workers", "3", "--shards", "4"], &[], ""),
+            ["--num-workers: it is the old name of --shards: give only one of them"]
+        );
+        assert_eq!(
+            mistakes(&["--num-workers", "x"], &[], ""),
+            ["--num-workers: expected a whole number from 1 to 1024"]
+        );
+    }
+
+    #[test]
+    fn no_threaded_gives_one_line_however_it_is_written() {
+        let effect = "has no effect, there is always one thread a shard (see --shards)";
+        assert_eq!(config(&["--no-threaded"]).notices, [format!("--no-threaded: {effect}")]);
+        let notices =
+            |environment: &[(&str, &str)], dotenv| run(&[], environment, dotenv).expect("valid").config.notices;
+        assert_eq!(
+            notices(&[("FLOW_PROXY_THREADED", "true")], ""),
+            [format!("environment FLOW_PROXY_THREADED: {effect}")]
+        );
+        assert_eq!(notices(&[], "FLOW_PROXY_THREADED=1"), [format!(".env line 1: FLOW_PROXY_THREADED: {effect}")]);
+        assert!(notices(&[("FLOW_PROXY_THREADED", "")], "FLOW_PROXY_THREADED=").is_empty());
+    }
+
+    #[test]
+    fn more_connections_than_descriptors_allow_get_a_notice() {
+        let notices = config(&["--max-connections", "10001"]).notices;
+        assert!(notices.len() == 1 && notices[0].contains("may open 20000 files"), "{notices:?}");
+        assert!(config(&["--max-connections", "10000"]).notices.is_empty());
+    }
+
+    #[test]
+    fn the_example_files_values_are_the_defaults() {
+        let example = include_str!("../../.env.example");
+        let configured = run(&[], &[], example).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        assert_eq!(format!("{:?}", Config { notices: vec![], ..configured.config }), {
+            let mut expected = config(&[]);
+            expected.upstream.source = configured
+                .findings
+                .iter()
+                .find(|f| f.flag == "--upstream")
+                .map_or(String::new(), |f| f.source.to_string());
+            format!("{expected:?}")
+        });
+        for (_, variable, _) in SETTINGS {
+            assert!(example.contains(variable), "{variable} is missing");
+        }
+        // With every line switched on, the values still stand for the defaults, or are examples that pass.
+        let switched_on: String = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix('#').filter(|rest| rest.starts_with("FLOW_PROXY_")).unwrap_or(line).to_owned() + "\n"
+            })
+            .collect();
+        run(&[], &[], &switched_on).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    }
+}

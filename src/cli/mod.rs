@@ -1,0 +1,245 @@
+//! What a person types: flags, environment, `.env`, the subcommands and their exit codes.
+//!
+//! The only reader of the command line and the environment. Invariant: a wrong setting ends the program before anything
+//! is started; a secret is printed by `token` alone, and that to stdout.
+
+mod args;
+mod check;
+mod configure;
+mod dotenv;
+mod healthcheck;
+mod source;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use self::args::{Stop, UsageError};
+use self::dotenv::DotEnv;
+use crate::config::{self, Config, LogFormat};
+#[cfg(feature = "demo")]
+use crate::config::{Trust, UpstreamConfig};
+use crate::credentials::{self, Credentials, SecretsFileError, TokenError};
+#[cfg(feature = "demo")]
+use crate::demo;
+use crate::observability::Banner;
+use crate::observability::log::{self, LineFormat};
+use crate::server::{self, RunError};
+
+pub use args::{Args, Command};
+pub use configure::{Configured, Surroundings, configure};
+pub use healthcheck::Unhealthy;
+pub use source::{Finding, Mistakes, Source};
+
+/// A failure at start, or a problem that was found.
+const EXIT_FAILURE: u8 = 1;
+/// `EX_USAGE` of sysexits.h: a wrong flag or setting.
+const EXIT_USAGE: u8 = 64;
+
+/// Runs the program; `words` are the arguments behind its name.
+pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args = match args::parse(words) {
+        Ok(args) => args,
+        Err(Stop::Help(text)) => return printed(&text),
+        Err(Stop::Usage(error)) => return Failure::Usage(error).report(),
+    };
+    if args.version {
+        return printed(&format!("flow-uring {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    let result = match &args.command {
+        None => serve(&args),
+        Some(Command::Check(_)) => run_check(&args),
+        Some(Command::Token(token)) => print_token(&args, token.name.as_deref()),
+        Some(Command::Healthcheck(_)) => run_healthcheck(&args),
+        #[cfg(feature = "demo")]
+        Some(Command::Demo(_)) => run_demo(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Why the program ends without success.
+#[derive(Debug)]
+enum Failure {
+    Usage(UsageError),
+    Settings(Mistakes),
+    Secrets(SecretsFileError),
+    Token(TokenError),
+    /// `token --name` of a credential that is not there; the names that are.
+    UnknownName(Vec<String>),
+    Run(RunError),
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoError),
+    /// What was wrong is printed already.
+    Check,
+    Unhealthy(Unhealthy),
+    /// A health check that could not even be asked.
+    HealthcheckSettings(Mistakes),
+    Output(io::Error),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => EXIT_USAGE,
+            Failure::Settings(mistakes) if mistakes.is_usage() => EXIT_USAGE,
+            #[cfg(feature = "demo")]
+            Failure::Demo(_) => EXIT_FAILURE,
+            Failure::Settings(_)
+            | Failure::Secrets(_)
+            | Failure::Token(_)
+            | Failure::UnknownName(_)
+            | Failure::Run(_)
+            | Failure::Check
+            | Failure::Unhealthy(_)
+            | Failure::HealthcheckSettings(_)
+            | Failure::Output(_) => EXIT_FAILURE,
+        }
+    }
+
+    fn report(&self) -> ExitCode {
+        // Without stderr only the exit code is left to tell.
+        let _ = writeln!(io::stderr(), "flow-uring: {self}");
+        ExitCode::from(self.exit_code())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Usage(error) => error.fmt(formatter),
+            Failure::Settings(mistakes) | Failure::HealthcheckSettings(mistakes) => mistakes.fmt(formatter),
+            Failure::Secrets(error) => error.fmt(formatter),
+            Failure::Token(error) => error.fmt(formatter),
+            Failure::UnknownName(names) => {
+                write!(formatter, "no credential has that name; there are: {}", names.join(", "))
+            }
+            Failure::Run(error) => error.fmt(formatter),
+            #[cfg(feature = "demo")]
+            Failure::Demo(error) => error.fmt(formatter),
+            Failure::Check => formatter.write_str("the check found problems"),
+            Failure::Unhealthy(error) => error.fmt(formatter),
+            Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
+        }
+    }
+}
+
+fn serve(args: &Args) -> Result<(), Failure> {
+    let config = configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?.config;
+    let _log = start_log(&config);
+    for notice in &config.notices {
+        tracing::warn!("{notice}");
+    }
+    let credentials = load_credentials(&config, |warning| tracing::warn!("{warning}"))?;
+    run_server(config, credentials, |_| String::new())
+}
+
+/// Runs the server, which prints the banner when it serves, and what `hints` says about its base URL.
+fn run_server(config: Config, credentials: Credentials, hints: impl FnOnce(&str) -> String) -> Result<(), Failure> {
+    let announce = |config: &Config, credentials: &Credentials, ready: &server::Ready| {
+        let banner = Banner {
+            host: &config.listen_host,
+            bound: ready.bound,
+            shards_count: config.shards.get(),
+            secrets_file: &config.secrets_file.display().to_string(),
+            log_level: &config.log.level.to_string(),
+            io_driver: &ready.driver.to_string(),
+            upstream_url: &config.upstream.url(),
+            upstream_source: &config.upstream.source,
+            credential_names: credentials.names().collect(),
+        };
+        let hints = hints(&banner.base_url());
+        let _ = write!(io::stderr(), "{banner}{hints}");
+    };
+    server::run(config, Arc::new(credentials), announce).map_err(Failure::Run)
+}
+
+/// Runs the gateway in front of an embedded upstream, with made-up credentials.
+#[cfg(feature = "demo")]
+fn run_demo(args: &Args) -> Result<(), Failure> {
+    let mut config = configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?.config;
+    let _log = start_log(&config);
+    let upstream = demo::start_upstream(&demo::credentials(), demo::HUMAN_PACE).map_err(Failure::Demo)?;
+    config.upstream =
+        UpstreamConfig::parse(demo::UPSTREAM_URL, "the embedded demo").expect("the demo's own URL is valid");
+    config.upstream.connect_to = Some((upstream.address.ip().to_string(), upstream.address.port()));
+    config.upstream.trust = Trust::Pem(upstream.ca_pem);
+    config.secrets_file = "made up for the demo".into();
+    let loaded = credentials::from_json(&demo::credentials_json()).expect("the demo's own credentials are valid");
+    run_server(config, loaded.credentials, demo::instructions)
+}
+
+fn run_check(args: &Args) -> Result<(), Failure> {
+    let configured = configure_here(args, &unresolved);
+    let report = check::check(configured.as_ref().map(|found| (&found.config, found.findings.as_slice())));
+    print(&report.found.iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    let warnings = report.warnings.iter().map(|line| ("warning", line));
+    for (kind, line) in warnings.chain(report.problems.iter().map(|line| ("problem", line))) {
+        let _ = writeln!(io::stderr(), "{kind}: {line}");
+    }
+    if report.is_good() { Ok(()) } else { Err(Failure::Check) }
+}
+
+fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    let credentials = load_credentials(&config, |warning| {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    })?;
+    let credential =
+        credentials.entries().map(|(_, entry)| entry).find(|entry| name.is_none_or(|name| entry.name == name));
+    let credential =
+        credential.ok_or_else(|| Failure::UnknownName(credentials.names().map(str::to_owned).collect()))?;
+    let token = credentials::mint(credential).map_err(Failure::Token)?;
+    let mut output = io::stdout().lock();
+    writeln!(output, "{}", token.expose()).and_then(|()| output.flush()).map_err(Failure::Output)
+}
+
+fn run_healthcheck(args: &Args) -> Result<(), Failure> {
+    let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
+    healthcheck::healthcheck(configured.config.listen).map_err(Failure::Unhealthy)
+}
+
+/// The configuration of this process, in this working directory.
+fn configure_here(args: &Args, resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>) -> Result<Configured, Mistakes> {
+    let environment = |name: &str| std::env::var(name);
+    let dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
+    let descriptors_max = config::raise_descriptor_limit();
+    configure(args, Surroundings { environment: &environment, dotenv, descriptors_max, resolve })
+}
+
+/// Stands for an address that is not looked up, since nothing is bound to it.
+fn unresolved(_host: &str, port: u16) -> io::Result<SocketAddr> {
+    Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+}
+
+fn start_log(config: &Config) -> log::Guard {
+    let line_format = match config.log.format {
+        LogFormat::Text => LineFormat::Text,
+        LogFormat::Json => LineFormat::Json,
+    };
+    log::init(config.log.level.threshold(), line_format)
+}
+
+fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials, Failure> {
+    let loaded = credentials::load(&config.secrets_file).map_err(Failure::Secrets)?;
+    loaded.warnings.iter().for_each(|warning| warn(warning));
+    Ok(loaded.credentials)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut output = io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
+}
+
+fn printed(text: &str) -> ExitCode {
+    match print(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,183 @@
+//! Where the value of a setting comes from: flag, then environment, then `.env`, then default.
+//!
+//! Invariant: every value that is wrong is noted with its source and the expected form, never with the value itself,
+//! and reading goes on, so that all mistakes are reported together.
+
+use std::env::VarError;
+use std::fmt;
+
+use super::dotenv::{DotEnv, DotEnvError};
+use crate::config::Expected;
+
+/// Where a value was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Flag(&'static str),
+    Environment(&'static str),
+    DotEnv { variable: &'static str, line: usize },
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(flag) => formatter.write_str(flag),
+            Source::Environment(variable) => write!(formatter, "environment {variable}"),
+            Source::DotEnv { variable, line } => write!(formatter, ".env line {line}: {variable}"),
+            Source::Default => formatter.write_str("default"),
+        }
+    }
+}
+
+/// One thing that is wrong with the settings.
+#[derive(Debug)]
+pub enum Mistake {
+    /// A value of the wrong form.
+    Value {
+        source: Source,
+        expected: Expected,
+    },
+    /// Two settings that exclude each other, or one that needs another.
+    Conflict {
+        source: Source,
+        rule: &'static str,
+    },
+    NotUtf8 {
+        variable: &'static str,
+    },
+    DotEnv(DotEnvError),
+    /// The listen host has no address. A failure at start, not of form.
+    ListenHost {
+        source: Source,
+        error: std::io::Error,
+    },
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mistake::Value { source, expected } => write!(formatter, "{source}: {expected}"),
+            Mistake::Conflict { source, rule } => write!(formatter, "{source}: {rule}"),
+            Mistake::NotUtf8 { variable } => write!(formatter, "environment {variable}: expected UTF-8 text"),
+            Mistake::DotEnv(error) => error.fmt(formatter),
+            Mistake::ListenHost { source, error } => write!(formatter, "{source}: the host has no address: {error}"),
+        }
+    }
+}
+
+/// All that is wrong with the settings, one a line. Never empty.
+#[derive(Debug)]
+pub struct Mistakes(pub Vec<Mistake>);
+
+impl Mistakes {
+    /// Whether the settings are wrong as such, and not only on this machine at this moment.
+    pub fn is_usage(&self) -> bool {
+        self.0.iter().any(|mistake| !matches!(mistake, Mistake::ListenHost { .. }))
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("the configuration has mistakes:")?;
+        self.0.iter().try_for_each(|mistake| write!(formatter, "\n  {mistake}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+/// A setting's two names. A few have no variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub flag: &'static str,
+    pub variable: Option<&'static str>,
+}
+
+impl Setting {
+    pub const fn new(flag: &'static str, variable: &'static str) -> Self {
+        Setting { flag, variable: Some(variable) }
+    }
+}
+
+/// What one setting came out as, for `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub flag: &'static str,
+    pub value: String,
+    pub source: Source,
+}
+
+/// The environment as a function, so that tests need not change the process's.
+pub type Environment<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
+
+/// Reads settings one by one and collects findings and mistakes.
+pub struct SettingsReader<'a> {
+    environment: &'a Environment<'a>,
+    dotenv: DotEnv,
+    pub findings: Vec<Finding>,
+    pub mistakes: Vec<Mistake>,
+}
+
+impl<'a> SettingsReader<'a> {
+    pub fn new(environment: &'a Environment<'a>, dotenv: Result<DotEnv, DotEnvError>) -> Self {
+        let (dotenv, mistakes) = match dotenv {
+            Ok(dotenv) => (dotenv, Vec::new()),
+            Err(error) => (DotEnv::default(), vec![Mistake::DotEnv(error)]),
+        };
+        SettingsReader { environment, dotenv, findings: Vec::new(), mistakes }
+    }
+
+    /// The setting's value, or its default where none is written or a wrong one (which is noted).
+    pub fn read<T, F>(&mut self, setting: Setting, written: Option<&str>, default: T, parse: F) -> T
+    where
+        T: fmt::Display,
+        F: FnOnce(&str) -> Result<T, Expected>,
+    {
+        self.read_shown(setting, written, default, parse, T::to_string)
+    }
+
+    /// As [`Self::read`], for values that have no text form of their own.
+    pub fn read_shown<T>(
+        &mut self,
+        setting: Setting,
+        written: Option<&str>,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, Expected>,
+        show: impl FnOnce(&T) -> String,
+    ) -> T {
+        let (value, source) = match self.pick(setting, written) {
+            None => (default, Source::Default),
+            Some((text, source)) => match parse(&text) {
+                Ok(value) => (value, source),
+                Err(expected) => {
+                    self.mistakes.push(Mistake::Value { source, expected });
+                    return default;
+                }
+            },
+        };
+        self.findings.push(Finding { flag: setting.flag, value: show(&value), source });
+        value
+    }
+
+    /// The text of a setting and where it is written; blank values count as unset.
+    pub fn pick(&mut self, setting: Setting, written: Option<&str>) -> Option<(String, Source)> {
+        let tidy = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        if let Some(text) = written.and_then(tidy) {
+            return Some((text, Source::Flag(setting.flag)));
+        }
+        let variable = setting.variable?;
+        match (self.environment)(variable) {
+            Ok(text) => {
+                if let Some(text) = tidy(&text) {
+                    return Some((text, Source::Environment(variable)));
+                }
+            }
+            Err(VarError::NotPresent) => {}
+            Err(VarError::NotUnicode(_)) => {
+                self.mistakes.push(Mistake::NotUtf8 { variable });
+                return None;
+            }
+        }
+        let (text, line) = self.dotenv.find(variable)?;
+        tidy(text).map(|text| (text, Source::DotEnv { variable, line }))
+    }
+}
