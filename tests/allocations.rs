@@ -1,0 +1,166 @@
+//! How many heap allocations the steady state of a keep-alive exchange makes on its shard, counted in this process.
+//!
+//! The gateway runs on threads of the test itself, under an allocator that counts on shards alone. The one test here
+//! owns the process: a second would count, and stop, beside it.
+
+#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+
+mod support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use flow_uring::config::{Config, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
+use flow_uring::{credentials, server};
+use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
+
+const WARM_UP: usize = 100;
+const EXCHANGES: usize = 1000;
+
+const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\
+                    Content-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"model\":\"small\"}";
+
+/// What a slow machine may add: a connection that waits for a second gives back what it holds.
+const UNEVEN_MAX: usize = 20;
+
+/// With so many of them, the first allocations are shown with where they come from.
+const SHOW: &str = "FLOW_URING_TEST_SHOW_ALLOCATIONS";
+
+/// The system's allocator, which counts what shards ask of it while [`IS_COUNTING`].
+struct Counting;
+
+static IS_COUNTING: AtomicBool = AtomicBool::new(false);
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+/// Allocations whose origin is still to be shown.
+static TO_SHOW: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static IS_SHARD: Cell<Option<bool>> = const { Cell::new(None) };
+}
+
+/// Whether this thread is a shard, by the name that the kernel knows; asked once a thread.
+fn is_shard() -> bool {
+    IS_SHARD
+        .try_with(|known| {
+            known.get().unwrap_or_else(|| {
+                let mut name = [0_u8; 16];
+                // SAFETY: PR_GET_NAME writes at most 16 bytes.
+                unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
+                let is_shard = name.starts_with(b"flow-shard-");
+                known.set(Some(is_shard));
+                is_shard
+            })
+        })
+        .unwrap_or(false)
+}
+
+fn note(size: usize) {
+    if !IS_COUNTING.load(Ordering::Relaxed) || !is_shard() {
+        return;
+    }
+    COUNT.fetch_add(1, Ordering::Relaxed);
+    if TO_SHOW.load(Ordering::Relaxed) > 0 {
+        TO_SHOW.fetch_sub(1, Ordering::Relaxed);
+        // What showing it allocates is not the gateway's.
+        IS_SHARD.set(Some(false));
+        eprintln!("{size} bytes:\n{}", std::backtrace::Backtrace::force_capture());
+        IS_SHARD.set(Some(true));
+    }
+}
+
+// SAFETY: everything is the system allocator's; the count beside it allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        note(layout.size());
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        note(size);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// A gateway with one shard on a thread of this process, and the port it listens on. A signal ends it.
+fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), server::RunError>>) {
+    let mut target = UpstreamConfig::parse(&upstream.url(), "a test").expect("a URL");
+    if upstream.is_tls() {
+        target.trust = Trust::Pem(CERTIFICATES.authority_pem.clone());
+    }
+    let config = Config {
+        listen: "127.0.0.1:0".parse().expect("an address"),
+        listen_host: "127.0.0.1".to_owned(),
+        shards: 1.try_into().expect("not zero"),
+        secrets_file: "none".into(),
+        upstream: target,
+        io_driver: IoDriver::Auto,
+        timeouts: Timeouts::default(),
+        limits: Limits::default(),
+        log: LogConfig::default(),
+        notices: Vec::new(),
+    };
+    let credentials = credentials::from_json(&secrets_json(&["a", "b", "c"])).expect("valid").credentials;
+    let (ready, port) = mpsc::channel();
+    let running = thread::spawn(move || {
+        server::run(config, Arc::new(credentials), |_, _, state| ready.send(state.bound.port()).expect("awaited"))
+    });
+    (port.recv().expect("the gateway starts"), running)
+}
+
+/// The allocations of so many exchanges, after a warm-up, over one connection.
+fn count_allocations(upstream: &Upstream) -> usize {
+    let (port, running) = start_gateway(upstream);
+    let mut client = Client::connect_unrecorded(port);
+    let mut exchange = |count| {
+        for _ in 0..count {
+            assert_eq!(client.ask(POST).status, 200);
+        }
+    };
+    exchange(WARM_UP);
+    let shown = std::env::var(SHOW).map_or(0, |count| count.parse().expect("a number"));
+    TO_SHOW.store(shown, Ordering::SeqCst);
+    COUNT.store(0, Ordering::SeqCst);
+    IS_COUNTING.store(true, Ordering::SeqCst);
+    exchange(EXCHANGES);
+    IS_COUNTING.store(false, Ordering::SeqCst);
+    let count = COUNT.load(Ordering::SeqCst);
+    assert_eq!(upstream.connections(), 1, "the upstream connection was not kept");
+    // The gateway has handlers for it from its start on, so that it stops this gateway and nothing else.
+    // SAFETY: `kill` takes no pointer.
+    assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGTERM) }, 0);
+    running.join().expect("no panic").expect("a drain");
+    count
+}
+
+#[test]
+fn a_keep_alive_exchange_allocates_as_often_as_is_known() {
+    for (what, upstream, each) in [
+        ("http", Upstream::plain(json(200, "{}")), 0),
+        // Both are rustls': the ciphertext of the record that it sends, and the plaintext of the one that it receives.
+        ("https", Upstream::tls(json(200, "{}")), 2),
+    ] {
+        let count = count_allocations(&upstream);
+        println!("{what}: {count} allocations in {EXCHANGES} exchanges");
+        let difference = count.abs_diff(each * EXCHANGES);
+        assert!(difference <= UNEVEN_MAX, "{what}: {each} an exchange are known; see {SHOW}");
+    }
+}

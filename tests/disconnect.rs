@@ -1,0 +1,214 @@
+//! A client that goes takes its upstream connection with it within 100 ms, whenever it goes: tokens that nobody reads
+//! cost money all the same.
+
+#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Client, Gateway, Peer, Upstream, json};
+
+/// The contract's 100 ms, and what a busy machine may add.
+const GONE_WITHIN: Duration = Duration::from_millis(150);
+
+const ROUNDS: usize = 15;
+
+const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
+
+/// Goes, and says when.
+type Go = fn(Client) -> Instant;
+
+const RESET: Go = Client::reset;
+const CLOSE: Go = Client::close;
+
+/// An upstream that takes a request and then thinks.
+fn thinking(peer: &mut Peer) {
+    if peer.read_request().is_some() {
+        peer.wait_for_close();
+    }
+}
+
+/// An upstream that sends one event and then thinks.
+fn pausing(peer: &mut Peer) {
+    if peer.read_request().is_some() {
+        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT);
+        peer.wait_for_close();
+    }
+}
+
+/// An upstream that goes on sending.
+fn talking(peer: &mut Peer) {
+    if peer.read_request().is_some() {
+        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        while peer.write(EVENT) {
+            peer.sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Lets a client begin with `begin` and then `go`, again and again, and measures until the upstream sees it.
+fn assert_gone_in_time(what: &str, upstream: &Upstream, begin: impl Fn(&mut Client, usize), go: Go) {
+    let gateway = Gateway::before(upstream);
+    let mut took = Vec::new();
+    let mut descriptors = 0;
+    for round in 0..ROUNDS {
+        let mut client = Client::connect(gateway.port());
+        begin(&mut client, round);
+        let gone = go(client);
+        let closed = upstream.wait_for_close(round);
+        took.push(closed.saturating_duration_since(gone));
+        if round == 0 {
+            // What is set up once and kept is there after the first round.
+            thread::sleep(Duration::from_millis(50));
+            descriptors = gateway.open_descriptors();
+        }
+    }
+    took.sort();
+    let (middle, most) = (took[ROUNDS / 2], took[ROUNDS - 1]);
+    println!("{what}: upstream closed after {middle:?} in the middle, {most:?} at most");
+    assert!(most <= GONE_WITHIN, "{what}: {took:?}");
+    gateway.wait_for_descriptors(descriptors);
+    assert_eq!(upstream.requests().len(), ROUNDS, "another attempt was made for a client that had gone");
+}
+
+/// Sends a request and sees it arrive.
+fn before_the_first_byte(upstream: &Upstream) -> impl Fn(&mut Client, usize) {
+    |client, round| {
+        client.send(POST);
+        upstream.wait_for_requests(round + 1);
+    }
+}
+
+/// Sends a request and reads the first event.
+fn in_mid_stream(client: &mut Client, _round: usize) {
+    client.send(POST);
+    client.read_until(EVENT);
+}
+
+#[test]
+fn a_client_that_goes_before_the_first_byte_is_noticed() {
+    for (how, go) in [("reset", RESET), ("close", CLOSE)] {
+        for (scheme, upstream) in [("http", Upstream::plain(thinking)), ("https", Upstream::tls(thinking))] {
+            let what = format!("{how} before the first byte, {scheme}");
+            assert_gone_in_time(&what, &upstream, before_the_first_byte(&upstream), go);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_goes_in_mid_stream_is_noticed_while_the_upstream_pauses() {
+    for (how, go) in [("reset", RESET), ("close", CLOSE)] {
+        for (scheme, upstream) in [("http", Upstream::plain(pausing)), ("https", Upstream::tls(pausing))] {
+            assert_gone_in_time(&format!("{how} in a pause, {scheme}"), &upstream, in_mid_stream, go);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_goes_in_mid_stream_is_noticed_while_the_upstream_sends() {
+    for (how, go) in [("reset", RESET), ("close", CLOSE)] {
+        for (scheme, upstream) in [("http", Upstream::plain(talking)), ("https", Upstream::tls(talking))] {
+            assert_gone_in_time(&format!("{how} while events come, {scheme}"), &upstream, in_mid_stream, go);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_goes_behind_unread_pipelined_bytes_is_noticed() {
+    for (how, go) in [("reset", RESET), ("close", CLOSE)] {
+        let upstream = Upstream::plain(thinking);
+        let begin = |client: &mut Client, round: usize| {
+            client.send(POST.repeat(20));
+            upstream.wait_for_requests(round + 1);
+        };
+        assert_gone_in_time(&format!("{how} behind pipelined requests"), &upstream, begin, go);
+    }
+}
+
+#[test]
+fn a_client_that_ends_its_direction_alone_counts_as_gone() {
+    let upstream = Upstream::plain(thinking);
+    let half_close: Go = |mut client| {
+        let at = Instant::now();
+        client.half_close();
+        client.read_to_end();
+        at
+    };
+    assert_gone_in_time("half close", &upstream, before_the_first_byte(&upstream), half_close);
+}
+
+#[test]
+fn a_client_that_goes_in_the_middle_of_its_body_is_noticed() {
+    for (how, go) in [("reset", RESET), ("close", CLOSE)] {
+        let upstream = Upstream::plain(thinking);
+        let begin = |client: &mut Client, round: usize| {
+            client.send("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{}");
+            upstream.wait_for_requests(round + 1);
+        };
+        assert_gone_in_time(&format!("{how} in the body"), &upstream, begin, go);
+    }
+}
+
+#[test]
+fn many_clients_that_go_at_once_leave_nothing_behind() {
+    const CLIENTS: usize = 100;
+    let upstream = Upstream::plain(thinking);
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+    // One exchange sets up what is kept.
+    let mut first = Client::connect(gateway.port());
+    first.ask("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    first.reset();
+    thread::sleep(Duration::from_millis(50));
+    let descriptors = gateway.open_descriptors();
+    let clients: Vec<Client> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = Client::connect(gateway.port());
+            client.send(POST);
+            client
+        })
+        .collect();
+    upstream.wait_for_requests(CLIENTS);
+    let gone = Instant::now();
+    for client in clients {
+        client.reset();
+    }
+    let closed = (0..CLIENTS).map(|connection| upstream.wait_for_close(connection)).max().expect("many");
+    let took = closed.saturating_duration_since(gone);
+    println!("{CLIENTS} resets at once: all upstream connections closed after {took:?}");
+    assert!(took <= 2 * GONE_WITHIN, "{took:?}");
+    gateway.wait_for_descriptors(descriptors);
+}
+
+#[test]
+fn a_client_that_stays_is_not_taken_for_gone() {
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            peer.sleep(Duration::from_millis(400));
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let gateway = Gateway::before(&upstream);
+    let mut client = Client::connect(gateway.port());
+    // The second request arrives while the first is served: its bytes are no sign of an end.
+    client.send(POST);
+    upstream.wait_for_requests(1);
+    client.send(POST);
+    assert_eq!(client.read_response().text(), "ok");
+    assert_eq!(client.read_response().text(), "ok");
+}
+
+#[test]
+fn a_client_that_goes_between_requests_does_not_cost_the_upstream_connection() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+    for _ in 0..3 {
+        let mut client = Client::connect(gateway.port());
+        assert_eq!(client.ask(POST).status, 200);
+        client.reset();
+    }
+    assert_eq!(upstream.connections(), 1);
+}

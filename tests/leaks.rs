@@ -1,0 +1,278 @@
+//! Nothing stays behind: descriptors and memory return to what they were, however an exchange ends, and what rests is
+//! closed when its time has come.
+
+#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+
+mod support;
+
+use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use support::{Client, Ended, Gate, Gateway, Peer, Upstream, json};
+
+const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
+
+/// Exchanges that must leave nothing; a thousandth of what the memory may grow by is far less than one of them takes.
+const EXCHANGES: usize = 1000;
+const AT_ONCE: usize = 100;
+const GROWTH_KIB_MAX: u64 = 4 * 1024;
+
+/// A listener whose queue is full: a connect to it hangs, as to a machine that has gone.
+struct BlackHole {
+    _listener: Socket,
+    address: SocketAddr,
+    _queued: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn open() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
+        listener.listen(0).expect("a listener");
+        let address = listener.local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
+        let mut queued = Vec::new();
+        // With a queue of 0 Linux still takes one; the next is not answered.
+        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
+            queued.push(stream);
+            assert!(queued.len() < 16, "the queue does not fill up");
+        }
+        Self { _listener: listener, address, _queued: queued }
+    }
+}
+
+/// A gateway whose upstream is the black hole.
+fn before_a_black_hole(hole: &BlackHole, connect_timeout: &str) -> Gateway {
+    Gateway::builder()
+        .shards(1)
+        .arg("--upstream", "http://localhost:9")
+        .arg("--upstream-addr", hole.address.to_string())
+        .arg("--connect-timeout", connect_timeout)
+        .arg("--log-level", "WARNING")
+        .start()
+}
+
+fn one_exchange(gateway: &Gateway) {
+    let mut client = Client::connect(gateway.port());
+    client.ask(LIVENESS);
+    client.reset();
+    thread::sleep(Duration::from_millis(50));
+}
+
+#[test]
+fn clients_that_are_killed_in_any_phase_leave_no_descriptor() {
+    let upstream = Upstream::tls(|peer: &mut Peer| {
+        let Some(request) = peer.read_request() else { return };
+        if request.path().ends_with("/stream") {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT);
+        }
+        peer.wait_for_close();
+    });
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+    one_exchange(&gateway);
+    let descriptors = gateway.open_descriptors();
+    for round in 0..5 {
+        let mut streaming = Client::connect(gateway.port());
+        streaming.send("GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        streaming.read_until(EVENT);
+        let mut thinking = Client::connect(gateway.port());
+        thinking.send(POST);
+        upstream.wait_for_requests(2 * (round + 1));
+        let mut sending = Client::connect(gateway.port());
+        sending.send("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1");
+        let idle = Client::connect(gateway.port());
+        assert!(gateway.open_descriptors() >= descriptors + 4);
+        for client in [streaming, thinking, sending, idle] {
+            client.reset();
+        }
+    }
+    gateway.wait_for_descriptors(descriptors);
+}
+
+#[test]
+fn clients_that_are_killed_while_a_connect_hangs_leave_no_descriptor() {
+    let hole = BlackHole::open();
+    let gateway = before_a_black_hole(&hole, "30");
+    one_exchange(&gateway);
+    let descriptors = gateway.open_descriptors();
+    let clients: Vec<Client> = (0..20)
+        .map(|_| {
+            let mut client = Client::connect(gateway.port());
+            client.send(POST);
+            client
+        })
+        .collect();
+    wait_until("the connects hang", || gateway.open_descriptors() >= descriptors + 40);
+    let killed = Instant::now();
+    for client in clients {
+        client.reset();
+    }
+    gateway.wait_for_descriptors(descriptors);
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let until = Instant::now() + support::DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < until, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Runs exchanges, `AT_ONCE` at a time: what the first thousands set up is kept (how many meet at their height differs,
+/// so that one thousand is not enough), another one must add nothing.
+fn assert_leaves_nothing(what: &str, gateway: &Gateway, exchanges: impl Fn(usize)) {
+    one_exchange(gateway);
+    let descriptors = gateway.open_descriptors();
+    exchanges(2 * EXCHANGES);
+    gateway.wait_for_descriptors(descriptors);
+    let warm = gateway.rss_kib();
+    exchanges(EXCHANGES);
+    gateway.wait_for_descriptors(descriptors);
+    let rss = gateway.rss_kib();
+    println!("{what}: {warm} KiB after {} exchanges, {rss} KiB after {EXCHANGES} more", 2 * EXCHANGES);
+    assert!(rss <= warm + GROWTH_KIB_MAX, "{what}: RSS grew from {warm} to {rss} KiB");
+}
+
+#[test]
+fn a_thousand_connect_timeouts_leave_nothing() {
+    let hole = BlackHole::open();
+    let gateway = before_a_black_hole(&hole, "0.2");
+    assert_leaves_nothing("connect time-outs", &gateway, |count| {
+        for _ in 0..count / AT_ONCE {
+            let mut clients: Vec<Client> = (0..AT_ONCE).map(|_| Client::connect(gateway.port())).collect();
+            for client in &mut clients {
+                client.send(POST);
+            }
+            for client in &mut clients {
+                let response = client.read_response();
+                assert_eq!(
+                    (response.status, response.error_code()),
+                    (504, Some("upstream_connect_timeout")),
+                    "{response:?}"
+                );
+            }
+        }
+    });
+}
+
+#[test]
+fn a_thousand_clients_that_do_not_wait_for_the_answer_leave_nothing() {
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        if peer.read_head().is_some() {
+            peer.wait_for_close();
+        }
+    });
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--log-level", "WARNING").start();
+    let seen = std::cell::Cell::new(0);
+    assert_leaves_nothing("dropped waits", &gateway, |count| {
+        for _ in 0..count / AT_ONCE {
+            let clients: Vec<Client> = (0..AT_ONCE)
+                .map(|_| {
+                    let mut client = Client::connect(gateway.port());
+                    client.send(POST);
+                    client
+                })
+                .collect();
+            seen.set(seen.get() + AT_ONCE);
+            upstream.wait_for_requests(seen.get());
+            for (number, client) in clients.into_iter().enumerate() {
+                if number % 2 == 0 {
+                    client.reset()
+                } else {
+                    client.close()
+                };
+            }
+        }
+    });
+}
+
+#[test]
+fn idle_connections_close_when_their_time_has_come() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    for keepalive in ["0.5", "1.5"] {
+        let gateway = Gateway::builder().upstream(&upstream).arg("--keepalive-timeout", keepalive).start();
+        let limit = Duration::from_secs_f64(keepalive.parse().expect("seconds"));
+        let opened = Instant::now();
+        let mut untouched = Client::connect(gateway.port());
+        let mut used = Client::connect(gateway.port());
+        assert_eq!(used.ask(GET).status, 200);
+        for (what, client) in [("untouched", &mut untouched), ("used", &mut used)] {
+            assert_eq!(client.expect_close(), Ended::Eof, "{what}");
+            let idle = opened.elapsed();
+            assert!(idle >= limit && idle < limit + Duration::from_millis(500), "{what} of {keepalive} s: {idle:?}");
+        }
+    }
+}
+
+#[test]
+fn pooled_upstream_connections_close_when_their_time_has_come() {
+    for upstream in [Upstream::plain(json(200, "{}")), Upstream::tls(json(200, "{}"))] {
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--upstream-idle-timeout", "1").start();
+        let mut client = Client::connect(gateway.port());
+        for _ in 0..3 {
+            assert_eq!(client.ask(GET).status, 200);
+        }
+        let idle = Instant::now();
+        let closed = upstream.wait_for_close(0) - idle;
+        assert!(closed > Duration::from_millis(900) && closed < Duration::from_millis(1500), "{closed:?}");
+        assert_eq!(client.ask(GET).status, 200);
+        assert_eq!(upstream.connections(), 2);
+    }
+}
+
+/// The CPU time that a process has used so far.
+fn cpu_time(gateway: &Gateway) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).expect("the gateway runs");
+    // Behind the name, which may hold anything, `utime` and `stime` are the 12th and 13th field.
+    let (_, fields) = stat.rsplit_once(") ").expect("a name");
+    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
+    // SAFETY: no pointer is passed.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Duration::from_secs_f64(ticks as f64 / per_second as f64)
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_quietly_and_are_served_when_a_place_frees() {
+    const PLACES: usize = 4;
+    const WAIT: Duration = Duration::from_secs(2);
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            passing.pass();
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    let gateway = Gateway::builder().upstream(&upstream).arg("--max-connections", PLACES.to_string()).start();
+    let ask = || {
+        let mut client = Client::connect(gateway.port());
+        client.send(POST);
+        client
+    };
+    let served: Vec<Client> = (0..PLACES).map(|_| ask()).collect();
+    upstream.wait_for_requests(PLACES);
+    // Enough for every shard to have some that wait.
+    let waiting: Vec<Client> = (0..2 * PLACES).map(|_| ask()).collect();
+    let before = cpu_time(&gateway);
+    thread::sleep(WAIT);
+    let used = cpu_time(&gateway) - before;
+    println!("{used:?} of CPU time in {WAIT:?} with connections waiting");
+    assert!(used < WAIT / 20, "a busy loop: {used:?} of CPU time in {WAIT:?}");
+    assert_eq!(upstream.requests().len(), PLACES, "more than {PLACES} connections were served");
+
+    for _ in 0..served.len() + waiting.len() {
+        gate.open();
+    }
+    // Each leaves when it has its answer; in which order they are let in is not said.
+    thread::scope(|scope| {
+        for mut client in served.into_iter().chain(waiting) {
+            scope.spawn(move || assert_eq!(client.read_response().text(), "ok"));
+        }
+    });
+}

@@ -1,0 +1,230 @@
+//! Memory is bounded by what is open, not by what flows through: many streams, bodies of any size, readers of any
+//! speed.
+
+#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+
+mod support;
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::{Client, DEADLINE, Gate, Gateway, Peer, Upstream};
+
+const MIB: usize = 1024 * 1024;
+const PART: usize = 64 * 1024;
+
+/// One mebibyte in the unit of RSS figures.
+const KIB_OF_MIB: u64 = 1024;
+
+/// The replay copy of one request is at most 16 MiB; the rest is what the exchange itself may hold.
+const UPLOAD_GROWTH_MAX: u64 = 20 * KIB_OF_MIB;
+const DOWNLOAD_GROWTH_MAX: u64 = 4 * KIB_OF_MIB;
+
+/// How much RSS has grown at its peak since `begin`, in KiB.
+struct Peak<'a> {
+    gateway: &'a Gateway,
+    base: u64,
+}
+
+impl<'a> Peak<'a> {
+    fn begin(gateway: &'a Gateway) -> Self {
+        // "5" makes the peak start from the present value (proc_pid_clear_refs(5)).
+        fs::write(format!("/proc/{}/clear_refs", gateway.pid()), "5").expect("a child of this process");
+        Self { gateway, base: gateway.rss_kib() }
+    }
+
+    fn growth(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.gateway.pid())).expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a VmHWM line");
+        let peak: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+        peak.saturating_sub(self.base)
+    }
+}
+
+fn quiet(upstream: &Upstream) -> Gateway {
+    Gateway::builder().upstream(upstream).arg("--body-max", "0").arg("--log-level", "WARNING").start()
+}
+
+fn upload_head(length: usize) -> String {
+    format!("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n")
+}
+
+fn download_head(length: usize) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {length}\r\n\r\n")
+}
+
+/// Takes every body, and sends as much as the request's `X-Size` says.
+fn bulk(peer: &mut Peer) {
+    let part = vec![b'x'; PART];
+    while let Some(head) = peer.read_head() {
+        let length = head.content_length().unwrap_or(0);
+        if !peer.discard(length) {
+            return;
+        }
+        let size = head.field("x-size").map_or(0, |size| size.parse().expect("a number"));
+        if !peer.write(download_head(size)) || !(0..size / PART).all(|_| peer.write(&part)) {
+            return;
+        }
+    }
+}
+
+fn assert_upload_is_streamed(upstream: &Upstream, length: usize) {
+    let gateway = quiet(upstream);
+    let mut client = Client::connect_unrecorded(gateway.port()).with_deadline(4 * DEADLINE);
+    client.ask(upload_head(0));
+    let peak = Peak::begin(&gateway);
+    let began = Instant::now();
+    let part = vec![b'x'; PART];
+    client.send(upload_head(length));
+    for _ in 0..length / PART {
+        client.send(&part);
+    }
+    assert_eq!(client.read_response().status, 200);
+    let growth = peak.growth();
+    println!("upload of {} MiB, tls {}: {growth} KiB more, {:?}", length / MIB, upstream.is_tls(), began.elapsed());
+    assert!(growth < UPLOAD_GROWTH_MAX, "{growth} KiB");
+}
+
+fn assert_download_is_streamed(upstream: &Upstream, length: usize) {
+    let gateway = quiet(upstream);
+    let mut client = Client::connect_unrecorded(gateway.port());
+    let request = |length| format!("GET /v1/files HTTP/1.1\r\nHost: localhost\r\nX-Size: {length}\r\n\r\n");
+    client.ask(request(PART));
+    let peak = Peak::begin(&gateway);
+    let began = Instant::now();
+    client.send(request(length));
+    assert_eq!(client.read_head().content_length(), Some(length));
+    client.discard(length);
+    let growth = peak.growth();
+    println!("download of {} MiB, tls {}: {growth} KiB more, {:?}", length / MIB, upstream.is_tls(), began.elapsed());
+    assert!(growth < DOWNLOAD_GROWTH_MAX, "{growth} KiB");
+}
+
+#[test]
+fn a_large_upload_takes_no_more_than_its_replay_copy() {
+    assert_upload_is_streamed(&Upstream::plain(bulk), 1024 * MIB);
+    assert_upload_is_streamed(&Upstream::tls(bulk), 256 * MIB);
+}
+
+#[test]
+fn a_large_download_takes_next_to_nothing() {
+    assert_download_is_streamed(&Upstream::plain(bulk), 1024 * MIB);
+    assert_download_is_streamed(&Upstream::tls(bulk), 256 * MIB);
+}
+
+#[test]
+fn a_thousand_streams_take_less_than_150_mib_in_all() {
+    const STREAMS: usize = 1000;
+    const TOTAL_MAX: u64 = 150 * KIB_OF_MIB;
+    const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
+    let upstream = Upstream::tls(|peer: &mut Peer| {
+        if peer.read_request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            while peer.write(EVENT) {
+                peer.sleep(Duration::from_secs(1));
+            }
+        }
+    });
+    let gateway = quiet(&upstream);
+    let request = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let mut clients: Vec<Client> = (0..STREAMS)
+        .map(|_| {
+            let mut client = Client::connect_unrecorded(gateway.port()).with_deadline(4 * DEADLINE);
+            client.send(request);
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        client.read_until(EVENT);
+    }
+    let peak = Peak::begin(&gateway);
+    for client in &mut clients {
+        client.read_until(EVENT);
+        client.read_until(EVENT);
+    }
+    let total = peak.base + peak.growth();
+    println!("{STREAMS} streams: {total} KiB in all");
+    assert!(total < TOTAL_MAX, "{total} KiB");
+}
+
+/// More than all sockets on the way can hold.
+const STALLED_BYTES: usize = 128 * MIB;
+/// What the sockets on the way can hold, in the system's default settings.
+const IN_SOCKETS_MAX: usize = 40 * MIB;
+
+/// Waits until `moved` has stood still for a while, and says where.
+fn wait_for_standstill(moved: &AtomicUsize) -> usize {
+    let until = Instant::now() + DEADLINE;
+    let mut last = 0;
+    loop {
+        thread::sleep(Duration::from_millis(300));
+        let now = moved.load(Ordering::SeqCst);
+        if now == last && now > 0 {
+            return now;
+        }
+        assert!(Instant::now() < until, "it goes on and on: {now} bytes");
+        last = now;
+    }
+}
+
+#[test]
+fn a_client_that_stops_reading_stops_the_upstream() {
+    let written = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&written);
+    let upstream = Upstream::tls(move |peer: &mut Peer| {
+        let part = vec![b'x'; PART];
+        if peer.read_request().is_some() && peer.write(download_head(STALLED_BYTES)) {
+            while counted.load(Ordering::SeqCst) < STALLED_BYTES && peer.write(&part) {
+                counted.fetch_add(PART, Ordering::SeqCst);
+            }
+        }
+    });
+    let gateway = quiet(&upstream);
+    let mut client = Client::connect_unrecorded(gateway.port());
+    let peak = Peak::begin(&gateway);
+    client.send("GET /v1/files HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.read_head();
+    let stopped_at = wait_for_standstill(&written);
+    let growth = peak.growth();
+    println!("a stopped reader: the upstream stopped after {} KiB, {growth} KiB more", stopped_at / 1024);
+    assert!(stopped_at < IN_SOCKETS_MAX, "{stopped_at} bytes");
+    assert!(growth < DOWNLOAD_GROWTH_MAX, "{growth} KiB");
+    client.discard(STALLED_BYTES);
+}
+
+#[test]
+fn an_upstream_that_stops_reading_stops_the_client() {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let upstream = Upstream::tls(move |peer: &mut Peer| {
+        if peer.read_head().is_some() {
+            passing.pass();
+            peer.discard(STALLED_BYTES);
+            peer.write(download_head(0));
+        }
+    });
+    let gateway = quiet(&upstream);
+    let mut client = Client::connect_unrecorded(gateway.port());
+    let peak = Peak::begin(&gateway);
+    client.send(upload_head(STALLED_BYTES));
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    let sending = thread::spawn(move || {
+        let part = vec![b'x'; PART];
+        for _ in 0..STALLED_BYTES / PART {
+            client.send(&part);
+            counted.fetch_add(PART, Ordering::SeqCst);
+        }
+        client.read_response()
+    });
+    let stopped_at = wait_for_standstill(&sent);
+    let growth = peak.growth();
+    println!("a stopped upstream: the client stopped after {} KiB, {growth} KiB more", stopped_at / 1024);
+    assert!(stopped_at < IN_SOCKETS_MAX, "{stopped_at} bytes");
+    assert!(growth < UPLOAD_GROWTH_MAX, "{growth} KiB");
+    gate.open();
+    assert_eq!(sending.join().expect("all was sent").status, 200);
+}

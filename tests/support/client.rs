@@ -1,0 +1,234 @@
+//! A client that sends and shows raw bytes.
+
+use std::fmt;
+use std::io;
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::wire::{Body, Transport, Wire};
+use super::{DEADLINE, Ended, Head, observed, shown};
+
+pub struct Client {
+    wire: Wire,
+    deadline: Duration,
+}
+
+/// What came back, up to where it ended.
+#[derive(Clone)]
+pub struct Response {
+    pub status: u16,
+    pub head: Head,
+    /// The heads of 1xx answers that came before it.
+    pub interim: Vec<Head>,
+    /// Without its framing.
+    pub body: Vec<u8>,
+    /// As it was framed.
+    pub raw_body: Vec<u8>,
+    pub trailers: Vec<String>,
+    /// How reading it ended: `KeepAlive` where the message's own framing said so.
+    pub ended: Ended,
+    /// Whether its framing says that it is whole, as every client must find out.
+    pub is_whole: bool,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{} ({:?}, whole: {})", shown(&self.head.raw), shown(&self.raw_body), self.ended, self.is_whole)
+    }
+}
+
+impl Response {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.head.field(name)
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {}", shown(&self.body)))
+    }
+
+    /// The gateway's own error code, where the answer is the gateway's own.
+    pub fn error_code(&self) -> Option<&str> {
+        self.field("x-flow-uring-error")
+    }
+}
+
+impl Client {
+    pub fn connect(port: u16) -> Self {
+        Self::observed_by(port, observed::record)
+    }
+
+    /// For bulk that would only make the search for secrets slow.
+    pub fn connect_unrecorded(port: u16) -> Self {
+        Self::observed_by(port, |_| {})
+    }
+
+    fn observed_by(port: u16, observe: impl Fn(&[u8]) + Send + 'static) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
+        Self { wire: Wire::new(Transport::Plain(socket), observe), deadline: DEADLINE }
+    }
+
+    /// For what is meant to take longer than any single step does.
+    pub fn with_deadline(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        let bytes = bytes.as_ref();
+        self.wire.write(bytes).unwrap_or_else(|error| panic!("{error} while sending {}", shown(bytes)));
+        self
+    }
+
+    /// Sends though the gateway may have refused already.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.wire.write(bytes.as_ref())
+    }
+
+    /// Sends each byte in a packet of its own.
+    pub fn send_slowly(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        for byte in bytes.as_ref().chunks(1) {
+            self.send(byte);
+            thread::sleep(Duration::from_micros(200));
+        }
+        self
+    }
+
+    /// Sends a request and reads its answer.
+    pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Response {
+        let is_head = request.as_ref().starts_with(b"HEAD ");
+        self.send(request);
+        if is_head { self.read_response_to_head() } else { self.read_response() }
+    }
+
+    pub fn read_response(&mut self) -> Response {
+        self.read_answer(false)
+    }
+
+    /// Reads the answer to a `HEAD`, which has no body whatever its fields say.
+    pub fn read_response_to_head(&mut self) -> Response {
+        self.read_answer(true)
+    }
+
+    /// Reads the answer to its end, and calls `then` once its body so far ends in `part`.
+    pub fn read_response_after(&mut self, part: &[u8], then: impl FnOnce()) -> Response {
+        let until = Instant::now() + self.deadline;
+        while !self.wire.pending().ends_with(part) {
+            self.wire.fill(until).unwrap_or_else(|ended| self.fail(&shown(part), ended));
+        }
+        then();
+        self.read_response()
+    }
+
+    /// Reads up to the end of one head, interim ones too.
+    pub fn read_head(&mut self) -> Head {
+        let until = Instant::now() + self.deadline;
+        self.wire.take_head(until).unwrap_or_else(|ended| self.fail("a head", ended))
+    }
+
+    /// Reads until `pattern` has come, and takes all up to its end.
+    pub fn read_until(&mut self, pattern: impl AsRef<[u8]>) -> Vec<u8> {
+        let (pattern, until) = (pattern.as_ref(), Instant::now() + self.deadline);
+        let end = self.wire.find(pattern, until).unwrap_or_else(|ended| self.fail(&shown(pattern), ended));
+        self.wire.take(end)
+    }
+
+    /// Reads so many bytes and keeps none of them.
+    pub fn discard(&mut self, length: usize) -> &mut Self {
+        self.wire.discard(length, self.deadline).unwrap_or_else(|ended| self.fail("all of it", ended));
+        self
+    }
+
+    /// Reads what is there or comes next, at most so much.
+    pub fn read_up_to(&mut self, length: usize) -> Vec<u8> {
+        if self.wire.pending().is_empty() {
+            self.wire.fill(Instant::now() + self.deadline).unwrap_or_else(|ended| self.fail("more", ended));
+        }
+        self.wire.take(self.wire.pending().len().min(length))
+    }
+
+    /// Reads all that comes until the connection ends.
+    pub fn read_to_end(&mut self) -> (Vec<u8>, Ended) {
+        let (bytes, ended) = self.wire.take_to_end(Instant::now() + self.deadline);
+        assert_ne!(ended, Ended::Timeout, "the connection did not end; received {}", shown(&bytes));
+        (bytes, ended)
+    }
+
+    /// Fails unless the gateway closes, and sends nothing more.
+    pub fn expect_close(&mut self) -> Ended {
+        let (bytes, ended) = self.read_to_end();
+        assert!(bytes.is_empty(), "surplus bytes: {}", shown(&bytes));
+        ended
+    }
+
+    /// Whether nothing at all comes for this long.
+    pub fn is_quiet_for(&mut self, time: Duration) -> bool {
+        self.wire.pending().is_empty() && self.wire.fill(Instant::now() + time) == Err(Ended::Timeout)
+    }
+
+    /// Sends FIN; reading goes on.
+    pub fn half_close(&mut self) {
+        self.wire.half_close();
+    }
+
+    /// Sends RST, and is gone.
+    pub fn reset(self) -> Instant {
+        self.wire.reset_on_close();
+        let at = Instant::now();
+        drop(self);
+        at
+    }
+
+    /// Closes in good order, and is gone.
+    pub fn close(self) -> Instant {
+        let at = Instant::now();
+        drop(self);
+        at
+    }
+
+    fn read_answer(&mut self, to_head: bool) -> Response {
+        let mut interim = Vec::new();
+        let (head, status) = loop {
+            let head = self.read_head();
+            let status: u16 = head.start_line.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+            assert!(head.start_line.starts_with("HTTP/1.1 ") && status >= 100, "not an answer: {}", shown(&head.raw));
+            if status >= 200 || status == 101 {
+                break (head, status);
+            }
+            interim.push(head);
+        };
+        let until = Instant::now() + self.deadline;
+        let mut body = Body::default();
+        let read = if to_head || status < 200 || status == 204 || status == 304 {
+            Ok(())
+        } else if head.is_chunked() {
+            self.wire.take_chunked(&mut body, until)
+        } else if let Some(length) = head.content_length() {
+            let read = self.wire.take_exact(length, until).map(|whole| body.decoded = whole);
+            if read.is_err() {
+                body.decoded = self.wire.take(self.wire.pending().len());
+            }
+            read
+        } else {
+            let (all, ended) = self.wire.take_to_end(until);
+            body.decoded = all;
+            Err(ended)
+        };
+        if body.raw.is_empty() {
+            body.raw.clone_from(&body.decoded);
+        }
+        let ended = read.err().unwrap_or(Ended::KeepAlive);
+        assert_ne!(ended, Ended::Timeout, "the answer did not end: {}{}", shown(&head.raw), shown(&body.raw));
+        let is_framed = head.is_chunked() || head.content_length().is_some();
+        let is_whole = ended == Ended::KeepAlive || (!is_framed && ended == Ended::Eof);
+        let Body { raw: raw_body, decoded, trailers } = body;
+        Response { status, head, interim, body: decoded, raw_body, trailers, ended, is_whole }
+    }
+
+    fn fail(&self, wanted: &str, ended: Ended) -> ! {
+        panic!("{ended:?} instead of {wanted}; received {}", shown(self.wire.pending()));
+    }
+}

@@ -1,0 +1,273 @@
+//! The gateway, as a process of its own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::certificates::CERTIFICATES;
+use super::secrets::{Credential, leak_in, traces_of};
+use super::{DEADLINE, Upstream, observed, secrets_json};
+
+/// The program under test: another build of it may be named, such as a release.
+static PROGRAM: LazyLock<String> =
+    LazyLock::new(|| std::env::var("FLOW_URING_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flow-uring").to_owned()));
+
+/// A running gateway. Dropped, it is killed, and all that it wrote is searched for its secrets.
+pub struct Gateway {
+    child: Child,
+    port: u16,
+    log: Arc<Log>,
+    readers: Vec<JoinHandle<()>>,
+    credentials: Vec<Credential>,
+    /// What was recorded before it started.
+    recorded_before: u64,
+    _directory: TempDir,
+}
+
+pub struct GatewayBuilder {
+    shards: usize,
+    secrets: String,
+    upstream: Option<String>,
+    arguments: Vec<(String, String)>,
+    environment: Vec<(String, String)>,
+}
+
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    changed: Condvar,
+    /// How many of its outputs have ended: with both, nothing more will come.
+    ended: AtomicUsize,
+}
+
+impl Log {
+    fn lines(&self) -> MutexGuard<'_, Vec<String>> {
+        self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Waits for a line of which `found` makes something.
+    fn wait_for<T>(&self, mut found: impl FnMut(&str) -> Option<T>) -> Result<T, String> {
+        let until = Instant::now() + DEADLINE;
+        let mut lines = self.lines();
+        loop {
+            if let Some(value) = lines.iter().find_map(|line| found(line)) {
+                return Ok(value);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.ended.load(Ordering::SeqCst) == 2 {
+                return Err(lines.join("\n"));
+            }
+            lines = self.changed.wait_timeout(lines, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+    }
+}
+
+impl GatewayBuilder {
+    pub fn shards(self, shards: usize) -> Self {
+        Self { shards, ..self }
+    }
+
+    /// The text of the secrets file.
+    pub fn secrets(self, secrets: impl Into<String>) -> Self {
+        Self { secrets: secrets.into(), ..self }
+    }
+
+    pub fn upstream(self, upstream: &Upstream) -> Self {
+        Self { upstream: Some(upstream.url()), ..self }
+    }
+
+    pub fn arg(mut self, flag: &str, value: impl Into<String>) -> Self {
+        self.arguments.push((flag.to_owned(), value.into()));
+        self
+    }
+
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Starts it, and waits until it listens.
+    pub fn start(self) -> Gateway {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let recorded_before = observed::recorded_bytes();
+        let mut child = self.command(&directory).spawn().expect("the program starts");
+        let log = Arc::new(Log::default());
+        let stderr = child.stderr.take().expect("piped");
+        let stdout = child.stdout.take().expect("piped");
+        let readers = vec![collect(stderr, Arc::clone(&log)), collect(stdout, Arc::clone(&log))];
+        let credentials = Credential::all_of(&self.secrets);
+        let mut gateway = Gateway { child, port: 0, log, readers, credentials, recorded_before, _directory: directory };
+        match gateway.log.wait_for(listening_port) {
+            Ok(port) => gateway.port = port,
+            Err(log) => panic!("the gateway ({:?}) names no port:\n{log}", gateway.child.try_wait()),
+        }
+        gateway
+    }
+
+    fn command(&self, directory: &TempDir) -> Command {
+        let write = |name: &str, text: &str| {
+            let path = directory.path().join(name);
+            fs::write(&path, text).expect("a file in the temporary directory");
+            path.to_str().expect("a readable path").to_owned()
+        };
+        let mut arguments = vec![
+            ("--port", "0".to_owned()),
+            ("--shards", self.shards.to_string()),
+            ("--secrets-file", write("secrets.json", &self.secrets)),
+            ("--log-level", "DEBUG".to_owned()),
+        ];
+        if let Some(url) = &self.upstream {
+            arguments.push(("--upstream", url.clone()));
+            if url.starts_with("https:") {
+                arguments.push(("--upstream-ca", write("upstream-ca.pem", &CERTIFICATES.authority_pem)));
+            }
+        }
+        arguments.retain(|(flag, _)| !self.arguments.iter().any(|(other, _)| flag == other));
+
+        let mut command = Command::new(&*PROGRAM);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(directory.path());
+        command.env_clear().env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
+        // What a coverage or sanitizer run needs of its surroundings, and which driver a whole run is to use.
+        for name in ["FLOW_PROXY_IO_DRIVER", "LLVM_PROFILE_FILE", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "PATH"] {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for (flag, value) in arguments {
+            command.arg(flag).arg(value);
+        }
+        for (flag, value) in &self.arguments {
+            command.arg(flag).arg(value);
+        }
+        command
+    }
+}
+
+impl Gateway {
+    /// Two shards and one credential, unless told otherwise.
+    pub fn builder() -> GatewayBuilder {
+        GatewayBuilder {
+            shards: 2,
+            secrets: secrets_json(&["alpha"]),
+            upstream: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// One before this upstream, all else by default.
+    pub fn before(upstream: &Upstream) -> Self {
+        Self::builder().upstream(upstream).start()
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has written so far, line by line.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lines().clone()
+    }
+
+    /// Waits for a line that holds `pattern`.
+    pub fn wait_for_log(&self, pattern: &str) -> String {
+        let found = self.log.wait_for(|line| line.contains(pattern).then(|| line.to_owned()));
+        found.unwrap_or_else(|log| panic!("no line with {pattern:?} in:\n{log}"))
+    }
+
+    pub fn open_descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the gateway runs").count()
+    }
+
+    /// Waits until no more than `count` descriptors are open.
+    pub fn wait_for_descriptors(&self, count: usize) {
+        let until = Instant::now() + DEADLINE;
+        while self.open_descriptors() > count {
+            assert!(Instant::now() < until, "{} descriptors are open, not {count}", self.open_descriptors());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub fn rss_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the gateway runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Asks it to drain and stop.
+    pub fn terminate(&self) {
+        self.signal(libc::SIGTERM);
+    }
+
+    pub fn signal(&self, signal: libc::c_int) {
+        let pid = libc::pid_t::try_from(self.pid()).expect("a process id");
+        // SAFETY: `kill` takes no pointer. The child has not been waited for while `self` holds it, so its id is its
+        // own.
+        let result = unsafe { libc::kill(pid, signal) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    /// Waits until it has stopped by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < until, "the gateway does not stop:\n{}", self.log().join("\n"));
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        for reader in self.readers.drain(..) {
+            let _ = reader.join();
+        }
+        if thread::panicking() {
+            return eprintln!("the gateway's log:\n{}", self.log().join("\n"));
+        }
+        let traces = traces_of(&self.credentials, &observed::sent_authorizations());
+        let leak = leak_in(self.log().join("\n").as_bytes(), &traces).map(|leak| format!("the log: {leak}"));
+        let leak = leak.or_else(|| observed::leak_after(self.recorded_before, &traces));
+        assert!(leak.is_none(), "a secret got out: {}", leak.unwrap_or_default());
+    }
+}
+
+/// Reads lines as they come, for the test and for the search at the end.
+fn collect(output: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut output = BufReader::new(output);
+        let mut line = Vec::new();
+        while output.read_until(b'\n', &mut line).is_ok_and(|count| count > 0) {
+            observed::record(&line);
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            log.lines().push(text);
+            log.changed.notify_all();
+            line.clear();
+        }
+        // Under the lock, so that nobody starts to wait in between.
+        let _lines = log.lines();
+        log.ended.fetch_add(1, Ordering::SeqCst);
+        log.changed.notify_all();
+    })
+}
+
+/// The port in the base URL that the banner offers.
+fn listening_port(line: &str) -> Option<u16> {
+    let (_, authority) = line.split_once("OPENAI_BASE_URL=http://")?;
+    let digits = authority.rsplit_once(':')?.1;
+    digits.split_once('/').map_or(digits, |(digits, _)| digits).parse().ok()
+}
