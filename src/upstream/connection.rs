@@ -1,7 +1,7 @@
 //! One connection to the upstream: plaintext in, plaintext out, TLS in between if there is any.
 //!
 //! Reading and writing may go on at the same time, one of each: the TLS session is borrowed only between awaits.
-//! Invariant: while nothing is received no buffer is held, except for a record that has come in part.
+//! Invariant: a connection at rest holds no buffer; one that is read from holds one, and what has come of a record.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -70,6 +70,8 @@ pub struct Connection {
     /// A TLS record that has come in part.
     incoming: RefCell<Buffer>,
     has_closed: Cell<bool>,
+    /// What broke the session behind content that the last read brought: the next read tells.
+    failure: RefCell<Option<rustls::Error>>,
     write_progress: Deadline,
     exchange_count: Cell<u64>,
 }
@@ -81,6 +83,7 @@ impl Connection {
             tls: tls.map(RefCell::new),
             incoming: RefCell::new(incoming),
             has_closed: Cell::new(false),
+            failure: RefCell::new(None),
             write_progress: Deadline::default(),
             exchange_count: Cell::new(0),
         }
@@ -125,6 +128,9 @@ impl Connection {
     /// # Cancel safety
     /// Not cancel safe: bytes may be lost, and the connection can only be closed.
     pub async fn read(&self, mut emit: impl FnMut(&[u8])) -> Result<Received, TransportError> {
+        if let Some(error) = self.failure.take() {
+            return Err(TransportError::Tls(error));
+        }
         if self.has_closed.get() {
             return Ok(Received::End { is_clean: true });
         }
@@ -153,7 +159,12 @@ impl Connection {
             if !buffer.is_empty() {
                 self.incoming.replace(buffer);
             }
-            self.has_closed.set(turn.map_err(TransportError::Tls)? == Turn::Closed);
+            match turn {
+                Ok(turn) => self.has_closed.set(turn == Turn::Closed),
+                // The content came whole: it is passed on before the connection is given up.
+                Err(error) if has_emitted => drop(self.failure.replace(Some(error))),
+                Err(error) => return Err(TransportError::Tls(error)),
+            }
             if has_emitted {
                 return Ok(Received::Data);
             }
@@ -171,7 +182,10 @@ impl Connection {
     /// Whether nothing has come since the last exchange, neither bytes nor the end: what a connection at rest looks
     /// like. Anything else would be taken for the answer to the next request.
     pub fn is_at_rest(&self) -> bool {
-        !self.has_closed.get() && self.incoming.borrow().is_empty() && self.stream.is_quiet()
+        !self.has_closed.get()
+            && self.failure.borrow().is_none()
+            && self.incoming.borrow().is_empty()
+            && self.stream.is_quiet()
     }
 
     /// Closes with a close_notify alert, for a peer that still listens; a dropped connection is closed without.
@@ -181,5 +195,41 @@ impl Connection {
             session.borrow_mut().encrypt_close_notify(out.tail());
             let _ = self.stream.write_all(out, &self.write_progress, limit).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::super::tls::tests::{connected, taken};
+    use super::*;
+
+    #[test]
+    fn content_before_a_broken_record_is_brought_before_the_failure() {
+        let (session, mut server) = connected(&rustls::version::TLS13);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        server.writer().write_all(b"whole").unwrap();
+        let mut wire = taken(&mut server);
+        server.writer().write_all(b"broken").unwrap();
+        wire.extend_from_slice(&taken(&mut server));
+        *wire.last_mut().unwrap() ^= 1;
+        peer.write_all(&wire).unwrap();
+        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
+        runtime.block_on(async {
+            let stream = Stream::new(monoio::net::TcpStream::from_std(ours).unwrap());
+            let connection = Connection::new(stream, Some(session), Buffer::none());
+            let mut seen = Vec::new();
+            let read = connection.read(|plaintext| seen.extend_from_slice(plaintext)).await;
+            assert!(matches!(read, Ok(Received::Data)), "{read:?}");
+            assert_eq!(seen, b"whole");
+            assert!(!connection.is_at_rest(), "it would be used again");
+            let read = connection.read(|_| panic!("nothing more can be read")).await;
+            assert!(matches!(read, Err(TransportError::Tls(_))), "{read:?}");
+        });
     }
 }

@@ -355,7 +355,7 @@ fn encode(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::{Read, Write};
 
     use rustls::crypto::aws_lc_rs;
@@ -366,7 +366,7 @@ mod tests {
     use crate::io::buffer::PLAINTEXT_MAX;
 
     /// A client's session and the server that it talks to, handshake done.
-    fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session, ServerConnection) {
+    pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session, ServerConnection) {
         let made = rcgen::generate_simple_self_signed(vec!["flow.test".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -402,7 +402,7 @@ mod tests {
         }
     }
 
-    fn taken(server: &mut ServerConnection) -> Vec<u8> {
+    pub fn taken(server: &mut ServerConnection) -> Vec<u8> {
         let mut bytes = Vec::new();
         while server.wants_write() {
             server.write_tls(&mut bytes).unwrap();
