@@ -205,7 +205,13 @@ fn message(ending: Ending) -> &'static str {
     match ending {
         Ending::Timeout => "The upstream stopped sending before its answer was complete; try again.",
         Ending::Shutdown => "The gateway is shutting down and could not wait for the rest of the answer; try again.",
-        _ => "The upstream closed the connection before its answer was complete; try again.",
+        Ending::Ok
+        | Ending::ClientDisconnected
+        | Ending::UpstreamClosed
+        | Ending::Refused
+        | Ending::UpstreamUnreachable
+        | Ending::UpstreamInvalid
+        | Ending::Internal => "The upstream closed the connection before its answer was complete; try again.",
     }
 }
 
