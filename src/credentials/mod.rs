@@ -4,6 +4,7 @@
 //! [`CredentialId`] is only good for the snapshot that gave it out. Nothing here does I/O except [`load`].
 
 mod balancer;
+mod order;
 mod secret;
 mod secrets_entry;
 mod secrets_file;
@@ -49,7 +50,7 @@ impl Credentials {
     /// Invariant for the caller (`secrets_file`): 1 to `ENTRIES_MAX` entries with weights of at least 1.
     fn new(entries: Vec<Credential>) -> Self {
         let weights: Vec<u16> = entries.iter().map(|entry| entry.weight).collect();
-        let turns = balancer::smooth_weighted_turns(&weights);
+        let turns = order::smooth_weighted_turns(&order::shares(&weights));
         Credentials { entries, turns }
     }
 
