@@ -6,8 +6,9 @@ use super::CredentialId;
 
 /// How many turns of a period each entry gets: the weights, divided by their greatest common divisor.
 pub(super) fn shares(weights: &[u16]) -> Vec<u16> {
-    let divisor = weights.iter().copied().fold(0, greatest_common_divisor).max(1);
-    weights.iter().map(|weight| weight / divisor).collect()
+    let divisor = weights.iter().copied().map(u64::from).fold(0, greatest_common_divisor).max(1);
+    // Not longer than the weight it came of, so nothing is cut off.
+    weights.iter().map(|weight| (u64::from(*weight) / divisor) as u16).collect()
 }
 
 /// One period of nginx's smooth weighted round robin: each index as often as its share says, spread as evenly as the
@@ -33,7 +34,7 @@ pub(super) fn smooth_weighted_turns(shares: &[u16]) -> Vec<CredentialId> {
     turns
 }
 
-fn greatest_common_divisor(a: u16, b: u16) -> u16 {
+pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
@@ -78,10 +79,10 @@ mod tests {
         #[test]
         fn each_entry_gets_its_weight_in_every_period_in_nginx_order(weights in prop::collection::vec(1_u16..=40, 1..9)) {
             let order = turns(&weights);
-            let divisor = weights.iter().copied().fold(0, greatest_common_divisor);
+            let divisor = weights.iter().copied().map(u64::from).fold(0, greatest_common_divisor);
             for (index, weight) in weights.iter().enumerate() {
                 let count = order.iter().filter(|turn| **turn == index).count();
-                prop_assert_eq!(count, usize::from(weight / divisor));
+                prop_assert_eq!(count as u64, u64::from(*weight) / divisor);
             }
             // Two periods, so that the seam between them is compared too.
             let twice = [order.as_slice(), order.as_slice()].concat();

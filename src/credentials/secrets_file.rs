@@ -19,7 +19,7 @@ use super::secrets_entry::{kind_of, read_entries};
 
 /// A secrets file of this many entries would be 100 kB; more is another kind of file. It also bounds the weighted order
 /// to 512,000 turns.
-const ENTRIES_MAX: usize = 512;
+pub(super) const ENTRIES_MAX: usize = 512;
 /// Far above what `ENTRIES_MAX` entries need, so that a wrong path is not read into memory whole.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 

@@ -35,7 +35,7 @@ use self::request_head::RequestFacts;
 use self::target::UpstreamPath;
 use self::upload::{Keeper, Source, check_start, take_body};
 use crate::config::{Config, Limits, Timeouts};
-use crate::credentials::{CredentialId, Credentials, RoundRobin, TokenCache};
+use crate::credentials::{Choice, CredentialId, Credentials, RoundRobin, TokenCache};
 use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadSpan, RequestHead};
@@ -162,9 +162,13 @@ impl Proxy {
         path: UpstreamPath<'_>,
         facts: &RequestFacts,
     ) -> Result<CredentialId, GatewayError> {
-        let credential = self.round_robin.next(&self.credentials);
+        let now = Instant::now();
+        let credential = match self.round_robin.next(&self.credentials, now) {
+            Choice::Use(turn) => turn.credential,
+            Choice::Wait { credential, .. } => credential,
+        };
         let mut tokens = self.tokens.borrow_mut();
-        let authorization = tokens.authorization(&self.credentials, credential, Instant::now()).map_err(|error| {
+        let authorization = tokens.authorization(&self.credentials, credential, now).map_err(|error| {
             tracing::error!(credential = self.credentials.entry(credential).name, %error, "no token");
             GatewayError::TokenFailed
         })?;
