@@ -64,17 +64,173 @@ impl BodyRelay {
         }
     }
 
+    /// A comment line for a stream that has been silent, in the framing that the client gets, to be written behind `out`.
+    /// `None` where it cannot be put: not an event stream that can be ended well, within an event or a chunk, or behind
+    /// the last event of the turn or of the body.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the relay sends no heartbeats yet"))]
+    pub fn heartbeat(&self) -> Option<Buffer> {
+        if self.error.is_some() || self.reader.is_complete() {
+            return None;
+        }
+        let comment = sse::heartbeat(self.events.as_ref()?)?;
+        let mut out = Buffer::take();
+        if !self.client_gets_chunks() {
+            out.append(comment);
+        } else if self.reader.owed() == Owed::Nothing {
+            // A size line of which only a part has come is not in `out` yet.
+            sse::append_chunk(out.tail(), comment);
+        } else {
+            return None;
+        }
+        Some(out)
+    }
+
     /// What ends the stream well; `None` where it must be cut.
     pub fn ending(&self, dialect: Dialect, message: &str) -> Option<Buffer> {
         let events = self.events.as_ref()?;
         let mut event = Buffer::take();
         sse::error_event(event.tail(), events, dialect, message);
-        if !self.is_chunked || self.is_decoded {
+        if !self.client_gets_chunks() {
             return Some(event);
         }
         let owed: Owed = self.reader.owed();
         let mut out = Buffer::take();
         sse::end_chunked(out.tail(), owed, event.filled())?;
         Some(out)
+    }
+
+    fn client_gets_chunks(&self) -> bool {
+        self.is_chunked && !self.is_decoded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sse::tests::{dechunked, parse, streams};
+    use super::*;
+
+    fn relay(body: BodyLength, version: Version, has_events: bool) -> BodyRelay {
+        let facts = ResponseFacts {
+            status: 200,
+            version: Version::Http11,
+            body,
+            content_length: None,
+            keep_alive: true,
+            is_event_stream: has_events,
+            is_identity_coded: true,
+        };
+        BodyRelay::new(&facts, version, Buffer::none())
+    }
+
+    fn heartbeat_behind(body: BodyLength, version: Version, bytes: &str) -> Option<String> {
+        let mut relay = relay(body, version, true);
+        relay.take(bytes.as_bytes());
+        relay.heartbeat().map(|out| String::from_utf8(out.filled().to_vec()).expect("text"))
+    }
+
+    fn chunked(stream: &[u8], chunk_length: usize) -> Vec<u8> {
+        let mut raw = Vec::new();
+        stream.chunks(chunk_length).for_each(|chunk| sse::append_chunk(&mut raw, chunk));
+        raw.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
+        raw
+    }
+
+    #[test]
+    fn a_heartbeat_stands_between_events_only() {
+        let cases = [
+            ("", Some(": ping\n")),
+            (": hello\n", Some(": ping\n")),
+            (": hello\n\n", Some(": ping\n")),
+            ("data: 1\n\n", Some(": ping\n")),
+            ("data: 1\r\n\r\n", Some(": ping\r\n")),
+            ("data: 1\r\n\r\n: hello\r\n", Some(": ping\r\n")),
+            ("data: [DONE]\n\ndata: more\n\n", Some(": ping\n")),
+            ("data: 1\r\r", None),
+            ("data: 1\r\n\r", None),
+            ("d", None),
+            ("data: 1", None),
+            ("data: 1\n", None),
+            ("data: 1\n: hello\n", None),
+            ("id: 1\n", None),
+            ("data: 1\n\nevent: x\n", None),
+            (": hel", None),
+            ("data: [DONE]\n\n", None),
+            ("event: message_stop\ndata: {}\n\n: bye\n\n", None),
+        ];
+        for (bytes, expected) in cases {
+            let offered = heartbeat_behind(BodyLength::UntilClose, Version::Http11, bytes);
+            assert_eq!(offered.as_deref(), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_is_a_chunk_between_two_chunks() {
+        let cases = [
+            ("", Some("7\r\n: ping\n\r\n")),
+            ("9\r\ndata: 1\n\n\r\n", Some("7\r\n: ping\n\r\n")),
+            ("9\r\ndata: 1\n\n\r\n1", Some("7\r\n: ping\n\r\n")),
+            ("9\r\ndata: 1\n\n\r", None),
+            ("9\r\ndata: 1\n\n", None),
+            ("a\r\ndata: 1\n\n", None),
+            ("9\r\ndata: 1\n\n\r\n0\r\n\r\n", None),
+            ("9\r\ndata: 1\n\n\r\nx", None),
+        ];
+        for (bytes, expected) in cases {
+            let offered = heartbeat_behind(BodyLength::Chunked, Version::Http11, bytes);
+            assert_eq!(offered.as_deref(), expected, "{bytes:?}");
+        }
+        let decoded = heartbeat_behind(BodyLength::Chunked, Version::Http10, "a\r\ndata: 1\n\n");
+        assert_eq!(decoded.as_deref(), Some(": ping\n"), "a client that gets no chunks");
+    }
+
+    #[test]
+    fn what_is_no_event_stream_that_can_be_ended_well_has_no_heartbeat() {
+        assert!(relay(BodyLength::UntilClose, Version::Http11, false).heartbeat().is_none());
+        assert!(relay(BodyLength::Known(100), Version::Http11, true).heartbeat().is_none());
+        assert!(relay(BodyLength::None, Version::Http11, true).heartbeat().is_none());
+    }
+
+    /// What the client gets when `raw` comes in two reads with a heartbeat between them, where one is offered.
+    fn with_heartbeat(body: BodyLength, version: Version, (before, behind): (&[u8], &[u8])) -> Option<Vec<u8>> {
+        let mut relay = relay(body, version, true);
+        relay.take(before);
+        let heartbeat = relay.heartbeat()?;
+        relay.out.append(heartbeat.filled());
+        relay.take(behind);
+        assert_eq!(relay.error, None);
+        Some(relay.out.filled().to_vec())
+    }
+
+    #[test]
+    fn a_heartbeat_wherever_it_is_offered_leaves_the_events_as_they_were() {
+        let mut offered = 0;
+        // A byte order mark has to be the first of all: see `sse::heartbeat`.
+        for stream in streams().into_iter().filter(|stream| !stream.starts_with(sse::BYTE_ORDER_MARK)) {
+            let events = parse(&stream);
+            for (body, chunk_length) in [
+                (BodyLength::UntilClose, None),
+                (BodyLength::Chunked, Some(1)),
+                (BodyLength::Chunked, Some(7)),
+                (BodyLength::Chunked, Some(1000)),
+            ] {
+                let raw = chunk_length.map_or_else(|| stream.clone(), |length| chunked(&stream, length));
+                for (cut, version) in (0..=raw.len()).flat_map(|cut| [(cut, Version::Http11), (cut, Version::Http10)]) {
+                    let Some(out) = with_heartbeat(body, version, raw.split_at(cut)) else { continue };
+                    offered += 1;
+                    let has_chunks = body == BodyLength::Chunked && version == Version::Http11;
+                    let decoded = if has_chunks { dechunked(&without_trailer(out)) } else { out };
+                    assert_eq!(parse(&decoded), events, "{} at {cut}", raw.escape_ascii());
+                    assert!(decoded.len() > stream.len(), "{} at {cut}", raw.escape_ascii());
+                }
+            }
+        }
+        assert!(offered > 100, "only {offered} heartbeats");
+    }
+
+    fn without_trailer(mut raw: Vec<u8>) -> Vec<u8> {
+        let body = raw.strip_suffix(b"X-Trailer: 1\r\n\r\n").expect("the trailer").len();
+        raw.truncate(body);
+        raw.extend_from_slice(b"\r\n");
+        raw
     }
 }

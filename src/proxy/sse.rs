@@ -1,5 +1,5 @@
-//! Ending a broken event stream well: where in a `text/event-stream` the upstream stopped, the event
-//! that says so, and chunked framing that stays valid.
+//! What is written into an event stream here: the event that ends a broken one well, the comment that shows a silent one
+//! alive, and chunked framing that stays valid around them. For that, where in a `text/event-stream` the upstream stands.
 //!
 //! Invariant: memory is bounded; of each event the first bytes are kept, which is where a stream says that its turn is
 //! over, and of the stream the line that has no end yet. They are looked at only when the stream has ended, so
@@ -28,14 +28,17 @@ const DATA_BYTES_MAX: usize = 192;
 const FIELD_BYTES_MAX: usize = BYTE_ORDER_MARK.len() + "event".len();
 
 /// The WHATWG's event stream grammar allows one before the first line.
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+pub const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Follows the decoded bytes of an event stream, however they are split.
+/// Follows the decoded bytes of an event stream as the upstream sends them, however they are split. What is written
+/// into the stream here is never observed: it stands where the upstream's bytes go on as if it were not there.
 pub struct EventTracker {
     line: Line,
     /// The last byte was a CR: an LF that follows belongs to the same line end.
     is_after_cr: bool,
     is_first_line: bool,
+    /// A line of an event has come, which is not a comment, and the blank line that ends it has not.
+    is_in_event: bool,
     line_end: LineEnd,
     /// The event that is being written and the last whole one; `current` says which is which.
     events: [EventPrefix; 2],
@@ -56,8 +59,9 @@ enum Line {
     /// Behind the colon, where one space is not part of the value.
     Colon(Field),
     Value(Field),
-    /// A comment, or a field that says nothing of the turn's end.
+    /// A field that says nothing of the turn's end.
     Other,
+    Comment,
 }
 
 #[derive(Clone, Copy)]
@@ -87,6 +91,7 @@ impl EventTracker {
             line: Line::Start,
             is_after_cr: false,
             is_first_line: true,
+            is_in_event: false,
             line_end: LineEnd::Lf,
             events: [EventPrefix::new(), EventPrefix::new()],
             current: 0,
@@ -135,10 +140,16 @@ impl EventTracker {
         self.events[1 - self.current].ends_turn()
     }
 
+    /// Whether a line of ours may stand here: at a line's start, with no event begun, and not behind a CR whose LF may
+    /// still come.
+    fn is_between_events(&self) -> bool {
+        matches!(self.line, Line::Start) && !self.is_in_event && !self.is_after_cr
+    }
+
     fn continue_line(&mut self, mut part: &[u8]) {
         while !part.is_empty() {
             match &mut self.line {
-                Line::Start if part[0] == b':' => self.line = Line::Other,
+                Line::Start if part[0] == b':' => self.line = Line::Comment,
                 Line::Start => self.line = Line::Name { bytes: [0; FIELD_BYTES_MAX], length: 0 },
                 Line::Name { bytes, length } => {
                     let room = &mut bytes[usize::from(*length)..];
@@ -168,7 +179,7 @@ impl EventTracker {
                         Field::Data => event.data.append(part),
                     };
                 }
-                Line::Other => return,
+                Line::Other | Line::Comment => return,
             }
         }
     }
@@ -196,6 +207,11 @@ impl EventTracker {
     }
 
     fn end_line(&mut self) {
+        self.is_in_event = match self.line {
+            Line::Start => false,
+            Line::Comment => self.is_in_event,
+            Line::Name { .. } | Line::Colon(_) | Line::Value(_) | Line::Other => true,
+        };
         match self.line {
             Line::Start => self.end_event(),
             // A name without a colon is a field with an empty value.
@@ -205,7 +221,7 @@ impl EventTracker {
                 }
             }
             Line::Colon(field) => self.begin_value(field),
-            Line::Value(_) | Line::Other => {}
+            Line::Value(_) | Line::Other | Line::Comment => {}
         }
         self.line = Line::Start;
         self.is_first_line = false;
@@ -364,6 +380,20 @@ pub fn error_event(out: &mut Vec<u8>, tracker: &EventTracker, dialect: Dialect, 
     push_line(b"");
 }
 
+/// The comment that shows a silent stream alive; `None` where it cannot stand, and where the turn is over.
+///
+/// No blank line follows it: at one, clients that keep the last `id` were seen to make an event of nothing. Where a byte
+/// order mark comes as late as behind the comment, it is not the stream's first any more; no known server sends one.
+pub fn heartbeat(tracker: &EventTracker) -> Option<&'static [u8]> {
+    if !tracker.is_between_events() || tracker.turn_is_complete() {
+        return None;
+    }
+    Some(match tracker.line_end {
+        LineEnd::Lf => b": ping\n",
+        LineEnd::CrLf => b": ping\r\n",
+    })
+}
+
 /// The members of the error's JSON object.
 fn error_members(dialect: Dialect, message: &str) -> String {
     let mut text = Vec::new();
@@ -400,16 +430,21 @@ pub fn end_chunked(out: &mut Vec<u8>, owed: Owed, content: &[u8]) -> Option<()> 
         Owed::ChunkEnd => out.extend_from_slice(b"\r\n"),
     }
     if !rest.is_empty() {
-        write!(out, "{:x}\r\n", rest.len()).expect("a Vec takes every byte");
-        out.extend_from_slice(rest);
-        out.extend_from_slice(b"\r\n");
+        append_chunk(out, rest);
     }
     out.extend_from_slice(b"0\r\n\r\n");
     Some(())
 }
 
+/// Appends `content`, which is not empty, as a chunk of its own (RFC 9112 §7.1).
+pub fn append_chunk(out: &mut Vec<u8>, content: &[u8]) {
+    write!(out, "{:x}\r\n", content.len()).expect("a Vec takes every byte");
+    out.extend_from_slice(content);
+    out.extend_from_slice(b"\r\n");
+}
+
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -417,13 +452,13 @@ mod tests {
     const MESSAGE: &str = "The upstream \"went\" away.";
 
     #[derive(Debug, Clone, PartialEq)]
-    struct Event {
+    pub struct Event {
         name: String,
         data: String,
     }
 
     /// The event stream grammar of the WHATWG, on a whole stream: an independent reading of the same rules.
-    fn parse(stream: &[u8]) -> Vec<Event> {
+    pub fn parse(stream: &[u8]) -> Vec<Event> {
         let stream = stream.strip_prefix(BYTE_ORDER_MARK).unwrap_or(stream);
         let mut text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
@@ -495,7 +530,7 @@ mod tests {
         }
     }
 
-    fn streams() -> Vec<Vec<u8>> {
+    pub fn streams() -> Vec<Vec<u8>> {
         let with_lf = [
             "data: {\"a\":1}\n\ndata: {\"b\":\n\ndata:[DONE]\n\n",
             ": hello\n\n\u{FEFF}data: x\n\nevent: message_start\ndata: {\"type\":\"message_start\"}\n\nevent: ping\n\
@@ -630,7 +665,7 @@ mod tests {
     }
 
     /// Decodes a whole chunked body, and fails on anything else.
-    fn dechunked(mut raw: &[u8]) -> Vec<u8> {
+    pub fn dechunked(mut raw: &[u8]) -> Vec<u8> {
         let mut data = Vec::new();
         loop {
             let line = raw.windows(2).position(|pair| pair == b"\r\n").expect("a size line");
@@ -691,7 +726,8 @@ mod tests {
         assert_eq!(ended(data(u64::MAX), b"abc"), ("x".to_owned(), None));
     }
 
-    fn fragments() -> impl Strategy<Value = Vec<u8>> {
+    /// Streams of what the grammar knows, in any order.
+    pub fn fragments() -> impl Strategy<Value = Vec<u8>> {
         let fragment = prop_oneof![
             proptest::sample::select(vec![
                 "data",
