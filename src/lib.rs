@@ -13,7 +13,8 @@
 //!   signals and drain (`shutdown`), io_uring or epoll (`driver`), ports (`listener`).
 //! * [`proxy`], one exchange: where it goes (`target`, `plan`), what is changed on the way (`request_head`,
 //!   `response_head`), both directions (`upload`, `relay`, `body_relay`) within one `attempt`, what is kept for another
-//!   (`request_copy`), the errors made here (`error`), streams that break (`sse`, `unfinished_json`).
+//!   (`request_copy`), the errors made here (`error`), event streams that begin with an error (`opening`) or break (`sse`,
+//!   `unfinished_json`).
 //! * [`upstream`], how bytes reach the API host: names (`resolve`), addresses in a race (`connect`), TLS and whom it
 //!   trusts (`tls`), a connection in use (`connection`) and at rest (`pool`).
 //! * [`credentials`], whose name is used: the secrets file (`secrets_file`, `secrets_entry`), tokens (`token`), the
