@@ -96,6 +96,14 @@ pub struct Args {
     /// largest request kept in memory for a second attempt, in MiB, 0 to 128; default 16 [FLOW_PROXY_REPLAY_MAX]
     #[argh(option, arg_name = "MiB")]
     pub replay_max: Option<String>,
+    /// how many seconds after its request began another attempt may start, 0 = none; default 60
+    /// [FLOW_PROXY_RETRY_DEADLINE]
+    #[argh(option, arg_name = "seconds")]
+    pub retry_deadline: Option<String>,
+    /// seconds that an event stream may be silent before the client gets a comment, 0.1 to 86400; default off
+    /// [FLOW_PROXY_SSE_HEARTBEAT]
+    #[argh(option, arg_name = "seconds")]
+    pub sse_heartbeat: Option<String>,
     /// print the version
     #[argh(switch)]
     pub version: bool,

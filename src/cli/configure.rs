@@ -13,13 +13,15 @@ use super::args::Args;
 use super::dotenv::{DotEnv, DotEnvError};
 use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
 use crate::config::{
-    self, Config, IoDriver, Limits, LogConfig, LogFormat, LogLevel, MEBIBYTE, Timeouts, Trust, UpstreamConfig,
+    self, Config, Expected, IoDriver, Limits, LogConfig, LogFormat, LogLevel, MEBIBYTE, Timeouts, Trust, UpstreamConfig,
 };
 
 /// A day: longer waits are a slip of the hand.
 const SECONDS_MAX: Duration = Duration::from_secs(86_400);
 /// The finest wait that a timer of the program can keep.
 const SECONDS_MIN: Duration = Duration::from_millis(1);
+/// Comments that come more often would be traffic of their own.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// A terabyte, which is to say any body.
 const BODY_MEBIBYTES_MAX: u64 = 1024 * 1024;
 /// More than Linux lets one process open (`fs.nr_open`'s default is 2^20).
@@ -238,9 +240,33 @@ fn read_timeouts(reader: &mut SettingsReader<'_>, args: &Args) -> Timeouts {
             defaults.drain,
             Duration::ZERO,
         ),
+        // 0: the first attempt is the only one.
+        retry: read(
+            Setting::new("--retry-deadline", "FLOW_PROXY_RETRY_DEADLINE"),
+            &args.retry_deadline,
+            defaults.retry,
+            Duration::ZERO,
+        ),
         upstream_write: defaults.upstream_write,
         downstream_write: defaults.downstream_write,
+        heartbeat: read_heartbeat(reader, args, defaults.heartbeat),
     }
+}
+
+fn read_heartbeat(reader: &mut SettingsReader<'_>, args: &Args, default: Option<Duration>) -> Option<Duration> {
+    let parse = |text: &str| match config::parse_seconds(text, Duration::ZERO, SECONDS_MAX) {
+        Ok(Duration::ZERO) => Ok(None),
+        _ => config::parse_seconds(text, HEARTBEAT_MIN, SECONDS_MAX)
+            .map(Some)
+            .map_err(|Expected(form)| Expected(format!("0 (off) or {form}"))),
+    };
+    reader.read_shown(
+        Setting::new("--sse-heartbeat", "FLOW_PROXY_SSE_HEARTBEAT"),
+        args.sse_heartbeat.as_deref(),
+        default,
+        parse,
+        |heartbeat| heartbeat.map_or("off".into(), |interval| format!("{} s", interval.as_secs_f64())),
+    )
 }
 
 fn read_limits(reader: &mut SettingsReader<'_>, args: &Args, defaults: Limits) -> Limits {
@@ -380,6 +406,8 @@ mod tests {
                 downstream_write: seconds(60),
                 upstream_idle: seconds(10),
                 drain: seconds(600),
+                retry: seconds(60),
+                heartbeat: None,
             }
         );
         assert_eq!(
@@ -395,7 +423,7 @@ mod tests {
     }
 
     /// Every setting that has a variable: flag, variable, and two values with the texts that they come out as.
-    const SETTINGS: [(&str, &str, [Pair<'_>; 2]); 20] = [
+    const SETTINGS: [(&str, &str, [Pair<'_>; 2]); 22] = [
         ("--host", "FLOW_PROXY_HOST", [("0.0.0.0", "0.0.0.0"), ("[::1]", "::1")]),
         ("--port", "FLOW_PROXY_PORT", [("0", "0"), ("65535", "65535")]),
         ("--shards", "FLOW_PROXY_NUM_WORKERS", [("1", "1"), ("1024", "1024")]),
@@ -417,6 +445,8 @@ mod tests {
         ("--connect-timeout", "FLOW_PROXY_CONNECT_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
         ("--upstream-idle-timeout", "FLOW_PROXY_UPSTREAM_IDLE_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
         ("--drain-timeout", "FLOW_PROXY_DRAIN_TIMEOUT", [("0", "0 s"), ("3", "3 s")]),
+        ("--retry-deadline", "FLOW_PROXY_RETRY_DEADLINE", [("0", "0 s"), ("86400", "86400 s")]),
+        ("--sse-heartbeat", "FLOW_PROXY_SSE_HEARTBEAT", [("0.0", "off"), ("0.1", "0.1 s")]),
         ("--body-max", "FLOW_PROXY_BODY_MAX", [("0", "no limit"), ("3", "3 MiB")]),
         ("--replay-max", "FLOW_PROXY_REPLAY_MAX", [("0", "0 MiB"), ("128", "128 MiB")]),
         ("--max-connections", "FLOW_PROXY_MAX_CONNECTIONS", [("1", "1"), ("10000", "10000")]),
@@ -457,7 +487,7 @@ mod tests {
         let words = "--host ::1 --port 1 --shards 3 --secrets-file s --upstream https://h/b --upstream-ca ca --upstream-addr \
                      a:2 --io-driver epoll --client-timeout 4 --log-level error --log-format json --head-timeout 5 \
                      --keepalive-timeout 6 --body-timeout 7 --connect-timeout 8.5 --upstream-idle-timeout 9 --body-max 10 \
-                     --max-connections 11 --drain-timeout 12 --replay-max 13";
+                     --max-connections 11 --drain-timeout 12 --replay-max 13 --retry-deadline 14 --sse-heartbeat 15";
         let config = config(&words.split_whitespace().collect::<Vec<_>>());
         assert_eq!((config.listen.to_string().as_str(), config.listen_host.as_str()), ("[::1]:1", "::1"));
         assert_eq!((config.shards.get(), config.secrets_file, config.io_driver), (3, "s".into(), IoDriver::Epoll));
@@ -466,10 +496,12 @@ mod tests {
         assert_eq!(config.upstream.connect_to, Some(("a".into(), 2)));
         assert_eq!(config.upstream.trust, Trust::File("ca".into()));
         assert_eq!(config.log, LogConfig { level: LogLevel::Error, format: LogFormat::Json });
-        let Timeouts { head, keepalive, body, connect, client, upstream_idle, drain, .. } = config.timeouts;
+        let Timeouts { head, keepalive, body, connect, client, upstream_idle, drain, retry, heartbeat, .. } =
+            config.timeouts;
         let millis =
-            [head, keepalive, body, connect, client, upstream_idle, drain].map(|duration| duration.as_millis());
-        assert_eq!(millis, [5000, 6000, 7000, 8500, 4000, 9000, 12_000]);
+            [head, keepalive, body, connect, client, upstream_idle, drain, retry].map(|duration| duration.as_millis());
+        assert_eq!(millis, [5000, 6000, 7000, 8500, 4000, 9000, 12_000, 14_000]);
+        assert_eq!(heartbeat, Some(Duration::from_secs(15)));
         let Limits { body_bytes_max, replay_bytes_max, connections_max, .. } = config.limits;
         assert_eq!((body_bytes_max, replay_bytes_max, connections_max), (Some(10 << 20), 13 << 20, 11));
     }
@@ -506,6 +538,16 @@ mod tests {
                 "FLOW_PROXY_DRAIN_TIMEOUT",
                 "expected seconds, decimals allowed, from 0 to 86400 (such as 30 or 0.5)",
             ),
+            (
+                "--retry-deadline",
+                "FLOW_PROXY_RETRY_DEADLINE",
+                "expected seconds, decimals allowed, from 0 to 86400 (such as 30 or 0.5)",
+            ),
+            (
+                "--sse-heartbeat",
+                "FLOW_PROXY_SSE_HEARTBEAT",
+                "expected 0 (off) or seconds, decimals allowed, from 0.1 to 86400 (such as 30 or 0.5)",
+            ),
             ("--body-max", "FLOW_PROXY_BODY_MAX", "expected a whole number of MiB from 0 to 1048576"),
             ("--replay-max", "FLOW_PROXY_REPLAY_MAX", "expected a whole number of MiB from 0 to 128"),
             ("--max-connections", "FLOW_PROXY_MAX_CONNECTIONS", "expected a whole number from 1 to 1048576"),
@@ -528,6 +570,9 @@ mod tests {
             ("--client-timeout", "86401"),
             ("--head-timeout", "0"),
             ("--replay-max", "129"),
+            ("--retry-deadline", "86401"),
+            ("--sse-heartbeat", "0.09"),
+            ("--sse-heartbeat", "86401"),
             ("--max-connections", "0"),
             ("--host", "127.0.0.1:80"),
         ] {

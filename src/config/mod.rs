@@ -107,6 +107,10 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// Open exchanges after a stop signal.
     pub drain: Duration,
+    /// No attempt starts later than this after its exchange began; zero leaves each exchange with its first.
+    pub retry: Duration,
+    /// How long an event stream may be silent before the client gets a comment; `None` = for ever.
+    pub heartbeat: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -123,6 +127,9 @@ impl Default for Timeouts {
             // Front doors were seen closing idle connections at 15 s; a reused one must not be that old.
             upstream_idle: Duration::from_secs(10),
             drain: Duration::from_secs(600),
+            // What clients wait for a first sign at least, and longer than two attempts that fail slowly.
+            retry: Duration::from_secs(60),
+            heartbeat: None,
         }
     }
 }
