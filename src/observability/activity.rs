@@ -1,4 +1,4 @@
-//! How much a shard has under way.
+//! How much a shard has under way, beside what it has done.
 //!
 //! Written by the shard alone, with plain loads and stores; read by the thread that stops the program.
 
@@ -6,9 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// Open exchanges of one shard.
+use super::Counters;
+
+/// Open exchanges of one shard, and its counts.
 #[derive(Debug, Default)]
 pub struct Activity {
+    pub counters: Counters,
     open_exchanges: CachePadded<AtomicUsize>,
 }
 

@@ -1,12 +1,14 @@
-//! What operators see: the log, the line of each exchange, the start banner.
+//! What operators see: the log, the line of each exchange, the start banner, what was done in all.
 //!
 //! Invariant: nothing here blocks a shard, and no text from outside can fake a line.
 
 mod activity;
 mod banner;
+mod counters;
 mod exchange;
 pub mod log;
 
 pub use activity::Activity;
 pub use banner::{Banner, reachable};
+pub use counters::{Count, Counters, log_totals};
 pub use exchange::{Ending, ExchangeId, ExchangeRecord};

@@ -10,104 +10,104 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::attempts::{Attempts, Outcome};
 use super::downstream::{Downstream, left};
 use super::error::{self, GatewayError, UpstreamPhase};
-use super::plan::{Client, Forward};
-use super::relay::{ClientSide, NoAnswer, Progress, Relayed, relay_answer};
+use super::failover::Gate;
+use super::relay::{Answer, ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
 use super::response_head::LocationRewrite;
 use super::upload::{Keeper, Source, UploadError, upload};
 use super::{Proxy, ending_of};
 use crate::config::Timeouts;
-use crate::credentials::CredentialId;
-use crate::http1::body::BodyReader;
 use crate::io::{Buffer, Deadline, Either, Lifecycle, Phase, race};
 use crate::observability::Ending;
 use crate::upstream::{ConnectError, Connection, TransportError};
 
-/// How long after the first request byte a kept-alive connection that fails is taken for one that the upstream had
-/// closed already: it goes out once more, on a fresh connection.
-const STALE_LIMIT: Duration = Duration::from_secs(2);
-
 /// What an exchange is given to end well after the drain has expired; the process waits somewhat longer.
 const CUT_OFF_LIMIT: Duration = Duration::from_secs(2);
 
-/// What one attempt needs.
-pub struct Attempt<'a> {
-    pub proxy: &'a Proxy,
-    pub downstream: &'a mut Downstream,
-    pub body: &'a mut BodyReader,
-    pub client: Client,
-    pub forward: &'a Forward<CredentialId>,
-    /// Whether the client was told to go on with the body, in this attempt or one before.
-    pub has_asked_for_body: &'a mut bool,
-}
-
-/// How one attempt ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The client has the whole answer; `keep_alive` is what it was told.
-    Answered {
-        keep_alive: bool,
-    },
-    EndedWell {
-        ending: Ending,
-        keep_alive: bool,
-    },
-    Cut {
-        ending: Ending,
-        needs_reset: bool,
-    },
-    ClientGone(Ending),
+/// What came of one attempt.
+pub enum Attempted {
+    /// The exchange is over.
+    Over(Outcome),
     /// The pooled connection had been closed by the upstream: the same again on a fresh one.
     Stale,
+    /// Nothing went downstream, since there may be a better answer than this one.
+    Held(Held),
     /// Nothing went downstream.
     Failed(NoAnswer),
 }
 
-impl Attempt<'_> {
-    /// Runs the attempt, on a pooled connection if there is one and `may_reuse`.
-    pub async fn run(&mut self, progress: &Progress, may_reuse: bool) -> Outcome {
+/// An answer that is kept until a better one is there.
+pub struct Held {
+    answer: Box<Answer>,
+    /// What the rest of it comes over; none where all of it is here.
+    connection: Option<Box<Connection>>,
+}
+
+impl Attempts<'_> {
+    /// Makes one attempt, on a pooled connection if there is one and `may_reuse`.
+    pub async fn attempt(&mut self, progress: &Progress, may_reuse: bool) -> Attempted {
         progress.begin_attempt();
         // Whatever may not be sent twice goes out on a fresh connection, which cannot be stale.
         let connection = match self.connection(may_reuse && self.forward.may_replay).await {
             Ok(connection) => connection,
-            Err(outcome) => return outcome,
+            Err(attempted) => return attempted,
         };
         if let Err(outcome) = self.ask_for_body().await {
-            return outcome;
+            return Attempted::Over(outcome);
         }
-        let is_reused = connection.is_reused();
+        let reused_since = connection.is_reused().then(Instant::now);
         connection.begin_exchange();
-        let began = Instant::now();
-        let relayed = self.exchange(&connection, progress).await;
-        match relayed {
-            Relayed::Whole { upstream_is_reusable, keep_alive } => {
+        match self.exchange(&connection, progress, reused_since).await {
+            Relayed::Held(answer) if answer.leaves_reusable(progress) => {
+                self.proxy.pool.release(connection);
+                Attempted::Held(Held { answer, connection: None })
+            }
+            Relayed::Held(answer) => Attempted::Held(Held { answer, connection: Some(Box::new(connection)) }),
+            Relayed::NoAnswer(failure) => {
+                let is_silent = !failure.has_received && failure.error == GatewayError::UpstreamClosed;
+                let copy_is_whole = self.downstream.request_copy.is_whole();
+                if is_silent && self.failover.is_stale(reused_since, copy_is_whole) {
+                    return Attempted::Stale;
+                }
+                Attempted::Failed(failure)
+            }
+            Relayed::Over(Over { outcome, upstream_is_reusable }) => {
                 if upstream_is_reusable {
                     self.proxy.pool.release(connection);
                 }
-                Outcome::Answered { keep_alive }
-            }
-            Relayed::EndedWell { ending, keep_alive } => Outcome::EndedWell { ending, keep_alive },
-            Relayed::Cut { ending, needs_reset } => Outcome::Cut { ending, needs_reset },
-            Relayed::ClientGone(ending) => Outcome::ClientGone(ending),
-            Relayed::NoAnswer(failure) => {
-                let is_stale = is_reused
-                    && !failure.has_received
-                    && failure.error == GatewayError::UpstreamClosed
-                    && began.elapsed() < STALE_LIMIT;
-                let can_replay = self.forward.may_replay && self.downstream.request_copy.is_whole();
-                if is_stale && can_replay { Outcome::Stale } else { Outcome::Failed(failure) }
+                Attempted::Over(outcome)
             }
         }
     }
 
+    /// Passes on an answer that was held.
+    pub async fn pass_on(&self, held: &mut Held, progress: &Progress) -> Outcome {
+        let Held { answer, connection } = held;
+        let Downstream { stream, write_progress, upstream_deadline, departure, .. } = &*self.downstream;
+        let Proxy { timeouts, lifecycle, .. } = self.proxy;
+        let client = self.client;
+        // The head is written already, and with it a `Location`.
+        let location = None;
+        let side =
+            ClientSide { stream, write_progress, upstream_deadline, client, location, progress, timeouts, lifecycle };
+        let interrupted = race(left(departure.as_ref()), cut_off(lifecycle));
+        match race(relay_body(connection.as_deref(), side, answer), interrupted).await {
+            Either::First(Over { outcome, .. }) => outcome,
+            Either::Second(Either::First(())) => Outcome::ClientGone(Ending::ClientDisconnected),
+            Either::Second(Either::Second(())) => Outcome::ClientGone(Ending::Shutdown),
+        }
+    }
+
     /// A pooled connection, or a fresh one within the connect limit.
-    async fn connection(&mut self, may_reuse: bool) -> Result<Connection, Outcome> {
+    async fn connection(&mut self, may_reuse: bool) -> Result<Connection, Attempted> {
         if may_reuse && let Some(connection) = self.proxy.pool.checkout() {
             return Ok(connection);
         }
-        let connect =
-            self.downstream.upstream_deadline.within(self.proxy.timeouts.connect, self.proxy.connector.connect());
+        // Apart: it is needed for a moment, and the task of the connection would keep room for it all its life.
+        let connect = Box::pin(self.proxy.connector.connect());
+        let connect = self.downstream.upstream_deadline.within(self.proxy.timeouts.connect, connect);
         let interrupted = race(left(self.downstream.departure.as_ref()), self.proxy.lifecycle.reached(Phase::Expired));
         let error = match race(connect, interrupted).await {
             Either::First(Ok(Ok(connection))) => return Ok(connection),
@@ -126,10 +126,12 @@ impl Attempt<'_> {
                 self.proxy.connector.distrust_addresses();
                 GatewayError::ConnectTimeout
             }
-            Either::Second(Either::First(())) => return Err(Outcome::ClientGone(Ending::ClientDisconnected)),
+            Either::Second(Either::First(())) => {
+                return Err(Attempted::Over(Outcome::ClientGone(Ending::ClientDisconnected)));
+            }
             Either::Second(Either::Second(())) => GatewayError::Draining,
         };
-        Err(Outcome::Failed(NoAnswer { error, has_received: false, cause: None }))
+        Err(Attempted::Failed(NoAnswer { error, has_received: false, cause: None }))
     }
 
     /// Answers `Expect: 100-continue` now that the body is wanted (RFC 9110 §10.1.1), unless it has begun to come.
@@ -138,7 +140,7 @@ impl Attempt<'_> {
             && self.body.data_bytes() == 0
             && self.downstream.input.is_empty()
             && !self.body.is_complete();
-        if !is_awaited || std::mem::replace(self.has_asked_for_body, true) {
+        if !is_awaited || std::mem::replace(&mut self.has_asked_for_body, true) {
             return Ok(());
         }
         let mut out = Buffer::take();
@@ -148,7 +150,12 @@ impl Attempt<'_> {
     }
 
     /// Both directions at once, until the answer has ended one way or the other.
-    async fn exchange(&mut self, connection: &Connection, progress: &Progress) -> Relayed {
+    async fn exchange(
+        &mut self,
+        connection: &Connection,
+        progress: &Progress,
+        reused_since: Option<Instant>,
+    ) -> Relayed {
         let Proxy { timeouts, limits, budget, rules, lifecycle, .. } = self.proxy;
         let location = LocationRewrite {
             upstream_host: &rules.target.upstream_host,
@@ -171,7 +178,8 @@ impl Attempt<'_> {
         let keeper = Keeper { copy: &copy, limits, budget };
         let mut source = Source { stream, input, body: self.body, deadline };
         let mut upload = pin!(upload(connection, &mut source, keeper, timeouts, &progress.turns));
-        let mut answer = pin!(relay_answer(connection, side, || keeper.copy.borrow_mut().stop_keeping(budget)));
+        let gate = Gate { proxy: self.proxy, failover: &mut self.failover, copy: &copy, reused_since };
+        let mut answer = pin!(relay_answer(connection, side, gate));
         let mut client_left = pin!(left(departure.as_ref()));
         let mut cut_off = pin!(cut_off(lifecycle));
         let mut is_uploading = true;
@@ -187,9 +195,9 @@ impl Attempt<'_> {
                 return Poll::Ready(relayed);
             }
             if client_left.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Relayed::ClientGone(Ending::ClientDisconnected));
+                return Poll::Ready(Relayed::client_gone(Ending::ClientDisconnected));
             }
-            cut_off.as_mut().poll(context).map(|()| Relayed::ClientGone(Ending::Shutdown))
+            cut_off.as_mut().poll(context).map(|()| Relayed::client_gone(Ending::Shutdown))
         })
         .await
     }
@@ -213,7 +221,7 @@ fn after_upload(result: Result<(), UploadError>, progress: &Progress, timeouts: 
             progress.request_was_sent(timeouts);
             return None;
         }
-        Err(UploadError::ClientGone) => return Some(Relayed::ClientGone(Ending::ClientDisconnected)),
+        Err(UploadError::ClientGone) => return Some(Relayed::client_gone(Ending::ClientDisconnected)),
         Err(UploadError::Refused(error)) => error,
         Err(UploadError::Upstream(TransportError::Stalled)) => {
             GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }
@@ -225,7 +233,7 @@ fn after_upload(result: Result<(), UploadError>, progress: &Progress, timeouts: 
         }
     };
     Some(if progress.has_begun_answer() {
-        Relayed::Cut { ending: ending_of(&error), needs_reset: true }
+        Relayed::Over(Outcome::Cut { ending: ending_of(&error), needs_reset: true }.into())
     } else {
         Relayed::NoAnswer(NoAnswer { error, has_received: false, cause: None })
     })

@@ -4,6 +4,7 @@
 //! stream can be ended well or visibly cut. No I/O.
 
 use super::error::Dialect;
+use super::opening::{Opening, OpeningReader};
 use super::response_head::ResponseFacts;
 use super::sse::{self, EventTracker};
 use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
@@ -16,6 +17,8 @@ pub struct BodyRelay {
     pub reader: BodyReader,
     /// Only of an event stream that can be ended well.
     pub events: Option<EventTracker>,
+    /// What the first events say, while they are held.
+    opening: Option<(OpeningReader, Opening)>,
     is_chunked: bool,
     /// A chunked body for a client that knows no chunks.
     is_decoded: bool,
@@ -34,6 +37,7 @@ impl BodyRelay {
         BodyRelay {
             reader: BodyReader::new(facts.body),
             events: follows_events.then(EventTracker::new),
+            opening: None,
             is_chunked,
             is_decoded: is_chunked && version == Version::Http10,
             out,
@@ -42,17 +46,35 @@ impl BodyRelay {
         }
     }
 
+    /// From here on [`BodyRelay::opening`] tells what the first events say. Before the first byte is taken.
+    pub fn hear_opening(&mut self) {
+        self.opening = Some((OpeningReader::new(), Opening::Undecided));
+    }
+
+    /// What the events that were taken so far say of the stream.
+    pub fn opening(&self) -> Opening {
+        self.opening.as_ref().map_or(Opening::Harmless, |(_, opening)| *opening)
+    }
+
+    /// What follows is not looked at any more.
+    pub fn end_opening(&mut self) {
+        self.opening = None;
+    }
+
     /// Follows `bytes` of the answer and moves what the client gets of them to `out`.
     pub fn take(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
             return;
         }
-        let BodyRelay { reader, events, is_decoded, out, .. } = self;
+        let BodyRelay { reader, events, opening, is_decoded, out, .. } = self;
         let read = reader.read(bytes, |piece| match piece {
             Piece::Data(data) => {
                 out.append(data);
                 if let Some(events) = events {
                     events.observe(data);
+                }
+                if let Some((reader, opening)) = opening {
+                    *opening = reader.observe(data);
                 }
             }
             Piece::Framing(framing) if !*is_decoded => out.append(framing),
@@ -67,7 +89,6 @@ impl BodyRelay {
     /// A comment line for a stream that has been silent, in the framing that the client gets, to be written behind `out`.
     /// `None` where it cannot be put: not an event stream that can be ended well, within an event or a chunk, or behind
     /// the last event of the turn or of the body.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the relay sends no heartbeats yet"))]
     pub fn heartbeat(&self) -> Option<Buffer> {
         if self.error.is_some() || self.reader.is_complete() {
             return None;

@@ -2,47 +2,60 @@
 //!
 //! [`Proxy::handle`] owns the control flow, top to bottom: plan, then refuse, answer or forward in one `attempt` or
 //! more, then log. Of the modules below, `attempt` runs the two directions, `upload` and `relay`, between the client
-//! (`downstream`) and one upstream connection; the others do no I/O (`plan`, `target`, `request_head`, `response_head`,
-//! `request_copy`, `body_relay`, `error`, `opening`, `sse`, `unfinished_json`). Invariant: a downstream connection goes
-//! on only after an exchange whose request was read whole and whose answer ended well formed; everything else ends it.
+//! (`downstream`) and one upstream connection, and `failover` says by which credential (`snapshot`) and what follows
+//! (`retry`, `retry_share`, `pause`); the others do no I/O either (`plan`, `target`, `request_head`, `response_head`,
+//! `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`, `unfinished_json`). Invariant: a downstream
+//! connection goes on only after an exchange whose request was read whole and whose answer ended well formed;
+//! everything else ends it.
 
 pub mod attempt;
+pub mod attempts;
 pub mod body_relay;
 pub mod downstream;
 pub mod error;
-#[expect(dead_code, reason = "the relay does not hold streams yet")]
+pub mod failover;
 pub mod opening;
+pub mod pause;
 pub mod plan;
 pub mod relay;
 pub mod request_copy;
 pub mod request_head;
 pub mod response_head;
+pub mod retry;
+pub mod retry_after;
+pub mod retry_share;
+pub mod snapshot;
 pub mod sse;
 pub mod target;
 pub mod unfinished_json;
 pub mod upload;
 
 use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use self::attempt::{Attempt, Outcome};
+use self::attempts::{Attempts, Outcome};
 use self::downstream::Downstream;
 use self::error::GatewayError;
+use self::failover::Failover;
 use self::plan::{Action, Client, Forward, Rules};
-use self::relay::{NoAnswer, Progress};
+use self::relay::Progress;
 use self::request_copy::ReplayBudget;
 use self::request_head::RequestFacts;
+use self::retry_share::RetryShare;
+use self::snapshot::Snapshot;
 use self::target::UpstreamPath;
 use self::upload::{Keeper, Source, check_start, take_body};
 use crate::config::{Config, Limits, Timeouts};
-use crate::credentials::{Choice, CredentialId, Credentials, RoundRobin, TokenCache};
+use crate::credentials::{Choice, CredentialId, Credentials, RoundRobin, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadSpan, RequestHead};
 use crate::io::{Buffer, Lifecycle, Phase};
-use crate::observability::{Activity, Ending, ExchangeId, ExchangeRecord};
+use crate::observability::{Activity, Count, Ending, ExchangeId, ExchangeRecord};
 use crate::upstream::{Connector, Pool};
 
 /// What becomes of the downstream connection after an exchange.
@@ -66,14 +79,15 @@ pub struct Proxy {
     pub rules: Rules,
     pub timeouts: Timeouts,
     pub limits: Limits,
-    pub credentials: Arc<Credentials>,
     pub round_robin: Arc<RoundRobin>,
-    pub tokens: RefCell<TokenCache>,
     pub connector: Connector,
     pub pool: Rc<Pool>,
     pub budget: ReplayBudget,
+    pub share: RetryShare,
+    pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
+    snapshot: RefCell<Rc<Snapshot>>,
     sequence: Cell<u64>,
 }
 
@@ -84,8 +98,27 @@ pub struct Parts {
     pub round_robin: Arc<RoundRobin>,
     pub connector: Connector,
     pub budget: ReplayBudget,
+    pub share: RetryShare,
+    pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
+}
+
+/// What was settled when the head for the upstream was written.
+#[derive(Debug, Clone)]
+pub struct Written {
+    choice: Choice,
+    /// Where in it the value of `Authorization` is.
+    authorization: Range<usize>,
+}
+
+impl Written {
+    /// Whose name stands in the head.
+    fn credential(&self) -> CredentialId {
+        match self.choice {
+            Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. } => credential,
+        }
+    }
 }
 
 impl Proxy {
@@ -109,16 +142,22 @@ impl Proxy {
             },
             timeouts: config.timeouts,
             limits: config.limits,
-            tokens: RefCell::new(TokenCache::new(parts.credentials.len())),
-            credentials: parts.credentials,
+            snapshot: RefCell::new(Rc::new(Snapshot::new(parts.credentials))),
             round_robin: parts.round_robin,
             connector: parts.connector,
             pool: Rc::new(Pool::new(config.timeouts.upstream_idle, config.limits.idle_upstream_max)),
             budget: parts.budget,
+            share: parts.share,
+            probe_waiters: parts.probe_waiters,
             lifecycle: parts.lifecycle,
             activity: parts.activity,
             sequence: Cell::new(0),
         }
+    }
+
+    /// From here on new exchanges use `credentials`; those under way keep theirs.
+    pub fn replace_credentials(&self, credentials: Arc<Credentials>) {
+        self.snapshot.replace(Rc::new(Snapshot::new(credentials)));
     }
 
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log.
@@ -129,7 +168,7 @@ impl Proxy {
         let plan = plan::plan(head, &self.rules, (method, path), |head, upstream_path, facts| {
             // A request that is refused takes no turn.
             check_start(facts.body, body_start, &self.limits)?;
-            self.write_head(request_copy.begin(&self.budget), head, upstream_path, facts)
+            self.write_head(&exchange.snapshot, request_copy.begin(&self.budget), head, upstream_path, facts)
         });
         input.consume(span.end);
         let disposition = match plan.action {
@@ -141,7 +180,7 @@ impl Proxy {
                 let write = |out: &mut Vec<u8>, _, keep_alive, http10| error::write_options(out, keep_alive, http10);
                 self.answer_locally(&mut exchange, downstream, plan.client, body, 204, write).await
             }
-            Action::Forward(forward) => self.forward(&mut exchange, downstream, plan.client, &forward).await,
+            Action::Forward(forward) => self.forward(&mut exchange, downstream, plan.client, forward).await,
         };
         downstream.request_copy.release(&self.budget);
         self.end(exchange, downstream);
@@ -159,23 +198,18 @@ impl Proxy {
     /// Takes the next turn of the round robin and writes the head for the upstream.
     fn write_head(
         &self,
+        snapshot: &Snapshot,
         out: &mut Vec<u8>,
         head: &RequestHead<'_>,
         path: UpstreamPath<'_>,
         facts: &RequestFacts,
-    ) -> Result<CredentialId, GatewayError> {
-        let now = Instant::now();
-        let credential = match self.round_robin.next(&self.credentials, now) {
-            Choice::Use(turn) => turn.credential,
-            Choice::Wait { credential, .. } => credential,
-        };
-        let mut tokens = self.tokens.borrow_mut();
-        let authorization = tokens.authorization(&self.credentials, credential, now).map_err(|error| {
-            tracing::error!(credential = self.credentials.entry(credential).name, %error, "no token");
-            GatewayError::TokenFailed
+    ) -> Result<Written, GatewayError> {
+        let choice = self.round_robin.next(&snapshot.credentials, Instant::now());
+        let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
+        let authorization = snapshot.with_authorization(credential, |authorization| {
+            request_head::write(out, head, path, &self.rules.upstream, authorization, facts.body)
         })?;
-        request_head::write(out, head, path, &self.rules.upstream, authorization, facts.body);
-        Ok(credential)
+        Ok(Written { choice, authorization })
     }
 
     async fn forward(
@@ -183,9 +217,8 @@ impl Proxy {
         exchange: &mut Exchange,
         downstream: &mut Downstream,
         client: Client,
-        forward: &Forward<CredentialId>,
+        forward: Forward<Written>,
     ) -> Disposition {
-        exchange.credential = Some(forward.credential);
         if let Err(error) = downstream.watch_departure() {
             tracing::warn!(%error, "cannot watch whether the client leaves");
         }
@@ -193,44 +226,56 @@ impl Proxy {
         if let Err(error) = self.take_what_came(downstream, &mut body) {
             return self.refuse(exchange, downstream, client, &error).await;
         }
-        let mut may_reuse = true;
-        let mut has_asked_for_body = false;
-        loop {
-            let body = &mut body;
-            let has_asked_for_body = &mut has_asked_for_body;
-            let mut attempt = Attempt { proxy: self, downstream, body, client, forward, has_asked_for_body };
-            let outcome = attempt.run(&exchange.progress, may_reuse).await;
-            exchange.request_bytes = body.data_bytes();
-            // A stale connection of the pool costs nothing: it is not an attempt of its own.
-            exchange.attempts = 1;
-            match outcome {
-                Outcome::Stale if may_reuse => {
-                    may_reuse = false;
-                    downstream.request_copy.rewind();
-                }
-                Outcome::Stale => unreachable!("a fresh connection is never stale"),
-                Outcome::Answered { keep_alive } => {
-                    return after_answer(keep_alive, body);
-                }
-                Outcome::EndedWell { ending, keep_alive } => {
-                    exchange.ending = ending;
-                    return after_answer(keep_alive, body);
-                }
-                Outcome::Cut { ending, needs_reset } => {
-                    exchange.ending = ending;
-                    return if needs_reset { Disposition::Reset } else { Disposition::Gone };
-                }
-                Outcome::ClientGone(ending) => {
-                    exchange.ending = ending;
-                    return Disposition::Gone;
-                }
-                Outcome::Failed(NoAnswer { error, cause, .. }) => {
-                    if let Some(cause) = cause {
-                        tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
-                    }
-                    let client = Client { keep_alive: client.keep_alive && body.is_complete(), ..client };
-                    return self.refuse(exchange, downstream, client, &error).await;
-                }
+        self.activity.counters.add(Count::Requests);
+        self.share.note_request(self.shard, exchange.began);
+        let choice = forward.written.choice;
+        let turn = match self.settle_turn(downstream, &exchange.snapshot, choice).await {
+            Ok(turn) => turn,
+            Err(outcome) => return self.conclude(exchange, downstream, client, &body, outcome).await,
+        };
+        let failover = Failover::new(exchange.snapshot.clone(), turn, forward.may_replay, exchange.began);
+        let body_reader = &mut body;
+        let mut attempts = Attempts {
+            proxy: self,
+            downstream,
+            body: body_reader,
+            client,
+            forward,
+            failover,
+            has_asked_for_body: false,
+        };
+        let outcome = attempts.run(exchange, turn).await;
+        drop(attempts);
+        self.conclude(exchange, downstream, client, &body, outcome).await
+    }
+
+    /// Ends an exchange that was forwarded.
+    async fn conclude(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &mut Downstream,
+        client: Client,
+        body: &BodyReader,
+        outcome: Outcome,
+    ) -> Disposition {
+        exchange.request_bytes = body.data_bytes();
+        match outcome {
+            Outcome::Answered { keep_alive } => after_answer(keep_alive, body),
+            Outcome::EndedWell { ending, keep_alive } => {
+                exchange.ending = ending;
+                after_answer(keep_alive, body)
+            }
+            Outcome::Cut { ending, needs_reset } => {
+                exchange.ending = ending;
+                if needs_reset { Disposition::Reset } else { Disposition::Gone }
+            }
+            Outcome::ClientGone(ending) => {
+                exchange.ending = ending;
+                Disposition::Gone
+            }
+            Outcome::Failed(error) => {
+                let client = Client { keep_alive: client.keep_alive && body.is_complete(), ..client };
+                self.refuse(exchange, downstream, client, &error).await
             }
         }
     }
@@ -307,6 +352,7 @@ impl Proxy {
         Exchange {
             id: ExchangeId { shard: self.shard, sequence: self.sequence.get() },
             began: Instant::now(),
+            snapshot: self.snapshot.borrow().clone(),
             credential: None,
             attempts: 0,
             request_bytes: 0,
@@ -317,13 +363,13 @@ impl Proxy {
 
     fn end(&self, exchange: Exchange, downstream: &Downstream) {
         self.activity.exchange_ends();
-        let Exchange { id, began, credential, attempts, request_bytes, ending, progress } = exchange;
+        let Exchange { id, began, snapshot, credential, attempts, request_bytes, ending, progress } = exchange;
         ExchangeRecord {
             id,
             method: or_dash(&downstream.method),
             path: or_dash(&downstream.path),
             status: progress.status.get(),
-            credential: credential.map(|credential| self.credentials.entry(credential).name.as_str()),
+            credential: credential.map(|credential| snapshot.name(credential)),
             attempts,
             first_byte: progress.first_byte.get().map(|at| at - began),
             duration: began.elapsed(),
@@ -351,9 +397,10 @@ fn or_dash(text: &str) -> &str {
 }
 
 /// What is known of an exchange until its line in the log.
-struct Exchange {
+pub struct Exchange {
     id: ExchangeId,
     began: Instant,
+    snapshot: Rc<Snapshot>,
     credential: Option<CredentialId>,
     attempts: u32,
     request_bytes: u64,

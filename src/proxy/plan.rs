@@ -57,8 +57,8 @@ pub enum Action<C> {
 #[derive(Debug, Clone, Copy)]
 pub struct Forward<C> {
     pub facts: RequestFacts,
-    /// Whatever the writer of the head gave back: whose name is used.
-    pub credential: C,
+    /// Whatever the writer of the head gave back.
+    pub written: C,
     /// Whether a second attempt may be made although the first may have reached the upstream.
     pub may_replay: bool,
     /// Whether the client itself named the upstream, so that a `Location` must not be rewritten.
@@ -116,7 +116,7 @@ fn decide<C>(
     }
     Ok(Action::Forward(Forward {
         facts: *facts,
-        credential: write_head(head, path, facts)?,
+        written: write_head(head, path, facts)?,
         may_replay: may_replay(facts.method, path.path()),
         is_absolute_form: !head.target.starts_with('/'),
     }))

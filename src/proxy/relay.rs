@@ -7,14 +7,19 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use pin_project_lite::pin_project;
 
+use super::attempts::Outcome;
 use super::body_relay::BodyRelay;
 use super::error::{GatewayError, UpstreamPhase};
+use super::failover::Gate;
+use super::opening::{HELD_BYTES_MAX, HELD_LIMIT, Opening};
 use super::plan::Client;
 use super::response_head::{self, LocationRewrite, ResponseFacts};
+use super::retry::Finding;
+use super::retry_after::retry_after;
 use super::sse::EventTracker;
 use crate::config::Timeouts;
 use crate::http1::framing::BodyLength;
@@ -88,18 +93,32 @@ pub struct ClientSide<'a> {
 }
 
 /// How the answer ended.
-#[derive(Debug)]
 pub enum Relayed {
-    /// The client has the whole answer.
-    Whole { upstream_is_reusable: bool, keep_alive: bool },
-    /// The client has an answer that is well formed and says that it broke off, or that was complete before it did.
-    EndedWell { ending: Ending, keep_alive: bool },
-    /// The client must see that its answer is incomplete; a close-delimited one shows that only by a reset.
-    Cut { ending: Ending, needs_reset: bool },
+    Over(Over),
+    /// Nothing went downstream, since another answer may be better.
+    Held(Box<Answer>),
     /// Nothing went downstream.
     NoAnswer(NoAnswer),
-    /// The client takes no more.
-    ClientGone(Ending),
+}
+
+/// The end of an answer that went downstream, or of its client.
+#[derive(Debug)]
+pub struct Over {
+    pub outcome: Outcome,
+    /// Whether the upstream connection can serve another exchange.
+    pub upstream_is_reusable: bool,
+}
+
+impl From<Outcome> for Over {
+    fn from(outcome: Outcome) -> Self {
+        Over { outcome, upstream_is_reusable: false }
+    }
+}
+
+impl Relayed {
+    pub fn client_gone(ending: Ending) -> Self {
+        Relayed::Over(Outcome::ClientGone(ending).into())
+    }
 }
 
 /// Why there is no answer to pass on.
@@ -112,59 +131,127 @@ pub struct NoAnswer {
     pub cause: Option<TransportError>,
 }
 
-/// Receives the answer and passes it on.
+/// An answer whose head is there, and of whose body `body` has what came with it.
+pub struct Answer {
+    facts: ResponseFacts,
+    /// What the client is told of its connection.
+    keep_alive: bool,
+    body: BodyRelay,
+    /// What the last read brought, where its consequences are still to be drawn.
+    last_read: Option<Result<Received, TransportError>>,
+}
+
+impl Answer {
+    fn new(facts: ResponseFacts, keep_alive: bool, body: BodyRelay) -> Self {
+        Answer { facts, keep_alive, body, last_read: None }
+    }
+
+    /// Whether all of it is here and its connection can serve another exchange.
+    pub fn leaves_reusable(&self, progress: &Progress) -> bool {
+        self.body.reader.is_complete() && self.is_reusable_after(progress)
+    }
+
+    fn is_reusable_after(&self, progress: &Progress) -> bool {
+        self.facts.keep_alive && !self.body.has_surplus && progress.request_is_whole()
+    }
+}
+
+/// Receives the answer and passes it on, if `gate` lets it through.
 ///
 /// # Cancel safety
 /// Not cancel safe: both connections can only be closed.
-pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, on_answer: impl FnOnce()) -> Relayed {
+pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gate: Gate<'_, '_>) -> Relayed {
     let mut received = Buffer::none();
-    let head = match receive_head(connection, side, &mut received).await {
+    let FinalHead { facts, keep_alive, retry_after, out } = match receive_head(connection, side, &mut received).await {
         Ok(head) => head,
         Err(relayed) => return relayed,
     };
-    on_answer();
-    side.progress.status.set(Some(head.facts.status));
-    let mut body = BodyRelay::new(&head.facts, side.client.version, head.out);
-    body.take(received.filled());
+    // RFC 9110 §15.5.9: sent by itself, just before the request came, on a connection that idled for too long.
+    if facts.status == 408 && gate.is_stale() {
+        return no_answer(GatewayError::UpstreamClosed, false, None);
+    }
+    let holds_opening = gate.holds_opening(&facts);
+    let mut answer = Answer::new(facts, keep_alive, BodyRelay::new(&facts, side.client.version, out));
+    if holds_opening {
+        answer.body.hear_opening();
+    }
+    answer.body.take(received.filled());
     drop(received);
-    if let Some(error) = body.error {
+    if let Some(error) = answer.body.error {
         return no_answer(GatewayError::UpstreamMalformed(error.as_str()), true, None);
     }
-    relay_body(connection, side, &head.facts, &mut body, head.keep_alive).await
+    let finding = match Finding::of_status(facts.status) {
+        Finding::Settled if holds_opening => listen_to_opening(connection, side, &mut answer).await,
+        finding => finding,
+    };
+    answer.body.end_opening();
+    if !gate.passes(finding, retry_after) {
+        return Relayed::Held(Box::new(answer));
+    }
+    Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
 }
 
-async fn relay_body(
-    connection: &Connection,
-    side: ClientSide<'_>,
-    facts: &ResponseFacts,
-    body: &mut BodyRelay,
-    keep_alive: bool,
-) -> Relayed {
+/// Takes the first events of a stream in, until they tell an error from an answer or cannot be held for longer.
+async fn listen_to_opening(connection: &Connection, side: ClientSide<'_>, answer: &mut Answer) -> Finding {
+    let due = Instant::now() + HELD_LIMIT;
+    let body = &mut answer.body;
     loop {
+        match body.opening() {
+            Opening::Undecided => {}
+            Opening::Harmless => return Finding::Settled,
+            Opening::Error { is_rate_limit: true } => return Finding::RateLimited,
+            Opening::Error { is_rate_limit: false } => return Finding::Unavailable,
+        }
+        if body.out.len() >= HELD_BYTES_MAX || body.reader.is_complete() || body.error.is_some() {
+            return Finding::Settled;
+        }
+        // Readiness is waited for, not bytes: when the time is over no read may be under way.
+        if side.upstream_deadline.before(due, connection.readable()).await.is_err() {
+            return Finding::Settled;
+        }
+        match connection.read_now(|bytes| body.take(bytes)) {
+            Ok(None | Some(Received::Data)) => {}
+            Ok(Some(end @ Received::End { .. })) => answer.last_read = Some(Ok(end)),
+            Err(error) => answer.last_read = Some(Err(error)),
+        }
+        if answer.last_read.is_some() {
+            return Finding::Settled;
+        }
+    }
+}
+
+/// Passes the answer on. Without a connection all of it is here.
+pub async fn relay_body(connection: Option<&Connection>, side: ClientSide<'_>, answer: &mut Answer) -> Over {
+    let Answer { facts, keep_alive, .. } = *answer;
+    side.progress.status.set(Some(facts.status));
+    loop {
+        let body = &mut answer.body;
         if !body.out.is_empty() {
             let out = std::mem::take(&mut body.out);
             if side.progress.first_byte.get().is_none() {
                 side.progress.first_byte.set(Some(Instant::now()));
             }
             if side.write(out).await.is_err() {
-                return Relayed::ClientGone(Ending::ClientDisconnected);
+                return Outcome::ClientGone(Ending::ClientDisconnected).into();
             }
             side.progress.response_bytes.set(body.reader.data_bytes());
         }
         if body.reader.is_complete() {
-            let upstream_is_reusable = facts.keep_alive && !body.has_surplus && side.progress.request_is_whole();
-            return Relayed::Whole { upstream_is_reusable, keep_alive };
+            let upstream_is_reusable = answer.is_reusable_after(side.progress);
+            return Over { outcome: Outcome::Answered { keep_alive }, upstream_is_reusable };
         }
         if body.error.is_some() {
-            return cut(Ending::UpstreamInvalid, facts, side.client);
+            return cut(Ending::UpstreamInvalid, &facts, side.client).into();
         }
-        side.progress.turns.take().await;
-        let due = Instant::now() + side.timeouts.client;
-        let overdue = side.upstream_deadline.reached(due);
-        let ending = match guarded(connection.read(|bytes| body.take(bytes)), overdue, side.lifecycle).await {
+        let Some(connection) = connection else { return cut(Ending::UpstreamClosed, &facts, side.client).into() };
+        let read = match answer.last_read.take() {
+            Some(read) => Ok(read),
+            None => read_more(connection, side, body).await,
+        };
+        let ending = match read {
             Ok(Ok(Received::Data)) => continue,
             Ok(Ok(Received::End { is_clean: true })) if facts.body == BodyLength::UntilClose => {
-                return Relayed::Whole { upstream_is_reusable: false, keep_alive };
+                return Outcome::Answered { keep_alive }.into();
             }
             Ok(Ok(Received::End { .. })) => Ending::UpstreamClosed,
             Ok(Err(error)) => {
@@ -173,9 +260,37 @@ async fn relay_body(
             }
             Err(Interruption::Overdue) => Ending::Timeout,
             Err(Interruption::Expired) => Ending::Shutdown,
+            Err(Interruption::ClientGone) => return Outcome::ClientGone(Ending::ClientDisconnected).into(),
         };
-        return end_broken(side, facts, body, (ending, keep_alive)).await;
+        return end_broken(side, &facts, body, (ending, keep_alive)).await.into();
     }
+}
+
+/// The next bytes of the body, with a comment to the client now and then where a silent stream is kept alive.
+async fn read_more(
+    connection: &Connection,
+    side: ClientSide<'_>,
+    body: &mut BodyRelay,
+) -> Result<Result<Received, TransportError>, Interruption> {
+    side.progress.turns.take().await;
+    let due = Instant::now() + side.timeouts.client;
+    if let Some(silence) = side.timeouts.heartbeat {
+        loop {
+            let beat = (Instant::now() + silence).min(due);
+            let silent = side.upstream_deadline.reached(beat);
+            match guarded(connection.readable(), silent, side.lifecycle).await {
+                Err(Interruption::Overdue) if beat < due => {}
+                Ok(()) | Err(_) => break,
+            }
+            if let Some(comment) = body.heartbeat()
+                && side.write(comment).await.is_err()
+            {
+                return Err(Interruption::ClientGone);
+            }
+        }
+    }
+    let overdue = side.upstream_deadline.reached(due);
+    guarded(connection.read(|bytes| body.take(bytes)), overdue, side.lifecycle).await
 }
 
 /// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut.
@@ -184,20 +299,20 @@ async fn end_broken(
     facts: &ResponseFacts,
     body: &mut BodyRelay,
     (ending, keep_alive): (Ending, bool),
-) -> Relayed {
+) -> Outcome {
     let Some(out) = body.ending(side.client.dialect, message(ending)) else {
         return cut(ending, facts, side.client);
     };
     if side.write(out).await.is_err() {
-        return Relayed::ClientGone(Ending::ClientDisconnected);
+        return Outcome::ClientGone(Ending::ClientDisconnected);
     }
     let was_complete = body.events.as_ref().is_some_and(EventTracker::turn_is_complete);
     let ending = if was_complete { Ending::Ok } else { ending };
-    Relayed::EndedWell { ending, keep_alive }
+    Outcome::EndedWell { ending, keep_alive }
 }
 
-fn cut(ending: Ending, facts: &ResponseFacts, client: Client) -> Relayed {
-    Relayed::Cut { ending, needs_reset: facts.is_close_delimited_for(client.version) }
+fn cut(ending: Ending, facts: &ResponseFacts, client: Client) -> Outcome {
+    Outcome::Cut { ending, needs_reset: facts.is_close_delimited_for(client.version) }
 }
 
 /// What the error event of a stream that ended like this says.
@@ -226,6 +341,8 @@ struct FinalHead {
     facts: ResponseFacts,
     /// What the client is told of its connection.
     keep_alive: bool,
+    /// How long a 429 asks to be left alone.
+    retry_after: Option<Duration>,
     /// The head as it goes downstream.
     out: Buffer,
 }
@@ -249,7 +366,7 @@ async fn receive_head(
                 HeadKind::Interim(out) => {
                     scanner = HeadScanner::default();
                     if !out.is_empty() && side.write(out).await.is_err() {
-                        return Err(Relayed::ClientGone(Ending::ClientDisconnected));
+                        return Err(Relayed::client_gone(Ending::ClientDisconnected));
                     }
                     continue;
                 }
@@ -269,7 +386,7 @@ async fn receive_head(
             }
             // It takes no more of the request and has nothing to say about it.
             Err(Interruption::Overdue) => (GatewayError::UpstreamClosed, None),
-            Err(Interruption::Expired) => (GatewayError::Draining, None),
+            Err(Interruption::Expired | Interruption::ClientGone) => (GatewayError::Draining, None),
         };
         return Err(no_answer(error, has_received, cause));
     }
@@ -307,7 +424,8 @@ fn final_head(head: &ResponseHead<'_>, side: ClientSide<'_>) -> Result<FinalHead
     let downstream = response_head::Downstream { version: side.client.version, keep_alive };
     let mut out = Buffer::take();
     response_head::write(out.tail(), head, &facts, &downstream, side.location);
-    Ok(FinalHead { facts, keep_alive, out })
+    let retry_after = (facts.status == 429).then(|| retry_after(head, SystemTime::now())).flatten();
+    Ok(FinalHead { facts, keep_alive, retry_after, out })
 }
 
 fn malformed(error: HeadError) -> GatewayError {
@@ -322,6 +440,7 @@ fn no_answer(error: GatewayError, has_received: bool, cause: Option<TransportErr
 enum Interruption {
     Overdue,
     Expired,
+    ClientGone,
 }
 
 pin_project! {

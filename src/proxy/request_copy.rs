@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -151,6 +152,16 @@ impl RequestCopy {
         self.sent_bytes = 0;
     }
 
+    /// Puts `value` in the place of `range` of the head, for an attempt with another credential, and returns where it now
+    /// is. Only of a whole copy of which nothing was sent yet.
+    pub fn replace(&mut self, range: Range<usize>, value: &[u8]) -> Range<usize> {
+        debug_assert!(self.is_whole() && self.sending == 0 && self.sent_bytes == 0);
+        let start = range.start;
+        // What is kept was never consumed, so the segment begins where its vector does.
+        self.segments[0].tail().splice(range, value.iter().copied());
+        start..start + value.len()
+    }
+
     /// No further attempt will be made: from here on only what is unsent is held.
     pub fn stop_keeping(&mut self, budget: &ReplayBudget) {
         let Kept::Whole { reserved_bytes } = std::mem::take(&mut self.kept) else { return };
@@ -211,6 +222,25 @@ mod tests {
             assert_eq!(send(&mut copy, step), [b"head", body.as_slice()].concat());
             assert!(copy.push(b"more", 1 << 20, &budget));
             assert_eq!(send(&mut copy, step), b"more");
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_head_can_be_replaced_by_a_longer_or_shorter_one() {
+        let (_, budget) = budget(1 << 20);
+        let mut copy = RequestCopy::default();
+        copy.begin(&budget).extend_from_slice(b"head: <one>, more;");
+        let body = body(100_000);
+        for part in body.chunks(30_000) {
+            assert!(copy.push(part, 1 << 20, &budget));
+        }
+        let mut range = 6..11;
+        for value in [&b"<another one>"[..], b"<>", &[b'x'; 70_000]] {
+            send(&mut copy, 1000);
+            copy.rewind();
+            range = copy.replace(range, value);
+            assert_eq!(send(&mut copy, PLAINTEXT_MAX), [b"head: ", value, b", more;", &body].concat());
+            copy.rewind();
         }
     }
 

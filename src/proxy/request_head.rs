@@ -4,6 +4,7 @@
 //! `Authorization` and the framing are ours whatever the request says. All other fields keep their order and bytes.
 
 use std::fmt;
+use std::ops::Range;
 
 use super::target::UpstreamPath;
 use crate::http1::fields::{self, ConnectionOptions, Known};
@@ -188,8 +189,8 @@ pub struct UpstreamIdentity {
     pub authority: String,
 }
 
-/// Appends the head that goes upstream. `authorization` is the whole value of that field; `body` is what
-/// [`examine`] found.
+/// Appends the head that goes upstream, and returns where in `out` the value of `Authorization` stands.
+/// `authorization` is that whole value; `body` is what [`examine`] found.
 pub fn write(
     out: &mut Vec<u8>,
     head: &RequestHead<'_>,
@@ -197,7 +198,7 @@ pub fn write(
     upstream: &UpstreamIdentity,
     authorization: &[u8],
     body: BodyLength,
-) {
+) -> Range<usize> {
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
     path.push_to(out, &upstream.base_path);
@@ -209,6 +210,7 @@ pub fn write(
         fields::push_field(out, field.name, field.value);
     }
     fields::push_field(out, "Authorization", authorization);
+    let value_end = out.len() - "\r\n".len();
     match body {
         BodyLength::Chunked => fields::push_field(out, "Transfer-Encoding", b"chunked"),
         BodyLength::Known(length) => fields::push_content_length(out, length),
@@ -217,6 +219,7 @@ pub fn write(
         BodyLength::None | BodyLength::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
+    value_end - authorization.len()..value_end
 }
 
 fn is_forwarded(name: &str, connection: &ConnectionOptions<'_>) -> bool {
@@ -533,7 +536,7 @@ mod tests {
                 let written = with_request(&bytes[span.start..span.end], |head| {
                     examine(head).map(|facts| write(&mut out, head, path, &upstream(), OURS, facts.body))
                 });
-                if let Ok(Ok(())) = written {
+                if let Ok(Ok(_)) = written {
                     check_rewritten(&out);
                 }
             }

@@ -27,6 +27,7 @@ use self::shutdown::{Event, Shutdown};
 use crate::config::{Config, Scheme};
 use crate::credentials::{Credentials, RoundRobin};
 use crate::observability::Activity;
+use crate::proxy::retry_share::RetryShare;
 use crate::upstream::Resolver;
 use crate::upstream::tls::{self, TrustError};
 
@@ -157,6 +158,8 @@ fn share(config: Config, credentials: Arc<Credentials>) -> Result<Shared, RunErr
         tls,
         credentials,
         round_robin: Arc::new(RoundRobin::default()),
+        share: RetryShare::new(config.shards.get()),
+        probe_waiters: Arc::default(),
         replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
         connections: CachePadded::new(AtomicUsize::new(0)),
         config,

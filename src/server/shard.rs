@@ -29,6 +29,7 @@ use crate::credentials::{Credentials, RoundRobin};
 use crate::io::{Either, Lifecycle, Phase, Stream, deadline, departure, race};
 use crate::observability::Activity;
 use crate::proxy::request_copy::ReplayBudget;
+use crate::proxy::retry_share::RetryShare;
 use crate::proxy::{Parts, Proxy};
 use crate::upstream::{Connector, Resolver};
 
@@ -44,6 +45,8 @@ pub struct Shared {
     pub credentials: Arc<Credentials>,
     pub round_robin: Arc<RoundRobin>,
     pub replay_free: Arc<AtomicUsize>,
+    pub share: RetryShare,
+    pub probe_waiters: Arc<AtomicUsize>,
     pub connections: CachePadded<AtomicUsize>,
     pub resolver: Resolver,
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
@@ -114,6 +117,8 @@ impl Shard {
                 round_robin: shared.round_robin.clone(),
                 connector: Connector::new(shared.resolver.clone(), shared.tls.clone()),
                 budget: ReplayBudget::new(shared.replay_free.clone()),
+                share: shared.share.clone(),
+                probe_waiters: shared.probe_waiters.clone(),
                 lifecycle: lifecycle.clone(),
                 activity: seat.activity,
             },

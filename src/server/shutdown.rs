@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::RunError;
-use crate::observability::Activity;
+use crate::observability::{Activity, log_totals};
 
 /// How long the shards have to end their streams when the drain limit has passed.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
@@ -78,6 +78,7 @@ impl Shutdown {
         let mut running = self.shards.len();
         self.advance_all();
         if self.wait_for_shards(&mut running, drain_limit)? {
+            self.log_totals();
             tracing::info!("stopped");
             return Ok(());
         }
@@ -86,6 +87,7 @@ impl Shutdown {
         if !self.wait_for_shards(&mut running, FAREWELL_LIMIT)? {
             tracing::warn!(open_exchanges = self.open_exchanges(), "some exchanges did not end and are cut off");
         }
+        self.log_totals();
         Ok(())
     }
 
@@ -110,6 +112,10 @@ impl Shutdown {
             // A shard that has ended reads no more.
             let _ = control.write_all(&[1]);
         }
+    }
+
+    fn log_totals(&self) {
+        log_totals(self.shards.iter().map(|(_, activity)| &activity.counters));
     }
 
     fn open_exchanges(&self) -> usize {

@@ -66,7 +66,8 @@ pub enum Received {
 /// An established connection to the upstream.
 pub struct Connection {
     stream: Stream,
-    tls: Option<RefCell<Session>>,
+    /// Apart, since it is large and a connection is moved from hand to hand.
+    tls: Option<Box<RefCell<Session>>>,
     /// A TLS record that has come in part.
     incoming: RefCell<Buffer>,
     has_closed: Cell<bool>,
@@ -80,7 +81,7 @@ impl Connection {
     pub(super) fn new(stream: Stream, tls: Option<Session>, incoming: Buffer) -> Self {
         Connection {
             stream,
-            tls: tls.map(RefCell::new),
+            tls: tls.map(|session| Box::new(RefCell::new(session))),
             incoming: RefCell::new(incoming),
             has_closed: Cell::new(false),
             failure: RefCell::new(None),
@@ -128,50 +129,101 @@ impl Connection {
     /// # Cancel safety
     /// Not cancel safe: bytes may be lost, and the connection can only be closed.
     pub async fn read(&self, mut emit: impl FnMut(&[u8])) -> Result<Received, TransportError> {
-        if let Some(error) = self.failure.take() {
-            return Err(TransportError::Tls(error));
-        }
-        if self.has_closed.get() {
-            return Ok(Received::End { is_clean: true });
+        if let Some(end) = self.known_end()? {
+            return Ok(end);
         }
         loop {
             let mut buffer = self.incoming.take();
             buffer.reserve(READ_ROOM_MIN);
-            let (result, mut buffer) = self.stream.read(buffer).await;
+            let (result, buffer) = self.stream.read(buffer).await;
             match result {
-                Ok(0) => return Ok(Received::End { is_clean: self.tls.is_none() }),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    self.incoming.replace(buffer);
-                    continue;
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => drop(self.incoming.replace(buffer)),
+                result => {
+                    if let Some(received) = self.take_in(result, buffer, &mut emit)? {
+                        return Ok(received);
+                    }
                 }
-                Err(error) => return Err(TransportError::Io(error)),
-            }
-            let mut has_emitted = false;
-            let Some(session) = &self.tls else {
-                emit(buffer.filled());
-                return Ok(Received::Data);
-            };
-            let turn = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
-                has_emitted |= !plaintext.is_empty();
-                emit(plaintext);
-            });
-            if !buffer.is_empty() {
-                self.incoming.replace(buffer);
-            }
-            match turn {
-                Ok(turn) => self.has_closed.set(turn == Turn::Closed),
-                // The content came whole: it is passed on before the connection is given up.
-                Err(error) if has_emitted => drop(self.failure.replace(Some(error))),
-                Err(error) => return Err(TransportError::Tls(error)),
-            }
-            if has_emitted {
-                return Ok(Received::Data);
-            }
-            if self.has_closed.get() {
-                return Ok(Received::End { is_clean: true });
             }
         }
+    }
+
+    /// Waits until [`Connection::read_now`] would bring something.
+    ///
+    /// # Cancel safety
+    /// Takes no bytes: dropping it is safe.
+    pub async fn readable(&self) {
+        if self.failure.borrow().is_none() && !self.has_closed.get() {
+            // Whatever is wrong, the read tells.
+            let _ = self.stream.readable().await;
+        }
+    }
+
+    /// As [`Connection::read`], of what has come; `None` if that is nothing, or nothing that can be decrypted yet.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    pub fn read_now(&self, mut emit: impl FnMut(&[u8])) -> Result<Option<Received>, TransportError> {
+        if let Some(end) = self.known_end()? {
+            return Ok(Some(end));
+        }
+        let mut buffer = self.incoming.take();
+        buffer.reserve(READ_ROOM_MIN);
+        match self.stream.read_now(&mut buffer).transpose() {
+            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
+                self.incoming.replace(buffer);
+                Ok(None)
+            }
+            Some(result) => self.take_in(result, buffer, &mut emit),
+            None => {
+                if !buffer.is_empty() {
+                    self.incoming.replace(buffer);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// What the last read has left to be told.
+    fn known_end(&self) -> Result<Option<Received>, TransportError> {
+        match self.failure.take() {
+            Some(error) => Err(TransportError::Tls(error)),
+            None => Ok(self.has_closed.get().then_some(Received::End { is_clean: true })),
+        }
+    }
+
+    /// Takes what a read brought into `buffer`; `None` if that is not yet a whole TLS record.
+    fn take_in(
+        &self,
+        result: io::Result<usize>,
+        mut buffer: Buffer,
+        emit: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<Received>, TransportError> {
+        if result.map_err(TransportError::Io)? == 0 {
+            return Ok(Some(Received::End { is_clean: self.tls.is_none() }));
+        }
+        let mut has_emitted = false;
+        let Some(session) = &self.tls else {
+            emit(buffer.filled());
+            return Ok(Some(Received::Data));
+        };
+        let turn = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
+            has_emitted |= !plaintext.is_empty();
+            emit(plaintext);
+        });
+        if !buffer.is_empty() {
+            self.incoming.replace(buffer);
+        }
+        match turn {
+            Ok(turn) => self.has_closed.set(turn == Turn::Closed),
+            // The content came whole: it is passed on before the connection is given up.
+            Err(error) if has_emitted => drop(self.failure.replace(Some(error))),
+            Err(error) => return Err(TransportError::Tls(error)),
+        }
+        Ok(match (has_emitted, self.has_closed.get()) {
+            (true, _) => Some(Received::Data),
+            (false, true) => Some(Received::End { is_clean: true }),
+            (false, false) => None,
+        })
     }
 
     /// Notes that an exchange begins on this connection.

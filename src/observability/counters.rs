@@ -1,0 +1,127 @@
+//! What a shard has done since its start, in counts.
+//!
+//! Written by the shard alone, with plain loads and stores on cache lines of its own; read by other threads.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Exchanges that were forwarded.
+    Requests,
+    /// Their attempts.
+    Attempts,
+    /// Replays on a fresh connection because a pooled one had been closed; no attempts of their own.
+    Stale,
+
+    // Further attempts, by their reason.
+    Unreachable,
+    UpstreamClosed,
+    WriteStalled,
+    Unavailable,
+    Refused,
+    RateLimited,
+
+    /// Attempts that were not made because too many were.
+    ShareExhausted,
+    /// Requests too large to be kept for a second attempt.
+    CopiesDropped,
+    /// Cooldowns that began.
+    Cooldowns,
+    /// Credentials that work again.
+    Recoveries,
+}
+
+impl Count {
+    pub const ALL: [Count; 13] = [
+        Count::Requests,
+        Count::Attempts,
+        Count::Stale,
+        Count::Unreachable,
+        Count::UpstreamClosed,
+        Count::WriteStalled,
+        Count::Unavailable,
+        Count::Refused,
+        Count::RateLimited,
+        Count::ShareExhausted,
+        Count::CopiesDropped,
+        Count::Cooldowns,
+        Count::Recoveries,
+    ];
+
+    /// Its name in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Count::Requests => "requests",
+            Count::Attempts => "attempts",
+            Count::Stale => "stale",
+            Count::Unreachable => "unreachable",
+            Count::UpstreamClosed => "upstream_closed",
+            Count::WriteStalled => "write_stalled",
+            Count::Unavailable => "unavailable",
+            Count::Refused => "refused",
+            Count::RateLimited => "rate_limited",
+            Count::ShareExhausted => "share_exhausted",
+            Count::CopiesDropped => "copies_dropped",
+            Count::Cooldowns => "cooldowns",
+            Count::Recoveries => "recoveries",
+        }
+    }
+}
+
+/// The counts of one shard.
+#[derive(Debug, Default)]
+pub struct Counters {
+    counts: CachePadded<[AtomicU64; Count::ALL.len()]>,
+}
+
+impl Counters {
+    /// Only for the shard that owns this.
+    pub fn add(&self, count: Count) {
+        let cell = &self.counts[count as usize];
+        cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub fn value(&self, count: Count) -> u64 {
+        self.counts[count as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// Writes what the shards of `counters` have done together, at INFO.
+pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
+    let total = |count| counters.clone().map(|counters| counters.value(count)).sum::<u64>();
+    tracing::info!(
+        requests = total(Count::Requests),
+        attempts = total(Count::Attempts),
+        stale = total(Count::Stale),
+        unreachable = total(Count::Unreachable),
+        upstream_closed = total(Count::UpstreamClosed),
+        write_stalled = total(Count::WriteStalled),
+        unavailable = total(Count::Unavailable),
+        refused = total(Count::Refused),
+        rate_limited = total(Count::RateLimited),
+        share_exhausted = total(Count::ShareExhausted),
+        copies_dropped = total(Count::CopiesDropped),
+        cooldowns = total(Count::Cooldowns),
+        recoveries = total(Count::Recoveries),
+        "in all"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_has_a_place_of_its_own() {
+        let counters = Counters::default();
+        for (place, count) in Count::ALL.into_iter().enumerate() {
+            assert_eq!(count as usize, place, "{}", count.as_str());
+            counters.add(count);
+            counters.add(count);
+        }
+        assert!(Count::ALL.into_iter().all(|count| counters.value(count) == 2));
+    }
+}

@@ -1,0 +1,243 @@
+//! Whether an exchange gets another attempt: the failover table, as a pure function.
+//!
+//! What became of an attempt is a [`Finding`]; [`decide`] looks it up together with the [`Situation`]. Who takes the
+//! next attempt, and whether the process can afford it, is `failover`'s business.
+
+use std::time::Duration;
+
+use super::error::{GatewayError, UpstreamPhase};
+use crate::observability::Count;
+
+/// Attempts beyond the first after a failure of the connection or of the upstream.
+const REPEATS_MAX: u32 = 2;
+
+/// Different credentials that one request may have refused (401, 403): if three say no, it is the request.
+const REFUSALS_MAX: u32 = 3;
+
+/// Other credentials that one request may try after a 429. More than any user has; with hundreds of entries of one
+/// tenant, whose limit they share, every request would else try them all.
+const SWITCHES_MAX: u32 = 16;
+
+/// A failure that took longer is not tried again: by then the upstream may have done, and charged for, most of the work.
+const FAST_FAILURE: Duration = Duration::from_secs(15);
+
+/// The shortest and longest pause before the same is tried again. Jittered, so that the requests that failed together do
+/// not come back together.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
+
+/// What became of an attempt, by what it means for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// There was no connection, so not a byte of the request was sent.
+    Unreachable,
+    /// The connection ended before the response head was whole.
+    Closed,
+    /// The upstream took nothing of the request for the whole write limit.
+    Stalled,
+    /// 502, 503, 504, or an event stream that begins with an error.
+    Unavailable,
+    /// 401 or 403.
+    Refused,
+    /// 429, or an event stream that begins with an error that says so.
+    RateLimited,
+    /// What the exchange ends with, good or bad.
+    Settled,
+}
+
+impl Finding {
+    /// What the status of an answer means.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            401 | 403 => Finding::Refused,
+            429 => Finding::RateLimited,
+            502..=504 => Finding::Unavailable,
+            _ => Finding::Settled,
+        }
+    }
+
+    /// What an attempt without an answer means.
+    pub fn of_error(error: &GatewayError) -> Self {
+        match error {
+            GatewayError::UpstreamResolve
+            | GatewayError::UpstreamConnect(_)
+            | GatewayError::UpstreamTls
+            | GatewayError::ConnectTimeout => Finding::Unreachable,
+            GatewayError::UpstreamClosed => Finding::Closed,
+            GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request } => Finding::Stalled,
+            _ => Finding::Settled,
+        }
+    }
+
+    /// The reason of another attempt, for the log; none where there is none.
+    pub fn reason(self) -> Option<Count> {
+        match self {
+            Finding::Unreachable => Some(Count::Unreachable),
+            Finding::Closed => Some(Count::UpstreamClosed),
+            Finding::Stalled => Some(Count::WriteStalled),
+            Finding::Unavailable => Some(Count::Unavailable),
+            Finding::Refused => Some(Count::Refused),
+            Finding::RateLimited => Some(Count::RateLimited),
+            Finding::Settled => None,
+        }
+    }
+}
+
+/// What the decision depends on besides the finding.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation {
+    /// How long the attempt took, its connect included.
+    pub attempt_age: Duration,
+    /// How long ago the exchange began.
+    pub exchange_age: Duration,
+    /// No attempt starts when the exchange is older (`--retry-deadline`).
+    pub deadline: Duration,
+    /// Whether the request can be sent again from its first byte.
+    pub copy_is_whole: bool,
+    /// Whether the request may reach the upstream twice.
+    pub may_replay: bool,
+    /// Attempts that were made for [`Decision::Repeat`] so far.
+    pub repeats: u32,
+    /// Different credentials that answered 401 or 403, this attempt's included.
+    pub refusals: u32,
+    /// Attempts that were made for [`Decision::Switch`] so far.
+    pub switches: u32,
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Nothing better is to be expected: the client gets what there is.
+    Settle,
+    /// Another attempt after a pause, if the process can afford it, with the next credential or the same.
+    Repeat { next_credential: bool },
+    /// Another attempt at once, if there is another credential.
+    Switch,
+}
+
+/// Looks the finding up in the failover table.
+pub fn decide(finding: Finding, situation: &Situation) -> Decision {
+    if !situation.copy_is_whole || situation.exchange_age >= situation.deadline {
+        return Decision::Settle;
+    }
+    let may_repeat = situation.repeats < REPEATS_MAX;
+    let is_fast = situation.attempt_age < FAST_FAILURE;
+    match finding {
+        Finding::Unreachable if may_repeat => Decision::Repeat { next_credential: false },
+        Finding::Closed | Finding::Unavailable if may_repeat && situation.may_replay && is_fast => {
+            Decision::Repeat { next_credential: true }
+        }
+        // It took its limit's time to show, so only the deadline of the exchange counts.
+        Finding::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
+        Finding::Refused if situation.refusals < REFUSALS_MAX => Decision::Switch,
+        Finding::RateLimited if situation.switches < SWITCHES_MAX => Decision::Switch,
+        Finding::Unreachable
+        | Finding::Closed
+        | Finding::Stalled
+        | Finding::Unavailable
+        | Finding::Refused
+        | Finding::RateLimited
+        | Finding::Settled => Decision::Settle,
+    }
+}
+
+/// The pause before a [`Decision::Repeat`]; `dice` is random, from 0 to 1.
+pub fn back_off(dice: f64) -> Duration {
+    let (shortest, longest) = BACK_OFF;
+    shortest + (longest - shortest).mul_f64(dice.clamp(0.0, 1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Situation = Situation {
+        attempt_age: Duration::from_millis(5),
+        exchange_age: Duration::from_millis(5),
+        deadline: Duration::from_secs(60),
+        copy_is_whole: true,
+        may_replay: true,
+        repeats: 0,
+        refusals: 0,
+        switches: 0,
+    };
+    const SAME: Decision = Decision::Repeat { next_credential: false };
+    const NEXT: Decision = Decision::Repeat { next_credential: true };
+    const ALL: [Finding; 7] = [
+        Finding::Unreachable,
+        Finding::Closed,
+        Finding::Stalled,
+        Finding::Unavailable,
+        Finding::Refused,
+        Finding::RateLimited,
+        Finding::Settled,
+    ];
+
+    fn decisions(situation: Situation) -> [Decision; 7] {
+        ALL.map(|finding| decide(finding, &situation))
+    }
+
+    #[test]
+    fn every_finding_has_its_row() {
+        let settle = Decision::Settle;
+        let switch = Decision::Switch;
+        for (what, situation, expected) in [
+            ("a first attempt", FRESH, [SAME, NEXT, NEXT, NEXT, switch, switch, settle]),
+            (
+                "two repeats",
+                Situation { repeats: 2, ..FRESH },
+                [settle, settle, settle, settle, switch, switch, settle],
+            ),
+            (
+                "a request that must not be sent twice",
+                Situation { may_replay: false, ..FRESH },
+                [SAME, settle, settle, settle, switch, switch, settle],
+            ),
+            (
+                "15 s",
+                Situation { attempt_age: FAST_FAILURE, exchange_age: FAST_FAILURE, ..FRESH },
+                [SAME, settle, NEXT, settle, switch, switch, settle],
+            ),
+            ("three refusals", Situation { refusals: 3, ..FRESH }, [SAME, NEXT, NEXT, NEXT, settle, switch, settle]),
+            ("16 switches", Situation { switches: 16, ..FRESH }, [SAME, NEXT, NEXT, NEXT, switch, settle, settle]),
+            ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [settle; 7]),
+            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [settle; 7]),
+        ] {
+            assert_eq!(decisions(situation), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn statuses_and_failures_are_what_the_table_calls_them() {
+        for (statuses, finding) in [
+            (&[401, 403][..], Finding::Refused),
+            (&[429], Finding::RateLimited),
+            (&[502, 503, 504], Finding::Unavailable),
+            (&[200, 204, 302, 400, 404, 408, 409, 500, 501, 505, 520, 529], Finding::Settled),
+        ] {
+            for status in statuses {
+                assert_eq!(Finding::of_status(*status), finding, "{status}");
+            }
+        }
+        for (error, finding) in [
+            (GatewayError::UpstreamResolve, Finding::Unreachable),
+            (GatewayError::UpstreamTls, Finding::Unreachable),
+            (GatewayError::ConnectTimeout, Finding::Unreachable),
+            (GatewayError::UpstreamCertificate, Finding::Settled),
+            (GatewayError::OutOfDescriptors, Finding::Settled),
+            (GatewayError::UpstreamClosed, Finding::Closed),
+            (GatewayError::UpstreamMalformed("x"), Finding::Settled),
+            (GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }, Finding::Stalled),
+            (GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead }, Finding::Settled),
+            (GatewayError::Draining, Finding::Settled),
+        ] {
+            assert_eq!(Finding::of_error(&error), finding, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn pauses_are_spread_over_the_whole_range() {
+        assert_eq!(back_off(0.0), Duration::from_millis(50));
+        assert_eq!(back_off(0.5), Duration::from_millis(150));
+        assert_eq!(back_off(1.0), Duration::from_millis(250));
+    }
+}
