@@ -6,7 +6,7 @@
 //! requests goes through [`proxy::Proxy::handle`].
 //!
 //! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
-//!   names and defaults (`configure`), the subcommands (`check`, `healthcheck`).
+//!   names and defaults (`configure`), the subcommands (`check`, `online`, `healthcheck`).
 //! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the forms of
 //!   values (`value`), what the machine gives (`process`).
 //! * [`server`], the process and its shards: accepting (`shard`), keep-alive and the lingering close (`connection`),

@@ -51,7 +51,7 @@ fn help_and_version_go_to_stdout_and_succeed() {
     let place = Place::new(&[]);
     for (words, begin) in [
         (&["--help"][..], "Usage: flow-uring [<flags>] [<command>]\n"),
-        (&["check", "--help"], "Usage: flow-uring check\n"),
+        (&["check", "--help"], "Usage: flow-uring check [--online]\n"),
         (&["--version"], concat!("flow-uring ", env!("CARGO_PKG_VERSION"), "\n")),
         (&["--version", "--port", "wrong"], "flow-uring "),
     ] {

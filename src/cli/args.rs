@@ -121,10 +121,14 @@ pub enum Command {
     Demo(DemoArgs),
 }
 
-/// Check settings, secrets file and trust store, and say what was found; touches no network.
+/// Check settings, secrets file and trust store, and say what was found; touches no network unless --online is given.
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
-pub struct CheckArgs {}
+pub struct CheckArgs {
+    /// then ask the upstream for its models once with each credential, and say which of them work
+    #[argh(switch)]
+    pub online: bool,
+}
 
 /// Print a token to use by hand. It holds the client secret: treat it like one.
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
@@ -276,8 +280,12 @@ mod tests {
             assert_eq!(args.port.as_deref(), Some("1"));
             assert_eq!(args.command, Some(Command::Token(TokenArgs { name: Some("x".into()) })));
         }
-        let args = parse(&["check", "--no-threaded"]).expect("parsed");
-        assert!(args.no_threaded && args.command == Some(Command::Check(CheckArgs {})));
+        for (words, online) in
+            [(&["check", "--no-threaded"][..], false), (&["check", "--online", "--no-threaded"], true)]
+        {
+            let args = parse(words).expect("parsed");
+            assert!(args.no_threaded && args.command == Some(Command::Check(CheckArgs { online })), "{words:?}");
+        }
     }
 
     #[test]

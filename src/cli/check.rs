@@ -18,6 +18,8 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// What would keep it from starting or from working.
     pub problems: Vec<String>,
+    /// The credentials of a secrets file that can be used.
+    pub credentials: Option<Credentials>,
 }
 
 /// Checks a configuration with its files.
@@ -50,14 +52,15 @@ impl Report {
         match credentials::load(path) {
             Ok(loaded) => {
                 self.found.push(format!("secrets file {}:", path.display()));
-                self.credentials(&loaded.credentials);
+                self.entries(&loaded.credentials);
                 self.warnings.extend(loaded.warnings);
+                self.credentials = Some(loaded.credentials);
             }
             Err(error) => self.problems.push(error.to_string()),
         }
     }
 
-    fn credentials(&mut self, credentials: &Credentials) {
+    fn entries(&mut self, credentials: &Credentials) {
         for (id, entry) in credentials.entries() {
             match credentials::mint(entry) {
                 Ok(_) => self.found.push(format!("  [{}] {}, weight {}", id.index(), entry.name, entry.weight)),

@@ -8,6 +8,7 @@ mod check;
 mod configure;
 mod dotenv;
 mod healthcheck;
+mod online;
 mod source;
 
 use std::ffi::OsString;
@@ -52,7 +53,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
     let result = match &args.command {
         None => serve(&args),
-        Some(Command::Check(_)) => run_check(&args),
+        Some(Command::Check(check)) => run_check(&args, check.online),
         Some(Command::Token(token)) => print_token(&args, token.name.as_deref()),
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
         #[cfg(feature = "demo")]
@@ -175,9 +176,15 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
     run_server(config, loaded.credentials, demo::instructions)
 }
 
-fn run_check(args: &Args) -> Result<(), Failure> {
+fn run_check(args: &Args, online: bool) -> Result<(), Failure> {
     let configured = configure_here(args, &unresolved);
-    let report = check::check(configured.as_ref().map(|found| (&found.config, found.findings.as_slice())));
+    let mut report = check::check(configured.as_ref().map(|found| (&found.config, found.findings.as_slice())));
+    if online
+        && report.is_good()
+        && let (Ok(found), Some(credentials)) = (&configured, report.credentials.take())
+    {
+        online::try_each(&found.config, &credentials, &mut report);
+    }
     print(&report.found.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     let warnings = report.warnings.iter().map(|line| ("warning", line));
     for (kind, line) in warnings.chain(report.problems.iter().map(|line| ("problem", line))) {

@@ -24,12 +24,12 @@ use rustls::pki_types::ServerName;
 
 use self::shard::{Seat, Shared, Started};
 use self::shutdown::{Event, Shutdown};
-use crate::config::{Config, Scheme};
+use crate::config::{Config, Scheme, UpstreamConfig};
 use crate::credentials::{Credentials, RoundRobin};
 use crate::observability::Activity;
 use crate::proxy::retry_share::RetryShare;
-use crate::upstream::Resolver;
 use crate::upstream::tls::{self, TrustError};
+use crate::upstream::{Resolver, TlsPeer};
 
 pub use driver::Driver;
 
@@ -141,7 +141,25 @@ pub fn run(
 }
 
 fn share(config: Config, credentials: Arc<Credentials>) -> Result<Shared, RunError> {
-    let upstream = &config.upstream;
+    let (resolver, tls) = reach(&config.upstream)?;
+    Ok(Shared {
+        resolver,
+        tls,
+        credentials,
+        round_robin: Arc::new(RoundRobin::default()),
+        share: RetryShare::new(config.shards.get()),
+        probe_waiters: Arc::default(),
+        replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
+        connections: CachePadded::new(AtomicUsize::new(0)),
+        config,
+    })
+}
+
+/// What connectors to this upstream are made of.
+///
+/// # Errors
+/// When its certificates cannot be checked, or the resolver's thread cannot be started.
+pub fn reach(upstream: &UpstreamConfig) -> Result<(Resolver, Option<TlsPeer>), RunError> {
     let tls = match upstream.scheme {
         Scheme::Http => None,
         Scheme::Https => {
@@ -153,17 +171,7 @@ fn share(config: Config, credentials: Arc<Credentials>) -> Result<Shared, RunErr
         }
     };
     let (host, port) = upstream.connect_to.clone().unwrap_or_else(|| (upstream.host.clone(), upstream.port));
-    Ok(Shared {
-        resolver: Resolver::start(host, port).map_err(RunError::Thread)?,
-        tls,
-        credentials,
-        round_robin: Arc::new(RoundRobin::default()),
-        share: RetryShare::new(config.shards.get()),
-        probe_waiters: Arc::default(),
-        replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
-        connections: CachePadded::new(AtomicUsize::new(0)),
-        config,
-    })
+    Ok((Resolver::start(host, port).map_err(RunError::Thread)?, tls))
 }
 
 /// The CPU of each shard. More shards than CPUs share them in turn.

@@ -65,17 +65,20 @@ impl std::error::Error for ConnectError {
     }
 }
 
+/// How TLS is spoken, and the name that the certificate must hold.
+pub type TlsPeer = (Arc<ClientConfig>, ServerName<'static>);
+
 /// Opens connections to the one upstream.
 pub struct Connector {
     resolver: Resolver,
-    tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    tls: Option<TlsPeer>,
     /// The address that answered last, tried first the next time.
     winner: Cell<Option<SocketAddr>>,
 }
 
 impl Connector {
     /// `tls` is `None` for an `http://` upstream.
-    pub fn new(resolver: Resolver, tls: Option<(Arc<ClientConfig>, ServerName<'static>)>) -> Self {
+    pub fn new(resolver: Resolver, tls: Option<TlsPeer>) -> Self {
         Connector { resolver, tls, winner: Cell::new(None) }
     }
 

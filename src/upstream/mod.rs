@@ -9,7 +9,7 @@ pub mod pool;
 pub mod resolve;
 pub mod tls;
 
-pub use connect::{ConnectError, Connector};
+pub use connect::{ConnectError, Connector, TlsPeer};
 pub use connection::{Connection, Received, TransportError};
 pub use pool::Pool;
 pub use resolve::Resolver;

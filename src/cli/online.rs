@@ -1,0 +1,299 @@
+//! `flow-uring check --online`: one request with each credential, to see which of them work.
+//!
+//! Goes the way of real requests, through `upstream` and `http1`, on a runtime of its own on the main thread. Invariant:
+//! it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text that the
+//! upstream sent.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::{LegacyDriver, RuntimeBuilder};
+use zeroize::Zeroizing;
+
+use super::check::Report;
+use crate::config::Config;
+use crate::credentials::{self, Credential, Credentials, TokenError};
+use crate::http1::head::{Field, HeadError, HeadLimits, HeadScanner, with_response};
+use crate::io::buffer::PLAINTEXT_MAX;
+use crate::io::{Buffer, Deadline, deadline};
+use crate::server::{self, RunError};
+use crate::upstream::{ConnectError, Connection, Connector, Received, TransportError};
+
+/// A list of models takes no model's time: a server that works gives it at once.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// How many credentials are tried at once: enough that a hundred of them behind a silent upstream are told of in
+/// minutes, few enough not to look like an attack.
+const AT_ONCE_MAX: usize = 8;
+
+/// What a peer that takes nothing is given to take close_notify.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
+/// Tries every credential and adds a line for each to the report.
+pub fn try_each(config: &Config, credentials: &Credentials, report: &mut Report) {
+    let outcomes = match outcomes(config, credentials) {
+        Ok(outcomes) => outcomes,
+        Err(error) => return report.problems.push(error.to_string()),
+    };
+    report.found.push(format!("GET {}/v1/models with each credential:", config.upstream.url()));
+    for ((id, entry), outcome) in credentials.entries().zip(outcomes) {
+        let line = format!("[{}] {}: {outcome}", id.index(), entry.name);
+        match outcome.verdict() {
+            Verdict::Works => report.found.push(format!("  {line}")),
+            Verdict::Warning => report.warnings.push(line),
+            Verdict::Problem => report.problems.push(line),
+        }
+    }
+}
+
+fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, RunError> {
+    let (resolver, tls) = server::reach(&config.upstream)?;
+    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().map_err(RunError::Driver)?;
+    let trial = Rc::new(Trial {
+        connector: Connector::new(resolver, tls),
+        connect_limit: config.timeouts.connect,
+        request: format!(
+            "GET {}/v1/models HTTP/1.1\r\nHost: {}\r\nUser-Agent: flow-uring/{}\r\nAccept: application/json\r\n\
+             Connection: close\r\nAuthorization: Bearer ",
+            config.upstream.base_path,
+            config.upstream.authority,
+            env!("CARGO_PKG_VERSION"),
+        ),
+    });
+    let entries: Vec<&Credential> = credentials.entries().map(|(_, entry)| entry).collect();
+    runtime.block_on(async {
+        monoio::spawn(deadline::sweep());
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for batch in entries.chunks(AT_ONCE_MAX) {
+            let begin = |entry: &&Credential| {
+                let (trial, request) = (trial.clone(), trial.request(entry));
+                monoio::spawn(async move { trial.run(request).await })
+            };
+            let running: Vec<_> = batch.iter().map(begin).collect();
+            for outcome in running {
+                outcomes.push(outcome.await);
+            }
+        }
+        Ok(outcomes)
+    })
+}
+
+/// What all requests have in common.
+struct Trial {
+    connector: Connector,
+    connect_limit: Duration,
+    /// The head up to the token.
+    request: String,
+}
+
+impl Trial {
+    fn request(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        const END: &[u8] = b"\r\n\r\n";
+        let token = credentials::mint(credential)?;
+        // Room for everything at once: a growing vector would leave unzeroed copies of the token behind.
+        let mut request = Vec::with_capacity(self.request.len() + token.expose().len() + END.len());
+        for part in [self.request.as_bytes(), token.expose().as_bytes(), END] {
+            request.extend_from_slice(part);
+        }
+        Ok(Zeroizing::new(request))
+    }
+
+    async fn run(&self, request: Result<Zeroizing<Vec<u8>>, TokenError>) -> Outcome {
+        let request = match request {
+            Ok(request) => request,
+            Err(error) => return Outcome::NoToken(error),
+        };
+        let limit = Deadline::default();
+        let connection = match limit.within(self.connect_limit, self.connector.connect()).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Outcome::Unreachable(error),
+            Err(_) => return Outcome::ConnectOverdue(self.connect_limit),
+        };
+        match limit.within(ANSWER_LIMIT, ask(&connection, &request)).await {
+            Ok(Ok(answer)) => {
+                connection.close(CLOSE_LIMIT).await;
+                Outcome::Answered(answer)
+            }
+            Ok(Err(fault)) => Outcome::NoAnswer(fault),
+            Err(_) => Outcome::NoAnswer(Fault::Overdue),
+        }
+    }
+}
+
+/// What is looked at of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Answer {
+    status: u16,
+    retry_after_seconds: Option<u64>,
+}
+
+async fn ask(connection: &Connection, request: &[u8]) -> Result<Answer, Fault> {
+    for part in request.chunks(PLAINTEXT_MAX) {
+        let sealed = connection.seal(part).map_err(Fault::Transport)?;
+        connection.send(sealed, ANSWER_LIMIT).await.map_err(Fault::Transport)?;
+    }
+    let mut received = Buffer::none();
+    let mut scanner = HeadScanner::default();
+    loop {
+        let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE).map_err(Fault::Malformed)?;
+        if let Some(span) = scanned {
+            let answer = read_answer(&received.filled()[span.start..span.end]).map_err(Fault::Malformed)?;
+            // RFC 9110 §15.2: an interim response precedes the final one. 101 would be one, and was not asked for.
+            if !(100..=199).contains(&answer.status) || answer.status == 101 {
+                return Ok(answer);
+            }
+            received.consume(span.end);
+            scanner = HeadScanner::default();
+            continue;
+        }
+        match connection.read(|bytes| received.append(bytes)).await.map_err(Fault::Transport)? {
+            Received::Data => {}
+            Received::End { .. } => return Err(Fault::Closed),
+        }
+    }
+}
+
+fn read_answer(head: &[u8]) -> Result<Answer, HeadError> {
+    with_response(head, |head| Answer { status: head.status, retry_after_seconds: retry_after_seconds(head.fields) })
+}
+
+/// What `Retry-After` says in seconds, or `retry-after-ms`, the more exact of the two; not a date.
+fn retry_after_seconds(fields: &[Field<'_>]) -> Option<u64> {
+    let number = |name: &str| {
+        let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(field.value).ok()?.parse::<u64>().ok()
+    };
+    number("retry-after-ms").map(|millis| millis.div_ceil(1000)).or_else(|| number("retry-after"))
+}
+
+/// Why there was no answer.
+#[derive(Debug)]
+enum Fault {
+    Transport(TransportError),
+    Malformed(HeadError),
+    Closed,
+    Overdue,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Transport(error) => error.fmt(formatter),
+            Fault::Malformed(error) => error.fmt(formatter),
+            Fault::Closed => formatter.write_str("the connection was closed"),
+            Fault::Overdue => write!(formatter, "nothing within {} s", ANSWER_LIMIT.as_secs()),
+        }
+    }
+}
+
+/// What became of one credential's request.
+#[derive(Debug)]
+enum Outcome {
+    Answered(Answer),
+    NoToken(TokenError),
+    Unreachable(ConnectError),
+    /// There was no connection within the limit.
+    ConnectOverdue(Duration),
+    NoAnswer(Fault),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Works,
+    /// The credential is good, and not of use at this moment.
+    Warning,
+    Problem,
+}
+
+impl Outcome {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Outcome::Answered(Answer { status: 200..=299, .. }) => Verdict::Works,
+            Outcome::Answered(Answer { status: 429, .. }) => Verdict::Warning,
+            Outcome::Answered(_)
+            | Outcome::NoToken(_)
+            | Outcome::Unreachable(_)
+            | Outcome::ConnectOverdue(_)
+            | Outcome::NoAnswer(_) => Verdict::Problem,
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Answered(answer) => answer.fmt(formatter),
+            Outcome::NoToken(error) => error.fmt(formatter),
+            Outcome::Unreachable(error) => write!(formatter, "the upstream cannot be reached: {error}"),
+            Outcome::ConnectOverdue(limit) => write!(
+                formatter,
+                "the upstream cannot be reached: no connection within {} s (--connect-timeout)",
+                limit.as_secs_f64()
+            ),
+            Outcome::NoAnswer(fault) => write!(formatter, "the upstream gave no answer: {fault}"),
+        }
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let status = self.status;
+        match (status, self.retry_after_seconds) {
+            (200..=299, _) => write!(formatter, "works ({status})"),
+            (401 | 403, _) => write!(
+                formatter,
+                "refused ({status}): its clientId, clientSecret or tenant is wrong, or it has no access"
+            ),
+            (429, Some(seconds)) => write!(formatter, "rate limited ({status}), retry after {seconds} s"),
+            (429, None) => write!(formatter, "rate limited ({status})"),
+            (500..=599, _) => write!(formatter, "the upstream answered {status}"),
+            _ => write!(
+                formatter,
+                "the upstream answered {status}, which says nothing of the credential; check the path of --upstream"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(head: &str) -> (String, Verdict) {
+        let outcome = Outcome::Answered(read_answer(head.as_bytes()).expect("a head"));
+        (outcome.to_string(), outcome.verdict())
+    }
+
+    #[test]
+    fn an_answer_is_told_by_its_status() {
+        for (status, text, verdict) in [
+            (200, "works (200)", Verdict::Works),
+            (204, "works (204)", Verdict::Works),
+            (302, "the upstream answered 302, which says nothing", Verdict::Problem),
+            (401, "refused (401): its clientId, ", Verdict::Problem),
+            (403, "refused (403): its clientId, ", Verdict::Problem),
+            (404, "the upstream answered 404, which says nothing", Verdict::Problem),
+            (429, "rate limited (429)", Verdict::Warning),
+            (503, "the upstream answered 503", Verdict::Problem),
+            (999, "the upstream answered 999, ", Verdict::Problem),
+        ] {
+            let (told, found) = told(&format!("HTTP/1.1 {status} HUNTER2\r\nX: HUNTER2\r\n\r\n"));
+            assert!(told.starts_with(text) && found == verdict && !told.contains("HUNTER2"), "{status}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_the_upstream_says_of_the_wait_is_told_as_a_number_or_not_at_all() {
+        for (fields, text) in [
+            ("Retry-After: 7\r\n", "rate limited (429), retry after 7 s"),
+            ("retry-after-ms: 1500\r\nRetry-After: 7\r\n", "rate limited (429), retry after 2 s"),
+            ("retry-after-ms: soon\r\nRetry-After: 7\r\n", "rate limited (429), retry after 7 s"),
+            ("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", "rate limited (429)"),
+            ("Retry-After: -1\r\n", "rate limited (429)"),
+            ("Retry-After: 99999999999999999999999\r\n", "rate limited (429)"),
+        ] {
+            assert_eq!(told(&format!("HTTP/1.1 429 Slow\r\n{fields}\r\n")).0, text, "{fields:?}");
+        }
+    }
+}
