@@ -14,7 +14,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 
 use flow_uring::config::{Config, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
-use flow_uring::{credentials, server};
+use flow_uring::credentials;
+use flow_uring::server::{self, CredentialsSource};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
 
 const WARM_UP: usize = 100;
@@ -121,7 +122,9 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
     let credentials = credentials::from_json(&secrets_json(&["a", "b", "c"])).expect("valid").credentials;
     let (ready, port) = mpsc::channel();
     let running = thread::spawn(move || {
-        server::run(config, Arc::new(credentials), |_, _, state| ready.send(state.bound.port()).expect("awaited"))
+        server::run(config, Arc::new(credentials), CredentialsSource::Fixed, |_, _, state| {
+            ready.send(state.bound.port()).expect("awaited");
+        })
     });
     (port.recv().expect("the gateway starts"), running)
 }

@@ -36,6 +36,7 @@ impl Place {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
         command.args(words).current_dir(self.0.path()).env_clear().stdin(Stdio::null());
+        command.env("XDG_RUNTIME_DIR", self.0.path());
         command
     }
 

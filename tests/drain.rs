@@ -289,15 +289,6 @@ fn when_the_drain_limit_passes_event_streams_end_with_an_error_event_and_the_res
 }
 
 #[test]
-fn a_hangup_is_told_and_changes_nothing() {
-    let upstream = Upstream::plain(json(200, "{}"));
-    let gateway = Gateway::before(&upstream);
-    gateway.signal(libc::SIGHUP);
-    gateway.wait_for_log("SIGHUP changes nothing");
-    assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
-}
-
-#[test]
 fn half_a_request_head_does_not_hold_up_the_exit() {
     let upstream = Upstream::plain(json(200, "{}"));
     let mut gateway = Gateway::before(&upstream);

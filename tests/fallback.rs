@@ -175,6 +175,7 @@ fn where_io_uring_is_refused_and_asked_for_the_start_fails_and_says_why() {
             .args(["--port", "0", "--io-driver", "uring", "--upstream", &upstream.url(), "--secrets-file"])
             .arg(&secrets)
             .current_dir(place.path())
+            .env("XDG_RUNTIME_DIR", place.path())
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -28,6 +28,7 @@ fn place(files: &[(&str, &str)]) -> TempDir {
 fn command(place: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
     command.args(arguments).current_dir(place.path()).env_clear().stdin(Stdio::null());
+    command.env("XDG_RUNTIME_DIR", place.path());
     command
 }
 

@@ -29,7 +29,7 @@ use crate::credentials::{self, Credentials, SecretsFileError, TokenError};
 use crate::demo;
 use crate::observability::Banner;
 use crate::observability::log::{self, LineFormat};
-use crate::server::{self, RunError};
+use crate::server::{self, CredentialsSource, RunError};
 
 pub use args::{Args, Command};
 pub use configure::{Configured, Surroundings, configure};
@@ -137,12 +137,18 @@ fn serve(args: &Args) -> Result<(), Failure> {
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
+    let source = CredentialsSource::file(&config.secrets_file);
     let credentials = load_credentials(&config, |warning| tracing::warn!("{warning}"))?;
-    run_server(config, credentials, |_| String::new())
+    run_server(config, credentials, source, |_| String::new())
 }
 
 /// Runs the server, which prints the banner when it serves, and what `hints` says about its base URL.
-fn run_server(config: Config, credentials: Credentials, hints: impl FnOnce(&str) -> String) -> Result<(), Failure> {
+fn run_server(
+    config: Config,
+    credentials: Credentials,
+    source: CredentialsSource,
+    hints: impl FnOnce(&str) -> String,
+) -> Result<(), Failure> {
     let announce = |config: &Config, credentials: &Credentials, ready: &server::Ready| {
         let banner = Banner {
             host: &config.listen_host,
@@ -158,7 +164,7 @@ fn run_server(config: Config, credentials: Credentials, hints: impl FnOnce(&str)
         let hints = hints(&banner.base_url());
         let _ = write!(io::stderr(), "{banner}{hints}");
     };
-    server::run(config, Arc::new(credentials), announce).map_err(Failure::Run)
+    server::run(config, Arc::new(credentials), source, announce).map_err(Failure::Run)
 }
 
 /// Runs the gateway in front of an embedded upstream, with made-up credentials.
@@ -173,7 +179,7 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
     config.upstream.trust = Trust::Pem(upstream.ca_pem);
     config.secrets_file = "made up for the demo".into();
     let loaded = credentials::from_json(&demo::credentials_json()).expect("the demo's own credentials are valid");
-    run_server(config, loaded.credentials, demo::instructions)
+    run_server(config, loaded.credentials, CredentialsSource::Fixed, demo::instructions)
 }
 
 fn run_check(args: &Args, online: bool) -> Result<(), Failure> {

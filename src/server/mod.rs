@@ -1,13 +1,16 @@
 //! Who listens, and when it stops: the process around the shards.
 //!
-//! [`run`] opens everything that can fail before anything is served, starts the shards, and waits for signals. The main
-//! thread serves nothing itself.
+//! [`run`] opens everything that can fail before anything is served, starts the shards, and becomes their `supervisor`.
+//! The main thread serves nothing itself.
 
 mod connection;
+mod control;
 mod driver;
 mod listener;
+mod reload;
 mod shard;
 mod shutdown;
+mod supervisor;
 
 use std::fmt;
 use std::io;
@@ -18,12 +21,14 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
+use arc_swap::ArcSwap;
 use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use rustls::pki_types::ServerName;
 
+use self::reload::Reload;
 use self::shard::{Seat, Shared, Started};
-use self::shutdown::{Event, Shutdown};
+use self::supervisor::{Event, Supervisor};
 use crate::config::{Config, Scheme, UpstreamConfig};
 use crate::credentials::{Credentials, RoundRobin};
 use crate::observability::Activity;
@@ -32,6 +37,7 @@ use crate::upstream::tls::{self, TrustError};
 use crate::upstream::{Resolver, TlsPeer};
 
 pub use driver::Driver;
+pub use reload::{CredentialsSource, Version};
 
 /// Why the program could not start, or could not end in peace.
 #[derive(Debug)]
@@ -104,13 +110,15 @@ pub struct Ready {
     pub driver: Driver,
 }
 
-/// Serves until a signal ends it. `on_ready` is called once, when every shard accepts connections.
+/// Serves until a signal ends it, with `credentials` until `source` gives others. `on_ready` is called once, when every
+/// shard accepts connections.
 ///
 /// # Errors
 /// See [`RunError`].
 pub fn run(
     config: Config,
     credentials: Arc<Credentials>,
+    source: CredentialsSource,
     on_ready: impl FnOnce(&Config, &Credentials, &Ready),
 ) -> Result<(), RunError> {
     let listen_failed = |error| RunError::Listen { address: config.listen, error };
@@ -119,14 +127,14 @@ pub fn run(
     let bound = listeners[0].local_addr().map_err(listen_failed)?;
     let shared = Arc::new(share(config, credentials.clone())?);
     let (events, incoming) = channel();
-    let mut shutdown = Shutdown::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
+    let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
 
     let (started, reports) = channel();
     let cores = cores(shards);
     for (index, listener) in listeners.into_iter().enumerate() {
         let (control, shard_control) = UnixStream::pair().map_err(RunError::Thread)?;
         let activity = Arc::new(Activity::default());
-        shutdown.add_shard(control, activity.clone());
+        supervisor.add_shard(control, activity.clone()).map_err(RunError::Thread)?;
         let seat = Seat { index, core: cores.get(index).copied(), listener, control: shard_control, activity };
         start_shard(shared.clone(), seat, started.clone(), events.clone()).map_err(RunError::Thread)?;
     }
@@ -136,8 +144,9 @@ pub fn run(
         driver = Some(report.map_err(RunError::Driver)?);
     }
     let driver = driver.ok_or(RunError::ShardDied)?;
+    let reload = Reload::start(source, shared.credentials.clone(), events).map_err(RunError::Thread)?;
     on_ready(&shared.config, &credentials, &Ready { bound, driver });
-    shutdown.wait(shared.config.timeouts.drain)
+    supervisor.wait(reload, shared.config.timeouts.drain)
 }
 
 fn share(config: Config, credentials: Arc<Credentials>) -> Result<Shared, RunError> {
@@ -145,7 +154,7 @@ fn share(config: Config, credentials: Arc<Credentials>) -> Result<Shared, RunErr
     Ok(Shared {
         resolver,
         tls,
-        credentials,
+        credentials: Arc::new(ArcSwap::new(credentials)),
         round_robin: Arc::new(RoundRobin::default()),
         share: RetryShare::new(config.shards.get()),
         probe_waiters: Arc::default(),

@@ -1,6 +1,6 @@
 //! One shard: a pinned thread with its own runtime, listener, pool and token cache.
 //!
-//! Shards share the immutable configuration and credentials, the round-robin counter, the replay budget and the count
+//! Shards share the immutable configuration, the snapshot of credentials, the round-robin counter, the replay budget and the count
 //! of open connections. Nothing on the path of a request waits for another shard.
 
 use std::cell::Cell;
@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use monoio::io::AsyncReadRent;
@@ -23,6 +24,7 @@ use rustls::pki_types::ServerName;
 use socket2::SockRef;
 
 use super::connection;
+use super::control::Order;
 use super::driver::{Driver, Runtime};
 use crate::config::Config;
 use crate::credentials::{Credentials, RoundRobin};
@@ -42,7 +44,8 @@ const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 /// What all shards share.
 pub struct Shared {
     pub config: Config,
-    pub credentials: Arc<Credentials>,
+    /// The newest; each shard takes it over when it is told to.
+    pub credentials: Arc<ArcSwap<Credentials>>,
     pub round_robin: Arc<RoundRobin>,
     pub replay_free: Arc<AtomicUsize>,
     pub share: RetryShare,
@@ -58,7 +61,7 @@ pub struct Seat {
     /// The CPU that it is pinned to.
     pub core: Option<CoreId>,
     pub listener: TcpListener,
-    /// Each byte that comes here moves the shard one phase on.
+    /// Where the main thread's orders come from.
     pub control: UnixStream,
     pub activity: Arc<Activity>,
 }
@@ -113,7 +116,7 @@ impl Shard {
             port,
             Parts {
                 shard: seat.index,
-                credentials: shared.credentials.clone(),
+                credentials: shared.credentials.load_full(),
                 round_robin: shared.round_robin.clone(),
                 connector: Connector::new(shared.resolver.clone(), shared.tls.clone()),
                 budget: ReplayBudget::new(shared.replay_free.clone()),
@@ -132,17 +135,10 @@ impl Shard {
         });
         seat.control.set_nonblocking(uses_epoll)?;
         let control = monoio::net::UnixStream::from_std(seat.control)?;
-        monoio::spawn(follow(control, lifecycle.clone()));
+        let proxy = Rc::new(proxy);
+        monoio::spawn(follow(control, shared.clone(), proxy.clone()));
         let listener = monoio::net::TcpListener::from_std(seat.listener)?;
-        Ok(Shard {
-            shared,
-            proxy: Rc::new(proxy),
-            lifecycle,
-            listener,
-            open: Rc::default(),
-            uses_epoll,
-            last_warning: Cell::new(None),
-        })
+        Ok(Shard { shared, proxy, lifecycle, listener, open: Rc::default(), uses_epoll, last_warning: Cell::new(None) })
     }
 
     /// Accepts until the drain begins, and returns when the last connection has ended.
@@ -261,14 +257,19 @@ fn accept(listener: &monoio::net::TcpListener, nonblocking: bool) -> io::Result<
     }
 }
 
-/// Moves the shard's lifecycle on with every byte that comes over `control`.
-async fn follow(mut control: monoio::net::UnixStream, lifecycle: Rc<Lifecycle>) {
-    for phase in [Phase::Draining, Phase::Expired] {
+/// Does what the main thread orders over `control`.
+async fn follow(mut control: monoio::net::UnixStream, shared: Arc<Shared>, proxy: Rc<Proxy>) {
+    let mut byte = vec![0; 1];
+    loop {
+        let result;
+        (result, byte) = control.read(byte).await;
         // The end of the stream means that the main thread is gone: then everything ends.
-        let (result, _) = control.read(vec![0; 1]).await;
-        match result {
-            Ok(1) => lifecycle.advance(phase),
-            _ => return lifecycle.advance(Phase::Expired),
+        let Ok(1) = result else { return proxy.lifecycle.advance(Phase::Expired) };
+        match Order::of_byte(byte[0]) {
+            Some(Order::Reload) => proxy.replace_credentials(shared.credentials.load_full()),
+            Some(Order::Drain) => proxy.lifecycle.advance(Phase::Draining),
+            Some(Order::Expire) => proxy.lifecycle.advance(Phase::Expired),
+            None => {}
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
@@ -27,7 +28,7 @@ pub struct Gateway {
     credentials: Vec<Credential>,
     /// What was recorded before it started.
     recorded_before: u64,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 pub struct GatewayBuilder {
@@ -53,10 +54,15 @@ impl Log {
 
     /// Waits for a line of which `found` makes something.
     fn wait_for<T>(&self, mut found: impl FnMut(&str) -> Option<T>) -> Result<T, String> {
+        self.wait_until(|lines| lines.iter().find_map(|line| found(line)))
+    }
+
+    /// Waits until `found` makes something of all lines.
+    fn wait_until<T>(&self, mut found: impl FnMut(&[String]) -> Option<T>) -> Result<T, String> {
         let until = Instant::now() + DEADLINE;
         let mut lines = self.lines();
         loop {
-            if let Some(value) = lines.iter().find_map(|line| found(line)) {
+            if let Some(value) = found(&lines) {
                 return Ok(value);
             }
             let left = until.saturating_duration_since(Instant::now());
@@ -102,7 +108,7 @@ impl GatewayBuilder {
         let stdout = child.stdout.take().expect("piped");
         let readers = vec![collect(stderr, Arc::clone(&log)), collect(stdout, Arc::clone(&log))];
         let credentials = Credential::all_of(&self.secrets);
-        let mut gateway = Gateway { child, port: 0, log, readers, credentials, recorded_before, _directory: directory };
+        let mut gateway = Gateway { child, port: 0, log, readers, credentials, recorded_before, directory };
         match gateway.log.wait_for(listening_port) {
             Ok(port) => gateway.port = port,
             Err(log) => panic!("the gateway ({:?}) names no port:\n{log}", gateway.child.try_wait()),
@@ -133,6 +139,8 @@ impl GatewayBuilder {
         let mut command = Command::new(&*PROGRAM);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(directory.path());
         command.env_clear().env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
+        // Nothing of a test goes to a place that gateways outside of it use too.
+        command.env("XDG_RUNTIME_DIR", directory.path());
         // What a coverage or sanitizer run needs of its surroundings, and which driver a whole run is to use.
         for name in ["FLOW_PROXY_IO_DRIVER", "LLVM_PROFILE_FILE", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "PATH"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
@@ -182,6 +190,44 @@ impl Gateway {
     pub fn wait_for_log(&self, pattern: &str) -> String {
         let found = self.log.wait_for(|line| line.contains(pattern).then(|| line.to_owned()));
         found.unwrap_or_else(|log| panic!("no line with {pattern:?} in:\n{log}"))
+    }
+
+    /// How many lines that hold `pattern` it has written so far.
+    pub fn count_log(&self, pattern: &str) -> usize {
+        count(&self.log.lines(), pattern)
+    }
+
+    /// Waits until so many lines hold `pattern`.
+    pub fn wait_for_log_count(&self, pattern: &str, wanted: usize) {
+        let waited = self.log.wait_until(|lines| (count(lines, pattern) >= wanted).then_some(()));
+        waited.unwrap_or_else(|log| panic!("not {wanted} lines with {pattern:?} in:\n{log}"));
+    }
+
+    pub fn secrets_path(&self) -> PathBuf {
+        self.directory.path().join("secrets.json")
+    }
+
+    /// Writes into the secrets file as it is there.
+    pub fn rewrite_secrets(&mut self, secrets: &str) {
+        self.note_secrets(secrets);
+        fs::write(self.secrets_path(), secrets).expect("a file in the temporary directory");
+    }
+
+    /// Puts another secrets file in the place of the one that is there.
+    pub fn replace_secrets(&mut self, secrets: &str) {
+        self.note_secrets(secrets);
+        let other = self.directory.path().join("secrets.json.new");
+        fs::write(&other, secrets).expect("a file in the temporary directory");
+        fs::rename(other, self.secrets_path()).expect("renamed");
+    }
+
+    /// From now on these are searched for too in all that it writes.
+    pub fn note_secrets(&mut self, secrets: &str) {
+        for credential in Credential::all_of(secrets) {
+            if !self.credentials.contains(&credential) {
+                self.credentials.push(credential);
+            }
+        }
     }
 
     pub fn open_descriptors(&self) -> usize {
@@ -244,6 +290,10 @@ impl Drop for Gateway {
         let leak = leak.or_else(|| observed::leak_after(self.recorded_before, &traces));
         assert!(leak.is_none(), "a secret got out: {}", leak.unwrap_or_default());
     }
+}
+
+fn count(lines: &[String], pattern: &str) -> usize {
+    lines.iter().filter(|line| line.contains(pattern)).count()
 }
 
 /// Reads lines as they come, for the test and for the search at the end.

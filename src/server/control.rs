@@ -1,0 +1,87 @@
+//! What the main thread tells the shards, and how many exchanges they have open.
+//!
+//! Each shard has one socket pair: an order is one byte on it, and its end means that the main thread is gone.
+//! Invariant: telling never waits, so a shard that hangs holds up no other.
+
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use crate::observability::{Activity, log_totals};
+
+/// One byte on a shard's control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Order {
+    /// Take the credentials that all shards share now.
+    Reload = 1,
+    /// Stop accepting, close the listening sockets, and end when the last connection has ended.
+    Drain = 2,
+    /// The drain took too long: end what is open.
+    Expire = 3,
+}
+
+impl Order {
+    /// `None` for a byte that stands for no order.
+    pub fn of_byte(byte: u8) -> Option<Self> {
+        const ALL: [Order; 3] = [Order::Reload, Order::Drain, Order::Expire];
+        ALL.into_iter().find(|order| *order as u8 == byte)
+    }
+}
+
+/// The main thread's hold on its shards.
+#[derive(Default)]
+pub struct Shards {
+    shards: Vec<(UnixStream, Arc<Activity>)>,
+}
+
+impl Shards {
+    /// # Errors
+    /// When the socket cannot be set up.
+    pub fn add(&mut self, control: UnixStream, activity: Arc<Activity>) -> io::Result<()> {
+        control.set_nonblocking(true)?;
+        self.shards.push((control, activity));
+        Ok(())
+    }
+
+    pub fn count(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub fn tell_all(&self, order: Order) {
+        for (control, _) in &self.shards {
+            // A shard that has ended reads no more, and one with hundreds of unread orders hangs.
+            let _ = (&*control).write_all(&[order as u8]);
+        }
+    }
+
+    pub fn open_exchanges(&self) -> usize {
+        self.shards.iter().map(|(_, activity)| activity.open_exchanges()).sum()
+    }
+
+    /// Writes what all of them have done together.
+    pub fn log_totals(&self) {
+        log_totals(self.shards.iter().map(|(_, activity)| &activity.counters));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_order_is_read_as_it_was_written_and_other_bytes_are_none() {
+        for order in [Order::Reload, Order::Drain, Order::Expire] {
+            assert_eq!(Order::of_byte(order as u8), Some(order));
+        }
+        assert_eq!((Order::of_byte(0), Order::of_byte(4), Order::of_byte(u8::MAX)), (None, None, None));
+    }
+
+    #[test]
+    fn a_shard_that_reads_nothing_does_not_hold_up_the_others() {
+        let mut shards = Shards::default();
+        let (control, _unread) = UnixStream::pair().unwrap();
+        shards.add(control, Arc::default()).unwrap();
+        (0..10_000).for_each(|_| shards.tell_all(Order::Reload));
+    }
+}

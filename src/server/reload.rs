@@ -1,0 +1,246 @@
+//! New credentials while the program runs: on SIGHUP, and when the secrets file has changed.
+//!
+//! A thread of its own looks at the file, the main thread loads it. Invariant: a file that cannot be used changes
+//! nothing, and one version of a file is loaded or complained of once, unless SIGHUP asks for it again.
+
+use std::collections::BTreeSet;
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::control::{Order, Shards};
+use super::supervisor::Event;
+use crate::credentials::{self, Credentials, SecretsFault, SecretsFileError};
+
+/// How often the file is looked at. A change is loaded at the second look that agrees, so half a second to one after it
+/// was made; asking the kernel costs some microseconds.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Where the credentials came from.
+#[derive(Debug)]
+pub enum CredentialsSource {
+    /// A file, which is read again when it changes.
+    File {
+        path: PathBuf,
+        /// What it was when it was first read.
+        version: Option<Version>,
+    },
+    /// Nothing that could be read again.
+    Fixed,
+}
+
+impl CredentialsSource {
+    /// To be called before the file is read, so that a change in between is seen. A pipe is read once: what it gave is
+    /// gone.
+    #[expect(clippy::disallowed_methods, reason = "asked before there are shards")]
+    pub fn file(path: &Path) -> Self {
+        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            return CredentialsSource::Fixed;
+        }
+        CredentialsSource::File { path: path.to_owned(), version: Version::of(path).ok() }
+    }
+}
+
+/// Tells one content of a file from another without reading it; symbolic links are followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+    size_bytes: u64,
+}
+
+impl Version {
+    #[expect(clippy::disallowed_methods, reason = "runs on the main thread and on the one that watches the file")]
+    fn of(path: &Path) -> io::Result<Self> {
+        let metadata = std::fs::metadata(path)?;
+        // A pipe would hold up the main thread until somebody writes to it.
+        if !metadata.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(Version::from(&metadata))
+    }
+}
+
+impl From<&Metadata> for Version {
+    fn from(metadata: &Metadata) -> Self {
+        Version {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+            size_bytes: metadata.size(),
+        }
+    }
+}
+
+/// The main thread's side: loads the file, and shares what it held.
+pub struct Reload {
+    source: CredentialsSource,
+    shared: Arc<ArcSwap<Credentials>>,
+}
+
+impl Reload {
+    /// Starts to watch the file if there is one; changes come as [`Event::SecretsChanged`].
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(
+        source: CredentialsSource,
+        shared: Arc<ArcSwap<Credentials>>,
+        events: Sender<Event>,
+    ) -> io::Result<Self> {
+        if let CredentialsSource::File { path, version } = &source {
+            let (path, seen) = (path.clone(), Seen::new(*version));
+            thread::Builder::new().name("flow-secrets".into()).spawn(move || watch(&path, seen, &events))?;
+        }
+        Ok(Reload { source, shared })
+    }
+
+    /// SIGHUP: loads the file, changed or not.
+    pub fn on_hangup(&mut self, shards: &Shards) {
+        if let CredentialsSource::Fixed = self.source {
+            tracing::warn!("SIGHUP changes nothing: the credentials did not come from a file that can be read again");
+            return;
+        }
+        self.load(shards, true);
+    }
+
+    /// The file was seen to be another, unless SIGHUP was faster.
+    pub fn on_change(&mut self, now: Option<Version>, shards: &Shards) {
+        if matches!(&self.source, CredentialsSource::File { version, .. } if *version != now) {
+            self.load(shards, false);
+        }
+    }
+
+    fn load(&mut self, shards: &Shards, is_asked: bool) {
+        let CredentialsSource::File { path, version } = &mut self.source else { return };
+        // Asked before the file is read: a change while it is read is one more change.
+        let now = Version::of(path);
+        *version = now.as_ref().ok().copied();
+        if now.as_ref().is_err_and(|error| !is_asked && error.kind() == io::ErrorKind::NotFound) {
+            tracing::warn!("the secrets file {} is gone; the credentials loaded before stay in use", path.display());
+            return;
+        }
+        let unreadable = |error| SecretsFileError { path: path.clone(), fault: SecretsFault::Unreadable(error) };
+        let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!("{error}; the credentials loaded before stay in use");
+                return;
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let before = self.shared.load_full();
+        let credentials = loaded.credentials.inherit(&before);
+        let names = changed_names(&before, &credentials);
+        let count = credentials.len();
+        self.shared.store(Arc::new(credentials));
+        shards.tell_all(Order::Reload);
+        tracing::info!(credentials = count, names, "the secrets file was loaded anew");
+    }
+}
+
+/// Which names came and which went.
+fn changed_names(before: &Credentials, after: &Credentials) -> String {
+    let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.names().collect(), after.names().collect());
+    let list = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let added = list("added", after.difference(&before).copied().collect());
+    let removed = list("removed", before.difference(&after).copied().collect());
+    let changes: Vec<String> = added.into_iter().chain(removed).collect();
+    if changes.is_empty() { "unchanged".into() } else { changes.join("; ") }
+}
+
+/// Looks at the file for as long as anybody wants to know.
+#[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+fn watch(path: &Path, mut seen: Seen, events: &Sender<Event>) {
+    loop {
+        thread::sleep(LOOK_INTERVAL);
+        let now = Version::of(path).ok();
+        if seen.is_news(now) && events.send(Event::SecretsChanged(now)).is_err() {
+            return;
+        }
+    }
+}
+
+/// What was seen of a file so far; `None` is a file that is not there, or cannot be asked.
+struct Seen {
+    told: Option<Version>,
+    last: Option<Version>,
+}
+
+impl Seen {
+    fn new(version: Option<Version>) -> Self {
+        Seen { told: version, last: version }
+    }
+
+    /// Whether this look agrees with the one before it, so that a file is seldom read half-written, and was not told yet.
+    fn is_news(&mut self, now: Option<Version>) -> bool {
+        let is_steady = self.last == now;
+        self.last = now;
+        let is_news = is_steady && self.told != now;
+        if is_news {
+            self.told = now;
+        }
+        is_news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::from_json;
+
+    fn version(inode: u64) -> Option<Version> {
+        Some(Version { device: 1, inode, modified: (1, 2), changed: (1, 2), size_bytes: 3 })
+    }
+
+    #[test]
+    fn a_change_is_news_at_the_second_look_that_agrees_and_only_once() {
+        let mut seen = Seen::new(version(1));
+        let looks = [1, 2, 3, 3, 3, 0, 0, 0, 3, 3, 4, 3, 3].map(|inode| if inode == 0 { None } else { version(inode) });
+        let news: Vec<bool> = looks.into_iter().map(|look| seen.is_news(look)).collect();
+        let expected = [3, 6, 9].map(|index: usize| index);
+        assert_eq!(
+            news.iter().enumerate().filter(|(_, is_news)| **is_news).map(|(at, _)| at).collect::<Vec<_>>(),
+            expected
+        );
+    }
+
+    #[test]
+    fn a_pipe_is_never_read_again() {
+        assert!(matches!(CredentialsSource::file(Path::new("/dev/null")), CredentialsSource::Fixed));
+        assert!(matches!(
+            CredentialsSource::file(Path::new("/nowhere")),
+            CredentialsSource::File { version: None, .. }
+        ));
+    }
+
+    #[test]
+    fn names_that_come_and_go_are_told() {
+        let credentials = |names: &[&str]| {
+            let entry = |name| format!(r#"{{"name":"{name}","clientId":"i","clientSecret":"s","tenant":"t"}}"#);
+            let entries: Vec<String> = names.iter().map(entry).collect();
+            from_json(&format!("[{}]", entries.join(","))).unwrap().credentials
+        };
+        let before = credentials(&["a", "b", "c"]);
+        for (after, expected) in [
+            (&["c", "a", "b"][..], "unchanged"),
+            (&["a", "b", "c", "e", "d"], "added d, e"),
+            (&["a"], "removed b, c"),
+            (&["d"], "added d; removed a, b, c"),
+        ] {
+            assert_eq!(changed_names(&before, &credentials(after)), expected);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The main thread once the shards serve: it waits for signals, changed secrets and shards in one queue.
+//!
+//! Invariant: whatever comes is handled one after the other, and nothing that is handled waits without a limit.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::control::{Order, Shards};
+use super::reload::{Reload, Version};
+use super::{RunError, shutdown};
+use crate::observability::Activity;
+
+/// What the main thread waits for.
+#[derive(Debug)]
+pub enum Event {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGHUP.
+    Hangup,
+    /// The secrets file is another than the one that was told last; `None`: it is gone.
+    SecretsChanged(Option<Version>),
+    ShardEnded {
+        has_panicked: bool,
+    },
+}
+
+/// The main thread's hold on signals and shards.
+pub struct Supervisor {
+    events: Receiver<Event>,
+    shards: Shards,
+}
+
+impl Supervisor {
+    /// Takes over SIGTERM, SIGINT and SIGHUP from here on.
+    ///
+    /// # Errors
+    /// When the handlers or their thread cannot be set up.
+    pub fn on_signals(sender: Sender<Event>, events: Receiver<Event>) -> io::Result<Self> {
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        thread::Builder::new().name("flow-signals".into()).spawn(move || {
+            for signal in signals.forever() {
+                let event = if signal == SIGHUP { Event::Hangup } else { Event::Stop };
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Supervisor { events, shards: Shards::default() })
+    }
+
+    /// # Errors
+    /// When the socket cannot be set up.
+    pub fn add_shard(&mut self, control: UnixStream, activity: Arc<Activity>) -> io::Result<()> {
+        self.shards.add(control, activity)
+    }
+
+    /// Reloads until the program is to end, and then drains.
+    ///
+    /// # Errors
+    /// A shard has died, or a second signal came.
+    #[expect(clippy::disallowed_methods, reason = "the main thread serves nothing and waits here")]
+    pub fn wait(&self, mut reload: Reload, drain_limit: Duration) -> Result<(), RunError> {
+        loop {
+            match self.events.recv() {
+                Ok(Event::Stop) => break,
+                Ok(Event::Hangup) => reload.on_hangup(&self.shards),
+                Ok(Event::SecretsChanged(version)) => reload.on_change(version, &self.shards),
+                Ok(Event::ShardEnded { .. }) | Err(_) => return Err(RunError::ShardDied),
+            }
+        }
+        shutdown::drain(&self.events, &self.shards, Order::Drain, drain_limit)
+    }
+}
