@@ -156,7 +156,7 @@ impl Attempts<'_> {
         progress: &Progress,
         reused_since: Option<Instant>,
     ) -> Relayed {
-        let Proxy { timeouts, limits, budget, rules, lifecycle, .. } = self.proxy;
+        let Proxy { timeouts, limits, budget, rules, lifecycle, activity, .. } = self.proxy;
         let location = LocationRewrite {
             upstream_host: &rules.target.upstream_host,
             upstream_port: rules.target.upstream_port,
@@ -175,7 +175,7 @@ impl Attempts<'_> {
             lifecycle,
         };
         let copy = RefCell::new(request_copy);
-        let keeper = Keeper { copy: &copy, limits, budget };
+        let keeper = Keeper { copy: &copy, limits, budget, counters: &activity.counters };
         let mut source = Source { stream, input, body: self.body, deadline };
         let mut upload = pin!(upload(connection, &mut source, keeper, timeouts, &progress.turns));
         let gate = Gate { proxy: self.proxy, failover: &mut self.failover, copy: &copy, reused_since };

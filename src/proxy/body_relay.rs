@@ -4,7 +4,7 @@
 //! stream can be ended well or visibly cut. No I/O.
 
 use super::error::Dialect;
-use super::opening::{Opening, OpeningReader};
+use super::opening::{HELD_BYTES_MAX, Opening, OpeningReader};
 use super::response_head::ResponseFacts;
 use super::sse::{self, EventTracker};
 use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
@@ -17,8 +17,8 @@ pub struct BodyRelay {
     pub reader: BodyReader,
     /// Only of an event stream that can be ended well.
     pub events: Option<EventTracker>,
-    /// What the first events say, while they are held.
-    opening: Option<(OpeningReader, Opening)>,
+    /// While the first events are held.
+    opening: Option<Hearing>,
     is_chunked: bool,
     /// A chunked body for a client that knows no chunks.
     is_decoded: bool,
@@ -26,6 +26,28 @@ pub struct BodyRelay {
     pub error: Option<BodyError>,
     /// Bytes came behind the end of the answer: what follows on the connection is not to be trusted.
     pub has_surplus: bool,
+}
+
+/// What the first events say.
+struct Hearing {
+    reader: OpeningReader,
+    verdict: Opening,
+    /// How much more of the stream is looked at.
+    room_bytes: usize,
+}
+
+impl Hearing {
+    fn hear(&mut self, data: &[u8]) {
+        if self.verdict != Opening::Undecided {
+            return;
+        }
+        let heard = &data[..data.len().min(self.room_bytes)];
+        self.room_bytes -= heard.len();
+        self.verdict = match self.reader.observe(heard) {
+            Opening::Undecided if self.room_bytes == 0 => Opening::Harmless,
+            verdict => verdict,
+        };
+    }
 }
 
 impl BodyRelay {
@@ -48,12 +70,13 @@ impl BodyRelay {
 
     /// From here on [`BodyRelay::opening`] tells what the first events say. Before the first byte is taken.
     pub fn hear_opening(&mut self) {
-        self.opening = Some((OpeningReader::new(), Opening::Undecided));
+        self.opening =
+            Some(Hearing { reader: OpeningReader::new(), verdict: Opening::Undecided, room_bytes: HELD_BYTES_MAX });
     }
 
     /// What the events that were taken so far say of the stream.
     pub fn opening(&self) -> Opening {
-        self.opening.as_ref().map_or(Opening::Harmless, |(_, opening)| *opening)
+        self.opening.as_ref().map_or(Opening::Harmless, |hearing| hearing.verdict)
     }
 
     /// What follows is not looked at any more.
@@ -73,8 +96,8 @@ impl BodyRelay {
                 if let Some(events) = events {
                     events.observe(data);
                 }
-                if let Some((reader, opening)) = opening {
-                    *opening = reader.observe(data);
+                if let Some(hearing) = opening {
+                    hearing.hear(data);
                 }
             }
             Piece::Framing(framing) if !*is_decoded => out.append(framing),

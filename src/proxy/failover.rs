@@ -148,16 +148,13 @@ impl Failover {
         }
         let credential = self.turn.credential;
         let credentials = &self.snapshot.credentials;
-        let is_only_one = credentials.identities_count() == 1;
         match finding {
-            Finding::RateLimited if retry_after.is_some() || is_only_one => {
+            Finding::RateLimited if retry_after.is_some() => {
                 self.cool(proxy, credential, Fault::RateLimited { retry_after }, self.attempt_began);
                 self.tried.push(credential);
             }
             Finding::Refused | Finding::RateLimited => {
-                if !is_only_one {
-                    credentials.suspect(credential, Instant::now());
-                }
+                credentials.suspect(credential, Instant::now());
                 self.suspects.push(Suspect { turn: self.turn, finding, attempt_began: self.attempt_began });
                 self.turn.is_probe = false;
                 self.tried.push(credential);

@@ -284,7 +284,8 @@ impl Proxy {
     fn take_what_came(&self, downstream: &mut Downstream, body: &mut BodyReader) -> Result<(), GatewayError> {
         let Downstream { stream, input, deadline, request_copy, .. } = downstream;
         let copy = RefCell::new(request_copy);
-        let keeper = Keeper { copy: &copy, limits: &self.limits, budget: &self.budget };
+        let Proxy { limits, budget, activity, .. } = self;
+        let keeper = Keeper { copy: &copy, limits, budget, counters: &activity.counters };
         take_body(&mut Source { stream, input, body, deadline }, keeper)
     }
 

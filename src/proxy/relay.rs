@@ -15,7 +15,7 @@ use super::attempts::Outcome;
 use super::body_relay::BodyRelay;
 use super::error::{GatewayError, UpstreamPhase};
 use super::failover::Gate;
-use super::opening::{HELD_BYTES_MAX, HELD_LIMIT, Opening};
+use super::opening::{HELD_LIMIT, Opening};
 use super::plan::Client;
 use super::response_head::{self, LocationRewrite, ResponseFacts};
 use super::retry::Finding;
@@ -202,7 +202,7 @@ async fn listen_to_opening(connection: &Connection, side: ClientSide<'_>, answer
             Opening::Error { is_rate_limit: true } => return Finding::RateLimited,
             Opening::Error { is_rate_limit: false } => return Finding::Unavailable,
         }
-        if body.out.len() >= HELD_BYTES_MAX || body.reader.is_complete() || body.error.is_some() {
+        if body.reader.is_complete() || body.error.is_some() {
             return Finding::Settled;
         }
         // Readiness is waited for, not bytes: when the time is over no read may be under way.

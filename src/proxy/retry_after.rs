@@ -17,7 +17,8 @@ pub fn retry_after(head: &ResponseHead<'_>, now: SystemTime) -> Option<Duration>
         let until = httpdate::parse_http_date(field("retry-after")?).ok()?;
         Some(until.duration_since(now).unwrap_or_default())
     };
-    milliseconds().or_else(seconds).map_or_else(date, |seconds| Duration::try_from_secs_f64(seconds).ok())
+    let seconds = milliseconds().or_else(seconds);
+    seconds.map_or_else(date, |seconds| Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
 }
 
 /// A plain decimal number. SDKs accept fractions, so upstreams send them.
@@ -56,7 +57,7 @@ mod tests {
             ("Retry-After: +1\r\n", None),
             ("Retry-After: inf\r\n", None),
             ("Retry-After: 1e9\r\n", None),
-            ("Retry-After: 99999999999999999999999999\r\n", None),
+            ("Retry-After: 99999999999999999999999999\r\n", Some(Duration::MAX)),
             ("Retry-After: tomorrow\r\n", None),
             ("Retry-After: \r\n", None),
         ] {

@@ -12,6 +12,7 @@ use crate::config::{Limits, Timeouts};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Stream, Turns};
+use crate::observability::{Count, Counters};
 use crate::upstream::{Connection, TransportError};
 
 /// Room for a read of body bytes.
@@ -42,6 +43,7 @@ pub struct Keeper<'a> {
     pub copy: &'a RefCell<&'a mut RequestCopy>,
     pub limits: &'a Limits,
     pub budget: &'a ReplayBudget,
+    pub counters: &'a Counters,
 }
 
 /// Sends the request until its last byte is written.
@@ -130,6 +132,7 @@ pub fn take_body(source: &mut Source<'_>, keeper: Keeper<'_>) -> Result<(), Gate
     let read = source.body.read(source.input.filled(), |piece| {
         let (Piece::Data(bytes) | Piece::Framing(bytes)) = piece;
         if !copy.push(bytes, limits.replay_bytes_max, keeper.budget) {
+            keeper.counters.add(Count::CopiesDropped);
             tracing::debug!("the request is too large to be kept for a second attempt");
         }
     });
