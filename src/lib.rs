@@ -13,12 +13,13 @@
 //!   signals and drain (`shutdown`), io_uring or epoll (`driver`), ports (`listener`).
 //! * [`proxy`], one exchange: where it goes (`target`, `plan`), what is changed on the way (`request_head`,
 //!   `response_head`), both directions (`upload`, `relay`, `body_relay`) within one `attempt`, what is kept for another
-//!   (`request_copy`), the errors made here (`error`), event streams that begin with an error (`opening`) or break (`sse`,
-//!   `unfinished_json`).
-//! * [`upstream`], how bytes reach the API host: names (`resolve`), addresses in a race (`connect`), TLS and whom it
-//!   trusts (`tls`), a connection in use (`connection`) and at rest (`pool`).
+//!   (`request_copy`), whether and by whom (`retry`, `failover`), the errors made here (`error`), event streams that
+//!   begin with an error (`opening`) or break (`sse`, `unfinished_json`).
+//! * [`upstream`], how bytes reach the API host: names (`resolve`), how a connection is opened (`connect`), by a bounded
+//!   number at a time (`places`), to which address first (`addresses`, `address_race`), TLS and whom it trusts (`tls`), a
+//!   connection in use (`connection`) and at rest (`pool`).
 //! * [`credentials`], whose name is used: the secrets file (`secrets_file`, `secrets_entry`), tokens (`token`), the
-//!   round robin (`balancer`), what must not be seen (`secret`).
+//!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
 //!   it ends in a stream (`body`, `chunk`).
 //! * [`io`], sockets and waits of one shard: `stream`, `buffer`, time limits (`deadline`), clients that leave

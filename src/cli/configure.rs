@@ -417,6 +417,7 @@ mod tests {
                 replay_bytes_max: 16 << 20,
                 replay_total_bytes_max: 128 << 20,
                 idle_upstream_max: (2_000 / config.shards).min(256),
+                pending_connects_max: 256,
                 connections_max: 8000,
             }
         );

@@ -51,7 +51,7 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, 
     let (resolver, tls) = server::reach(&config.upstream)?;
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
-        connector: Connector::new(resolver, tls),
+        connector: Connector::new(resolver, tls, config.limits.pending_connects_max),
         connect_limit: config.timeouts.connect,
         request: format!(
             "GET {}/v1/models HTTP/1.1\r\nHost: {}\r\nUser-Agent: flow-uring/{}\r\nAccept: application/json\r\n\

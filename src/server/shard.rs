@@ -118,7 +118,11 @@ impl Shard {
                 shard: seat.index,
                 credentials: shared.credentials.load_full(),
                 round_robin: shared.round_robin.clone(),
-                connector: Connector::new(shared.resolver.clone(), shared.tls.clone()),
+                connector: Connector::new(
+                    shared.resolver.clone(),
+                    shared.tls.clone(),
+                    shared.config.limits.pending_connects_max,
+                ),
                 budget: ReplayBudget::new(shared.replay_free.clone()),
                 share: shared.share.clone(),
                 probe_waiters: shared.probe_waiters.clone(),

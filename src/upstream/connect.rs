@@ -1,27 +1,24 @@
-//! Opening a connection: addresses raced as RFC 8305 says, then TLS.
+//! Opening a connection: a place among the pending ones, the addresses in a race, then TLS.
 //!
-//! The caller bounds the whole with one deadline; dropping the future closes whatever was half open.
+//! The caller bounds the whole with one deadline; dropping the future closes whatever was half open and gives its place
+//! back.
 
-use std::cell::Cell;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use monoio::net::TcpStream;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::address_race::race_addresses;
+use super::addresses::{Addresses, Tries};
+use super::places::Places;
 use super::tls::{Handshake, Session, is_certificate_error};
 use super::{Connection, Resolver};
 use crate::io::{Buffer, Deadline, Stream};
-
-/// Time given to one address before the next is tried beside it (RFC 8305 §5 "Connection Attempt Delay").
-const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// How often a connect that came before the first answer of the resolver looks again.
 const RESOLVE_POLL: Duration = Duration::from_millis(20);
@@ -72,52 +69,83 @@ pub type TlsPeer = (Arc<ClientConfig>, ServerName<'static>);
 pub struct Connector {
     resolver: Resolver,
     tls: Option<TlsPeer>,
-    /// The address that answered last, tried first the next time.
-    winner: Cell<Option<SocketAddr>>,
+    addresses: Addresses,
+    places: Places,
 }
 
 impl Connector {
-    /// `tls` is `None` for an `http://` upstream.
-    pub fn new(resolver: Resolver, tls: Option<TlsPeer>) -> Self {
-        Connector { resolver, tls, winner: Cell::new(None) }
+    /// `tls` is `None` for an `http://` upstream. Of the connects, `pending_max` are under way at a time; the others wait.
+    pub fn new(resolver: Resolver, tls: Option<TlsPeer>, pending_max: usize) -> Self {
+        Connector { resolver, tls, addresses: Addresses::default(), places: Places::new(pending_max) }
     }
 
-    /// Opens a connection, ready for the first request byte. Unbounded in time: the caller holds the deadline.
+    /// Opens a connection, ready for the first request byte. Unbounded in time: the caller holds the deadline, and the
+    /// wait for a place counts within it.
     ///
     /// # Errors
     /// See [`ConnectError`].
     ///
     /// # Cancel safety
-    /// Whoever gives up because it takes too long calls [`Connector::distrust_addresses`].
+    /// Whoever gives up because it takes too long calls [`Connector::distrust_addresses`], before the next await.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let result = self.try_connect().await;
+        // From the start: when this is dropped while it waits, no address is to blame.
+        let tries = self.addresses.begin();
+        let _place = self.places.take().await;
+        let result = self.try_addresses(&tries).await;
         if result.is_err() {
-            self.distrust_addresses();
+            self.resolver.refresh();
         }
         result
     }
 
-    /// What is known of the addresses did not lead to a connection: the last winner is not tried first any more, and
-    /// the resolver looks again.
+    /// What the connect that was dropped last had under way took too long: it is tried last the next time, and the
+    /// resolver looks again.
     pub fn distrust_addresses(&self) {
-        self.winner.set(None);
+        self.addresses.distrust_abandoned();
         self.resolver.refresh();
     }
 
-    async fn try_connect(&self) -> Result<Connection, ConnectError> {
-        let stream = race_addresses(self.candidates().await?, &self.winner).await.map_err(ConnectError::Tcp)?;
+    /// Each round takes an address out, so there are no more rounds than addresses.
+    async fn try_addresses(&self, tries: &Tries<'_>) -> Result<Connection, ConnectError> {
+        let mut remaining = self.candidates().await?;
+        let mut tls_failure = None;
+        loop {
+            let (address, stream) = match race_addresses(&mut remaining, tries).await {
+                Ok(winner) => winner,
+                // An address that got as far as to TLS tells more than one that does not answer.
+                Err(error) => return Err(tls_failure.unwrap_or(ConnectError::Tcp(error))),
+            };
+            match self.secure(stream).await {
+                Ok(connection) => {
+                    tries.succeed(address);
+                    return Ok(connection);
+                }
+                Err(error @ ConnectError::Tls(_)) => {
+                    tracing::debug!(%address, %error, "an address of the upstream is of no use");
+                    tries.fail(address);
+                    tls_failure = Some(error);
+                }
+                Err(error) => {
+                    tries.fail(address);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    async fn secure(&self, stream: Stream) -> Result<Connection, ConnectError> {
         match &self.tls {
             Some((config, name)) => shake_hands(stream, config.clone(), name.clone()).await,
             None => Ok(Connection::new(stream, None, Buffer::none())),
         }
     }
 
-    /// The addresses in the order in which they are tried: the last winner, then the families in turn (RFC 8305 §4).
+    /// The addresses in the order in which they are tried.
     async fn candidates(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         loop {
             let answer = self.resolver.answer();
             if !answer.addresses.is_empty() {
-                return Ok(in_turn(&answer.addresses, self.winner.get()));
+                return Ok(self.addresses.in_order(&answer.addresses));
             }
             if answer.has_failed {
                 return Err(ConnectError::Unresolved);
@@ -126,75 +154,6 @@ impl Connector {
             monoio::time::sleep(RESOLVE_POLL).await;
         }
     }
-}
-
-fn in_turn(addresses: &[SocketAddr], winner: Option<SocketAddr>) -> Vec<SocketAddr> {
-    let leads_with_v6 = addresses[0].is_ipv6();
-    let mut lead = addresses.iter().filter(|address| address.is_ipv6() == leads_with_v6);
-    let mut other = addresses.iter().filter(|address| address.is_ipv6() != leads_with_v6);
-    let mut ordered = Vec::with_capacity(addresses.len());
-    loop {
-        let pair = [lead.next(), other.next()];
-        if pair == [None, None] {
-            break;
-        }
-        ordered.extend(pair.into_iter().flatten());
-    }
-    if let Some(place) = ordered.iter().position(|address| Some(*address) == winner) {
-        ordered[..=place].rotate_right(1);
-    }
-    ordered
-}
-
-/// Connects to the addresses one after the other, each [`ATTEMPT_DELAY`] after the one before or at once when all that
-/// were started have failed. The first that succeeds wins and the others are closed.
-async fn race_addresses(addresses: Vec<SocketAddr>, winner: &Cell<Option<SocketAddr>>) -> io::Result<Stream> {
-    type Attempt = Pin<Box<dyn Future<Output = io::Result<(SocketAddr, TcpStream)>>>>;
-    let mut waiting = addresses.into_iter();
-    let mut running: Vec<Attempt> = Vec::new();
-    let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    loop {
-        let Some(address) = waiting.next() else {
-            if running.is_empty() {
-                return Err(last_error);
-            }
-            match first_of(&mut running).await {
-                Ok((address, tcp)) => return accept_winner(address, tcp, winner),
-                Err(error) => last_error = error,
-            }
-            continue;
-        };
-        running.push(Box::pin(async move { Ok((address, TcpStream::connect_addr(address).await?)) }));
-        let started = Instant::now();
-        let pace = Deadline::default();
-        while !running.is_empty() {
-            match pace.before(started + ATTEMPT_DELAY, first_of(&mut running)).await {
-                Ok(Ok((address, tcp))) => return accept_winner(address, tcp, winner),
-                Ok(Err(error)) => last_error = error,
-                Err(_) => break,
-            }
-        }
-    }
-}
-
-fn accept_winner(address: SocketAddr, tcp: TcpStream, winner: &Cell<Option<SocketAddr>>) -> io::Result<Stream> {
-    winner.set(Some(address));
-    tcp.set_nodelay(true)?;
-    Ok(Stream::new(tcp))
-}
-
-/// The result of the first attempt that ends, which is then taken out.
-async fn first_of<T>(running: &mut Vec<Pin<Box<dyn Future<Output = T>>>>) -> T {
-    poll_fn(|context| {
-        for place in 0..running.len() {
-            if let Poll::Ready(output) = running[place].as_mut().poll(context) {
-                drop(running.swap_remove(place));
-                return Poll::Ready(output);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
 
 async fn shake_hands(
@@ -235,22 +194,185 @@ async fn shake_hands(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::rc::Rc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Instant;
 
-    fn addresses(list: &[&str]) -> Vec<SocketAddr> {
-        list.iter().map(|address| address.parse().unwrap()).collect()
+    use rustls::{ServerConfig, ServerConnection};
+
+    use super::super::address_race::tests::{listening, on_a_shard, refusing};
+    use super::super::tls::tests::acquainted;
+    use super::*;
+    use crate::io::Deadline;
+
+    /// What a test gives a connect that should succeed or fail by itself.
+    const ENOUGH: Duration = Duration::from_secs(10);
+    /// What it gives one that is to be given up.
+    const LITTLE: Duration = Duration::from_millis(100);
+
+    /// An address at which each connection is served by `serve`, one after the other, and counted. Its thread ends with
+    /// the test's process.
+    fn served(serve: impl Fn(TcpStream) + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = accepted.clone();
+        thread::spawn(move || {
+            for tcp in listener.incoming() {
+                count.fetch_add(1, Ordering::SeqCst);
+                serve(tcp.unwrap());
+            }
+        });
+        (address, accepted)
+    }
+
+    fn speaking_tls(config: Arc<ServerConfig>) -> (SocketAddr, Arc<AtomicUsize>) {
+        served(move |mut tcp| {
+            let mut server = ServerConnection::new(config.clone()).unwrap();
+            // It fails where the client refuses the certificate.
+            let _ = server.complete_io(&mut tcp);
+        })
+    }
+
+    fn speaking_no_tls() -> (SocketAddr, Arc<AtomicUsize>) {
+        served(|mut tcp| _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
+    }
+
+    fn connector(addresses: &[SocketAddr], client: Arc<ClientConfig>, pending_max: usize) -> Connector {
+        let name = ServerName::try_from("flow.test").unwrap();
+        Connector::new(Resolver::fixed(addresses.to_vec()), Some((client, name)), pending_max)
+    }
+
+    /// Connects as an exchange does. `None`: given up.
+    async fn connect(connector: &Connector, limit: Duration) -> Option<Result<Connection, ConnectError>> {
+        let result = Deadline::default().within(limit, connector.connect()).await;
+        if result.is_err() {
+            connector.distrust_addresses();
+        }
+        result.ok()
     }
 
     #[test]
-    fn families_take_turns_and_the_last_winner_goes_first() {
-        let found = addresses(&["[::1]:443", "[::2]:443", "1.1.1.1:443", "2.2.2.2:443", "3.3.3.3:443"]);
-        assert_eq!(
-            in_turn(&found, None),
-            addresses(&["[::1]:443", "1.1.1.1:443", "[::2]:443", "2.2.2.2:443", "3.3.3.3:443"])
-        );
-        assert_eq!(
-            in_turn(&found, Some("2.2.2.2:443".parse().unwrap())),
-            addresses(&["2.2.2.2:443", "[::1]:443", "1.1.1.1:443", "[::2]:443", "3.3.3.3:443"])
-        );
+    fn behind_an_address_that_speaks_no_tls_the_next_is_tried_and_it_comes_last_from_then_on() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let ((useless, useless_accepted), (good, accepted)) = (speaking_no_tls(), speaking_tls(server));
+        on_a_shard(async {
+            let connector = connector(&[useless, good], client, 1);
+            for count in 1..=3 {
+                let result = connect(&connector, ENOUGH).await.expect("in time");
+                assert!(result.is_ok(), "{:?}", result.err());
+                assert_eq!((useless_accepted.load(Ordering::SeqCst), accepted.load(Ordering::SeqCst)), (1, count));
+            }
+            let untried = listening().1;
+            let order = connector.addresses.in_order(&[useless, untried, good]);
+            assert_eq!(order, [good, untried, useless]);
+        });
+    }
+
+    #[test]
+    fn when_no_address_is_of_use_the_one_that_got_farthest_tells() {
+        let (_, client) = acquainted(&rustls::version::TLS13);
+        let (useless, accepted) = speaking_no_tls();
+        let (_socket, refusing) = refusing();
+        on_a_shard(async {
+            for addresses in [[useless, refusing], [refusing, useless]] {
+                let connector = connector(&addresses, client.clone(), 1);
+                let result = connect(&connector, ENOUGH).await.expect("in time");
+                assert!(matches!(result, Err(ConnectError::Tls(_))), "{:?}", result.err());
+            }
+            let connector = connector(&[refusing], client, 1);
+            let result = connect(&connector, ENOUGH).await.expect("in time");
+            assert!(matches!(result, Err(ConnectError::Tcp(_))), "{:?}", result.err());
+        });
+        assert_eq!(accepted.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn a_certificate_that_is_refused_is_the_end_of_the_connect() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let (stranger, _) = acquainted(&rustls::version::TLS13);
+        let ((wrong, _), (good, accepted)) = (speaking_tls(stranger), speaking_tls(server));
+        on_a_shard(async {
+            let connector = connector(&[wrong, good], client, 1);
+            let result = connect(&connector, ENOUGH).await.expect("in time");
+            assert!(matches!(result, Err(ConnectError::Certificate(_))), "{:?}", result.err());
+            assert_eq!(accepted.load(Ordering::SeqCst), 0);
+            assert_eq!(connector.addresses.in_order(&[wrong, good]), [good, wrong]);
+        });
+    }
+
+    #[test]
+    fn an_address_that_hangs_costs_one_connect_its_limit_and_not_the_next() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let ((_listener, silent), (good, _)) = (listening(), speaking_tls(server));
+        on_a_shard(async {
+            let connector = connector(&[silent, good], client, 1);
+            assert!(connect(&connector, LITTLE).await.is_none(), "nobody shakes hands");
+            let result = connect(&connector, ENOUGH).await.expect("in time");
+            assert!(result.is_ok(), "{:?}", result.err());
+        });
+    }
+
+    #[test]
+    fn a_connect_that_is_dropped_for_another_reason_blames_no_address() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let ((_listener, silent), (good, accepted)) = (listening(), speaking_tls(server));
+        on_a_shard(async {
+            let connector = connector(&[silent, good], client, 1);
+            for _ in 0..2 {
+                // The client has gone.
+                let result = Deadline::default().within(LITTLE, connector.connect()).await;
+                assert!(result.is_err());
+            }
+            assert_eq!(accepted.load(Ordering::SeqCst), 0);
+        });
+    }
+
+    #[test]
+    fn a_connect_waits_for_a_place_within_its_limit_and_blames_no_address_for_it() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let ((_listener, silent), (good, _)) = (listening(), speaking_tls(server));
+        on_a_shard(async {
+            let connector = Rc::new(connector(&[silent, good], client, 1));
+            // One that is dropped with an address under way, for another reason, leaves nothing behind for the next.
+            assert!(Deadline::default().within(LITTLE, connector.connect()).await.is_err());
+            let first = monoio::spawn({
+                let connector = connector.clone();
+                async move { connect(&connector, 4 * LITTLE).await }
+            });
+            let start = Instant::now();
+            // The first one takes the place.
+            monoio::time::sleep(Duration::from_millis(1)).await;
+            assert!(connect(&connector, LITTLE).await.is_none(), "there is no place");
+            assert!(start.elapsed() < 4 * LITTLE, "its own limit counts");
+            let found = [silent, good];
+            assert_eq!(connector.addresses.in_order(&found), found, "it tried no address");
+            // The next waits until the first gives its place back, and goes elsewhere then.
+            let result = connect(&connector, ENOUGH).await.expect("in time");
+            assert!(result.is_ok(), "{:?}", result.err());
+            assert!(start.elapsed() >= 4 * LITTLE);
+            assert!(first.await.is_none());
+        });
+    }
+
+    #[test]
+    fn a_place_is_given_back_however_the_connect_ends() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let (stranger, _) = acquainted(&rustls::version::TLS13);
+        let (_listener, silent) = listening();
+        let (_socket, refusing) = refusing();
+        on_a_shard(async {
+            for address in [speaking_tls(server).0, speaking_tls(stranger).0, speaking_no_tls().0, refusing, silent] {
+                let connector = connector(&[address], client.clone(), 1);
+                for _ in 0..3 {
+                    let _ = connect(&connector, LITTLE).await;
+                    let place = Deadline::default().within(ENOUGH, connector.places.take()).await;
+                    assert!(place.is_ok(), "{address}");
+                }
+            }
+        });
     }
 }

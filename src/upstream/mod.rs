@@ -3,8 +3,11 @@
 //! Knows no credential and no HTTP: a pooled connection serves any exchange. Connections are given back by an explicit
 //! [`Pool::release`]; one that is merely dropped is closed.
 
+mod address_race;
+mod addresses;
 pub mod connect;
 pub mod connection;
+mod places;
 pub mod pool;
 pub mod resolve;
 pub mod tls;

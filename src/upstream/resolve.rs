@@ -20,7 +20,7 @@ pub const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
 /// Addresses taken from one answer; a host with more is none the worse for it.
-const ADDRESS_COUNT_MAX: usize = 16;
+pub(super) const ADDRESS_COUNT_MAX: usize = 16;
 
 /// The current addresses of one host.
 #[derive(Debug, Clone)]
@@ -59,6 +59,13 @@ impl Resolver {
             }
         })?;
         Ok(resolver)
+    }
+
+    /// Knows `addresses`, and never looks anything up.
+    #[cfg(test)]
+    pub fn fixed(addresses: Vec<SocketAddr>) -> Self {
+        let (wake, _) = sync_channel(1);
+        Resolver { answer: Arc::new(ArcSwap::from_pointee(Answer { addresses, has_failed: false })), wake }
     }
 
     /// What is known now. Costs no lock and no copy; not to be held over a wait.

@@ -365,8 +365,8 @@ pub(super) mod tests {
     use super::*;
     use crate::io::buffer::PLAINTEXT_MAX;
 
-    /// A client's session and the server that it talks to, handshake done.
-    pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session, ServerConnection) {
+    /// A server for `flow.test`, and a client that trusts it alone.
+    pub fn acquainted(version: &'static rustls::SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
         let made = rcgen::generate_simple_self_signed(vec!["flow.test".to_owned()]).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
@@ -376,8 +376,14 @@ pub(super) mod tests {
             .with_no_client_auth()
             .with_single_cert(vec![made.cert.der().clone()], key)
             .unwrap();
-        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
-        let (config, _) = client_config(&Trust::Pem(made.cert.pem())).unwrap();
+        let (client, _) = client_config(&Trust::Pem(made.cert.pem())).unwrap();
+        (Arc::new(server), client)
+    }
+
+    /// A client's session and the server that it talks to, handshake done.
+    pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session, ServerConnection) {
+        let (server, config) = acquainted(version);
+        let mut server = ServerConnection::new(server).unwrap();
         let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
         let mut received = Buffer::none();
         loop {
