@@ -54,6 +54,12 @@ impl Attempts<'_> {
             Ok(connection) => connection,
             Err(attempted) => return attempted,
         };
+        if !connection.is_reused()
+            && let Some(credential) = self.failover.reconsider()
+            && let Err(error) = self.authorize(credential)
+        {
+            return Attempted::Over(Outcome::Failed(error));
+        }
         if let Err(outcome) = self.ask_for_body().await {
             return Attempted::Over(outcome);
         }

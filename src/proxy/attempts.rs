@@ -54,13 +54,13 @@ enum Best {
 
 impl Attempts<'_> {
     /// Makes attempts, the first by `turn`.
-    pub async fn run(&mut self, exchange: &mut Exchange, turn: Turn) -> Outcome {
+    pub async fn run(&mut self, exchange: &Exchange, turn: Turn) -> Outcome {
         if turn.credential != self.forward.written.credential()
             && let Err(error) = self.authorize(turn.credential)
         {
             return Outcome::Failed(error);
         }
-        self.begin(exchange, turn);
+        self.failover.begin_attempt(self.proxy, turn);
         let mut best = None;
         let mut may_reuse = true;
         loop {
@@ -108,7 +108,7 @@ impl Attempts<'_> {
         }
     }
 
-    async fn prepare(&mut self, exchange: &mut Exchange, next: Next) -> Result<(), Outcome> {
+    async fn prepare(&mut self, exchange: &Exchange, next: Next) -> Result<(), Outcome> {
         let name = |credential: CredentialId| self.failover.snapshot.name(credential);
         tracing::warn!(
             id = %exchange.id,
@@ -126,22 +126,16 @@ impl Attempts<'_> {
         if next.turn.credential != self.failover.credential() {
             self.authorize(next.turn.credential).map_err(Outcome::Failed)?;
         }
-        self.begin(exchange, next.turn);
+        self.failover.begin_attempt(self.proxy, next.turn);
         Ok(())
     }
 
     /// Puts the token of `credential` into the head that is to be sent.
-    fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
+    pub fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
         let Attempts { downstream, forward, failover, .. } = self;
         let place = &mut forward.written.authorization;
         failover.snapshot.with_authorization(credential, |authorization| {
             *place = downstream.request_copy.replace(place.clone(), authorization);
         })
-    }
-
-    fn begin(&mut self, exchange: &mut Exchange, turn: Turn) {
-        self.failover.begin_attempt(self.proxy, turn);
-        exchange.credential = Some(turn.credential);
-        exchange.attempts = self.failover.attempts;
     }
 }

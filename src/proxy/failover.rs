@@ -90,6 +90,19 @@ impl Failover {
         }
     }
 
+    /// Connecting takes time in which the credential may have begun to cool down: then the attempt goes to another, whose
+    /// token is to be sent.
+    pub fn reconsider(&mut self) -> Option<CredentialId> {
+        let now = Instant::now();
+        let credentials = &self.snapshot.credentials;
+        // A probe is made although it cools down.
+        if self.turn.is_probe || credentials.cooling_for(self.turn.credential, now).is_none() {
+            return None;
+        }
+        self.turn = credentials.other(self.turn.credential, &self.tried, now)?;
+        Some(self.turn.credential)
+    }
+
     /// What follows, once the attempt has ended without a word to the client.
     pub fn take_next(&mut self) -> Option<Next> {
         self.next.take()

@@ -245,6 +245,8 @@ impl Proxy {
             has_asked_for_body: false,
         };
         let outcome = attempts.run(exchange, turn).await;
+        exchange.credential = Some(attempts.failover.credential());
+        exchange.attempts = attempts.failover.attempts;
         drop(attempts);
         self.conclude(exchange, downstream, client, &body, outcome).await
     }
