@@ -9,8 +9,10 @@
 //!   names and defaults (`configure`), the subcommands (`check`, `online`, `healthcheck`).
 //! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the forms of
 //!   values (`value`), what the machine gives (`process`).
-//! * [`server`], the process and its shards: accepting (`shard`), keep-alive and the lingering close (`connection`),
-//!   signals and drain (`shutdown`), io_uring or epoll (`driver`), ports (`listener`).
+//! * [`server`], the process and its shards: accepting (`shard`, `accept`), keep-alive and the lingering close
+//!   (`connection`), io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the shards
+//!   their orders (`control`): new credentials (`reload`), the drain (`shutdown`), and the take-over by another gateway,
+//!   from both sides (`hand_over`, `take_over`), where they meet (`rendezvous`) and what they say (`conversation`).
 //! * [`proxy`], one exchange: where it goes (`target`, `plan`), what is changed on the way (`request_head`,
 //!   `response_head`), both directions (`upload`, `relay`, `body_relay`) within one `attempt`, what is kept for another
 //!   (`request_copy`), whether and by whom (`retry`, `failover`), the errors made here (`error`), event streams that

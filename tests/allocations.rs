@@ -111,6 +111,9 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         listen: "127.0.0.1:0".parse().expect("an address"),
         listen_host: "127.0.0.1".to_owned(),
         shards: 1.try_into().expect("not zero"),
+        take_over: false,
+        // Nobody takes over from a thread of a test.
+        runtime_directory: Some("/nowhere".into()),
         secrets_file: "none".into(),
         upstream: target,
         io_driver: IoDriver::Auto,

@@ -66,7 +66,6 @@ fn open_streams_end_whole_while_idle_connections_close_and_new_ones_are_refused(
     let mut gateway = Gateway::before(&upstream);
     let port = gateway.port();
 
-    let mut untouched = Client::connect(port);
     let mut long_idle = Client::connect(port);
     long_idle.ask(LIVENESS);
     // Longer than a connection is expected to send its next request at once.
@@ -83,7 +82,7 @@ fn open_streams_end_whole_while_idle_connections_close_and_new_ones_are_refused(
     upstream.wait_for_requests(STREAMS);
     let signalled = Instant::now();
     gateway.terminate();
-    for (idle, client) in [("untouched", &mut untouched), ("idle", &mut long_idle), ("just used", &mut just_used)] {
+    for (idle, client) in [("idle", &mut long_idle), ("just used", &mut just_used)] {
         assert_eq!(client.expect_close(), Ended::Eof, "{idle}");
     }
     let closed = signalled.elapsed();
@@ -286,6 +285,27 @@ fn when_the_drain_limit_passes_event_streams_end_with_an_error_event_and_the_res
     let ended_by_it = gateway.log().iter().filter(|line| line.contains("end=shutdown")).count();
     // The turn that was complete lacks nothing.
     assert_eq!(ended_by_it, OPEN.len() - 1, "{:?}", gateway.log());
+}
+
+#[test]
+fn a_client_that_has_just_connected_has_a_second_for_its_first_request() {
+    for driver in ["auto", "epoll"] {
+        let upstream = Upstream::plain(json(200, "{}"));
+        let mut gateway = Gateway::builder().upstream(&upstream).arg("--io-driver", driver).start();
+        let mut asking = Client::connect(gateway.port());
+        let mut silent = Client::connect(gateway.port());
+        thread::sleep(Duration::from_millis(50));
+        let signalled = Instant::now();
+        gateway.terminate();
+        wait_for_refused_connections(&gateway);
+        thread::sleep(Duration::from_millis(300));
+        let response = asking.ask(GET);
+        assert_eq!((response.status, response.field("connection")), (200, Some("close")), "{driver}");
+        assert_eq!(silent.expect_close(), Ended::Eof, "{driver}");
+        let closed = signalled.elapsed();
+        assert!((900..2000).contains(&closed.as_millis()), "{driver}: closed after {closed:?}");
+        assert_eq!(gateway.wait().code(), Some(0));
+    }
 }
 
 #[test]

@@ -7,9 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -208,6 +206,8 @@ fn a_hangup_during_the_drain_is_answered_by_nothing() {
 #[cfg(feature = "demo")]
 #[test]
 fn the_demo_says_that_its_credentials_came_from_no_file() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
     let place = tempfile::tempdir().expect("a temporary directory");
     let mut child = Command::new(env!("CARGO_BIN_EXE_flow-uring"))
         .args(["--port", "0", "demo"])

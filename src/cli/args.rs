@@ -32,6 +32,9 @@ pub struct Args {
     /// threads that serve, each pinned to a CPU; default the CPUs this process may use [FLOW_PROXY_NUM_WORKERS]
     #[argh(option, arg_name = "count")]
     pub shards: Option<String>,
+    /// take the listening sockets over from the gateway that runs on this address, which then drains and exits
+    #[argh(switch)]
+    pub take_over: bool,
     /// old name of --shards
     #[argh(option, arg_name = "count")]
     pub num_workers: Option<String>,
@@ -312,7 +315,7 @@ mod tests {
 
     #[test]
     fn help_names_every_flag_with_its_variable_and_default() {
-        let without_variable = ["--num-workers", "--allow-plain-upstream", "--version", "--help"];
+        let without_variable = ["--take-over", "--num-workers", "--allow-plain-upstream", "--version", "--help"];
         let other_variable = [
             ("--shards", "FLOW_PROXY_NUM_WORKERS"),
             ("--no-threaded", "FLOW_PROXY_THREADED"),

@@ -78,6 +78,8 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
                 listen,
                 listen_host,
                 shards,
+                take_over: args.take_over,
+                runtime_directory: runtime_directory(environment),
                 secrets_file,
                 upstream,
                 io_driver,
@@ -124,6 +126,10 @@ fn read_listen(
         Err(_) if host.eq_ignore_ascii_case("localhost") => Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
         Err(_) => resolve(&host, port),
     };
+    if args.take_over && port == 0 {
+        let rule = "name the --port of the gateway that is to be taken over; 0 is any free one";
+        reader.mistakes.push(Mistake::Conflict { source: Source::Flag("--take-over"), rule });
+    }
     match listen {
         Ok(listen) => (Some(listen), host),
         Err(error) => {
@@ -131,6 +137,15 @@ fn read_listen(
             (None, host)
         }
     }
+}
+
+/// Where this user's sockets go: what systemd made for the service, or for the session. The latter has to be absolute by
+/// the XDG Base Directory Specification; systemd's always is, and may be a list.
+fn runtime_directory(environment: &Environment<'_>) -> Option<PathBuf> {
+    let of_service = environment("RUNTIME_DIRECTORY").ok();
+    let of_service = of_service.as_deref().and_then(|list| list.split(':').next()).map(PathBuf::from);
+    let of_session = || environment("XDG_RUNTIME_DIR").ok().map(PathBuf::from);
+    of_service.filter(|path| path.is_absolute()).or_else(|| of_session().filter(|path| path.is_absolute()))
 }
 
 fn read_shards(reader: &mut SettingsReader<'_>, args: &Args) -> NonZeroUsize {
@@ -379,6 +394,27 @@ mod tests {
             Ok(configured) => panic!("{words:?} {environment:?}: {configured:?}"),
             Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    #[test]
+    fn the_runtime_directory_is_the_services_or_else_the_sessions() {
+        let found = |environment: &[(&str, &str)]| {
+            run(&["--take-over"], environment, "XDG_RUNTIME_DIR=/dotenv").expect("valid").config.runtime_directory
+        };
+        let path = |text: &str| Some(PathBuf::from(text));
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(&[("XDG_RUNTIME_DIR", "/run/user/1")]), path("/run/user/1"));
+        assert_eq!(found(&[("XDG_RUNTIME_DIR", "relative"), ("RUNTIME_DIRECTORY", "")]), None);
+        let both = [("XDG_RUNTIME_DIR", "/run/user/1"), ("RUNTIME_DIRECTORY", "/run/a:/run/b")];
+        assert_eq!(found(&both), path("/run/a"));
+    }
+
+    #[test]
+    fn a_take_over_needs_a_port() {
+        assert!(config(&["--take-over"]).take_over && !config(&[]).take_over);
+        let mistakes = mistakes(&["--take-over", "--port", "0"], &[], "");
+        assert_eq!(mistakes.len(), 1);
+        assert!(mistakes[0].starts_with("--take-over: name the --port"), "{mistakes:?}");
     }
 
     #[test]

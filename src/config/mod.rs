@@ -47,6 +47,10 @@ pub struct Config {
     /// The host as it was written, for the banner.
     pub listen_host: String,
     pub shards: NonZeroUsize,
+    /// Take the listening sockets over from the gateway that runs on `listen`.
+    pub take_over: bool,
+    /// Where this user's sockets go; `None`: nobody has set one up.
+    pub runtime_directory: Option<PathBuf>,
     pub secrets_file: PathBuf,
     pub upstream: UpstreamConfig,
     pub io_driver: IoDriver,

@@ -26,8 +26,8 @@ const WARM_IDLE: Duration = Duration::from_secs(1);
 const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 const LINGER_LIMIT: Duration = Duration::from_secs(5);
 
-/// What is left to half a request head, or to a lingering close, when the drain begins: a person waits for the exit, and
-/// a container engine for 10 s at most.
+/// What is left to half a request head, to a client that has just connected, or to a lingering close, when the drain
+/// begins: a person waits for the exit, and a container engine for 10 s at most.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Room for one read of a head.
@@ -57,7 +57,7 @@ pub async fn serve(stream: Stream, proxy: Rc<Proxy>) {
     }
 }
 
-/// Resolves when a connection without an exchange has held up the drain for long enough.
+/// Resolves when a connection without a whole request has held up the drain for long enough.
 async fn drained(proxy: &Proxy, deadline: &Deadline) {
     proxy.lifecycle.reached(Phase::Draining).await;
     deadline.reached(Instant::now() + DRAIN_GRACE).await;
@@ -73,7 +73,7 @@ enum HeadRead {
 async fn read_head(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) -> HeadRead {
     if connection.input.is_empty() {
         connection.input = Buffer::none();
-        match idle.wait(&connection.stream, &connection.deadline, proxy).await {
+        match idle.wait(connection, proxy).await {
             Some(input) => connection.input = input,
             None => return HeadRead::Ended,
         }
@@ -101,22 +101,33 @@ async fn read_head(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) 
 #[derive(Default)]
 struct Idle {
     canceller: Canceller,
+    has_waited: bool,
+}
+
+/// What came of a wait with a read under way.
+enum Warm {
+    Read(io::Result<Buffer>),
+    /// Nothing came for [`WARM_IDLE`]; nothing is under way any more and no byte is lost.
+    Cooled,
+    /// The drain wants the connection to end.
+    Dismissed,
 }
 
 impl Idle {
     /// The first bytes of the next request; `None` when there will be none.
-    async fn wait(&mut self, stream: &Stream, deadline: &Deadline, proxy: &Proxy) -> Option<Buffer> {
+    async fn wait(&mut self, connection: &Downstream, proxy: &Proxy) -> Option<Buffer> {
+        let Downstream { stream, deadline, upstream_deadline, .. } = connection;
+        let is_first = !std::mem::replace(&mut self.has_waited, true);
         let began = Instant::now();
-        if let Some(read) = self.wait_warm(stream, deadline, proxy).await {
-            return read.ok();
+        let mut dismissed = pin!(dismissed(proxy, upstream_deadline, is_first));
+        match self.wait_warm(stream, deadline, proxy, dismissed.as_mut()).await {
+            Warm::Read(read) => return read.ok(),
+            Warm::Cooled => {}
+            Warm::Dismissed => return None,
         }
         let due = began + proxy.timeouts.keepalive;
         loop {
-            if proxy.lifecycle.phase() != Phase::Serving {
-                return None;
-            }
-            let readable = race(stream.readable(), proxy.lifecycle.reached(Phase::Draining));
-            match deadline.before(due, readable).await {
+            match deadline.before(due, race(stream.readable(), dismissed.as_mut())).await {
                 Ok(Either::First(Ok(()))) => {}
                 Ok(Either::First(Err(_)) | Either::Second(())) | Err(_) => return None,
             }
@@ -130,34 +141,44 @@ impl Idle {
         }
     }
 
-    /// Waits with a read under way. `None`: nothing came for [`WARM_IDLE`], or the shard drains; nothing is under way
-    /// any more and no byte is lost.
     async fn wait_warm(
         &mut self,
         stream: &Stream,
         deadline: &Deadline,
         proxy: &Proxy,
-    ) -> Option<Result<Buffer, io::Error>> {
+        dismissed: impl Future<Output = ()>,
+    ) -> Warm {
         let mut read = pin!(stream.cancelable_read(Buffer::take(), self.canceller.handle()));
         let warm = WARM_IDLE.min(proxy.timeouts.keepalive);
-        let interrupted = race(deadline.reached(Instant::now() + warm), proxy.lifecycle.reached(Phase::Draining));
+        let interrupted = race(deadline.reached(Instant::now() + warm), dismissed);
         let (result, input) = match race(read.as_mut(), interrupted).await {
             Either::First(read) => read,
-            Either::Second(_) => {
+            Either::Second(interrupted) => {
                 let canceller = std::mem::take(&mut self.canceller);
                 self.canceller = canceller.cancel();
                 // Data may have come just before the cancellation: only the result tells.
                 match read.await {
-                    (Err(error), _) if error.raw_os_error() == Some(libc::ECANCELED) => return None,
+                    (Err(error), _) if error.raw_os_error() == Some(libc::ECANCELED) => {
+                        return if matches!(interrupted, Either::First(())) { Warm::Cooled } else { Warm::Dismissed };
+                    }
                     read => read,
                 }
             }
         };
-        Some(match result {
+        Warm::Read(match result {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(input),
             Err(error) => Err(error),
         })
+    }
+}
+
+/// Resolves when the drain wants a connection that waits for a request to end: at once, or, at the first one of a client
+/// that has just connected, and would take the close for a failure, [`DRAIN_GRACE`] later.
+async fn dismissed(proxy: &Proxy, deadline: &Deadline, is_first: bool) {
+    proxy.lifecycle.reached(Phase::Draining).await;
+    if is_first {
+        deadline.reached(Instant::now() + DRAIN_GRACE).await;
     }
 }
 

@@ -17,14 +17,16 @@ pub enum Order {
     Reload = 1,
     /// Stop accepting, close the listening sockets, and end when the last connection has ended.
     Drain = 2,
+    /// The same, but the listening sockets and what waits in their queues are a successor's.
+    DrainKeepingSockets = 3,
     /// The drain took too long: end what is open.
-    Expire = 3,
+    Expire = 4,
 }
 
 impl Order {
     /// `None` for a byte that stands for no order.
     pub fn of_byte(byte: u8) -> Option<Self> {
-        const ALL: [Order; 3] = [Order::Reload, Order::Drain, Order::Expire];
+        const ALL: [Order; 4] = [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire];
         ALL.into_iter().find(|order| *order as u8 == byte)
     }
 }
@@ -71,10 +73,10 @@ mod tests {
 
     #[test]
     fn every_order_is_read_as_it_was_written_and_other_bytes_are_none() {
-        for order in [Order::Reload, Order::Drain, Order::Expire] {
+        for order in [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire] {
             assert_eq!(Order::of_byte(order as u8), Some(order));
         }
-        assert_eq!((Order::of_byte(0), Order::of_byte(4), Order::of_byte(u8::MAX)), (None, None, None));
+        assert_eq!((Order::of_byte(0), Order::of_byte(5), Order::of_byte(u8::MAX)), (None, None, None));
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The listening sockets: one a shard on the same address, opened before any shard starts.
+//! The listening sockets: at least one a shard on the same address, opened or taken over before any shard starts.
 //!
-//! Invariant: all of them have one port, and no other process has it too.
+//! Invariant: all of them have one port, and no other process has it too, but the one that they are taken over from.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -16,13 +16,29 @@ const BACKLOG: i32 = 4096;
 /// The address is in use, also by a process that shares it with `SO_REUSEPORT`, or cannot be bound.
 pub fn open(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     probe(address)?;
-    let first = bind(address)?;
-    let bound = first.local_addr()?;
-    let mut listeners = vec![first];
-    for _ in 1..count {
+    complete(vec![bind(address)?], count)
+}
+
+/// Opens listeners beside those that are there, on the same address, until there are `count`. `listeners` is not empty.
+///
+/// # Errors
+/// When another one cannot be bound.
+pub fn complete(mut listeners: Vec<TcpListener>, count: usize) -> io::Result<Vec<TcpListener>> {
+    let bound = listeners[0].local_addr()?;
+    while listeners.len() < count {
         listeners.push(bind(bound)?);
     }
     Ok(listeners)
+}
+
+/// Gives each of `shards` its part. One may get several: to close a surplus one would reset the connections that wait in
+/// its queue, and the kernel goes on to spread new ones over all.
+pub fn share_out(listeners: Vec<TcpListener>, shards: usize) -> Vec<Vec<TcpListener>> {
+    let mut parts: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
+    for (index, listener) in listeners.into_iter().enumerate() {
+        parts[index % shards].push(listener);
+    }
+    parts
 }
 
 /// `SO_REUSEPORT` would let a second process of the same user take half of the first one's connections unnoticed: so
@@ -61,6 +77,20 @@ mod tests {
         let listeners = open("127.0.0.1:0".parse().unwrap(), 3).unwrap();
         let ports: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap().port()).collect();
         assert!(ports[0] != 0 && ports.iter().all(|port| *port == ports[0]), "{ports:?}");
+    }
+
+    #[test]
+    fn every_listener_is_some_shards_and_every_shard_has_one() {
+        for (taken_over, shards) in [(1, 1), (1, 3), (3, 1), (5, 3)] {
+            let taken_over = open("127.0.0.1:0".parse().unwrap(), taken_over).unwrap();
+            let bound = taken_over[0].local_addr().unwrap();
+            let count = taken_over.len().max(shards);
+            let parts = share_out(complete(taken_over, shards).unwrap(), shards);
+            assert!(parts.iter().all(|part| !part.is_empty()));
+            let all: Vec<_> = parts.iter().flatten().collect();
+            assert_eq!(all.len(), count);
+            assert!(all.iter().all(|listener| listener.local_addr().unwrap() == bound));
+        }
     }
 
     #[test]

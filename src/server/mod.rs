@@ -3,104 +3,55 @@
 //! [`run`] opens everything that can fail before anything is served, starts the shards, and becomes their `supervisor`.
 //! The main thread serves nothing itself.
 
+mod accept;
 mod connection;
 mod control;
+mod conversation;
 mod driver;
+mod error;
+mod hand_over;
 mod listener;
 mod reload;
+mod rendezvous;
 mod shard;
 mod shutdown;
 mod supervisor;
+mod take_over;
 
-use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use rustls::pki_types::ServerName;
 
+use self::hand_over::HandOver;
 use self::reload::Reload;
 use self::shard::{Seat, Shared, Started};
 use self::supervisor::{Event, Supervisor};
+use self::take_over::Predecessor;
 use crate::config::{Config, Scheme, UpstreamConfig};
 use crate::credentials::{Credentials, RoundRobin};
 use crate::observability::Activity;
 use crate::proxy::retry_share::RetryShare;
-use crate::upstream::tls::{self, TrustError};
+use crate::upstream::tls;
 use crate::upstream::{Resolver, TlsPeer};
 
 pub use driver::Driver;
+pub use error::RunError;
 pub use reload::{CredentialsSource, Version};
 
-/// Why the program could not start, or could not end in peace.
-#[derive(Debug)]
-pub enum RunError {
-    Listen {
-        address: SocketAddr,
-        error: io::Error,
-    },
-    Trust(TrustError),
-    UpstreamName(String),
-    Driver(io::Error),
-    Thread(io::Error),
-    Signals(io::Error),
-    /// A shard ended by itself. Its connections are lost and the others would take twice the load.
-    ShardDied,
-    /// A second signal came before the drain was over.
-    Interrupted {
-        open_exchanges: usize,
-    },
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunError::Listen { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
-                formatter,
-                "cannot listen on {address}: the port is in use; stop the other program or choose another --port"
-            ),
-            RunError::Listen { address, error } => {
-                write!(formatter, "cannot listen on {address}: {error}; check --host and --port")
-            }
-            RunError::Trust(error) => error.fmt(formatter),
-            RunError::UpstreamName(name) => {
-                write!(
-                    formatter,
-                    "the upstream's host {name} is not a name that a certificate can hold; check --upstream"
-                )
-            }
-            RunError::Driver(error) => {
-                write!(formatter, "cannot set up the I/O driver: {error}; try --io-driver epoll")
-            }
-            RunError::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
-            RunError::Signals(error) => write!(formatter, "cannot handle signals: {error}"),
-            RunError::ShardDied => formatter.write_str("a shard ended unexpectedly; the log says why"),
-            RunError::Interrupted { open_exchanges } => {
-                write!(formatter, "stopped at once by a second signal; exchanges cut off: {open_exchanges}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for RunError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            RunError::Listen { error, .. }
-            | RunError::Driver(error)
-            | RunError::Thread(error)
-            | RunError::Signals(error) => Some(error),
-            RunError::Trust(error) => Some(error),
-            RunError::UpstreamName(_) | RunError::ShardDied | RunError::Interrupted { .. } => None,
-        }
-    }
-}
+/// How long a gateway that was to take over, and found none, waits for the port: of one that was just stopped or killed
+/// it is free some milliseconds later.
+const RELEASE_LIMIT: Duration = Duration::from_secs(1);
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
 /// What is known when the shards serve.
 #[derive(Debug)]
@@ -123,19 +74,21 @@ pub fn run(
 ) -> Result<(), RunError> {
     let listen_failed = |error| RunError::Listen { address: config.listen, error };
     let shards = config.shards.get();
-    let listeners = listener::open(config.listen, shards).map_err(listen_failed)?;
+    let (predecessor, listeners) = open_listeners(&config).map_err(listen_failed)?;
     let bound = listeners[0].local_addr().map_err(listen_failed)?;
+    let lent: Vec<_> =
+        listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>().map_err(listen_failed)?;
     let shared = Arc::new(share(config, credentials.clone())?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
 
     let (started, reports) = channel();
     let cores = cores(shards);
-    for (index, listener) in listeners.into_iter().enumerate() {
+    for (index, listeners) in listener::share_out(listeners, shards).into_iter().enumerate() {
         let (control, shard_control) = UnixStream::pair().map_err(RunError::Thread)?;
         let activity = Arc::new(Activity::default());
         supervisor.add_shard(control, activity.clone()).map_err(RunError::Thread)?;
-        let seat = Seat { index, core: cores.get(index).copied(), listener, control: shard_control, activity };
+        let seat = Seat { index, core: cores.get(index).copied(), listeners, control: shard_control, activity };
         start_shard(shared.clone(), seat, started.clone(), events.clone()).map_err(RunError::Thread)?;
     }
     drop(started);
@@ -144,9 +97,50 @@ pub fn run(
         driver = Some(report.map_err(RunError::Driver)?);
     }
     let driver = driver.ok_or(RunError::ShardDied)?;
+    if let Some(predecessor) = predecessor {
+        predecessor.relieve(&lent).map_err(RunError::TakeOver)?;
+    }
+    let hand_over = offer_hand_over(&shared.config, bound, lent, events.clone());
     let reload = Reload::start(source, shared.credentials.clone(), events).map_err(RunError::Thread)?;
     on_ready(&shared.config, &credentials, &Ready { bound, driver });
-    supervisor.wait(reload, shared.config.timeouts.drain)
+    supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
+}
+
+/// The listening sockets: those of the gateway that is to be taken over, if there is one, else new ones.
+#[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
+fn open_listeners(config: &Config) -> io::Result<(Option<Predecessor>, Vec<TcpListener>)> {
+    let shards = config.shards.get();
+    if config.take_over {
+        match rendezvous::path(config.runtime_directory.as_deref(), config.listen) {
+            Ok(path) => {
+                if let Some((predecessor, sockets)) = take_over::take(&path, config.listen) {
+                    return Ok((Some(predecessor), listener::complete(sockets, shards)?));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot take over; starting as usual"),
+        }
+    }
+    let due = Instant::now() + if config.take_over { RELEASE_LIMIT } else { Duration::ZERO };
+    loop {
+        match listener::open(config.listen, shards) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < due => {
+                thread::sleep(RELEASE_PAUSE);
+            }
+            opened => return Ok((None, opened?)),
+        }
+    }
+}
+
+/// Lets a later gateway take over from this one. Without that, this one serves all the same.
+fn offer_hand_over(
+    config: &Config,
+    bound: SocketAddr,
+    sockets: Vec<TcpListener>,
+    events: Sender<Event>,
+) -> Option<HandOver> {
+    let offered = rendezvous::path(config.runtime_directory.as_deref(), bound)
+        .and_then(|path| HandOver::offer(&path, sockets, events));
+    offered.inspect_err(|error| tracing::warn!(%error, "no later gateway will be able to take over from this one")).ok()
 }
 
 fn share(config: Config, credentials: Arc<Credentials>) -> Result<Shared, RunError> {

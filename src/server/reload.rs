@@ -134,7 +134,7 @@ impl Reload {
         let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
             Ok(loaded) => loaded,
             Err(error) => {
-                tracing::error!("{error}; the credentials loaded before stay in use");
+                tracing::error!("the credentials loaded before stay in use: {error}");
                 return;
             }
         };

@@ -1,18 +1,17 @@
-//! One shard: a pinned thread with its own runtime, listener, pool and token cache.
+//! One shard: a pinned thread with its own runtime, listeners, pool and token cache.
 //!
-//! Shards share the immutable configuration, the snapshot of credentials, the round-robin counter, the replay budget and the count
-//! of open connections. Nothing on the path of a request waits for another shard.
+//! Shards share the immutable configuration, the newest snapshot of credentials, the round-robin counter, the replay
+//! budget and the count of open connections. Nothing on the path of a request waits for another shard.
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Shutdown, TcpListener};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use core_affinity::CoreId;
@@ -21,8 +20,8 @@ use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use socket2::SockRef;
 
+use super::accept::{self, AcceptWarnings, OpenConnection};
 use super::connection;
 use super::control::Order;
 use super::driver::{Driver, Runtime};
@@ -60,7 +59,8 @@ pub struct Seat {
     pub index: usize,
     /// The CPU that it is pinned to.
     pub core: Option<CoreId>,
-    pub listener: TcpListener,
+    /// At least one; more after a take-over from a gateway with more shards.
+    pub listeners: Vec<TcpListener>,
     /// Where the main thread's orders come from.
     pub control: UnixStream,
     pub activity: Arc<Activity>,
@@ -84,9 +84,9 @@ pub fn run(shared: &Arc<Shared>, seat: Seat, started: &Sender<Started>) {
     let uses_epoll = !matches!(driver, Driver::Uring(_));
     runtime.block_on(async {
         match Shard::start(shared.clone(), seat, uses_epoll) {
-            Ok(shard) => {
+            Ok((shard, listeners)) => {
                 let _ = started.send(Ok(driver));
-                shard.serve().await;
+                shard.serve(listeners).await;
             }
             Err(error) => {
                 let _ = started.send(Err(error));
@@ -99,17 +99,22 @@ struct Shard {
     shared: Arc<Shared>,
     proxy: Rc<Proxy>,
     lifecycle: Rc<Lifecycle>,
-    listener: monoio::net::TcpListener,
+    /// Whether the listening sockets are a successor's once this shard accepts no more.
+    keeps_sockets: Cell<bool>,
     /// Open connections of this shard.
     open: Rc<Cell<usize>>,
     uses_epoll: bool,
-    last_warning: Cell<Option<Instant>>,
+    warnings: AcceptWarnings,
 }
 
 impl Shard {
-    fn start(shared: Arc<Shared>, seat: Seat, uses_epoll: bool) -> io::Result<Self> {
-        let port = seat.listener.local_addr()?.port();
-        seat.listener.set_nonblocking(true)?;
+    fn start(
+        shared: Arc<Shared>,
+        seat: Seat,
+        uses_epoll: bool,
+    ) -> io::Result<(Rc<Self>, Vec<monoio::net::TcpListener>)> {
+        let port = seat.listeners[0].local_addr()?.port();
+        let listeners = seat.listeners.into_iter().map(accept::listening).collect::<io::Result<_>>()?;
         let lifecycle = Rc::new(Lifecycle::default());
         let proxy = Proxy::new(
             &shared.config,
@@ -139,76 +144,103 @@ impl Shard {
         });
         seat.control.set_nonblocking(uses_epoll)?;
         let control = monoio::net::UnixStream::from_std(seat.control)?;
-        let proxy = Rc::new(proxy);
-        monoio::spawn(follow(control, shared.clone(), proxy.clone()));
-        let listener = monoio::net::TcpListener::from_std(seat.listener)?;
-        Ok(Shard { shared, proxy, lifecycle, listener, open: Rc::default(), uses_epoll, last_warning: Cell::new(None) })
+        let shard = Rc::new(Shard {
+            shared,
+            proxy: Rc::new(proxy),
+            lifecycle,
+            keeps_sockets: Cell::new(false),
+            open: Rc::default(),
+            uses_epoll,
+            warnings: AcceptWarnings::default(),
+        });
+        monoio::spawn(shard.clone().follow(control));
+        Ok((shard, listeners))
     }
 
     /// Accepts until the drain begins, and returns when the last connection has ended.
-    async fn serve(self) {
-        loop {
-            let draining = self.lifecycle.reached(Phase::Draining);
-            if let Either::Second(()) = race(self.accept_ready(), draining).await {
-                break;
-            }
+    async fn serve(self: Rc<Self>, listeners: Vec<monoio::net::TcpListener>) {
+        let accepting: Vec<_> =
+            listeners.into_iter().map(|listener| monoio::spawn(self.clone().accept_all(listener))).collect();
+        for accepting in accepting {
+            accepting.await;
         }
-        // Connections that the kernel has taken already are served; a listener that closes resets those in its queue.
-        while self.accept_one().is_ok_and(|accepted| accepted) {}
-        let Shard { listener, proxy, open, .. } = self;
-        // The ring holds the socket until a wait that was given up is off it. The port is free from here on all the
-        // same, so that a successor can start at once.
-        // SAFETY: the descriptor is open as long as `listener` is.
-        let socket = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
-        let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
-        drop(listener);
-        proxy.pool.clear();
-        while open.get() > 0 {
+        self.proxy.pool.clear();
+        while self.open.get() > 0 {
             monoio::time::sleep(DRAIN_PAUSE).await;
         }
         // Sockets that were dropped last are closed on the ring's next turns.
         monoio::time::sleep(DRAIN_PAUSE).await;
     }
 
+    /// Accepts from one listener until the drain begins, and ends it.
+    async fn accept_all(self: Rc<Self>, listener: monoio::net::TcpListener) {
+        loop {
+            let draining = self.lifecycle.reached(Phase::Draining);
+            if let Either::Second(()) = race(self.accept_ready(&listener), draining).await {
+                break;
+            }
+        }
+        if self.keeps_sockets.get() {
+            // What waits in the queue is the successor's. To shut the socket down would end its listening too: it is one
+            // socket, and only this hold on it is given up.
+            return;
+        }
+        // Connections that the kernel has taken already are served; a listener that closes resets those in its queue.
+        while self.accept_one(&listener).is_ok_and(|accepted| accepted) {}
+        accept::shut_down(&listener);
+    }
+
+    /// Does what the main thread orders over `control`.
+    async fn follow(self: Rc<Self>, mut control: monoio::net::UnixStream) {
+        let mut byte = vec![0; 1];
+        loop {
+            let result;
+            (result, byte) = control.read(byte).await;
+            // The end of the stream means that the main thread is gone: then everything ends.
+            let Ok(1) = result else { return self.lifecycle.advance(Phase::Expired) };
+            match Order::of_byte(byte[0]) {
+                Some(Order::Reload) => self.proxy.replace_credentials(self.shared.credentials.load_full()),
+                Some(Order::Drain) => self.lifecycle.advance(Phase::Draining),
+                Some(Order::DrainKeepingSockets) => {
+                    self.keeps_sockets.set(true);
+                    self.lifecycle.advance(Phase::Draining);
+                }
+                Some(Order::Expire) => self.lifecycle.advance(Phase::Expired),
+                None => {}
+            }
+        }
+    }
+
     /// Waits for connections and takes all that are there.
-    async fn accept_ready(&self) {
+    async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
         if self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.limits.connections_max {
             return monoio::time::sleep(ACCEPT_PAUSE).await;
         }
-        if let Err(error) = self.listener.readable(false).await {
+        if let Err(error) = listener.readable(false).await {
             tracing::error!(%error, "cannot wait for connections");
             return monoio::time::sleep(ACCEPT_PAUSE).await;
         }
         loop {
-            match self.accept_one() {
+            match self.accept_one(listener) {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    self.warn_of_accept(&error);
+                    self.warnings.warn(&error);
                     return monoio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    /// A lack of descriptors lasts: one line a second says enough.
-    fn warn_of_accept(&self, error: &io::Error) {
-        let now = Instant::now();
-        if self.last_warning.get().is_none_or(|last| now - last >= Duration::from_secs(1)) {
-            self.last_warning.set(Some(now));
-            tracing::warn!(%error, "cannot accept a connection");
-        }
-    }
-
     /// Takes one connection off the queue; false when there is none or no more may be open.
-    fn accept_one(&self) -> io::Result<bool> {
+    fn accept_one(&self, listener: &monoio::net::TcpListener) -> io::Result<bool> {
         let connections = &self.shared.connections;
         if connections.fetch_add(1, Ordering::Relaxed) >= self.shared.config.limits.connections_max {
             connections.fetch_sub(1, Ordering::Relaxed);
             return Ok(false);
         }
         let place = OpenConnection::take(self.shared.clone(), self.open.clone());
-        let Some(socket) = accept(&self.listener, self.uses_epoll)? else { return Ok(false) };
+        let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
         let proxy = self.proxy.clone();
         monoio::spawn(async move {
@@ -216,64 +248,5 @@ impl Shard {
             drop(place);
         });
         Ok(true)
-    }
-}
-
-/// A place among the open connections, which is given back when it is dropped.
-struct OpenConnection {
-    shared: Arc<Shared>,
-    open: Rc<Cell<usize>>,
-}
-
-impl OpenConnection {
-    /// The place in the process' count has been taken already.
-    fn take(shared: Arc<Shared>, open: Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
-        OpenConnection { shared, open }
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.open.set(self.open.get() - 1);
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// `accept4`; `None` when no connection waits. On the ring sockets block, since the kernel waits for them there.
-fn accept(listener: &monoio::net::TcpListener, nonblocking: bool) -> io::Result<Option<OwnedFd>> {
-    let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
-    loop {
-        // SAFETY: the descriptor is open, and no address is asked for.
-        let accepted =
-            unsafe { libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
-        if accepted >= 0 {
-            // SAFETY: the kernel has just given us this descriptor.
-            return Ok(Some(unsafe { OwnedFd::from_raw_fd(accepted) }));
-        }
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::WouldBlock => return Ok(None),
-            // The client gave up while it waited.
-            io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
-            _ => return Err(error),
-        }
-    }
-}
-
-/// Does what the main thread orders over `control`.
-async fn follow(mut control: monoio::net::UnixStream, shared: Arc<Shared>, proxy: Rc<Proxy>) {
-    let mut byte = vec![0; 1];
-    loop {
-        let result;
-        (result, byte) = control.read(byte).await;
-        // The end of the stream means that the main thread is gone: then everything ends.
-        let Ok(1) = result else { return proxy.lifecycle.advance(Phase::Expired) };
-        match Order::of_byte(byte[0]) {
-            Some(Order::Reload) => proxy.replace_credentials(shared.credentials.load_full()),
-            Some(Order::Drain) => proxy.lifecycle.advance(Phase::Draining),
-            Some(Order::Expire) => proxy.lifecycle.advance(Phase::Expired),
-            None => {}
-        }
     }
 }

@@ -13,47 +13,88 @@ use super::supervisor::Event;
 /// How long the shards have to end their streams when the drain limit has passed.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Drains all shards by `order`, and ends what is open when `drain_limit` has passed.
+/// Why the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    Signal,
+    /// A signal that came while a gateway that takes over has the listening sockets, and does not serve on them yet.
+    SignalWhileLending,
+    /// Another gateway has taken over.
+    Successor,
+}
+
+impl Reason {
+    fn order(self) -> Order {
+        match self {
+            Reason::Signal => Order::Drain,
+            Reason::SignalWhileLending | Reason::Successor => Order::DrainKeepingSockets,
+        }
+    }
+}
+
+/// Drains all shards, and ends what is open when `drain_limit` has passed.
 ///
 /// # Errors
-/// A shard has died, or another signal came.
-pub fn drain(events: &Receiver<Event>, shards: &Shards, order: Order, drain_limit: Duration) -> Result<(), RunError> {
-    let open_exchanges = shards.open_exchanges();
-    tracing::info!(open_exchanges, "stopping: waiting for open exchanges; a second signal exits at once");
-    let mut running = shards.count();
-    shards.tell_all(order);
-    if wait_for_shards(events, shards, &mut running, drain_limit)? {
+/// A shard has died, or a second signal came.
+pub fn drain(events: &Receiver<Event>, shards: &Shards, reason: Reason, drain_limit: Duration) -> Result<(), RunError> {
+    tracing::info!(
+        open_exchanges = shards.open_exchanges(),
+        "stopping: waiting for open exchanges; a second signal exits at once"
+    );
+    // A gateway that was taken over drains without a signal; the first one asks for what it does already.
+    let keeps_sockets = reason.order() == Order::DrainKeepingSockets;
+    let was_signalled = reason != Reason::Successor;
+    let mut drain = Drain { events, shards, running: shards.count(), was_signalled, keeps_sockets };
+    shards.tell_all(reason.order());
+    if drain.wait_for_shards(drain_limit)? {
         shards.log_totals();
         tracing::info!("stopped");
         return Ok(());
     }
     tracing::warn!(open_exchanges = shards.open_exchanges(), "the drain limit has passed; ending what is open");
     shards.tell_all(Order::Expire);
-    if !wait_for_shards(events, shards, &mut running, FAREWELL_LIMIT)? {
+    if !drain.wait_for_shards(FAREWELL_LIMIT)? {
         tracing::warn!(open_exchanges = shards.open_exchanges(), "some exchanges did not end and are cut off");
     }
     shards.log_totals();
     Ok(())
 }
 
-/// Whether all shards have ended within `limit`.
-#[expect(clippy::disallowed_methods, reason = "the main thread serves nothing and waits here")]
-fn wait_for_shards(
-    events: &Receiver<Event>,
-    shards: &Shards,
-    running: &mut usize,
-    limit: Duration,
-) -> Result<bool, RunError> {
-    let due = Instant::now() + limit;
-    while *running > 0 {
-        match events.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(Event::ShardEnded { has_panicked: true }) => return Err(RunError::ShardDied),
-            Ok(Event::ShardEnded { has_panicked: false }) => *running -= 1,
-            // No exchange begins any more that could use other credentials, except on connections that are about to end.
-            Ok(Event::Hangup | Event::SecretsChanged(_)) => {}
-            Ok(Event::Stop) => return Err(RunError::Interrupted { open_exchanges: shards.open_exchanges() }),
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(false),
+struct Drain<'a> {
+    events: &'a Receiver<Event>,
+    shards: &'a Shards,
+    running: usize,
+    keeps_sockets: bool,
+    was_signalled: bool,
+}
+
+impl Drain<'_> {
+    /// Whether all shards have ended within `limit`.
+    #[expect(clippy::disallowed_methods, reason = "the main thread serves nothing and waits here")]
+    fn wait_for_shards(&mut self, limit: Duration) -> Result<bool, RunError> {
+        let due = Instant::now() + limit;
+        while self.running > 0 {
+            match self.events.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Event::ShardEnded { has_panicked: true }) => return Err(RunError::ShardDied),
+                Ok(Event::ShardEnded { has_panicked: false }) => self.running -= 1,
+                // What still begins ends soon.
+                Ok(Event::Hangup | Event::SecretsChanged(_)) => {}
+                // One that had the sockets when the signal came; they were kept for it, and it is too late for others.
+                Ok(Event::Successor(successor)) => {
+                    if self.keeps_sockets {
+                        successor.grant();
+                    }
+                }
+                Ok(Event::Stop) if !self.was_signalled => {
+                    self.was_signalled = true;
+                    tracing::info!(open_exchanges = self.shards.open_exchanges(), "still waiting for open exchanges");
+                }
+                Ok(Event::Stop) => {
+                    return Err(RunError::Interrupted { open_exchanges: self.shards.open_exchanges() });
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(false),
+            }
         }
+        Ok(true)
     }
-    Ok(true)
 }

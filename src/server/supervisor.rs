@@ -12,9 +12,11 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::control::{Order, Shards};
+use super::RunError;
+use super::control::Shards;
+use super::hand_over::{HandOver, Successor};
 use super::reload::{Reload, Version};
-use super::{RunError, shutdown};
+use super::shutdown::{self, Reason};
 use crate::observability::Activity;
 
 /// What the main thread waits for.
@@ -26,6 +28,8 @@ pub enum Event {
     Hangup,
     /// The secrets file is another than the one that was told last; `None`: it is gone.
     SecretsChanged(Option<Version>),
+    /// Another gateway serves on this one's sockets.
+    Successor(Successor),
     ShardEnded {
         has_panicked: bool,
     },
@@ -61,20 +65,33 @@ impl Supervisor {
         self.shards.add(control, activity)
     }
 
-    /// Reloads until the program is to end, and then drains.
+    /// Reloads until the program is to end or another has taken over, and then drains.
     ///
     /// # Errors
     /// A shard has died, or a second signal came.
     #[expect(clippy::disallowed_methods, reason = "the main thread serves nothing and waits here")]
-    pub fn wait(&self, mut reload: Reload, drain_limit: Duration) -> Result<(), RunError> {
-        loop {
+    pub fn wait(&self, mut reload: Reload, hand_over: Option<HandOver>, drain_limit: Duration) -> Result<(), RunError> {
+        let reason = loop {
             match self.events.recv() {
-                Ok(Event::Stop) => break,
+                Ok(Event::Stop) if hand_over.as_ref().is_some_and(HandOver::is_lending) => {
+                    break Reason::SignalWhileLending;
+                }
+                Ok(Event::Stop) => break Reason::Signal,
+                Ok(Event::Successor(successor)) => {
+                    if successor.grant() {
+                        break Reason::Successor;
+                    }
+                }
                 Ok(Event::Hangup) => reload.on_hangup(&self.shards),
                 Ok(Event::SecretsChanged(version)) => reload.on_change(version, &self.shards),
                 Ok(Event::ShardEnded { .. }) | Err(_) => return Err(RunError::ShardDied),
             }
+        };
+        match reason {
+            Reason::Successor => hand_over.into_iter().for_each(HandOver::leave),
+            // Whoever comes to take over from here on starts as usual.
+            Reason::Signal | Reason::SignalWhileLending => drop(hand_over),
         }
-        shutdown::drain(&self.events, &self.shards, Order::Drain, drain_limit)
+        shutdown::drain(&self.events, &self.shards, reason, drain_limit)
     }
 }

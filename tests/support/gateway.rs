@@ -36,6 +36,7 @@ pub struct GatewayBuilder {
     secrets: String,
     upstream: Option<String>,
     arguments: Vec<(String, String)>,
+    switches: Vec<String>,
     environment: Vec<(String, String)>,
 }
 
@@ -93,6 +94,12 @@ impl GatewayBuilder {
         self
     }
 
+    /// A flag without a value.
+    pub fn switch(mut self, flag: &str) -> Self {
+        self.switches.push(flag.to_owned());
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
@@ -114,6 +121,27 @@ impl GatewayBuilder {
             Err(log) => panic!("the gateway ({:?}) names no port:\n{log}", gateway.child.try_wait()),
         }
         gateway
+    }
+
+    /// Runs one that is expected to end by itself, and returns its exit code and its log; killed if it does not end.
+    pub fn run_to_end(self) -> (Option<i32>, String) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut child = self.command(&directory).stdout(Stdio::null()).spawn().expect("the program starts");
+        let mut stderr = child.stderr.take().expect("piped");
+        let reader = thread::spawn(move || {
+            let mut log = Vec::new();
+            stderr.read_to_end(&mut log).map(|_| String::from_utf8_lossy(&log).into_owned())
+        });
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until && child.try_wait().expect("a child").is_none() {
+            thread::sleep(Duration::from_millis(2));
+        }
+        // One that has ended takes no notice.
+        let _ = child.kill();
+        let status = child.wait().expect("a child");
+        let log = reader.join().expect("read").expect("readable");
+        observed::record(log.as_bytes());
+        (status.code(), log)
     }
 
     fn command(&self, directory: &TempDir) -> Command {
@@ -152,6 +180,7 @@ impl GatewayBuilder {
         for (flag, value) in &self.arguments {
             command.arg(flag).arg(value);
         }
+        command.args(&self.switches);
         command
     }
 }
@@ -164,6 +193,7 @@ impl Gateway {
             secrets: secrets_json(&["alpha"]),
             upstream: None,
             arguments: Vec::new(),
+            switches: Vec::new(),
             environment: Vec::new(),
         }
     }

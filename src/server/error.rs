@@ -1,0 +1,78 @@
+//! Why the program could not start, or could not end in peace, and what its user can do about it.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use super::conversation::ConversationError;
+use crate::upstream::tls::TrustError;
+
+/// Why the program could not start, or could not end in peace.
+#[derive(Debug)]
+pub enum RunError {
+    Listen {
+        address: SocketAddr,
+        error: io::Error,
+    },
+    Trust(TrustError),
+    UpstreamName(String),
+    Driver(io::Error),
+    Thread(io::Error),
+    Signals(io::Error),
+    /// The gateway that was to be taken over did not let go.
+    TakeOver(ConversationError),
+    /// A shard ended by itself. Its connections are lost and the others would take twice the load.
+    ShardDied,
+    /// A second signal came before the drain was over.
+    Interrupted {
+        open_exchanges: usize,
+    },
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RunError::Listen { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                formatter,
+                "cannot listen on {address}: the port is in use; stop the other program or choose another --port"
+            ),
+            RunError::Listen { address, error } => {
+                write!(formatter, "cannot listen on {address}: {error}; check --host and --port")
+            }
+            RunError::Trust(error) => error.fmt(formatter),
+            RunError::UpstreamName(name) => {
+                write!(
+                    formatter,
+                    "the upstream's host {name} is not a name that a certificate can hold; check --upstream"
+                )
+            }
+            RunError::Driver(error) => {
+                write!(formatter, "cannot set up the I/O driver: {error}; try --io-driver epoll")
+            }
+            RunError::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
+            RunError::Signals(error) => write!(formatter, "cannot handle signals: {error}"),
+            RunError::TakeOver(error) => write!(
+                formatter,
+                "the gateway that was to be taken over did not let go of its sockets: {error}; start this one again"
+            ),
+            RunError::ShardDied => formatter.write_str("a shard ended unexpectedly; the log says why"),
+            RunError::Interrupted { open_exchanges } => {
+                write!(formatter, "stopped at once by a second signal; exchanges cut off: {open_exchanges}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RunError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            RunError::Listen { error, .. }
+            | RunError::Driver(error)
+            | RunError::Thread(error)
+            | RunError::Signals(error) => Some(error),
+            RunError::Trust(error) => Some(error),
+            RunError::TakeOver(error) => Some(error),
+            RunError::UpstreamName(_) | RunError::ShardDied | RunError::Interrupted { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The running gateway's side of a take-over: it lends its listening sockets to a successor.
+//!
+//! A thread of its own holds the conversation, one at a time. Invariant: until the successor has said that it serves,
+//! whatever it does or says changes nothing here.
+
+use std::fs::Metadata;
+use std::io;
+use std::net::{Shutdown, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::conversation::{Conversation, ConversationError, STEP_LIMIT};
+use super::rendezvous::{self, Unusable};
+use super::supervisor::Event;
+
+/// What a thread that cannot accept waits before it tries again: it lacks descriptors, and that lasts.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+
+/// A successor that serves on this process' sockets.
+#[derive(Debug)]
+pub struct Successor {
+    process: i32,
+    granted: SyncSender<()>,
+}
+
+impl Successor {
+    /// Lets it have the sockets: this process accepts no more. False when it has given up meanwhile, and nothing is to
+    /// happen.
+    pub fn grant(&self) -> bool {
+        let is_granted = self.granted.send(()).is_ok();
+        if is_granted {
+            tracing::info!(process = self.process, "another gateway has taken over and accepts from here on");
+        }
+        is_granted
+    }
+}
+
+/// The socket where successors knock. Dropped, it is closed, and its file removed.
+pub struct HandOver {
+    listener: UnixListener,
+    path: PathBuf,
+    /// What tells the file from one that another gateway puts in its place.
+    identity: (u64, u64),
+    is_lending: Arc<AtomicBool>,
+    is_of_successor: bool,
+}
+
+impl HandOver {
+    /// Offers `sockets` to whoever takes them over; when one serves, [`Event::Successor`] comes.
+    ///
+    /// # Errors
+    /// When the socket cannot be set up.
+    pub fn offer(path: &Path, sockets: Vec<TcpListener>, events: Sender<Event>) -> Result<Self, Unusable> {
+        let listener = rendezvous::listen(path)?;
+        let failed = |error| Unusable::Io { path: path.to_owned(), error };
+        let identity = std::fs::symlink_metadata(path).map(|metadata| identity_of(&metadata)).map_err(failed)?;
+        let hand_over =
+            HandOver { listener, path: path.to_owned(), identity, is_lending: Arc::default(), is_of_successor: false };
+        let listener = hand_over.listener.try_clone().map_err(failed)?;
+        let lender = Lender { sockets, events, is_lending: hand_over.is_lending.clone() };
+        let body = move || lender.wait_for_successors(&listener);
+        thread::Builder::new().name("flow-hand-over".into()).spawn(body).map_err(failed)?;
+        Ok(hand_over)
+    }
+
+    /// Whether another gateway has the sockets and does not serve on them yet.
+    pub fn is_lending(&self) -> bool {
+        self.is_lending.load(Ordering::Relaxed)
+    }
+
+    /// Leaves the file to the successor, who will put its own in the place.
+    pub fn leave(mut self) {
+        self.is_of_successor = true;
+    }
+}
+
+impl Drop for HandOver {
+    fn drop(&mut self) {
+        // Ends the thread's wait, and refuses those who knock.
+        let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        let is_ours =
+            || std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity_of(&metadata) == self.identity);
+        if !self.is_of_successor && is_ours() {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity_of(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The thread that talks to successors.
+struct Lender {
+    sockets: Vec<TcpListener>,
+    events: Sender<Event>,
+    is_lending: Arc<AtomicBool>,
+}
+
+impl Lender {
+    /// Serves one after the other until one has taken over or the socket is shut down.
+    #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+    fn wait_for_successors(&self, listener: &UnixListener) {
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    let has_taken_over = self.serve(stream);
+                    self.is_lending.store(false, Ordering::Relaxed);
+                    if has_taken_over {
+                        return;
+                    }
+                }
+                // What a wait comes to on a socket that is shut down (unix(7)).
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot talk to a gateway that wants to take over");
+                    thread::sleep(ACCEPT_PAUSE);
+                }
+            }
+        }
+    }
+
+    /// Whether this one has taken over.
+    fn serve(&self, stream: UnixStream) -> bool {
+        let mut conversation = match Conversation::over(stream) {
+            Ok(conversation) => conversation,
+            Err(error) => {
+                tracing::warn!(%error, "a take-over was refused");
+                return false;
+            }
+        };
+        let process = conversation.process;
+        let lent = self.lend(&mut conversation);
+        if let Err(error) = &lent {
+            tracing::warn!(%error, process, "a take-over came to nothing; this gateway goes on");
+            // Whoever does not hear it has gone.
+            let _ = conversation.refuse();
+        }
+        lent.is_ok()
+    }
+
+    /// Lends the sockets, and ends when the other side has them and this one accepts no more.
+    #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+    fn lend(&self, conversation: &mut Conversation) -> Result<(), ConversationError> {
+        let process = conversation.process;
+        conversation.hear_hello()?;
+        self.is_lending.store(true, Ordering::Relaxed);
+        conversation.send_sockets(&self.sockets)?;
+        let sockets = self.sockets.len();
+        tracing::info!(process, sockets, "another gateway has the listening sockets too and is starting");
+        conversation.hear_ready()?;
+        // Without a buffer: what was granted was heard.
+        let (granted, grant) = sync_channel(0);
+        let successor = Event::Successor(Successor { process, granted });
+        if self.events.send(successor).is_err() || grant.recv_timeout(STEP_LIMIT).is_err() {
+            return Err(ConversationError::Refused);
+        }
+        if let Err(error) = conversation.bid_farewell() {
+            tracing::warn!(%error, process, "the gateway that takes over did not wait for the farewell");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,208 @@
+//! Where a running gateway and its successor meet: a Unix socket whose name follows from the address that they share.
+//!
+//! Invariant: nobody but this user and root can put anything in the place of the socket, in /tmp too, where everybody
+//! may write.
+
+use std::fmt;
+use std::fs::{DirBuilder, Permissions};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+/// What `sun_path` holds besides its closing zero (unix(7)).
+const PATH_BYTES_MAX: usize = 107;
+
+/// Where there is no runtime directory, as for a root shell or in a container.
+const SHARED_DIRECTORY: &str = "/tmp";
+
+/// The path of the socket for `address`.
+///
+/// # Errors
+/// The path is too long for a socket, or there is no directory that is safe.
+pub fn path(runtime_directory: Option<&Path>, address: SocketAddr) -> Result<PathBuf, Unusable> {
+    let directory = match runtime_directory {
+        Some(directory) => directory.to_owned(),
+        None => private_directory(Path::new(SHARED_DIRECTORY))?,
+    };
+    let path = directory.join(format!("flow-uring-{}-{}.sock", address.ip(), address.port()));
+    // The name under which it is bound is the longer one.
+    let length = interim(&path).as_os_str().as_bytes().len();
+    if length > PATH_BYTES_MAX { Err(Unusable::TooLong { path, length }) } else { Ok(path) }
+}
+
+/// Why no socket can be had.
+#[derive(Debug)]
+pub enum Unusable {
+    TooLong {
+        path: PathBuf,
+        length: usize,
+    },
+    /// The directory in /tmp is not this user's alone: somebody may have prepared it.
+    NotPrivate {
+        directory: PathBuf,
+    },
+    Io {
+        path: PathBuf,
+        error: io::Error,
+    },
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Unusable::TooLong { path, length } => write!(
+                formatter,
+                "{} would need {length} bytes while it is bound, and the path of a socket has {PATH_BYTES_MAX} at most: set \
+                 XDG_RUNTIME_DIR to a shorter one",
+                path.display()
+            ),
+            Unusable::NotPrivate { directory } => write!(
+                formatter,
+                "{} is not a directory of this user's alone (mode 700): remove it, or set XDG_RUNTIME_DIR",
+                directory.display()
+            ),
+            Unusable::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Unusable {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Unusable::Io { error, .. } => Some(error),
+            Unusable::TooLong { .. } | Unusable::NotPrivate { .. } => None,
+        }
+    }
+}
+
+/// Listens at `path` for this user alone, in the place of whatever stands there: who has the port has the socket, so
+/// that is of a gateway that was killed, or of one that has just been taken over.
+///
+/// # Errors
+/// When the socket cannot be bound or put there.
+pub fn listen(path: &Path) -> Result<UnixListener, Unusable> {
+    let interim = interim(path);
+    let failed = |error| Unusable::Io { path: path.to_owned(), error };
+    // Of a process that had the same id and was killed right here; mostly there is none.
+    let _ = std::fs::remove_file(&interim);
+    let listener = UnixListener::bind(&interim).map_err(failed)?;
+    let placed = std::fs::set_permissions(&interim, Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&interim, path));
+    if let Err(error) = placed {
+        let _ = std::fs::remove_file(&interim);
+        return Err(failed(error));
+    }
+    Ok(listener)
+}
+
+/// The name of the socket until it has its permissions.
+fn interim(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    PathBuf::from(name)
+}
+
+/// A directory of this user's alone in one where everybody may write.
+fn private_directory(parent: &Path) -> Result<PathBuf, Unusable> {
+    let directory = parent.join(format!("flow-uring-{}", geteuid()));
+    let made = DirBuilder::new().mode(0o700).create(&directory);
+    if let Err(error) = made
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(Unusable::Io { path: directory, error });
+    }
+    // Of the name itself: a link that somebody put there must not lead to where they like. Once it is ours and closed to
+    // others, nobody else can change it: in /tmp only owners move and remove (its sticky bit).
+    let is_private = std::fs::symlink_metadata(&directory).is_ok_and(|metadata| {
+        metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0
+    });
+    if is_private { Ok(directory) } else { Err(Unusable::NotPrivate { directory }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_name_follows_from_the_address() {
+        let path = |text| path(Some(Path::new("/run/user/1")), address(text)).unwrap();
+        assert_eq!(path("127.0.0.1:8899"), Path::new("/run/user/1/flow-uring-127.0.0.1-8899.sock"));
+        assert_eq!(path("[::1]:1"), Path::new("/run/user/1/flow-uring-::1-1.sock"));
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused_with_what_to_do() {
+        let error = path(Some(&Path::new("/").join("d".repeat(80))), address("127.0.0.1:8899")).unwrap_err();
+        assert!(matches!(error, Unusable::TooLong { .. }), "{error}");
+        assert!(error.to_string().contains("107") && error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
+    }
+
+    #[test]
+    fn a_private_directory_is_made_once_and_found_again() {
+        let parent = tempfile::tempdir().unwrap();
+        let directory = private_directory(parent.path()).unwrap();
+        assert_eq!(fs::metadata(&directory).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(private_directory(parent.path()).unwrap(), directory);
+    }
+
+    #[test]
+    fn what_somebody_else_prepared_in_its_place_is_refused() {
+        type Attack = fn(&Path, &Path);
+        let attacks: [(&str, Attack); 4] = [
+            ("a link to a directory", |elsewhere, place| symlink(elsewhere, place).unwrap()),
+            ("a link to nowhere", |elsewhere, place| symlink(elsewhere.join("none"), place).unwrap()),
+            ("a file", |_, place| fs::write(place, "").unwrap()),
+            ("a directory that others may write to", |_, place| {
+                fs::create_dir(place).unwrap();
+                fs::set_permissions(place, Permissions::from_mode(0o770)).unwrap();
+            }),
+        ];
+        for (what, attack) in attacks {
+            let parent = tempfile::tempdir().unwrap();
+            let elsewhere = tempfile::tempdir().unwrap();
+            attack(elsewhere.path(), &parent.path().join(format!("flow-uring-{}", geteuid())));
+            let refused = private_directory(parent.path());
+            assert!(matches!(refused, Err(Unusable::NotPrivate { .. })), "{what}: {refused:?}");
+            assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_directory_of_another_user_is_refused() {
+        if !geteuid().is_root() {
+            return eprintln!("skipped: only root can make a directory of another user");
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let place = parent.path().join("flow-uring-0");
+        fs::create_dir(&place).unwrap();
+        fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
+        std::os::unix::fs::chown(&place, Some(65_534), None).unwrap();
+        assert!(matches!(private_directory(parent.path()), Err(Unusable::NotPrivate { .. })));
+    }
+
+    #[test]
+    fn a_socket_is_for_this_user_alone_and_replaces_what_stands_in_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("flow-uring-test.sock");
+        let stale = UnixListener::bind(&path).unwrap();
+        drop(stale);
+        let listener = listen(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    }
+}
