@@ -315,7 +315,7 @@ mod tests {
         let end = start + 5 * MINUTE;
         assert_eq!(order(&round_robin, &credentials, 4, end - Duration::from_nanos(1)), "1 1 1 1");
         assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
-        assert!(credentials.restore(id(0), end));
+        assert!(credentials.restore(id(0), end, end));
         assert_eq!(order(&round_robin, &credentials, 4, end), "0 1 0 1");
     }
 
@@ -374,7 +374,7 @@ mod tests {
         credentials.give_up_probe(id(2));
         assert_eq!(order(&round_robin, &credentials, 2, now), "2? -2");
         // One that succeeds frees it for all, those that wait with their own turns among them.
-        assert!(credentials.restore(id(2), now));
+        assert!(credentials.restore(id(2), now, now));
         assert_eq!(short(credentials.choose_again(0, false, now)), "2");
         assert_eq!(order(&round_robin, &credentials, 3, now), "2 2 2");
     }
@@ -388,8 +388,8 @@ mod tests {
         assert_eq!(short(round_robin.next(&credentials, now)), "0?");
         let Choice::Wait { credential, tick } = round_robin.next(&credentials, now) else { panic!("no wait") };
         assert_eq!((credential, tick), (id(0), 1));
-        credentials.restore(id(0), now);
-        credentials.restore(id(1), now);
+        credentials.restore(id(0), now, now);
+        credentials.restore(id(1), now, now);
         assert_eq!(short(credentials.choose_again(tick, false, now)), "1");
         assert_eq!(order(&round_robin, &credentials, 2, now), "0 1");
     }
@@ -482,7 +482,7 @@ mod tests {
         let cooling: Vec<_> = new.ids().map(|id| new.cooling_for(id, now).is_some()).collect();
         assert_eq!(cooling, [true, false, false]);
         // What exchanges of the old snapshot find out counts for the new one.
-        assert!(old.restore(id(1), now));
+        assert!(old.restore(id(1), now, now));
         assert_eq!(new.cooling_for(id(0), now), None);
         // The same clientId with another secret is another identity.
         let text = r#"[{"clientId":"c","clientSecret":"other","tenant":"t"}]"#;
@@ -543,7 +543,7 @@ mod tests {
                 let (id, now) = (id((round + seed) % 3), Instant::now());
                 match (round / 3 + seed) % 6 {
                     0 => _ = credentials.cool(id, Fault::Refused, now, now),
-                    1 => _ = credentials.restore(id, now),
+                    1 => _ = credentials.restore(id, now, now),
                     2 => credentials.suspect(id, now),
                     3 => credentials.acquit(id),
                     4 => credentials.give_up_probe(id),
@@ -557,7 +557,7 @@ mod tests {
         for id in credentials.ids() {
             let standing = credentials.standing(id);
             // Were the flag wrong, a restore would pass the trouble by and the cooldown would last.
-            credentials.restore(id, now);
+            credentials.restore(id, now, now);
             assert_eq!(credentials.cooling_for(id, now), None);
             assert!(standing.is_clear() && standing.availability(now) == Availability::Free);
         }
@@ -650,7 +650,7 @@ mod tests {
                         prop_assert!(credentials.cooling_for(id(index), now) >= before);
                     }
                     Event::Restore { index, attempt_age } => {
-                        credentials.restore(id(index), now - attempt_age);
+                        credentials.restore(id(index), now - attempt_age, now);
                     }
                     Event::GiveUpProbe { index } => credentials.give_up_probe(id(index)),
                     Event::Suspect { index } => credentials.suspect(id(index), now),

@@ -132,8 +132,10 @@ impl Credentials {
 
     /// The credential got a good answer: whatever was held against its identity before the attempt began is forgotten.
     /// Returns whether it was in trouble and works again.
-    pub fn restore(&self, id: CredentialId, attempt_began: Instant) -> bool {
-        self.standing(id).restore(attempt_began)
+    pub fn restore(&self, id: CredentialId, attempt_began: Instant, now: Instant) -> bool {
+        let standing = self.standing(id);
+        standing.note_good(now);
+        standing.restore(attempt_began)
     }
 
     /// The probe ended without saying anything of the credential: another request may be the probe.
@@ -142,7 +144,7 @@ impl Credentials {
     }
 
     /// A request of the credential was refused, and it is not known yet whose fault that is: until it is acquitted or
-    /// cools down, and for 1 s at most, other credentials are preferred.
+    /// cools down, and for 1 s at most, other credentials are preferred; but not where it has just got good answers.
     pub fn suspect(&self, id: CredentialId, now: Instant) {
         self.standing(id).suspect(now);
     }

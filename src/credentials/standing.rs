@@ -5,7 +5,7 @@
 //! reading of the clock is always passed in. What the states mean for whose turn it is, is `balancer`'s business.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -21,6 +21,9 @@ const COOLDOWN_MAX: Duration = Duration::from_secs(60 * 60);
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// How long a suspicion lasts that nobody lifts: as long as another credential takes to be refused, or not, in its place.
 const SUSPICION_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long a good answer speaks for an identity that is refused: then it is the request, more likely than not.
+const GOOD_NAME_SECONDS: u64 = 10;
 
 /// What the upstream holds against a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,13 +67,27 @@ pub(super) enum Availability {
 }
 
 /// How one identity stands with the upstream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Standing {
+    born: Instant,
+    /// The second of its life in which it last got a good answer, counted from 1; 0 for never. Written once a second.
+    last_good: AtomicU64,
     /// Whether `trouble` may hold something. A load of `trouble` itself writes to a slot that other threads look at (so
     /// `arc_swap` protects what was loaded); this one costs a plain read of a line that hardly ever changes.
     /// Invariant: once no change is under way, it is false only if `trouble` is `None`.
     may_be_in_trouble: AtomicBool,
     trouble: ArcSwapOption<Trouble>,
+}
+
+impl Default for Standing {
+    fn default() -> Self {
+        Standing {
+            born: Instant::now(),
+            last_good: AtomicU64::new(0),
+            may_be_in_trouble: AtomicBool::new(false),
+            trouble: ArcSwapOption::empty(),
+        }
+    }
 }
 
 impl Standing {
@@ -146,7 +163,24 @@ impl Standing {
         self.change(|trouble| (trouble.without_probe(), ()));
     }
 
+    /// It got a good answer at `now`.
+    pub fn note_good(&self, now: Instant) {
+        let second = self.second(now);
+        if self.last_good.load(Ordering::Relaxed) != second {
+            self.last_good.store(second, Ordering::Relaxed);
+        }
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.born).as_secs() + 1
+    }
+
+    /// Not where a good answer speaks for it: requests that everybody refuses would else disturb the order of turns.
     pub fn suspect(&self, now: Instant) {
+        let last_good = self.last_good.load(Ordering::Relaxed);
+        if last_good > 0 && self.second(now).saturating_sub(last_good) < GOOD_NAME_SECONDS {
+            return;
+        }
         self.change(|trouble| (Trouble { suspected_at: trouble.suspected_at.max(Some(now)), ..trouble }, ()));
     }
 
@@ -300,6 +334,16 @@ mod tests {
             length.map(|length| length.as_secs())
         };
         faults.iter().map(&mut cool).collect()
+    }
+
+    #[test]
+    fn a_good_answer_speaks_against_a_suspicion_for_some_seconds() {
+        let (standing, start) = (Standing::default(), Instant::now());
+        standing.note_good(start);
+        standing.suspect(start + 5 * SECOND);
+        assert!(!standing.is_suspected(start + 5 * SECOND));
+        standing.suspect(start + 11 * SECOND);
+        assert!(standing.is_suspected(start + 11 * SECOND));
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl Failover {
                 self.turn.is_probe = false;
                 self.tried.push(credential);
             }
-            _ if credentials.restore(credential, self.attempt_began) => {
+            _ if credentials.restore(credential, self.attempt_began, Instant::now()) => {
                 proxy.activity.counters.add(Count::Recoveries);
                 tracing::info!(credential = self.snapshot.name(credential), "credential works again");
             }
