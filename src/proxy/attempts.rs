@@ -84,7 +84,7 @@ impl Attempts<'_> {
                 }
             };
             let so_far = self.better(best.take(), new);
-            let Some(next) = self.failover.take_next() else {
+            let Some(next) = self.failover.next() else {
                 return match so_far {
                     Best::Held(mut held) => self.pass_on(&mut held, &exchange.progress).await,
                     Best::Failed(error) => Outcome::Failed(error),

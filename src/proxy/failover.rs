@@ -37,6 +37,7 @@ pub struct Failover {
     /// Refused or limited: of no further use to this request.
     tried: Vec<CredentialId>,
     suspects: Vec<Suspect>,
+    /// Until it begins.
     next: Option<Next>,
 }
 
@@ -81,6 +82,7 @@ impl Failover {
 
     /// An attempt by `turn` begins. A replay in the place of a stale connection is none of its own.
     pub fn begin_attempt(&mut self, proxy: &Proxy, turn: Turn) {
+        self.next = None;
         self.turn = turn;
         self.attempts += 1;
         self.attempt_began = Instant::now();
@@ -103,9 +105,10 @@ impl Failover {
         Some(self.turn.credential)
     }
 
-    /// What follows, once the attempt has ended without a word to the client.
-    pub fn take_next(&mut self) -> Option<Next> {
-        self.next.take()
+    /// What follows, once the attempt has ended without a word to the client. It may be a probe already, so it stays on
+    /// record here until it begins: the client may go in the pause before.
+    pub fn next(&self) -> Option<Next> {
+        self.next
     }
 
     /// Whether every answer so far was a refusal: then the first of them is the one to pass on.
