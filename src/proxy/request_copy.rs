@@ -153,11 +153,11 @@ impl RequestCopy {
     }
 
     /// Puts `value` in the place of `range` of the head, for an attempt with another credential, and returns where it now
-    /// is. Only of a whole copy of which nothing was sent yet.
+    /// is. Only while nothing was sent yet; the copy may have been given up already.
     pub fn replace(&mut self, range: Range<usize>, value: &[u8]) -> Range<usize> {
-        debug_assert!(self.is_whole() && self.sending == 0 && self.sent_bytes == 0);
+        debug_assert!(self.sending == 0 && self.sent_bytes == 0);
         let start = range.start;
-        // What is kept was never consumed, so the segment begins where its vector does.
+        // What is not sent was never consumed, so the segment begins where its vector does.
         self.segments[0].tail().splice(range, value.iter().copied());
         start..start + value.len()
     }
@@ -242,6 +242,16 @@ mod tests {
             assert_eq!(send(&mut copy, PLAINTEXT_MAX), [b"head: ", value, b", more;", &body].concat());
             copy.rewind();
         }
+    }
+
+    #[test]
+    fn the_head_of_a_copy_that_was_given_up_can_be_replaced_before_it_is_sent() {
+        let (_, budget) = budget(BUDGET_STEP_BYTES);
+        let mut copy = RequestCopy::default();
+        copy.begin(&budget).extend_from_slice(b"POST / HTTP/1.1\r\nA: old\r\n\r\n");
+        assert!(!copy.push(&body(40_000), 0, &budget));
+        assert_eq!(copy.replace(20..23, b"longer"), 20..26);
+        assert_eq!(send(&mut copy, 999), [b"POST / HTTP/1.1\r\nA: longer\r\n\r\n", &body(40_000)[..]].concat());
     }
 
     #[test]
