@@ -184,7 +184,8 @@ impl Attempts<'_> {
         let keeper = Keeper { copy: &copy, limits, budget, counters: &activity.counters };
         let mut source = Source { stream, input, body: self.body, deadline };
         let mut upload = pin!(upload(connection, &mut source, keeper, timeouts, &progress.turns));
-        let gate = Gate { proxy: self.proxy, failover: &mut self.failover, copy: &copy, reused_since };
+        let gate =
+            Gate { proxy: self.proxy, failover: &mut self.failover, best: &mut self.best, copy: &copy, reused_since };
         let mut answer = pin!(relay_answer(connection, side, gate));
         let mut client_left = pin!(left(departure.as_ref()));
         let mut cut_off = pin!(cut_off(lifecycle));

@@ -44,10 +44,12 @@ pub struct Attempts<'a> {
     pub failover: Failover,
     /// Whether the client was told to go on with the body.
     pub has_asked_for_body: bool,
+    /// None before the first attempt has ended, and once an answer goes downstream.
+    pub best: Option<Best>,
 }
 
 /// The best that the attempts so far have brought.
-enum Best {
+pub enum Best {
     Held(Held),
     Failed(GatewayError),
 }
@@ -61,7 +63,6 @@ impl Attempts<'_> {
             return Outcome::Failed(error);
         }
         self.failover.begin_attempt(self.proxy, turn);
-        let mut best = None;
         let mut may_reuse = true;
         loop {
             let new = match self.attempt(&exchange.progress, may_reuse).await {
@@ -83,17 +84,18 @@ impl Attempts<'_> {
                     Best::Failed(failure.error)
                 }
             };
-            let so_far = self.better(best.take(), new);
+            let so_far = self.best.take();
+            let best = self.better(so_far, new);
             let Some(next) = self.failover.next() else {
-                return match so_far {
+                return match best {
                     Best::Held(mut held) => self.pass_on(&mut held, &exchange.progress).await,
                     Best::Failed(error) => Outcome::Failed(error),
                 };
             };
+            self.best = Some(best);
             if let Err(outcome) = self.prepare(exchange, next).await {
                 return outcome;
             }
-            best = Some(so_far);
             may_reuse = true;
         }
     }

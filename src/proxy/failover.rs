@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::Proxy;
+use super::attempts::Best;
 use super::request_copy::RequestCopy;
 use super::response_head::ResponseFacts;
 use super::retry::{self, Decision, Finding, Situation};
@@ -271,6 +272,8 @@ impl Drop for Failover {
 pub struct Gate<'a, 'b> {
     pub proxy: &'a Proxy,
     pub failover: &'a mut Failover,
+    /// What the attempts before brought.
+    pub best: &'a mut Option<Best>,
     pub copy: &'a RefCell<&'b mut RequestCopy>,
     /// When the first request byte was sent, on a connection that was used before.
     pub reused_since: Option<Instant>,
@@ -295,12 +298,14 @@ impl Gate<'_, '_> {
             || leads_on(Finding::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
     }
 
-    /// Decides about an answer. One that passes goes downstream, so that no other attempt can follow.
+    /// Decides about an answer. One that passes goes downstream, so that no other attempt can follow, and what was kept
+    /// for one is let go of: the answer may take minutes.
     pub fn passes(&mut self, finding: Finding, retry_after: Option<Duration>) -> bool {
         let copy_is_whole = self.copy.borrow().is_whole();
         let passes = self.failover.answered(self.proxy, finding, retry_after, copy_is_whole);
         if passes {
             self.copy.borrow_mut().stop_keeping(&self.proxy.budget);
+            *self.best = None;
         }
         passes
     }

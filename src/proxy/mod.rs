@@ -243,6 +243,7 @@ impl Proxy {
             forward,
             failover,
             has_asked_for_body: false,
+            best: None,
         };
         let outcome = attempts.run(exchange, turn).await;
         exchange.credential = Some(attempts.failover.credential());
