@@ -121,9 +121,8 @@ impl Attempts<'_> {
             pause_ms = next.pause.as_millis() as u64,
             "another attempt"
         );
-        if !next.pause.is_zero() {
-            self.proxy.pause(self.downstream, next.pause).await?;
-        }
+        // Also where there is none: it tells whether the client has gone, and a pooled connection takes bytes at once.
+        self.proxy.pause(self.downstream, next.pause).await?;
         self.downstream.request_copy.rewind();
         if next.turn.credential != self.failover.credential() {
             self.authorize(next.turn.credential).map_err(Outcome::Failed)?;
