@@ -177,13 +177,14 @@ pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gat
     }
     answer.body.take(received.filled());
     drop(received);
-    if let Some(error) = answer.body.error {
-        return no_answer(GatewayError::UpstreamMalformed(error.as_str()), true, None);
-    }
     let finding = match Finding::of_status(facts.status) {
         Finding::Settled if holds_opening => listen_to_opening(connection, side, &mut answer).await,
         finding => finding,
     };
+    // Nothing has gone downstream, so the client can be told.
+    if let Some(error) = answer.body.error {
+        return no_answer(GatewayError::UpstreamMalformed(error.as_str()), true, None);
+    }
     answer.body.end_opening();
     if !gate.passes(finding, retry_after) {
         return Relayed::Held(Box::new(answer));
