@@ -32,6 +32,9 @@ use crate::upstream::{Connection, Received, TransportError};
 /// upload early has sent its answer already.
 const EARLY_ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
+/// How much of a kept answer is taken in: more than most error pages are long.
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
 /// What becomes known while an exchange goes on, shared by its two directions and its line in the log.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -151,6 +154,24 @@ impl Answer {
         self.body.reader.is_complete() && self.is_reusable_after(progress)
     }
 
+    /// Takes in what has come of an answer that is kept, without a wait for more. Mostly that is all of it, and its
+    /// connection serves the next attempt; and what is here is not lost if the connection is reset meanwhile.
+    fn take_what_came(&mut self, connection: &Connection) {
+        let Answer { body, last_read, .. } = self;
+        while last_read.is_none()
+            && !body.reader.is_complete()
+            && body.error.is_none()
+            && body.out.len() < KEPT_BYTES_MAX
+        {
+            match connection.read_now(|bytes| body.take(bytes)) {
+                Ok(Some(Received::Data)) => {}
+                Ok(None) => return,
+                Ok(Some(end @ Received::End { .. })) => *last_read = Some(Ok(end)),
+                Err(error) => *last_read = Some(Err(error)),
+            }
+        }
+    }
+
     fn is_reusable_after(&self, progress: &Progress) -> bool {
         self.facts.keep_alive && !self.body.has_surplus && progress.request_is_whole()
     }
@@ -187,6 +208,7 @@ pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gat
     }
     answer.body.end_opening();
     if !gate.passes(finding, retry_after) {
+        answer.take_what_came(connection);
         return Relayed::Held(Box::new(answer));
     }
     Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
