@@ -101,11 +101,12 @@ impl Attempts<'_> {
     }
 
     /// An answer of the upstream is better than an error of ours, the last answer better than those before; but where
-    /// all are refusals, the first says best what was wrong with the request.
+    /// all are refusals, the first says best what was wrong with the request. What the client has done wrong itself it is
+    /// told in any case.
     fn better(&self, best: Option<Best>, new: Best) -> Best {
         match (best, new) {
             (Some(Best::Held(first)), Best::Held(_)) if self.failover.has_only_refusals() => Best::Held(first),
-            (Some(Best::Held(last)), Best::Failed(_)) => Best::Held(last),
+            (Some(Best::Held(last)), Best::Failed(error)) if error.answer().status >= 500 => Best::Held(last),
             (_, new) => new,
         }
     }
