@@ -8,12 +8,17 @@ mod support;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, Gateway, Peer, Upstream, json};
+use support::{
+    BlackHole, Client, Gate, Gateway, Peer, Totals, Upstream, check_at_once, json, lines_saying, secrets_json,
+};
 
 /// The contract's 100 ms, and what a busy machine may add.
 const GONE_WITHIN: Duration = Duration::from_millis(150);
 
 const ROUNDS: usize = 15;
+
+/// Longer than any pause before another attempt.
+const NO_FURTHER_ATTEMPT_FOR: Duration = Duration::from_millis(500);
 
 const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
@@ -211,4 +216,144 @@ fn a_client_that_goes_between_requests_does_not_cost_the_upstream_connection() {
         client.reset();
     }
     assert_eq!(upstream.connections(), 1);
+}
+
+/// A gateway that has other credentials to go on with.
+fn with_three_credentials(upstream: &Upstream) -> Gateway {
+    Gateway::builder().shards(1).secrets(secrets_json(&["a", "b", "c"])).upstream(upstream).start()
+}
+
+/// Sees that nothing more is done for clients that have gone, and how many attempts the log counts in all.
+fn assert_no_further_attempt(mut gateway: Gateway, upstream: &Upstream, clients: usize, attempts: u64) {
+    assert!(upstream.is_left_alone_for(NO_FURTHER_ATTEMPT_FOR), "another attempt for a client that had gone");
+    let totals = Totals::at_the_end_of(&mut gateway);
+    assert_eq!(totals.of("attempts"), attempts, "{totals:?}");
+    let log = gateway.log();
+    let gone = log.iter().filter(|line| line.contains("end=client_disconnected")).count();
+    assert_eq!(gone, clients, "{}", log.join("\n"));
+}
+
+#[test]
+fn a_client_that_goes_during_a_pause_before_another_attempt_gets_none() {
+    check_at_once([(RESET, false), (RESET, true), (CLOSE, false), (CLOSE, true)], |(go, is_closing)| {
+        let failed = Gate::new();
+        let failing = failed.clone();
+        let upstream = Upstream::plain(move |peer: &mut Peer| {
+            while peer.read_request().is_some() {
+                if !is_closing {
+                    peer.write("HTTP/1.1 503 Later\r\nContent-Length: 5\r\n\r\nlater");
+                }
+                failing.open();
+                if is_closing {
+                    return;
+                }
+            }
+        });
+        let gateway = with_three_credentials(&upstream);
+        for _ in 0..4 {
+            let mut client = Client::connect(gateway.port());
+            client.send(POST);
+            // The pause is at least 50 ms.
+            failed.pass();
+            thread::sleep(Duration::from_millis(5));
+            go(client);
+        }
+        assert_no_further_attempt(gateway, &upstream, 4, 4);
+    });
+}
+
+#[test]
+fn a_client_that_goes_during_a_later_attempt_gets_no_further_one() {
+    // The first attempt is told to come later, the second one waits for its first byte.
+    check_at_once([RESET, CLOSE], |go| {
+        let upstream = Upstream::plain(|peer: &mut Peer| {
+            while let Some(request) = peer.read_request() {
+                if request.credential() == "b" {
+                    return peer.wait_for_close();
+                }
+                peer.write("HTTP/1.1 503 Later\r\nContent-Length: 5\r\n\r\nlater");
+            }
+        });
+        let gateway = with_three_credentials(&upstream);
+        let mut client = Client::connect(gateway.port());
+        client.send(POST);
+        let connection = upstream.wait_for_requests(2)[1].connection;
+        let gone = go(client);
+        let took = upstream.wait_for_close(connection).saturating_duration_since(gone);
+        assert!(took <= GONE_WITHIN, "{took:?}");
+        assert_no_further_attempt(gateway, &upstream, 1, 2);
+    });
+}
+
+#[test]
+fn a_client_that_goes_before_the_first_byte_or_in_mid_stream_gets_no_further_attempt() {
+    let scripts = [thinking as fn(&mut Peer), pausing];
+    check_at_once(scripts.into_iter().flat_map(|script| [(script, RESET), (script, CLOSE)]), |(script, go)| {
+        let upstream = Upstream::plain(script);
+        let gateway = with_three_credentials(&upstream);
+        let mut client = Client::connect(gateway.port());
+        client.send(POST);
+        upstream.wait_for_requests(1);
+        go(client);
+        upstream.wait_for_close(0);
+        assert_no_further_attempt(gateway, &upstream, 1, 1);
+    });
+}
+
+#[test]
+fn a_client_that_goes_during_a_connect_gets_no_further_attempt() {
+    check_at_once([RESET, CLOSE], |go| {
+        let hole = BlackHole::open();
+        let mut gateway = Gateway::builder()
+            .shards(1)
+            .secrets(secrets_json(&["a", "b", "c"]))
+            .arg("--upstream", hole.url())
+            .arg("--connect-timeout", "30")
+            .start();
+        let mut client = Client::connect(gateway.port());
+        client.send(POST);
+        let until = Instant::now() + support::DEADLINE;
+        while hole.pending_connects() == 0 {
+            assert!(Instant::now() < until, "no connect hangs");
+            thread::sleep(Duration::from_millis(1));
+        }
+        go(client);
+        gateway.wait_for_log("end=client_disconnected");
+        // The connect itself is given up, and the time at which another would start goes by.
+        let until = Instant::now() + NO_FURTHER_ATTEMPT_FOR;
+        while hole.pending_connects() > 0 {
+            assert!(Instant::now() < until, "the connect goes on");
+            thread::sleep(Duration::from_millis(1));
+        }
+        while Instant::now() < until {
+            assert_eq!(hole.pending_connects(), 0, "another connect for a client that had gone");
+            thread::sleep(Duration::from_millis(5));
+        }
+        let totals = Totals::at_the_end_of(&mut gateway);
+        assert_eq!(totals.of("attempts"), 1, "{totals:?}");
+        assert!(lines_saying(&gateway.log(), "another attempt").is_empty());
+    });
+}
+
+#[test]
+fn a_client_that_goes_in_the_middle_of_its_body_during_a_later_attempt_gets_no_further_one() {
+    check_at_once([RESET, CLOSE], |go| {
+        let upstream = Upstream::plain(|peer: &mut Peer| {
+            // The first attempt is answered before the body is whole, the second waits for the rest.
+            if peer.read_head().is_some() && peer.read_body_exact(2).is_some() {
+                if peer.number() == 0 {
+                    peer.write("HTTP/1.1 503 Later\r\nContent-Length: 5\r\n\r\nlater");
+                }
+                peer.wait_for_close();
+            }
+        });
+        let gateway = with_three_credentials(&upstream);
+        let mut client = Client::connect(gateway.port());
+        client.send("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{}");
+        let connection = upstream.wait_for_requests(2)[1].connection;
+        let gone = go(client);
+        let took = upstream.wait_for_close(connection).saturating_duration_since(gone);
+        assert!(took <= GONE_WITHIN, "{took:?}");
+        assert_no_further_attempt(gateway, &upstream, 1, 2);
+    });
 }

@@ -12,7 +12,7 @@ use rustls::{ServerConnection, StreamOwned};
 
 use super::certificates::CERTIFICATES;
 use super::wire::{Body, Transport, Wire};
-use super::{BASE_PATH, DEADLINE, Ended, Head, observed, shown};
+use super::{BASE_PATH, Credential, DEADLINE, Ended, Head, observed, shown};
 
 pub struct Upstream {
     address: SocketAddr,
@@ -25,6 +25,8 @@ pub struct Upstream {
 pub struct Request {
     /// Which connection brought it, from 0.
     pub connection: usize,
+    /// When its head was whole.
+    pub at: Instant,
     pub head: Head,
     pub body: Vec<u8>,
     pub raw_body: Vec<u8>,
@@ -51,10 +53,15 @@ impl Request {
     pub fn authorization(&self) -> &str {
         self.head.field("authorization").expect("an Authorization field")
     }
+
+    /// Whose token it carries, the signature checked: the name of `secrets_json`.
+    pub fn credential(&self) -> String {
+        Credential::of_authorization(self.authorization()).client_id.trim_end_matches("-client-id").to_owned()
+    }
 }
 
-#[derive(Default)]
 struct Shared {
+    address: SocketAddr,
     seen: Mutex<Seen>,
     changed: Condvar,
     is_stopped: AtomicBool,
@@ -107,7 +114,13 @@ impl Upstream {
     fn start(is_tls: bool, handler: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("a bound listener");
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            address,
+            seen: Mutex::default(),
+            changed: Condvar::new(),
+            is_stopped: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+        });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accept_all(&listener, is_tls, &accepting, &Arc::new(handler)));
         Self { address, is_tls, shared }
@@ -169,6 +182,21 @@ impl Upstream {
 
     pub fn closes(&self) -> usize {
         self.shared.seen().closes.len()
+    }
+
+    /// Whether no further request comes for this long.
+    pub fn is_left_alone_for(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut seen = self.shared.seen();
+        let count = seen.requests.len();
+        while seen.requests.len() == count {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            seen = self.shared.changed.wait_timeout(seen, left).unwrap_or_else(|poisoned| poisoned.into_inner()).0;
+        }
+        false
     }
 }
 
@@ -257,6 +285,7 @@ impl Peer {
             };
             let request = Request {
                 connection: self.number,
+                at: Instant::now(),
                 head: head.clone(),
                 body: Vec::new(),
                 raw_body: Vec::new(),
@@ -318,6 +347,17 @@ impl Peer {
         match read {
             Ok(()) => Some(body.decoded),
             Err(ended) => self.note_short_body(ended),
+        }
+    }
+
+    /// Closes the listener, for good: whoever connects from now on is refused.
+    pub fn refuse_connections(&self) {
+        self.shared.is_stopped.store(true, Ordering::SeqCst);
+        let until = Instant::now() + DEADLINE;
+        // The first one wakes the accept.
+        while TcpStream::connect(self.shared.address).is_ok() {
+            assert!(Instant::now() < until, "the listener is still there");
+            thread::yield_now();
         }
     }
 

@@ -1,0 +1,268 @@
+//! Connections that fail: which are tried again, how often, and what the client hears when all did.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use crate::support::{
+    Client, Gateway, Peer, Totals, Upstream, answer, check_at_once, lines_saying, secrets_json, value_of,
+};
+use crate::table::{Gets, POST, Part, Row, Step, check, says, tried};
+
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+fn row(name: &str) -> Row {
+    Row { name: name.to_owned(), ..Row::default() }
+}
+
+#[test]
+fn a_fresh_connection_that_ends_before_the_head_is_followed_by_the_next_credential() {
+    let mut rows = Vec::new();
+    for step in [Step::Closes, Step::Resets, Step::ClosesInHead] {
+        for is_tls in [false, true] {
+            rows.push(Row {
+                is_tls,
+                steps: vec![step.clone(), says(200)],
+                tried: "ab",
+                gets: Gets::Answer(1),
+                reasons: vec!["upstream_closed"],
+                ..row(&format!("{step:?}, 200, TLS {is_tls}"))
+            });
+        }
+    }
+    rows.push(Row {
+        steps: vec![Step::Closes, Step::Resets, says(200)],
+        tried: "abc",
+        gets: Gets::Answer(2),
+        reasons: vec!["upstream_closed"; 2],
+        ..row("closed, reset, 200")
+    });
+    rows.push(Row {
+        steps: vec![Step::Closes, Step::Closes, Step::Closes],
+        tried: "abc",
+        gets: Gets::Own(502, "upstream_closed"),
+        reasons: vec!["upstream_closed"; 2],
+        ..row("closed by all three")
+    });
+    rows.push(Row {
+        secrets: secrets_json(&["a"]),
+        steps: vec![Step::Resets, Step::Closes, says(200)],
+        tried: "aaa",
+        gets: Gets::Answer(2),
+        reasons: vec!["upstream_closed"; 2],
+        ..row("the only credential is used again")
+    });
+    check(&rows);
+}
+
+#[test]
+fn an_answer_that_breaks_the_protocol_is_not_tried_again() {
+    let broken = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx";
+    check(&[Row {
+        steps: vec![Step::Writes(vec![Part::Bytes(broken.into())])],
+        gets: Gets::Own(502, "upstream_malformed"),
+        ..row("two lengths")
+    }]);
+}
+
+/// What the `another attempt` lines give as reasons.
+fn reasons(log: &[String]) -> Vec<String> {
+    let lines = lines_saying(log, "another attempt");
+    lines.iter().map(|line| value_of(line, "reason").expect("a reason").to_owned()).collect()
+}
+
+/// Asks once a gateway whose upstream is `url`: three attempts that reach nobody, within the time that they may take.
+fn assert_unreachable(url: &str, request: &str, code: &str) {
+    let secrets = secrets_json(&["a", "b", "c"]);
+    let mut gateway = Gateway::builder().shards(1).secrets(secrets).arg("--upstream", url).start();
+    let asked = Instant::now();
+    let response = Client::connect(gateway.port()).ask(request);
+    let took = asked.elapsed();
+    assert_eq!((response.status, response.error_code()), (502, Some(code)), "{url}: {response:?}");
+    assert!(took >= Duration::from_millis(100), "{url}: without a pause: {took:?}");
+    let totals = Totals::at_the_end_of(&mut gateway);
+    let log = gateway.log();
+    assert_eq!(reasons(&log), ["unreachable"; 2], "{url}");
+    for line in lines_saying(&log, "another attempt") {
+        let pause: u64 = value_of(&line, "pause_ms").and_then(|pause| pause.parse().ok()).expect("milliseconds");
+        assert!((50..=250).contains(&pause), "{line}");
+    }
+    let counts = ["requests", "attempts", "unreachable", "cooldowns"].map(|name| totals.of(name));
+    assert_eq!(counts, [1, 3, 2, 0], "{url}: {totals:?}");
+}
+
+#[test]
+fn an_upstream_that_cannot_be_reached_gets_three_attempts() {
+    let refusing = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let plain = Upstream::plain(|peer: &mut Peer| {
+        peer.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+    });
+    let patch = "PATCH /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    let batch = "POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+    // Before its first byte was sent, every method may be tried again.
+    let refusing = format!("http://{refusing}/base");
+    let refused = [GET, POST, patch, batch].map(|request| (refusing.clone(), request, "upstream_connect_failed"));
+    let others = [
+        ("https://nowhere.invalid/base".to_owned(), GET, "upstream_resolve_failed"),
+        (format!("https://{}", plain.authority()), POST, "upstream_tls_failed"),
+    ];
+    check_at_once(refused.into_iter().chain(others), |(url, request, code)| assert_unreachable(&url, request, code));
+}
+
+#[test]
+fn a_certificate_that_is_refused_is_final() {
+    let upstream = Upstream::tls(answer(OK));
+    let url = format!("https://{}/base", upstream.authority());
+    let secrets = secrets_json(&["a", "b"]);
+    let mut gateway = Gateway::builder().shards(1).secrets(secrets).arg("--upstream", url).start();
+    let response = Client::connect(gateway.port()).ask(POST);
+    assert_eq!((response.status, response.error_code()), (502, Some("upstream_certificate_refused")));
+    assert!(response.text().contains("--upstream-ca"), "{}", response.text());
+    let totals = Totals::at_the_end_of(&mut gateway);
+    assert_eq!((totals.of("attempts"), upstream.connections()), (1, 1), "{totals:?}");
+    assert!(reasons(&gateway.log()).is_empty());
+}
+
+/// Serves one request a connection, and gives up under the next.
+fn stale_after_one(give_up: fn(&mut Peer), then: &'static str) -> impl Fn(&mut Peer) + Send + Sync + 'static {
+    move |peer| {
+        if peer.read_request().is_some() {
+            peer.write(if peer.number() == 0 { OK } else { then });
+            if peer.read_request().is_some() {
+                give_up(peer);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kept_alive_connection_that_fails_is_replaced_once_silently_by_the_same_credential() {
+    for give_up in [Peer::close as fn(&mut Peer), Peer::close_abruptly, Peer::reset] {
+        let upstream = Upstream::plain(stale_after_one(give_up, OK));
+        let secrets = secrets_json(&["a", "b", "c"]);
+        let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
+        let mut client = Client::connect(gateway.port());
+        assert_eq!(client.ask(POST).text(), "ok");
+        assert_eq!(client.ask(POST).text(), "ok");
+        assert_eq!(tried(&upstream.requests()), "abb");
+        let totals = Totals::at_the_end_of(&mut gateway);
+        assert!(reasons(&gateway.log()).is_empty(), "it is no attempt");
+        let counts = ["requests", "attempts", "stale", "upstream_closed"].map(|name| totals.of(name));
+        assert_eq!(counts, [2, 2, 1, 0], "{totals:?}");
+    }
+}
+
+#[test]
+fn a_replay_on_a_fresh_connection_counts_as_any_attempt() {
+    const UNAVAILABLE: &str = "HTTP/1.1 503 Later\r\nConnection: close\r\nContent-Length: 3\r\n\r\n503";
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        // The first connection turns stale, the second is told to come later, the third serves.
+        match peer.number() {
+            0 => {
+                peer.read_request();
+                peer.write(OK);
+                peer.read_request();
+            }
+            1 => {
+                peer.read_request();
+                peer.write(UNAVAILABLE);
+            }
+            _ => while peer.read_request().is_some() && peer.write(OK) {},
+        }
+    });
+    let secrets = secrets_json(&["a", "b", "c"]);
+    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask(POST).text(), "ok");
+    assert_eq!(client.ask(POST).text(), "ok");
+    assert_eq!(tried(&upstream.requests()), "abbc");
+    let totals = Totals::at_the_end_of(&mut gateway);
+    assert_eq!(reasons(&gateway.log()), ["unavailable"]);
+    assert_eq!(["requests", "attempts", "stale"].map(|name| totals.of(name)), [2, 3, 1], "{totals:?}");
+}
+
+#[test]
+fn a_replay_that_fails_too_is_followed_by_the_next_credential() {
+    let upstream = Upstream::plain(|peer: &mut Peer| match peer.number() {
+        0 => {
+            peer.read_request();
+            peer.write(OK);
+            peer.read_request();
+        }
+        1 => {
+            peer.read_request();
+            peer.reset();
+        }
+        _ => while peer.read_request().is_some() && peer.write(OK) {},
+    });
+    let secrets = secrets_json(&["a", "b", "c"]);
+    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask(POST).text(), "ok");
+    assert_eq!(client.ask(POST).text(), "ok");
+    assert_eq!(tried(&upstream.requests()), "abbc");
+    let totals = Totals::at_the_end_of(&mut gateway);
+    assert_eq!(reasons(&gateway.log()), ["upstream_closed"]);
+    assert_eq!(["requests", "attempts", "stale"].map(|name| totals.of(name)), [2, 3, 1], "{totals:?}");
+}
+
+#[test]
+fn the_next_attempt_follows_the_turn_only_of_its_own_request() {
+    // Retries do not tick: the exchange after one that was retried takes the next turn all the same.
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            let is_first = request.path().ends_with("/first") && request.credential() == "a";
+            peer.write(if is_first { "HTTP/1.1 503 Later\r\nContent-Length: 0\r\n\r\n" } else { OK });
+        }
+    });
+    let secrets = secrets_json(&["a", "b", "c"]);
+    let gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask("GET /first HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
+    for _ in 0..4 {
+        assert_eq!(client.ask(GET).status, 200);
+    }
+    assert_eq!(tried(&upstream.requests()), "abbcab");
+}
+
+/// Answers that have begun: what was sent on cannot be taken back.
+#[test]
+fn nothing_is_tried_again_once_an_answer_has_begun() {
+    let sse = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+               1a\r\ndata: {\"delta\":\"a word\"}\n\n\r\n";
+    for (begun, part) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx", "x"),
+        (sse, "a word"),
+    ] {
+        for give_up in [Peer::close_abruptly as fn(&mut Peer), Peer::reset] {
+            let upstream = Upstream::plain(move |peer: &mut Peer| {
+                if peer.read_request().is_some() {
+                    peer.write(begun);
+                    // Until it has gone downstream.
+                    peer.sleep(Duration::from_millis(50));
+                    give_up(peer);
+                }
+            });
+            let secrets = secrets_json(&["a", "b", "c"]);
+            let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
+            let mut client = Client::connect(gateway.port());
+            let response = client.ask(POST);
+            assert_eq!(response.status, 200, "{begun:?}");
+            assert!(response.text().contains(part), "{begun:?}: {response:?}");
+            let totals = Totals::at_the_end_of(&mut gateway);
+            assert_eq!((totals.of("attempts"), upstream.requests().len()), (1, 1), "{begun:?}: {totals:?}");
+        }
+    }
+}
+
+#[test]
+fn another_address_of_the_same_name_is_no_further_attempt() {
+    // `localhost` may be ::1 first, where nobody listens.
+    let upstream = Upstream::plain(answer(OK));
+    let url = format!("http://localhost:{}/flow-llm-proxy", upstream.port());
+    let mut gateway = Gateway::builder().shards(1).secrets(secrets_json(&["a", "b"])).arg("--upstream", url).start();
+    assert_eq!(Client::connect(gateway.port()).ask(POST).text(), "ok");
+    let totals = Totals::at_the_end_of(&mut gateway);
+    assert_eq!(["attempts", "unreachable"].map(|name| totals.of(name)), [1, 0], "{totals:?}");
+}

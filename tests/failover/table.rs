@@ -1,0 +1,380 @@
+//! A row of the table and how it is checked: one request through a gateway and an upstream of its own.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{
+    Client, Gateway, Peer, Request, Response, Totals, Upstream, lines_saying, secrets_json, shown, value_of,
+};
+
+pub const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+
+/// The pause before an attempt that follows a failure which may pass by itself.
+const BACK_OFF: std::ops::RangeInclusive<f64> = 50.0..=250.0;
+/// What a busy machine may add to it.
+const LATE_BY_MAX: Duration = Duration::from_secs(1);
+
+/// Rows checked at once: most of a row's time is back-off.
+const ROWS_AT_ONCE: usize = 4;
+
+/// What the upstream does with one attempt.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Takes the request whole, and answers with this status and these field lines.
+    Says(u16, String),
+    /// Takes the request whole, and writes this.
+    Writes(Vec<Part>),
+    /// Answers with this status and closes, so that the next attempt has a fresh connection.
+    SaysAndCloses(u16),
+    /// Takes the request whole, and closes.
+    Closes,
+    /// Takes the request whole, and resets.
+    Resets,
+    /// Begins an answer's head, and closes.
+    ClosesInHead,
+    /// Answers with this status and refuses all connections from then on.
+    SaysAndGoes(u16),
+    /// Does it after a while.
+    Later(Duration, Box<Step>),
+}
+
+#[derive(Debug, Clone)]
+pub enum Part {
+    Bytes(String),
+    Pause(Duration),
+}
+
+/// An answer of this status and nothing special.
+pub fn says(status: u16) -> Step {
+    Step::Says(status, String::new())
+}
+
+/// An answer of this status with a field.
+pub fn says_with(status: u16, field: &str) -> Step {
+    Step::Says(status, format!("{field}\r\n"))
+}
+
+pub fn later(time: Duration, step: Step) -> Step {
+    Step::Later(time, Box::new(step))
+}
+
+impl Step {
+    /// The answer of attempt number `index`, told from all others by its head and its body.
+    fn answer(&self, index: usize) -> (String, String) {
+        match self {
+            Self::Says(status, fields) => {
+                let body = format!("{{\"attempt\": {index}, \"text\": \"caf\u{e9}\"}}");
+                let length = body.len();
+                let head = format!(
+                    "HTTP/1.1 {status} Told So\r\nX-Attempt: {index}\r\n{fields}Content-Type: application/json\r\n\
+                     Content-Length: {length}\r\n\r\n"
+                );
+                (head, body)
+            }
+            Self::SaysAndCloses(status) | Self::SaysAndGoes(status) => says(*status).answer(index),
+            Self::Later(_, step) => step.answer(index),
+            Self::Writes(parts) => {
+                let bytes = parts.iter().filter_map(|part| match part {
+                    Part::Bytes(bytes) => Some(bytes.as_str()),
+                    Part::Pause(_) => None,
+                });
+                let whole: String = bytes.collect();
+                let (head, body) = whole.split_once("\r\n\r\n").expect("a head");
+                (format!("{head}\r\n\r\n"), body.to_owned())
+            }
+            other => panic!("{other:?} is no answer"),
+        }
+    }
+
+    /// Does it, and says whether the connection goes on.
+    fn act(&self, index: usize, request: &Request, peer: &mut Peer) -> bool {
+        match self {
+            Self::Says(..) => {
+                let (head, body) = self.answer(index);
+                let has_body = !request.line().starts_with("HEAD ") && !head.starts_with("HTTP/1.1 304");
+                peer.write(if has_body { head + &body } else { head })
+            }
+            Self::Writes(parts) => parts.iter().all(|part| match part {
+                Part::Bytes(bytes) => peer.write(bytes),
+                Part::Pause(time) => {
+                    peer.sleep(*time);
+                    true
+                }
+            }),
+            Self::Closes => false,
+            Self::Resets => {
+                peer.reset();
+                false
+            }
+            Self::ClosesInHead => {
+                peer.write("HTTP/1.1 200 OK\r\nConte");
+                false
+            }
+            Self::SaysAndCloses(status) | Self::SaysAndGoes(status) => {
+                if matches!(self, Self::SaysAndGoes(_)) {
+                    peer.refuse_connections();
+                }
+                let (head, body) = says(*status).answer(index);
+                let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
+                peer.write(head + &body);
+                false
+            }
+            Self::Later(time, step) => {
+                peer.sleep(*time);
+                step.act(index, request, peer)
+            }
+        }
+    }
+}
+
+/// What the client receives.
+#[derive(Debug, Clone, Copy)]
+pub enum Gets {
+    /// The answer of attempt number so much, from 0, byte for byte.
+    Answer(usize),
+    /// The gateway's own answer.
+    Own(u16, &'static str),
+}
+
+/// One request, what becomes of its attempts, and all that must be seen of it.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub name: String,
+    /// A secrets file; by default of `a`, `b` and `c`.
+    pub secrets: String,
+    pub flags: Vec<(&'static str, String)>,
+    pub request: Vec<u8>,
+    /// What each attempt meets, in order; a further one is a failure.
+    pub steps: Vec<Step>,
+    /// Whose tokens arrived, in order.
+    pub tried: &'static str,
+    pub gets: Gets,
+    /// Why each further attempt was made.
+    pub reasons: Vec<&'static str>,
+    /// Which credentials cool down, why, and for how many seconds.
+    pub cools: Vec<(&'static str, &'static str, f64)>,
+    /// How many attempts were made, where it is not the number of requests that arrived.
+    pub attempts: Option<u64>,
+    pub copies_dropped: u64,
+    pub is_tls: bool,
+}
+
+impl Default for Row {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            secrets: secrets_json(&["a", "b", "c"]),
+            flags: Vec::new(),
+            request: POST.into(),
+            steps: Vec::new(),
+            tried: "a",
+            gets: Gets::Answer(0),
+            reasons: Vec::new(),
+            cools: Vec::new(),
+            attempts: None,
+            copies_dropped: 0,
+            is_tls: false,
+        }
+    }
+}
+
+/// An upstream that meets each request with the next step.
+pub fn scripted(steps: Vec<Step>, is_tls: bool) -> Upstream {
+    let next = Arc::new(AtomicUsize::new(0));
+    let script = move |peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            let index = next.fetch_add(1, Ordering::SeqCst);
+            let step = steps.get(index).unwrap_or_else(|| panic!("there is no step for attempt {index}: {request:?}"));
+            if !step.act(index, &request, peer) {
+                return;
+            }
+        }
+    };
+    if is_tls { Upstream::tls(script) } else { Upstream::plain(script) }
+}
+
+pub fn tried(requests: &[Request]) -> String {
+    requests.iter().map(Request::credential).collect()
+}
+
+/// Checks all rows, some at once.
+pub fn check(rows: &[Row]) {
+    let next = AtomicUsize::new(0);
+    let failed: Vec<_> = thread::scope(|scope| {
+        let workers = (0..ROWS_AT_ONCE).map(|_| {
+            scope.spawn(|| {
+                let mut failed = Vec::new();
+                while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    if std::panic::catch_unwind(|| row.check()).is_err() {
+                        failed.push(row.name.as_str());
+                    }
+                }
+                failed
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("failures are caught")).collect()
+    });
+    assert!(failed.is_empty(), "{} of {} rows failed: {failed:#?}", failed.len(), rows.len());
+}
+
+impl Row {
+    pub fn check(&self) {
+        println!("row: {}", self.name);
+        let upstream = scripted(self.steps.clone(), self.is_tls);
+        let mut builder = Gateway::builder().shards(1).secrets(&*self.secrets).upstream(&upstream);
+        for (flag, value) in &self.flags {
+            builder = builder.arg(flag, value);
+        }
+        let mut gateway = builder.start();
+        // Whatever the attempts may take, and what a busy machine adds.
+        let mut client = Client::connect(gateway.port()).with_deadline(Duration::from_secs(30));
+        let response = client.ask(&self.request);
+        let totals = Totals::at_the_end_of(&mut gateway);
+        let log = gateway.log();
+        let name = &self.name;
+        println!("{name}: {}", lines_saying(&log, "another attempt").join("\n"));
+        assert_eq!(tried(&upstream.requests()), self.tried, "{name}: the credentials in their order");
+        self.check_answer(&response);
+        self.check_attempts(&log, &upstream.requests());
+        self.check_cooldowns(&log);
+        self.check_exchange(&log);
+        self.check_totals(&totals);
+    }
+
+    fn attempts(&self) -> u64 {
+        self.attempts.unwrap_or(self.tried.len() as u64)
+    }
+
+    fn check_answer(&self, response: &Response) {
+        let name = &self.name;
+        match self.gets {
+            Gets::Answer(index) => {
+                let (head, body) = self.steps[index].answer(index);
+                let is_to_head = self.request.starts_with(b"HEAD ") || response.status == 304;
+                let body = if is_to_head { "" } else { &body };
+                if response.head.is_chunked() {
+                    let line = head.split("\r\n").next().expect("a status line");
+                    assert_eq!(response.head.start_line, line, "{name}");
+                } else {
+                    assert_eq!(shown(&response.head.raw), shown(head.as_bytes()), "{name}: the head");
+                }
+                assert_eq!(shown(&response.raw_body), shown(body.as_bytes()), "{name}: the body");
+            }
+            Gets::Own(status, code) => {
+                assert_eq!((response.status, response.error_code()), (status, Some(code)), "{name}: {response:?}");
+            }
+        }
+    }
+
+    fn check_attempts(&self, log: &[String], requests: &[Request]) {
+        let name = &self.name;
+        let lines = lines_saying(log, "another attempt");
+        let reasons: Vec<_> = lines.iter().map(|line| value_of(line, "reason").expect("a reason")).collect();
+        assert_eq!(reasons, self.reasons, "{name}: the reasons");
+        for (index, line) in lines.iter().enumerate() {
+            assert!(line.contains(" WARN "), "{name}: {line}");
+            assert_eq!(value_of(line, "attempt"), Some(&*(index + 2).to_string()), "{name}: {line}");
+            let pause: f64 = value_of(line, "pause_ms").and_then(|pause| pause.parse().ok()).expect("a pause");
+            let is_switch = matches!(self.reasons[index], "refused" | "rate_limited");
+            let is_right = if is_switch { pause == 0.0 } else { BACK_OFF.contains(&pause) };
+            assert!(is_right, "{name}: a pause of {pause} ms");
+        }
+        // Where a connect failed, requests and reasons do not go in pairs.
+        if lines.len() + 1 == requests.len() {
+            self.check_credentials_and_pauses(&lines, requests);
+        }
+    }
+
+    fn check_credentials_and_pauses(&self, lines: &[String], requests: &[Request]) {
+        let name = &self.name;
+        for (pair, line) in requests.windows(2).zip(lines) {
+            // A second entry of the same name is told apart in the log.
+            let said =
+                |field| value_of(line, field).unwrap_or_default().split('#').next().unwrap_or_default().to_owned();
+            assert_eq!(said("credential"), pair[0].credential(), "{name}: {line}");
+            assert_eq!(said("next"), pair[1].credential(), "{name}: {line}");
+            let apart = pair[1].at - pair[0].at;
+            let answered_after = self.steps.iter().map(Step::delay).max().unwrap_or_default();
+            let most = Duration::from_millis(250) + answered_after + LATE_BY_MAX;
+            assert!(apart <= most, "{name}: the next attempt came {apart:?} after");
+            if value_of(line, "pause_ms") != Some("0") {
+                assert!(apart >= Duration::from_millis(50), "{name}: the next attempt came {apart:?} after");
+            }
+            assert_eq!(pair[0].line(), pair[1].line(), "{name}");
+            assert_eq!(fields(&pair[0]), fields(&pair[1]), "{name}: the same fields in the same order");
+            assert!(pair[0].raw_body == pair[1].raw_body, "{name}: the body changed");
+        }
+    }
+
+    fn check_cooldowns(&self, log: &[String]) {
+        let name = &self.name;
+        let lines = lines_saying(log, "credential cools down");
+        let text = |line: &'_ String, field| value_of(line, field).unwrap_or_default().to_owned();
+        let seen: Vec<_> = lines.iter().map(|line| (text(line, "credential"), text(line, "reason"))).collect();
+        let wanted = self.cools.iter().map(|(credential, reason, _)| ((*credential).to_owned(), (*reason).to_owned()));
+        assert_eq!(seen, wanted.collect::<Vec<_>>(), "{name}: who cools down");
+        for (line, (.., seconds)) in lines.iter().zip(&self.cools) {
+            assert!(line.contains(" WARN "), "{name}: {line}");
+            let said: f64 = text(line, "seconds").parse().expect("a number");
+            // A date has no fractions, and the time that passed on the way is gone.
+            assert!(
+                (said - seconds).abs() <= 1.5 && (said - seconds).abs() < *seconds,
+                "{name}: {said} s, not {seconds}"
+            );
+        }
+    }
+
+    fn check_exchange(&self, log: &[String]) {
+        let name = &self.name;
+        let lines: Vec<_> = log.iter().filter(|line| line.contains(" exchange id=")).collect();
+        let [line] = lines[..] else { panic!("{name}: not one exchange: {lines:?}") };
+        assert_eq!(value_of(line, "attempts"), Some(&*self.attempts().to_string()), "{name}: {line}");
+        if let Gets::Answer(_) = self.gets {
+            assert_eq!(value_of(line, "end"), Some("ok"), "{name}: {line}");
+        }
+        if self.reasons.len() + 1 == self.tried.len() {
+            let said = value_of(line, "credential").unwrap_or_default().split('#').next();
+            assert_eq!(said, self.tried.get(self.tried.len() - 1..), "{name}: {line}");
+        }
+    }
+
+    fn check_totals(&self, totals: &Totals) {
+        let name = &self.name;
+        let mut wanted = vec![
+            ("requests", 1),
+            ("attempts", self.attempts()),
+            ("stale", 0),
+            ("share_exhausted", 0),
+            ("copies_dropped", self.copies_dropped),
+            ("cooldowns", self.cools.len() as u64),
+            ("recoveries", 0),
+        ];
+        for reason in ["unreachable", "upstream_closed", "write_stalled", "unavailable", "refused", "rate_limited"] {
+            wanted.push((reason, self.reasons.iter().filter(|made| **made == reason).count() as u64));
+        }
+        for (what, count) in wanted {
+            assert_eq!(totals.of(what), count, "{name}: {what} in {totals:?}");
+        }
+    }
+}
+
+impl Step {
+    fn delay(&self) -> Duration {
+        match self {
+            Self::Later(time, _) => *time,
+            Self::Writes(parts) => {
+                let pauses = parts.iter().map(|part| if let Part::Pause(time) = part { *time } else { Duration::ZERO });
+                pauses.sum()
+            }
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// All fields but the token's.
+fn fields(request: &Request) -> Vec<String> {
+    request.head.lines_without(&["Authorization"])
+}
