@@ -9,23 +9,22 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::task::{Poll, Waker};
 
 use monoio::net::TcpStream;
 use slab::Slab;
 
-/// Events taken from the kernel at once; more stay for the next turn.
-const EVENTS_MAX: usize = 64;
+use super::epoll::{Epoll, Token};
 
 thread_local! {
     static WATCHES: Watches = const {
-        Watches { epoll: Cell::new(-1), entries: RefCell::new(Slab::new()), generation: Cell::new(0) }
+        Watches { epoll: Cell::new(Epoll::NONE), entries: RefCell::new(Slab::new()), generation: Cell::new(0) }
     };
 }
 
 struct Watches {
-    epoll: Cell<RawFd>,
+    epoll: Cell<Epoll>,
     entries: RefCell<Slab<Entry>>,
     /// Tells a late event for a slot's former socket from one for its present one.
     generation: Cell<u32>,
@@ -54,14 +53,9 @@ impl Departure {
             watches.generation.set(generation);
             let key = watches.entries.borrow_mut().insert(Entry { generation, has_left: false, waker: None });
             let departure = Departure { key };
-            let mut event = libc::epoll_event {
-                events: (libc::EPOLLRDHUP | libc::EPOLLONESHOT) as u32,
-                u64: u64::from(generation) << 32 | key as u64,
-            };
-            // SAFETY: both descriptors are open and `event` outlives the call.
-            let added =
-                unsafe { libc::epoll_ctl(watches.epoll.get(), libc::EPOLL_CTL_ADD, socket.as_raw_fd(), &mut event) };
-            if added == 0 { Ok(departure) } else { Err(io::Error::last_os_error()) }
+            let token = Token { generation, key };
+            watches.epoll.get().watch(libc::EPOLL_CTL_ADD, socket, libc::EPOLLRDHUP, token)?;
+            Ok(departure)
         })
     }
 
@@ -83,6 +77,14 @@ impl Departure {
     }
 }
 
+impl Departure {
+    /// Lets go of who waited last: a task that has ended stays in memory as long as its waker does.
+    pub fn forget_waiter(&self) {
+        let waker = WATCHES.with(|watches| watches.entries.borrow_mut()[self.key].waker.take());
+        drop(waker);
+    }
+}
+
 impl Drop for Departure {
     fn drop(&mut self) {
         // Closing the socket takes it out of the epoll set; the generation guards the moment until then.
@@ -95,31 +97,20 @@ impl Drop for Departure {
 /// # Errors
 /// What `epoll_create1` reports, as a lack of descriptors.
 pub fn open() -> io::Result<TcpStream> {
-    // SAFETY: no pointers are passed; the new descriptor is owned by the stream from here on.
-    let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-    if epoll < 0 {
-        return Err(io::Error::last_os_error());
-    }
+    let (epoll, events) = Epoll::open()?;
     WATCHES.with(|watches| watches.epoll.set(epoll));
-    // monoio polls any descriptor for readiness, but offers that only on its socket types.
-    TcpStream::from_std(unsafe { std::net::TcpStream::from_raw_fd(epoll) })
+    Ok(events)
 }
 
 /// Delivers the departures of this shard for as long as it is polled. Every shard runs exactly one.
-pub async fn watch(epoll: TcpStream) -> io::Result<()> {
+pub async fn watch(events: TcpStream) -> io::Result<()> {
     loop {
-        epoll.readable(false).await?;
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
-        // SAFETY: `events` has room for `EVENTS_MAX` events; a timeout of 0 never blocks.
-        let count = unsafe { libc::epoll_wait(epoll.as_raw_fd(), events.as_mut_ptr(), EVENTS_MAX as i32, 0) };
-        for event in &events[..usize::try_from(count).unwrap_or(0)] {
-            deliver(event.u64);
-        }
+        events.readable(false).await?;
+        WATCHES.with(|watches| watches.epoll.get()).take(deliver);
     }
 }
 
-fn deliver(token: u64) {
-    let (generation, key) = ((token >> 32) as u32, (token & u64::from(u32::MAX)) as usize);
+fn deliver(Token { generation, key }: Token) {
     WATCHES.with(|watches| {
         if let Some(entry) = watches.entries.borrow_mut().get_mut(key).filter(|entry| entry.generation == generation) {
             entry.has_left = true;

@@ -6,7 +6,9 @@
 pub mod buffer;
 pub mod deadline;
 pub mod departure;
+mod epoll;
 pub mod lifecycle;
+pub mod parking;
 pub mod race;
 pub mod stream;
 pub mod turns;
@@ -15,6 +17,7 @@ pub use buffer::Buffer;
 pub use deadline::Deadline;
 pub use departure::Departure;
 pub use lifecycle::{Lifecycle, Phase};
+pub use parking::{Parking, Visit};
 pub use race::{Either, race};
 pub use stream::{Stream, WriteError};
 pub use turns::Turns;

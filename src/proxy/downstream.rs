@@ -28,14 +28,14 @@ pub struct Downstream {
 }
 
 impl Downstream {
-    pub fn new(stream: Stream) -> Self {
+    pub fn new(stream: Stream, departure: Option<Departure>) -> Self {
         Downstream {
             stream,
             input: Buffer::none(),
             deadline: Deadline::default(),
             write_progress: Deadline::default(),
             upstream_deadline: Deadline::default(),
-            departure: None,
+            departure,
             request_copy: RequestCopy::default(),
             method: String::new(),
             path: String::new(),

@@ -4,6 +4,7 @@
 //! connection holds no buffer, and it always waits with a limit.
 
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -11,14 +12,17 @@ use std::time::{Duration, Instant};
 use monoio::io::Canceller;
 
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan};
-use crate::io::{Buffer, Deadline, Either, Phase, Stream, Turns, race};
+use crate::io::{Buffer, Deadline, Departure, Either, Phase, Stream, Turns, Visit, race};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::{Disposition, Proxy};
 
-/// How long a connection that has just become idle keeps a read with its buffer under way. Most clients send their next
-/// request within it, and a read costs half of a poll and a read; one that stays idle gives the buffer back.
-const WARM_IDLE: Duration = Duration::from_secs(1);
+/// How long a connection whose requests follow each other keeps a read with its buffer under way between two of them: a
+/// read costs half of what a rest and a read do. A client that thinks for longer rests (see [`crate::io::Parking`]).
+const WARM_IDLE: Duration = Duration::from_millis(100);
+
+/// As long for a client that has just connected: it most likely did so for a request.
+const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What is read and discarded before a connection closes whose client may still be sending (RFC 9112 §9.6), at most.
 /// As much as a request body may have by default: SDKs send all of a body before they look for the answer, and an
@@ -33,26 +37,69 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// Room for one read of a head.
 const READ_ROOM: usize = 16 * 1024;
 
-/// Serves `stream` until it ends.
-pub async fn serve(stream: Stream, proxy: Rc<Proxy>) {
-    let mut connection = Downstream::new(stream);
-    let mut idle = Idle::default();
+/// A connection between two requests, without what it needs during one.
+pub struct Resting {
+    stream: Stream,
+    departure: Option<Departure>,
+    since: Instant,
+    /// What the next visit to the parking is.
+    pub visit: Visit,
+}
+
+impl Resting {
+    /// When it has been idle for too long.
+    pub fn due(&self, proxy: &Proxy) -> Instant {
+        self.since + proxy.timeouts.keepalive
+    }
+}
+
+impl AsRawFd for Resting {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
+    }
+}
+
+/// Serves a new connection until it ends, or rests.
+pub async fn serve(stream: Stream, proxy: Rc<Proxy>) -> Option<Resting> {
+    serve_on(Downstream::new(stream, None), Idle::new(Visit::First, Pace::New), proxy).await
+}
+
+/// Goes on with a connection on which something has come.
+pub async fn resume(resting: Resting, proxy: Rc<Proxy>) -> Option<Resting> {
+    let Resting { stream, departure, since, .. } = resting;
+    let pace = if since.elapsed() < WARM_IDLE { Pace::Brisk } else { Pace::Slow };
+    let mut connection = Downstream::new(stream, departure);
+    let mut input = Buffer::take();
+    match connection.stream.read_now(&mut input) {
+        Ok(Some(1..)) => connection.input = input,
+        // A false alarm.
+        Ok(None) => {}
+        Ok(Some(0)) | Err(_) => return None,
+    }
+    serve_on(connection, Idle::new(Visit::Again, pace), proxy).await
+}
+
+async fn serve_on(mut connection: Downstream, mut idle: Idle, proxy: Rc<Proxy>) -> Option<Resting> {
     loop {
         let disposition = match read_head(&mut connection, &mut idle, &proxy).await {
             HeadRead::Head(span) => proxy.handle(&mut connection, span).await,
             HeadRead::Refused(error) => proxy.refuse_unread(&mut connection, error).await,
-            HeadRead::Ended => return,
+            HeadRead::Resting => return Some(idle.rest(connection)),
+            HeadRead::Ended => return None,
         };
         match disposition {
             Disposition::KeepAlive => {}
             // Whoever keeps a connection that has ended would hold up a drain for nothing.
-            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return,
+            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return None,
             Disposition::Close | Disposition::Linger => {
                 race(linger(&connection), drained(&proxy, &connection.upstream_deadline)).await;
-                return;
+                return None;
             }
-            Disposition::Reset => return connection.stream.reset_on_close(),
-            Disposition::Gone => return,
+            Disposition::Reset => {
+                connection.stream.reset_on_close();
+                return None;
+            }
+            Disposition::Gone => return None,
         }
     }
 }
@@ -66,7 +113,9 @@ async fn drained(proxy: &Proxy, deadline: &Deadline) {
 enum HeadRead {
     Head(HeadSpan),
     Refused(GatewayError),
-    /// The client closed, or stayed idle for too long.
+    /// Nothing comes for now.
+    Resting,
+    /// The client closed, or the drain wants the connection to end.
     Ended,
 }
 
@@ -74,8 +123,9 @@ async fn read_head(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) 
     if connection.input.is_empty() {
         connection.input = Buffer::none();
         match idle.wait(connection, proxy).await {
-            Some(input) => connection.input = input,
-            None => return HeadRead::Ended,
+            Waited::Read(Ok(input)) => connection.input = input,
+            Waited::Cooled => return HeadRead::Resting,
+            Waited::Read(Err(_)) | Waited::Dismissed => return HeadRead::Ended,
         }
     }
     let due = Instant::now() + proxy.timeouts.head;
@@ -97,15 +147,26 @@ async fn read_head(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) 
     }
 }
 
+/// How soon a connection's next request is to be expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// It has just connected, and most likely has something to say.
+    New,
+    /// Its last request came within [`WARM_IDLE`].
+    Brisk,
+    Slow,
+}
+
 /// How a connection waits for its next request.
-#[derive(Default)]
 struct Idle {
+    pace: Pace,
+    since: Instant,
+    visit: Visit,
     canceller: Canceller,
-    has_waited: bool,
 }
 
 /// What came of a wait with a read under way.
-enum Warm {
+enum Waited {
     Read(io::Result<Buffer>),
     /// Nothing came for [`WARM_IDLE`]; nothing is under way any more and no byte is lost.
     Cooled,
@@ -114,43 +175,42 @@ enum Warm {
 }
 
 impl Idle {
-    /// The first bytes of the next request; `None` when there will be none.
-    async fn wait(&mut self, connection: &Downstream, proxy: &Proxy) -> Option<Buffer> {
-        let Downstream { stream, deadline, upstream_deadline, .. } = connection;
-        let is_first = !std::mem::replace(&mut self.has_waited, true);
-        let began = Instant::now();
-        let mut dismissed = pin!(dismissed(proxy, upstream_deadline, is_first));
-        match self.wait_warm(stream, deadline, proxy, dismissed.as_mut()).await {
-            Warm::Read(read) => return read.ok(),
-            Warm::Cooled => {}
-            Warm::Dismissed => return None,
+    fn new(visit: Visit, pace: Pace) -> Self {
+        Idle { pace, since: Instant::now(), visit, canceller: Canceller::new() }
+    }
+
+    fn rest(self, connection: Downstream) -> Resting {
+        let Downstream { stream, departure, .. } = connection;
+        if let Some(departure) = &departure {
+            departure.forget_waiter();
         }
-        let due = began + proxy.timeouts.keepalive;
-        loop {
-            match deadline.before(due, race(stream.readable(), dismissed.as_mut())).await {
-                Ok(Either::First(Ok(()))) => {}
-                Ok(Either::First(Err(_)) | Either::Second(())) | Err(_) => return None,
-            }
-            let mut input = Buffer::take();
-            match stream.read_now(&mut input) {
-                Ok(Some(1..)) => return Some(input),
-                // Readiness can be a false alarm.
-                Ok(None) => {}
-                Ok(Some(0)) | Err(_) => return None,
-            }
+        Resting { stream, departure, since: self.since, visit: self.visit }
+    }
+
+    /// The first bytes of the next request, if they come soon.
+    async fn wait(&mut self, connection: &Downstream, proxy: &Proxy) -> Waited {
+        self.since = Instant::now();
+        let (pace, limit) = match self.pace {
+            Pace::New => (Pace::Slow, FIRST_REQUEST_WAIT),
+            Pace::Brisk => (Pace::Brisk, WARM_IDLE),
+            Pace::Slow => (Pace::Slow, Duration::ZERO),
+        };
+        let is_first = self.pace == Pace::New;
+        self.pace = pace;
+        let waited =
+            if limit.is_zero() { Waited::Cooled } else { self.wait_warm(connection, proxy, limit, is_first).await };
+        match waited {
+            Waited::Cooled if proxy.lifecycle.phase() != Phase::Serving => Waited::Dismissed,
+            waited => waited,
         }
     }
 
-    async fn wait_warm(
-        &mut self,
-        stream: &Stream,
-        deadline: &Deadline,
-        proxy: &Proxy,
-        dismissed: impl Future<Output = ()>,
-    ) -> Warm {
+    async fn wait_warm(&mut self, connection: &Downstream, proxy: &Proxy, limit: Duration, is_first: bool) -> Waited {
+        let Downstream { stream, deadline, upstream_deadline, .. } = connection;
+        let dismissed = dismissed(proxy, upstream_deadline, is_first);
         let mut read = pin!(stream.cancelable_read(Buffer::take(), self.canceller.handle()));
-        let warm = WARM_IDLE.min(proxy.timeouts.keepalive);
-        let interrupted = race(deadline.reached(Instant::now() + warm), dismissed);
+        let limit = limit.min(proxy.timeouts.keepalive);
+        let interrupted = race(deadline.reached(self.since + limit), dismissed);
         let (result, input) = match race(read.as_mut(), interrupted).await {
             Either::First(read) => read,
             Either::Second(interrupted) => {
@@ -159,13 +219,18 @@ impl Idle {
                 // Data may have come just before the cancellation: only the result tells.
                 match read.await {
                     (Err(error), _) if error.raw_os_error() == Some(libc::ECANCELED) => {
-                        return if matches!(interrupted, Either::First(())) { Warm::Cooled } else { Warm::Dismissed };
+                        self.pace = Pace::Slow;
+                        return if matches!(interrupted, Either::First(())) {
+                            Waited::Cooled
+                        } else {
+                            Waited::Dismissed
+                        };
                     }
                     read => read,
                 }
             }
         };
-        Warm::Read(match result {
+        Waited::Read(match result {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(_) => Ok(input),
             Err(error) => Err(error),

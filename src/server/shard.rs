@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,12 +23,12 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::accept::{self, AcceptWarnings, OpenConnection};
-use super::connection;
+use super::connection::{self, Resting};
 use super::control::Order;
 use super::driver::{Driver, Runtime};
 use crate::config::Config;
 use crate::credentials::{Credentials, RoundRobin};
-use crate::io::{Either, Lifecycle, Phase, Stream, deadline, departure, race};
+use crate::io::{Either, Lifecycle, Parking, Phase, Stream, deadline, departure, race};
 use crate::observability::Activity;
 use crate::proxy::request_copy::ReplayBudget;
 use crate::proxy::retry_share::RetryShare;
@@ -95,6 +96,18 @@ pub fn run(shared: &Arc<Shared>, seat: Seat, started: &Sender<Started>) {
     });
 }
 
+/// A connection that rests, with its place among the open ones.
+struct Guest {
+    resting: Resting,
+    place: OpenConnection,
+}
+
+impl AsRawFd for Guest {
+    fn as_raw_fd(&self) -> RawFd {
+        self.resting.as_raw_fd()
+    }
+}
+
 struct Shard {
     shared: Arc<Shared>,
     proxy: Rc<Proxy>,
@@ -103,6 +116,7 @@ struct Shard {
     keeps_sockets: Cell<bool>,
     /// Open connections of this shard.
     open: Rc<Cell<usize>>,
+    parking: Parking<Guest>,
     uses_epoll: bool,
     warnings: AcceptWarnings,
 }
@@ -142,6 +156,7 @@ impl Shard {
                 tracing::error!(%error, "clients that leave are no longer noticed");
             }
         });
+        let (parking, arrivals) = Parking::open()?;
         seat.control.set_nonblocking(uses_epoll)?;
         let control = monoio::net::UnixStream::from_std(seat.control)?;
         let shard = Rc::new(Shard {
@@ -150,10 +165,12 @@ impl Shard {
             lifecycle,
             keeps_sockets: Cell::new(false),
             open: Rc::default(),
+            parking,
             uses_epoll,
             warnings: AcceptWarnings::default(),
         });
         monoio::spawn(shard.clone().follow(control));
+        monoio::spawn(shard.clone().attend_parking(arrivals));
         Ok((shard, listeners))
     }
 
@@ -164,6 +181,7 @@ impl Shard {
         for accepting in accepting {
             accepting.await;
         }
+        self.parking.clear();
         self.proxy.pool.clear();
         while self.open.get() > 0 {
             monoio::time::sleep(DRAIN_PAUSE).await;
@@ -190,6 +208,16 @@ impl Shard {
         accept::shut_down(&listener);
     }
 
+    /// Goes on with connections on which something has come.
+    async fn attend_parking(self: Rc<Self>, arrivals: TcpStream) {
+        let go_on = |Guest { resting, place }: Guest| {
+            self.run(place, connection::resume(resting, self.proxy.clone()));
+        };
+        if let Err(error) = self.parking.attend(arrivals, go_on).await {
+            tracing::error!(%error, "idle connections are no longer served");
+        }
+    }
+
     /// Does what the main thread orders over `control`.
     async fn follow(self: Rc<Self>, mut control: monoio::net::UnixStream) {
         let mut byte = vec![0; 1];
@@ -212,7 +240,7 @@ impl Shard {
     }
 
     /// Waits for connections and takes all that are there.
-    async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
+    async fn accept_ready(self: &Rc<Self>, listener: &monoio::net::TcpListener) {
         if self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.limits.connections_max {
             return monoio::time::sleep(ACCEPT_PAUSE).await;
         }
@@ -233,7 +261,7 @@ impl Shard {
     }
 
     /// Takes one connection off the queue; false when there is none or no more may be open.
-    fn accept_one(&self, listener: &monoio::net::TcpListener) -> io::Result<bool> {
+    fn accept_one(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<bool> {
         let connections = &self.shared.connections;
         if connections.fetch_add(1, Ordering::Relaxed) >= self.shared.config.limits.connections_max {
             connections.fetch_sub(1, Ordering::Relaxed);
@@ -243,10 +271,25 @@ impl Shard {
         let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
         let proxy = self.proxy.clone();
-        monoio::spawn(async move {
-            connection::serve(stream, proxy).await;
-            drop(place);
-        });
+        self.run(place, connection::serve(stream, proxy));
         Ok(true)
+    }
+
+    /// Runs a connection until it ends or rests.
+    fn run(self: &Rc<Self>, place: OpenConnection, task: impl Future<Output = Option<Resting>> + 'static) {
+        let shard = self.clone();
+        monoio::spawn(async move {
+            if let Some(resting) = task.await {
+                shard.rest(place, resting);
+            }
+        });
+    }
+
+    fn rest(&self, place: OpenConnection, resting: Resting) {
+        let (visit, due) = (resting.visit, resting.due(&self.proxy));
+        if let Err((guest, error)) = self.parking.park(Guest { resting, place }, visit, due) {
+            tracing::warn!(%error, "cannot wait for the next request of an idle connection; it is closed");
+            drop(guest);
+        }
     }
 }

@@ -1,0 +1,72 @@
+//! An epoll descriptor that is itself polled on the shard's ring: the watch over sockets that nobody waits on.
+//!
+//! Every socket is in it with `EPOLLONESHOT`, under a token that a table of the caller's gave out. Invariant: nothing
+//! here blocks; a socket leaves the set when it is closed.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+
+use monoio::net::TcpStream;
+
+/// Events taken from the kernel at once; more stay for the next turn.
+const EVENTS_MAX: usize = 64;
+
+/// A set of sockets. The descriptor belongs to the stream that [`Epoll::open`] gives out beside it.
+#[derive(Debug, Clone, Copy)]
+pub struct Epoll {
+    descriptor: RawFd,
+}
+
+/// The name of a table's entry; the generation tells a late event for an entry's former socket from one for its present.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    pub generation: u32,
+    pub key: usize,
+}
+
+impl Epoll {
+    /// No set: every watch is refused.
+    pub const NONE: Epoll = Epoll { descriptor: -1 };
+
+    /// A new set, and what to wait on for its events.
+    ///
+    /// # Errors
+    /// What `epoll_create1` reports, as a lack of descriptors.
+    pub fn open() -> io::Result<(Self, TcpStream)> {
+        // SAFETY: no pointers are passed; the new descriptor is owned by the stream from here on.
+        let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if descriptor < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // monoio polls any descriptor for readiness, but offers that only on its socket types.
+        // SAFETY: as above.
+        let stream = TcpStream::from_std(unsafe { std::net::TcpStream::from_raw_fd(descriptor) })?;
+        Ok((Epoll { descriptor }, stream))
+    }
+
+    /// Watches `socket` for one of `events`, once; `operation` is `EPOLL_CTL_ADD` or, for one that is in the set,
+    /// `EPOLL_CTL_MOD`.
+    ///
+    /// # Errors
+    /// What `epoll_ctl` reports.
+    pub fn watch(self, operation: i32, socket: &impl AsRawFd, events: i32, token: Token) -> io::Result<()> {
+        let mut event = libc::epoll_event {
+            events: (events | libc::EPOLLONESHOT) as u32,
+            u64: u64::from(token.generation) << 32 | token.key as u64,
+        };
+        // SAFETY: `event` outlives the call; a descriptor that is not open is refused.
+        let changed = unsafe { libc::epoll_ctl(self.descriptor, operation, socket.as_raw_fd(), &mut event) };
+        if changed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Takes the events that are there.
+    pub fn take(self, mut deliver: impl FnMut(Token)) {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
+        // SAFETY: `events` has room for `EVENTS_MAX` events; a timeout of 0 never blocks.
+        let count = unsafe { libc::epoll_wait(self.descriptor, events.as_mut_ptr(), EVENTS_MAX as i32, 0) };
+        for event in &events[..usize::try_from(count).unwrap_or(0)] {
+            let key = (event.u64 & u64::from(u32::MAX)) as usize;
+            deliver(Token { generation: (event.u64 >> 32) as u32, key });
+        }
+    }
+}
