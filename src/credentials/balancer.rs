@@ -67,13 +67,23 @@ impl Credentials {
     /// than `from` and those of `tried`. Suspected ones are taken only if there is no other. A probe that is due is
     /// taken with it.
     pub fn other(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
-        let is_new = |id: &CredentialId| {
-            !self.is_same_identity(*id, from) && tried.iter().all(|tried| !self.is_same_identity(*id, *tried))
-        };
+        let is_new = |id: &CredentialId| self.is_new(*id, from, tried);
         let behind = || self.ids().cycle().skip(from.index() + 1).take(self.len() - 1).filter(is_new);
         [false, true]
             .into_iter()
             .find_map(|may_be_suspected| behind().find_map(|id| self.take(id, may_be_suspected, now)))
+    }
+
+    /// Where there is no [`Credentials::other`]: of those that cool down, and are of another identity than `from` and
+    /// those of `tried`, the one that is free soonest.
+    pub fn last_resort(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
+        let credential = self.soonest_free(self.ids().filter(|id| self.is_new(*id, from, tried)), now)?;
+        let is_probe = self.standing(credential).claim_probe(now) == Claim::Granted;
+        Some(Turn { credential, is_probe })
+    }
+
+    fn is_new(&self, id: CredentialId, from: CredentialId, tried: &[CredentialId]) -> bool {
+        !self.is_same_identity(id, from) && tried.iter().all(|tried| !self.is_same_identity(id, *tried))
     }
 
     fn choose(&self, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
@@ -96,7 +106,7 @@ impl Credentials {
                 return Choice::Use(turn);
             }
         }
-        let credential = self.soonest_free(now);
+        let credential = self.soonest_free(self.ids(), now).unwrap_or(credential);
         match self.standing(credential).claim_probe(now) {
             Claim::Granted => Choice::Use(Turn { credential, is_probe: true }),
             Claim::InFlight if !has_waited_enough => Choice::Wait { credential, tick },
@@ -150,14 +160,14 @@ impl Credentials {
         }
     }
 
-    /// The credential whose cooldown ends first, for when none can be used.
-    fn soonest_free(&self, now: Instant) -> CredentialId {
+    /// Of `ids` the credential whose cooldown ends first, for when none can be used.
+    fn soonest_free(&self, ids: impl Iterator<Item = CredentialId>, now: Instant) -> Option<CredentialId> {
         let until = |id: &CredentialId| match self.standing(*id).availability(now) {
             Availability::Held { until } => Some(until),
             // Another thread has freed it meanwhile.
             Availability::Free | Availability::AwaitsProbe => None,
         };
-        self.ids().min_by_key(until).unwrap_or(CredentialId(0))
+        ids.min_by_key(until)
     }
 }
 
@@ -264,6 +274,21 @@ mod tests {
             total
         });
         assert_eq!(total, [THREADS * TURNS_EACH / 3; 3]);
+    }
+
+    #[test]
+    fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
+        let (credentials, now) = (credentials("abcd"), Instant::now());
+        for (index, seconds) in [(1, 30), (2, 10), (3, 20)] {
+            let fault = Fault::RateLimited { retry_after: Some(seconds * SECOND) };
+            credentials.cool(id(index), fault, now, now);
+        }
+        assert_eq!(credentials.other(id(0), &[], now), None);
+        let turn = credentials.last_resort(id(0), &[], now);
+        assert_eq!(turn, Some(Turn { credential: id(2), is_probe: true }));
+        let turn = credentials.last_resort(id(0), &[id(2), id(3)], now);
+        assert_eq!(turn, Some(Turn { credential: id(1), is_probe: true }));
+        assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], now), None);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub struct Failover {
     may_replay: bool,
     began: Instant,
     attempt_began: Instant,
+    /// When the credential of the present attempt was chosen.
+    chosen: Instant,
     pub attempts: u32,
     /// Attempts that brought an answer of the upstream.
     answers: u32,
@@ -46,7 +48,7 @@ pub struct Failover {
 struct Suspect {
     turn: Turn,
     finding: Finding,
-    attempt_began: Instant,
+    chosen: Instant,
 }
 
 /// The attempt to come.
@@ -66,6 +68,7 @@ impl Failover {
             may_replay,
             began,
             attempt_began: began,
+            chosen: began,
             attempts: 0,
             answers: 0,
             refusals: 0,
@@ -81,12 +84,13 @@ impl Failover {
         self.turn.credential
     }
 
-    /// An attempt by `turn` begins. A replay in the place of a stale connection is none of its own.
+    /// An attempt by `turn` begins. A replay in the place of a stale connection belongs to the attempt that it replaces.
     pub fn begin_attempt(&mut self, proxy: &Proxy, turn: Turn) {
         self.next = None;
         self.turn = turn;
         self.attempts += 1;
         self.attempt_began = Instant::now();
+        self.chosen = self.attempt_began;
         proxy.activity.counters.add(Count::Attempts);
         if turn.is_probe {
             tracing::info!(credential = self.snapshot.name(turn.credential), "credential is probed");
@@ -103,6 +107,7 @@ impl Failover {
             return None;
         }
         self.turn = credentials.other(self.turn.credential, &self.tried, now)?;
+        self.chosen = now;
         Some(self.turn.credential)
     }
 
@@ -161,22 +166,22 @@ impl Failover {
                 Finding::RateLimited => Fault::RateLimited { retry_after: None },
                 _ => Fault::Refused,
             };
-            self.cool(proxy, suspect.turn.credential, fault, suspect.attempt_began);
+            self.cool(proxy, suspect.turn.credential, fault, suspect.chosen);
         }
         let credential = self.turn.credential;
         let credentials = &self.snapshot.credentials;
         match finding {
             Finding::RateLimited if retry_after.is_some() => {
-                self.cool(proxy, credential, Fault::RateLimited { retry_after }, self.attempt_began);
+                self.cool(proxy, credential, Fault::RateLimited { retry_after }, self.chosen);
                 self.tried.push(credential);
             }
             Finding::Refused | Finding::RateLimited => {
                 credentials.suspect(credential, Instant::now());
-                self.suspects.push(Suspect { turn: self.turn, finding, attempt_began: self.attempt_began });
+                self.suspects.push(Suspect { turn: self.turn, finding, chosen: self.chosen });
                 self.turn.is_probe = false;
                 self.tried.push(credential);
             }
-            _ if credentials.restore(credential, self.attempt_began, Instant::now()) => {
+            _ if credentials.restore(credential, self.chosen, Instant::now()) => {
                 proxy.activity.counters.add(Count::Recoveries);
                 tracing::info!(credential = self.snapshot.name(credential), "credential works again");
             }
@@ -184,9 +189,9 @@ impl Failover {
         }
     }
 
-    fn cool(&self, proxy: &Proxy, credential: CredentialId, fault: Fault, attempt_began: Instant) {
+    fn cool(&self, proxy: &Proxy, credential: CredentialId, fault: Fault, chosen: Instant) {
         let credentials = &self.snapshot.credentials;
-        if let Some(duration) = credentials.cool(credential, fault, attempt_began, Instant::now()) {
+        if let Some(duration) = credentials.cool(credential, fault, chosen, Instant::now()) {
             proxy.activity.counters.add(Count::Cooldowns);
             let reason = match fault {
                 Fault::Refused => Count::Refused,
@@ -208,7 +213,7 @@ impl Failover {
         let other = |failover: &Failover| credentials.other(failover.turn.credential, &failover.tried, now);
         let (turn, pause) = match retry::decide(finding, &self.situation(proxy, copy_is_whole, now)) {
             Decision::Settle => return None,
-            Decision::Switch => (other(self)?, Duration::ZERO),
+            Decision::Switch => (other(self).or_else(|| self.last_resort(finding, now))?, Duration::ZERO),
             Decision::Repeat { next_credential } => {
                 let pause = retry::back_off(fastrand::f64());
                 if now + pause >= self.began + proxy.timeouts.retry {
@@ -229,6 +234,14 @@ impl Failover {
         }
         proxy.activity.counters.add(reason);
         Some(Next { turn, reason, pause })
+    }
+
+    /// Where all others cool down, a refusal is worth a look at one of them: it may be the only one that works, and its
+    /// answer tells whose fault the refusal was.
+    fn last_resort(&self, finding: Finding, now: Instant) -> Option<Turn> {
+        let is_first_refusal = finding == Finding::Refused && self.refusals == 1;
+        let credentials = &self.snapshot.credentials;
+        is_first_refusal.then(|| credentials.last_resort(self.turn.credential, &self.tried, now)).flatten()
     }
 
     fn situation(&self, proxy: &Proxy, copy_is_whole: bool, now: Instant) -> Situation {

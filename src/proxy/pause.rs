@@ -34,13 +34,13 @@ impl Proxy {
     ) -> Result<Turn, Outcome> {
         let mut choice = choice;
         let due = Instant::now() + PROBE_WAIT;
-        let mut place = None;
+        let mut waiting = None;
         loop {
             let tick = match choice {
                 Choice::Use(turn) => return Ok(turn),
                 Choice::Wait { tick, .. } => tick,
             };
-            let place = place.get_or_insert_with(|| WaitingPlace::take(self));
+            let place = waiting.get_or_insert_with(|| WaitingPlace::take(self));
             let has_waited_enough = Instant::now() >= due || !place.is_allowed;
             if !has_waited_enough {
                 self.pause(downstream, PROBE_LOOK).await?;

@@ -99,7 +99,7 @@ pub struct Situation {
     pub repeats: u32,
     /// Different credentials that answered 401 or 403, this attempt's included.
     pub refusals: u32,
-    /// Attempts that were made for [`Decision::Switch`] so far.
+    /// Attempts that were made for [`Decision::Switch`] so far; they bound those after a 429.
     pub switches: u32,
 }
 

@@ -496,3 +496,18 @@ fn an_answer_that_succeeds_after_a_cooldown_began_does_not_end_it() {
     let mut client = Client::connect(held.gateway.port());
     assert_eq!(turns(&mut client, &held.upstream, 6), "b".repeat(6));
 }
+
+#[test]
+fn a_refusal_while_all_others_cool_down_is_looked_into_with_one_of_them() {
+    // `b` is limited at first; later `a` is revoked, and `b` could serve again long before its cooldown is over.
+    let upstream = replying(|name, before| match (name, before) {
+        ("a", 2..) => REFUSED.to_owned(),
+        ("b", 0) => limited(600),
+        _ => OK.to_owned(),
+    });
+    let gateway = before(&upstream, &["a", "b"]);
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(turns(&mut client, &upstream, 2), "aba");
+    assert_eq!(turns(&mut client, &upstream, 2), "abb");
+    assert_eq!(cooldowns(&gateway), [("b".to_owned(), 600.0), ("a".to_owned(), 300.0)]);
+}
