@@ -14,9 +14,9 @@
 //!   their orders (`control`): new credentials (`reload`), the drain (`shutdown`), and the take-over by another gateway,
 //!   from both sides (`hand_over`, `take_over`), where they meet (`rendezvous`) and what they say (`conversation`).
 //! * [`proxy`], one exchange: where it goes (`target`, `plan`), what is changed on the way (`request_head`,
-//!   `response_head`), both directions (`upload`, `relay`, `body_relay`) within one `attempt`, what is kept for another
-//!   (`request_copy`), whether and by whom (`retry`, `failover`), the errors made here (`error`), event streams that
-//!   begin with an error (`opening`) or break (`sse`, `unfinished_json`).
+//!   `response_head`), its `attempts`, both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`),
+//!   what is kept for another (`request_copy`), whether there is one and by whom (`retry`, `failover`), the errors made
+//!   here (`error`), event streams that begin with an error (`opening`) or break (`sse`, `unfinished_json`).
 //! * [`upstream`], how bytes reach the API host: names (`resolve`), how a connection is opened (`connect`), by a bounded
 //!   number at a time (`places`), to which address first (`addresses`, `address_race`), TLS and whom it trusts (`tls`), a
 //!   connection in use (`connection`) and at rest (`pool`).
@@ -25,9 +25,10 @@
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
 //!   it ends in a stream (`body`, `chunk`).
 //! * [`io`], sockets and waits of one shard: `stream`, `buffer`, time limits (`deadline`), clients that leave
-//!   (`departure`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`).
+//!   (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures
+//!   at once (`race`).
 //! * [`observability`], what operators see: the `log`, a request's line in it (`exchange`), the start `banner`, what is
-//!   under way (`activity`).
+//!   under way (`activity`) and what was done (`counters`).
 //! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
 //!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
 //!

@@ -10,11 +10,12 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use super::answer::Answer;
 use super::attempts::{Attempts, Outcome};
 use super::downstream::{Downstream, left};
 use super::error::{self, GatewayError, UpstreamPhase};
 use super::failover::Gate;
-use super::relay::{Answer, ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
+use super::relay::{ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
 use super::response_head::LocationRewrite;
 use super::upload::{Keeper, Source, UploadError, upload};
 use super::{Proxy, ending_of};

@@ -1,13 +1,14 @@
 //! What happens to one exchange.
 //!
-//! [`Proxy::handle`] owns the control flow, top to bottom: plan, then refuse, answer or forward in one `attempt` or
-//! more, then log. Of the modules below, `attempt` runs the two directions, `upload` and `relay`, between the client
-//! (`downstream`) and one upstream connection, and `failover` says by which credential (`snapshot`) and what follows
-//! (`retry`, `retry_share`, `pause`); the others do no I/O either (`plan`, `target`, `request_head`, `response_head`,
-//! `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`, `unfinished_json`). Invariant: a downstream
-//! connection goes on only after an exchange whose request was read whole and whose answer ended well formed;
-//! everything else ends it.
+//! [`Proxy::handle`] owns the control flow, top to bottom: plan, then refuse, answer or forward in one attempt or more
+//! (`attempts`), then log. Of the modules below, `attempt` runs the two directions, `upload` and `relay` (`answer`),
+//! between the client (`downstream`) and one upstream connection; `failover` says by which credential (`snapshot`) and
+//! what follows (`retry`, `retry_share`), and `pause` waits for it. The others do no I/O (`plan`, `target`,
+//! `request_head`, `response_head`, `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`,
+//! `unfinished_json`). Invariant: a downstream connection goes on only after an exchange whose request was read whole
+//! and whose answer ended well formed; everything else ends it.
 
+pub mod answer;
 pub mod attempt;
 pub mod attempts;
 pub mod body_relay;

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pin_project_lite::pin_project;
 
+use super::answer::Answer;
 use super::attempts::Outcome;
 use super::body_relay::BodyRelay;
 use super::error::{GatewayError, UpstreamPhase};
 use super::failover::Gate;
-use super::opening::{HELD_LIMIT, Opening};
 use super::plan::Client;
 use super::response_head::{self, LocationRewrite, ResponseFacts};
 use super::retry::Finding;
@@ -31,9 +31,6 @@ use crate::upstream::{Connection, Received, TransportError};
 /// How long an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
 /// upload early has sent its answer already.
 const EARLY_ANSWER_LIMIT: Duration = Duration::from_secs(2);
-
-/// How much of a kept answer is taken in: more than most error pages are long.
-const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// What becomes known while an exchange goes on, shared by its two directions and its line in the log.
 #[derive(Debug, Default)]
@@ -134,49 +131,6 @@ pub struct NoAnswer {
     pub cause: Option<TransportError>,
 }
 
-/// An answer whose head is there, and of whose body `body` has what came with it.
-pub struct Answer {
-    facts: ResponseFacts,
-    /// What the client is told of its connection.
-    keep_alive: bool,
-    body: BodyRelay,
-    /// What the last read brought, where its consequences are still to be drawn.
-    last_read: Option<Result<Received, TransportError>>,
-}
-
-impl Answer {
-    fn new(facts: ResponseFacts, keep_alive: bool, body: BodyRelay) -> Self {
-        Answer { facts, keep_alive, body, last_read: None }
-    }
-
-    /// Whether all of it is here and its connection can serve another exchange.
-    pub fn leaves_reusable(&self, progress: &Progress) -> bool {
-        self.body.reader.is_complete() && self.is_reusable_after(progress)
-    }
-
-    /// Takes in what has come of an answer that is kept, without a wait for more. Mostly that is all of it, and its
-    /// connection serves the next attempt; and what is here is not lost if the connection is reset meanwhile.
-    fn take_what_came(&mut self, connection: &Connection) {
-        let Answer { body, last_read, .. } = self;
-        while last_read.is_none()
-            && !body.reader.is_complete()
-            && body.error.is_none()
-            && body.out.len() < KEPT_BYTES_MAX
-        {
-            match connection.read_now(|bytes| body.take(bytes)) {
-                Ok(Some(Received::Data)) => {}
-                Ok(None) => return,
-                Ok(Some(end @ Received::End { .. })) => *last_read = Some(Ok(end)),
-                Err(error) => *last_read = Some(Err(error)),
-            }
-        }
-    }
-
-    fn is_reusable_after(&self, progress: &Progress) -> bool {
-        self.facts.keep_alive && !self.body.has_surplus && progress.request_is_whole()
-    }
-}
-
 /// Receives the answer and passes it on, if `gate` lets it through.
 ///
 /// # Cancel safety
@@ -199,7 +153,7 @@ pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gat
     answer.body.take(received.filled());
     drop(received);
     let finding = match Finding::of_status(facts.status) {
-        Finding::Settled if holds_opening => listen_to_opening(connection, side, &mut answer).await,
+        Finding::Settled if holds_opening => answer.listen_to_opening(connection, side.upstream_deadline).await,
         finding => finding,
     };
     // Nothing has gone downstream, so the client can be told.
@@ -212,35 +166,6 @@ pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gat
         return Relayed::Held(Box::new(answer));
     }
     Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
-}
-
-/// Takes the first events of a stream in, until they tell an error from an answer or cannot be held for longer.
-async fn listen_to_opening(connection: &Connection, side: ClientSide<'_>, answer: &mut Answer) -> Finding {
-    let due = Instant::now() + HELD_LIMIT;
-    let body = &mut answer.body;
-    loop {
-        match body.opening() {
-            Opening::Undecided => {}
-            Opening::Harmless => return Finding::Settled,
-            Opening::Error { is_rate_limit: true } => return Finding::RateLimited,
-            Opening::Error { is_rate_limit: false } => return Finding::Unavailable,
-        }
-        if body.reader.is_complete() || body.error.is_some() {
-            return Finding::Settled;
-        }
-        // Readiness is waited for, not bytes: when the time is over no read may be under way.
-        if side.upstream_deadline.before(due, connection.readable()).await.is_err() {
-            return Finding::Settled;
-        }
-        match connection.read_now(|bytes| body.take(bytes)) {
-            Ok(None | Some(Received::Data)) => {}
-            Ok(Some(end @ Received::End { .. })) => answer.last_read = Some(Ok(end)),
-            Err(error) => answer.last_read = Some(Err(error)),
-        }
-        if answer.last_read.is_some() {
-            return Finding::Settled;
-        }
-    }
 }
 
 /// Passes the answer on. Without a connection all of it is here.
