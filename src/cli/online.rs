@@ -108,7 +108,10 @@ impl Trial {
         let connection = match limit.within(self.connect_limit, self.connector.connect()).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return Outcome::Unreachable(error),
-            Err(_) => return Outcome::ConnectOverdue(self.connect_limit),
+            Err(_) => {
+                self.connector.distrust_addresses();
+                return Outcome::ConnectOverdue(self.connect_limit);
+            }
         };
         match limit.within(ANSWER_LIMIT, ask(&connection, &request)).await {
             Ok(Ok(answer)) => {

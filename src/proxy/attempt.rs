@@ -20,6 +20,7 @@ use super::response_head::LocationRewrite;
 use super::upload::{Keeper, Source, UploadError, upload};
 use super::{Proxy, ending_of};
 use crate::config::Timeouts;
+use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Either, Lifecycle, Phase, race};
 use crate::observability::Ending;
 use crate::upstream::{ConnectError, Connection, TransportError};
@@ -50,12 +51,11 @@ impl Attempts<'_> {
     /// Makes one attempt, on a pooled connection if there is one and `may_reuse`.
     pub async fn attempt(&mut self, progress: &Progress, may_reuse: bool) -> Attempted {
         progress.begin_attempt();
-        // Whatever may not be sent twice goes out on a fresh connection, which cannot be stale.
-        let connection = match self.connection(may_reuse && self.forward.may_replay).await {
+        let connection = match self.connection(may_reuse && self.can_be_sent_again()).await {
             Ok(connection) => connection,
             Err(attempted) => return attempted,
         };
-        if !connection.is_reused()
+        if (!connection.is_reused() || self.failover.is_under_way())
             && let Some(credential) = self.failover.reconsider()
             && let Err(error) = self.authorize(credential)
         {
@@ -87,6 +87,16 @@ impl Attempts<'_> {
                 Attempted::Over(outcome)
             }
         }
+    }
+
+    /// Whether a pooled connection that turns out to be stale costs nothing. Whatever cannot be sent twice, or is too
+    /// long to be kept for it, goes out on a fresh connection.
+    fn can_be_sent_again(&self) -> bool {
+        let may_fit = match self.forward.facts.body {
+            BodyLength::Known(bytes) => bytes <= self.proxy.limits.replay_bytes_max as u64,
+            BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => true,
+        };
+        self.forward.may_replay && may_fit && self.downstream.request_copy.is_whole()
     }
 
     /// Passes on an answer that was held.

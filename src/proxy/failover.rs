@@ -57,6 +57,8 @@ pub struct Next {
     pub turn: Turn,
     pub reason: Count,
     pub pause: Duration,
+    /// When the credential was chosen.
+    pub chosen: Instant,
 }
 
 impl Failover {
@@ -86,19 +88,23 @@ impl Failover {
 
     /// An attempt by `turn` begins. A replay in the place of a stale connection belongs to the attempt that it replaces.
     pub fn begin_attempt(&mut self, proxy: &Proxy, turn: Turn) {
-        self.next = None;
         self.turn = turn;
         self.attempts += 1;
         self.attempt_began = Instant::now();
-        self.chosen = self.attempt_began;
+        self.chosen = self.next.take().map_or(self.attempt_began, |next| next.chosen);
         proxy.activity.counters.add(Count::Attempts);
         if turn.is_probe {
             tracing::info!(credential = self.snapshot.name(turn.credential), "credential is probed");
         }
     }
 
-    /// Connecting takes time in which the credential may have begun to cool down: then the attempt goes to another, whose
-    /// token is to be sent.
+    /// Whether the present attempt is not the first, so that there may have been a pause before it.
+    pub fn is_under_way(&self) -> bool {
+        self.attempts > 1
+    }
+
+    /// Pausing and connecting take time in which the credential may have begun to cool down: then the attempt goes to
+    /// another, whose token is to be sent.
     pub fn reconsider(&mut self) -> Option<CredentialId> {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
@@ -233,7 +239,7 @@ impl Failover {
             self.repeats += 1;
         }
         proxy.activity.counters.add(reason);
-        Some(Next { turn, reason, pause })
+        Some(Next { turn, reason, pause, chosen: now })
     }
 
     /// Where all others cool down, a refusal is worth a look at one of them: it may be the only one that works, and its

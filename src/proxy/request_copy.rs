@@ -12,8 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::io::Buffer;
 use crate::io::buffer::PLAINTEXT_MAX;
 
-/// What a shard takes from the process' budget at a time, so that small requests never touch the shared counter.
-const BUDGET_STEP_BYTES: usize = 1024 * 1024;
+/// What a shard takes from the process' budget at a time, at most, so that small requests never touch the shared counter.
+const BUDGET_STEP_BYTES_MAX: usize = 1024 * 1024;
+
+/// Into how many steps the budget is divided for each shard. A shard keeps less than two of them for itself, so that at
+/// least three quarters of the budget are there for whoever needs them, however many shards there are.
+const BUDGET_STEPS_PER_SHARD: usize = 8;
 
 /// A shard's part of the memory that all kept copies of the process may take together.
 #[derive(Debug)]
@@ -22,20 +26,25 @@ pub struct ReplayBudget {
     process_free: Arc<AtomicUsize>,
     /// Bytes that this shard has taken and not used.
     shard_free: Cell<usize>,
+    step_bytes: usize,
 }
 
 impl ReplayBudget {
-    pub fn new(process_free: Arc<AtomicUsize>) -> Self {
-        ReplayBudget { process_free, shard_free: Cell::new(0) }
+    /// One of so many `shards` that share `process_free`, which is `total_bytes` when nothing is kept.
+    pub fn new(process_free: Arc<AtomicUsize>, total_bytes: usize, shards: usize) -> Self {
+        let step_bytes = (total_bytes / (BUDGET_STEPS_PER_SHARD * shards)).clamp(1, BUDGET_STEP_BYTES_MAX);
+        ReplayBudget { process_free, shard_free: Cell::new(0), step_bytes }
     }
 
     fn reserve(&self, bytes: usize) -> bool {
-        while self.shard_free.get() < bytes {
+        let missing = bytes.saturating_sub(self.shard_free.get());
+        if missing > 0 {
+            let wanted = missing.next_multiple_of(self.step_bytes);
             let taken = self.process_free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
-                (free > 0).then(|| free - free.min(BUDGET_STEP_BYTES))
+                (free >= missing).then(|| free - free.min(wanted))
             });
             match taken {
-                Ok(free) => self.shard_free.set(self.shard_free.get() + free.min(BUDGET_STEP_BYTES)),
+                Ok(free) => self.shard_free.set(self.shard_free.get() + free.min(wanted)),
                 Err(_) => return false,
             }
         }
@@ -46,7 +55,7 @@ impl ReplayBudget {
     fn give_back(&self, bytes: usize) {
         let free = self.shard_free.get() + bytes;
         // One step stays, so that a shard in the steady state leaves the shared counter alone.
-        let surplus = free.saturating_sub(BUDGET_STEP_BYTES) / BUDGET_STEP_BYTES * BUDGET_STEP_BYTES;
+        let surplus = free.saturating_sub(self.step_bytes) / self.step_bytes * self.step_bytes;
         self.shard_free.set(free - surplus);
         if surplus > 0 {
             self.process_free.fetch_add(surplus, Ordering::Relaxed);
@@ -189,7 +198,7 @@ mod tests {
 
     fn budget(bytes: usize) -> (Arc<AtomicUsize>, ReplayBudget) {
         let process_free = Arc::new(AtomicUsize::new(bytes));
-        (process_free.clone(), ReplayBudget::new(process_free))
+        (process_free.clone(), ReplayBudget::new(process_free, bytes, 1))
     }
 
     /// Sends all that is unsent, `step` bytes at a time.
@@ -246,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_head_of_a_copy_that_was_given_up_can_be_replaced_before_it_is_sent() {
-        let (_, budget) = budget(BUDGET_STEP_BYTES);
+        let (_, budget) = budget(1 << 20);
         let mut copy = RequestCopy::default();
         copy.begin(&budget).extend_from_slice(b"POST / HTTP/1.1\r\nA: old\r\n\r\n");
         assert!(!copy.push(&body(40_000), 0, &budget));
@@ -288,17 +297,38 @@ mod tests {
 
     #[test]
     fn all_copies_of_the_process_share_one_budget() {
-        let (process_free, first) = budget(3 << 20);
-        let second = ReplayBudget::new(process_free.clone());
+        const TOTAL: usize = 16 << 20;
+        let process_free = Arc::new(AtomicUsize::new(TOTAL));
+        let shard = || ReplayBudget::new(process_free.clone(), TOTAL, 2);
+        let (first, second) = (shard(), shard());
         let (mut a, mut b) = (RequestCopy::default(), RequestCopy::default());
         a.begin(&first);
         b.begin(&second);
-        assert!(a.push(&body(2 << 20), usize::MAX, &first));
-        assert!(b.push(&body(1 << 20), usize::MAX, &second));
+        assert!(a.push(&body(10 << 20), usize::MAX, &first));
+        assert!(b.push(&body(6 << 20), usize::MAX, &second));
         assert!(!b.push(b"one byte more", usize::MAX, &second));
         assert!(a.is_whole() && !b.is_whole());
         a.release(&first);
         drop((first, second));
-        assert_eq!(process_free.load(Ordering::Relaxed), 3 << 20);
+        assert_eq!(process_free.load(Ordering::Relaxed), TOTAL);
+    }
+
+    #[test]
+    fn one_shard_of_many_may_keep_most_of_the_budget() {
+        const TOTAL: usize = 128 << 20;
+        for shards in [1, 2, 64, 128, 1024] {
+            let process_free = Arc::new(AtomicUsize::new(TOTAL));
+            let budgets: Vec<_> = (0..shards).map(|_| ReplayBudget::new(process_free.clone(), TOTAL, shards)).collect();
+            // Each has kept a little, and has let go of it.
+            for budget in &budgets {
+                assert!(budget.reserve(1000), "{shards} shards");
+                budget.give_back(1000);
+            }
+            let kept = (0..).take_while(|_| budgets[0].reserve(TOTAL / 1024)).count();
+            assert!(kept >= 768, "one of {shards} shards keeps {kept}/1024 of the budget");
+            budgets[0].give_back(kept * (TOTAL / 1024));
+            drop(budgets);
+            assert_eq!(process_free.load(Ordering::Relaxed), TOTAL, "{shards} shards");
+        }
     }
 }

@@ -142,7 +142,11 @@ impl Shard {
                     shared.tls.clone(),
                     shared.config.limits.pending_connects_max,
                 ),
-                budget: ReplayBudget::new(shared.replay_free.clone()),
+                budget: ReplayBudget::new(
+                    shared.replay_free.clone(),
+                    shared.config.limits.replay_total_bytes_max,
+                    shared.config.shards.get(),
+                ),
                 share: shared.share.clone(),
                 probe_waiters: shared.probe_waiters.clone(),
                 lifecycle: lifecycle.clone(),

@@ -1,8 +1,8 @@
 //! Credentials that cool down: whose turns they are then, how one comes back, and what is done when all cool down.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -439,6 +439,59 @@ fn a_request_whose_copy_was_given_up_can_still_change_its_credential_before_it_i
     assert_eq!(client.read_response().status, 200);
     assert_eq!(answers(first)[0].0.status, 429);
     assert_eq!(tried(&upstream.requests()), "abba");
+}
+
+#[test]
+fn what_pauses_before_it_would_use_a_credential_that_begins_to_cool_down_uses_another() {
+    const CLIENTS: usize = 30;
+    /// So that all of them may be repeated.
+    const OTHERS: usize = 5 * CLIENTS;
+    /// What the news may take from the upstream's thread to the gateway's shard on a busy machine.
+    const NEWS_TAKE_MAX: Duration = Duration::from_millis(40);
+    let begun = Mutex::new(HashSet::new());
+    // All requests are told to come later, all at once, and pause for up to 250 ms with their next credential in mind.
+    let all_have_come = Barrier::new(CLIENTS);
+    let answered = Arc::new(Mutex::new(Vec::new()));
+    let noting = answered.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            if request.path().ends_with("/models") {
+                peer.write(OK);
+                continue;
+            }
+            let is_first = begun.lock().expect("nobody panics with it").insert(request.path().to_owned());
+            let status = if is_first {
+                all_have_come.wait();
+                503
+            } else if request.credential() == "b" {
+                429
+            } else {
+                200
+            };
+            noting.lock().expect("nobody panics with it").push((request.path().to_owned(), status, Instant::now()));
+            peer.write(format!("HTTP/1.1 {status} Told\r\nContent-Length: 2\r\n\r\nok"));
+        }
+    });
+    let gateway = before(&upstream, &["a", "b", "c"]);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(gateway.port())).collect();
+    turns(&mut clients[0], &upstream, OTHERS);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(format!("GET /{number} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+    for client in &mut clients {
+        assert_eq!(client.read_response().status, 200);
+    }
+    let answered = answered.lock().expect("nobody panics with it");
+    let was_limited = |path: &str| answered.iter().any(|(other, status, _)| other == path && *status == 429);
+    let proof = answered.iter().find(|(path, status, _)| *status == 200 && was_limited(path));
+    let known = proof.expect("one was limited").2 + NEWS_TAKE_MAX;
+    let requests = upstream.requests();
+    let with_b = requests[OTHERS + CLIENTS..].iter().filter(|request| request.credential() == "b");
+    let (early, late): (Vec<_>, Vec<_>) = with_b.partition(|request| request.at < known);
+    println!("b was used {} times before it was known to be limited", early.len());
+    assert!(late.is_empty(), "used while it cools down: {late:#?}");
+    let [(name, seconds)] = &cooldowns(&gateway)[..] else { panic!("{:?}", cooldowns(&gateway)) };
+    assert_eq!((name.as_str(), *seconds), ("b", 30.0), "one period, however many were limited in it");
 }
 
 #[test]
