@@ -60,6 +60,32 @@ fn wait_for_refused_connections(gateway: &Gateway) {
 }
 
 #[test]
+fn requests_that_have_come_on_idle_connections_are_answered_before_these_close() {
+    /// More than a shard looks at in one turn, so that the stop comes in between.
+    const CLIENTS: usize = 600;
+    let upstream = Upstream::plain(json(200, "{}"));
+    let mut gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect_unrecorded(gateway.port())).collect();
+    for client in &mut clients {
+        client.ask(LIVENESS);
+    }
+    // Longer than a connection is expected to send its next request at once.
+    thread::sleep(Duration::from_millis(300));
+    gateway.signal(libc::SIGSTOP);
+    gateway.terminate();
+    for client in &mut clients {
+        client.send(GET);
+    }
+    gateway.signal(libc::SIGCONT);
+    for client in &mut clients {
+        let response = client.read_response();
+        assert_eq!(response.status, 200, "{response:?}");
+        assert_eq!(client.expect_close(), Ended::Eof);
+    }
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
 fn open_streams_end_whole_while_idle_connections_close_and_new_ones_are_refused() {
     let time = Duration::from_secs(stream_seconds());
     let upstream = Upstream::tls(streaming(time));

@@ -79,11 +79,9 @@ impl<T: AsRawFd> Parking<T> {
         Ok(())
     }
 
-    /// Drops, and so closes, all that rest.
-    pub fn clear(&self) {
-        // Taken first: a drop may do anything.
-        let places = self.places.take();
-        drop(places);
+    /// Takes all that rest out.
+    pub fn take_all(&self) -> impl Iterator<Item = T> {
+        self.places.take().into_iter().map(|(_, place)| place.connection)
     }
 
     /// Gives every connection whose peer has sent or closed to `wake`, for as long as it is polled.
@@ -199,20 +197,22 @@ mod tests {
     }
 
     #[test]
-    fn what_rests_for_too_long_and_what_is_cleared_is_closed() {
+    fn what_rests_for_too_long_is_closed_and_what_is_taken_out_is_not_given_out_any_more() {
         on_a_shard(async {
             let (parking, woken) = attended();
-            let ((peer, parked), (other, cleared)) = (pair(), pair());
+            let ((peer, parked), (mut other, rests)) = (pair(), pair());
             assert!(parking.park(parked, Visit::First, Instant::now() + Duration::from_millis(50)).is_ok());
-            assert!(parking.park(cleared, Visit::First, Instant::now() + Duration::from_secs(60)).is_ok());
+            assert!(parking.park(rests, Visit::First, Instant::now() + Duration::from_secs(60)).is_ok());
             let has_ended = |mut peer: &Peer| {
                 peer.set_nonblocking(true).unwrap();
                 matches!(std::io::Read::read(&mut peer, &mut [0; 1]), Ok(0))
             };
             until("the one that is due is closed", || has_ended(&peer)).await;
             assert!(!has_ended(&other), "the other one is not");
-            parking.clear();
-            until("it is closed", || has_ended(&other)).await;
+            other.write_all(b"x").unwrap();
+            let taken: Vec<_> = parking.take_all().collect();
+            assert_eq!(taken.len(), 1);
+            monoio::time::sleep(Duration::from_millis(30)).await;
             assert!(woken.borrow().is_empty());
         });
     }

@@ -51,6 +51,11 @@ impl Resting {
     pub fn due(&self, proxy: &Proxy) -> Instant {
         self.since + proxy.timeouts.keepalive
     }
+
+    /// Whether nothing has come, neither bytes nor the end.
+    pub fn is_quiet(&self) -> bool {
+        self.stream.is_quiet()
+    }
 }
 
 impl AsRawFd for Resting {
@@ -200,7 +205,7 @@ impl Idle {
         let waited =
             if limit.is_zero() { Waited::Cooled } else { self.wait_warm(connection, proxy, limit, is_first).await };
         match waited {
-            Waited::Cooled if proxy.lifecycle.phase() != Phase::Serving => Waited::Dismissed,
+            Waited::Cooled if proxy.lifecycle.phase() != Phase::Serving => last_look(connection),
             waited => waited,
         }
     }
@@ -235,6 +240,16 @@ impl Idle {
             Ok(_) => Ok(input),
             Err(error) => Err(error),
         })
+    }
+}
+
+/// The drain wants a connection that waits for a request to end: it does, unless one has come already. To close it over
+/// unread bytes would reset it, and the client had been told that it goes on.
+fn last_look(connection: &Downstream) -> Waited {
+    let mut input = Buffer::take();
+    match connection.stream.read_now(&mut input) {
+        Ok(Some(1..)) => Waited::Read(Ok(input)),
+        Ok(_) | Err(_) => Waited::Dismissed,
     }
 }
 

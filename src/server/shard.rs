@@ -185,7 +185,7 @@ impl Shard {
         for accepting in accepting {
             accepting.await;
         }
-        self.parking.clear();
+        self.dismiss_parked();
         self.proxy.pool.clear();
         while self.open.get() > 0 {
             monoio::time::sleep(DRAIN_PAUSE).await;
@@ -210,6 +210,15 @@ impl Shard {
         // Connections that the kernel has taken already are served; a listener that closes resets those in its queue.
         while self.accept_one(&listener).is_ok_and(|accepted| accepted) {}
         accept::shut_down(&listener);
+    }
+
+    /// Closes all connections that rest. One on which a request has come meanwhile is served first.
+    fn dismiss_parked(self: &Rc<Self>) {
+        for Guest { resting, place } in self.parking.take_all() {
+            if !resting.is_quiet() {
+                self.run(place, connection::resume(resting, self.proxy.clone()));
+            }
+        }
     }
 
     /// Goes on with connections on which something has come.
