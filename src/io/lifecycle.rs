@@ -11,6 +11,8 @@ use slab::Slab;
 /// The phases of a shard, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
+    /// No connection is accepted yet.
+    Starting,
     Serving,
     /// No connection is accepted; idle ones are closed, exchanges under way go on and are their connection's last.
     Draining,
@@ -27,7 +29,7 @@ pub struct Lifecycle {
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Lifecycle { phase: Cell::new(Phase::Serving), waiting: RefCell::default() }
+        Lifecycle { phase: Cell::new(Phase::Starting), waiting: RefCell::default() }
     }
 }
 

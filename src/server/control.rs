@@ -21,13 +21,16 @@ pub enum Order {
     DrainKeepingSockets = 3,
     /// The drain took too long: end what is open.
     Expire = 4,
+    /// All shards have started: accept.
+    Serve = 5,
 }
 
 impl Order {
+    const ALL: [Order; 5] = [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire, Order::Serve];
+
     /// `None` for a byte that stands for no order.
     pub fn of_byte(byte: u8) -> Option<Self> {
-        const ALL: [Order; 4] = [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire];
-        ALL.into_iter().find(|order| *order as u8 == byte)
+        Self::ALL.into_iter().find(|order| *order as u8 == byte)
     }
 }
 
@@ -73,10 +76,10 @@ mod tests {
 
     #[test]
     fn every_order_is_read_as_it_was_written_and_other_bytes_are_none() {
-        for order in [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire] {
+        for order in Order::ALL {
             assert_eq!(Order::of_byte(order as u8), Some(order));
         }
-        assert_eq!((Order::of_byte(0), Order::of_byte(5), Order::of_byte(u8::MAX)), (None, None, None));
+        assert_eq!((Order::of_byte(0), Order::of_byte(6), Order::of_byte(u8::MAX)), (None, None, None));
     }
 
     #[test]

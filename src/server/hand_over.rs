@@ -10,8 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Sender, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -29,17 +29,37 @@ const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 pub struct Successor {
     process: i32,
     granted: SyncSender<()>,
+    /// Comes when it has been bidden farewell.
+    relieved: Receiver<()>,
 }
 
 impl Successor {
-    /// Lets it have the sockets: this process accepts no more. False when it has given up meanwhile, and nothing is to
-    /// happen.
+    /// Lets it have the sockets: this process accepts no more. False when it has given up meanwhile, or has gone, and
+    /// nothing is to happen.
+    #[expect(clippy::disallowed_methods, reason = "waits for a write of one byte, on the main thread")]
     pub fn grant(&self) -> bool {
-        let is_granted = self.granted.send(()).is_ok();
-        if is_granted {
+        let is_relieved = self.granted.send(()).is_ok() && self.relieved.recv_timeout(STEP_LIMIT).is_ok();
+        if is_relieved {
             tracing::info!(process = self.process, "another gateway has taken over and accepts from here on");
         }
-        is_granted
+        is_relieved
+    }
+}
+
+/// Whether the sockets are another gateway's too. The main thread that stops and the thread that lends may come at the
+/// same moment: whoever changes this first has its way.
+#[derive(Debug, Default)]
+struct Lending(AtomicU8);
+
+impl Lending {
+    const POSSIBLE: u8 = 0;
+    /// Another gateway has them, and has not said yet that it serves.
+    const UNDER_WAY: u8 = 1;
+    /// This process stops, and its sockets with it.
+    const WITHDRAWN: u8 = 2;
+
+    fn change(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -49,7 +69,7 @@ pub struct HandOver {
     path: PathBuf,
     /// What tells the file from one that another gateway puts in its place.
     identity: (u64, u64),
-    is_lending: Arc<AtomicBool>,
+    lending: Arc<Lending>,
     is_of_successor: bool,
 }
 
@@ -63,17 +83,17 @@ impl HandOver {
         let failed = |error| Unusable::Io { path: path.to_owned(), error };
         let identity = std::fs::symlink_metadata(path).map(|metadata| identity_of(&metadata)).map_err(failed)?;
         let hand_over =
-            HandOver { listener, path: path.to_owned(), identity, is_lending: Arc::default(), is_of_successor: false };
+            HandOver { listener, path: path.to_owned(), identity, lending: Arc::default(), is_of_successor: false };
         let listener = hand_over.listener.try_clone().map_err(failed)?;
-        let lender = Lender { sockets, events, is_lending: hand_over.is_lending.clone() };
+        let lender = Lender { sockets, events, lending: hand_over.lending.clone() };
         let body = move || lender.wait_for_successors(&listener);
         thread::Builder::new().name("flow-hand-over".into()).spawn(body).map_err(failed)?;
         Ok(hand_over)
     }
 
-    /// Whether another gateway has the sockets and does not serve on them yet.
-    pub fn is_lending(&self) -> bool {
-        self.is_lending.load(Ordering::Relaxed)
+    /// Lends the sockets to nobody any more. False if another gateway has them already, and may be about to serve.
+    pub fn withdraw(&self) -> bool {
+        self.lending.change(Lending::POSSIBLE, Lending::WITHDRAWN)
     }
 
     /// Leaves the file to the successor, who will put its own in the place.
@@ -102,7 +122,7 @@ fn identity_of(metadata: &Metadata) -> (u64, u64) {
 struct Lender {
     sockets: Vec<TcpListener>,
     events: Sender<Event>,
-    is_lending: Arc<AtomicBool>,
+    lending: Arc<Lending>,
 }
 
 impl Lender {
@@ -113,7 +133,7 @@ impl Lender {
             match listener.accept() {
                 Ok((stream, _)) => {
                     let has_taken_over = self.serve(stream);
-                    self.is_lending.store(false, Ordering::Relaxed);
+                    self.lending.change(Lending::UNDER_WAY, Lending::POSSIBLE);
                     if has_taken_over {
                         return;
                     }
@@ -152,20 +172,24 @@ impl Lender {
     fn lend(&self, conversation: &mut Conversation) -> Result<(), ConversationError> {
         let process = conversation.process;
         conversation.hear_hello()?;
-        self.is_lending.store(true, Ordering::Relaxed);
+        if !self.lending.change(Lending::POSSIBLE, Lending::UNDER_WAY) {
+            return Err(ConversationError::Refused);
+        }
         conversation.send_sockets(&self.sockets)?;
         let sockets = self.sockets.len();
         tracing::info!(process, sockets, "another gateway has the listening sockets too and is starting");
         conversation.hear_ready()?;
         // Without a buffer: what was granted was heard.
         let (granted, grant) = sync_channel(0);
-        let successor = Event::Successor(Successor { process, granted });
+        let (relieving, relieved) = channel();
+        let successor = Event::Successor(Successor { process, granted, relieved });
         if self.events.send(successor).is_err() || grant.recv_timeout(STEP_LIMIT).is_err() {
             return Err(ConversationError::Refused);
         }
-        if let Err(error) = conversation.bid_farewell() {
-            tracing::warn!(%error, process, "the gateway that takes over did not wait for the farewell");
-        }
+        // Before the shards are told: one that has gone since it said that it serves takes nothing over.
+        conversation.bid_farewell()?;
+        // Without a main thread there is nobody to be told.
+        let _ = relieving.send(());
         Ok(())
     }
 }

@@ -1,11 +1,13 @@
 //! The listening sockets: at least one a shard on the same address, opened or taken over before any shard starts.
 //!
-//! Invariant: all of them have one port, and no other process has it too, but the one that they are taken over from.
+//! Beside those of a gateway that runs, new ones listen last, when nothing can fail any more: the kernel spreads
+//! connections over all sockets that listen, and those that wait at one that is closed are reset. Invariant: all of them have one port, and no other process has it too,
+//! but the one that they are taken over from.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that wait to be accepted, of one shard; the kernel lowers it to `net.core.somaxconn` (4096 by default).
 const BACKLOG: i32 = 4096;
@@ -16,10 +18,13 @@ const BACKLOG: i32 = 4096;
 /// The address is in use, also by a process that shares it with `SO_REUSEPORT`, or cannot be bound.
 pub fn open(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     probe(address)?;
-    complete(vec![bind(address)?], count)
+    let listeners = complete(vec![bind(address)?], count)?;
+    listen(&listeners)?;
+    Ok(listeners)
 }
 
-/// Opens listeners beside those that are there, on the same address, until there are `count`. `listeners` is not empty.
+/// Opens sockets beside those that are there, on the same address, until there are `count`; they do not [`listen`] yet.
+/// `listeners` is not empty.
 ///
 /// # Errors
 /// When another one cannot be bound.
@@ -29,6 +34,14 @@ pub fn complete(mut listeners: Vec<TcpListener>, count: usize) -> io::Result<Vec
         listeners.push(bind(bound)?);
     }
     Ok(listeners)
+}
+
+/// Lets all of them listen; those that do already go on.
+///
+/// # Errors
+/// The port has been taken meanwhile.
+pub fn listen(listeners: &[TcpListener]) -> io::Result<()> {
+    listeners.iter().map(SockRef::from).try_for_each(|socket| socket.listen(BACKLOG))
 }
 
 /// Gives each of `shards` its part. One may get several: to close a surplus one would reset the connections that wait in
@@ -57,7 +70,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     // Accepted sockets inherit it, which saves a call for each.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 

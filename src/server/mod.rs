@@ -72,16 +72,40 @@ pub fn run(
     source: CredentialsSource,
     on_ready: impl FnOnce(&Config, &Credentials, &Ready),
 ) -> Result<(), RunError> {
-    let listen_failed = |error| RunError::Listen { address: config.listen, error };
-    let shards = config.shards.get();
-    let (predecessor, listeners) = open_listeners(&config).map_err(listen_failed)?;
-    let bound = listeners[0].local_addr().map_err(listen_failed)?;
-    let lent: Vec<_> =
-        listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>().map_err(listen_failed)?;
+    let address = config.listen;
+    let listen_failed = |error| RunError::Listen { address, error };
+    // What can fail comes first: a gateway that is to be taken over goes on as if nothing had been.
     let shared = Arc::new(share(config, credentials.clone())?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
+    let reload = Reload::start(source, shared.credentials.clone(), events.clone()).map_err(RunError::Thread)?;
+    let (predecessor, listeners) = open_listeners(&shared.config).map_err(listen_failed)?;
+    let bound = listeners[0].local_addr().map_err(listen_failed)?;
+    let lent: Vec<_> =
+        listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>().map_err(listen_failed)?;
+    let driver = start_shards(&shared, listeners, &mut supervisor, &events)?;
 
+    listener::listen(&lent).map_err(listen_failed)?;
+    supervisor.serve();
+    if let Some(predecessor) = predecessor
+        && let Err(error) = predecessor.relieve(&lent)
+    {
+        supervisor.withdraw(shared.config.timeouts.drain)?;
+        return Err(RunError::TakeOver(error));
+    }
+    let hand_over = offer_hand_over(&shared.config, bound, lent, events);
+    on_ready(&shared.config, &credentials, &Ready { bound, driver });
+    supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
+}
+
+/// Starts all shards, which do not accept yet.
+fn start_shards(
+    shared: &Arc<Shared>,
+    listeners: Vec<TcpListener>,
+    supervisor: &mut Supervisor,
+    events: &Sender<Event>,
+) -> Result<Driver, RunError> {
+    let shards = shared.config.shards.get();
     let (started, reports) = channel();
     let cores = cores(shards);
     for (index, listeners) in listener::share_out(listeners, shards).into_iter().enumerate() {
@@ -96,14 +120,7 @@ pub fn run(
     for report in reports.iter().take(shards) {
         driver = Some(report.map_err(RunError::Driver)?);
     }
-    let driver = driver.ok_or(RunError::ShardDied)?;
-    if let Some(predecessor) = predecessor {
-        predecessor.relieve(&lent).map_err(RunError::TakeOver)?;
-    }
-    let hand_over = offer_hand_over(&shared.config, bound, lent, events.clone());
-    let reload = Reload::start(source, shared.credentials.clone(), events).map_err(RunError::Thread)?;
-    on_ready(&shared.config, &credentials, &Ready { bound, driver });
-    supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
+    driver.ok_or(RunError::ShardDied)
 }
 
 /// The listening sockets: those of the gateway that is to be taken over, if there is one, else new ones.

@@ -67,7 +67,7 @@ pub struct Seat {
     pub activity: Arc<Activity>,
 }
 
-/// What a shard reports when it serves, or cannot.
+/// What a shard reports when it can serve, or cannot.
 pub type Started = io::Result<Driver>;
 
 /// The body of a shard's thread. Returns when the shard has drained.
@@ -122,13 +122,8 @@ struct Shard {
 }
 
 impl Shard {
-    fn start(
-        shared: Arc<Shared>,
-        seat: Seat,
-        uses_epoll: bool,
-    ) -> io::Result<(Rc<Self>, Vec<monoio::net::TcpListener>)> {
+    fn start(shared: Arc<Shared>, seat: Seat, uses_epoll: bool) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
         let port = seat.listeners[0].local_addr()?.port();
-        let listeners = seat.listeners.into_iter().map(accept::listening).collect::<io::Result<_>>()?;
         let lifecycle = Rc::new(Lifecycle::default());
         let proxy = Proxy::new(
             &shared.config,
@@ -175,11 +170,17 @@ impl Shard {
         });
         monoio::spawn(shard.clone().follow(control));
         monoio::spawn(shard.clone().attend_parking(arrivals));
-        Ok((shard, listeners))
+        Ok((shard, seat.listeners))
     }
 
-    /// Accepts until the drain begins, and returns when the last connection has ended.
-    async fn serve(self: Rc<Self>, listeners: Vec<monoio::net::TcpListener>) {
+    /// Accepts from the order to serve until the drain begins, and returns when the last connection has ended.
+    async fn serve(self: Rc<Self>, listeners: Vec<TcpListener>) {
+        self.lifecycle.reached(Phase::Serving).await;
+        // Not earlier: a socket that does not listen yet looks hung up to epoll.
+        let listeners: Vec<_> = match listeners.into_iter().map(accept::listening).collect::<io::Result<_>>() {
+            Ok(listeners) => listeners,
+            Err(error) => return tracing::error!(%error, "cannot wait for connections"),
+        };
         let accepting: Vec<_> =
             listeners.into_iter().map(|listener| monoio::spawn(self.clone().accept_all(listener))).collect();
         for accepting in accepting {
@@ -237,9 +238,13 @@ impl Shard {
         loop {
             let result;
             (result, byte) = control.read(byte).await;
-            // The end of the stream means that the main thread is gone: then everything ends.
-            let Ok(1) = result else { return self.lifecycle.advance(Phase::Expired) };
+            let Ok(1) = result else {
+                // The main thread is gone, and so everything ends here. The sockets may be another gateway's still.
+                self.keeps_sockets.set(true);
+                return self.lifecycle.advance(Phase::Expired);
+            };
             match Order::of_byte(byte[0]) {
+                Some(Order::Serve) => self.lifecycle.advance(Phase::Serving),
                 Some(Order::Reload) => self.proxy.replace_credentials(self.shared.credentials.load_full()),
                 Some(Order::Drain) => self.lifecycle.advance(Phase::Draining),
                 Some(Order::DrainKeepingSockets) => {

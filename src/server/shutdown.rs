@@ -21,13 +21,15 @@ pub enum Reason {
     SignalWhileLending,
     /// Another gateway has taken over.
     Successor,
+    /// This one was to take over, and the other one goes on.
+    NotRelieved,
 }
 
 impl Reason {
     fn order(self) -> Order {
         match self {
             Reason::Signal => Order::Drain,
-            Reason::SignalWhileLending | Reason::Successor => Order::DrainKeepingSockets,
+            Reason::SignalWhileLending | Reason::Successor | Reason::NotRelieved => Order::DrainKeepingSockets,
         }
     }
 }
@@ -43,7 +45,7 @@ pub fn drain(events: &Receiver<Event>, shards: &Shards, reason: Reason, drain_li
     );
     // A gateway that was taken over drains without a signal; the first one asks for what it does already.
     let keeps_sockets = reason.order() == Order::DrainKeepingSockets;
-    let was_signalled = reason != Reason::Successor;
+    let was_signalled = matches!(reason, Reason::Signal | Reason::SignalWhileLending);
     let mut drain = Drain { events, shards, running: shards.count(), was_signalled, keeps_sockets };
     shards.tell_all(reason.order());
     if drain.wait_for_shards(drain_limit)? {

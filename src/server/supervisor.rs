@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::RunError;
-use super::control::Shards;
+use super::control::{Order, Shards};
 use super::hand_over::{HandOver, Successor};
 use super::reload::{Reload, Version};
 use super::shutdown::{self, Reason};
@@ -65,6 +65,19 @@ impl Supervisor {
         self.shards.add(control, activity)
     }
 
+    /// All shards have started: they may accept.
+    pub fn serve(&self) {
+        self.shards.tell_all(Order::Serve);
+    }
+
+    /// The gateway that was to be taken over goes on: what was accepted meanwhile is served to its end.
+    ///
+    /// # Errors
+    /// As [`Supervisor::wait`].
+    pub fn withdraw(&self, drain_limit: Duration) -> Result<(), RunError> {
+        shutdown::drain(&self.events, &self.shards, Reason::NotRelieved, drain_limit)
+    }
+
     /// Reloads until the program is to end or another has taken over, and then drains.
     ///
     /// # Errors
@@ -73,10 +86,8 @@ impl Supervisor {
     pub fn wait(&self, mut reload: Reload, hand_over: Option<HandOver>, drain_limit: Duration) -> Result<(), RunError> {
         let reason = loop {
             match self.events.recv() {
-                Ok(Event::Stop) if hand_over.as_ref().is_some_and(HandOver::is_lending) => {
-                    break Reason::SignalWhileLending;
-                }
-                Ok(Event::Stop) => break Reason::Signal,
+                Ok(Event::Stop) if hand_over.as_ref().is_none_or(HandOver::withdraw) => break Reason::Signal,
+                Ok(Event::Stop) => break Reason::SignalWhileLending,
                 Ok(Event::Successor(successor)) => {
                     if successor.grant() {
                         break Reason::Successor;
@@ -90,7 +101,7 @@ impl Supervisor {
         match reason {
             Reason::Successor => hand_over.into_iter().for_each(HandOver::leave),
             // Whoever comes to take over from here on starts as usual.
-            Reason::Signal | Reason::SignalWhileLending => drop(hand_over),
+            Reason::Signal | Reason::SignalWhileLending | Reason::NotRelieved => drop(hand_over),
         }
         shutdown::drain(&self.events, &self.shards, reason, drain_limit)
     }

@@ -21,6 +21,7 @@ fn no_attempt_starts_after_the_retry_deadline() {
     check(&[
         Row { flags: flags.clone(), steps: vec![later(slow, says(503))], ..row("503 after it") },
         Row { flags: flags.clone(), steps: vec![later(slow, says(401))], ..row("401 after it") },
+        Row { flags: flags.clone(), steps: vec![later(slow, says(429))], ..row("429 after it") },
         Row {
             flags: flags.clone(),
             steps: vec![later(slow, Step::Closes)],

@@ -174,6 +174,40 @@ fn refused_and_rate_limited_in_one_request() {
 }
 
 #[test]
+fn an_upstream_that_is_unavailable_is_no_evidence_against_a_credential() {
+    check(&[
+        Row {
+            steps: vec![says(401), says(503), says(502), says(504)],
+            tried: "abcb",
+            gets: Gets::Answer(3),
+            reasons: vec!["refused", "unavailable", "unavailable"],
+            ..row("401, and then nothing but 5xx")
+        },
+        Row {
+            steps: vec![says(429), says(503), says(503), says(503)],
+            tried: "abcb",
+            gets: Gets::Answer(3),
+            reasons: vec!["rate_limited", "unavailable", "unavailable"],
+            ..row("429, and then nothing but 503")
+        },
+        Row {
+            steps: vec![Step::SaysAndCloses(401), Step::Closes, Step::SaysAndCloses(503), Step::Closes],
+            tried: "abcb",
+            gets: Gets::Answer(2),
+            reasons: vec!["refused", "upstream_closed", "unavailable"],
+            ..row("401, and then closed connections and a 503")
+        },
+        Row {
+            steps: vec![says(401), says(503), says(401), says(403)],
+            tried: "abcb",
+            gets: Gets::Answer(3),
+            reasons: vec!["refused", "unavailable", "refused"],
+            ..row("not all are refusals, so the last of them is passed on")
+        },
+    ]);
+}
+
+#[test]
 fn an_upstream_that_is_unavailable_is_asked_again_by_the_next_credential_and_nobody_is_blamed() {
     let mut rows = Vec::new();
     for status in [502, 503, 504] {

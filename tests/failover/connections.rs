@@ -153,6 +153,42 @@ fn a_kept_alive_connection_that_fails_is_replaced_once_silently_by_the_same_cred
 }
 
 #[test]
+fn a_kept_alive_connection_that_fails_within_the_head_was_not_stale() {
+    let begin_and_close = |peer: &mut Peer| {
+        peer.write("HTTP/1.1 200 OK\r\nConte");
+    };
+    let upstream = Upstream::plain(stale_after_one(begin_and_close, OK));
+    let secrets = secrets_json(&["a", "b", "c"]);
+    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask(POST).text(), "ok");
+    assert_eq!(client.ask(POST).text(), "ok");
+    assert_eq!(tried(&upstream.requests()), "abc");
+    let totals = Totals::at_the_end_of(&mut gateway);
+    assert_eq!(reasons(&gateway.log()), ["upstream_closed"]);
+    assert_eq!(["attempts", "stale"].map(|name| totals.of(name)), [3, 0], "{totals:?}");
+}
+
+#[test]
+fn a_408_on_a_kept_alive_connection_says_that_it_was_closed_before_the_request_came() {
+    const TIMEOUT: &str = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 4\r\n\r\nlate";
+    let give_up = |peer: &mut Peer| {
+        peer.write(TIMEOUT);
+    };
+    let upstream = Upstream::plain(stale_after_one(give_up, TIMEOUT));
+    let secrets = secrets_json(&["a", "b", "c"]);
+    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask(POST).text(), "ok");
+    // The fresh connection's is about the request itself.
+    let response = client.ask(POST);
+    assert_eq!((response.status, response.text().as_str()), (408, "late"), "{response:?}");
+    assert_eq!(tried(&upstream.requests()), "abb");
+    let totals = Totals::at_the_end_of(&mut gateway);
+    assert_eq!(["attempts", "stale"].map(|name| totals.of(name)), [2, 1], "{totals:?}");
+}
+
+#[test]
 fn a_replay_on_a_fresh_connection_counts_as_any_attempt() {
     const UNAVAILABLE: &str = "HTTP/1.1 503 Later\r\nConnection: close\r\nContent-Length: 3\r\n\r\n503";
     let upstream = Upstream::plain(|peer: &mut Peer| {

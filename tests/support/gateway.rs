@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -37,6 +38,7 @@ pub struct GatewayBuilder {
     upstream: Option<String>,
     arguments: Vec<(String, String)>,
     switches: Vec<String>,
+    open_files_max: Option<libc::rlim_t>,
     environment: Vec<(String, String)>,
 }
 
@@ -102,6 +104,12 @@ impl GatewayBuilder {
 
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Lets it open so many files and no more.
+    pub fn open_files_max(mut self, count: libc::rlim_t) -> Self {
+        self.open_files_max = Some(count);
         self
     }
 
@@ -181,6 +189,16 @@ impl GatewayBuilder {
             command.arg(flag).arg(value);
         }
         command.args(&self.switches);
+        if let Some(count) = self.open_files_max {
+            let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+            // SAFETY: between fork and exec only `setrlimit` is called, which may be, and which reads `limit` alone.
+            unsafe {
+                command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+                    0 => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                });
+            }
+        }
         command
     }
 }
@@ -194,6 +212,7 @@ impl Gateway {
             upstream: None,
             arguments: Vec::new(),
             switches: Vec::new(),
+            open_files_max: None,
             environment: Vec::new(),
         }
     }

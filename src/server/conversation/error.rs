@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::{STEP_LIMIT, VERSION};
+use super::VERSION;
 
 /// Why a conversation came to nothing.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub enum ConversationError {
     Nonsense,
     /// The other speaks this one.
     Version(u8),
-    /// A step took longer than [`STEP_LIMIT`].
+    /// The other took too long for a step.
     Stalled,
     /// The other goes on without this one.
     Refused,
@@ -36,9 +36,7 @@ impl fmt::Display for ConversationError {
                 formatter,
                 "the other process speaks version {version} of the take-over and this one version {VERSION}: stop it first"
             ),
-            ConversationError::Stalled => {
-                write!(formatter, "the other process said nothing for {} s", STEP_LIMIT.as_secs())
-            }
+            ConversationError::Stalled => formatter.write_str("the other process said nothing for too long"),
             ConversationError::Refused => formatter.write_str("the other process refused"),
             ConversationError::Closed => formatter.write_str("the other process ended the conversation"),
             ConversationError::Io(error) => error.fmt(formatter),

@@ -27,6 +27,9 @@ const VERSION: u8 = 1;
 const MAGIC: [u8; 7] = *b"flow-to";
 /// What one step may take. Each is a few system calls; the longest is to start all shards.
 pub const STEP_LIMIT: Duration = Duration::from_secs(5);
+/// What the successor grants the running one between its last word and the farewell: as many steps as are taken there,
+/// and one more, so that it is not the one that gives up first.
+const FAREWELL_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());
 /// The successor serves on the sockets.
 const READY: u8 = b'R';
 /// The running one accepts no more.
@@ -78,7 +81,7 @@ impl Conversation {
     /// See [`ConversationError`].
     pub fn hear_hello(&mut self) -> Result<(), ConversationError> {
         let mut heard = [0; 8];
-        self.read(&mut heard)?;
+        self.read(&mut heard, STEP_LIMIT)?;
         if !heard.starts_with(&MAGIC) {
             return Err(ConversationError::Nonsense);
         }
@@ -104,13 +107,13 @@ impl Conversation {
     /// See [`ConversationError`].
     pub fn receive_sockets(&mut self) -> Result<Vec<OwnedFd>, ConversationError> {
         let mut heard = [0; 8];
-        self.read(&mut heard)?;
+        self.read(&mut heard, STEP_LIMIT)?;
         if !heard.starts_with(&MAGIC) {
             return Err(ConversationError::Nonsense);
         }
         check_version(heard[MAGIC.len()])?;
         let mut count = [0; 2];
-        self.read(&mut count)?;
+        self.read(&mut count, STEP_LIMIT)?;
         let count = usize::from(u16::from_be_bytes(count));
         if count == 0 || count > SHARDS_MAX {
             return Err(ConversationError::Nonsense);
@@ -132,7 +135,7 @@ impl Conversation {
     }
 
     pub fn hear_ready(&mut self) -> Result<(), ConversationError> {
-        self.hear(READY)
+        self.hear(READY, STEP_LIMIT)
     }
 
     pub fn bid_farewell(&mut self) -> Result<(), ConversationError> {
@@ -145,12 +148,12 @@ impl Conversation {
     }
 
     pub fn hear_farewell(&mut self) -> Result<(), ConversationError> {
-        self.hear(FAREWELL)
+        self.hear(FAREWELL, FAREWELL_LIMIT)
     }
 
-    fn hear(&mut self, word: u8) -> Result<(), ConversationError> {
+    fn hear(&mut self, word: u8, limit: Duration) -> Result<(), ConversationError> {
         let mut heard = [0; 1];
-        self.read(&mut heard)?;
+        self.read(&mut heard, limit)?;
         match heard[0] {
             heard if heard == word => Ok(()),
             REFUSAL => Err(ConversationError::Refused),
@@ -158,9 +161,9 @@ impl Conversation {
         }
     }
 
-    /// Fills `bytes` within one step, however small the pieces are that they come in.
-    fn read(&mut self, bytes: &mut [u8]) -> Result<(), ConversationError> {
-        let due = Instant::now() + STEP_LIMIT;
+    /// Fills `bytes` within `limit`, however small the pieces are that they come in.
+    fn read(&mut self, bytes: &mut [u8], limit: Duration) -> Result<(), ConversationError> {
+        let due = Instant::now() + limit;
         let mut filled = 0;
         while filled < bytes.len() {
             let left = due.saturating_duration_since(Instant::now());
