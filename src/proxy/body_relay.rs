@@ -152,6 +152,7 @@ impl BodyRelay {
 mod tests {
     use super::super::sse::tests::{dechunked, parse, streams};
     use super::*;
+    use crate::http1::fields::ConnectionOptions;
 
     fn relay(body: BodyLength, version: Version, has_events: bool) -> BodyRelay {
         let facts = ResponseFacts {
@@ -159,6 +160,7 @@ mod tests {
             version: Version::Http11,
             body,
             content_length: None,
+            connection: ConnectionOptions::default(),
             keep_alive: true,
             is_event_stream: has_events,
             is_identity_coded: true,

@@ -208,7 +208,7 @@ impl Proxy {
         let choice = self.round_robin.next(&snapshot.credentials, Instant::now());
         let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
         let authorization = snapshot.with_authorization(credential, |authorization| {
-            request_head::write(out, head, path, &self.rules.upstream, authorization, facts.body)
+            request_head::write(out, head, path, &self.rules.upstream, authorization, facts)
         })?;
         Ok(Written { choice, authorization })
     }

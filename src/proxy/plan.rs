@@ -74,9 +74,10 @@ pub fn plan<C>(
     write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
 ) -> Plan<C> {
     let planned = with_request(head, |head| {
+        let target_path = path_of(head.target);
         method.push_str(head.method);
-        path.push_str(path_of(head.target));
-        let dialect = Dialect::of_path(path_of(head.target));
+        path.push_str(target_path);
+        let dialect = Dialect::of_path(target_path);
         let is_head = head.method == "HEAD";
         let refuse = |error, keep_alive| Plan {
             client: Client { version: head.version, is_head, keep_alive, dialect },
@@ -138,9 +139,12 @@ fn may_replay(method: Method, path: &str) -> bool {
 /// The path of a target: without its query, where clients put keys, and without an authority, which may hold a
 /// password. Neither is for the log.
 fn path_of(target: &str) -> &str {
-    let path = target.split_once(['?', '#']).map_or(target, |(path, _)| path);
+    let end = memchr::memchr2(b'?', b'#', target.as_bytes()).unwrap_or(target.len());
+    let path = &target[..end];
+    if path.starts_with('/') {
+        return path;
+    }
     match path.split_once("://") {
-        _ if path.starts_with('/') => path,
         Some((_, rest)) => rest.find('/').map_or("/", |slash| &rest[slash..]),
         None => path.rsplit_once('@').map_or(path, |(_, authority)| authority),
     }

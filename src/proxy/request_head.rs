@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Range;
 
 use super::target::UpstreamPath;
-use crate::http1::fields::{self, ConnectionOptions, Known};
+use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
 
@@ -59,6 +59,7 @@ pub struct RequestFacts {
     pub method: Method,
     pub version: Version,
     pub body: BodyLength,
+    connection: ConnectionOptions,
     /// Whether the downstream keeps the connection.
     pub keep_alive: bool,
     /// Whether the downstream waits for `100 Continue` before it sends the body.
@@ -135,6 +136,7 @@ pub fn examine(head: &RequestHead<'_>) -> Result<RequestFacts, RequestError> {
         method: Method::of(head.method),
         version: head.version,
         body,
+        connection,
         keep_alive: connection.keeps_alive(head.version),
         expects_continue: is_http11 && has_body && expectation == Expectation::Continue,
         wants_websocket: is_http11 && wants_websocket,
@@ -190,14 +192,14 @@ pub struct UpstreamIdentity {
 }
 
 /// Appends the head that goes upstream, and returns where in `out` the value of `Authorization` stands.
-/// `authorization` is that whole value; `body` is what [`examine`] found.
+/// `authorization` is that whole value; `facts` is what [`examine`] found.
 pub fn write(
     out: &mut Vec<u8>,
     head: &RequestHead<'_>,
     path: UpstreamPath<'_>,
     upstream: &UpstreamIdentity,
     authorization: &[u8],
-    body: BodyLength,
+    facts: &RequestFacts,
 ) -> Range<usize> {
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
@@ -205,16 +207,16 @@ pub fn write(
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // RFC 9110 §7.2 asks for Host to come first.
     fields::push_field(out, "Host", upstream.authority.as_bytes());
-    let connection = ConnectionOptions::of(head.fields);
-    for field in head.fields.iter().filter(|field| is_forwarded(field.name, &connection)) {
+    let named = facts.connection.named(head.fields);
+    for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named)) {
         fields::push_field(out, field.name, field.value);
     }
     fields::push_field(out, "Authorization", authorization);
     let value_end = out.len() - "\r\n".len();
-    match body {
+    match facts.body {
         BodyLength::Chunked => fields::push_field(out, "Transfer-Encoding", b"chunked"),
         BodyLength::Known(length) => fields::push_content_length(out, length),
-        BodyLength::None if Method::of(head.method).expects_body() => fields::push_content_length(out, 0),
+        BodyLength::None if facts.method.expects_body() => fields::push_content_length(out, 0),
         // A request cannot last until the close.
         BodyLength::None | BodyLength::UntilClose => {}
     }
@@ -222,13 +224,13 @@ pub fn write(
     value_end - authorization.len()..value_end
 }
 
-fn is_forwarded(name: &str, connection: &ConnectionOptions<'_>) -> bool {
+fn is_forwarded(name: &str, named: &NamedFields<'_>) -> bool {
     match fields::known(name) {
         Some(Known::Host | Known::Authorization | Known::DownstreamKey | Known::ContentLength | Known::Expect) => false,
         // A downstream must not be able to make the upstream guess what the body is.
         Some(Known::ContentType) => true,
         Some(known) if known.is_hop_by_hop() => false,
-        _ => !connection.names(name),
+        _ => !named.contain(name),
     }
 }
 
@@ -258,7 +260,7 @@ mod tests {
         let path = UpstreamPath { needs_base: true, path_and_query: "/v1?x=1", base_bytes: 0 };
         with_request(head, |head| {
             let mut out = b"before".to_vec();
-            write(&mut out, head, path, &upstream(), OURS, examine(head)?.body);
+            write(&mut out, head, path, &upstream(), OURS, &examine(head)?);
             Ok(String::from_utf8_lossy(&out).strip_prefix("before").expect("appends").to_owned())
         })?
     }
@@ -272,6 +274,7 @@ mod tests {
             method: Method::Post,
             version: Version::Http11,
             body: BodyLength::Known(5),
+            connection: ConnectionOptions::default(),
             keep_alive: true,
             expects_continue: true,
             wants_websocket: true,
@@ -534,7 +537,7 @@ mod tests {
                 let path = UpstreamPath { needs_base: true, path_and_query: "/v1?x=1", base_bytes: 0 };
                 let mut out = Vec::new();
                 let written = with_request(&bytes[span.start..span.end], |head| {
-                    examine(head).map(|facts| write(&mut out, head, path, &upstream(), OURS, facts.body))
+                    examine(head).map(|facts| write(&mut out, head, path, &upstream(), OURS, &facts))
                 });
                 if let Ok(Ok(_)) = written {
                     check_rewritten(&out);

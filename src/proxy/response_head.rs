@@ -4,7 +4,7 @@
 //! `Set-Cookie`, the framing, and a `Location` that would lead past this program.
 
 use super::target::{AbsoluteForm, is_bad_path, strip_base_path};
-use crate::http1::fields::{self, ConnectionOptions, Known};
+use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
 
@@ -16,6 +16,7 @@ pub struct ResponseFacts {
     pub body: BodyLength,
     /// What `Content-Length` says, also where there is no body (an answer to `HEAD`, a 304).
     pub content_length: Option<u64>,
+    pub connection: ConnectionOptions,
     /// Whether the upstream keeps the connection, and its state after this response is certain.
     pub keep_alive: bool,
     pub is_event_stream: bool,
@@ -66,6 +67,7 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
             Some(BodyLength::Known(length)) => Some(length),
             _ => None,
         },
+        connection,
         keep_alive: connection.keeps_alive(head.version) && body != BodyLength::UntilClose && !may_be_followed,
         is_event_stream,
         is_identity_coded,
@@ -108,12 +110,12 @@ pub fn write(
     location: Option<&LocationRewrite<'_>>,
 ) {
     push_status_line(out, head);
-    let connection = ConnectionOptions::of(head.fields);
+    let named = facts.connection.named(head.fields);
     let is_decoded = facts.body == BodyLength::Chunked && downstream.version == Version::Http10;
     let mut is_buffering_told = false;
     for field in head.fields {
         match fields::known(field.name) {
-            known if !is_forwarded(known, field.name, &connection) => continue,
+            known if !is_forwarded(known, field.name, &named) => continue,
             // RFC 9112 §7.1.3: what announces trailers goes with them.
             Some(Known::Trailer) if is_decoded => continue,
             Some(Known::Location) => {
@@ -136,9 +138,10 @@ pub fn write(
 /// Appends a 1xx other than 100 and 101 as it goes to an HTTP/1.1 downstream.
 pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     push_status_line(out, head);
-    let connection = ConnectionOptions::of(head.fields);
+    // They are rare, and nothing else of them is looked at.
+    let named = NamedFields::gather(head.fields);
     for field in head.fields {
-        if is_forwarded(fields::known(field.name), field.name, &connection) {
+        if is_forwarded(fields::known(field.name), field.name, &named) {
             fields::push_field(out, field.name, field.value);
         }
     }
@@ -154,12 +157,12 @@ fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn is_forwarded(known: Option<Known>, name: &str, connection: &ConnectionOptions<'_>) -> bool {
+fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bool {
     match known {
         Some(Known::SetCookie | Known::ContentLength) => false,
         Some(Known::ContentType) => true,
         Some(known) if known.is_hop_by_hop() => false,
-        _ => !connection.names(name),
+        _ => !named.contain(name),
     }
 }
 
@@ -239,6 +242,7 @@ mod tests {
             version: Version::Http11,
             body: BodyLength::Chunked,
             content_length: None,
+            connection: ConnectionOptions::default(),
             keep_alive: true,
             is_event_stream: true,
             is_identity_coded: true,

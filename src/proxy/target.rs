@@ -225,6 +225,16 @@ pub(super) fn strip_base_path<'a>(path_and_query: &'a str, base_path: &str) -> O
 /// Whether a path could mean another one to whoever decodes or normalises it: a segment `.` or `..`, with `/`, `\`,
 /// `%2f` and `%5c` between segments, `%2e` for a dot, and parameters after `;` ignored; or a control byte, `\`, `%00`.
 pub(super) fn is_bad_path(path: &str) -> bool {
+    // Most paths have nothing that needs a closer look.
+    !path.bytes().all(is_plain_path_byte) && has_bad_segment(path)
+}
+
+/// Whether a byte in a path means itself to everybody, and cannot be part of a dot segment.
+fn is_plain_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'~' | b':' | b'@')
+}
+
+fn has_bad_segment(path: &str) -> bool {
     let mut segment = Segment::Dots(0);
     let mut rest = path.as_bytes();
     while let [byte, after @ ..] = rest {
