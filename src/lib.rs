@@ -26,7 +26,7 @@
 //!   it ends in a stream (`body`, `chunk`).
 //! * [`io`], sockets and waits of one shard: `stream`, `buffer`, time limits (`deadline`), clients that leave
 //!   (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures
-//!   at once (`race`).
+//!   at once (`race`), the `timer` behind the limits.
 //! * [`observability`], what operators see: the `log`, a request's line in it (`exchange`), the start `banner`, what is
 //!   under way (`activity`) and what was done (`counters`).
 //! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
@@ -58,6 +58,7 @@ pub mod cli;
 pub mod config;
 pub mod credentials;
 #[cfg(feature = "demo")]
+#[expect(clippy::disallowed_methods, reason = "its runtime is its own, and has timers")]
 pub mod demo;
 mod http1;
 mod io;

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::credentials::{self, Credential, Credentials, TokenError};
 use crate::http1::head::{Field, HeadError, HeadLimits, HeadScanner, with_response};
 use crate::io::buffer::PLAINTEXT_MAX;
-use crate::io::{Buffer, Deadline, deadline};
+use crate::io::{Buffer, Deadline, Timer, deadline};
 use crate::server::{self, RunError};
 use crate::upstream::{ConnectError, Connection, Connector, Received, TransportError};
 
@@ -49,7 +49,7 @@ pub fn try_each(config: &Config, credentials: &Credentials, report: &mut Report)
 
 fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, RunError> {
     let (resolver, tls) = server::reach(&config.upstream)?;
-    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build().map_err(RunError::Driver)?;
+    let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
         connector: Connector::new(resolver, tls, config.limits.pending_connects_max),
         connect_limit: config.timeouts.connect,
@@ -63,7 +63,9 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, 
     });
     let entries: Vec<&Credential> = credentials.entries().map(|(_, entry)| entry).collect();
     runtime.block_on(async {
-        monoio::spawn(deadline::sweep());
+        // Without it every wait would be without a limit.
+        let timer = Timer::open().map_err(RunError::Driver)?;
+        monoio::spawn(deadline::sweep(timer));
         let mut outcomes = Vec::with_capacity(entries.len());
         for batch in entries.chunks(AT_ONCE_MAX) {
             let begin = |entry: &&Credential| {

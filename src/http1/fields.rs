@@ -145,43 +145,33 @@ impl ConnectionOptions {
         !self.lists_close && (version == Version::Http11 || self.lists_keep_alive)
     }
 
-    /// The names of fields that are meant for this hop alone, of the head whose options these are. Hardly any head names
-    /// one, so they are not gathered where they are counted.
+    /// The fields that are meant for this hop alone, of the head whose options these are. Hardly any head names one, so
+    /// their names are not gathered where they are counted.
     pub fn named<'h>(&self, fields: &[Field<'h>]) -> NamedFields<'h> {
-        if self.others_count == 0 { NamedFields::None } else { NamedFields::gather(fields) }
+        if self.others_count == 0 { NamedFields::default() } else { NamedFields::gather(fields) }
     }
 }
 
-/// The fields that `Connection` names.
-pub enum NamedFields<'h> {
-    None,
-    Some { names: [&'h [u8]; CONNECTION_OPTIONS_MAX], count: usize },
+/// The names that `Connection` lists, which allocate nothing where there are none.
+#[derive(Default)]
+pub struct NamedFields<'h> {
+    names: Vec<&'h [u8]>,
 }
 
 impl<'h> NamedFields<'h> {
     /// Gathers them from the `Connection` fields of a head; beyond [`CONNECTION_OPTIONS_MAX`] they are left out.
     #[cold]
     pub fn gather(fields: &[Field<'h>]) -> Self {
-        let (mut names, mut count) = ([&b""[..]; CONNECTION_OPTIONS_MAX], 0);
         let is_other =
             |option: &&[u8]| !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive");
         let connection = fields.iter().filter(|field| known(field.name) == Some(Known::Connection));
         let options = connection.flat_map(|field| list_members(field.value)).filter(is_other);
-        for (slot, option) in names.iter_mut().zip(options) {
-            *slot = option;
-            count += 1;
-        }
-        NamedFields::Some { names, count }
+        NamedFields { names: options.take(CONNECTION_OPTIONS_MAX).collect() }
     }
 
     /// Whether a field of that name is among them.
     pub fn contain(&self, field_name: &str) -> bool {
-        match self {
-            NamedFields::None => false,
-            NamedFields::Some { names, count } => {
-                names[..*count].iter().any(|name| name.eq_ignore_ascii_case(field_name.as_bytes()))
-            }
-        }
+        self.names.iter().any(|name| name.eq_ignore_ascii_case(field_name.as_bytes()))
     }
 }
 

@@ -2,19 +2,21 @@
 //!
 //! A connection holds a few [`Deadline`] slots for its life and arms one around each wait; arming is a store. One
 //! sweeper task a shard sleeps until the earliest armed deadline, looks at all of them, and wakes those that are due.
-//! A slot is 40 bytes where a runtime timer is 640, and the timer wheel is touched once a sweep, not once a read.
+//! A slot is 40 bytes where a runtime timer is 640, and neither the clock nor the timer is asked when a wait goes on.
 //! Deadlines fire up to [`RESOLUTION`] late, never early.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::io;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 use slab::Slab;
 
-use super::race::race;
+use super::race::{Either, race};
+use super::timer::Timer;
 
 /// The least time between two sweeps: with 10,000 armed slots a sweep takes about 20 µs, so 0.1 % of a core at most.
 pub const RESOLUTION: Duration = Duration::from_millis(20);
@@ -45,7 +47,7 @@ impl Deadline {
     /// # Errors
     /// [`Elapsed`] when the limit has passed and `wait` is still pending; `wait` is then dropped.
     pub fn within<F: Future>(&self, limit: Duration, wait: F) -> Before<'_, F> {
-        self.before(Instant::now() + limit, wait)
+        Before { wait, reached: self.passed(limit) }
     }
 
     /// Waits for `wait`, at most until `due`.
@@ -58,8 +60,28 @@ impl Deadline {
 
     /// Resolves at `due`, or up to [`RESOLUTION`] later. A slot serves one of these at a time.
     pub fn reached(&self, due: Instant) -> Reached<'_> {
-        Reached { deadline: self, due }
+        Reached { deadline: self, state: State::New { due } }
     }
+
+    /// Resolves when `time` has passed, or up to [`RESOLUTION`] later; at once if it is zero.
+    pub fn passed(&self, time: Duration) -> Reached<'_> {
+        let state = if time.is_zero() { State::Fired } else { State::New { due: Instant::now() + time } };
+        Reached { deadline: self, state }
+    }
+}
+
+/// Waits until `time` has passed, or up to [`RESOLUTION`] longer.
+pub async fn pause(time: Duration) {
+    Deadline::default().passed(time).await;
+}
+
+/// Waits until the shard has waited for the kernel once: whatever has happened meanwhile comes first.
+///
+/// # Cancel safety
+/// Loses nothing.
+pub async fn next_turn() {
+    let mut began = None;
+    poll_fn(|context| TABLE.with(|table| table.borrow_mut().poll_turn(&mut began, context.waker()))).await;
 }
 
 pin_project! {
@@ -90,18 +112,28 @@ impl<F: Future> Future for Before<'_, F> {
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Reached<'a> {
     deadline: &'a Deadline,
-    due: Instant,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    New { due: Instant },
+    Armed,
+    Fired,
 }
 
 impl Future for Reached<'_> {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.due {
-            return Poll::Ready(());
-        }
-        TABLE.with(|table| table.borrow_mut().arm(self.deadline.key, self.due, context.waker()));
-        Poll::Pending
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let key = self.deadline.key;
+        let has_fired = match self.state {
+            State::New { due } => TABLE.with(|table| table.borrow_mut().arm(key, due, context.waker())),
+            State::Armed => TABLE.with(|table| table.borrow_mut().has_fired(key, context.waker())),
+            State::Fired => true,
+        };
+        self.state = if has_fired { State::Fired } else { State::Armed };
+        if has_fired { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -109,7 +141,7 @@ impl Drop for Reached<'_> {
     fn drop(&mut self) {
         let _ = TABLE.try_with(|table| {
             if let Some(slot) = table.borrow_mut().slots.get_mut(self.deadline.key) {
-                slot.due = None;
+                slot.wait = Wait::None;
             }
         });
     }
@@ -123,16 +155,24 @@ impl Drop for Deadline {
 }
 
 /// Watches the deadlines of this shard for as long as it is polled. Every shard runs exactly one.
-pub async fn sweep() {
+///
+/// # Errors
+/// When the ring can wait no more.
+pub async fn sweep(timer: Timer) -> io::Result<()> {
+    let mut expired = pin!(timer.expired());
+    let mut has_parked = false;
     loop {
         let now = Instant::now();
-        let next = TABLE.with(|table| table.borrow_mut().wake_due(now));
-        match next {
-            Some(next) => {
-                race(earlier_deadline(), monoio::time::sleep(next.saturating_duration_since(now))).await;
+        let next = TABLE.with(|table| table.borrow_mut().wake_due(now, has_parked));
+        timer.set(next.map(|next| next.saturating_duration_since(now)));
+        has_parked = match race(earlier_deadline(), expired.as_mut()).await {
+            Either::First(()) => false,
+            Either::Second(result) => {
+                result?;
+                expired.set(timer.expired());
+                true
             }
-            None => earlier_deadline().await,
-        }
+        };
     }
 }
 
@@ -158,39 +198,89 @@ struct Table {
     /// A deadline before `next_sweep` was armed.
     has_earlier: bool,
     sweeper: Option<Waker>,
+    /// Counts the waits that [`next_turn`] asked for.
+    turn: u64,
+    /// Whoever waits for the next one.
+    awaiting_turn: Vec<Waker>,
 }
 
 #[derive(Default)]
 struct Slot {
-    due: Option<Instant>,
+    wait: Wait,
     waker: Option<Waker>,
+}
+
+#[derive(Clone, Copy, Default)]
+enum Wait {
+    #[default]
+    None,
+    Until(Instant),
+    Over,
 }
 
 impl Table {
     const fn new() -> Self {
-        Table { slots: Slab::new(), next_sweep: None, has_earlier: false, sweeper: None }
+        Table {
+            slots: Slab::new(),
+            next_sweep: None,
+            has_earlier: false,
+            sweeper: None,
+            turn: 0,
+            awaiting_turn: Vec::new(),
+        }
     }
 
-    fn arm(&mut self, key: usize, due: Instant, waker: &Waker) {
+    /// Begins a wait; it is never over at once.
+    fn arm(&mut self, key: usize, due: Instant, waker: &Waker) -> bool {
         let slot = &mut self.slots[key];
-        slot.due = Some(due);
-        if !slot.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            slot.waker = Some(waker.clone());
+        slot.wait = Wait::Until(due);
+        slot.remember(waker);
+        if self.next_sweep.is_none_or(|next| next > due + RESOLUTION) {
+            self.wake_sweeper();
         }
-        if self.next_sweep.is_none_or(|next| next > due + RESOLUTION) && !self.has_earlier {
-            self.has_earlier = true;
-            if let Some(sweeper) = self.sweeper.take() {
-                sweeper.wake();
-            }
+        false
+    }
+
+    fn has_fired(&mut self, key: usize, waker: &Waker) -> bool {
+        let slot = &mut self.slots[key];
+        if matches!(slot.wait, Wait::Over) {
+            return true;
+        }
+        slot.remember(waker);
+        false
+    }
+
+    fn poll_turn(&mut self, began: &mut Option<u64>, waker: &Waker) -> Poll<()> {
+        if *began.get_or_insert(self.turn) != self.turn {
+            return Poll::Ready(());
+        }
+        if !self.awaiting_turn.iter().any(|known| known.will_wake(waker)) {
+            self.awaiting_turn.push(waker.clone());
+        }
+        self.wake_sweeper();
+        Poll::Pending
+    }
+
+    fn wake_sweeper(&mut self) {
+        if !std::mem::replace(&mut self.has_earlier, true)
+            && let Some(sweeper) = self.sweeper.take()
+        {
+            sweeper.wake();
         }
     }
 
-    /// Wakes whoever is due at `now`, and returns when to look again.
-    fn wake_due(&mut self, now: Instant) -> Option<Instant> {
+    /// Wakes whoever is due at `now`, and returns when to look again. `has_parked`: the shard has waited for the kernel
+    /// since the last call.
+    fn wake_due(&mut self, now: Instant, has_parked: bool) -> Option<Instant> {
+        if has_parked && !self.awaiting_turn.is_empty() {
+            self.turn += 1;
+            self.awaiting_turn.drain(..).for_each(Waker::wake);
+        }
         let mut earliest: Option<Instant> = None;
         for (_, slot) in &mut self.slots {
-            let Some(due) = slot.due else { continue };
+            let Wait::Until(due) = slot.wait else { continue };
             if due <= now {
+                slot.wait = Wait::Over;
                 if let Some(waker) = slot.waker.take() {
                     waker.wake();
                 }
@@ -199,8 +289,26 @@ impl Table {
             }
         }
         self.next_sweep = earliest.map(|earliest| earliest.max(now + RESOLUTION));
-        self.next_sweep
+        if self.awaiting_turn.is_empty() { self.next_sweep } else { Some(now) }
     }
+}
+
+impl Slot {
+    fn remember(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+}
+
+/// Runs `test` on a runtime as shards have it, with a sweeper.
+#[cfg(test)]
+pub fn on_a_shard<F: Future>(test: F) -> F::Output {
+    let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().build().unwrap();
+    runtime.block_on(async {
+        monoio::spawn(sweep(Timer::open().unwrap()));
+        test.await
+    })
 }
 
 #[cfg(test)]
@@ -209,14 +317,6 @@ mod tests {
 
     use super::*;
     use crate::io::Either;
-
-    fn on_a_shard<F: Future>(test: F) -> F::Output {
-        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async {
-            monoio::spawn(sweep());
-            test.await
-        })
-    }
 
     #[test]
     fn a_wait_that_never_ends_is_given_up_when_its_limit_has_passed() {

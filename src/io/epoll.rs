@@ -4,12 +4,18 @@
 //! here blocks; a socket leaves the set when it is closed.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use monoio::net::TcpStream;
 
 /// Events taken from the kernel at once; more stay for the next turn.
 const EVENTS_MAX: usize = 64;
+
+/// Something to wait on until `descriptor` is readable. monoio polls any descriptor for readiness, but offers that only on
+/// its socket types; nothing but `readable` may be called on this one.
+pub fn pollable(descriptor: OwnedFd) -> io::Result<TcpStream> {
+    TcpStream::from_std(std::net::TcpStream::from(descriptor))
+}
 
 /// A set of sockets. The descriptor belongs to the stream that [`Epoll::open`] gives out beside it.
 #[derive(Debug, Clone, Copy)]
@@ -33,14 +39,13 @@ impl Epoll {
     /// # Errors
     /// What `epoll_create1` reports, as a lack of descriptors.
     pub fn open() -> io::Result<(Self, TcpStream)> {
-        // SAFETY: no pointers are passed; the new descriptor is owned by the stream from here on.
+        // SAFETY: no pointers are passed.
         let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
-        // monoio polls any descriptor for readiness, but offers that only on its socket types.
-        // SAFETY: as above.
-        let stream = TcpStream::from_std(unsafe { std::net::TcpStream::from_raw_fd(descriptor) })?;
+        // SAFETY: the kernel has just given us this descriptor.
+        let stream = pollable(unsafe { OwnedFd::from_raw_fd(descriptor) })?;
         Ok((Epoll { descriptor }, stream))
     }
 

@@ -11,13 +11,15 @@ pub mod lifecycle;
 pub mod parking;
 pub mod race;
 pub mod stream;
+pub mod timer;
 pub mod turns;
 
 pub use buffer::Buffer;
-pub use deadline::Deadline;
+pub use deadline::{Deadline, pause};
 pub use departure::Departure;
 pub use lifecycle::{Lifecycle, Phase};
 pub use parking::{Parking, Visit};
 pub use race::{Either, race};
 pub use stream::{Stream, WriteError};
+pub use timer::Timer;
 pub use turns::Turns;

@@ -140,20 +140,13 @@ mod tests {
     use std::net::{TcpListener, TcpStream as Peer};
     use std::rc::Rc;
 
+    use super::super::deadline::{on_a_shard, pause};
     use super::*;
 
     fn pair() -> (Peer, Peer) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = Peer::connect(listener.local_addr().unwrap()).unwrap();
         (peer, listener.accept().unwrap().0)
-    }
-
-    fn on_a_shard<F: Future>(test: F) -> F::Output {
-        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async {
-            monoio::spawn(super::super::deadline::sweep());
-            test.await
-        })
     }
 
     /// A lot with an attendant, and what it has given out.
@@ -170,7 +163,7 @@ mod tests {
         let started = Instant::now();
         while !holds() {
             assert!(started.elapsed() < Duration::from_secs(5), "{what}");
-            monoio::time::sleep(Duration::from_millis(5)).await;
+            pause(Duration::from_millis(5)).await;
         }
     }
 
@@ -187,7 +180,7 @@ mod tests {
             drop(leaver);
             until("two come out", || woken.borrow().len() == 2).await;
             sender.write_all(b"y").unwrap();
-            monoio::time::sleep(Duration::from_millis(30)).await;
+            pause(Duration::from_millis(30)).await;
             assert_eq!(woken.borrow().len(), 2, "what is not parked is not watched");
             let again = woken.borrow_mut().remove(0);
             assert!(parking.park(again, Visit::Again, later).is_ok());
@@ -212,7 +205,7 @@ mod tests {
             other.write_all(b"x").unwrap();
             let taken: Vec<_> = parking.take_all().collect();
             assert_eq!(taken.len(), 1);
-            monoio::time::sleep(Duration::from_millis(30)).await;
+            pause(Duration::from_millis(30)).await;
             assert!(woken.borrow().is_empty());
         });
     }

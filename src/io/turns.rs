@@ -5,7 +5,8 @@
 //! io_uring every operation waits, and a turn never gets long.
 
 use std::cell::Cell;
-use std::time::Duration;
+
+use super::deadline::next_turn;
 
 /// Reads that a task passes on in one turn: 2 MiB at most, some 2 ms of a core with TLS.
 const READS_MAX: u32 = 64;
@@ -30,9 +31,8 @@ impl Turns {
         self.reads.set(self.reads.get() + 1);
         if self.reads.get() > READS_MAX {
             self.begin();
-            // The runtime handles completions and timers when it parks, which a task that wakes itself would prevent. A
-            // sleep is 640 bytes, which every connection would hold for this rare case: hence the box.
-            Box::pin(monoio::time::sleep(Duration::ZERO)).await;
+            // Not just to the end of the queue of tasks: the runtime handles completions when it waits for the kernel.
+            next_turn().await;
         }
     }
 }
@@ -42,11 +42,11 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
+    use crate::io::deadline::on_a_shard;
 
     #[test]
     fn a_task_that_never_has_to_wait_gives_others_their_turn() {
-        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async {
+        on_a_shard(async {
             let has_had_turn = Rc::new(Cell::new(false));
             let other = has_had_turn.clone();
             monoio::spawn(async move { other.set(true) });

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::io;
 
-use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use crate::config::IoDriver;
@@ -34,8 +33,8 @@ impl fmt::Display for Driver {
 
 /// A runtime on one of the two drivers.
 pub enum Runtime {
-    Uring(monoio::Runtime<TimeDriver<IoUringDriver>>),
-    Epoll(monoio::Runtime<TimeDriver<LegacyDriver>>),
+    Uring(monoio::Runtime<IoUringDriver>),
+    Epoll(monoio::Runtime<LegacyDriver>),
 }
 
 impl Runtime {
@@ -76,7 +75,7 @@ fn uring() -> io::Result<(Runtime, Driver)> {
     for (name, set_flags) in LADDER {
         let mut ring = io_uring::IoUring::builder();
         set_flags(&mut ring);
-        match RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).enable_timer().build() {
+        match RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring).build() {
             Ok(runtime) => return Ok((Runtime::Uring(runtime), Driver::Uring(name))),
             Err(error) => refusal = error,
         }
@@ -85,5 +84,5 @@ fn uring() -> io::Result<(Runtime, Driver)> {
 }
 
 fn epoll() -> io::Result<Runtime> {
-    Ok(Runtime::Epoll(RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?))
+    Ok(Runtime::Epoll(RuntimeBuilder::<LegacyDriver>::new().build()?))
 }

@@ -28,7 +28,7 @@ use super::control::Order;
 use super::driver::{Driver, Runtime};
 use crate::config::Config;
 use crate::credentials::{Credentials, RoundRobin};
-use crate::io::{Either, Lifecycle, Parking, Phase, Stream, deadline, departure, race};
+use crate::io::{Either, Lifecycle, Parking, Phase, Stream, Timer, deadline, departure, pause, race};
 use crate::observability::Activity;
 use crate::proxy::request_copy::ReplayBudget;
 use crate::proxy::retry_share::RetryShare;
@@ -148,7 +148,12 @@ impl Shard {
                 activity: seat.activity,
             },
         );
-        monoio::spawn(deadline::sweep());
+        let timer = Timer::open()?;
+        monoio::spawn(async move {
+            if let Err(error) = deadline::sweep(timer).await {
+                tracing::error!(%error, "time limits are no longer noticed");
+            }
+        });
         let departures = departure::open()?;
         monoio::spawn(async move {
             if let Err(error) = departure::watch(departures).await {
@@ -189,17 +194,18 @@ impl Shard {
         self.dismiss_parked();
         self.proxy.pool.clear();
         while self.open.get() > 0 {
-            monoio::time::sleep(DRAIN_PAUSE).await;
+            pause(DRAIN_PAUSE).await;
         }
         // Sockets that were dropped last are closed on the ring's next turns.
-        monoio::time::sleep(DRAIN_PAUSE).await;
+        pause(DRAIN_PAUSE).await;
     }
 
     /// Accepts from one listener until the drain begins, and ends it.
     async fn accept_all(self: Rc<Self>, listener: monoio::net::TcpListener) {
         loop {
+            // The drain comes first: without a main thread the sockets are not this shard's any more.
             let draining = self.lifecycle.reached(Phase::Draining);
-            if let Either::Second(()) = race(self.accept_ready(&listener), draining).await {
+            if let Either::First(()) = race(draining, self.accept_ready(&listener)).await {
                 break;
             }
         }
@@ -260,11 +266,11 @@ impl Shard {
     /// Waits for connections and takes all that are there.
     async fn accept_ready(self: &Rc<Self>, listener: &monoio::net::TcpListener) {
         if self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.limits.connections_max {
-            return monoio::time::sleep(ACCEPT_PAUSE).await;
+            return pause(ACCEPT_PAUSE).await;
         }
         if let Err(error) = listener.readable(false).await {
             tracing::error!(%error, "cannot wait for connections");
-            return monoio::time::sleep(ACCEPT_PAUSE).await;
+            return pause(ACCEPT_PAUSE).await;
         }
         loop {
             match self.accept_one(listener) {
@@ -272,7 +278,7 @@ impl Shard {
                 Ok(false) => return,
                 Err(error) => {
                     self.warnings.warn(&error);
-                    return monoio::time::sleep(ACCEPT_PAUSE).await;
+                    return pause(ACCEPT_PAUSE).await;
                 }
             }
         }

@@ -87,15 +87,7 @@ pub(super) mod tests {
 
     use super::super::addresses::Addresses;
     use super::*;
-    use crate::io::deadline;
-
-    pub fn on_a_shard<F: Future>(test: F) -> F::Output {
-        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async {
-            monoio::spawn(deadline::sweep());
-            test.await
-        })
-    }
+    use crate::io::deadline::on_a_shard;
 
     /// An address where the kernel accepts, and then nothing comes.
     pub fn listening() -> (TcpListener, SocketAddr) {

@@ -18,7 +18,7 @@ use super::addresses::{Addresses, Tries};
 use super::places::Places;
 use super::tls::{Handshake, Session, is_certificate_error};
 use super::{Connection, Resolver};
-use crate::io::{Buffer, Deadline, Stream};
+use crate::io::{Buffer, Deadline, Stream, pause};
 
 /// How often a connect that came before the first answer of the resolver looks again.
 const RESOLVE_POLL: Duration = Duration::from_millis(20);
@@ -151,7 +151,7 @@ impl Connector {
                 return Err(ConnectError::Unresolved);
             }
             drop(answer);
-            monoio::time::sleep(RESOLVE_POLL).await;
+            pause(RESOLVE_POLL).await;
         }
     }
 }
@@ -203,10 +203,11 @@ mod tests {
 
     use rustls::{ServerConfig, ServerConnection};
 
-    use super::super::address_race::tests::{listening, on_a_shard, refusing};
+    use super::super::address_race::tests::{listening, refusing};
     use super::super::tls::tests::acquainted;
     use super::*;
     use crate::io::Deadline;
+    use crate::io::deadline::on_a_shard;
 
     /// What a test gives a connect that should succeed or fail by itself.
     const ENOUGH: Duration = Duration::from_secs(10);
@@ -345,7 +346,7 @@ mod tests {
             });
             let start = Instant::now();
             // The first one takes the place.
-            monoio::time::sleep(Duration::from_millis(1)).await;
+            pause(Duration::from_millis(1)).await;
             assert!(connect(&connector, LITTLE).await.is_none(), "there is no place");
             assert!(start.elapsed() < 4 * LITTLE, "its own limit counts");
             let found = [silent, good];

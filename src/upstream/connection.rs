@@ -257,6 +257,7 @@ mod tests {
 
     use super::super::tls::tests::{connected, taken};
     use super::*;
+    use crate::io::deadline::on_a_shard;
 
     #[test]
     fn content_before_a_broken_record_is_brought_before_the_failure() {
@@ -271,8 +272,7 @@ mod tests {
         wire.extend_from_slice(&taken(&mut server));
         *wire.last_mut().unwrap() ^= 1;
         peer.write_all(&wire).unwrap();
-        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async {
+        on_a_shard(async {
             let stream = Stream::new(monoio::net::TcpStream::from_std(ours).unwrap());
             let connection = Connection::new(stream, Some(session), Buffer::none());
             let mut seen = Vec::new();

@@ -130,6 +130,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::io::deadline::{on_a_shard, pause};
 
     /// Counts how often it was woken.
     #[derive(Default)]
@@ -236,8 +237,7 @@ mod tests {
 
     #[test]
     fn many_tasks_share_a_few_places_and_all_get_on() {
-        let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().enable_timer().build().unwrap();
-        runtime.block_on(async {
+        on_a_shard(async {
             let places = Rc::new(Places::new(3));
             let [held, most, done] = [(); 3].map(|()| Rc::new(Cell::new(0)));
             let tasks: Vec<_> = (0..50)
@@ -247,7 +247,7 @@ mod tests {
                         let _place = places.take().await;
                         held.set(held.get() + 1);
                         most.set(most.get().max(held.get()));
-                        monoio::time::sleep(Duration::from_millis(1)).await;
+                        pause(Duration::from_millis(1)).await;
                         held.set(held.get() - 1);
                         done.set(done.get() + 1);
                     })

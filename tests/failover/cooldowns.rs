@@ -40,8 +40,9 @@ fn before(upstream: &Upstream, names: &[&str]) -> Gateway {
     Gateway::builder().shards(1).secrets(secrets_json(names)).upstream(upstream).start()
 }
 
-/// The credentials and seconds of all cooldowns so far.
-fn cooldowns(gateway: &Gateway) -> Vec<(String, f64)> {
+/// The credentials and seconds of all cooldowns, once there are as many as are awaited.
+fn cooldowns(gateway: &Gateway, awaited: usize) -> Vec<(String, f64)> {
+    gateway.wait_for_log_count("credential cools down", awaited);
     let lines = lines_saying(&gateway.log(), "credential cools down");
     let text = |line: &str, name| value_of(line, name).expect("a value").to_owned();
     lines.iter().map(|line| (text(line, "credential"), text(line, "seconds").parse().expect("a number"))).collect()
@@ -67,7 +68,7 @@ fn the_turns_of_a_credential_that_cools_down_are_shared_evenly() {
     assert_eq!((order.len(), share("a")), (60, 0), "{order}");
     assert!(share("b").abs_diff(share("c")) <= 2, "{order}");
     gateway.wait_for_log("credential cools down");
-    assert_eq!(cooldowns(&gateway), [("a".to_owned(), 300.0)]);
+    assert_eq!(cooldowns(&gateway, 1), [("a".to_owned(), 300.0)]);
 }
 
 #[test]
@@ -195,8 +196,7 @@ fn answers_to_attempts_that_began_before_a_cooldown_do_not_double_it() {
         }
         // Logged after what could have doubled it.
         held.gateway.wait_for_log("exchange id=0-3 ");
-        let seen = cooldowns(&held.gateway);
-        assert!(!seen.is_empty(), "{answer:?}");
+        let seen = cooldowns(&held.gateway, 1);
         assert!(seen.iter().all(|(name, said)| name == "a" && *said <= seconds), "{answer:?}: {seen:?}");
     }
 }
@@ -224,7 +224,7 @@ fn a_shorter_wait_that_is_asked_for_later_does_not_shorten_a_longer_one() {
         assert_eq!(client.ask(GET).status, 429);
     }
     Totals::at_the_end_of(&mut gateway);
-    let seen = cooldowns(&gateway);
+    let seen = cooldowns(&gateway, 1);
     assert!(!seen.is_empty() && seen.iter().all(|(_, seconds)| (58.0..=60.0).contains(seconds)), "{seen:?}");
 }
 
@@ -255,7 +255,7 @@ fn the_cooldown_of_the_only_credential_holds_nothing_back() {
         let first = client.ask(GET);
         assert_eq!((first.status, first.text().as_str()), (429, "wait"));
         gateway.wait_for_log("credential cools down");
-        assert_eq!(cooldowns(&gateway), [("a".to_owned(), 60.0)]);
+        assert_eq!(cooldowns(&gateway, 1), [("a".to_owned(), 60.0)]);
         let asked = Instant::now();
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -286,7 +286,7 @@ fn all_cooling(probe: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Arc<Upstre
     let first = Client::connect(gateway.port()).ask(GET);
     assert_eq!((first.status, tried(&upstream.requests()).as_str()), (429, "ab"));
     gateway.wait_for_log("credential cools down credential=\"b\"");
-    assert_eq!(cooldowns(&gateway), [("a".to_owned(), 600.0), ("b".to_owned(), 300.0)]);
+    assert_eq!(cooldowns(&gateway, 2), [("a".to_owned(), 600.0), ("b".to_owned(), 300.0)]);
     (upstream, gateway)
 }
 
@@ -490,7 +490,8 @@ fn what_pauses_before_it_would_use_a_credential_that_begins_to_cool_down_uses_an
     let (early, late): (Vec<_>, Vec<_>) = with_b.partition(|request| request.at < known);
     println!("b was used {} times before it was known to be limited", early.len());
     assert!(late.is_empty(), "used while it cools down: {late:#?}");
-    let [(name, seconds)] = &cooldowns(&gateway)[..] else { panic!("{:?}", cooldowns(&gateway)) };
+    let seen = cooldowns(&gateway, 1);
+    let [(name, seconds)] = &seen[..] else { panic!("{seen:?}") };
     assert_eq!((name.as_str(), *seconds), ("b", 30.0), "one period, however many were limited in it");
 }
 
@@ -534,7 +535,7 @@ fn a_suspicion_that_is_not_confirmed_ends_with_its_request() {
     gateway.wait_for_log("end=client_disconnected");
     let order = turns(&mut Client::connect(gateway.port()), &upstream, 10);
     assert_eq!((order.matches('a').count(), order.matches('b').count()), (5, 5), "{order}");
-    assert!(cooldowns(&gateway).is_empty());
+    assert!(cooldowns(&gateway, 0).is_empty());
 }
 
 #[test]
@@ -562,5 +563,5 @@ fn a_refusal_while_all_others_cool_down_is_looked_into_with_one_of_them() {
     let mut client = Client::connect(gateway.port());
     assert_eq!(turns(&mut client, &upstream, 2), "aba");
     assert_eq!(turns(&mut client, &upstream, 2), "abb");
-    assert_eq!(cooldowns(&gateway), [("b".to_owned(), 600.0), ("a".to_owned(), 300.0)]);
+    assert_eq!(cooldowns(&gateway, 2), [("b".to_owned(), 600.0), ("a".to_owned(), 300.0)]);
 }
