@@ -16,12 +16,39 @@ pub const CAPACITY: usize = 33 * 1024;
 /// Plaintext that is encrypted in one go: two full TLS records.
 pub const PLAINTEXT_MAX: usize = 32 * 1024;
 
-/// How many spare buffers a shard keeps (4.1 MiB): the burst that comes back at once when many answers end together.
-/// Further ones are freed.
+/// Capacity of a small buffer, for a read that waits where little is expected: some events of a stream. Thousands of
+/// streams wait at the same time, and each would hold the pages of a large one that were ever filled.
+pub const SMALL_CAPACITY: usize = 2 * 1024;
+
+/// How many spare buffers a shard keeps of either kind (4.1 MiB, and 256 KiB): the burst that comes back at once when
+/// many answers end together. Further ones are freed.
 const SPARE_COUNT_MAX: usize = 128;
 
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: Spares = const { Spares::new() };
+    static SMALL_SPARE: Spares = const { Spares::new() };
+}
+
+/// Empty buffers of one capacity.
+struct Spares(RefCell<Vec<Vec<u8>>>);
+
+impl Spares {
+    const fn new() -> Self {
+        Spares(RefCell::new(Vec::new()))
+    }
+
+    fn take(&self, capacity: usize) -> Buffer {
+        let spare = self.0.borrow_mut().pop();
+        Buffer { bytes: spare.unwrap_or_else(|| Vec::with_capacity(capacity)), start: 0 }
+    }
+
+    fn give_back(&self, mut bytes: Vec<u8>) {
+        bytes.clear();
+        let mut spares = self.0.borrow_mut();
+        if spares.len() < SPARE_COUNT_MAX {
+            spares.push(bytes);
+        }
+    }
 }
 
 /// A byte queue over one allocation.
@@ -34,8 +61,12 @@ pub struct Buffer {
 impl Buffer {
     /// A recycled buffer, empty, with room for [`CAPACITY`] bytes.
     pub fn take() -> Self {
-        let spare = SPARE.with(|spare| spare.borrow_mut().pop());
-        Buffer { bytes: spare.unwrap_or_else(|| Vec::with_capacity(CAPACITY)), start: 0 }
+        SPARE.with(|spare| spare.take(CAPACITY))
+    }
+
+    /// A recycled buffer, empty, with room for [`SMALL_CAPACITY`] bytes.
+    pub fn take_small() -> Self {
+        SMALL_SPARE.with(|spare| spare.take(SMALL_CAPACITY))
     }
 
     /// No buffer at all: the resting state of whoever waits without one.
@@ -89,14 +120,16 @@ impl Buffer {
         self.start = 0;
     }
 
-    /// Makes room for at least `count` more bytes: takes a spare buffer if there was none, moves the filled part to the
-    /// front, or grows the allocation (which is then not recycled).
+    /// Makes room for at least `count` more bytes: takes a spare buffer if there was none or a small one, moves the filled
+    /// part to the front, or grows the allocation (which is then not recycled).
     pub fn reserve(&mut self, count: usize) {
         if self.spare_len() >= count {
             return;
         }
-        if self.bytes.capacity() == 0 && count <= CAPACITY {
-            *self = Buffer::take();
+        if self.bytes.capacity() < CAPACITY && self.len() + count <= CAPACITY {
+            let mut larger = Buffer::take();
+            larger.bytes.extend_from_slice(self.filled());
+            *self = larger;
             return;
         }
         if self.start > 0 {
@@ -110,18 +143,14 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if self.bytes.capacity() != CAPACITY {
-            return;
-        }
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
+        let spares = match self.bytes.capacity() {
+            CAPACITY => &SPARE,
+            SMALL_CAPACITY => &SMALL_SPARE,
+            _ => return,
+        };
+        let bytes = std::mem::take(&mut self.bytes);
         // A thread that is ending has no spare list any more: the buffer is then freed.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < SPARE_COUNT_MAX {
-                spare.push(bytes);
-            }
-        });
+        let _ = spares.try_with(|spares| spares.give_back(bytes));
     }
 }
 
@@ -198,9 +227,25 @@ mod tests {
     }
 
     #[test]
+    fn a_small_buffer_becomes_a_large_one_when_more_comes_and_both_are_recycled() {
+        let mut buffer = Buffer::take_small();
+        assert_eq!(buffer.spare_len(), SMALL_CAPACITY);
+        let address = buffer.bytes.as_ptr();
+        buffer.append(&[7; SMALL_CAPACITY]);
+        buffer.consume(SMALL_CAPACITY - 2);
+        buffer.reserve(CAPACITY - 2);
+        assert_eq!((buffer.filled(), buffer.bytes.capacity()), (&[7, 7][..], CAPACITY));
+        let small = Buffer::take_small();
+        assert_eq!(small.bytes.as_ptr(), address, "it was not given back");
+        let large = buffer.bytes.as_ptr();
+        drop(buffer);
+        assert_eq!(Buffer::take().bytes.as_ptr(), large);
+    }
+
+    #[test]
     fn the_spare_list_is_bounded() {
         let taken: Vec<_> = (0..SPARE_COUNT_MAX + 10).map(|_| Buffer::take()).collect();
         drop(taken);
-        assert_eq!(SPARE.with(|spare| spare.borrow().len()), SPARE_COUNT_MAX);
+        assert_eq!(SPARE.with(|spares| spares.0.borrow().len()), SPARE_COUNT_MAX);
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use super::tls::{Session, Turn};
-use crate::io::buffer::PLAINTEXT_MAX;
+use crate::io::buffer::{PLAINTEXT_MAX, SMALL_CAPACITY};
 use crate::io::{Buffer, Deadline, Stream, WriteError};
 
 /// Room a read asks for: behind a partial TLS record there is always as much in a recycled buffer.
@@ -74,6 +74,8 @@ pub struct Connection {
     /// What broke the session behind content that the last read brought: the next read tells.
     failure: RefCell<Option<rustls::Error>>,
     write_progress: Deadline,
+    /// By which the room for the next one is chosen.
+    last_read_bytes: Cell<usize>,
     exchange_count: Cell<u64>,
 }
 
@@ -86,6 +88,7 @@ impl Connection {
             has_closed: Cell::new(false),
             failure: RefCell::new(None),
             write_progress: Deadline::default(),
+            last_read_bytes: Cell::new(READ_ROOM_MIN),
             exchange_count: Cell::new(0),
         }
     }
@@ -133,9 +136,7 @@ impl Connection {
             return Ok(end);
         }
         loop {
-            let mut buffer = self.incoming.take();
-            buffer.reserve(READ_ROOM_MIN);
-            let (result, buffer) = self.stream.read(buffer).await;
+            let (result, buffer) = self.stream.read(self.room_to_wait_in()).await;
             match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => drop(self.incoming.replace(buffer)),
                 result => {
@@ -145,6 +146,17 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// What a read that waits fills: a small buffer where the last one brought little, which is all of most events. What
+    /// does not fit comes with the next read.
+    fn room_to_wait_in(&self) -> Buffer {
+        let mut buffer = self.incoming.take();
+        if buffer.is_empty() && self.last_read_bytes.get() <= SMALL_CAPACITY / 2 {
+            return Buffer::take_small();
+        }
+        buffer.reserve(READ_ROOM_MIN);
+        buffer
     }
 
     /// Waits until [`Connection::read_now`] would bring something.
@@ -198,7 +210,9 @@ impl Connection {
         mut buffer: Buffer,
         emit: &mut impl FnMut(&[u8]),
     ) -> Result<Option<Received>, TransportError> {
-        if result.map_err(TransportError::Io)? == 0 {
+        let count = result.map_err(TransportError::Io)?;
+        self.last_read_bytes.set(count);
+        if count == 0 {
             return Ok(Some(Received::End { is_clean: self.tls.is_none() }));
         }
         let mut has_emitted = false;
