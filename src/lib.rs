@@ -31,6 +31,7 @@
 //!   under way (`activity`) and what was done (`counters`).
 //! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
 //!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
+//! * `bench`, behind the feature of that name: the pure parts of an exchange for `benches/`.
 //!
 //! # The words
 //!
@@ -53,6 +54,8 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewhere run it in a container or in WSL2.");
 
+#[cfg(feature = "bench")]
+pub mod bench;
 #[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
 pub mod cli;
 pub mod config;

@@ -19,7 +19,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "upstream" => Some(vec!["io", "config", "observability"]),
         "proxy" => Some(with_leaves(&["upstream"])),
         "server" => Some(with_leaves(&["upstream", "proxy"])),
-        "cli" | "lib" | "main" => Some(with_leaves(&["upstream", "proxy", "server", "cli", "demo", ROOT])),
+        "bench" | "cli" | "lib" | "main" => Some(with_leaves(&["upstream", "proxy", "server", "cli", "demo", ROOT])),
         _ => None,
     }
 }

@@ -236,8 +236,11 @@ impl Dialect {
         const MESSAGES: &[u8] = b"/v1/messages";
         let path = path.as_ref();
         let path = &path[..memchr::memchr2(b'?', b'#', path).unwrap_or(path.len())];
-        let is_messages = memchr::memmem::find_iter(path, MESSAGES)
-            .any(|at| matches!(path.get(at + MESSAGES.len()), None | Some(b'/')));
+        // Paths are short: to prepare a fast search takes longer than a plain one.
+        let is_messages = path
+            .windows(MESSAGES.len())
+            .zip(MESSAGES.len()..)
+            .any(|(part, end)| part == MESSAGES && matches!(path.get(end), None | Some(b'/')));
         if is_messages { Self::Anthropic } else { Self::OpenAi }
     }
 }

@@ -1,0 +1,161 @@
+//! The pure parts of an exchange, each as one call, for `benches/`: the benchmarks and the count of instructions.
+//!
+//! Behind the feature `bench`; the program is built without it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::credentials::{self, Choice, Credentials, RoundRobin, Turn};
+use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
+use crate::io::Buffer;
+use crate::proxy::body_relay::BodyRelay;
+use crate::proxy::plan::{Action, Rules, plan};
+use crate::proxy::request_head::{self, UpstreamIdentity};
+use crate::proxy::response_head::{self, Downstream, LocationRewrite};
+use crate::proxy::snapshot::Snapshot;
+use crate::proxy::target::TargetRules;
+
+/// As an OpenAI SDK sends it.
+const REQUEST: &[u8] =
+    b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8899\r\nAccept-Encoding: gzip, deflate\r\n\
+    Connection: keep-alive\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
+    User-Agent: OpenAI/Python 1.99.1\r\nX-Stainless-Lang: python\r\nX-Stainless-Package-Version: 1.99.1\r\n\
+    X-Stainless-OS: Linux\r\nX-Stainless-Arch: x64\r\nX-Stainless-Runtime: CPython\r\n\
+    X-Stainless-Runtime-Version: 3.11.7\r\nAuthorization: Bearer any\r\nX-Stainless-Async: false\r\n\
+    x-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\nContent-Length: 253\r\n\r\n";
+
+/// As a LiteLLM server behind a front door answers a stream.
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Wed, 25 Nov 2026 12:00:00 GMT\r\n\
+    Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\
+    Cache-Control: no-cache\r\nServer: uvicorn\r\nx-litellm-call-id: 0b6e0c2e-6f44-4d5f-9f43-5a1c7a0a7d11\r\n\
+    x-litellm-model-id: 4d5f9f43\r\nx-litellm-version: 1.60.0\r\nStrict-Transport-Security: max-age=31536000\r\n\r\n";
+
+const EVENT: &str = "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,\
+    \"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n";
+
+/// How many events [`Exchange::relay_events`] relays.
+pub const EVENTS: usize = 100;
+
+/// Whose turn it is, for as many threads as want to know.
+pub struct Balancer {
+    credentials: Arc<Credentials>,
+    round_robin: RoundRobin,
+}
+
+impl Balancer {
+    /// Of so many credentials.
+    pub fn of(count: usize) -> Self {
+        let entry = |index| {
+            format!(
+                r#"{{"clientId":"client-{index}","clientSecret":"a secret of the usual length, {index}","tenant":"t"}}"#
+            )
+        };
+        let entries: Vec<String> = (0..count).map(entry).collect();
+        let loaded = credentials::from_json(&format!("[{}]", entries.join(","))).expect("a valid file");
+        Balancer { credentials: Arc::new(loaded.credentials), round_robin: RoundRobin::default() }
+    }
+
+    /// Takes one turn, and says whose it was.
+    pub fn take_turn(&self) -> usize {
+        match self.round_robin.next(&self.credentials, Instant::now()) {
+            Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. } => credential.index(),
+        }
+    }
+}
+
+/// What the parts of an exchange need. The `out` of its methods is cleared first.
+pub struct Exchange {
+    balancer: Balancer,
+    snapshot: Snapshot,
+    rules: Rules,
+    method: String,
+    path: String,
+    /// Event by event, in chunked framing.
+    events: Vec<Vec<u8>>,
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        let balancer = Balancer::of(3);
+        let (base_path, upstream_host) = ("/flow-llm-proxy".to_owned(), "flow.ciandt.com".to_owned());
+        let rules = Rules {
+            upstream: UpstreamIdentity { base_path: base_path.clone(), authority: upstream_host.clone() },
+            target: TargetRules {
+                upstream_host,
+                upstream_port: 443,
+                base_path,
+                listener_port: 8899,
+                listener_hosts: vec!["127.0.0.1".to_owned()],
+            },
+            body_bytes_max: None,
+        };
+        let snapshot = Snapshot::new(balancer.credentials.clone());
+        let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
+        Exchange { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
+    }
+}
+
+impl Exchange {
+    /// Finds the end of a request head.
+    pub fn scan_request(&self) -> usize {
+        let scanned = HeadScanner::default().scan(REQUEST, &HeadLimits::REQUEST);
+        scanned.expect("a valid head").expect("a whole head").end
+    }
+
+    /// Parses a request head, and reads what its fields say.
+    pub fn parse_request(&self) -> bool {
+        with_request(REQUEST, |head| request_head::examine(head).expect("valid").keep_alive).expect("a valid head")
+    }
+
+    /// Looks a token up that is ready.
+    pub fn look_up_token(&self) -> usize {
+        let credential = self.balancer.credentials.entries().next().expect("one at least").0;
+        self.snapshot.with_authorization(credential, <[u8]>::len).expect("a token")
+    }
+
+    /// Parses a request head, decides what is done with it, takes a turn, and writes the head for the upstream.
+    pub fn plan_request(&mut self, out: &mut Vec<u8>) -> usize {
+        out.clear();
+        self.method.clear();
+        self.path.clear();
+        let Exchange { balancer, snapshot, rules, .. } = self;
+        let plan = plan(REQUEST, rules, (&mut self.method, &mut self.path), |head, path, facts| {
+            let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
+            let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
+            snapshot.with_authorization(credential, |authorization| {
+                request_head::write(out, head, path, &rules.upstream, authorization, facts)
+            })
+        });
+        assert!(matches!(plan.action, Action::Forward(_)), "a request is forwarded");
+        out.len()
+    }
+
+    /// Parses a response head, and writes it for the client.
+    pub fn rewrite_response(&self, out: &mut Vec<u8>) -> usize {
+        out.clear();
+        let target = &self.rules.target;
+        let location = LocationRewrite {
+            upstream_host: &target.upstream_host,
+            upstream_port: target.upstream_port,
+            base_path: &target.base_path,
+        };
+        let downstream = Downstream { version: Version::Http11, keep_alive: true };
+        with_response(RESPONSE, |head| {
+            let facts = response_head::examine(head, false).expect("valid");
+            response_head::write(out, head, &facts, &downstream, Some(&location));
+        })
+        .expect("a valid head");
+        out.len()
+    }
+
+    /// Relays [`EVENTS`] events, one a read, and follows chunks and events meanwhile.
+    pub fn relay_events(&self) -> u64 {
+        let facts = with_response(RESPONSE, |head| response_head::examine(head, false).expect("valid"));
+        let mut relay = BodyRelay::new(&facts.expect("a valid head"), Version::Http11, Buffer::take());
+        for event in &self.events {
+            relay.take(event);
+            relay.out.clear();
+        }
+        relay.reader.data_bytes()
+    }
+}
