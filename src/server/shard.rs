@@ -23,7 +23,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
 use super::accept::{self, AcceptWarnings, OpenConnection};
-use super::connection::{self, Resting};
+use super::connection::{self, Arrival, Resting};
 use super::control::Order;
 use super::driver::{Driver, Runtime};
 use crate::config::Config;
@@ -223,16 +223,14 @@ impl Shard {
     fn dismiss_parked(self: &Rc<Self>) {
         for Guest { resting, place } in self.parking.take_all() {
             if !resting.is_quiet() {
-                self.run(place, connection::resume(resting, self.proxy.clone()));
+                self.spawn(place, Arrival::Again(resting));
             }
         }
     }
 
     /// Goes on with connections on which something has come.
     async fn attend_parking(self: Rc<Self>, arrivals: TcpStream) {
-        let go_on = |Guest { resting, place }: Guest| {
-            self.run(place, connection::resume(resting, self.proxy.clone()));
-        };
+        let go_on = |Guest { resting, place }: Guest| self.spawn(place, Arrival::Again(resting));
         if let Err(error) = self.parking.attend(arrivals, go_on).await {
             tracing::error!(%error, "idle connections are no longer served");
         }
@@ -294,19 +292,19 @@ impl Shard {
         let place = OpenConnection::take(self.shared.clone(), self.open.clone());
         let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
-        let proxy = self.proxy.clone();
-        self.run(place, connection::serve(stream, proxy));
+        self.spawn(place, Arrival::New(stream));
         Ok(true)
     }
 
+    fn spawn(self: &Rc<Self>, place: OpenConnection, arrival: Arrival) {
+        monoio::spawn(self.clone().run(place, arrival));
+    }
+
     /// Runs a connection until it ends or rests.
-    fn run(self: &Rc<Self>, place: OpenConnection, task: impl Future<Output = Option<Resting>> + 'static) {
-        let shard = self.clone();
-        monoio::spawn(async move {
-            if let Some(resting) = task.await {
-                shard.rest(place, resting);
-            }
-        });
+    async fn run(self: Rc<Self>, place: OpenConnection, arrival: Arrival) {
+        if let Some(resting) = connection::serve(arrival, self.proxy.clone()).await {
+            self.rest(place, resting);
+        }
     }
 
     fn rest(&self, place: OpenConnection, resting: Resting) {
@@ -315,5 +313,22 @@ impl Shard {
             tracing::warn!(%error, "cannot wait for the next request of an idle connection; it is closed");
             drop(guest);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every open connection costs it. An `async fn` or block that is given a future or a large value holds it twice:
+    /// that is what usually breaks this.
+    #[test]
+    fn the_task_of_a_connection_stays_small() {
+        fn size_of_future<F>(_run: fn(Rc<Shard>, OpenConnection, Arrival) -> F) -> usize {
+            size_of::<F>()
+        }
+        let bytes = size_of_future(Shard::run);
+        println!("{bytes} bytes");
+        assert!(bytes <= 5 * 1024, "{bytes} bytes");
     }
 }
