@@ -43,9 +43,12 @@ impl Counter {
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let counter = strace.ok().map(|strace| Counter { strace, report });
-        if let Some(counter) = counter.filter(|_| is_traced(thread)) {
-            return Some(counter);
+        if let Ok(mut strace) = strace {
+            if is_traced(thread) {
+                return Some(Counter { strace, report });
+            }
+            let _ = strace.kill();
+            let _ = strace.wait();
         }
         assert!(std::env::var_os("CI").is_none(), "system calls are to be counted here: install strace");
         println!("skipped: strace is not installed, or may not attach to a process");

@@ -127,13 +127,18 @@ impl Future for Reached<'_> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let key = self.deadline.key;
-        let has_fired = match self.state {
-            State::New { due } => TABLE.with(|table| table.borrow_mut().arm(key, due, context.waker())),
-            State::Armed => TABLE.with(|table| table.borrow_mut().has_fired(key, context.waker())),
-            State::Fired => true,
-        };
-        self.state = if has_fired { State::Fired } else { State::Armed };
-        if has_fired { Poll::Ready(()) } else { Poll::Pending }
+        match self.state {
+            State::New { due } => {
+                TABLE.with(|table| table.borrow_mut().arm(key, due, context.waker()));
+                self.state = State::Armed;
+                return Poll::Pending;
+            }
+            State::Armed if !TABLE.with(|table| table.borrow_mut().has_fired(key, context.waker())) => {
+                return Poll::Pending;
+            }
+            State::Armed | State::Fired => self.state = State::Fired,
+        }
+        Poll::Ready(())
     }
 }
 
@@ -165,13 +170,14 @@ pub async fn sweep(timer: Timer) -> io::Result<()> {
         let now = Instant::now();
         let next = TABLE.with(|table| table.borrow_mut().wake_due(now, has_parked));
         timer.set(next.map(|next| next.saturating_duration_since(now)));
-        has_parked = match race(earlier_deadline(), expired.as_mut()).await {
-            Either::First(()) => false,
-            Either::Second(result) => {
+        // The timer first: whoever arms or asks for a turn meanwhile must not put off those whose time has come.
+        has_parked = match race(expired.as_mut(), earlier_deadline()).await {
+            Either::First(result) => {
                 result?;
                 expired.set(timer.expired());
                 true
             }
+            Either::Second(()) => false,
         };
     }
 }
@@ -230,15 +236,14 @@ impl Table {
         }
     }
 
-    /// Begins a wait; it is never over at once.
-    fn arm(&mut self, key: usize, due: Instant, waker: &Waker) -> bool {
+    /// Begins a wait, which the sweeper ends.
+    fn arm(&mut self, key: usize, due: Instant, waker: &Waker) {
         let slot = &mut self.slots[key];
         slot.wait = Wait::Until(due);
         slot.remember(waker);
         if self.next_sweep.is_none_or(|next| next > due + RESOLUTION) {
             self.wake_sweeper();
         }
-        false
     }
 
     fn has_fired(&mut self, key: usize, waker: &Waker) -> bool {

@@ -1,7 +1,7 @@
 //! The one timer of a shard: a descriptor that becomes readable when a time has come, polled on the ring.
 //!
-//! A runtime with timers of its own gives the kernel a time limit with every wait, and reads the clock four times around
-//! it. Most waits end long before any limit: this one is set when the next deadline changes, some ten times a second.
+//! A runtime with timers of its own gives the kernel a time limit with every wait, and reads the clock twice around it.
+//! Most waits end long before any limit: this one is set when the next deadline changes, some ten times a second.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -245,13 +245,16 @@ impl Connection {
         self.exchange_count.set(self.exchange_count.get() + 1);
     }
 
+    /// Whether nothing came behind the last exchange with what was read of it: neither the end, nor a failure, nor a part
+    /// of a record. Costs no system call.
+    pub fn has_ended_clean(&self) -> bool {
+        !self.has_closed.get() && self.failure.borrow().is_none() && self.incoming.borrow().is_empty()
+    }
+
     /// Whether nothing has come since the last exchange, neither bytes nor the end: what a connection at rest looks
     /// like. Anything else would be taken for the answer to the next request.
     pub fn is_at_rest(&self) -> bool {
-        !self.has_closed.get()
-            && self.failure.borrow().is_none()
-            && self.incoming.borrow().is_empty()
-            && self.stream.is_quiet()
+        self.has_ended_clean() && self.stream.is_quiet()
     }
 
     /// Closes with a close_notify alert, for a peer that still listens; a dropped connection is closed without.
