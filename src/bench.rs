@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::credentials::{self, Choice, Credentials, RoundRobin, Turn};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
+use crate::proxy::access::{AccessRules, Caller, Hosts};
 use crate::proxy::body_relay::BodyRelay;
 use crate::proxy::plan::{Action, Rules, plan};
 use crate::proxy::request_head::{self, UpstreamIdentity};
@@ -79,6 +80,7 @@ impl Default for Exchange {
         let balancer = Balancer::of(3);
         let (base_path, upstream_host) = ("/flow-llm-proxy".to_owned(), "flow.ciandt.com".to_owned());
         let rules = Rules {
+            access: AccessRules { hosts: Some(Hosts { names: vec!["gateway".into()] }), ..AccessRules::default() },
             upstream: UpstreamIdentity { base_path: base_path.clone(), authority: upstream_host.clone() },
             target: TargetRules {
                 upstream_host,
@@ -89,7 +91,7 @@ impl Default for Exchange {
             },
             body_bytes_max: None,
         };
-        let snapshot = Snapshot::new(balancer.credentials.clone());
+        let snapshot = Snapshot::new(balancer.credentials.clone(), None);
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
         Exchange { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
     }
@@ -104,7 +106,8 @@ impl Exchange {
 
     /// Parses a request head, and reads what its fields say.
     pub fn parse_request(&self) -> bool {
-        with_request(REQUEST, |head| request_head::examine(head).expect("valid").keep_alive).expect("a valid head")
+        with_request(REQUEST, |head| request_head::examine(head, &mut Caller::default()).expect("valid").keep_alive)
+            .expect("a valid head")
     }
 
     /// Looks a token up that is ready.
@@ -119,7 +122,7 @@ impl Exchange {
         self.method.clear();
         self.path.clear();
         let Exchange { balancer, snapshot, rules, .. } = self;
-        let plan = plan(REQUEST, rules, (&mut self.method, &mut self.path), |head, path, facts| {
+        let plan = plan(REQUEST, rules, None, (&mut self.method, &mut self.path), |head, path, facts| {
             let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
             let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
             snapshot.with_authorization(credential, |authorization| {
@@ -139,7 +142,7 @@ impl Exchange {
             upstream_port: target.upstream_port,
             base_path: &target.base_path,
         };
-        let downstream = Downstream { version: Version::Http11, keep_alive: true };
+        let downstream = Downstream { version: Version::Http11, keep_alive: true, origin: None };
         with_response(RESPONSE, |head| {
             let facts = response_head::examine(head, false).expect("valid");
             response_head::write(out, head, &facts, &downstream, Some(&location));

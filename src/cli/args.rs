@@ -65,6 +65,18 @@ pub struct Args {
     /// [FLOW_PROXY_CLIENT_TIMEOUT]
     #[argh(option, arg_name = "seconds")]
     pub client_timeout: Option<String>,
+    /// file with the keys that callers must show, name:key a line (or FLOW_PROXY_API_KEYS with name:key,name:key);
+    /// default none is asked for [FLOW_PROXY_API_KEYS_FILE]
+    #[argh(option, arg_name = "path")]
+    pub api_keys_file: Option<String>,
+    /// origin whose pages may use the gateway, such as https://app.example.com; may be repeated; default none
+    /// [FLOW_PROXY_ALLOW_ORIGIN]
+    #[argh(option, arg_name = "origin")]
+    pub allow_origin: Vec<String>,
+    /// host name by which the gateway may be called, beside those of this machine; may be repeated; default none
+    /// [FLOW_PROXY_ALLOW_HOST]
+    #[argh(option, arg_name = "host")]
+    pub allow_host: Vec<String>,
     /// DEBUG, INFO, WARNING or ERROR; default INFO [FLOW_PROXY_LOG_LEVEL]
     #[argh(option, arg_name = "level")]
     pub log_level: Option<String>,

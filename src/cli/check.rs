@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
+use super::configure::Configured;
 use super::source::{Finding, Mistakes};
 use crate::config::{Config, Scheme};
-use crate::credentials::{self, Credentials};
+use crate::credentials::{self, ApiKeys, Credentials};
 use crate::upstream::tls::{self, TrustSource};
 
 /// What a check found, line by line.
@@ -23,13 +24,15 @@ pub struct Report {
 }
 
 /// Checks a configuration with its files.
-pub fn check(configured: Result<(&Config, &[Finding]), &Mistakes>) -> Report {
+pub fn check(configured: Result<&Configured, &Mistakes>) -> Report {
     let mut report = Report::default();
     match configured {
-        Ok((config, findings)) => {
+        Ok(Configured { config, api_keys, findings }) => {
             report.settings(findings);
             report.warnings.extend(config.notices.iter().cloned());
             report.secrets(&config.secrets_file);
+            report.warnings.extend(api_keys.iter().flat_map(|loaded| loaded.warnings.iter().cloned()));
+            config.access.api_keys_file.iter().for_each(|path| report.api_keys(path));
             report.trust(config);
         }
         Err(mistakes) => report.problems.extend(mistakes.0.iter().map(ToString::to_string)),
@@ -66,6 +69,17 @@ impl Report {
                 Ok(_) => self.found.push(format!("  [{}] {}, weight {}", id.index(), entry.name, entry.weight)),
                 Err(error) => self.problems.push(format!("credential {}: {error}", entry.name)),
             }
+        }
+    }
+
+    fn api_keys(&mut self, path: &Path) {
+        match ApiKeys::load(path) {
+            Ok(loaded) => {
+                let names: Vec<&str> = loaded.keys.names().collect();
+                self.found.push(format!("file of API keys {}: {}", path.display(), names.join(", ")));
+                self.warnings.extend(loaded.warnings);
+            }
+            Err(error) => self.problems.push(error.to_string()),
         }
     }
 
@@ -125,7 +139,7 @@ mod tests {
                     resolve: &|_, _| Err(io::ErrorKind::NotFound.into()),
                 },
             );
-            check(configured.as_ref().map(|found| (&found.config, found.findings.as_slice())))
+            check(configured.as_ref())
         }
     }
 

@@ -13,8 +13,10 @@ use super::args::Args;
 use super::dotenv::{DotEnv, DotEnvError};
 use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
 use crate::config::{
-    self, Config, Expected, IoDriver, Limits, LogConfig, LogFormat, LogLevel, MEBIBYTE, Timeouts, Trust, UpstreamConfig,
+    self, AccessConfig, Config, Expected, IoDriver, Limits, LogConfig, LogFormat, LogLevel, MEBIBYTE, Origin, Timeouts,
+    Trust, UpstreamConfig,
 };
+use crate::credentials::{ApiKeys, ApiKeysFault, LoadedKeys};
 
 /// A day: longer waits are a slip of the hand.
 const SECONDS_MAX: Duration = Duration::from_secs(86_400);
@@ -41,6 +43,8 @@ pub struct Surroundings<'a> {
 #[derive(Debug)]
 pub struct Configured {
     pub config: Config,
+    /// The API keys that the environment itself holds.
+    pub api_keys: Option<LoadedKeys>,
     pub findings: Vec<Finding>,
 }
 
@@ -69,7 +73,11 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
     let timeouts = read_timeouts(&mut reader, args);
     let limits = read_limits(&mut reader, args, Limits::for_descriptors(descriptors_max, shards));
     let log = read_log(&mut reader, args);
-    let notices = notices(&mut reader, args, upstream.as_ref(), &limits, descriptors_max);
+    let access = read_access(&mut reader, args);
+    let api_keys = read_api_keys(&mut reader, access.api_keys_file.is_some());
+    let mut notices = notices(&mut reader, args, upstream.as_ref(), &limits, descriptors_max);
+    let asks_for_keys = access.api_keys_file.is_some() || api_keys.is_some();
+    notices.extend(listen.filter(|_| !asks_for_keys).and_then(open_door));
     let SettingsReader { findings, mistakes, .. } = reader;
     match (listen, upstream) {
         (Some(listen), Some(upstream)) if mistakes.is_empty() => {
@@ -81,6 +89,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
                 take_over: args.take_over,
                 runtime_directory: runtime_directory(environment),
                 secrets_file,
+                access,
                 upstream,
                 io_driver,
                 timeouts,
@@ -88,7 +97,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
                 log,
                 notices,
             };
-            Ok(Configured { config, findings })
+            Ok(Configured { config, api_keys, findings })
         }
         _ => Err(Mistakes(mistakes)),
     }
@@ -324,6 +333,80 @@ fn read_log(reader: &mut SettingsReader<'_>, args: &Args) -> LogConfig {
         str::parse,
     );
     LogConfig { level, format }
+}
+
+fn read_access(reader: &mut SettingsReader<'_>, args: &Args) -> AccessConfig {
+    let api_keys_file = reader.read_shown(
+        Setting::new("--api-keys-file", "FLOW_PROXY_API_KEYS_FILE"),
+        args.api_keys_file.as_deref(),
+        None,
+        |text| Ok(Some(PathBuf::from(text))),
+        |path| path.as_ref().map_or("none".into(), |path| path.display().to_string()),
+    );
+    let allow_origins = reader.read_shown(
+        Setting::new("--allow-origin", "FLOW_PROXY_ALLOW_ORIGIN"),
+        joined(&args.allow_origin).as_deref(),
+        Vec::new(),
+        |text| config::parse_list(text, Origin::parse),
+        |origins| listed(origins.iter().map(Origin::as_str)),
+    );
+    let allow_hosts = reader.read_shown(
+        Setting::new("--allow-host", "FLOW_PROXY_ALLOW_HOST"),
+        joined(&args.allow_host).as_deref(),
+        Vec::new(),
+        |text| config::parse_list(text, |host| config::parse_host(host).map(|host| host.to_ascii_lowercase())),
+        |hosts| listed(hosts.iter().map(String::as_str)),
+    );
+    AccessConfig { allow_origins, allow_hosts, api_keys_file }
+}
+
+/// What a flag that may be repeated says as one list.
+fn joined(written: &[String]) -> Option<String> {
+    Some(written.join(",")).filter(|list| !list.is_empty())
+}
+
+fn listed<'a>(members: impl Iterator<Item = &'a str>) -> String {
+    let members: Vec<&str> = members.collect();
+    if members.is_empty() { "none".into() } else { members.join(", ") }
+}
+
+/// The API keys that the environment itself holds. Its value is never shown.
+fn read_api_keys(reader: &mut SettingsReader<'_>, has_file: bool) -> Option<LoadedKeys> {
+    // A flag would show them to everybody who lists processes.
+    const SETTING: Setting = Setting::new("--api-keys", "FLOW_PROXY_API_KEYS");
+    let (text, source) = reader.pick(SETTING, None)?;
+    if has_file {
+        let rule = "there is a file of API keys too: give only one of them";
+        reader.mistakes.push(Mistake::Conflict { source, rule });
+    }
+    match ApiKeys::from_list(&text) {
+        Ok(loaded) => {
+            let value = listed(loaded.keys.names());
+            reader.findings.push(Finding { flag: SETTING.flag, value, source });
+            Some(loaded)
+        }
+        Err(fault) => {
+            let mistakes = match fault {
+                ApiKeysFault::Mistakes(mistakes) => mistakes,
+                ApiKeysFault::Unreadable(_) | ApiKeysFault::TooLarge | ApiKeysFault::NotUtf8 => Vec::new(),
+            };
+            reader.mistakes.extend(mistakes.into_iter().map(|what| Mistake::ApiKeys { source, what }));
+            None
+        }
+    }
+}
+
+/// What it means to listen where others can reach it, and to ask for no key.
+fn open_door(listen: SocketAddr) -> Option<String> {
+    let others =
+        if listen.ip().is_unspecified() { "every address of this machine" } else { "an address of the network" };
+    (!listen.ip().to_canonical().is_loopback()).then(|| {
+        format!(
+            "listening on {others} without API keys: whoever reaches port {} spends your tokens (see --api-keys-file, or \
+             listen on 127.0.0.1)",
+            listen.port()
+        )
+    })
 }
 
 /// Settings that are accepted and do something other than their writer may expect.

@@ -24,12 +24,12 @@ use self::dotenv::DotEnv;
 use crate::config::{self, Config, LogFormat};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
-use crate::credentials::{self, Credentials, SecretsFileError, TokenError};
+use crate::credentials::{self, ApiKeys, ApiKeysFileError, Credentials, LoadedKeys, SecretsFileError, TokenError};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::observability::Banner;
 use crate::observability::log::{self, LineFormat};
-use crate::server::{self, CredentialsSource, RunError};
+use crate::server::{self, Keyring, RunError, Source as FileSource, Sources};
 
 pub use args::{Args, Command};
 pub use configure::{Configured, Surroundings, configure};
@@ -71,6 +71,7 @@ enum Failure {
     Usage(UsageError),
     Settings(Mistakes),
     Secrets(SecretsFileError),
+    ApiKeys(ApiKeysFileError),
     Token(TokenError),
     /// `token --name` of a credential that is not there; the names that are.
     UnknownName(Vec<String>),
@@ -94,6 +95,7 @@ impl Failure {
             Failure::Demo(_) => EXIT_FAILURE,
             Failure::Settings(_)
             | Failure::Secrets(_)
+            | Failure::ApiKeys(_)
             | Failure::Token(_)
             | Failure::UnknownName(_)
             | Failure::Run(_)
@@ -117,6 +119,7 @@ impl fmt::Display for Failure {
             Failure::Usage(error) => error.fmt(formatter),
             Failure::Settings(mistakes) | Failure::HealthcheckSettings(mistakes) => mistakes.fmt(formatter),
             Failure::Secrets(error) => error.fmt(formatter),
+            Failure::ApiKeys(error) => error.fmt(formatter),
             Failure::Token(error) => error.fmt(formatter),
             Failure::UnknownName(names) => {
                 write!(formatter, "no credential has that name; there are: {}", names.join(", "))
@@ -132,21 +135,26 @@ impl fmt::Display for Failure {
 }
 
 fn serve(args: &Args) -> Result<(), Failure> {
-    let config = configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?.config;
+    let Configured { config, api_keys, .. } =
+        configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
     let _log = start_log(&config);
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
-    let source = CredentialsSource::file(&config.secrets_file);
+    let sources = Sources {
+        secrets: FileSource::file(&config.secrets_file),
+        api_keys: config.access.api_keys_file.as_deref().map_or(FileSource::Fixed, FileSource::file),
+    };
     let credentials = load_credentials(&config, |warning| tracing::warn!("{warning}"))?;
-    run_server(config, credentials, source, |_| String::new())
+    let keyring = Keyring { credentials: Arc::new(credentials), api_keys: load_api_keys(&config, api_keys)? };
+    run_server(config, keyring, sources, |_| String::new())
 }
 
 /// Runs the server, which prints the banner when it serves, and what `hints` says about its base URL.
 fn run_server(
     config: Config,
-    credentials: Credentials,
-    source: CredentialsSource,
+    keyring: Keyring,
+    sources: Sources,
     hints: impl FnOnce(&str) -> String,
 ) -> Result<(), Failure> {
     let announce = |config: &Config, credentials: &Credentials, ready: &server::Ready| {
@@ -164,13 +172,14 @@ fn run_server(
         let hints = hints(&banner.base_url());
         let _ = write!(io::stderr(), "{banner}{hints}");
     };
-    server::run(config, Arc::new(credentials), source, announce).map_err(Failure::Run)
+    server::run(config, keyring, sources, announce).map_err(Failure::Run)
 }
 
 /// Runs the gateway in front of an embedded upstream, with made-up credentials.
 #[cfg(feature = "demo")]
 fn run_demo(args: &Args) -> Result<(), Failure> {
-    let mut config = configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?.config;
+    let Configured { mut config, api_keys, .. } =
+        configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
     let _log = start_log(&config);
     let upstream = demo::start_upstream(&demo::credentials(), demo::HUMAN_PACE).map_err(Failure::Demo)?;
     config.upstream =
@@ -179,12 +188,17 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
     config.upstream.trust = Trust::Pem(upstream.ca_pem);
     config.secrets_file = "made up for the demo".into();
     let loaded = credentials::from_json(&demo::credentials_json()).expect("the demo's own credentials are valid");
-    run_server(config, loaded.credentials, CredentialsSource::Fixed, demo::instructions)
+    let sources = Sources {
+        secrets: FileSource::Fixed,
+        api_keys: config.access.api_keys_file.as_deref().map_or(FileSource::Fixed, FileSource::file),
+    };
+    let keyring = Keyring { credentials: Arc::new(loaded.credentials), api_keys: load_api_keys(&config, api_keys)? };
+    run_server(config, keyring, sources, demo::instructions)
 }
 
 fn run_check(args: &Args, online: bool) -> Result<(), Failure> {
     let configured = configure_here(args, &unresolved);
-    let mut report = check::check(configured.as_ref().map(|found| (&found.config, found.findings.as_slice())));
+    let mut report = check::check(configured.as_ref());
     if online
         && report.is_good()
         && let (Ok(found), Some(credentials)) = (&configured, report.credentials.take())
@@ -243,6 +257,20 @@ fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials,
     let loaded = credentials::load(&config.secrets_file).map_err(Failure::Secrets)?;
     loaded.warnings.iter().for_each(|warning| warn(warning));
     Ok(loaded.credentials)
+}
+
+/// The keys that callers must show: those of the environment, else those of the file, else none.
+fn load_api_keys(config: &Config, given: Option<LoadedKeys>) -> Result<Option<Arc<ApiKeys>>, Failure> {
+    let loaded = match (given, &config.access.api_keys_file) {
+        (Some(given), _) => Some(given),
+        (None, Some(path)) => Some(ApiKeys::load(path).map_err(Failure::ApiKeys)?),
+        (None, None) => None,
+    };
+    let Some(LoadedKeys { keys, warnings }) = loaded else { return Ok(None) };
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(Some(Arc::new(keys)))
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -42,6 +42,11 @@ pub enum Mistake {
         source: Source,
         rule: &'static str,
     },
+    /// A list of API keys; the text says which entry, and what was expected.
+    ApiKeys {
+        source: Source,
+        what: String,
+    },
     NotUtf8 {
         variable: &'static str,
     },
@@ -57,6 +62,7 @@ impl fmt::Display for Mistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Mistake::Value { source, expected } => write!(formatter, "{source}: {expected}"),
+            Mistake::ApiKeys { source, what } => write!(formatter, "{source}: {what}"),
             Mistake::Conflict { source, rule } => write!(formatter, "{source}: {rule}"),
             Mistake::NotUtf8 { variable } => write!(formatter, "environment {variable}: expected UTF-8 text"),
             Mistake::DotEnv(error) => error.fmt(formatter),

@@ -4,6 +4,7 @@
 //! it was made. The limits of the contract and their defaults stand here and nowhere else (those of a message head are
 //! `http1`'s). Where a value came from (flag, environment, `.env`) is `cli`'s business.
 
+mod access;
 mod process;
 mod upstream;
 mod value;
@@ -13,6 +14,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use access::{AccessConfig, Origin, parse_list};
 pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use value::{Expected, parse_authority, parse_count, parse_host, parse_mebibytes, parse_seconds};
@@ -52,6 +54,7 @@ pub struct Config {
     /// Where this user's sockets go; `None`: nobody has set one up.
     pub runtime_directory: Option<PathBuf>,
     pub secrets_file: PathBuf,
+    pub access: AccessConfig,
     pub upstream: UpstreamConfig,
     pub io_driver: IoDriver,
     pub timeouts: Timeouts,

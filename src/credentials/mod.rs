@@ -1,17 +1,22 @@
 //! Whose name is used: the entries of `secrets.json`, their tokens, whose turn it is, and who is left alone for a while.
+//! And who may ask for that (`api_keys`).
 //!
 //! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries and turns never change; a reload makes
 //! another. A [`CredentialId`] is only good for the snapshot that gave it out. How an identity stands with the upstream
-//! does change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`].
+//! does change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`] and
+//! [`ApiKeys::load`].
 
+mod api_keys;
 mod balancer;
 mod order;
+mod private_file;
 mod secret;
 mod secrets_entry;
 mod secrets_file;
 mod standing;
 mod token;
 
+pub use api_keys::{ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys};
 pub use balancer::{Choice, RoundRobin, Turn};
 pub use secret::Secret;
 pub use secrets_file::{Loaded, Mistake, SecretsFault, SecretsFileError, from_json, load};

@@ -4,24 +4,20 @@
 //! reported, from here or from a parser below, holds a value of the file.
 
 use std::fmt;
-use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use json_comments::CommentSettings;
-use rustix::process::{getegid, getgroups};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::Credentials;
+use super::private_file::{self, FILE_BYTES_MAX, ReadFault};
 use super::secrets_entry::{kind_of, read_entries};
 
 /// A secrets file of this many entries would be 100 kB; more is another kind of file. It also bounds the weighted order
 /// to 512,000 turns.
 pub(super) const ENTRIES_MAX: usize = 512;
-/// Far above what `ENTRIES_MAX` entries need, so that a wrong path is not read into memory whole.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What a secrets file gave.
 #[derive(Debug)]
@@ -37,9 +33,9 @@ pub struct Loaded {
 /// When it cannot be read, is not JSON, or holds mistakes; the error names the path.
 pub fn load(path: &Path) -> Result<Loaded, SecretsFileError> {
     let failed = |fault| SecretsFileError { path: path.to_owned(), fault };
-    let (text, metadata) = read(path).map_err(failed)?;
+    let (text, metadata) = private_file::read(path).map_err(|fault| failed(fault.into()))?;
     let mut loaded = from_json(&text).map_err(failed)?;
-    if let Some(warning) = exposure_warning(path, &metadata) {
+    if let Some(warning) = private_file::exposure_warning(path, &metadata, "every client secret") {
         loaded.warnings.insert(0, warning);
     }
     Ok(loaded)
@@ -121,6 +117,16 @@ impl fmt::Display for Mistake {
     }
 }
 
+impl From<ReadFault> for SecretsFault {
+    fn from(fault: ReadFault) -> Self {
+        match fault {
+            ReadFault::Unreadable(error) => SecretsFault::Unreadable(error),
+            ReadFault::TooLarge => SecretsFault::TooLarge,
+            ReadFault::NotUtf8 => SecretsFault::NotUtf8,
+        }
+    }
+}
+
 impl fmt::Display for SecretsFileError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "the secrets file {} ", self.path.display())?;
@@ -169,38 +175,6 @@ impl std::error::Error for SecretsFault {
             | SecretsFault::Mistakes(_) => None,
         }
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the file is read before there are shards")]
-fn read(path: &Path) -> Result<(Zeroizing<String>, Metadata), SecretsFault> {
-    let file = File::open(path).map_err(SecretsFault::Unreadable)?;
-    let metadata = file.metadata().map_err(SecretsFault::Unreadable)?;
-    // Room for all of it at once: a growing buffer would leave unzeroed copies behind.
-    let capacity = metadata.len().min(FILE_BYTES_MAX) as usize + 1;
-    let mut bytes = Zeroizing::new(Vec::with_capacity(capacity));
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(SecretsFault::Unreadable)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(SecretsFault::TooLarge);
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| SecretsFault::NotUtf8)?;
-    Ok((Zeroizing::new(text.to_owned()), metadata))
-}
-
-/// Who else can read the file, and what to do about it.
-fn exposure_warning(path: &Path, metadata: &Metadata) -> Option<String> {
-    let mode = metadata.mode();
-    let group_is_ours = || {
-        let group = metadata.gid();
-        getegid().as_raw() == group || getgroups().is_ok_and(|groups| groups.iter().any(|ours| ours.as_raw() == group))
-    };
-    let is_exposed = mode & 0o007 != 0 || (mode & 0o070 != 0 && !group_is_ours());
-    is_exposed.then(|| {
-        let path = path.display();
-        format!(
-            "others can read {path} (mode {:03o}) and with it every client secret: run chmod 600 {path}",
-            mode & 0o777
-        )
-    })
 }
 
 /// Replaces comments by spaces, so that positions stay true. `#` comments are not JSON5 nor JavaScript: not accepted.

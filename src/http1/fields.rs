@@ -25,8 +25,10 @@ pub enum Known {
     Host,
     KeepAlive,
     Location,
+    Origin,
     ProxyAuthorization,
     ProxyConnection,
+    SecFetchSite,
     SetCookie,
     Te,
     Trailer,
@@ -60,6 +62,7 @@ pub fn known(name: &str) -> Option<Known> {
         (4, b'h') => ("host", Known::Host),
         (6, b'c') => ("cookie", Known::DownstreamKey),
         (6, b'e') => ("expect", Known::Expect),
+        (6, b'o') => ("origin", Known::Origin),
         (7, b'a') => ("api-key", Known::DownstreamKey),
         (7, b't') => ("trailer", Known::Trailer),
         (7, b'u') => ("upgrade", Known::Upgrade),
@@ -71,6 +74,7 @@ pub fn known(name: &str) -> Option<Known> {
         (12, b'c') => ("content-type", Known::ContentType),
         (13, b'a') => ("authorization", Known::Authorization),
         (14, b'c') => ("content-length", Known::ContentLength),
+        (14, b's') => ("sec-fetch-site", Known::SecFetchSite),
         (14, b'x') => ("x-goog-api-key", Known::DownstreamKey),
         (16, b'c') => ("content-encoding", Known::ContentEncoding),
         (16, b'p') => ("proxy-connection", Known::ProxyConnection),
@@ -290,11 +294,12 @@ mod tests {
 
     use super::*;
 
-    const NAMES: [(&str, Known); 22] = [
+    const NAMES: [(&str, Known); 24] = [
         ("TE", Known::Te),
         ("Host", Known::Host),
         ("Cookie", Known::DownstreamKey),
         ("Expect", Known::Expect),
+        ("Origin", Known::Origin),
         ("Api-Key", Known::DownstreamKey),
         ("Trailer", Known::Trailer),
         ("Upgrade", Known::Upgrade),
@@ -306,6 +311,7 @@ mod tests {
         ("Content-Type", Known::ContentType),
         ("Authorization", Known::Authorization),
         ("Content-Length", Known::ContentLength),
+        ("Sec-Fetch-Site", Known::SecFetchSite),
         ("X-Goog-Api-Key", Known::DownstreamKey),
         ("Content-Encoding", Known::ContentEncoding),
         ("Transfer-Encoding", Known::TransferEncoding),

@@ -16,6 +16,8 @@ pub struct ExchangeRecord<'a> {
     pub status: Option<u16>,
     /// The name of the credential of the last attempt; `None` for an answer made here.
     pub credential: Option<&'a str>,
+    /// The name of the caller's API key; `None` where none is asked for, or it was not a good one.
+    pub key: Option<&'a str>,
     pub attempts: u32,
     /// From the end of the request head to the first byte sent downstream.
     pub first_byte: Option<Duration>,
@@ -94,6 +96,7 @@ impl ExchangeRecord<'_> {
             path = display(path),
             status = self.status,
             credential = self.credential,
+            key = self.key,
             attempts = self.attempts,
             ttfb_ms = self.first_byte.map(milliseconds),
             duration_ms = milliseconds(self.duration),

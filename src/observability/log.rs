@@ -212,6 +212,7 @@ mod tests {
         path: "/v1/messages?key=hunter2",
         status: Some(200),
         credential: Some("team a"),
+        key: None,
         attempts: 1,
         first_byte: Some(Duration::from_micros(1_234)),
         duration: Duration::from_micros(5_000_500),

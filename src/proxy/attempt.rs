@@ -16,7 +16,6 @@ use super::downstream::{Downstream, left};
 use super::error::{self, GatewayError, UpstreamPhase};
 use super::failover::Gate;
 use super::relay::{ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
-use super::response_head::LocationRewrite;
 use super::upload::{Keeper, Source, UploadError, upload};
 use super::{Proxy, ending_of};
 use crate::config::Timeouts;
@@ -103,12 +102,19 @@ impl Attempts<'_> {
     pub async fn pass_on(&self, held: &mut Held, progress: &Progress) -> Outcome {
         let Held { answer, connection } = held;
         let Downstream { stream, write_progress, upstream_deadline, departure, .. } = &*self.downstream;
-        let Proxy { timeouts, lifecycle, .. } = self.proxy;
+        let Proxy { timeouts, rules, lifecycle, .. } = self.proxy;
         let client = self.client;
-        // The head is written already, and with it a `Location`.
-        let location = None;
-        let side =
-            ClientSide { stream, write_progress, upstream_deadline, client, location, progress, timeouts, lifecycle };
+        let side = ClientSide {
+            stream,
+            write_progress,
+            upstream_deadline,
+            client,
+            leads_here: !self.forward.is_absolute_form,
+            rules,
+            progress,
+            timeouts,
+            lifecycle,
+        };
         let interrupted = race(left(departure.as_ref()), cut_off(lifecycle));
         match race(relay_body(connection.as_deref(), side, answer), interrupted).await {
             Either::First(Over { outcome, .. }) => outcome,
@@ -174,11 +180,6 @@ impl Attempts<'_> {
         reused_since: Option<Instant>,
     ) -> Relayed {
         let Proxy { timeouts, limits, budget, rules, lifecycle, activity, .. } = self.proxy;
-        let location = LocationRewrite {
-            upstream_host: &rules.target.upstream_host,
-            upstream_port: rules.target.upstream_port,
-            base_path: &rules.target.base_path,
-        };
         let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, request_copy, .. } =
             &mut *self.downstream;
         let side = ClientSide {
@@ -186,7 +187,8 @@ impl Attempts<'_> {
             write_progress,
             upstream_deadline,
             client: self.client,
-            location: (!self.forward.is_absolute_form).then_some(&location),
+            leads_here: !self.forward.is_absolute_form,
+            rules,
             progress,
             timeouts,
             lifecycle,

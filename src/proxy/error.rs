@@ -8,6 +8,8 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use super::access;
+
 /// The methods that are forwarded or answered, as `Allow` lists them.
 const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 
@@ -16,6 +18,9 @@ const RETRY_SOON: &str = "Retry-After: 1\r\n";
 
 /// RFC 9110 §15.5.22: a 426 names the protocol to use, and §7.8: `Connection` then names `Upgrade`.
 const UPGRADE: &str = "Upgrade: HTTP/1.1\r\nConnection: upgrade\r\n";
+
+/// RFC 9110 §11.6.1: a 401 names a scheme that would do.
+const CHALLENGE: &str = "WWW-Authenticate: Bearer realm=\"flow-uring\"\r\n";
 
 /// Why the gateway answers by itself, by fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +46,14 @@ pub enum GatewayError {
     ConnectNotSupported,
     TraceNotSupported,
     WebsocketNotSupported,
+
+    // The caller may not.
+    /// The gateway is called by a name that is not its own.
+    HostNotAllowed,
+    /// A page of an origin that is not allowed made the request.
+    OriginNotAllowed,
+    ApiKeyMissing,
+    ApiKeyUnknown,
 
     // The upstream failed, before a byte of its answer went downstream.
     UpstreamResolve,
@@ -108,6 +121,11 @@ impl GatewayError {
             Self::TraceNotSupported => refusal(405, "Method Not Allowed", "trace_not_supported").with(ALLOW),
             Self::WebsocketNotSupported => refusal(426, "Upgrade Required", "websocket_not_supported").with(UPGRADE),
 
+            Self::HostNotAllowed => refusal(403, "Forbidden", "host_not_allowed"),
+            Self::OriginNotAllowed => refusal(403, "Forbidden", "origin_not_allowed"),
+            Self::ApiKeyMissing => refusal(401, "Unauthorized", "api_key_missing").with(CHALLENGE),
+            Self::ApiKeyUnknown => refusal(401, "Unauthorized", "api_key_unknown").with(CHALLENGE),
+
             Self::UpstreamResolve => failure(502, "Bad Gateway", "upstream_resolve_failed"),
             Self::UpstreamConnect(_) => failure(502, "Bad Gateway", "upstream_connect_failed"),
             Self::UpstreamTls => failure(502, "Bad Gateway", "upstream_tls_failed"),
@@ -163,6 +181,16 @@ impl GatewayError {
             Self::WebsocketNotSupported => {
                 "WebSockets are not supported here; use plain HTTP requests with server-sent events."
             }
+            Self::HostNotAllowed => {
+                "This gateway is not called by that host name; use its address, or allow the name with --allow-host."
+            }
+            Self::OriginNotAllowed => {
+                "Pages of this origin may not use the gateway; if they are yours, allow it with --allow-origin."
+            }
+            Self::ApiKeyMissing => {
+                "The request has no API key of this gateway; send one as Authorization: Bearer, x-api-key or api-key."
+            }
+            Self::ApiKeyUnknown => "The request's API key is not one of this gateway's; ask whoever runs it for one.",
             Self::UpstreamResolve => {
                 "The upstream's host name could not be resolved; check --upstream and this machine's DNS."
             }
@@ -245,55 +273,69 @@ impl Dialect {
     }
 }
 
+/// What an answer made here must know of whom it is for.
+#[derive(Debug, Clone, Copy)]
+pub struct Reply<'a> {
+    /// It answers a `HEAD`: the fields of the answer, `Content-Length` included, without its body (RFC 9110 §9.3.2).
+    pub is_head: bool,
+    /// What the exchange would allow; an error that closes overrules it.
+    pub keep_alive: bool,
+    pub is_http10: bool,
+    /// Of the page behind the request, which may read the answer.
+    pub origin: Option<&'a str>,
+}
+
 /// Appends the whole HTTP/1.1 response for `error`.
-///
-/// `head_only` answers a `HEAD`: the fields of the answer, `Content-Length` included, without its body
-/// (RFC 9110 §9.3.2). `keep_alive` is what the exchange would allow; an error that closes overrules it.
-pub fn write_answer(
-    out: &mut Vec<u8>,
-    error: &GatewayError,
-    dialect: Dialect,
-    head_only: bool,
-    keep_alive: bool,
-    http10: bool,
-) {
+pub fn write_answer(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect, reply: &Reply<'_>) {
     let answer = error.answer();
-    let connection = Connection::of(keep_alive && !answer.closes, http10);
+    let reply = Reply { keep_alive: reply.keep_alive && !answer.closes, ..*reply };
     write_json(
         out,
-        head_only,
+        reply.is_head,
         |out| write_error_body(out, error, dialect),
         |out, length| {
             let Answer { status, reason, code, fields, .. } = answer;
             append(out, format_args!("HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"));
             append(out, format_args!("Content-Length: {length}\r\nX-Flow-Uring-Error: {code}\r\n{fields}"));
-            append(out, format_args!("{}\r\n", connection.field()));
+            end_head(out, &reply);
         },
     );
 }
 
 /// Appends the answer to `GET` and `HEAD` of `/` and `/api/hello`: who this is, and that it lives.
-pub fn write_liveness(out: &mut Vec<u8>, head_only: bool, keep_alive: bool, http10: bool) {
+pub fn write_liveness(out: &mut Vec<u8>, reply: &Reply<'_>) {
     const BODY: &str = concat!(r#"{"name":"flow-uring","version":""#, env!("CARGO_PKG_VERSION"), r#"","status":"ok"}"#);
-    let connection = Connection::of(keep_alive, http10);
     write_json(
         out,
-        head_only,
+        reply.is_head,
         |out| out.extend_from_slice(BODY.as_bytes()),
         |out, length| {
             append(out, format_args!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"));
-            append(
-                out,
-                format_args!("Content-Length: {length}\r\nCache-Control: no-store\r\n{}\r\n", connection.field()),
-            );
+            append(out, format_args!("Content-Length: {length}\r\nCache-Control: no-store\r\n"));
+            end_head(out, reply);
         },
     );
 }
 
 /// Appends the answer to `OPTIONS *`. RFC 9110 §8.6: a 204 has no `Content-Length`.
-pub fn write_options(out: &mut Vec<u8>, keep_alive: bool, http10: bool) {
-    let connection = Connection::of(keep_alive, http10);
-    append(out, format_args!("HTTP/1.1 204 No Content\r\n{ALLOW}{}\r\n", connection.field()));
+pub fn write_options(out: &mut Vec<u8>, reply: &Reply<'_>) {
+    append(out, format_args!("HTTP/1.1 204 No Content\r\n{ALLOW}"));
+    end_head(out, reply);
+}
+
+/// Appends the answer to a CORS preflight; `fields` are whole lines.
+pub fn write_preflight(out: &mut Vec<u8>, fields: &[u8], reply: &Reply<'_>) {
+    append(out, format_args!("HTTP/1.1 204 No Content\r\n"));
+    out.extend_from_slice(fields);
+    end_head(out, reply);
+}
+
+/// Appends what every head of ours ends with.
+fn end_head(out: &mut Vec<u8>, reply: &Reply<'_>) {
+    if let Some(origin) = reply.origin {
+        access::push_page_fields(out, origin);
+    }
+    append(out, format_args!("{}\r\n", Connection::of(reply.keep_alive, reply.is_http10).field()));
 }
 
 /// Appends the interim answer that asks for the body.
@@ -408,6 +450,10 @@ mod tests {
             ConnectNotSupported,
             TraceNotSupported,
             WebsocketNotSupported,
+            HostNotAllowed,
+            OriginNotAllowed,
+            ApiKeyMissing,
+            ApiKeyUnknown,
             UpstreamResolve,
             UpstreamConnect(io::ErrorKind::ConnectionRefused),
             UpstreamTls,
@@ -424,9 +470,13 @@ mod tests {
         ]
     }
 
+    fn reply(is_head: bool, keep_alive: bool, is_http10: bool) -> Reply<'static> {
+        Reply { is_head, keep_alive, is_http10, origin: None }
+    }
+
     fn written(error: &GatewayError, dialect: Dialect, head_only: bool, keep_alive: bool, http10: bool) -> String {
         let mut out = b"before".to_vec();
-        write_answer(&mut out, error, dialect, head_only, keep_alive, http10);
+        write_answer(&mut out, error, dialect, &reply(head_only, keep_alive, http10));
         String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
     }
 
@@ -448,6 +498,7 @@ mod tests {
                 assert_eq!(field(head, "Connection").contains(&"close"), closes);
                 assert_eq!(field(head, "Allow").len(), usize::from(status == 405));
                 assert_eq!(field(head, "Upgrade").len(), usize::from(status == 426));
+                assert_eq!(field(head, "WWW-Authenticate").len(), usize::from(status == 401));
                 let body: serde_json::Value = serde_json::from_str(body).unwrap();
                 assert_eq!(body["error"]["message"], error.message().as_ref());
                 match dialect {
@@ -535,7 +586,7 @@ mod tests {
     #[test]
     fn liveness_options_and_continue_are_whole_answers() {
         let mut out = Vec::new();
-        write_liveness(&mut out, false, true, false);
+        write_liveness(&mut out, &reply(false, true, false));
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -546,11 +597,11 @@ mod tests {
         assert_eq!(body["status"], "ok");
 
         let mut head_only = Vec::new();
-        write_liveness(&mut head_only, true, true, false);
+        write_liveness(&mut head_only, &reply(true, true, false));
         assert_eq!(head_only, [head.as_bytes(), b"\r\n\r\n"].concat());
 
         let mut out = Vec::new();
-        write_options(&mut out, true, false);
+        write_options(&mut out, &reply(false, true, false));
         assert_eq!(out, format!("HTTP/1.1 204 No Content\r\n{ALLOW}\r\n").into_bytes());
 
         let mut out = Vec::new();

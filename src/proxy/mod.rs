@@ -4,10 +4,12 @@
 //! (`attempts`), then log. Of the modules below, `attempt` runs the two directions, `upload` and `relay` (`answer`),
 //! between the client (`downstream`) and one upstream connection; `failover` says by which credential (`snapshot`) and
 //! what follows (`retry`, `retry_share`), and `pause` waits for it. The others do no I/O (`plan`, `target`,
+//! `access`,
 //! `request_head`, `response_head`, `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`,
 //! `unfinished_json`). Invariant: a downstream connection goes on only after an exchange whose request was read whole
 //! and whose answer ended well formed; everything else ends it.
 
+pub mod access;
 pub mod answer;
 pub mod attempt;
 pub mod attempts;
@@ -38,9 +40,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
+use self::access::{AccessRules, Hosts};
 use self::attempts::{Attempts, Outcome};
 use self::downstream::Downstream;
-use self::error::GatewayError;
+use self::error::{GatewayError, Reply};
 use self::failover::Failover;
 use self::plan::{Action, Client, Forward, Rules};
 use self::relay::Progress;
@@ -51,7 +54,7 @@ use self::snapshot::Snapshot;
 use self::target::UpstreamPath;
 use self::upload::{Keeper, Source, check_start, take_body};
 use crate::config::{Config, Limits, Timeouts};
-use crate::credentials::{Choice, CredentialId, Credentials, RoundRobin, Turn};
+use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Credentials, RoundRobin, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadSpan, RequestHead};
@@ -96,6 +99,7 @@ pub struct Proxy {
 pub struct Parts {
     pub shard: usize,
     pub credentials: Arc<Credentials>,
+    pub keys: Option<Arc<ApiKeys>>,
     pub round_robin: Arc<RoundRobin>,
     pub connector: Connector,
     pub budget: ReplayBudget,
@@ -128,12 +132,13 @@ impl Proxy {
         Proxy {
             shard: parts.shard,
             rules: Rules {
+                access: access_rules(config),
                 target: target::TargetRules {
                     upstream_host: upstream.host.clone(),
                     upstream_port: upstream.port,
                     base_path: upstream.base_path.clone(),
                     listener_port,
-                    listener_hosts: vec![config.listen_host.clone()],
+                    listener_hosts: own_hosts(config),
                 },
                 upstream: request_head::UpstreamIdentity {
                     base_path: upstream.base_path.clone(),
@@ -143,7 +148,7 @@ impl Proxy {
             },
             timeouts: config.timeouts,
             limits: config.limits,
-            snapshot: RefCell::new(Rc::new(Snapshot::new(parts.credentials))),
+            snapshot: RefCell::new(Rc::new(Snapshot::new(parts.credentials, parts.keys))),
             round_robin: parts.round_robin,
             connector: parts.connector,
             pool: Rc::new(Pool::new(config.timeouts.upstream_idle, config.limits.idle_upstream_max)),
@@ -156,9 +161,9 @@ impl Proxy {
         }
     }
 
-    /// From here on new exchanges use `credentials`; those under way keep theirs.
-    pub fn replace_credentials(&self, credentials: Arc<Credentials>) {
-        self.snapshot.replace(Rc::new(Snapshot::new(credentials)));
+    /// From here on new exchanges use `credentials` and `keys`; those under way keep theirs.
+    pub fn replace_credentials(&self, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) {
+        self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys)));
     }
 
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log.
@@ -166,19 +171,24 @@ impl Proxy {
         let mut exchange = self.begin(downstream);
         let Downstream { input, request_copy, method, path, .. } = &mut *downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
-        let plan = plan::plan(head, &self.rules, (method, path), |head, upstream_path, facts| {
+        let keys = exchange.snapshot.keys.as_deref();
+        let plan = plan::plan(head, &self.rules, keys, (method, path), |head, upstream_path, facts| {
             // A request that is refused takes no turn.
             check_start(facts.body, body_start, &self.limits)?;
             self.write_head(&exchange.snapshot, request_copy.begin(&self.budget), head, upstream_path, facts)
         });
         input.consume(span.end);
+        exchange.key = plan.key;
         let disposition = match plan.action {
             Action::Refuse(error) => self.refuse(&mut exchange, downstream, plan.client, &error).await,
             Action::AnswerLiveness { body } => {
                 self.answer_locally(&mut exchange, downstream, plan.client, body, 200, error::write_liveness).await
             }
             Action::AnswerOptions { body } => {
-                let write = |out: &mut Vec<u8>, _, keep_alive, http10| error::write_options(out, keep_alive, http10);
+                self.answer_locally(&mut exchange, downstream, plan.client, body, 204, error::write_options).await
+            }
+            Action::AnswerPreflight { body, fields } => {
+                let write = |out: &mut Vec<u8>, reply: &Reply<'_>| error::write_preflight(out, &fields, reply);
                 self.answer_locally(&mut exchange, downstream, plan.client, body, 204, write).await
             }
             Action::Forward(forward) => self.forward(&mut exchange, downstream, plan.client, forward).await,
@@ -305,7 +315,7 @@ impl Proxy {
         let goes_on = client.keep_alive && !answer.closes && self.lifecycle.phase() == Phase::Serving;
         exchange.ending = ending_of(error);
         let mut out = Buffer::take();
-        error::write_answer(out.tail(), error, client.dialect, client.is_head, goes_on, client.is_http10());
+        error::write_answer(out.tail(), error, client.dialect, &self.reply(client, goes_on));
         let after = if goes_on { Disposition::KeepAlive } else { Disposition::Linger };
         self.send(exchange, downstream, out, answer.status, after).await
     }
@@ -317,19 +327,24 @@ impl Proxy {
         client: Client,
         body: BodyLength,
         status: u16,
-        write: impl FnOnce(&mut Vec<u8>, bool, bool, bool),
+        write: impl FnOnce(&mut Vec<u8>, &Reply<'_>),
     ) -> Disposition {
         // A body that nobody asked for is not read: the connection ends with the answer.
         let has_no_body = matches!(body, BodyLength::None | BodyLength::Known(0));
         let goes_on = client.keep_alive && has_no_body && self.lifecycle.phase() == Phase::Serving;
         let mut out = Buffer::take();
-        write(out.tail(), client.is_head, goes_on, client.is_http10());
+        write(out.tail(), &self.reply(client, goes_on));
         let after = match (goes_on, has_no_body) {
             (true, _) => Disposition::KeepAlive,
             (false, true) => Disposition::Close,
             (false, false) => Disposition::Linger,
         };
         self.send(exchange, downstream, out, status, after).await
+    }
+
+    fn reply(&self, client: Client, keep_alive: bool) -> Reply<'_> {
+        let origin = client.origin.map(|origin| self.rules.access.origin_text(origin));
+        Reply { is_head: client.is_head, keep_alive, is_http10: client.is_http10(), origin }
     }
 
     async fn send(
@@ -358,6 +373,7 @@ impl Proxy {
             id: ExchangeId { shard: self.shard, sequence: self.sequence.get() },
             began: Instant::now(),
             snapshot: self.snapshot.borrow().clone(),
+            key: None,
             credential: None,
             attempts: 0,
             request_bytes: 0,
@@ -368,13 +384,14 @@ impl Proxy {
 
     fn end(&self, exchange: Exchange, downstream: &Downstream) {
         self.activity.exchange_ends();
-        let Exchange { id, began, snapshot, credential, attempts, request_bytes, ending, progress } = exchange;
+        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, progress } = exchange;
         ExchangeRecord {
             id,
             method: or_dash(&downstream.method),
             path: or_dash(&downstream.path),
             status: progress.status.get(),
             credential: credential.map(|credential| snapshot.name(credential)),
+            key: key.and_then(|key| snapshot.key_name(key)),
             attempts,
             first_byte: progress.first_byte.get().map(|at| at - began),
             duration: began.elapsed(),
@@ -384,6 +401,22 @@ impl Proxy {
         }
         .log();
     }
+}
+
+/// The names by which this gateway may be called, beside those that always mean this machine.
+fn own_hosts(config: &Config) -> Vec<String> {
+    // What containers call the machine that they run on.
+    const HOST_OF_CONTAINERS: &str = "host.docker.internal";
+    let names = [config.listen_host.clone(), HOST_OF_CONTAINERS.to_owned()];
+    names.into_iter().chain(config.access.allow_hosts.iter().cloned()).collect()
+}
+
+/// A gateway on another address than loopback is called by names that it cannot know: there the guard begins with the
+/// first name that it is told.
+fn access_rules(config: &Config) -> AccessRules {
+    let is_guarded = config.listen.ip().is_loopback() || !config.access.allow_hosts.is_empty();
+    let names = own_hosts(config).into_iter().chain([config.upstream.host.clone()]).collect();
+    AccessRules { allow_origins: config.access.allow_origins.clone(), hosts: is_guarded.then_some(Hosts { names }) }
 }
 
 /// What becomes of a connection behind an answer that was whole, by what the client was told and by how far its request
@@ -406,6 +439,7 @@ pub struct Exchange {
     id: ExchangeId,
     began: Instant,
     snapshot: Rc<Snapshot>,
+    key: Option<ApiKeyId>,
     credential: Option<CredentialId>,
     attempts: u32,
     request_bytes: u64,
@@ -440,6 +474,10 @@ pub(crate) fn ending_of(error: &GatewayError) -> Ending {
         | GatewayError::NotAnOpenProxy
         | GatewayError::ConnectNotSupported
         | GatewayError::TraceNotSupported
-        | GatewayError::WebsocketNotSupported => Ending::Refused,
+        | GatewayError::WebsocketNotSupported
+        | GatewayError::HostNotAllowed
+        | GatewayError::OriginNotAllowed
+        | GatewayError::ApiKeyMissing
+        | GatewayError::ApiKeyUnknown => Ending::Refused,
     }
 }

@@ -3,16 +3,19 @@
 //! Pure but for one thing: a request that is forwarded takes its turn in the round robin, and its head is written for
 //! the upstream in the same pass over its fields.
 
+use super::access::{self, AccessRules, Admitted, AllowedOrigin, Caller};
 use super::error::{Dialect, GatewayError};
 use super::request_head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
 use super::target::{self, Route, TargetError, TargetRules, UpstreamPath};
 use crate::config::MEBIBYTE;
+use crate::credentials::{ApiKeyId, ApiKeys};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead, Version, with_request};
 
 /// What every request is compared with, fixed at start.
 #[derive(Debug)]
 pub struct Rules {
+    pub access: AccessRules,
     pub target: TargetRules,
     pub upstream: UpstreamIdentity,
     pub body_bytes_max: Option<u64>,
@@ -23,6 +26,8 @@ pub struct Rules {
 pub struct Plan<C> {
     /// How the client wants to be answered; of a head that cannot be read, how it most likely does.
     pub client: Client,
+    /// The caller's key, where one is asked for.
+    pub key: Option<ApiKeyId>,
     pub action: Action<C>,
 }
 
@@ -33,12 +38,14 @@ pub struct Client {
     pub is_head: bool,
     pub keep_alive: bool,
     pub dialect: Dialect,
+    /// The page behind the request.
+    pub origin: Option<AllowedOrigin>,
 }
 
 impl Client {
     /// Of a client whose request could not be read.
     pub const UNKNOWN: Client =
-        Client { version: Version::Http11, is_head: false, keep_alive: false, dialect: Dialect::OpenAi };
+        Client { version: Version::Http11, is_head: false, keep_alive: false, dialect: Dialect::OpenAi, origin: None };
 
     pub fn is_http10(&self) -> bool {
         self.version == Version::Http10
@@ -48,8 +55,17 @@ impl Client {
 #[derive(Debug)]
 pub enum Action<C> {
     Refuse(GatewayError),
-    AnswerLiveness { body: BodyLength },
-    AnswerOptions { body: BodyLength },
+    AnswerLiveness {
+        body: BodyLength,
+    },
+    AnswerOptions {
+        body: BodyLength,
+    },
+    /// `fields` are whole lines.
+    AnswerPreflight {
+        body: BodyLength,
+        fields: Vec<u8>,
+    },
     Forward(Forward<C>),
 }
 
@@ -65,11 +81,12 @@ pub struct Forward<C> {
     pub is_absolute_form: bool,
 }
 
-/// Reads the request in `head`, notes its method and path, and decides. For a request that is to be forwarded
-/// `write_head` is called once; it picks the credential and writes the upstream's head.
+/// Reads the request in `head`, notes its method and path, and decides; `keys` are asked for where there are any. For a
+/// request that is to be forwarded `write_head` is called once; it picks the credential and writes the upstream's head.
 pub fn plan<C>(
     head: &[u8],
     rules: &Rules,
+    keys: Option<&ApiKeys>,
     (method, path): (&mut String, &mut String),
     write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
 ) -> Plan<C> {
@@ -77,34 +94,46 @@ pub fn plan<C>(
         let target_path = path_of(head.target);
         method.push_str(head.method);
         path.push_str(target_path);
-        let dialect = Dialect::of_path(target_path);
-        let is_head = head.method == "HEAD";
-        let refuse = |error, keep_alive| Plan {
-            client: Client { version: head.version, is_head, keep_alive, dialect },
-            action: Action::Refuse(error),
+        let mut client = Client {
+            version: head.version,
+            is_head: head.method == "HEAD",
+            keep_alive: false,
+            dialect: Dialect::of_path(target_path),
+            origin: None,
         };
-        let facts = match request_head::examine(head) {
-            Ok(facts) => facts,
-            Err(error) => return refuse(error.into(), false),
-        };
-        let client = Client { version: facts.version, is_head, keep_alive: facts.keep_alive, dialect };
-        match decide(head, &facts, rules, write_head) {
-            Ok(action) => Plan { client, action },
-            Err(error) => refuse(error, facts.keep_alive),
-        }
+        let mut key = None;
+        let action = decide(head, rules, keys, (&mut client, &mut key), write_head);
+        Plan { client, key, action: action.unwrap_or_else(Action::Refuse) }
     });
-    planned.unwrap_or_else(|error| Plan { client: Client::UNKNOWN, action: Action::Refuse(error.into()) })
+    planned.unwrap_or_else(|error| Plan { client: Client::UNKNOWN, key: None, action: Action::Refuse(error.into()) })
 }
 
+/// Notes in `client` and `key` what is known by then, also of a request that is refused.
 fn decide<C>(
     head: &RequestHead<'_>,
-    facts: &RequestFacts,
     rules: &Rules,
+    keys: Option<&ApiKeys>,
+    (client, key): (&mut Client, &mut Option<ApiKeyId>),
     write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
 ) -> Result<Action<C>, GatewayError> {
-    let path = match target::route(head.method, head.target, &rules.target)? {
-        Route::AnswerOptions => return Ok(Action::AnswerOptions { body: facts.body }),
+    let mut caller = Caller::default();
+    let facts = request_head::examine(head, &mut caller)?;
+    client.version = facts.version;
+    client.keep_alive = facts.keep_alive;
+    let Admitted { origin, is_preflight } = rules.access.admit(head, &caller)?;
+    client.origin = origin;
+    if is_preflight {
+        let mut fields = Vec::new();
+        access::push_preflight_fields(&mut fields, head);
+        return Ok(Action::AnswerPreflight { body: facts.body, fields });
+    }
+    let route = target::route(head.method, head.target, &rules.target)?;
+    if route != Route::AnswerLiveness {
+        *key = keys.map(|keys| access::check_key(head, keys)).transpose()?;
+    }
+    let path = match route {
         Route::AnswerLiveness => return Ok(Action::AnswerLiveness { body: facts.body }),
+        Route::AnswerOptions => return Ok(Action::AnswerOptions { body: facts.body }),
         Route::Forward(path) => path,
     };
     if facts.wants_websocket {
@@ -116,8 +145,8 @@ fn decide<C>(
         return Err(body_too_large(limit));
     }
     Ok(Action::Forward(Forward {
-        facts: *facts,
-        written: write_head(head, path, facts)?,
+        facts,
+        written: write_head(head, path, &facts)?,
         may_replay: may_replay(facts.method, path.path()),
         is_absolute_form: !head.target.starts_with('/'),
     }))

@@ -16,7 +16,7 @@ use super::attempts::Outcome;
 use super::body_relay::BodyRelay;
 use super::error::{GatewayError, UpstreamPhase};
 use super::failover::Gate;
-use super::plan::Client;
+use super::plan::{Client, Rules};
 use super::response_head::{self, LocationRewrite, ResponseFacts};
 use super::retry::Finding;
 use super::retry_after::retry_after;
@@ -86,7 +86,10 @@ pub struct ClientSide<'a> {
     pub write_progress: &'a Deadline,
     pub upstream_deadline: &'a Deadline,
     pub client: Client,
-    pub location: Option<&'a LocationRewrite<'a>>,
+    /// Whether a `Location` below the upstream's base URL is made to lead here: not for a client that named the upstream
+    /// itself.
+    pub leads_here: bool,
+    pub rules: &'a Rules,
     pub progress: &'a Progress,
     pub timeouts: &'a Timeouts,
     pub lifecycle: &'a Lifecycle,
@@ -369,9 +372,16 @@ fn final_head(head: &ResponseHead<'_>, side: ClientSide<'_>) -> Result<FinalHead
         && side.progress.request_is_whole()
         && side.lifecycle.phase() == Phase::Serving
         && !facts.is_close_delimited_for(side.client.version);
-    let downstream = response_head::Downstream { version: side.client.version, keep_alive };
+    let Rules { access, target, .. } = side.rules;
+    let origin = side.client.origin.map(|origin| access.origin_text(origin));
+    let downstream = response_head::Downstream { version: side.client.version, keep_alive, origin };
+    let location = LocationRewrite {
+        upstream_host: &target.upstream_host,
+        upstream_port: target.upstream_port,
+        base_path: &target.base_path,
+    };
     let mut out = Buffer::take();
-    response_head::write(out.tail(), head, &facts, &downstream, side.location);
+    response_head::write(out.tail(), head, &facts, &downstream, side.leads_here.then_some(&location));
     let retry_after = (facts.status == 429).then(|| retry_after(head, SystemTime::now())).flatten();
     Ok(FinalHead { facts, keep_alive, retry_after, out })
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use super::access::Caller;
 use super::target::UpstreamPath;
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
@@ -99,12 +100,11 @@ impl From<HeadError> for RequestError {
     }
 }
 
-/// Checks what the fields say about the message itself, in one pass.
+/// Checks what the fields say about the message itself, in one pass, and notes in `caller` where it comes from.
 ///
 /// # Errors
 /// Where `Host`, the framing, `Connection` or `Expect` cannot be accepted.
-pub fn examine(head: &RequestHead<'_>) -> Result<RequestFacts, RequestError> {
-    let mut host = None;
+pub fn examine<'h>(head: &RequestHead<'h>, caller: &mut Caller<'h>) -> Result<RequestFacts, RequestError> {
     let mut lengths = LengthFields::default();
     let mut connection = ConnectionOptions::default();
     let mut expectation = Expectation::None;
@@ -112,7 +112,7 @@ pub fn examine(head: &RequestHead<'_>) -> Result<RequestFacts, RequestError> {
     for field in head.fields {
         match fields::known(field.name) {
             // RFC 9112 §3.2: exactly one, also where an absolute-form target overrides it.
-            Some(Known::Host) if host.replace(field.value).is_some() => {
+            Some(Known::Host) if caller.host.replace(field.value).is_some() => {
                 return Err(HeadError::Malformed("Host is repeated").into());
             }
             Some(Known::ContentLength) => lengths.add_content_length(field.value),
@@ -120,10 +120,11 @@ pub fn examine(head: &RequestHead<'_>) -> Result<RequestFacts, RequestError> {
             Some(Known::Connection) => connection.add(field.value),
             Some(Known::Expect) => expectation.add(field.value),
             Some(Known::Upgrade) => wants_websocket |= lists_websocket(field.value),
+            Some(known @ (Known::Origin | Known::SecFetchSite)) => caller.note(known, field),
             _ => {}
         }
     }
-    check_host(host, head.version)?;
+    check_host(caller.host, head.version)?;
     connection.check_count()?;
     let body = lengths.request_body_length(head.version)?;
     // RFC 9110 §10.1.1 and §7.8: neither Expect nor Upgrade means anything in HTTP/1.0.
@@ -248,7 +249,7 @@ mod tests {
     }
 
     fn facts(head: &str) -> Result<RequestFacts, RequestError> {
-        with_request(head.as_bytes(), examine).unwrap()
+        with_request(head.as_bytes(), |head| examine(head, &mut Caller::default())).unwrap()
     }
 
     fn http11(field_lines: &str) -> Result<RequestFacts, RequestError> {
@@ -260,7 +261,7 @@ mod tests {
         let path = UpstreamPath { needs_base: true, path_and_query: "/v1?x=1", base_bytes: 0 };
         with_request(head, |head| {
             let mut out = b"before".to_vec();
-            write(&mut out, head, path, &upstream(), OURS, &examine(head)?);
+            write(&mut out, head, path, &upstream(), OURS, &examine(head, &mut Caller::default())?);
             Ok(String::from_utf8_lossy(&out).strip_prefix("before").expect("appends").to_owned())
         })?
     }
@@ -442,7 +443,7 @@ mod tests {
         let span = HeadScanner::default().scan(rewritten, &HeadLimits::REQUEST).unwrap().unwrap();
         assert_eq!((span.start, span.end), (0, rewritten.len()), "one head and nothing after it");
         with_request(rewritten, |head| {
-            let facts = examine(head).unwrap();
+            let facts = examine(head, &mut Caller::default()).unwrap();
             assert_eq!(facts.version, Version::Http11);
             let values = |wanted: &[Known]| -> Vec<&[u8]> {
                 let is_wanted = |name| fields::known(name).is_some_and(|known| wanted.contains(&known));
@@ -537,7 +538,7 @@ mod tests {
                 let path = UpstreamPath { needs_base: true, path_and_query: "/v1?x=1", base_bytes: 0 };
                 let mut out = Vec::new();
                 let written = with_request(&bytes[span.start..span.end], |head| {
-                    examine(head).map(|facts| write(&mut out, head, path, &upstream(), OURS, &facts))
+                    examine(head, &mut Caller::default()).map(|facts| write(&mut out, head, path, &upstream(), OURS, &facts))
                 });
                 if let Ok(Ok(_)) = written {
                     check_rewritten(&out);

@@ -3,6 +3,7 @@
 //! Invariant: status, reason and all fields are the upstream's, apart from those that are meant for its own hop,
 //! `Set-Cookie`, the framing, and a `Location` that would lead past this program.
 
+use super::access;
 use super::target::{AbsoluteForm, is_bad_path, strip_base_path};
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
@@ -83,11 +84,13 @@ fn names_identity(content_encoding: &[u8]) -> bool {
     fields::list_members(content_encoding).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// What the downstream is told about its connection.
+/// What the downstream is told about its connection, and about the page behind its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Downstream {
+pub struct Downstream<'a> {
     pub version: Version,
     pub keep_alive: bool,
+    /// The page's origin, which may read the answer whatever the upstream says.
+    pub origin: Option<&'a str>,
 }
 
 /// The upstream's base URL, below which a `Location` is made to lead here.
@@ -106,7 +109,7 @@ pub fn write(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
     facts: &ResponseFacts,
-    downstream: &Downstream,
+    downstream: &Downstream<'_>,
     location: Option<&LocationRewrite<'_>>,
 ) {
     push_status_line(out, head);
@@ -123,12 +126,16 @@ pub fn write(
                 continue;
             }
             Some(Known::XAccelBuffering) => is_buffering_told = true,
+            None if downstream.origin.is_some() && access::is_page_field(field.name) => continue,
             _ => {}
         }
         fields::push_field(out, field.name, field.value);
     }
     if facts.is_event_stream && !is_buffering_told {
         fields::push_field(out, "X-Accel-Buffering", b"no");
+    }
+    if let Some(origin) = downstream.origin {
+        access::push_page_fields(out, origin);
     }
     push_framing(out, facts, downstream.version);
     push_connection(out, facts, downstream);
@@ -182,7 +189,7 @@ fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
 }
 
 /// RFC 9112 §9.3 and §9.6.
-fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, downstream: &Downstream) {
+fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, downstream: &Downstream<'_>) {
     if !downstream.keep_alive || facts.is_close_delimited_for(downstream.version) {
         fields::push_field(out, "Connection", b"close");
     } else if downstream.version == Version::Http10 {
@@ -217,14 +224,14 @@ mod tests {
     use super::*;
     use crate::http1::head::{HeadLimits, HeadScanner, with_response};
 
-    const KEEP: Downstream = Downstream { version: Version::Http11, keep_alive: true };
-    const OLD: Downstream = Downstream { version: Version::Http10, keep_alive: true };
+    const KEEP: Downstream<'_> = Downstream { version: Version::Http11, keep_alive: true, origin: None };
+    const OLD: Downstream<'_> = Downstream { version: Version::Http10, keep_alive: true, origin: None };
 
     fn facts_of(head: &str, request_was_head: bool) -> Result<ResponseFacts, HeadError> {
         with_response(head.as_bytes(), |head| examine(head, request_was_head)).unwrap()
     }
 
-    fn rewrite(head: &[u8], downstream: Downstream, location: Option<&LocationRewrite<'_>>) -> String {
+    fn rewrite(head: &[u8], downstream: Downstream<'_>, location: Option<&LocationRewrite<'_>>) -> String {
         with_response(head, |head| {
             let mut out = b"before".to_vec();
             write(&mut out, head, &examine(head, false).unwrap(), &downstream, location);
@@ -503,7 +510,7 @@ mod tests {
             let mut out = Vec::new();
             let facts = with_response(head.as_bytes(), |head| {
                 let facts = examine(head, was_head)?;
-                write(&mut out, head, &facts, &Downstream { version, keep_alive }, Some(&location));
+                write(&mut out, head, &facts, &Downstream { version, keep_alive, origin: None }, Some(&location));
                 Ok::<_, HeadError>(facts)
             }).unwrap();
             if let Ok(facts) = facts {

@@ -1,4 +1,4 @@
-//! The credentials that a shard uses, with their ready tokens.
+//! The credentials that a shard uses, with their ready tokens, and the keys that it asks callers for.
 //!
 //! Invariant: an exchange holds the snapshot that it began with, so a reload in its middle changes nothing for it, and
 //! ids of one snapshot never meet those of another.
@@ -8,18 +8,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::error::GatewayError;
-use crate::credentials::{CredentialId, Credentials, TokenCache};
+use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCache};
 
-/// One set of credentials in the hands of a shard.
+/// One set of credentials and keys in the hands of a shard.
 pub struct Snapshot {
     pub credentials: Arc<Credentials>,
+    /// `None`: callers need no key.
+    pub keys: Option<Arc<ApiKeys>>,
     tokens: RefCell<TokenCache>,
 }
 
 impl Snapshot {
-    pub fn new(credentials: Arc<Credentials>) -> Self {
+    pub fn new(credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) -> Self {
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
-        Snapshot { credentials, tokens }
+        Snapshot { credentials, keys, tokens }
     }
 
     /// Gives `use_it` the `Authorization` value of a credential.
@@ -43,5 +45,9 @@ impl Snapshot {
 
     pub fn name(&self, credential: CredentialId) -> &str {
         &self.credentials.entry(credential).name
+    }
+
+    pub fn key_name(&self, key: ApiKeyId) -> Option<&str> {
+        self.keys.as_ref().map(|keys| keys.name(key))
     }
 }

@@ -27,7 +27,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use rustls::pki_types::ServerName;
@@ -38,7 +38,7 @@ use self::shard::{Seat, Shared, Started};
 use self::supervisor::{Event, Supervisor};
 use self::take_over::Predecessor;
 use crate::config::{Config, Scheme, UpstreamConfig};
-use crate::credentials::{Credentials, RoundRobin};
+use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::observability::Activity;
 use crate::proxy::retry_share::RetryShare;
 use crate::upstream::tls;
@@ -46,7 +46,7 @@ use crate::upstream::{Resolver, TlsPeer};
 
 pub use driver::Driver;
 pub use error::RunError;
-pub use reload::{CredentialsSource, Version};
+pub use reload::{Source, Sources, Version, WatchedFile};
 
 /// How long a gateway that was to take over, and found none, waits for the port: of one that was just stopped or killed
 /// it is free some milliseconds later.
@@ -61,24 +61,34 @@ pub struct Ready {
     pub driver: Driver,
 }
 
-/// Serves until a signal ends it, with `credentials` until `source` gives others. `on_ready` is called once, when every
+/// With what a gateway starts to serve.
+#[derive(Debug)]
+pub struct Keyring {
+    pub credentials: Arc<Credentials>,
+    /// `None`: callers need no key.
+    pub api_keys: Option<Arc<ApiKeys>>,
+}
+
+/// Serves until a signal ends it, with what `keyring` holds until `sources` give others. `on_ready` is called once, when every
 /// shard accepts connections.
 ///
 /// # Errors
 /// See [`RunError`].
 pub fn run(
     config: Config,
-    credentials: Arc<Credentials>,
-    source: CredentialsSource,
+    keyring: Keyring,
+    sources: Sources,
     on_ready: impl FnOnce(&Config, &Credentials, &Ready),
 ) -> Result<(), RunError> {
     let address = config.listen;
     let listen_failed = |error| RunError::Listen { address, error };
     // What can fail comes first: a gateway that is to be taken over goes on as if nothing had been.
-    let shared = Arc::new(share(config, credentials.clone())?);
+    let credentials = keyring.credentials.clone();
+    let shared = Arc::new(share(config, keyring)?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
-    let reload = Reload::start(source, shared.credentials.clone(), events.clone()).map_err(RunError::Thread)?;
+    let reload = Reload::start(sources, shared.credentials.clone(), shared.api_keys.clone(), &events)
+        .map_err(RunError::Thread)?;
     let (predecessor, listeners) = open_listeners(&shared.config).map_err(listen_failed)?;
     let bound = listeners[0].local_addr().map_err(listen_failed)?;
     let lent: Vec<_> =
@@ -160,12 +170,13 @@ fn offer_hand_over(
     offered.inspect_err(|error| tracing::warn!(%error, "no later gateway will be able to take over from this one")).ok()
 }
 
-fn share(config: Config, credentials: Arc<Credentials>) -> Result<Shared, RunError> {
+fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
     let (resolver, tls) = reach(&config.upstream)?;
     Ok(Shared {
         resolver,
         tls,
-        credentials: Arc::new(ArcSwap::new(credentials)),
+        credentials: Arc::new(ArcSwap::new(keyring.credentials)),
+        api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
         round_robin: Arc::new(RoundRobin::default()),
         share: RetryShare::new(config.shards.get()),
         probe_waiters: Arc::default(),

@@ -1,6 +1,6 @@
-//! New credentials while the program runs: on SIGHUP, and when the secrets file has changed.
+//! New credentials and API keys while the program runs: on SIGHUP, and when their file has changed.
 //!
-//! A thread of its own looks at the file, the main thread loads it. Invariant: a file that cannot be used changes
+//! A thread of its own looks at each file, the main thread loads it. Invariant: a file that cannot be used changes
 //! nothing, and one version of a file is loaded or complained of once, unless SIGHUP asks for it again.
 
 use std::collections::BTreeSet;
@@ -13,19 +13,19 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::control::{Order, Shards};
 use super::supervisor::Event;
-use crate::credentials::{self, Credentials, SecretsFault, SecretsFileError};
+use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, Credentials, SecretsFault, SecretsFileError};
 
 /// How often the file is looked at. A change is loaded at the second look that agrees, so half a second to one after it
 /// was made; asking the kernel costs some microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Where the credentials came from.
+/// Where something came from that can change while the program runs.
 #[derive(Debug)]
-pub enum CredentialsSource {
+pub enum Source {
     /// A file, which is read again when it changes.
     File {
         path: PathBuf,
@@ -36,15 +36,42 @@ pub enum CredentialsSource {
     Fixed,
 }
 
-impl CredentialsSource {
+/// Where credentials and API keys came from.
+#[derive(Debug)]
+pub struct Sources {
+    pub secrets: Source,
+    pub api_keys: Source,
+}
+
+/// A file that is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WatchedFile {
+    Secrets,
+    ApiKeys,
+}
+
+impl Source {
     /// To be called before the file is read, so that a change in between is seen. A pipe is read once: what it gave is
     /// gone.
     #[expect(clippy::disallowed_methods, reason = "asked before there are shards")]
     pub fn file(path: &Path) -> Self {
         if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return CredentialsSource::Fixed;
+            return Source::Fixed;
         }
-        CredentialsSource::File { path: path.to_owned(), version: Version::of(path).ok() }
+        Source::File { path: path.to_owned(), version: Version::of(path).ok() }
+    }
+
+    /// Starts to watch the file if there is one; changes come as [`Event::FileChanged`].
+    fn watch(&self, file: WatchedFile, events: Sender<Event>) -> io::Result<()> {
+        if let Source::File { path, version } = self {
+            let (path, seen) = (path.clone(), Seen::new(*version));
+            let name = match file {
+                WatchedFile::Secrets => "flow-secrets",
+                WatchedFile::ApiKeys => "flow-keys",
+            };
+            thread::Builder::new().name(name.into()).spawn(move || watch(&path, file, seen, &events))?;
+        }
+        Ok(())
     }
 }
 
@@ -82,78 +109,131 @@ impl From<&Metadata> for Version {
     }
 }
 
-/// The main thread's side: loads the file, and shares what it held.
+/// The main thread's side: loads the files, and shares what they held.
 pub struct Reload {
-    source: CredentialsSource,
-    shared: Arc<ArcSwap<Credentials>>,
+    sources: Sources,
+    credentials: Arc<ArcSwap<Credentials>>,
+    api_keys: Arc<ArcSwapOption<ApiKeys>>,
+}
+
+/// Why a file is read again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    Asked,
+    Changed,
 }
 
 impl Reload {
-    /// Starts to watch the file if there is one; changes come as [`Event::SecretsChanged`].
+    /// Starts to watch the files; changes come as [`Event::FileChanged`].
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// When a thread cannot be started.
     pub fn start(
-        source: CredentialsSource,
-        shared: Arc<ArcSwap<Credentials>>,
-        events: Sender<Event>,
+        sources: Sources,
+        credentials: Arc<ArcSwap<Credentials>>,
+        api_keys: Arc<ArcSwapOption<ApiKeys>>,
+        events: &Sender<Event>,
     ) -> io::Result<Self> {
-        if let CredentialsSource::File { path, version } = &source {
-            let (path, seen) = (path.clone(), Seen::new(*version));
-            thread::Builder::new().name("flow-secrets".into()).spawn(move || watch(&path, seen, &events))?;
-        }
-        Ok(Reload { source, shared })
+        sources.secrets.watch(WatchedFile::Secrets, events.clone())?;
+        sources.api_keys.watch(WatchedFile::ApiKeys, events.clone())?;
+        Ok(Reload { sources, credentials, api_keys })
     }
 
-    /// SIGHUP: loads the file, changed or not.
+    /// SIGHUP: loads the files, changed or not.
     pub fn on_hangup(&mut self, shards: &Shards) {
-        if let CredentialsSource::Fixed = self.source {
-            tracing::warn!("SIGHUP changes nothing: the credentials did not come from a file that can be read again");
-            return;
+        if let Source::Fixed = self.sources.secrets {
+            tracing::warn!("SIGHUP changes no credentials: they did not come from a file that can be read again");
         }
-        self.load(shards, true);
+        self.load(WatchedFile::Secrets, shards, Reason::Asked);
+        self.load(WatchedFile::ApiKeys, shards, Reason::Asked);
     }
 
-    /// The file was seen to be another, unless SIGHUP was faster.
-    pub fn on_change(&mut self, now: Option<Version>, shards: &Shards) {
-        if matches!(&self.source, CredentialsSource::File { version, .. } if *version != now) {
-            self.load(shards, false);
+    /// A file was seen to be another, unless SIGHUP was faster.
+    pub fn on_change(&mut self, file: WatchedFile, now: Option<Version>, shards: &Shards) {
+        if matches!(self.source(file), Source::File { version, .. } if *version != now) {
+            self.load(file, shards, Reason::Changed);
         }
     }
 
-    fn load(&mut self, shards: &Shards, is_asked: bool) {
-        let CredentialsSource::File { path, version } = &mut self.source else { return };
+    fn source(&mut self, file: WatchedFile) -> &mut Source {
+        match file {
+            WatchedFile::Secrets => &mut self.sources.secrets,
+            WatchedFile::ApiKeys => &mut self.sources.api_keys,
+        }
+    }
+
+    fn load(&mut self, file: WatchedFile, shards: &Shards, reason: Reason) {
+        let Source::File { path, version } = self.source(file) else { return };
         // Asked before the file is read: a change while it is read is one more change.
         let now = Version::of(path);
         *version = now.as_ref().ok().copied();
-        if now.as_ref().is_err_and(|error| !is_asked && error.kind() == io::ErrorKind::NotFound) {
-            tracing::warn!("the secrets file {} is gone; the credentials loaded before stay in use", path.display());
-            return;
+        let path = path.clone();
+        let is_gone = now.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let has_changed = match (file, now) {
+            (WatchedFile::Secrets, _) if is_gone && reason == Reason::Changed => {
+                tracing::warn!(
+                    "the secrets file {} is gone; the credentials loaded before stay in use",
+                    path.display()
+                );
+                false
+            }
+            (WatchedFile::ApiKeys, _) if is_gone && reason == Reason::Changed => {
+                tracing::warn!("the file of API keys {} is gone; the keys loaded before stay in use", path.display());
+                false
+            }
+            (WatchedFile::Secrets, now) => self.load_secrets(&path, now),
+            (WatchedFile::ApiKeys, now) => self.load_api_keys(&path, now),
+        };
+        if has_changed {
+            shards.tell_all(Order::Reload);
         }
-        let unreadable = |error| SecretsFileError { path: path.clone(), fault: SecretsFault::Unreadable(error) };
+    }
+
+    fn load_secrets(&self, path: &Path, now: io::Result<Version>) -> bool {
+        let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: SecretsFault::Unreadable(error) };
         let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!("the credentials loaded before stay in use: {error}");
-                return;
+                return false;
             }
         };
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let before = self.shared.load_full();
+        let before = self.credentials.load_full();
         let credentials = loaded.credentials.inherit(&before);
-        let names = changed_names(&before, &credentials);
+        let names = changed_names(before.names(), credentials.names());
         let count = credentials.len();
-        self.shared.store(Arc::new(credentials));
-        shards.tell_all(Order::Reload);
+        self.credentials.store(Arc::new(credentials));
         tracing::info!(credentials = count, names, "the secrets file was loaded anew");
+        true
+    }
+
+    fn load_api_keys(&self, path: &Path, now: io::Result<Version>) -> bool {
+        let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ApiKeysFault::Unreadable(error) };
+        let loaded = match now.map_err(unreadable).and_then(|_| ApiKeys::load(path)) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::error!("the API keys loaded before stay in use: {error}");
+                return false;
+            }
+        };
+        for warning in &loaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        let before = self.api_keys.load_full();
+        let names = changed_names(before.iter().flat_map(|keys| keys.names()), loaded.keys.names());
+        let count = loaded.keys.len();
+        self.api_keys.store(Some(Arc::new(loaded.keys)));
+        tracing::info!(keys = count, names, "the file of API keys was loaded anew");
+        true
     }
 }
 
 /// Which names came and which went.
-fn changed_names(before: &Credentials, after: &Credentials) -> String {
-    let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.names().collect(), after.names().collect());
+fn changed_names<'a>(before: impl Iterator<Item = &'a str>, after: impl Iterator<Item = &'a str>) -> String {
+    let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.collect(), after.collect());
     let list = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
     let added = list("added", after.difference(&before).copied().collect());
     let removed = list("removed", before.difference(&after).copied().collect());
@@ -163,11 +243,11 @@ fn changed_names(before: &Credentials, after: &Credentials) -> String {
 
 /// Looks at the file for as long as anybody wants to know.
 #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
-fn watch(path: &Path, mut seen: Seen, events: &Sender<Event>) {
+fn watch(path: &Path, file: WatchedFile, mut seen: Seen, events: &Sender<Event>) {
     loop {
         thread::sleep(LOOK_INTERVAL);
         let now = Version::of(path).ok();
-        if seen.is_news(now) && events.send(Event::SecretsChanged(now)).is_err() {
+        if seen.is_news(now) && events.send(Event::FileChanged(file, now)).is_err() {
             return;
         }
     }
@@ -199,7 +279,6 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::from_json;
 
     fn version(inode: u64) -> Option<Version> {
         Some(Version { device: 1, inode, modified: (1, 2), changed: (1, 2), size_bytes: 3 })
@@ -219,28 +298,20 @@ mod tests {
 
     #[test]
     fn a_pipe_is_never_read_again() {
-        assert!(matches!(CredentialsSource::file(Path::new("/dev/null")), CredentialsSource::Fixed));
-        assert!(matches!(
-            CredentialsSource::file(Path::new("/nowhere")),
-            CredentialsSource::File { version: None, .. }
-        ));
+        assert!(matches!(Source::file(Path::new("/dev/null")), Source::Fixed));
+        assert!(matches!(Source::file(Path::new("/nowhere")), Source::File { version: None, .. }));
     }
 
     #[test]
     fn names_that_come_and_go_are_told() {
-        let credentials = |names: &[&str]| {
-            let entry = |name| format!(r#"{{"name":"{name}","clientId":"i","clientSecret":"s","tenant":"t"}}"#);
-            let entries: Vec<String> = names.iter().map(entry).collect();
-            from_json(&format!("[{}]", entries.join(","))).unwrap().credentials
-        };
-        let before = credentials(&["a", "b", "c"]);
+        let before = ["a", "b", "c"];
         for (after, expected) in [
             (&["c", "a", "b"][..], "unchanged"),
             (&["a", "b", "c", "e", "d"], "added d, e"),
             (&["a"], "removed b, c"),
             (&["d"], "added d; removed a, b, c"),
         ] {
-            assert_eq!(changed_names(&before, &credentials(after)), expected);
+            assert_eq!(changed_names(before.into_iter(), after.iter().copied()), expected);
         }
     }
 }

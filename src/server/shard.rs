@@ -1,6 +1,6 @@
 //! One shard: a pinned thread with its own runtime, listeners, pool and token cache.
 //!
-//! Shards share the immutable configuration, the newest snapshot of credentials, the round-robin counter, the replay
+//! Shards share the immutable configuration, the newest snapshot of credentials and API keys, the round-robin counter, the replay
 //! budget and the count of open connections. Nothing on the path of a request waits for another shard.
 
 use std::cell::Cell;
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use monoio::io::AsyncReadRent;
@@ -27,7 +27,7 @@ use super::connection::{self, Arrival, Resting};
 use super::control::Order;
 use super::driver::{Driver, Runtime};
 use crate::config::Config;
-use crate::credentials::{Credentials, RoundRobin};
+use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::io::{Either, Lifecycle, Parking, Phase, Stream, Timer, deadline, departure, pause, race};
 use crate::observability::Activity;
 use crate::proxy::request_copy::ReplayBudget;
@@ -46,6 +46,7 @@ pub struct Shared {
     pub config: Config,
     /// The newest; each shard takes it over when it is told to.
     pub credentials: Arc<ArcSwap<Credentials>>,
+    pub api_keys: Arc<ArcSwapOption<ApiKeys>>,
     pub round_robin: Arc<RoundRobin>,
     pub replay_free: Arc<AtomicUsize>,
     pub share: RetryShare,
@@ -131,6 +132,7 @@ impl Shard {
             Parts {
                 shard: seat.index,
                 credentials: shared.credentials.load_full(),
+                keys: shared.api_keys.load_full(),
                 round_robin: shared.round_robin.clone(),
                 connector: Connector::new(
                     shared.resolver.clone(),
@@ -249,7 +251,10 @@ impl Shard {
             };
             match Order::of_byte(byte[0]) {
                 Some(Order::Serve) => self.lifecycle.advance(Phase::Serving),
-                Some(Order::Reload) => self.proxy.replace_credentials(self.shared.credentials.load_full()),
+                Some(Order::Reload) => {
+                    let Shared { credentials, api_keys, .. } = &*self.shared;
+                    self.proxy.replace_credentials(credentials.load_full(), api_keys.load_full());
+                }
                 Some(Order::Drain) => self.lifecycle.advance(Phase::Draining),
                 Some(Order::DrainKeepingSockets) => {
                     self.keeps_sockets.set(true);

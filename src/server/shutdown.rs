@@ -80,7 +80,7 @@ impl Drain<'_> {
                 Ok(Event::ShardEnded { has_panicked: true }) => return Err(RunError::ShardDied),
                 Ok(Event::ShardEnded { has_panicked: false }) => self.running -= 1,
                 // What still begins ends soon.
-                Ok(Event::Hangup | Event::SecretsChanged(_)) => {}
+                Ok(Event::Hangup | Event::FileChanged(..)) => {}
                 // One that had the sockets when the signal came; they were kept for it, and it is too late for others.
                 Ok(Event::Successor(successor)) => {
                     if self.keeps_sockets {

@@ -1,4 +1,4 @@
-//! The main thread once the shards serve: it waits for signals, changed secrets and shards in one queue.
+//! The main thread once the shards serve: it waits for signals, changed files and shards in one queue.
 //!
 //! Invariant: whatever comes is handled one after the other, and nothing that is handled waits without a limit.
 
@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use super::RunError;
 use super::control::{Order, Shards};
 use super::hand_over::{HandOver, Successor};
-use super::reload::{Reload, Version};
+use super::reload::{Reload, Version, WatchedFile};
 use super::shutdown::{self, Reason};
 use crate::observability::Activity;
 
@@ -26,8 +26,8 @@ pub enum Event {
     Stop,
     /// SIGHUP.
     Hangup,
-    /// The secrets file is another than the one that was told last; `None`: it is gone.
-    SecretsChanged(Option<Version>),
+    /// The file is another than the one that was told last; `None`: it is gone.
+    FileChanged(WatchedFile, Option<Version>),
     /// Another gateway serves on this one's sockets.
     Successor(Successor),
     ShardEnded {
@@ -94,7 +94,7 @@ impl Supervisor {
                     }
                 }
                 Ok(Event::Hangup) => reload.on_hangup(&self.shards),
-                Ok(Event::SecretsChanged(version)) => reload.on_change(version, &self.shards),
+                Ok(Event::FileChanged(file, version)) => reload.on_change(file, version, &self.shards),
                 Ok(Event::ShardEnded { .. }) | Err(_) => return Err(RunError::ShardDied),
             }
         };
