@@ -8,7 +8,7 @@
 use std::ffi::OsString;
 use std::fmt;
 
-use argh::{ArgsInfo, EarlyExit, FlagInfoKind, FromArgs};
+use argh::{ArgsInfo, EarlyExit, FlagInfoKind, FromArgs, Optionality};
 
 /// Credential-injecting gateway for the Flow LLM Proxy. Without a command it serves.
 ///
@@ -223,6 +223,7 @@ fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Usa
             _ => (word, None),
         };
         let setting = flags.iter().find(|flag| flag.long == name && !is_help(&name));
+        let may_repeat = setting.is_some_and(|flag| matches!(flag.optionality, Optionality::Repeating));
         match setting.map(|flag| &flag.kind) {
             None => {
                 others.push(name);
@@ -234,7 +235,7 @@ fn arrange(words: impl IntoIterator<Item = OsString>) -> Result<Vec<String>, Usa
             Some(FlagInfoKind::Switch) => settings.push(name),
             Some(FlagInfoKind::Option { .. }) => {
                 // Told here, since argh's own words would repeat the value.
-                if settings.contains(&name) {
+                if !may_repeat && settings.contains(&name) {
                     return Err(UsageError(format!("{name} is given twice")));
                 }
                 let value = match value {

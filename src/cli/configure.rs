@@ -543,11 +543,18 @@ mod tests {
     }
 
     /// Every setting that has a variable: flag, variable, and two values with the texts that they come out as.
-    const SETTINGS: [(&str, &str, [Pair<'_>; 2]); 22] = [
+    const SETTINGS: [(&str, &str, [Pair<'_>; 2]); 25] = [
         ("--host", "FLOW_PROXY_HOST", [("0.0.0.0", "0.0.0.0"), ("[::1]", "::1")]),
         ("--port", "FLOW_PROXY_PORT", [("0", "0"), ("65535", "65535")]),
         ("--shards", "FLOW_PROXY_NUM_WORKERS", [("1", "1"), ("1024", "1024")]),
         ("--secrets-file", "FLOW_PROXY_SECRETS_FILE", [("/a b.json", "/a b.json"), ("c", "c")]),
+        ("--api-keys-file", "FLOW_PROXY_API_KEYS_FILE", [("/a b", "/a b"), ("c", "c")]),
+        (
+            "--allow-origin",
+            "FLOW_PROXY_ALLOW_ORIGIN",
+            [("https://A/", "https://a"), ("http://a:1,,b://c", "http://a:1, b://c")],
+        ),
+        ("--allow-host", "FLOW_PROXY_ALLOW_HOST", [("A.example", "a.example"), ("a, [::1]", "a, ::1")]),
         (
             "--upstream",
             "FLOW_PROXY_TARGET_URL",
@@ -624,6 +631,43 @@ mod tests {
         assert_eq!(heartbeat, Some(Duration::from_secs(15)));
         let Limits { body_bytes_max, replay_bytes_max, connections_max, .. } = config.limits;
         assert_eq!((body_bytes_max, replay_bytes_max, connections_max), (Some(10 << 20), 13 << 20, 11));
+    }
+
+    #[test]
+    fn a_flag_that_may_be_repeated_is_one_list() {
+        let access = config(&["--allow-host", "a", "--allow-host=B,c", "--allow-origin", "https://a"]).access;
+        assert_eq!(access.allow_hosts, ["a", "b", "c"]);
+        assert_eq!(access.allow_origins, [Origin::parse("https://a").expect("an origin")]);
+    }
+
+    #[test]
+    fn api_keys_are_read_from_the_environment_and_only_their_names_are_shown() {
+        let given = [("FLOW_PROXY_API_KEYS", "alice:hunter2-hunter2-hunter2")];
+        let configured = run(&[], &given, "").expect("valid");
+        assert_eq!(configured.api_keys.as_ref().expect("given").keys.names().collect::<Vec<_>>(), ["alice"]);
+        assert!(!format!("{configured:?}").contains("hunter2"));
+        let found = configured.findings.iter().find(|found| found.flag == "--api-keys").expect("found");
+        assert_eq!(found.value, "alice");
+        assert_eq!(
+            mistakes(&[], &[("FLOW_PROXY_API_KEYS", "alice:hunter 2,bob")], ""),
+            [
+                "environment FLOW_PROXY_API_KEYS: entry 1: expected a key of 1 to 1024 visible ASCII characters without \
+                 spaces behind the colon",
+                "environment FLOW_PROXY_API_KEYS: entry 2: expected name:key, found no colon"
+            ]
+        );
+        assert_eq!(
+            mistakes(&["--api-keys-file", "f"], &given, ""),
+            ["environment FLOW_PROXY_API_KEYS: there is a file of API keys too: give only one of them"]
+        );
+    }
+
+    #[test]
+    fn an_open_door_is_warned_of_unless_keys_are_asked_for() {
+        let warns = |words: &[&str]| config(words).notices.iter().any(|notice| notice.contains("without API keys"));
+        assert!(warns(&["--host", "0.0.0.0"]) && warns(&["--host", "::"]) && warns(&["--host", "10.0.0.1"]));
+        assert!(!warns(&[]) && !warns(&["--host", "::1"]) && !warns(&["--host", "::ffff:127.0.0.1"]));
+        assert!(!warns(&["--host", "0.0.0.0", "--api-keys-file", "f"]));
     }
 
     #[test]
