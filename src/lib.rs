@@ -7,13 +7,14 @@
 //!
 //! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
 //!   names and defaults (`configure`), the subcommands (`check`, `online`, `healthcheck`).
-//! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the forms of
-//!   values (`value`), what the machine gives (`process`).
+//! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), pages and names
+//!   that may use the gateway (`access`), the forms of values (`value`), what the machine gives (`process`).
 //! * [`server`], the process and its shards: accepting (`shard`, `accept`), keep-alive and the lingering close
-//!   (`connection`), io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the shards
+//!   (`connection`), io_uring or epoll (`driver`), ports (`listener`), what the listener speaks TLS with (`certificate`).
+//!   The main thread (`supervisor`) gives the shards
 //!   their orders (`control`): new credentials (`reload`), the drain (`shutdown`), and the take-over by another gateway,
 //!   from both sides (`hand_over`, `take_over`), where they meet (`rendezvous`) and what they say (`conversation`).
-//! * [`proxy`], one exchange: where it goes (`target`, `plan`), what is changed on the way (`request_head`,
+//! * [`proxy`], one exchange: who may make it (`access`), where it goes (`target`, `plan`), what is changed on the way (`request_head`,
 //!   `response_head`), its `attempts`, both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`),
 //!   what is kept for another (`request_copy`), whether there is one and by whom (`retry`, `failover`), the errors made
 //!   here (`error`), event streams that begin with an error (`opening`) or break (`sse`, `unfinished_json`).
@@ -21,10 +22,11 @@
 //!   number at a time (`places`), to which address first (`addresses`, `address_race`), TLS and whom it trusts (`tls`), a
 //!   connection in use (`connection`) and at rest (`pool`).
 //! * [`credentials`], whose name is used: the secrets file (`secrets_file`, `secrets_entry`), tokens (`token`), the
-//!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`).
+//!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`), the
+//!   keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
 //!   it ends in a stream (`body`, `chunk`).
-//! * [`io`], sockets and waits of one shard: `stream`, `buffer`, time limits (`deadline`), clients that leave
+//! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`), clients that leave
 //!   (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures
 //!   at once (`race`), the `timer` behind the limits.
 //! * [`observability`], what operators see: the `log`, a request's line in it (`exchange`), the start `banner`, what is

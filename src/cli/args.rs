@@ -69,6 +69,13 @@ pub struct Args {
     /// default none is asked for [FLOW_PROXY_API_KEYS_FILE]
     #[argh(option, arg_name = "path")]
     pub api_keys_file: Option<String>,
+    /// PEM file with the certificate chain of a listener that speaks TLS, read again on SIGHUP; default plain HTTP
+    /// [FLOW_PROXY_TLS_CERT]
+    #[argh(option, arg_name = "path")]
+    pub tls_cert: Option<String>,
+    /// PEM file with its private key; default plain HTTP [FLOW_PROXY_TLS_KEY]
+    #[argh(option, arg_name = "path")]
+    pub tls_key: Option<String>,
     /// origin whose pages may use the gateway, such as https://app.example.com; may be repeated; default none
     /// [FLOW_PROXY_ALLOW_ORIGIN]
     #[argh(option, arg_name = "origin")]

@@ -13,8 +13,8 @@ use super::args::Args;
 use super::dotenv::{DotEnv, DotEnvError};
 use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
 use crate::config::{
-    self, AccessConfig, Config, Expected, IoDriver, Limits, LogConfig, LogFormat, LogLevel, MEBIBYTE, Origin, Timeouts,
-    Trust, UpstreamConfig,
+    self, AccessConfig, Config, Expected, IoDriver, Limits, ListenerTls, LogConfig, LogFormat, LogLevel, MEBIBYTE,
+    Origin, Timeouts, Trust, UpstreamConfig,
 };
 use crate::credentials::{ApiKeys, ApiKeysFault, LoadedKeys};
 
@@ -74,6 +74,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
     let limits = read_limits(&mut reader, args, Limits::for_descriptors(descriptors_max, shards));
     let log = read_log(&mut reader, args);
     let access = read_access(&mut reader, args);
+    let listener_tls = read_listener_tls(&mut reader, args);
     let api_keys = read_api_keys(&mut reader, access.api_keys_file.is_some());
     let mut notices = notices(&mut reader, args, upstream.as_ref(), &limits, descriptors_max);
     let asks_for_keys = access.api_keys_file.is_some() || api_keys.is_some();
@@ -90,6 +91,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
                 runtime_directory: runtime_directory(environment),
                 secrets_file,
                 access,
+                listener_tls,
                 upstream,
                 io_driver,
                 timeouts,
@@ -271,6 +273,7 @@ fn read_timeouts(reader: &mut SettingsReader<'_>, args: &Args) -> Timeouts {
             defaults.retry,
             Duration::ZERO,
         ),
+        handshake: defaults.handshake,
         upstream_write: defaults.upstream_write,
         downstream_write: defaults.downstream_write,
         heartbeat: read_heartbeat(reader, args, defaults.heartbeat),
@@ -358,6 +361,29 @@ fn read_access(reader: &mut SettingsReader<'_>, args: &Args) -> AccessConfig {
         |hosts| listed(hosts.iter().map(String::as_str)),
     );
     AccessConfig { allow_origins, allow_hosts, api_keys_file }
+}
+
+fn read_listener_tls(reader: &mut SettingsReader<'_>, args: &Args) -> Option<ListenerTls> {
+    let mut read = |setting, written: &Option<String>| {
+        let path = reader.read_shown(
+            setting,
+            written.as_deref(),
+            None,
+            |text| Ok(Some(PathBuf::from(text))),
+            |path| path.as_ref().map_or("none, plain HTTP".into(), |path| path.display().to_string()),
+        );
+        (path, reader.findings.last().map_or(Source::Default, |finding| finding.source))
+    };
+    let (certificate, of_certificate) = read(Setting::new("--tls-cert", "FLOW_PROXY_TLS_CERT"), &args.tls_cert);
+    let (key, of_key) = read(Setting::new("--tls-key", "FLOW_PROXY_TLS_KEY"), &args.tls_key);
+    let (source, rule) = match (certificate, key) {
+        (Some(certificate), Some(key)) => return Some(ListenerTls { certificate, key }),
+        (None, None) => return None,
+        (Some(_), None) => (of_certificate, "a certificate needs its key too: give --tls-key"),
+        (None, Some(_)) => (of_key, "a key needs its certificate too: give --tls-cert"),
+    };
+    reader.mistakes.push(Mistake::Conflict { source, rule });
+    None
 }
 
 /// What a flag that may be repeated says as one list.
@@ -519,6 +545,7 @@ mod tests {
                 head: seconds(10),
                 keepalive: seconds(75),
                 body: seconds(60),
+                handshake: seconds(10),
                 connect: seconds(10),
                 client: seconds(600),
                 upstream_write: seconds(60),
@@ -659,6 +686,23 @@ mod tests {
         assert_eq!(
             mistakes(&["--api-keys-file", "f"], &given, ""),
             ["environment FLOW_PROXY_API_KEYS: there is a file of API keys too: give only one of them"]
+        );
+    }
+
+    #[test]
+    fn a_certificate_and_its_key_go_together() {
+        let both = config(&["--tls-cert", "c", "--tls-key", "k"]).listener_tls;
+        assert_eq!(both, Some(ListenerTls { certificate: "c".into(), key: "k".into() }));
+        assert_eq!(config(&[]).listener_tls, None);
+        let environment = [("FLOW_PROXY_TLS_CERT", "c"), ("FLOW_PROXY_TLS_KEY", "k")];
+        assert_eq!(run(&[], &environment, "").expect("valid").config.listener_tls, both);
+        assert_eq!(
+            mistakes(&["--tls-cert", "c"], &[], ""),
+            ["--tls-cert: a certificate needs its key too: give --tls-key"]
+        );
+        assert_eq!(
+            mistakes(&[], &environment[1..], ""),
+            ["environment FLOW_PROXY_TLS_KEY: a key needs its certificate too: give --tls-cert"]
         );
     }
 
@@ -864,7 +908,8 @@ mod tests {
                 .map_or(String::new(), |f| f.source.to_string());
             format!("{expected:?}")
         });
-        for (_, variable, _) in SETTINGS {
+        let in_pairs = ["FLOW_PROXY_TLS_CERT", "FLOW_PROXY_TLS_KEY"];
+        for variable in SETTINGS.iter().map(|(_, variable, _)| *variable).chain(in_pairs) {
             assert!(example.contains(variable), "{variable} is missing");
         }
         // With every line switched on, the values still stand for the defaults, or are examples that pass.

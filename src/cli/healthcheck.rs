@@ -15,18 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `HTTP/1.1 200`: all that is looked at.
 const STATUS_BYTES: usize = 12;
 
-/// Asks `GET /` of the gateway that is bound to `listen`.
+/// Asks `GET /` of the gateway that is bound to `listen`. One that speaks TLS answers too: that this is plain HTTP.
 ///
 /// # Errors
 /// When it is not up; the error says how it failed.
-pub fn healthcheck(listen: SocketAddr) -> Result<(), Unhealthy> {
+pub fn healthcheck(listen: SocketAddr, is_tls: bool) -> Result<(), Unhealthy> {
+    let expected = if is_tls { 400 } else { 200 };
     let address = reachable(listen);
     let failed = |fault| Unhealthy { address, fault };
     let deadline = Instant::now() + PATIENCE;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| failed(Fault::Connect(error)))?;
     let begin = ask(&mut stream, address, deadline).map_err(|error| failed(Fault::Exchange(error)))?;
     match status(&begin) {
-        Some(200) => Ok(()),
+        Some(status) if status == expected => Ok(()),
         Some(status) => Err(failed(Fault::Status(status))),
         None => Err(failed(Fault::NotHttp)),
     }
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     /// A listener that reads a request and gives `answer`, and what the check says of it.
-    fn check_against(answer: &'static [u8]) -> Result<(), String> {
+    fn check_against(answer: &'static [u8], is_tls: bool) -> Result<(), String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bound");
         let bound = listener.local_addr().expect("an address");
         let gateway = thread::spawn(move || {
@@ -125,7 +126,8 @@ mod tests {
             String::from_utf8(request).expect("text")
         });
         let wildcard = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), bound.port());
-        let result = healthcheck(wildcard).map_err(|error| error.to_string().replace(&bound.to_string(), "GATEWAY"));
+        let result =
+            healthcheck(wildcard, is_tls).map_err(|error| error.to_string().replace(&bound.to_string(), "GATEWAY"));
         let request = gateway.join().expect("finished");
         assert!(request.starts_with(&format!("GET / HTTP/1.1\r\nHost: {bound}\r\n")), "{request}");
         result
@@ -133,18 +135,21 @@ mod tests {
 
     #[test]
     fn only_a_200_is_healthy() {
-        assert_eq!(check_against(b"HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
-        assert_eq!(check_against(b"HTTP/1.0 200 OK\r\n\r\n"), Ok(()));
-        let unhealthy = |answer| check_against(answer).expect_err("unhealthy");
+        assert_eq!(check_against(b"HTTP/1.1 200 OK\r\n\r\n", false), Ok(()));
+        assert_eq!(check_against(b"HTTP/1.0 200 OK\r\n\r\n", false), Ok(()));
+        let unhealthy = |answer| check_against(answer, false).expect_err("unhealthy");
         assert_eq!(unhealthy(b"HTTP/1.1 503 No\r\n\r\n"), "unhealthy: GATEWAY answered with status 503");
         assert_eq!(unhealthy(b"SSH-2.0-OpenSSH_9\r\n"), "unhealthy: what listens at GATEWAY does not speak HTTP");
         assert!(unhealthy(b"HTTP/1").starts_with("unhealthy: GATEWAY gave no answer: "));
+        // What a listener that speaks TLS says to plain HTTP.
+        assert_eq!(check_against(b"HTTP/1.1 400 Bad Request\r\n\r\n", true), Ok(()));
+        assert!(check_against(b"HTTP/1.1 200 OK\r\n\r\n", true).is_err(), "another program");
     }
 
     #[test]
     fn a_closed_port_is_unhealthy() {
         let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("an address");
-        let error = healthcheck(bound).expect_err("closed").to_string();
+        let error = healthcheck(bound, false).expect_err("closed").to_string();
         assert!(error.starts_with(&format!("unhealthy: nothing answers at {bound}: ")), "{error}");
     }
 

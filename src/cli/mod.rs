@@ -168,6 +168,7 @@ fn run_server(
             upstream_url: &config.upstream.url(),
             upstream_source: &config.upstream.source,
             credential_names: credentials.names().collect(),
+            is_tls: config.listener_tls.is_some(),
         };
         let hints = hints(&banner.base_url());
         let _ = write!(io::stderr(), "{banner}{hints}");
@@ -229,7 +230,8 @@ fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
 
 fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
-    healthcheck::healthcheck(configured.config.listen).map_err(Failure::Unhealthy)
+    healthcheck::healthcheck(configured.config.listen, configured.config.listener_tls.is_some())
+        .map_err(Failure::Unhealthy)
 }
 
 /// The configuration of this process, in this working directory.

@@ -55,6 +55,8 @@ pub struct Config {
     pub runtime_directory: Option<PathBuf>,
     pub secrets_file: PathBuf,
     pub access: AccessConfig,
+    /// `None`: the listener speaks plain HTTP.
+    pub listener_tls: Option<ListenerTls>,
     pub upstream: UpstreamConfig,
     pub io_driver: IoDriver,
     pub timeouts: Timeouts,
@@ -62,6 +64,14 @@ pub struct Config {
     pub log: LogConfig,
     /// Lines for the operator about settings that are accepted and do something other than they may expect.
     pub notices: Vec<String>,
+}
+
+/// The PEM files of a listener that speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// The chain, its own certificate first.
+    pub certificate: PathBuf,
+    pub key: PathBuf,
 }
 
 /// Which kernel interface the shards run on.
@@ -107,6 +117,8 @@ pub struct Timeouts {
     pub keepalive: Duration,
     /// A request body, while a read is pending.
     pub body: Duration,
+    /// A client's TLS handshake.
+    pub handshake: Duration,
     /// Name resolution, TCP connect and TLS handshake of one attempt together.
     pub connect: Duration,
     /// The response head, from the last request byte written; and the response body, while a read is pending.
@@ -131,6 +143,7 @@ impl Default for Timeouts {
             head: Duration::from_secs(10),
             keepalive: Duration::from_secs(75),
             body: Duration::from_secs(60),
+            handshake: Duration::from_secs(10),
             connect: Duration::from_secs(10),
             // Real answers take up to 600 s to their first byte.
             client: Duration::from_secs(600),

@@ -1,6 +1,7 @@
 //! Owned-buffer I/O on monoio: buffers, sockets, deadlines and watches of one shard.
 //!
-//! Everything here belongs to the shard's thread and is reached without a lock. Nothing here knows HTTP or TLS.
+//! Everything here belongs to the shard's thread and is reached without a lock. Nothing here knows HTTP; TLS towards clients
+//! is a part of their streams (`tls`), that towards the upstream is not.
 //! Invariant: a future that is dropped leaves no descriptor, buffer or slot behind.
 
 pub mod buffer;
@@ -12,6 +13,7 @@ pub mod parking;
 pub mod race;
 pub mod stream;
 pub mod timer;
+pub mod tls;
 pub mod turns;
 
 pub use buffer::Buffer;
@@ -22,4 +24,5 @@ pub use parking::{Parking, Visit};
 pub use race::{Either, race};
 pub use stream::{Stream, WriteError};
 pub use timer::Timer;
+pub use tls::HandshakeError;
 pub use turns::Turns;

@@ -1,4 +1,4 @@
-//! A TCP socket on the shard's ring: reads that append to a [`Buffer`], writes with a limit on standing still.
+//! A TCP socket on the shard's ring, with or without TLS: reads that append to a [`Buffer`], writes with a limit on standing still.
 //!
 //! Reads and writes of one socket may be under way at the same time, one of each. A read that is dropped may take bytes
 //! with it: such a stream may only be closed (dropped). [`Stream::readable`] and [`Stream::read_now`] lose nothing.
@@ -16,6 +16,7 @@ use socket2::SockRef;
 
 use super::Deadline;
 use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};
+use super::tls::{CIPHERTEXT_MAX, Tls};
 
 /// Why bytes could not be written.
 #[derive(Debug)]
@@ -29,12 +30,19 @@ pub enum WriteError {
 pub struct Stream {
     tcp: UnsafeCell<TcpStream>,
     descriptor: RawFd,
+    tls: Option<Box<Tls>>,
 }
 
 impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
         let descriptor = tcp.as_raw_fd();
-        Stream { tcp: UnsafeCell::new(tcp), descriptor }
+        Stream { tcp: UnsafeCell::new(tcp), descriptor, tls: None }
+    }
+
+    /// The same, which speaks TLS from here on.
+    pub(super) fn secured(mut self, tls: Tls) -> Self {
+        self.tls = Some(Box::new(tls));
+        self
     }
 
     /// Appends what the socket has to `buffer`, waiting for at least one byte; 0 is the end of the stream.
@@ -42,28 +50,75 @@ impl Stream {
     /// # Cancel safety
     /// Not cancel safe: see the module. The buffer is lost too.
     pub async fn read(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
+        if let Some(tls) = &self.tls {
+            // Boxed, so that streams without TLS are no larger for it.
+            return Box::pin(self.read_secured(tls, buffer, None)).await;
+        }
         let (result, Spare(buffer)) = self.socket().read(Spare(buffer)).await;
         (result, buffer)
     }
 
     /// As [`Stream::read`], and given up when `cancel` is used. The result must be awaited even then: it may be data.
     pub async fn cancelable_read(&self, buffer: Buffer, cancel: CancelHandle) -> (io::Result<usize>, Buffer) {
+        if let Some(tls) = &self.tls {
+            return Box::pin(self.read_secured(tls, buffer, Some(cancel))).await;
+        }
         let (result, Spare(buffer)) = self.socket().cancelable_read(Spare(buffer), cancel).await;
         (result, buffer)
     }
 
-    /// Waits until a read would not block. Holds no buffer and takes no bytes: dropping it is safe.
+    /// Reads until there is plaintext. Records that came in part are kept by the session when it is cancelled.
+    async fn read_secured(
+        &self,
+        tls: &Tls,
+        mut buffer: Buffer,
+        cancel: Option<CancelHandle>,
+    ) -> (io::Result<usize>, Buffer) {
+        if let Some(count) = tls.take_pending(&mut buffer) {
+            return (Ok(count), buffer);
+        }
+        loop {
+            let scratch = Spare(Buffer::take());
+            let (result, Spare(ciphertext)) = match cancel.clone() {
+                Some(cancel) => self.socket().cancelable_read(scratch, cancel).await,
+                None => self.socket().read(scratch).await,
+            };
+            match result.and_then(|_| tls.receive(ciphertext.filled(), &mut buffer)) {
+                Ok(Some(count)) => return (Ok(count), buffer),
+                Ok(None) => {}
+                Err(error) => return (Err(error), buffer),
+            }
+        }
+    }
+
+    /// Waits until a read would not block, or brings a part of a record. Holds no buffer and takes no bytes: dropping it is
+    /// safe.
     pub async fn readable(&self) -> io::Result<()> {
+        if self.tls.as_ref().is_some_and(|tls| tls.has_pending()) {
+            return Ok(());
+        }
         self.socket().readable(false).await
     }
 
     /// Appends what is there now to `buffer`, at most [`PLAINTEXT_MAX`] bytes: more would need two writes to go on.
     /// `None` if there is nothing, 0 at the end of the stream.
     pub fn read_now(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
+        let Some(tls) = &self.tls else { return self.receive_now(buffer, PLAINTEXT_MAX) };
+        if let Some(count) = tls.take_pending(buffer) {
+            return Ok(Some(count));
+        }
+        let mut ciphertext = Buffer::take();
+        match self.receive_now(&mut ciphertext, CIPHERTEXT_MAX)? {
+            Some(_) => tls.receive(ciphertext.filled(), buffer),
+            None => Ok(None),
+        }
+    }
+
+    fn receive_now(&self, buffer: &mut Buffer, bytes_max: usize) -> io::Result<Option<usize>> {
         let tail = buffer.tail();
         let filled = tail.len();
         let spare = tail.spare_capacity_mut();
-        let room = spare.len().min(PLAINTEXT_MAX);
+        let room = spare.len().min(bytes_max);
         match SockRef::from(&self.borrow()).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT) {
             Ok(count) => {
                 // SAFETY: the kernel has written `count` bytes behind the filled part.
@@ -77,6 +132,9 @@ impl Stream {
 
     /// Whether nothing waits to be read and the peer has not closed: what a connection at rest looks like.
     pub fn is_quiet(&self) -> bool {
+        if self.tls.as_ref().is_some_and(|tls| tls.has_pending()) {
+            return false;
+        }
         let mut probe = [MaybeUninit::uninit(); 1];
         let peeked = SockRef::from(&self.borrow()).recv_with_flags(&mut probe, libc::MSG_PEEK | libc::MSG_DONTWAIT);
         matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -93,6 +151,13 @@ impl Stream {
         progress: &Deadline,
         stall: Duration,
     ) -> (Result<(), WriteError>, Buffer) {
+        if let Some(tls) = &self.tls {
+            let mut sealed = Buffer::take();
+            if let Err(error) = tls.seal(buffer.filled(), sealed.tail()) {
+                return (Err(WriteError::Io(error)), buffer);
+            }
+            buffer = sealed;
+        }
         while !buffer.is_empty() {
             let (result, Filled(written)) = match progress.within(stall, self.socket().write(Filled(buffer))).await {
                 Ok(done) => done,
@@ -111,13 +176,32 @@ impl Stream {
 
     /// Sends the end of the stream; reading goes on.
     pub fn shutdown_write(&self) {
+        self.end_tls();
         // The peer may have gone already, which is as good.
         let _ = SockRef::from(&self.borrow()).shutdown(Shutdown::Write);
     }
 
     /// Makes the close a reset, so that the peer cannot take the end for a complete answer.
     pub fn reset_on_close(&self) {
+        self.cut();
         let _ = SockRef::from(&self.borrow()).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The close that follows is no good end: a TLS client is to see that.
+    pub fn cut(&self) {
+        if let Some(tls) = &self.tls {
+            tls.cut();
+        }
+    }
+
+    /// Sends a TLS client the end, as far as the socket takes it at once: nobody waits for it.
+    fn end_tls(&self) {
+        if let Some(tls) = &self.tls {
+            let mut out = Vec::new();
+            tls.seal_end(&mut out);
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let _ = SockRef::from(&self.borrow()).send_with_flags(&out, flags);
+        }
     }
 
     /// The socket, for one operation. monoio's own halves would do, but the write half shuts the socket down on drop.
@@ -131,6 +215,12 @@ impl Stream {
     fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as `self.tcp` is.
         unsafe { BorrowedFd::borrow_raw(self.descriptor) }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.end_tls();
     }
 }
 

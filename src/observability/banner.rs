@@ -12,6 +12,8 @@ pub struct Banner<'a> {
     pub host: &'a str,
     /// What the listener is bound to.
     pub bound: SocketAddr,
+    /// Whether clients speak TLS to it.
+    pub is_tls: bool,
     pub shards_count: usize,
     pub secrets_file: &'a str,
     pub log_level: &'a str,
@@ -25,7 +27,8 @@ pub struct Banner<'a> {
 impl Banner<'_> {
     /// Where a client on this machine reaches the gateway.
     pub fn base_url(&self) -> String {
-        format!("http://{}", reachable(self.bound))
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}", reachable(self.bound))
     }
 }
 
@@ -64,6 +67,7 @@ mod tests {
         let banner = Banner {
             host: "localhost",
             bound: bound.parse().expect("an address"),
+            is_tls: false,
             shards_count: 4,
             secrets_file: "secrets.json",
             log_level: "INFO",

@@ -40,6 +40,8 @@ pub enum GatewayError {
     ExpectationNotSupported,
     TransferCodingNotSupported,
     VersionNotSupported,
+    /// Plain HTTP on a port that speaks TLS.
+    TlsRequired,
 
     // The request asks for what a gateway of one upstream does not do.
     NotAnOpenProxy,
@@ -114,6 +116,7 @@ impl GatewayError {
             Self::TooManyFields => refusal(431, "Request Header Fields Too Large", "too_many_fields"),
             Self::ExpectationNotSupported => refusal(417, "Expectation Failed", "expectation_not_supported"),
             Self::TransferCodingNotSupported => refusal(501, "Not Implemented", "transfer_coding_not_supported"),
+            Self::TlsRequired => refusal(400, "Bad Request", "tls_required"),
             Self::VersionNotSupported => refusal(505, "HTTP Version Not Supported", "http_version_not_supported"),
 
             Self::NotAnOpenProxy => refusal(403, "Forbidden", "not_an_open_proxy"),
@@ -170,6 +173,7 @@ impl GatewayError {
             Self::TransferCodingNotSupported => {
                 "The request's transfer coding is not supported; send the body chunked or with a Content-Length."
             }
+            Self::TlsRequired => "Plain HTTP was sent to a port that speaks TLS; use its https:// URL.",
             Self::VersionNotSupported => "The request's HTTP version is not supported; use HTTP/1.1.",
             Self::NotAnOpenProxy => {
                 "This gateway forwards to its own upstream only; set NO_PROXY for other hosts, or unset HTTP_PROXY."
@@ -446,6 +450,7 @@ mod tests {
             ExpectationNotSupported,
             TransferCodingNotSupported,
             VersionNotSupported,
+            TlsRequired,
             NotAnOpenProxy,
             ConnectNotSupported,
             TraceNotSupported,

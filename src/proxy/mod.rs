@@ -407,7 +407,7 @@ impl Proxy {
 fn own_hosts(config: &Config) -> Vec<String> {
     // What containers call the machine that they run on.
     const HOST_OF_CONTAINERS: &str = "host.docker.internal";
-    let names = [config.listen_host.clone(), HOST_OF_CONTAINERS.to_owned()];
+    let names = [config.listen_host.clone(), config.listen.ip().to_string(), HOST_OF_CONTAINERS.to_owned()];
     names.into_iter().chain(config.access.allow_hosts.iter().cloned()).collect()
 }
 
@@ -471,6 +471,7 @@ pub(crate) fn ending_of(error: &GatewayError) -> Ending {
         | GatewayError::ExpectationNotSupported
         | GatewayError::TransferCodingNotSupported
         | GatewayError::VersionNotSupported
+        | GatewayError::TlsRequired
         | GatewayError::NotAnOpenProxy
         | GatewayError::ConnectNotSupported
         | GatewayError::TraceNotSupported

@@ -118,13 +118,23 @@ async fn serve_on(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) -
                 connection.stream.reset_on_close();
                 return false;
             }
-            Disposition::Gone => return false,
+            Disposition::Gone => {
+                connection.stream.cut();
+                return false;
+            }
         }
     }
 }
 
+/// Tells a client why it is not served here.
+pub async fn refuse(stream: Stream, error: GatewayError, proxy: &Proxy) {
+    let mut connection = Downstream::new(stream, None);
+    proxy.refuse_unread(&mut connection, error).await;
+    race(linger(&connection), drained(proxy, &connection.upstream_deadline)).await;
+}
+
 /// Resolves when a connection without a whole request has held up the drain for long enough.
-async fn drained(proxy: &Proxy, deadline: &Deadline) {
+pub async fn drained(proxy: &Proxy, deadline: &Deadline) {
     proxy.lifecycle.reached(Phase::Draining).await;
     deadline.reached(Instant::now() + DRAIN_GRACE).await;
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use super::certificate::ListenerTlsError;
 use super::conversation::ConversationError;
 use crate::upstream::tls::TrustError;
 
@@ -15,6 +16,7 @@ pub enum RunError {
         error: io::Error,
     },
     Trust(TrustError),
+    ListenerTls(ListenerTlsError),
     UpstreamName(String),
     Driver(io::Error),
     Thread(io::Error),
@@ -40,6 +42,7 @@ impl fmt::Display for RunError {
                 write!(formatter, "cannot listen on {address}: {error}; check --host and --port")
             }
             RunError::Trust(error) => error.fmt(formatter),
+            RunError::ListenerTls(error) => error.fmt(formatter),
             RunError::UpstreamName(name) => {
                 write!(
                     formatter,
@@ -71,6 +74,7 @@ impl std::error::Error for RunError {
             | RunError::Thread(error)
             | RunError::Signals(error) => Some(error),
             RunError::Trust(error) => Some(error),
+            RunError::ListenerTls(error) => Some(error),
             RunError::TakeOver(error) => Some(error),
             RunError::UpstreamName(_) | RunError::ShardDied | RunError::Interrupted { .. } => None,
         }

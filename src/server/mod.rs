@@ -4,6 +4,7 @@
 //! The main thread serves nothing itself.
 
 mod accept;
+mod certificate;
 mod connection;
 mod control;
 mod conversation;
@@ -87,8 +88,7 @@ pub fn run(
     let shared = Arc::new(share(config, keyring)?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
-    let reload = Reload::start(sources, shared.credentials.clone(), shared.api_keys.clone(), &events)
-        .map_err(RunError::Thread)?;
+    let reload = Reload::start(sources, shared.clone(), &events).map_err(RunError::Thread)?;
     let (predecessor, listeners) = open_listeners(&shared.config).map_err(listen_failed)?;
     let bound = listeners[0].local_addr().map_err(listen_failed)?;
     let lent: Vec<_> =
@@ -172,9 +172,12 @@ fn offer_hand_over(
 
 fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
     let (resolver, tls) = reach(&config.upstream)?;
+    let listener_tls =
+        config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
     Ok(Shared {
         resolver,
         tls,
+        listener_tls: listener_tls.map(|tls| Arc::new(ArcSwap::new(tls))),
         credentials: Arc::new(ArcSwap::new(keyring.credentials)),
         api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
         round_robin: Arc::new(RoundRobin::default()),

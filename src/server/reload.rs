@@ -1,4 +1,5 @@
-//! New credentials and API keys while the program runs: on SIGHUP, and when their file has changed.
+//! New credentials and API keys while the program runs, on SIGHUP and when their file has changed; and a new certificate,
+//! on SIGHUP.
 //!
 //! A thread of its own looks at each file, the main thread loads it. Invariant: a file that cannot be used changes
 //! nothing, and one version of a file is loaded or complained of once, unless SIGHUP asks for it again.
@@ -13,11 +14,11 @@ use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-
+use super::certificate;
 use super::control::{Order, Shards};
+use super::shard::Shared;
 use super::supervisor::Event;
-use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, Credentials, SecretsFault, SecretsFileError};
+use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, SecretsFault, SecretsFileError};
 
 /// How often the file is looked at. A change is loaded at the second look that agrees, so half a second to one after it
 /// was made; asking the kernel costs some microseconds.
@@ -112,8 +113,7 @@ impl From<&Metadata> for Version {
 /// The main thread's side: loads the files, and shares what they held.
 pub struct Reload {
     sources: Sources,
-    credentials: Arc<ArcSwap<Credentials>>,
-    api_keys: Arc<ArcSwapOption<ApiKeys>>,
+    shared: Arc<Shared>,
 }
 
 /// Why a file is read again.
@@ -128,15 +128,10 @@ impl Reload {
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(
-        sources: Sources,
-        credentials: Arc<ArcSwap<Credentials>>,
-        api_keys: Arc<ArcSwapOption<ApiKeys>>,
-        events: &Sender<Event>,
-    ) -> io::Result<Self> {
+    pub fn start(sources: Sources, shared: Arc<Shared>, events: &Sender<Event>) -> io::Result<Self> {
         sources.secrets.watch(WatchedFile::Secrets, events.clone())?;
         sources.api_keys.watch(WatchedFile::ApiKeys, events.clone())?;
-        Ok(Reload { sources, credentials, api_keys })
+        Ok(Reload { sources, shared })
     }
 
     /// SIGHUP: loads the files, changed or not.
@@ -146,6 +141,7 @@ impl Reload {
         }
         self.load(WatchedFile::Secrets, shards, Reason::Asked);
         self.load(WatchedFile::ApiKeys, shards, Reason::Asked);
+        self.load_certificate();
     }
 
     /// A file was seen to be another, unless SIGHUP was faster.
@@ -189,6 +185,19 @@ impl Reload {
         }
     }
 
+    /// New connections get it; those that are open keep theirs.
+    fn load_certificate(&self) {
+        let Shared { config, listener_tls, .. } = &*self.shared;
+        let (Some(files), Some(current)) = (&config.listener_tls, listener_tls) else { return };
+        match certificate::load(files) {
+            Ok(loaded) => {
+                current.store(loaded);
+                tracing::info!("the listener's certificate was loaded anew");
+            }
+            Err(error) => tracing::error!("the certificate loaded before stays in use: {error}"),
+        }
+    }
+
     fn load_secrets(&self, path: &Path, now: io::Result<Version>) -> bool {
         let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: SecretsFault::Unreadable(error) };
         let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
@@ -201,11 +210,11 @@ impl Reload {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let before = self.credentials.load_full();
+        let before = self.shared.credentials.load_full();
         let credentials = loaded.credentials.inherit(&before);
         let names = changed_names(before.names(), credentials.names());
         let count = credentials.len();
-        self.credentials.store(Arc::new(credentials));
+        self.shared.credentials.store(Arc::new(credentials));
         tracing::info!(credentials = count, names, "the secrets file was loaded anew");
         true
     }
@@ -222,10 +231,10 @@ impl Reload {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
-        let before = self.api_keys.load_full();
+        let before = self.shared.api_keys.load_full();
         let names = changed_names(before.iter().flat_map(|keys| keys.names()), loaded.keys.names());
         let count = loaded.keys.len();
-        self.api_keys.store(Some(Arc::new(loaded.keys)));
+        self.shared.api_keys.store(Some(Arc::new(loaded.keys)));
         tracing::info!(keys = count, names, "the file of API keys was loaded anew");
         true
     }

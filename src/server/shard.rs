@@ -19,8 +19,8 @@ use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 
 use super::accept::{self, AcceptWarnings, OpenConnection};
 use super::connection::{self, Arrival, Resting};
@@ -28,8 +28,11 @@ use super::control::Order;
 use super::driver::{Driver, Runtime};
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, RoundRobin};
-use crate::io::{Either, Lifecycle, Parking, Phase, Stream, Timer, deadline, departure, pause, race};
+use crate::io::{
+    Deadline, Either, HandshakeError, Lifecycle, Parking, Phase, Stream, Timer, deadline, departure, pause, race, tls,
+};
 use crate::observability::Activity;
+use crate::proxy::error::GatewayError;
 use crate::proxy::request_copy::ReplayBudget;
 use crate::proxy::retry_share::RetryShare;
 use crate::proxy::{Parts, Proxy};
@@ -54,6 +57,8 @@ pub struct Shared {
     pub connections: CachePadded<AtomicUsize>,
     pub resolver: Resolver,
     pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// What the listener speaks TLS with.
+    pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
 /// What one shard has for itself.
@@ -297,7 +302,10 @@ impl Shard {
         let place = OpenConnection::take(self.shared.clone(), self.open.clone());
         let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
-        self.spawn(place, Arrival::New(stream));
+        match &self.shared.listener_tls {
+            Some(config) => drop(monoio::spawn(self.clone().secure(place, stream, config.load_full()))),
+            None => self.spawn(place, Arrival::New(stream)),
+        }
         Ok(true)
     }
 
@@ -309,6 +317,20 @@ impl Shard {
     async fn run(self: Rc<Self>, place: OpenConnection, arrival: Arrival) {
         if let Some(resting) = connection::serve(arrival, self.proxy.clone()).await {
             self.rest(place, resting);
+        }
+    }
+
+    /// Shakes hands with a client that has just connected, in a task of its own: the one that serves it is no larger for
+    /// it. A client that speaks plain HTTP is told so.
+    async fn secure(self: Rc<Self>, place: OpenConnection, stream: Stream, config: Arc<ServerConfig>) {
+        let handshake = tls::accept(stream, config, self.proxy.timeouts.handshake);
+        match race(handshake, connection::drained(&self.proxy, &Deadline::default())).await {
+            Either::First(Ok(stream)) => self.spawn(place, Arrival::New(stream)),
+            Either::First(Err(HandshakeError::NotTls(stream))) => {
+                connection::refuse(stream, GatewayError::TlsRequired, &self.proxy).await;
+            }
+            Either::First(Err(HandshakeError::Failed(fault))) => tracing::debug!(%fault, "a TLS handshake failed"),
+            Either::Second(()) => {}
         }
     }
 

@@ -1,16 +1,21 @@
-//! One authority and one certificate for all upstreams of a test process.
+//! One authority and one certificate for all upstreams of a test process, and for gateways that speak TLS.
 
 use std::sync::{Arc, LazyLock};
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What an upstream shows, and what the gateway is told to trust.
 pub struct Certificates {
     pub authority_pem: String,
     pub server: Arc<ServerConfig>,
+    /// The same as files.
+    pub server_pem: String,
+    pub server_key_pem: String,
+    /// Of a client that trusts the authority.
+    pub client: Arc<ClientConfig>,
 }
 
 pub static CERTIFICATES: LazyLock<Certificates> = LazyLock::new(make);
@@ -34,5 +39,18 @@ fn make() -> Certificates {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.der().clone()], private_key)
         .expect("the key belongs to the certificate");
-    Certificates { authority_pem: authority.pem(), server: Arc::new(server) }
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).expect("an authority");
+    let client = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("TLS 1.2 and 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Certificates {
+        authority_pem: authority.pem(),
+        server: Arc::new(server),
+        server_pem: certificate.pem(),
+        server_key_pem: key.serialize_pem(),
+        client: Arc::new(client),
+    }
 }

@@ -3,8 +3,12 @@
 use std::fmt;
 use std::io;
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::wire::{Body, Transport, Wire};
 use super::{DEADLINE, Ended, Head, observed, shown};
@@ -65,6 +69,15 @@ impl Client {
     /// For bulk that would only make the search for secrets slow.
     pub fn connect_unrecorded(port: u16) -> Self {
         Self::observed_by(port, |_| {})
+    }
+
+    /// Speaks TLS as `config` says.
+    pub fn connect_tls(port: u16, config: Arc<ClientConfig>) -> Self {
+        let socket = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
+        let name = ServerName::try_from("localhost").expect("a name");
+        let session = ClientConnection::new(config, name).expect("a usable configuration");
+        let transport = Transport::TlsClient(Box::new(StreamOwned::new(session, socket)));
+        Self { wire: Wire::new(transport, observed::record), deadline: DEADLINE }
     }
 
     fn observed_by(port: u16, observe: impl Fn(&[u8]) + Send + 'static) -> Self {

@@ -366,7 +366,8 @@ fn collect(output: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<()> 
 
 /// The port in the base URL that the banner offers.
 fn listening_port(line: &str) -> Option<u16> {
-    let (_, authority) = line.split_once("OPENAI_BASE_URL=http://")?;
+    let (_, url) = line.split_once("OPENAI_BASE_URL=")?;
+    let (_, authority) = url.split_once("://")?;
     let digits = authority.rsplit_once(':')?.1;
     digits.split_once('/').map_or(digits, |(digits, _)| digits).parse().ok()
 }

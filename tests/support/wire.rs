@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConnection, StreamOwned};
+use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
 use super::{DEADLINE, shown};
 
@@ -27,6 +27,8 @@ pub enum Ended {
 pub enum Transport {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+    /// Of a client.
+    TlsClient(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
 impl Transport {
@@ -34,6 +36,7 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => &stream.sock,
+            Self::TlsClient(stream) => &stream.sock,
         }
     }
 
@@ -41,6 +44,7 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket.read(buffer),
             Self::Tls(stream) => stream.read(buffer),
+            Self::TlsClient(stream) => stream.read(buffer),
         }
     }
 
@@ -48,6 +52,7 @@ impl Transport {
         match self {
             Self::Plain(socket) => socket.write_all(bytes),
             Self::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            Self::TlsClient(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
         }
     }
 }
@@ -77,9 +82,16 @@ impl Wire {
 
     /// Ends this side's direction, TLS's first.
     pub fn half_close(&mut self) {
-        if let Transport::Tls(stream) = &mut self.transport {
-            stream.conn.send_close_notify();
-            let _ = stream.flush();
+        match &mut self.transport {
+            Transport::Plain(_) => {}
+            Transport::Tls(stream) => {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
+            Transport::TlsClient(stream) => {
+                stream.conn.send_close_notify();
+                let _ = stream.flush();
+            }
         }
         let _ = self.transport.socket().shutdown(Shutdown::Write);
     }

@@ -1,0 +1,305 @@
+//! A listener that speaks TLS: everything as without it, and what TLS adds: ends that can be told from cuts, a handshake
+//! that takes too long, plain HTTP on its port, and a certificate that is replaced.
+
+#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use support::{CERTIFICATES, Client, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json};
+
+const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+/// The files of a listener, in a directory that lives as long as the test.
+struct Files {
+    directory: tempfile::TempDir,
+}
+
+impl Files {
+    fn new() -> Self {
+        let files = Files { directory: tempfile::tempdir().expect("a temporary directory") };
+        files.write(&CERTIFICATES.server_pem, &CERTIFICATES.server_key_pem);
+        files
+    }
+
+    fn write(&self, certificate: &str, key: &str) {
+        fs::write(self.path("cert.pem"), certificate).expect("written");
+        fs::write(self.path("key.pem"), key).expect("written");
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn gateway(&self) -> GatewayBuilder {
+        let path = |name| self.path(name).to_str().expect("a readable path").to_owned();
+        Gateway::builder().arg("--tls-cert", path("cert.pem")).arg("--tls-key", path("key.pem"))
+    }
+}
+
+fn connect(gateway: &Gateway) -> Client {
+    Client::connect_tls(gateway.port(), Arc::clone(&CERTIFICATES.client))
+}
+
+fn post(body: &[u8]) -> Vec<u8> {
+    let head = format!("POST /v1/echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+#[test]
+fn requests_are_served_on_both_versions_and_drivers_one_after_the_other_and_pipelined() {
+    for driver in ["auto", "epoll"] {
+        let upstream = Upstream::tls(echo());
+        let files = Files::new();
+        let gateway = files.gateway().upstream(&upstream).arg("--io-driver", driver).start();
+        assert!(gateway.log().concat().contains("OPENAI_BASE_URL=https://127.0.0.1:"), "{:?}", gateway.log());
+        for versions in [&[&rustls::version::TLS13][..], &[&rustls::version::TLS12]] {
+            let mut client = Client::connect_tls(gateway.port(), client_config(versions));
+            for length in [0, 1, 16_383, 16_384, 100_000, 3_000_000] {
+                let body: Vec<u8> = (0..length).map(|index: usize| (index % 251) as u8).collect();
+                let response = client.ask(post(&body));
+                assert_eq!((response.status, response.body == body), (200, true), "{driver}, {length} bytes");
+            }
+            client.send([post(b"first"), post(b"second")].concat());
+            assert_eq!(
+                (client.read_response().text(), client.read_response().text()),
+                ("first".into(), "second".into())
+            );
+            // Long enough to rest without a task.
+            std::thread::sleep(Duration::from_millis(300));
+            assert_eq!(client.ask(post(b"later")).text(), "later");
+            client.send_slowly(post(b"slow"));
+            assert_eq!(client.read_response().text(), "slow");
+        }
+    }
+}
+
+fn client_config(versions: &[&'static SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = RootCertStore::empty();
+    let authority = CertificateDer::from_pem_slice(CERTIFICATES.authority_pem.as_bytes()).expect("a certificate");
+    roots.add(authority).expect("an authority");
+    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_protocol_versions(versions)
+        .expect("known versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[test]
+fn events_come_one_by_one() {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for number in 0..3 {
+                peer.write(format!("9\r\ndata: {number}\n\n\r\n"));
+                passing.pass();
+            }
+            peer.write("0\r\n\r\n");
+        }
+    });
+    let files = Files::new();
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut client = connect(&gateway);
+    client.send(GET);
+    for number in 0..3 {
+        client.read_until(format!("data: {number}\n\n"));
+        gate.open();
+    }
+    client.read_until("0\r\n\r\n");
+}
+
+#[test]
+fn a_good_end_is_told_and_a_cut_is_not() {
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            if request.path().ends_with("/cut") {
+                peer.write("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"half\":");
+                return peer.reset();
+            }
+            peer.write("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{}");
+            return;
+        }
+    });
+    let files = Files::new();
+    let gateway = files.gateway().upstream(&upstream).start();
+    let whole = connect(&gateway).ask(GET);
+    assert_eq!((whole.text().as_str(), whole.ended), ("{}", Ended::Eof), "close_notify came");
+    let cut = connect(&gateway).ask("GET /v1/cut HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_ne!(cut.ended, Ended::Eof, "{cut:?}");
+    // A refusal ends the connection, and its end is a good one too.
+    let refused = connect(&gateway).ask("GET /v1/../x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(refused.status, 400);
+    let mut client = connect(&gateway);
+    client.ask("GET /v1/../x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(client.expect_close(), Ended::Eof);
+}
+
+#[test]
+fn a_client_that_leaves_is_noticed_and_its_request_ends() {
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        peer.read_request();
+        peer.wait_for_close();
+    });
+    let files = Files::new();
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut client = connect(&gateway);
+    client.send(GET);
+    let begun = Instant::now();
+    while upstream.requests().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the request does not arrive");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    client.reset();
+    let line = gateway.wait_for_log("end=client_disconnected");
+    assert!(line.contains("path=/v1/models"), "{line}");
+}
+
+#[test]
+fn plain_http_on_its_port_is_told_so_and_noise_is_not_waited_for() {
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut client = Client::connect(gateway.port());
+    let response = client.ask(GET);
+    assert_eq!((response.status, response.error_code()), (400, Some("tls_required")));
+    assert!(response.text().contains("https://"), "{response:?}");
+    client.expect_close();
+    let mut broken = Client::connect(gateway.port());
+    broken.send(b"\x16\x03\x01\x00\x05hello");
+    broken.read_to_end();
+    assert_eq!(upstream.requests().len(), 0);
+    gateway.wait_for_log("a TLS handshake failed");
+}
+
+#[test]
+fn a_client_that_speaks_http_2_alone_is_told_by_an_alert() {
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut config = (*client_config(&[&rustls::version::TLS13])).clone();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let error = Client::connect_tls(gateway.port(), Arc::new(config)).try_send(GET).expect_err("refused");
+    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+    let mut config = (*client_config(&[&rustls::version::TLS13])).clone();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    assert_eq!(Client::connect_tls(gateway.port(), Arc::new(config)).ask(GET).status, 200);
+}
+
+#[test]
+fn a_handshake_has_ten_seconds() {
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut silent = Client::connect(gateway.port()).with_deadline(Duration::from_secs(15));
+    let begun = Instant::now();
+    silent.send(b"\x16\x03\x01");
+    silent.expect_close();
+    let took = begun.elapsed();
+    assert!((9..13).contains(&took.as_secs()), "{took:?}");
+}
+
+#[test]
+fn closed_connections_leave_nothing_behind() {
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).start();
+    assert_eq!(connect(&gateway).ask(GET).status, 200);
+    let before = gateway.open_descriptors();
+    let clients: Vec<Client> = (0..50)
+        .map(|_| {
+            let mut client = connect(&gateway);
+            assert_eq!(client.ask(GET).status, 200);
+            client
+        })
+        .collect();
+    for (index, client) in clients.into_iter().enumerate() {
+        if index % 2 == 0 {
+            client.reset();
+        } else {
+            client.close();
+        }
+    }
+    // The upstream's pool may hold some.
+    gateway.wait_for_descriptors(before + 2);
+}
+
+#[test]
+fn sighup_replaces_the_certificate_and_a_bad_one_changes_nothing() {
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut open = connect(&gateway);
+    assert_eq!(open.ask(GET).status, 200);
+
+    files.write(&CERTIFICATES.server_pem, "nothing of use");
+    gateway.signal(libc::SIGHUP);
+    let line = gateway.wait_for_log("the certificate loaded before stays in use");
+    assert!(line.contains("ERROR") && line.contains("--tls-key"), "{line}");
+    assert_eq!(connect(&gateway).ask(GET).status, 200);
+
+    let key = rcgen::KeyPair::generate().expect("a key");
+    let other =
+        rcgen::CertificateParams::new(vec!["localhost".into()]).expect("a name").self_signed(&key).expect("signed");
+    files.write(&other.pem(), &key.serialize_pem());
+    gateway.signal(libc::SIGHUP);
+    gateway.wait_for_log("the listener's certificate was loaded anew");
+    let mut roots = RootCertStore::empty();
+    roots.add(other.der().clone()).expect("a root");
+    let config = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("known versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    assert_eq!(Client::connect_tls(gateway.port(), Arc::new(config)).ask(GET).status, 200);
+    assert_eq!(open.ask(GET).status, 200, "an open connection goes on");
+}
+
+#[test]
+fn a_drain_ends_what_is_open_well() {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            passing.pass();
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        }
+    });
+    let files = Files::new();
+    let mut gateway = files.gateway().upstream(&upstream).start();
+    let mut busy = connect(&gateway);
+    busy.send(GET);
+    let begun = Instant::now();
+    while upstream.requests().is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "the request does not arrive");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    gateway.terminate();
+    gateway.wait_for_log("stopping");
+    // The shards hear of it after the log does.
+    std::thread::sleep(Duration::from_millis(20));
+    gate.open();
+    let response = busy.read_response();
+    assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+    assert_eq!(busy.expect_close(), Ended::Eof);
+    assert!(gateway.wait().success());
+}
+
+#[test]
+fn a_start_with_files_that_cannot_be_used_fails_and_names_them() {
+    let files = Files::new();
+    fs::write(files.path("key.pem"), &CERTIFICATES.server_pem).expect("written");
+    let (code, log) = files.gateway().run_to_end();
+    assert_eq!(code, Some(1));
+    assert!(log.contains("--tls-key ") && log.contains("holds no private key"), "{log}");
+}
