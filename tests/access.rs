@@ -1,6 +1,8 @@
 //! Who may use the gateway: pages of other origins may not, nor whoever calls it by a strange name, nor a caller without
 //! a key where keys are asked for; and nothing of what is refused reaches the upstream.
 
+#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+
 mod support;
 
 use std::fs;
