@@ -122,13 +122,12 @@ fn events_come_one_by_one() {
 #[test]
 fn a_good_end_is_told_and_a_cut_is_not() {
     let upstream = Upstream::plain(|peer: &mut Peer| {
-        while let Some(request) = peer.read_request() {
+        if let Some(request) = peer.read_request() {
             if request.path().ends_with("/cut") {
                 peer.write("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"half\":");
                 return peer.reset();
             }
             peer.write("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{}");
-            return;
         }
     });
     let files = Files::new();
