@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use flow_uring::config::{Config, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
+use flow_uring::config::{AccessConfig, Config, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
 use flow_uring::credentials;
-use flow_uring::server::{self, CredentialsSource};
+use flow_uring::server::{self, Keyring, Source, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
 
 const WARM_UP: usize = 100;
@@ -115,6 +115,8 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         // Nobody takes over from a thread of a test.
         runtime_directory: Some("/nowhere".into()),
         secrets_file: "none".into(),
+        access: AccessConfig::default(),
+        listener_tls: None,
         upstream: target,
         io_driver: IoDriver::Auto,
         timeouts: Timeouts::default(),
@@ -125,7 +127,9 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
     let credentials = credentials::from_json(&secrets_json(&["a", "b", "c"])).expect("valid").credentials;
     let (ready, port) = mpsc::channel();
     let running = thread::spawn(move || {
-        server::run(config, Arc::new(credentials), CredentialsSource::Fixed, |_, _, state| {
+        let keyring = Keyring { credentials: Arc::new(credentials), api_keys: None };
+        let sources = Sources { secrets: Source::Fixed, api_keys: Source::Fixed };
+        server::run(config, keyring, sources, |_, _, state| {
             ready.send(state.bound.port()).expect("awaited");
         })
     });

@@ -570,7 +570,7 @@ mod tests {
     }
 
     /// Every setting that has a variable: flag, variable, and two values with the texts that they come out as.
-    const SETTINGS: [(&str, &str, [Pair<'_>; 2]); 25] = [
+    const SETTINGS: &[(&str, &str, [Pair<'_>; 2])] = &[
         ("--host", "FLOW_PROXY_HOST", [("0.0.0.0", "0.0.0.0"), ("[::1]", "::1")]),
         ("--port", "FLOW_PROXY_PORT", [("0", "0"), ("65535", "65535")]),
         ("--shards", "FLOW_PROXY_NUM_WORKERS", [("1", "1"), ("1024", "1024")]),
@@ -608,7 +608,7 @@ mod tests {
 
     #[test]
     fn the_flag_wins_over_the_environment_which_wins_over_dotenv_which_wins_over_the_default() {
-        for (flag, variable, [(a, shown_a), (b, shown_b)]) in SETTINGS {
+        for &(flag, variable, [(a, shown_a), (b, shown_b)]) in SETTINGS {
             let in_dotenv = |value: &str| format!("# c\nexport {variable} = '{value}' # inline\n");
             let from_dotenv = format!(".env line 2: {variable}");
             let from_environment = format!("environment {variable}");
