@@ -10,6 +10,8 @@ use std::fmt;
 
 use argh::{ArgsInfo, EarlyExit, FlagInfoKind, FromArgs, Optionality};
 
+use crate::config::Concealed;
+
 /// Credential-injecting gateway for the Flow LLM Proxy. Without a command it serves.
 ///
 /// Each setting is taken from its flag, else from its environment variable (in brackets), else from `.env` in the
@@ -54,6 +56,10 @@ pub struct Args {
     /// [FLOW_PROXY_UPSTREAM_ADDR]
     #[argh(option, arg_name = "host:port")]
     pub upstream_addr: Option<String>,
+    /// HTTP proxy to reach the upstream through, http://[user:password@]host:port; default none, or what the variable
+    /// says unless NO_PROXY names the upstream [HTTPS_PROXY]
+    #[argh(option, arg_name = "url")]
+    pub upstream_proxy: Option<Concealed>,
     /// allow an http:// upstream that is not on this machine: tokens, and the secrets in them, then cross the network
     /// in the clear
     #[argh(switch)]
@@ -171,6 +177,16 @@ pub struct HealthcheckArgs {}
 #[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "demo", help_triggers("-h", "--help", "help"))]
 pub struct DemoArgs {}
+
+impl Args {
+    /// Whether the demo's embedded upstream stands in for the one that is configured.
+    pub fn is_demo(&self) -> bool {
+        #[cfg(feature = "demo")]
+        return matches!(self.command, Some(Command::Demo(_)));
+        #[cfg(not(feature = "demo"))]
+        return false;
+    }
+}
 
 /// Why parsing ended without [`Args`].
 #[derive(Debug, PartialEq, Eq)]
@@ -340,6 +356,7 @@ mod tests {
             ("--shards", "FLOW_PROXY_NUM_WORKERS"),
             ("--no-threaded", "FLOW_PROXY_THREADED"),
             ("--upstream", "FLOW_PROXY_TARGET_URL"),
+            ("--upstream-proxy", "HTTPS_PROXY"),
         ];
         for flag in Args::get_args_info().flags.iter().filter(|flag| !without_variable.contains(&flag.long)) {
             let same = format!("FLOW_PROXY_{}", flag.long[2..].to_uppercase().replace('-', "_"));

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::args::Args;
 use super::dotenv::{DotEnv, DotEnvError};
 use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
+use super::upstream_proxy::read_upstream_proxy;
 use crate::config::{
     self, AccessConfig, Config, Expected, IoDriver, Limits, ListenerTls, LogConfig, LogFormat, LogLevel, MEBIBYTE,
     Origin, Timeouts, Trust, UpstreamConfig,
@@ -63,7 +64,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
         config::DEFAULT_SECRETS_FILE.to_owned(),
         |text| Ok(text.to_owned()),
     );
-    let upstream = read_upstream(&mut reader, args);
+    let upstream = read_upstream(&mut reader, args, listen);
     let io_driver = reader.read(
         Setting::new("--io-driver", "FLOW_PROXY_IO_DRIVER"),
         args.io_driver.as_deref(),
@@ -173,7 +174,11 @@ fn read_shards(reader: &mut SettingsReader<'_>, args: &Args) -> NonZeroUsize {
     })
 }
 
-fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args) -> Option<UpstreamConfig> {
+fn read_upstream(
+    reader: &mut SettingsReader<'_>,
+    args: &Args,
+    listen: Option<SocketAddr>,
+) -> Option<UpstreamConfig> {
     let setting = Setting::new("--upstream", "FLOW_PROXY_TARGET_URL");
     let written = reader.pick(setting, args.upstream.as_deref());
     let (url, source) = written.unwrap_or((config::DEFAULT_UPSTREAM.to_owned(), Source::Default));
@@ -198,9 +203,12 @@ fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args) -> Option<Upstrea
         Ok(upstream) => UpstreamConfig { connect_to, trust: ca_file.map_or(Trust::System, Trust::File), ..upstream },
         Err(expected) => {
             reader.mistakes.push(Mistake::Value { source, expected });
+            read_upstream_proxy(reader, args, None, listen);
             return None;
         }
     };
+    let proxy = read_upstream_proxy(reader, args, Some(&upstream), listen);
+    let upstream = UpstreamConfig { proxy, ..upstream };
     if upstream.leaks_token() && !args.allow_plain_upstream {
         let rule = "an http:// upstream that is not on this machine would send tokens, and the client secrets in them, in \
                     the clear: use https://, or --allow-plain-upstream if the network is yours";
@@ -589,6 +597,7 @@ mod tests {
         ),
         ("--upstream-ca", "FLOW_PROXY_UPSTREAM_CA", [("/ca.pem", "/ca.pem"), ("x", "x")]),
         ("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR", [("h:1", "h port 1"), ("[::1]:2", "::1 port 2")]),
+        ("--upstream-proxy", "HTTPS_PROXY", [("u:p@h:1", "http://h:1"), ("http://[::1]:2", "http://[::1]:2")]),
         ("--io-driver", "FLOW_PROXY_IO_DRIVER", [("URING", "uring"), ("epoll", "epoll")]),
         ("--client-timeout", "FLOW_PROXY_CLIENT_TIMEOUT", [("1", "1 s"), ("1.5", "1.5 s")]),
         ("--log-level", "FLOW_PROXY_LOG_LEVEL", [("debug", "DEBUG"), ("Warning", "WARNING")]),
@@ -916,7 +925,7 @@ mod tests {
         let switched_on: String = example
             .lines()
             .map(|line| {
-                line.strip_prefix('#').filter(|rest| rest.starts_with("FLOW_PROXY_")).unwrap_or(line).to_owned() + "\n"
+                line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n"
             })
             .collect();
         run(&[], &[], &switched_on).unwrap_or_else(|mistakes| panic!("{mistakes}"));

@@ -10,6 +10,7 @@ mod dotenv;
 mod healthcheck;
 mod online;
 mod source;
+mod upstream_proxy;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -158,6 +159,7 @@ fn run_server(
     hints: impl FnOnce(&str) -> String,
 ) -> Result<(), Failure> {
     let announce = |config: &Config, credentials: &Credentials, ready: &server::Ready| {
+        let proxy = config.upstream.proxy.as_ref().map(|proxy| (proxy.url(), &*proxy.source));
         let banner = Banner {
             host: &config.listen_host,
             bound: ready.bound,
@@ -167,6 +169,7 @@ fn run_server(
             io_driver: &ready.driver.to_string(),
             upstream_url: &config.upstream.url(),
             upstream_source: &config.upstream.source,
+            upstream_proxy: proxy.as_ref().map(|(url, source)| (&**url, *source)),
             credential_names: credentials.names().collect(),
             is_tls: config.listener_tls.is_some(),
         };

@@ -166,24 +166,35 @@ impl<'a> SettingsReader<'a> {
 
     /// The text of a setting and where it is written; blank values count as unset.
     pub fn pick(&mut self, setting: Setting, written: Option<&str>) -> Option<(String, Source)> {
-        let tidy = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
         if let Some(text) = written.and_then(tidy) {
             return Some((text, Source::Flag(setting.flag)));
         }
-        let variable = setting.variable?;
-        match (self.environment)(variable) {
-            Ok(text) => {
-                if let Some(text) = tidy(&text) {
-                    return Some((text, Source::Environment(variable)));
+        self.pick_variable(&[setting.variable?])
+    }
+
+    /// As [`Self::pick`], of names that stand for the same; in each place the first that is not blank counts.
+    pub fn pick_variable(&mut self, variables: &[&'static str]) -> Option<(String, Source)> {
+        for variable in variables {
+            match (self.environment)(variable) {
+                Ok(text) => {
+                    if let Some(text) = tidy(&text) {
+                        return Some((text, Source::Environment(variable)));
+                    }
+                }
+                Err(VarError::NotPresent) => {}
+                Err(VarError::NotUnicode(_)) => {
+                    self.mistakes.push(Mistake::NotUtf8 { variable });
+                    return None;
                 }
             }
-            Err(VarError::NotPresent) => {}
-            Err(VarError::NotUnicode(_)) => {
-                self.mistakes.push(Mistake::NotUtf8 { variable });
-                return None;
-            }
         }
-        let (text, line) = self.dotenv.find(variable)?;
-        tidy(text).map(|text| (text, Source::DotEnv { variable, line }))
+        variables.iter().find_map(|variable| {
+            let (text, line) = self.dotenv.find(variable)?;
+            tidy(text).map(|text| (text, Source::DotEnv { variable, line }))
+        })
     }
+}
+
+fn tidy(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }

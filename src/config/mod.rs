@@ -5,8 +5,11 @@
 //! `http1`'s). Where a value came from (flag, environment, `.env`) is `cli`'s business.
 
 mod access;
+mod concealed;
+mod no_proxy;
 mod process;
 mod upstream;
+mod upstream_proxy;
 mod value;
 
 use std::net::SocketAddr;
@@ -15,9 +18,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use access::{AccessConfig, Origin, parse_list};
+pub use concealed::Concealed;
+pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
-pub use value::{Expected, parse_authority, parse_count, parse_host, parse_mebibytes, parse_seconds};
+pub use upstream_proxy::UpstreamProxy;
+pub use value::{Expected, join_authority, parse_authority, parse_count, parse_host, parse_mebibytes, parse_seconds};
 
 /// Where the listener binds when nothing is said: a gateway that holds credentials is for this machine alone.
 pub const DEFAULT_HOST: &str = "127.0.0.1";

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::upstream_proxy::UpstreamProxy;
 use super::value::{Expected, is_host_name, parse_digits};
 
 /// Where requests go, and how.
@@ -22,6 +23,8 @@ pub struct UpstreamConfig {
     pub authority: String,
     /// Connect here instead of to `host:port`; the TLS name and `Host` stay the URL's.
     pub connect_to: Option<(String, u16)>,
+    /// Reach it through a tunnel of this proxy.
+    pub proxy: Option<UpstreamProxy>,
     pub trust: Trust,
     /// Where the URL was configured, for the banner: `--upstream`, `environment FLOW_PROXY_TARGET_URL`, ….
     pub source: String,
@@ -97,6 +100,7 @@ impl UpstreamConfig {
             base_path,
             authority,
             connect_to: None,
+            proxy: None,
             trust: Trust::System,
             source: source.into(),
         })
@@ -109,10 +113,21 @@ impl UpstreamConfig {
 
     /// Whether a token would cross a network in the clear: plain HTTP to anything but this machine.
     ///
-    /// What counts is where the connection goes, so `connect_to` decides where there is one.
+    /// What counts is where the connection goes. Through a proxy elsewhere it leaves this machine, and what is loopback
+    /// then is that one.
     pub fn leaks_token(&self) -> bool {
-        let host = self.connect_to.as_ref().map_or(self.host.as_str(), |(host, _)| host);
-        self.scheme == Scheme::Http && !is_loopback(host)
+        let proxy_is_here = self.proxy.as_ref().is_none_or(UpstreamProxy::is_on_this_machine);
+        self.scheme == Scheme::Http && !(self.is_on_this_machine() && proxy_is_here)
+    }
+
+    /// Where the connection, or the tunnel of the proxy, goes: `connect_to` decides where there is one.
+    pub fn address(&self) -> (&str, u16) {
+        self.connect_to.as_ref().map_or((&self.host, self.port), |(host, port)| (host, *port))
+    }
+
+    /// Whether its address is loopback.
+    pub fn is_on_this_machine(&self) -> bool {
+        is_loopback(self.address().0)
     }
 }
 
@@ -134,7 +149,7 @@ fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
 }
 
 /// Host in lower case without brackets, and the port if one is written.
-fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
             let (address, after) = rest.split_once(']')?;
@@ -176,7 +191,7 @@ fn authority_of(host: &str, port: u16, scheme: Scheme) -> String {
 }
 
 /// Addresses and names that never leave this machine (RFC 6761 §6.3 for `localhost` and names below it).
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let name = host.strip_suffix('.').unwrap_or(host);
     match host.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
@@ -280,5 +295,11 @@ mod tests {
         assert!(elsewhere.leaks_token());
         let here = UpstreamConfig { connect_to: Some(("127.0.0.1".into(), 80)), ..parse("http://flow.ciandt.com") };
         assert!(!here.leaks_token());
+        let through = |proxy: &str| {
+            let proxy = UpstreamProxy::parse(proxy, "x").expect("a proxy");
+            UpstreamConfig { proxy: Some(proxy), ..parse("http://localhost") }
+        };
+        assert!(through("http://proxy.corp:3128").leaks_token(), "it is the proxy's localhost");
+        assert!(!through("http://127.0.0.1:3128").leaks_token());
     }
 }

@@ -93,6 +93,11 @@ pub fn parse_authority(text: &str) -> Result<(String, u16), Expected> {
     Ok((host.ok_or_else(expected)?.to_ascii_lowercase(), port.ok_or_else(expected)?))
 }
 
+/// The counterpart of [`parse_authority`]: `host:port`, with an IPv6 address in brackets.
+pub fn join_authority(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
 /// Whether this can be a DNS name or an IPv4 address: letters, digits, `-`, `_` and dots between non-empty labels.
 pub(super) fn is_host_name(host: &str) -> bool {
     // RFC 1035 §2.3.4: 63 octets a label, 253 characters a name; a final dot marks the root.
@@ -251,6 +256,10 @@ mod tests {
         assert_eq!(parse_authority("10.0.0.7:443"), Ok(("10.0.0.7".into(), 443)));
         assert_eq!(parse_authority("Edge.example.com:8443"), Ok(("edge.example.com".into(), 8443)));
         assert_eq!(parse_authority("[::1]:8443"), Ok(("::1".into(), 8443)));
+        for text in ["10.0.0.7:443", "edge.example.com:8443", "[::1]:8443"] {
+            let (host, port) = parse_authority(text).expect(text);
+            assert_eq!(join_authority(&host, port), text);
+        }
         for text in
             ["", "host", "host:", ":1", "::1:80", "host:0", "host:65536", "host:+1", "a b:1", "[::1:1", "a..b:1"]
         {

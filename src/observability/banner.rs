@@ -21,6 +21,8 @@ pub struct Banner<'a> {
     pub upstream_url: &'a str,
     /// Where the upstream's URL was configured.
     pub upstream_source: &'a str,
+    /// The URL of the proxy that it is reached through, without user and password, and where that was configured.
+    pub upstream_proxy: Option<(&'a str, &'a str)>,
     pub credential_names: Vec<&'a str>,
 }
 
@@ -40,6 +42,9 @@ impl fmt::Display for Banner<'_> {
         writeln!(formatter, "  shards       {}", self.shards_count)?;
         writeln!(formatter, "  I/O driver   {}", self.io_driver)?;
         writeln!(formatter, "  upstream     {} (from {})", self.upstream_url, self.upstream_source)?;
+        if let Some((url, source)) = self.upstream_proxy {
+            writeln!(formatter, "  proxy        {url} (from {source})")?;
+        }
         writeln!(formatter, "  secrets      {}", self.secrets_file)?;
         writeln!(formatter, "  credentials  {}", self.credential_names.join(", "))?;
         writeln!(formatter, "  log level    {}", self.log_level)?;
@@ -74,6 +79,7 @@ mod tests {
             io_driver: "io_uring",
             upstream_url: "https://flow.ciandt.com/flow-llm-proxy",
             upstream_source: "environment FLOW_PROXY_TARGET_URL",
+            upstream_proxy: Some(("http://proxy.corp:3128", "environment HTTPS_PROXY")),
             credential_names: vec!["team-a", "team-b"],
         };
         banner.to_string()
@@ -88,6 +94,7 @@ mod tests {
                shards       4\n  \
                I/O driver   io_uring\n  \
                upstream     https://flow.ciandt.com/flow-llm-proxy (from environment FLOW_PROXY_TARGET_URL)\n  \
+               proxy        http://proxy.corp:3128 (from environment HTTPS_PROXY)\n  \
                secrets      secrets.json\n  \
                credentials  team-a, team-b\n  \
                log level    INFO\n\

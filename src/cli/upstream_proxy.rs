@@ -1,0 +1,245 @@
+//! Which proxy the upstream is reached through: the flag's, else the environment's where that applies.
+//!
+//! The variables are those of curl and others, and meant for many programs. So what they say is used, or found wrong,
+//! only where it is for this upstream: `https_proxy` and `HTTPS_PROXY` for an `https://` one that is not on this machine
+//! and that neither `no_proxy` nor `NO_PROXY` names. The flag is for this program alone and always holds.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::args::Args;
+use super::source::{Finding, Mistake, Setting, SettingsReader, Source};
+use crate::config::{Concealed, Scheme, UpstreamConfig, UpstreamProxy, is_named_by_no_proxy};
+
+const FLAG: Setting = Setting { flag: "--upstream-proxy", variable: None };
+/// As with curl, the lower-case name wins.
+const PROXY_VARIABLES: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
+const EXCEPTION_VARIABLES: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+/// Reads the proxy for `upstream`, whose URL may have been wrong; `listen` is where the gateway listens.
+pub fn read_upstream_proxy(
+    reader: &mut SettingsReader<'_>,
+    args: &Args,
+    upstream: Option<&UpstreamConfig>,
+    listen: Option<SocketAddr>,
+) -> Option<UpstreamProxy> {
+    let written = args.upstream_proxy.as_ref().map(Concealed::expose);
+    let found = match reader.pick(FLAG, written) {
+        Some(found) => Ok(found),
+        None if args.is_demo() => Err(("none, the demo has its own upstream", Source::Default)),
+        None => find_in_variables(reader, upstream?),
+    };
+    let (url, source) = match found {
+        Ok((url, source)) => (Concealed::new(url), source),
+        Err((reason, source)) => {
+            reader.findings.push(Finding { flag: FLAG.flag, value: reason.to_owned(), source });
+            return None;
+        }
+    };
+    match UpstreamProxy::parse(url.expose(), source.to_string()) {
+        Ok(proxy) if listen.is_some_and(|listen| leads_to(&proxy, listen)) => {
+            let rule = "it is the address that this gateway itself listens on: name the network's own proxy, or leave it out";
+            reader.mistakes.push(Mistake::Conflict { source, rule });
+            None
+        }
+        Ok(proxy) => {
+            reader.findings.push(Finding { flag: FLAG.flag, value: proxy.url(), source });
+            Some(proxy)
+        }
+        Err(expected) => {
+            reader.mistakes.push(Mistake::Value { source, expected });
+            None
+        }
+    }
+}
+
+/// What the variables say for this upstream, or why there is nothing in it.
+fn find_in_variables(
+    reader: &mut SettingsReader<'_>,
+    upstream: &UpstreamConfig,
+) -> Result<(String, Source), (&'static str, Source)> {
+    if upstream.scheme == Scheme::Http {
+        return Err(("none, HTTPS_PROXY is not for an http:// upstream", Source::Default));
+    }
+    // A token that is for this machine has no business on the network, whatever NO_PROXY may have forgotten.
+    if upstream.is_on_this_machine() {
+        return Err(("none, the upstream is on this machine", Source::Default));
+    }
+    let found = reader.pick_variable(&PROXY_VARIABLES).ok_or(("none", Source::Default))?;
+    if let Some((list, source)) = reader.pick_variable(&EXCEPTION_VARIABLES) {
+        let (host, port) = upstream.address();
+        if is_named_by_no_proxy(&list, &upstream.host, upstream.port) || is_named_by_no_proxy(&list, host, port) {
+            return Err(("none, the upstream is an exception", source));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a connect to the proxy would come back to this gateway.
+fn leads_to(proxy: &UpstreamProxy, listen: SocketAddr) -> bool {
+    let is_same_host = proxy.host.parse::<IpAddr>().is_ok_and(|address| address == listen.ip());
+    let is_near = proxy.is_on_this_machine() && (listen.ip().is_loopback() || listen.ip().is_unspecified());
+    proxy.port == listen.port() && (is_same_host || is_near)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::env::VarError;
+    use std::ffi::OsString;
+    use std::io;
+
+    use super::*;
+    use crate::cli::configure::{Configured, Surroundings, configure};
+    use crate::cli::dotenv::DotEnv;
+    use crate::cli::{Mistakes, args};
+
+    type Pair<'a> = (&'a str, &'a str);
+
+    fn run(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> Result<Configured, Mistakes> {
+        let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
+        let environment: HashMap<&str, &str> = environment.iter().copied().collect();
+        let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
+        let dotenv = DotEnv::parse(dotenv, &find);
+        let environment = |name: &str| find(name).ok_or(VarError::NotPresent);
+        let resolve = |_: &str, _: u16| Err(io::ErrorKind::NotFound.into());
+        configure(&args, Surroundings { environment: &environment, dotenv, descriptors_max: 1000, resolve: &resolve })
+    }
+
+    /// What came out, as `check` lists it: the value, and where it is from.
+    fn found(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> (String, String) {
+        let configured = run(words, environment, dotenv).unwrap_or_else(|mistakes| panic!("{words:?}: {mistakes}"));
+        let finding = configured.findings.iter().find(|finding| finding.flag == FLAG.flag).expect("a finding");
+        let proxy = configured.config.upstream.proxy;
+        assert_eq!(proxy.is_some(), finding.value.starts_with("http://"), "{finding:?}");
+        assert!(proxy.is_none_or(|proxy| proxy.url() == finding.value && proxy.source == finding.source.to_string()));
+        (finding.value.clone(), finding.source.to_string())
+    }
+
+    fn mistake(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> String {
+        let mistakes = run(words, environment, dotenv).expect_err("refused").0;
+        assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+        mistakes[0].to_string()
+    }
+
+    fn owned((value, source): Pair<'_>) -> (String, String) {
+        (value.to_owned(), source.to_owned())
+    }
+
+    #[test]
+    fn the_lower_case_name_wins_in_each_place_and_the_environment_wins_over_dotenv() {
+        let (lower, upper) = (("https_proxy", "http://lower:1"), ("HTTPS_PROXY", "http://upper:1"));
+        let from_lower = ("http://lower:1", "environment https_proxy");
+        let from_upper = ("http://upper:1", "environment HTTPS_PROXY");
+        let dotenv = "HTTPS_PROXY=http://u:hunter2@dot:1\nhttps_proxy=http://dot:2\n";
+        for (environment, dotenv, expected) in [
+            (&[][..], "", ("none", "default")),
+            (&[lower, upper], "", from_lower),
+            (&[upper], "", from_upper),
+            (&[upper, ("https_proxy", " ")], "", from_upper),
+            (&[upper], dotenv, from_upper),
+            (&[], dotenv, ("http://dot:2", ".env line 2: https_proxy")),
+            (&[], "HTTPS_PROXY=http://u:hunter2@dot:1", ("http://dot:1", ".env line 1: HTTPS_PROXY")),
+            (&[("HTTP_PROXY", "http://a:1"), ("ALL_PROXY", "http://a:1"), ("all_proxy", "http://a:1")], "", ("none", "default")),
+        ] {
+            assert_eq!(found(&[], environment, dotenv), owned(expected), "{environment:?} {dotenv}");
+        }
+    }
+
+    #[test]
+    fn no_proxy_names_exceptions_to_the_variables_and_not_to_the_flag() {
+        let proxy = ("HTTPS_PROXY", "http://p:1");
+        let used = ("http://p:1", "environment HTTPS_PROXY");
+        let exception = "none, the upstream is an exception";
+        for (words, no_proxy, expected) in [
+            (&[][..], ("NO_PROXY", "other.com"), used),
+            (&[], ("NO_PROXY", "ciandt.com"), (exception, "environment NO_PROXY")),
+            (&[], ("no_proxy", ".ciandt.com:443"), (exception, "environment no_proxy")),
+            (&[], ("no_proxy", ".ciandt.com:8443"), used),
+            (&["--upstream-addr", "10.0.0.7:8443"], ("NO_PROXY", "10.0.0.0/8"), (exception, "environment NO_PROXY")),
+            (&["--upstream-addr", "10.0.0.7:8443"], ("NO_PROXY", "ciandt.com"), (exception, "environment NO_PROXY")),
+            (&["--upstream-addr", "11.0.0.7:8443"], ("NO_PROXY", "10.0.0.0/8"), used),
+            (&["--upstream-proxy", "http://f:2"], ("NO_PROXY", "*"), ("http://f:2", "--upstream-proxy")),
+        ] {
+            assert_eq!(found(words, &[proxy, no_proxy], ""), owned(expected), "{words:?} {no_proxy:?}");
+        }
+        let both = [proxy, ("no_proxy", "other.com"), ("NO_PROXY", "*")];
+        assert_eq!(found(&[], &both, ""), owned(used), "the lower-case name wins");
+    }
+
+    #[test]
+    fn variables_that_are_not_for_this_upstream_are_neither_used_nor_found_wrong() {
+        for (words, reason) in [
+            (&["--upstream", "https://localhost:1"][..], "none, the upstream is on this machine"),
+            (&["--upstream-addr", "127.0.0.1:1"], "none, the upstream is on this machine"),
+            (&["--upstream", "http://[::1]:1"], "none, HTTPS_PROXY is not for an http:// upstream"),
+            (
+                &["--upstream", "http://flow.lan", "--allow-plain-upstream"],
+                "none, HTTPS_PROXY is not for an http:// upstream",
+            ),
+            #[cfg(feature = "demo")]
+            (&["demo"], "none, the demo has its own upstream"),
+        ] {
+            for proxy in ["http://p:1", "socks5://p:1"] {
+                assert_eq!(found(words, &[("HTTPS_PROXY", proxy)], ""), owned((reason, "default")), "{words:?}");
+            }
+        }
+        let excepted = [("HTTPS_PROXY", "socks5://p:1"), ("NO_PROXY", "ciandt.com")];
+        assert_eq!(found(&[], &excepted, "").1, "environment NO_PROXY");
+    }
+
+    #[test]
+    fn a_wrong_proxy_names_its_source_and_not_itself() {
+        for bad in ["socks5://u:hunter2@p:1", "https://u:hunter2@p:1"] {
+            let form = "expected a proxy that is spoken to by plain HTTP, http://[user:password@]host:port: https:// and \
+                        socks5:// proxies are not supported";
+            assert_eq!(mistake(&["--upstream-proxy", bad], &[], ""), format!("--upstream-proxy: {form}"));
+            for variable in PROXY_VARIABLES {
+                assert_eq!(mistake(&[], &[(variable, bad)], ""), format!("environment {variable}: {form}"));
+                let dotenv = format!("\n{variable}={bad}");
+                assert_eq!(mistake(&[], &[], &dotenv), format!(".env line 2: {variable}: {form}"));
+            }
+        }
+        // Besides a wrong upstream too.
+        assert_eq!(
+            run(&["--upstream", "x", "--upstream-proxy", "hunter2"], &[("HTTPS_PROXY", "x")], "").expect_err("both").0.len(),
+            2
+        );
+    }
+
+    #[test]
+    fn a_proxy_that_is_this_gateway_itself_is_refused() {
+        for (words, environment, is_refused) in [
+            (&["--upstream-proxy", "http://127.0.0.1:8899"][..], &[][..], true),
+            (&[], &[("HTTPS_PROXY", "http://localhost:8899")], true),
+            (&["--host", "0.0.0.0", "--upstream-proxy", "http://[::1]:8899"], &[], true),
+            (&["--host", "10.0.0.1", "--upstream-proxy", "http://10.0.0.1:8899"], &[], true),
+            (&["--host", "10.0.0.1", "--upstream-proxy", "http://127.0.0.1:8899"], &[], false),
+            (&["--upstream-proxy", "http://127.0.0.1:8898"], &[], false),
+            (&["--upstream-proxy", "http://proxy.corp:8899"], &[], false),
+        ] {
+            let result = run(words, environment, "");
+            assert_eq!(result.is_err(), is_refused, "{words:?} {environment:?}");
+            if let Err(mistakes) = result {
+                assert!(mistakes.to_string().contains("this gateway itself listens on"), "{mistakes}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_plain_upstream_of_this_machine_leaks_through_a_proxy_elsewhere() {
+        let through = |proxy| run(&["--upstream", "http://localhost:1", "--upstream-proxy", proxy], &[], "");
+        assert!(through("http://proxy.corp:3128").is_err());
+        assert!(through("http://127.0.0.1:3128").is_ok());
+    }
+
+    #[test]
+    fn no_debug_output_holds_the_password() {
+        let words = ["--upstream-proxy", "http://ann:hunter2@proxy.corp:3128"];
+        let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
+        let configured = run(&words, &[], "").expect("valid");
+        for debugged in [format!("{args:?}"), format!("{configured:?}")] {
+            // In base64, "ann:hunter2" is this.
+            assert!(!debugged.contains("hunter2") && !debugged.contains("YW5uOmh1bnRlcjI"), "{debugged}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Text of a setting that must not be seen: a value that may hold a password.
+//!
+//! Invariant: it is read by [`Concealed::expose`] alone (no `Display`, and `Debug` shows nothing of it), and its memory
+//! is overwritten when it goes. Credentials and tokens have a type of their own, in `credentials`.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::str::FromStr;
+
+use zeroize::Zeroizing;
+
+/// A concealed text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Concealed(Zeroizing<String>);
+
+impl Concealed {
+    pub fn new(text: String) -> Self {
+        Concealed(Zeroizing::new(text))
+    }
+
+    /// The text itself. Every call is a place where it could leak.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Concealed {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Concealed::new(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Concealed {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("[REDACTED]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_nothing_of_it_and_expose_all() {
+        let Ok(concealed) = "hunter2".parse::<Concealed>();
+        assert_eq!(format!("{concealed:?} {concealed:#?}"), "[REDACTED] [REDACTED]");
+        assert_eq!(concealed.expose(), "hunter2");
+    }
+}
