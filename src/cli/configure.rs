@@ -174,11 +174,7 @@ fn read_shards(reader: &mut SettingsReader<'_>, args: &Args) -> NonZeroUsize {
     })
 }
 
-fn read_upstream(
-    reader: &mut SettingsReader<'_>,
-    args: &Args,
-    listen: Option<SocketAddr>,
-) -> Option<UpstreamConfig> {
+fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<SocketAddr>) -> Option<UpstreamConfig> {
     let setting = Setting::new("--upstream", "FLOW_PROXY_TARGET_URL");
     let written = reader.pick(setting, args.upstream.as_deref());
     let (url, source) = written.unwrap_or((config::DEFAULT_UPSTREAM.to_owned(), Source::Default));
@@ -924,9 +920,7 @@ mod tests {
         // With every line switched on, the values still stand for the defaults, or are examples that pass.
         let switched_on: String = example
             .lines()
-            .map(|line| {
-                line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n"
-            })
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
             .collect();
         run(&[], &[], &switched_on).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     }

@@ -48,10 +48,10 @@ pub fn try_each(config: &Config, credentials: &Credentials, report: &mut Report)
 }
 
 fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, RunError> {
-    let (resolver, tls) = server::reach(&config.upstream)?;
+    let route = server::route(&config.upstream)?;
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
-        connector: Connector::new(resolver, tls, config.limits.pending_connects_max),
+        connector: Connector::new(route, config.limits.pending_connects_max),
         connect_limit: config.timeouts.connect,
         request: format!(
             "GET {}/v1/models HTTP/1.1\r\nHost: {}\r\nUser-Agent: flow-uring/{}\r\nAccept: application/json\r\n\

@@ -37,7 +37,8 @@ pub fn read_upstream_proxy(
     };
     match UpstreamProxy::parse(url.expose(), source.to_string()) {
         Ok(proxy) if listen.is_some_and(|listen| leads_to(&proxy, listen)) => {
-            let rule = "it is the address that this gateway itself listens on: name the network's own proxy, or leave it out";
+            let rule =
+                "it is the address that this gateway itself listens on: name the network's own proxy, or leave it out";
             reader.mistakes.push(Mistake::Conflict { source, rule });
             None
         }
@@ -139,7 +140,11 @@ mod tests {
             (&[upper], dotenv, from_upper),
             (&[], dotenv, ("http://dot:2", ".env line 2: https_proxy")),
             (&[], "HTTPS_PROXY=http://u:hunter2@dot:1", ("http://dot:1", ".env line 1: HTTPS_PROXY")),
-            (&[("HTTP_PROXY", "http://a:1"), ("ALL_PROXY", "http://a:1"), ("all_proxy", "http://a:1")], "", ("none", "default")),
+            (
+                &[("HTTP_PROXY", "http://a:1"), ("ALL_PROXY", "http://a:1"), ("all_proxy", "http://a:1")],
+                "",
+                ("none", "default"),
+            ),
         ] {
             assert_eq!(found(&[], environment, dotenv), owned(expected), "{environment:?} {dotenv}");
         }
@@ -201,7 +206,10 @@ mod tests {
         }
         // Besides a wrong upstream too.
         assert_eq!(
-            run(&["--upstream", "x", "--upstream-proxy", "hunter2"], &[("HTTPS_PROXY", "x")], "").expect_err("both").0.len(),
+            run(&["--upstream", "x", "--upstream-proxy", "hunter2"], &[("HTTPS_PROXY", "x")], "")
+                .expect_err("both")
+                .0
+                .len(),
             2
         );
     }

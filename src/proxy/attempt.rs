@@ -22,7 +22,7 @@ use crate::config::Timeouts;
 use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Either, Lifecycle, Phase, race};
 use crate::observability::Ending;
-use crate::upstream::{ConnectError, Connection, TransportError};
+use crate::upstream::{ConnectError, Connection, ProxyFault, TransportError};
 
 /// What an exchange is given to end well after the drain has expired; the process waits somewhat longer.
 const CUT_OFF_LIMIT: Duration = Duration::from_secs(2);
@@ -142,6 +142,7 @@ impl Attempts<'_> {
                     ConnectError::Tcp(error) => GatewayError::UpstreamConnect(error.kind()),
                     ConnectError::Tls(_) => GatewayError::UpstreamTls,
                     ConnectError::Certificate(_) => GatewayError::UpstreamCertificate,
+                    ConnectError::Proxy(fault) => of_proxy_fault(&fault),
                 }
             }
             Either::First(Err(_)) => {
@@ -220,6 +221,18 @@ impl Attempts<'_> {
             cut_off.as_mut().poll(context).map(|()| Relayed::client_gone(Ending::Shutdown))
         })
         .await
+    }
+}
+
+fn of_proxy_fault(fault: &ProxyFault) -> GatewayError {
+    match fault {
+        ProxyFault::Tcp(error) if is_out_of_descriptors(error) => GatewayError::OutOfDescriptors,
+        ProxyFault::Tcp(error) => GatewayError::ProxyConnect(error.kind()),
+        ProxyFault::Unresolved => GatewayError::ProxyResolve,
+        ProxyFault::Closed => GatewayError::ProxyClosed,
+        ProxyFault::Malformed(what) => GatewayError::ProxyMalformed(what),
+        ProxyFault::Refused { status } => GatewayError::ProxyRefused { status: *status },
+        ProxyFault::Failed { status } => GatewayError::ProxyFailed { status: *status },
     }
 }
 

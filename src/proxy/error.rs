@@ -71,6 +71,20 @@ pub enum GatewayError {
         phase: UpstreamPhase,
     },
 
+    // The proxy before the upstream failed, so nothing went upstream.
+    ProxyResolve,
+    ProxyConnect(io::ErrorKind),
+    ProxyClosed,
+    /// The text says what is wrong, as the end of "… does not answer as an HTTP proxy: …".
+    ProxyMalformed(&'static str),
+    /// It would say no to every attempt.
+    ProxyRefused {
+        status: u16,
+    },
+    ProxyFailed {
+        status: u16,
+    },
+
     // The gateway itself.
     /// No descriptor was left for a connection to the upstream.
     OutOfDescriptors,
@@ -138,6 +152,13 @@ impl GatewayError {
             Self::UpstreamSwitchedProtocols => failure(502, "Bad Gateway", "upstream_switched_protocols"),
             Self::ConnectTimeout => failure(504, "Gateway Timeout", "upstream_connect_timeout"),
             Self::UpstreamTimeout { .. } => failure(504, "Gateway Timeout", "upstream_timeout"),
+
+            Self::ProxyResolve
+            | Self::ProxyConnect(_)
+            | Self::ProxyClosed
+            | Self::ProxyMalformed(_)
+            | Self::ProxyFailed { .. } => failure(502, "Bad Gateway", "upstream_proxy_failed"),
+            Self::ProxyRefused { .. } => failure(502, "Bad Gateway", "upstream_proxy_refused"),
 
             Self::OutOfDescriptors => failure(503, "Service Unavailable", "out_of_descriptors").with(RETRY_SOON),
             Self::Draining => refusal(503, "Service Unavailable", "draining").with(RETRY_SOON),
@@ -226,6 +247,41 @@ impl GatewayError {
             }
             Self::UpstreamTimeout { phase: UpstreamPhase::ResponseHead } => {
                 "The upstream did not answer in time; try again, or raise --client-timeout."
+            }
+            Self::ProxyResolve => {
+                "The name of the proxy before the upstream could not be resolved; check --upstream-proxy or HTTPS_PROXY."
+            }
+            Self::ProxyConnect(kind) => {
+                return format!(
+                    "The proxy before the upstream could not be reached ({kind}); check --upstream-proxy or HTTPS_PROXY."
+                )
+                .into();
+            }
+            Self::ProxyClosed => {
+                "The proxy before the upstream closed the connection before it answered; try again, and ask who runs it."
+            }
+            Self::ProxyMalformed(what) => {
+                return format!(
+                    "What --upstream-proxy or HTTPS_PROXY names does not answer as an HTTP proxy: {what}; check its port."
+                )
+                .into();
+            }
+            Self::ProxyRefused { status: 407 } => {
+                "The proxy before the upstream wants other credentials (407); check user and password in --upstream-proxy \
+                 or HTTPS_PROXY."
+            }
+            Self::ProxyRefused { status } => {
+                return format!(
+                    "The proxy before the upstream refused to connect to it ({status}); ask who runs it to allow the host \
+                     and port, or name the upstream in NO_PROXY."
+                )
+                .into();
+            }
+            Self::ProxyFailed { status } => {
+                return format!(
+                    "The proxy before the upstream could not connect to it ({status}); check --upstream, then try again."
+                )
+                .into();
             }
             Self::OutOfDescriptors => {
                 "The gateway may open no more connections; raise its limit of open files, or lower --max-connections."
@@ -469,6 +525,13 @@ mod tests {
             ConnectTimeout,
             UpstreamTimeout { phase: UpstreamPhase::Request },
             UpstreamTimeout { phase: UpstreamPhase::ResponseHead },
+            ProxyResolve,
+            ProxyConnect(io::ErrorKind::ConnectionRefused),
+            ProxyClosed,
+            ProxyMalformed("it does not speak HTTP/1.0 or HTTP/1.1"),
+            ProxyRefused { status: 407 },
+            ProxyRefused { status: 403 },
+            ProxyFailed { status: 503 },
             OutOfDescriptors,
             Draining,
             TokenFailed,

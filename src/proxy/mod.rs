@@ -453,7 +453,13 @@ pub(crate) fn ending_of(error: &GatewayError) -> Ending {
         GatewayError::UpstreamResolve
         | GatewayError::UpstreamConnect(_)
         | GatewayError::UpstreamTls
-        | GatewayError::UpstreamCertificate => Ending::UpstreamUnreachable,
+        | GatewayError::UpstreamCertificate
+        | GatewayError::ProxyResolve
+        | GatewayError::ProxyConnect(_)
+        | GatewayError::ProxyClosed
+        | GatewayError::ProxyMalformed(_)
+        | GatewayError::ProxyRefused { .. }
+        | GatewayError::ProxyFailed { .. } => Ending::UpstreamUnreachable,
         GatewayError::UpstreamClosed => Ending::UpstreamClosed,
         GatewayError::UpstreamMalformed(_) | GatewayError::UpstreamSwitchedProtocols => Ending::UpstreamInvalid,
         GatewayError::HeadTimeout

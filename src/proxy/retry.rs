@@ -61,6 +61,11 @@ impl Finding {
             GatewayError::UpstreamResolve
             | GatewayError::UpstreamConnect(_)
             | GatewayError::UpstreamTls
+            | GatewayError::ProxyResolve
+            | GatewayError::ProxyConnect(_)
+            | GatewayError::ProxyClosed
+            | GatewayError::ProxyMalformed(_)
+            | GatewayError::ProxyFailed { .. }
             | GatewayError::ConnectTimeout => Finding::Unreachable,
             GatewayError::UpstreamClosed => Finding::Closed,
             GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request } => Finding::Stalled,
@@ -223,6 +228,10 @@ mod tests {
             (GatewayError::UpstreamTls, Finding::Unreachable),
             (GatewayError::ConnectTimeout, Finding::Unreachable),
             (GatewayError::UpstreamCertificate, Finding::Settled),
+            (GatewayError::ProxyResolve, Finding::Unreachable),
+            (GatewayError::ProxyClosed, Finding::Unreachable),
+            (GatewayError::ProxyFailed { status: 503 }, Finding::Unreachable),
+            (GatewayError::ProxyRefused { status: 407 }, Finding::Settled),
             (GatewayError::OutOfDescriptors, Finding::Settled),
             (GatewayError::UpstreamClosed, Finding::Closed),
             (GatewayError::UpstreamMalformed("x"), Finding::Settled),

@@ -43,7 +43,7 @@ use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::observability::Activity;
 use crate::proxy::retry_share::RetryShare;
 use crate::upstream::tls;
-use crate::upstream::{Resolver, TlsPeer};
+use crate::upstream::{Resolver, Route, Tunnel};
 
 pub use driver::Driver;
 pub use error::RunError;
@@ -171,12 +171,10 @@ fn offer_hand_over(
 }
 
 fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
-    let (resolver, tls) = reach(&config.upstream)?;
     let listener_tls =
         config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
     Ok(Shared {
-        resolver,
-        tls,
+        route: route(&config.upstream)?,
         listener_tls: listener_tls.map(|tls| Arc::new(ArcSwap::new(tls))),
         credentials: Arc::new(ArcSwap::new(keyring.credentials)),
         api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
@@ -189,11 +187,11 @@ fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
     })
 }
 
-/// What connectors to this upstream are made of.
+/// The way to this upstream.
 ///
 /// # Errors
 /// When its certificates cannot be checked, or the resolver's thread cannot be started.
-pub fn reach(upstream: &UpstreamConfig) -> Result<(Resolver, Option<TlsPeer>), RunError> {
+pub fn route(upstream: &UpstreamConfig) -> Result<Route, RunError> {
     let tls = match upstream.scheme {
         Scheme::Http => None,
         Scheme::Https => {
@@ -204,8 +202,13 @@ pub fn reach(upstream: &UpstreamConfig) -> Result<(Resolver, Option<TlsPeer>), R
             Some((client_config, name))
         }
     };
-    let (host, port) = upstream.connect_to.clone().unwrap_or_else(|| (upstream.host.clone(), upstream.port));
-    Ok((Resolver::start(host, port).map_err(RunError::Thread)?, tls))
+    let (host, port) = upstream.address();
+    let (tunnel, (host, port)) = match &upstream.proxy {
+        Some(proxy) => (Some(Tunnel::to(host, port, proxy.authorization.as_ref())), (&*proxy.host, proxy.port)),
+        None => (None, (host, port)),
+    };
+    let resolver = Resolver::start(host.to_owned(), port).map_err(RunError::Thread)?;
+    Ok(Route { resolver, tunnel, tls })
 }
 
 /// The CPU of each shard. More shards than CPUs share them in turn.

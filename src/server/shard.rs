@@ -19,8 +19,7 @@ use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
 
 use super::accept::{self, AcceptWarnings, OpenConnection};
 use super::connection::{self, Arrival, Resting};
@@ -36,7 +35,7 @@ use crate::proxy::error::GatewayError;
 use crate::proxy::request_copy::ReplayBudget;
 use crate::proxy::retry_share::RetryShare;
 use crate::proxy::{Parts, Proxy};
-use crate::upstream::{Connector, Resolver};
+use crate::upstream::{Connector, Route};
 
 /// How often a shard that may accept no more connections, or cannot, looks again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -55,8 +54,7 @@ pub struct Shared {
     pub share: RetryShare,
     pub probe_waiters: Arc<AtomicUsize>,
     pub connections: CachePadded<AtomicUsize>,
-    pub resolver: Resolver,
-    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    pub route: Route,
     /// What the listener speaks TLS with.
     pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
@@ -139,11 +137,7 @@ impl Shard {
                 credentials: shared.credentials.load_full(),
                 keys: shared.api_keys.load_full(),
                 round_robin: shared.round_robin.clone(),
-                connector: Connector::new(
-                    shared.resolver.clone(),
-                    shared.tls.clone(),
-                    shared.config.limits.pending_connects_max,
-                ),
+                connector: Connector::new(shared.route.clone(), shared.config.limits.pending_connects_max),
                 budget: ReplayBudget::new(
                     shared.replay_free.clone(),
                     shared.config.limits.replay_total_bytes_max,

@@ -1,4 +1,5 @@
-//! Opening a connection: a place among the pending ones, the addresses in a race, then TLS.
+//! Opening a connection: a place among the pending ones, the addresses in a race, the proxy's tunnel if there is one,
+//! then TLS.
 //!
 //! The caller bounds the whole with one deadline; dropping the future closes whatever was half open and gives its place
 //! back.
@@ -17,6 +18,7 @@ use super::address_race::race_addresses;
 use super::addresses::{Addresses, Tries};
 use super::places::Places;
 use super::tls::{Handshake, Session, is_certificate_error};
+use super::tunnel::{ProxyFault, Tunnel};
 use super::{Connection, Resolver};
 use crate::io::{Buffer, Deadline, Stream, pause};
 
@@ -40,6 +42,19 @@ pub enum ConnectError {
     Tls(String),
     /// The peer's certificate is not trusted, not valid, or for another name.
     Certificate(String),
+    /// The proxy before the upstream cannot be reached, or opens no tunnel.
+    Proxy(ProxyFault),
+}
+
+impl ConnectError {
+    /// Whether another address of the same host may do better, once this one has accepted.
+    fn may_be_of_one_address(&self) -> bool {
+        match self {
+            ConnectError::Tls(_) => true,
+            ConnectError::Proxy(fault) => !matches!(fault, ProxyFault::Refused { .. }),
+            ConnectError::Unresolved | ConnectError::Tcp(_) | ConnectError::Certificate(_) => false,
+        }
+    }
 }
 
 impl fmt::Display for ConnectError {
@@ -49,6 +64,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Tcp(error) => error.fmt(formatter),
             ConnectError::Tls(reason) => write!(formatter, "the TLS handshake failed: {reason}"),
             ConnectError::Certificate(reason) => write!(formatter, "its certificate was refused: {reason}"),
+            ConnectError::Proxy(fault) => fault.fmt(formatter),
         }
     }
 }
@@ -57,6 +73,7 @@ impl std::error::Error for ConnectError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ConnectError::Tcp(error) => Some(error),
+            ConnectError::Proxy(fault) => Some(fault),
             ConnectError::Unresolved | ConnectError::Tls(_) | ConnectError::Certificate(_) => None,
         }
     }
@@ -65,18 +82,27 @@ impl std::error::Error for ConnectError {
 /// How TLS is spoken, and the name that the certificate must hold.
 pub type TlsPeer = (Arc<ClientConfig>, ServerName<'static>);
 
+/// The way to the upstream: the same for all connectors of the process.
+#[derive(Clone)]
+pub struct Route {
+    /// Of the host to connect to: the proxy's where there is a tunnel, else the upstream's.
+    pub resolver: Resolver,
+    pub tunnel: Option<Tunnel>,
+    /// `None` for an `http://` upstream.
+    pub tls: Option<TlsPeer>,
+}
+
 /// Opens connections to the one upstream.
 pub struct Connector {
-    resolver: Resolver,
-    tls: Option<TlsPeer>,
+    route: Route,
     addresses: Addresses,
     places: Places,
 }
 
 impl Connector {
-    /// `tls` is `None` for an `http://` upstream. Of the connects, `pending_max` are under way at a time; the others wait.
-    pub fn new(resolver: Resolver, tls: Option<TlsPeer>, pending_max: usize) -> Self {
-        Connector { resolver, tls, addresses: Addresses::default(), places: Places::new(pending_max) }
+    /// Of the connects, `pending_max` are under way at a time; the others wait.
+    pub fn new(route: Route, pending_max: usize) -> Self {
+        Connector { route, addresses: Addresses::default(), places: Places::new(pending_max) }
     }
 
     /// Opens a connection, ready for the first request byte. Unbounded in time: the caller holds the deadline, and the
@@ -93,7 +119,7 @@ impl Connector {
         let _place = self.places.take().await;
         let result = self.try_addresses(&tries).await;
         if result.is_err() {
-            self.resolver.refresh();
+            self.route.resolver.refresh();
         }
         result
     }
@@ -102,28 +128,28 @@ impl Connector {
     /// resolver looks again.
     pub fn distrust_addresses(&self) {
         self.addresses.distrust_abandoned();
-        self.resolver.refresh();
+        self.route.resolver.refresh();
     }
 
     /// Each round takes an address out, so there are no more rounds than addresses.
     async fn try_addresses(&self, tries: &Tries<'_>) -> Result<Connection, ConnectError> {
         let mut remaining = self.candidates().await?;
-        let mut tls_failure = None;
+        let mut farthest = None;
         loop {
             let (address, stream) = match race_addresses(&mut remaining, tries).await {
                 Ok(winner) => winner,
-                // An address that got as far as to TLS tells more than one that does not answer.
-                Err(error) => return Err(tls_failure.unwrap_or(ConnectError::Tcp(error))),
+                // An address that got beyond TCP tells more than one that does not answer.
+                Err(error) => return Err(farthest.unwrap_or_else(|| self.not_reached(error))),
             };
             match self.secure(stream).await {
                 Ok(connection) => {
                     tries.succeed(address);
                     return Ok(connection);
                 }
-                Err(error @ ConnectError::Tls(_)) => {
-                    tracing::debug!(%address, %error, "an address of the upstream is of no use");
+                Err(error) if error.may_be_of_one_address() => {
+                    tracing::debug!(%address, %error, "an address is of no use");
                     tries.fail(address);
-                    tls_failure = Some(error);
+                    farthest = Some(error);
                 }
                 Err(error) => {
                     tries.fail(address);
@@ -133,8 +159,18 @@ impl Connector {
         }
     }
 
+    fn not_reached(&self, error: io::Error) -> ConnectError {
+        match self.route.tunnel {
+            Some(_) => ConnectError::Proxy(ProxyFault::Tcp(error)),
+            None => ConnectError::Tcp(error),
+        }
+    }
+
     async fn secure(&self, stream: Stream) -> Result<Connection, ConnectError> {
-        match &self.tls {
+        if let Some(tunnel) = &self.route.tunnel {
+            tunnel.open(&stream).await.map_err(ConnectError::Proxy)?;
+        }
+        match &self.route.tls {
             Some((config, name)) => shake_hands(stream, config.clone(), name.clone()).await,
             None => Ok(Connection::new(stream, None, Buffer::none())),
         }
@@ -143,12 +179,15 @@ impl Connector {
     /// The addresses in the order in which they are tried.
     async fn candidates(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         loop {
-            let answer = self.resolver.answer();
+            let answer = self.route.resolver.answer();
             if !answer.addresses.is_empty() {
                 return Ok(self.addresses.in_order(&answer.addresses));
             }
             if answer.has_failed {
-                return Err(ConnectError::Unresolved);
+                return Err(match self.route.tunnel {
+                    Some(_) => ConnectError::Proxy(ProxyFault::Unresolved),
+                    None => ConnectError::Unresolved,
+                });
             }
             drop(answer);
             pause(RESOLVE_POLL).await;
@@ -205,6 +244,7 @@ mod tests {
 
     use super::super::address_race::tests::{listening, refusing};
     use super::super::tls::tests::acquainted;
+    use super::super::tunnel::tests::read_request;
     use super::*;
     use crate::io::Deadline;
     use crate::io::deadline::on_a_shard;
@@ -242,9 +282,36 @@ mod tests {
         served(|mut tcp| _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
     }
 
+    /// A proxy that connects to `upstream` whatever it is asked for.
+    fn tunnelling_to(upstream: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
+        served(move |mut tcp| {
+            assert!(read_request(&mut tcp).starts_with("CONNECT flow.test:443 HTTP/1.1\r\n"));
+            let mut upstream = TcpStream::connect(upstream).unwrap();
+            tcp.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+            let (mut from_gateway, mut to_upstream) = (tcp.try_clone().unwrap(), upstream.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from_gateway, &mut to_upstream));
+            thread::spawn(move || std::io::copy(&mut upstream, &mut tcp));
+        })
+    }
+
+    /// A proxy that answers so.
+    fn answering(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+        served(move |mut tcp| {
+            read_request(&mut tcp);
+            tcp.write_all(answer.as_bytes()).unwrap();
+        })
+    }
+
+    /// Goes through the proxy that has these addresses.
+    fn tunnelled(proxies: &[SocketAddr], client: Arc<ClientConfig>) -> Connector {
+        let Connector { route, addresses, places } = connector(proxies, client, 1);
+        Connector { route: Route { tunnel: Some(Tunnel::to("flow.test", 443, None)), ..route }, addresses, places }
+    }
+
     fn connector(addresses: &[SocketAddr], client: Arc<ClientConfig>, pending_max: usize) -> Connector {
         let name = ServerName::try_from("flow.test").unwrap();
-        Connector::new(Resolver::fixed(addresses.to_vec()), Some((client, name)), pending_max)
+        let route = Route { resolver: Resolver::fixed(addresses.to_vec()), tunnel: None, tls: Some((client, name)) };
+        Connector::new(route, pending_max)
     }
 
     /// Connects as an exchange does. `None`: given up.
@@ -356,6 +423,80 @@ mod tests {
             assert!(result.is_ok(), "{:?}", result.err());
             assert!(start.elapsed() >= 4 * LITTLE);
             assert!(first.await.is_none());
+        });
+    }
+
+    #[test]
+    fn through_a_tunnel_tls_is_spoken_with_the_upstream_itself() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let (stranger, _) = acquainted(&rustls::version::TLS13);
+        let ((upstream, accepted), (imposter, _)) = (speaking_tls(server), speaking_tls(stranger));
+        on_a_shard(async {
+            let result =
+                connect(&tunnelled(&[tunnelling_to(upstream).0], client.clone()), ENOUGH).await.expect("in time");
+            assert!(result.is_ok(), "{:?}", result.err());
+            assert_eq!(accepted.load(Ordering::SeqCst), 1);
+            let result = connect(&tunnelled(&[tunnelling_to(imposter).0], client), ENOUGH).await.expect("in time");
+            assert!(matches!(result, Err(ConnectError::Certificate(_))), "{:?}", result.err());
+        });
+    }
+
+    #[test]
+    fn an_address_of_the_proxy_that_opens_no_tunnel_gives_way_to_the_next_one() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let (good, _) = tunnelling_to(speaking_tls(server).0);
+        for answer in ["HTTP/1.1 503 No\r\n\r\n", "SSH-2.0\r\n", ""] {
+            let (useless, asked) = answering(answer);
+            on_a_shard(async {
+                let connector = tunnelled(&[useless, good], client.clone());
+                for _ in 0..2 {
+                    let result = connect(&connector, ENOUGH).await.expect("in time");
+                    assert!(result.is_ok(), "{answer:?}: {:?}", result.err());
+                }
+                assert_eq!(asked.load(Ordering::SeqCst), 1, "{answer:?}");
+                let result = connect(&tunnelled(&[useless], client.clone()), ENOUGH).await.expect("in time");
+                assert!(matches!(result, Err(ConnectError::Proxy(_))), "{answer:?}: {:?}", result.err());
+            });
+        }
+    }
+
+    #[test]
+    fn a_proxy_that_says_no_is_the_end_of_the_connect() {
+        let (_, client) = acquainted(&rustls::version::TLS13);
+        let ((other, asked), (_socket, refusing)) = (answering(""), refusing());
+        for answer in ["HTTP/1.1 407 No\r\n\r\n", "HTTP/1.1 403 No\r\n\r\n"] {
+            let (strict, _) = answering(answer);
+            on_a_shard(async {
+                let result =
+                    connect(&tunnelled(&[refusing, strict, other], client.clone()), ENOUGH).await.expect("in time");
+                let is_refusal = matches!(result, Err(ConnectError::Proxy(ProxyFault::Refused { .. })));
+                assert!(is_refusal, "{answer:?}: {:?}", result.err());
+            });
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 0, "the next address would say the same");
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_there_is_told_from_an_upstream_that_is_not() {
+        let (_, client) = acquainted(&rustls::version::TLS13);
+        let (_socket, refusing) = refusing();
+        on_a_shard(async {
+            let result = connect(&tunnelled(&[refusing], client), ENOUGH).await.expect("in time");
+            assert!(matches!(result, Err(ConnectError::Proxy(ProxyFault::Tcp(_)))), "{:?}", result.err());
+        });
+    }
+
+    #[test]
+    fn an_address_of_the_proxy_that_hangs_costs_one_connect_its_limit_and_not_the_next() {
+        let (server, client) = acquainted(&rustls::version::TLS13);
+        let ((_listener, silent), (good, _)) = (listening(), tunnelling_to(speaking_tls(server).0));
+        on_a_shard(async {
+            let connector = tunnelled(&[silent, good], client);
+            assert!(connect(&connector, LITTLE).await.is_none(), "nobody answers");
+            let result = connect(&connector, ENOUGH).await.expect("in time");
+            assert!(result.is_ok(), "{:?}", result.err());
+            let place = Deadline::default().within(ENOUGH, connector.places.take()).await;
+            assert!(place.is_ok());
         });
     }
 

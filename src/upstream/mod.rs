@@ -1,6 +1,7 @@
-//! How bytes reach the API host: name resolution, TCP, TLS and the shard's pool of idle connections.
+//! How bytes reach the API host: name resolution, TCP, the tunnel of a proxy, TLS and the shard's pool of idle
+//! connections.
 //!
-//! Knows no credential and no HTTP: a pooled connection serves any exchange. Connections are given back by an explicit
+//! Knows no credential and no HTTP but `CONNECT`: a pooled connection serves any exchange. Connections are given back by an explicit
 //! [`Pool::release`]; one that is merely dropped is closed.
 
 mod address_race;
@@ -11,8 +12,10 @@ mod places;
 pub mod pool;
 pub mod resolve;
 pub mod tls;
+pub mod tunnel;
 
-pub use connect::{ConnectError, Connector, TlsPeer};
+pub use connect::{ConnectError, Connector, Route};
 pub use connection::{Connection, Received, TransportError};
 pub use pool::Pool;
 pub use resolve::Resolver;
+pub use tunnel::{ProxyFault, Tunnel};

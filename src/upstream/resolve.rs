@@ -1,4 +1,4 @@
-//! The addresses of the upstream's host, kept fresh on a thread of its own.
+//! The addresses of the upstream's host, or of its proxy's, kept fresh on a thread of its own.
 //!
 //! `getaddrinfo` blocks, so no shard calls it. The thread resolves at start, every [`REFRESH_INTERVAL`], and when a
 //! connect has failed; what was last good stays in use when a later look-up fails. Shards read one atomic pointer.
@@ -92,11 +92,11 @@ fn look_up(host: &str, port: u16, answer: &ArcSwap<Answer>) {
     if addresses.is_empty() {
         let failure = failure.unwrap_or_else(|| "the name has no address".into());
         if !last_good.has_failed {
-            tracing::warn!(host, %failure, "cannot resolve the upstream's host name");
+            tracing::warn!(host, %failure, "cannot resolve the name of the host to connect to");
         }
         answer.store(Arc::new(Answer { addresses: last_good.addresses.clone(), has_failed: true }));
     } else if addresses != last_good.addresses || last_good.has_failed {
-        tracing::debug!(host, count = addresses.len(), "resolved the upstream's host name");
+        tracing::debug!(host, count = addresses.len(), "resolved the name of the host to connect to");
         answer.store(Arc::new(Answer { addresses, has_failed: false }));
     }
 }
