@@ -279,6 +279,12 @@ impl Gateway {
         }
     }
 
+    /// As `note_secrets`, for the password of a proxy.
+    pub fn note_password(&mut self, password: &str) {
+        let client_secret = password.to_owned();
+        self.credentials.push(Credential { client_id: String::new(), client_secret, tenant: String::new() });
+    }
+
     pub fn open_descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("the gateway runs").count()
     }

@@ -13,6 +13,7 @@
 
 mod certificates;
 mod client;
+mod connect_proxy;
 mod events;
 mod gateway;
 mod log_lines;
@@ -27,6 +28,7 @@ use std::time::Duration;
 
 pub use certificates::CERTIFICATES;
 pub use client::{Client, Response};
+pub use connect_proxy::{Conduct, ConnectProxy, TunnelRequest};
 pub use events::{Event, is_error_event, parse_events};
 pub use gateway::{Gateway, GatewayBuilder};
 pub use log_lines::{Totals, lines_saying, value_of};

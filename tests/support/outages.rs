@@ -27,7 +27,11 @@ impl HeldPort {
         format!("http://{}{}", self.address, super::BASE_PATH)
     }
 
-    fn listen(&self) -> TcpListener {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn listen(&self) -> TcpListener {
         let socket = reusable_socket();
         socket.bind(&self.address.into()).expect("its own port");
         socket.listen(1024).expect("nobody listens there");
