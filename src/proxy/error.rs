@@ -266,9 +266,12 @@ impl GatewayError {
                 )
                 .into();
             }
-            Self::ProxyRefused { status: 407 } => {
-                "The proxy before the upstream wants other credentials (407); check user and password in --upstream-proxy \
-                 or HTTPS_PROXY."
+            Self::ProxyRefused { status: status @ (401 | 407) } => {
+                return format!(
+                    "The proxy before the upstream wants other credentials ({status}); check user and password in \
+                     --upstream-proxy or HTTPS_PROXY."
+                )
+                .into();
             }
             Self::ProxyRefused { status } => {
                 return format!(

@@ -58,8 +58,9 @@ impl fmt::Display for ProxyFault {
             ProxyFault::Tcp(error) => write!(formatter, "could not be reached: {error}"),
             ProxyFault::Closed => formatter.write_str("closed the connection before it answered"),
             ProxyFault::Malformed(what) => write!(formatter, "does not answer as an HTTP proxy: {what}"),
-            ProxyFault::Refused { status: 407 } => {
-                formatter.write_str("wants another user or password than its URL has (407)")
+            // tinyproxy says 407 where it gets no credentials, and 401 where it gets wrong ones.
+            ProxyFault::Refused { status: status @ (401 | 407) } => {
+                write!(formatter, "wants another user or password than its URL has ({status})")
             }
             ProxyFault::Refused { status } => write!(formatter, "refused to connect to the upstream ({status})"),
             ProxyFault::Failed { status } => write!(formatter, "could not connect to the upstream ({status})"),
@@ -254,6 +255,7 @@ pub(super) mod tests {
             ("HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "refused to connect to the upstream (302)"),
             ("HTTP/1.1 403 No\r\n\r\nHUNTER2", "refused to connect to the upstream (403)"),
             ("HTTP/1.1 405 No\r\n\r\n", "refused to connect to the upstream (405)"),
+            ("HTTP/1.0 401 No\r\n\r\n", "wants another user or password than its URL has (401)"),
             ("HTTP/1.1 407 HUNTER2\r\n\r\n", "wants another user or password than its URL has (407)"),
             ("HTTP/1.1 429 No\r\n\r\n", "could not connect to the upstream (429)"),
             ("HTTP/1.1 500 No\r\n\r\n", "could not connect to the upstream (500)"),
