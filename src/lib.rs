@@ -6,9 +6,10 @@
 //! requests goes through [`proxy::Proxy::handle`].
 //!
 //! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
-//!   names and defaults (`configure`), the subcommands (`check`, `online`, `healthcheck`).
-//! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), pages and names
-//!   that may use the gateway (`access`), the forms of values (`value`), what the machine gives (`process`).
+//!   names and defaults (`configure`, `upstream_proxy`), the subcommands (`check`, `online`, `healthcheck`).
+//! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the proxy before
+//!   it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the forms of values
+//!   (`value`), those that must not be seen (`concealed`), what the machine gives (`process`).
 //! * [`server`], the process and its shards: accepting (`shard`, `accept`), keep-alive and the lingering close
 //!   (`connection`), io_uring or epoll (`driver`), ports (`listener`), what the listener speaks TLS with (`certificate`).
 //!   The main thread (`supervisor`) gives the shards
@@ -19,8 +20,8 @@
 //!   what is kept for another (`request_copy`), whether there is one and by whom (`retry`, `failover`), the errors made
 //!   here (`error`), event streams that begin with an error (`opening`) or break (`sse`, `unfinished_json`).
 //! * [`upstream`], how bytes reach the API host: names (`resolve`), how a connection is opened (`connect`), by a bounded
-//!   number at a time (`places`), to which address first (`addresses`, `address_race`), TLS and whom it trusts (`tls`), a
-//!   connection in use (`connection`) and at rest (`pool`).
+//!   number at a time (`places`), to which address first (`addresses`, `address_race`), through a company's proxy
+//!   (`tunnel`), TLS and whom it trusts (`tls`), a connection in use (`connection`) and at rest (`pool`).
 //! * [`credentials`], whose name is used: the secrets file (`secrets_file`, `secrets_entry`), tokens (`token`), the
 //!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`), the
 //!   keys of callers (`api_keys`), files of secrets (`private_file`).

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::{
-    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, DEADLINE, Gateway, GatewayBuilder, Response, SECRET_MARK,
-    Totals, Upstream, answer, json, secrets_json, sse, value_of,
+    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, Gateway, GatewayBuilder, Response, SECRET_MARK, Totals,
+    Upstream, answer, json, secrets_json, sse, value_of,
 };
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -297,7 +297,7 @@ fn the_demo_goes_without_whatever_the_settings_say() {
         let builder = Gateway::builder().switch("demo").env("HTTPS_PROXY", variable);
         let builder = flag.into_iter().fold(builder, |builder, url| builder.arg("--upstream-proxy", url));
         let gateway = builder.start();
-        let response = Client::connect(gateway.port()).with_deadline(2 * DEADLINE).ask(GET);
+        let response = ask(&gateway, GET);
         assert_eq!(response.status, 200, "{response:?}");
         assert_eq!(gateway.count_log("  proxy        "), 0);
     }

@@ -290,7 +290,7 @@ pub(super) mod tests {
             (b"HTTP/1.1 200 OK\r\n".to_vec(), closed),
             (filled(ANSWER_BYTES_MAX), "open".to_owned()),
             (filled(ANSWER_BYTES_MAX + 1), too_large.clone()),
-            (vec![b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 3 * ANSWER_BYTES_MAX]].concat(), too_large.clone()),
+            ([b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'x'; 3 * ANSWER_BYTES_MAX]].concat(), too_large.clone()),
             (interim, too_large.clone()),
             (fields, too_large),
         ] {
