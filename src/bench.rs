@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::config::Filter;
 use crate::credentials::{self, Choice, Credentials, RoundRobin, Turn};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
@@ -90,6 +91,7 @@ impl Default for Exchange {
                 listener_hosts: vec!["127.0.0.1".to_owned()],
             },
             body_bytes_max: None,
+            filter: Filter::None,
         };
         let snapshot = Snapshot::new(balancer.credentials.clone(), None);
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];

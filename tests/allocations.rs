@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use flow_uring::config::{AccessConfig, Config, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
+use flow_uring::config::{AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
 use flow_uring::credentials;
 use flow_uring::server::{self, Keyring, Source, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
@@ -119,6 +119,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         listener_tls: None,
         upstream: target,
         io_driver: IoDriver::Auto,
+        filter: Filter::None,
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         log: LogConfig::default(),

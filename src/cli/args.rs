@@ -132,6 +132,10 @@ pub struct Args {
     /// [FLOW_PROXY_SSE_HEARTBEAT]
     #[argh(option, arg_name = "seconds")]
     pub sse_heartbeat: Option<String>,
+    /// none or anthropic-compat: takes anthropic-beta and context_management out of requests to /v1/messages; default none
+    /// [FLOW_PROXY_FILTER]
+    #[argh(option, arg_name = "filter")]
+    pub filter: Option<String>,
     /// print the version
     #[argh(switch)]
     pub version: bool,

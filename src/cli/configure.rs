@@ -14,8 +14,8 @@ use super::dotenv::{DotEnv, DotEnvError};
 use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
 use super::upstream_proxy::read_upstream_proxy;
 use crate::config::{
-    self, AccessConfig, Config, Expected, IoDriver, Limits, ListenerTls, LogConfig, LogFormat, LogLevel, MEBIBYTE,
-    Origin, Timeouts, Trust, UpstreamConfig,
+    self, AccessConfig, Config, Expected, Filter, IoDriver, Limits, ListenerTls, LogConfig, LogFormat, LogLevel,
+    MEBIBYTE, Origin, Timeouts, Trust, UpstreamConfig,
 };
 use crate::credentials::{ApiKeys, ApiKeysFault, LoadedKeys};
 
@@ -71,6 +71,12 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
         IoDriver::default(),
         str::parse,
     );
+    let filter = reader.read(
+        Setting::new("--filter", "FLOW_PROXY_FILTER"),
+        args.filter.as_deref(),
+        Filter::default(),
+        str::parse,
+    );
     let timeouts = read_timeouts(&mut reader, args);
     let limits = read_limits(&mut reader, args, Limits::for_descriptors(descriptors_max, shards));
     let log = read_log(&mut reader, args);
@@ -95,6 +101,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
                 listener_tls,
                 upstream,
                 io_driver,
+                filter,
                 timeouts,
                 limits,
                 log,
@@ -540,6 +547,7 @@ mod tests {
         assert_eq!(config.upstream.source, "default");
         assert_eq!((config.upstream.connect_to, config.upstream.trust), (None, Trust::System));
         assert_eq!(config.io_driver, IoDriver::Auto);
+        assert_eq!(config.filter, Filter::None);
         assert_eq!(config.log, LogConfig { level: LogLevel::Info, format: LogFormat::Text });
         assert!(config.notices.is_empty());
         let seconds = Duration::from_secs;
@@ -595,6 +603,7 @@ mod tests {
         ("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR", [("h:1", "h port 1"), ("[::1]:2", "::1 port 2")]),
         ("--upstream-proxy", "HTTPS_PROXY", [("u:p@h:1", "http://h:1"), ("http://[::1]:2", "http://[::1]:2")]),
         ("--io-driver", "FLOW_PROXY_IO_DRIVER", [("URING", "uring"), ("epoll", "epoll")]),
+        ("--filter", "FLOW_PROXY_FILTER", [("Anthropic-Compat", "anthropic-compat"), ("none", "none")]),
         ("--client-timeout", "FLOW_PROXY_CLIENT_TIMEOUT", [("1", "1 s"), ("1.5", "1.5 s")]),
         ("--log-level", "FLOW_PROXY_LOG_LEVEL", [("debug", "DEBUG"), ("Warning", "WARNING")]),
         ("--log-format", "FLOW_PROXY_LOG_FORMAT", [("json", "json"), ("TEXT", "text")]),
@@ -646,10 +655,12 @@ mod tests {
         let words = "--host ::1 --port 1 --shards 3 --secrets-file s --upstream https://h/b --upstream-ca ca --upstream-addr \
                      a:2 --io-driver epoll --client-timeout 4 --log-level error --log-format json --head-timeout 5 \
                      --keepalive-timeout 6 --body-timeout 7 --connect-timeout 8.5 --upstream-idle-timeout 9 --body-max 10 \
-                     --max-connections 11 --drain-timeout 12 --replay-max 13 --retry-deadline 14 --sse-heartbeat 15";
+                     --max-connections 11 --drain-timeout 12 --replay-max 13 --retry-deadline 14 --sse-heartbeat 15 \
+                     --filter anthropic-compat";
         let config = config(&words.split_whitespace().collect::<Vec<_>>());
         assert_eq!((config.listen.to_string().as_str(), config.listen_host.as_str()), ("[::1]:1", "::1"));
         assert_eq!((config.shards.get(), config.secrets_file, config.io_driver), (3, "s".into(), IoDriver::Epoll));
+        assert_eq!(config.filter, Filter::AnthropicCompat);
         assert_eq!(config.upstream.url(), "https://h/b");
         assert_eq!(config.upstream.source, "--upstream");
         assert_eq!(config.upstream.connect_to, Some(("a".into(), 2)));
@@ -734,6 +745,7 @@ mod tests {
             ),
             ("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR", "expected host:port, such as 10.0.0.7:443 or [::1]:8443"),
             ("--io-driver", "FLOW_PROXY_IO_DRIVER", "expected auto, uring or epoll"),
+            ("--filter", "FLOW_PROXY_FILTER", "expected none or anthropic-compat"),
             (
                 "--client-timeout",
                 "FLOW_PROXY_CLIENT_TIMEOUT",

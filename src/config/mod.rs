@@ -65,6 +65,7 @@ pub struct Config {
     pub listener_tls: Option<ListenerTls>,
     pub upstream: UpstreamConfig,
     pub io_driver: IoDriver,
+    pub filter: Filter,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: LogConfig,
@@ -89,6 +90,15 @@ pub enum IoDriver {
     /// io_uring or an error.
     Uring,
     Epoll,
+}
+
+/// What is taken out of requests beyond the rules of every exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Filter {
+    #[default]
+    None,
+    /// Of Anthropic's Messages API, what the upstream does not know.
+    AnthropicCompat,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{IoDriver, LogFormat, LogLevel, MEBIBYTE};
+use super::{Filter, IoDriver, LogFormat, LogLevel, MEBIBYTE};
 
 /// What a setting would have to look like, as the end of the sentence "expected …".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +129,18 @@ impl FromStr for IoDriver {
     }
 }
 
+impl FromStr for Filter {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "none" => Ok(Filter::None),
+            "anthropic-compat" => Ok(Filter::AnthropicCompat),
+            _ => Err(Expected::new("none or anthropic-compat")),
+        }
+    }
+}
+
 impl FromStr for LogLevel {
     type Err = Expected;
 
@@ -161,6 +173,15 @@ impl fmt::Display for IoDriver {
             IoDriver::Auto => "auto",
             IoDriver::Uring => "uring",
             IoDriver::Epoll => "epoll",
+        })
+    }
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Filter::None => "none",
+            Filter::AnthropicCompat => "anthropic-compat",
         })
     }
 }
@@ -277,11 +298,15 @@ mod tests {
         for word in ["auto", "uring", "epoll"] {
             assert_eq!(word.to_uppercase().parse::<IoDriver>().expect(word).to_string(), word);
         }
+        for word in ["none", "anthropic-compat"] {
+            assert_eq!(word.to_uppercase().parse::<Filter>().expect(word).to_string(), word);
+        }
         for word in ["text", "json"] {
             assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
         }
         assert_eq!("verbose".parse::<LogLevel>().unwrap_err().to_string(), "expected DEBUG, INFO, WARNING or ERROR");
         assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
+        assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
         assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
     }
 

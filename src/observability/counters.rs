@@ -28,6 +28,8 @@ pub enum Count {
     ShareExhausted,
     /// Requests too large to be kept for a second attempt.
     CopiesDropped,
+    /// Requests that the filter is for and that could not be filtered.
+    Unfiltered,
     /// Cooldowns that began.
     Cooldowns,
     /// Credentials that work again.
@@ -35,7 +37,7 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 13] = [
+    pub const ALL: [Count; 14] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -47,6 +49,7 @@ impl Count {
         Count::RateLimited,
         Count::ShareExhausted,
         Count::CopiesDropped,
+        Count::Unfiltered,
         Count::Cooldowns,
         Count::Recoveries,
     ];
@@ -65,6 +68,7 @@ impl Count {
             Count::RateLimited => "rate_limited",
             Count::ShareExhausted => "share_exhausted",
             Count::CopiesDropped => "copies_dropped",
+            Count::Unfiltered => "unfiltered",
             Count::Cooldowns => "cooldowns",
             Count::Recoveries => "recoveries",
         }
@@ -104,6 +108,7 @@ pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
         rate_limited = total(Count::RateLimited),
         share_exhausted = total(Count::ShareExhausted),
         copies_dropped = total(Count::CopiesDropped),
+        unfiltered = total(Count::Unfiltered),
         cooldowns = total(Count::Cooldowns),
         recoveries = total(Count::Recoveries),
         "in all"

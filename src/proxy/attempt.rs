@@ -16,9 +16,11 @@ use super::downstream::{Downstream, left};
 use super::error::{self, GatewayError, UpstreamPhase};
 use super::failover::Gate;
 use super::relay::{ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
+use super::request_head::RequestFacts;
 use super::upload::{Keeper, Source, UploadError, upload};
 use super::{Proxy, ending_of};
 use crate::config::Timeouts;
+use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Either, Lifecycle, Phase, race};
 use crate::observability::Ending;
@@ -54,7 +56,8 @@ impl Attempts<'_> {
             Ok(connection) => connection,
             Err(attempted) => return attempted,
         };
-        if (!connection.is_reused() || self.failover.is_under_way())
+        let has_waited = !connection.is_reused() || self.failover.is_under_way() || self.forward.is_filtered;
+        if has_waited
             && let Some(credential) = self.failover.reconsider()
             && let Err(error) = self.authorize(credential)
         {
@@ -158,19 +161,12 @@ impl Attempts<'_> {
         Err(Attempted::Failed(NoAnswer { error, has_received: false, cause: None }))
     }
 
-    /// Answers `Expect: 100-continue` now that the body is wanted (RFC 9110 §10.1.1), unless it has begun to come.
     async fn ask_for_body(&mut self) -> Result<(), Outcome> {
-        let is_awaited = self.forward.facts.expects_continue
-            && self.body.data_bytes() == 0
-            && self.downstream.input.is_empty()
-            && !self.body.is_complete();
-        if !is_awaited || std::mem::replace(&mut self.has_asked_for_body, true) {
-            return Ok(());
+        if !self.has_asked_for_body {
+            let asked = self.proxy.ask_for_body(self.downstream, self.body, &self.forward.facts).await;
+            self.has_asked_for_body = asked?;
         }
-        let mut out = Buffer::take();
-        error::write_continue(out.tail());
-        let written = self.downstream.write(out, self.proxy.timeouts.downstream_write).await;
-        written.map_err(|_| Outcome::ClientGone(Ending::ClientDisconnected))
+        Ok(())
     }
 
     /// Both directions at once, until the answer has ended one way or the other.
@@ -233,6 +229,30 @@ fn of_proxy_fault(fault: &ProxyFault) -> GatewayError {
         ProxyFault::Malformed(what) => GatewayError::ProxyMalformed(what),
         ProxyFault::Refused { status } => GatewayError::ProxyRefused { status: *status },
         ProxyFault::Failed { status } => GatewayError::ProxyFailed { status: *status },
+    }
+}
+
+impl Proxy {
+    /// Answers `Expect: 100-continue` now that the body is wanted (RFC 9110 §10.1.1), unless it has begun to come.
+    /// Returns whether it did.
+    ///
+    /// # Errors
+    /// How the exchange ends, if the client has gone.
+    pub async fn ask_for_body(
+        &self,
+        downstream: &Downstream,
+        body: &BodyReader,
+        facts: &RequestFacts,
+    ) -> Result<bool, Outcome> {
+        let is_awaited =
+            facts.expects_continue && body.data_bytes() == 0 && downstream.input.is_empty() && !body.is_complete();
+        if is_awaited {
+            let mut out = Buffer::take();
+            error::write_continue(out.tail());
+            let written = downstream.write(out, self.timeouts.downstream_write).await;
+            written.map_err(|_| Outcome::ClientGone(Ending::ClientDisconnected))?;
+        }
+        Ok(is_awaited)
     }
 }
 

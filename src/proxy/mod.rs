@@ -1,7 +1,8 @@
 //! What happens to one exchange.
 //!
 //! [`Proxy::handle`] owns the control flow, top to bottom: plan, then refuse, answer or forward in one attempt or more
-//! (`attempts`), then log. Of the modules below, `attempt` runs the two directions, `upload` and `relay` (`answer`),
+//! (`attempts`), then log. A request that the `filter` is for is held and edited (`json_edit`) before the first of them.
+//! Of the modules below, `attempt` runs the two directions, `upload` and `relay` (`answer`),
 //! between the client (`downstream`) and one upstream connection; `failover` says by which credential (`snapshot`) and
 //! what follows (`retry`, `retry_share`), and `pause` waits for it. The others do no I/O (`plan`, `target`,
 //! `access`,
@@ -17,6 +18,8 @@ pub mod body_relay;
 pub mod downstream;
 pub mod error;
 pub mod failover;
+pub mod filter;
+pub mod json_edit;
 pub mod opening;
 pub mod pause;
 pub mod plan;
@@ -145,6 +148,7 @@ impl Proxy {
                     authority: upstream.authority.clone(),
                 },
                 body_bytes_max: config.limits.body_bytes_max,
+                filter: config.filter,
             },
             timeouts: config.timeouts,
             limits: config.limits,
@@ -239,6 +243,12 @@ impl Proxy {
         }
         self.activity.counters.add(Count::Requests);
         self.share.note_request(self.shard, exchange.began);
+        let mut forward = forward;
+        if forward.is_filtered
+            && let Err(outcome) = self.filter(exchange.id, downstream, &mut body, &mut forward).await
+        {
+            return self.conclude(exchange, downstream, client, &body, outcome).await;
+        }
         let choice = forward.written.choice;
         let turn = match self.settle_turn(downstream, &exchange.snapshot, choice).await {
             Ok(turn) => turn,

@@ -5,9 +5,10 @@
 
 use super::access::{self, AccessRules, Admitted, AllowedOrigin, Caller};
 use super::error::{Dialect, GatewayError};
+use super::filter;
 use super::request_head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
 use super::target::{self, Route, TargetError, TargetRules, UpstreamPath};
-use crate::config::MEBIBYTE;
+use crate::config::{Filter, MEBIBYTE};
 use crate::credentials::{ApiKeyId, ApiKeys};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead, Version, with_request};
@@ -19,6 +20,7 @@ pub struct Rules {
     pub target: TargetRules,
     pub upstream: UpstreamIdentity,
     pub body_bytes_max: Option<u64>,
+    pub filter: Filter,
 }
 
 /// What is to be done with one request.
@@ -77,6 +79,8 @@ pub struct Forward<C> {
     pub written: C,
     /// Whether a second attempt may be made although the first may have reached the upstream.
     pub may_replay: bool,
+    /// Whether the filter is for it: its body is then held until it is whole.
+    pub is_filtered: bool,
     /// Whether the client itself named the upstream, so that a `Location` must not be rewritten.
     pub is_absolute_form: bool,
 }
@@ -148,6 +152,7 @@ fn decide<C>(
         facts,
         written: write_head(head, path, &facts)?,
         may_replay: may_replay(facts.method, path.path()),
+        is_filtered: rules.filter == Filter::AnthropicCompat && filter::is_for(head, path.path(), &facts),
         is_absolute_form: !head.target.starts_with('/'),
     }))
 }

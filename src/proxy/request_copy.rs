@@ -52,6 +52,11 @@ impl ReplayBudget {
         true
     }
 
+    /// Whether so much could be reserved now.
+    fn has(&self, bytes: usize) -> bool {
+        self.shard_free.get() >= bytes || self.shard_free.get() + self.process_free.load(Ordering::Relaxed) >= bytes
+    }
+
     fn give_back(&self, bytes: usize) {
         let free = self.shard_free.get() + bytes;
         // One step stays, so that a shard in the steady state leaves the shared counter alone.
@@ -101,6 +106,11 @@ impl RequestCopy {
     /// the moment when that happens.
     pub fn push(&mut self, bytes: &[u8], limit_bytes: usize, budget: &ReplayBudget) -> bool {
         let keeps = self.account(bytes.len(), limit_bytes, budget);
+        self.append(bytes);
+        keeps
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
         let has_room = self.segments.back().is_some_and(|last| last.len() + bytes.len() <= PLAINTEXT_MAX);
         if !has_room {
             let is_all_sent = self.segments.get(self.sending).is_some_and(|segment| segment.len() == self.sent_bytes);
@@ -112,7 +122,14 @@ impl RequestCopy {
         }
         let last = self.segments.len() - 1;
         self.segments[last].tail().extend_from_slice(bytes);
-        keeps
+    }
+
+    /// Whether the copy is whole and would stay so with so many more body bytes.
+    pub fn has_room_for(&self, bytes: usize, limit_bytes: usize, budget: &ReplayBudget) -> bool {
+        match self.kept {
+            Kept::Whole { reserved_bytes } => bytes <= limit_bytes.saturating_sub(reserved_bytes) && budget.has(bytes),
+            Kept::Unsent => false,
+        }
     }
 
     fn account(&mut self, bytes: usize, limit_bytes: usize, budget: &ReplayBudget) -> bool {
@@ -169,6 +186,27 @@ impl RequestCopy {
         // What is not sent was never consumed, so the segment begins where its vector does.
         self.segments[0].tail().splice(range, value.iter().copied());
         start..start + value.len()
+    }
+
+    /// All that is held, the head at its beginning if nothing was sent yet.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.segments.iter().map(Buffer::filled)
+    }
+
+    /// Puts another request in the place of a whole copy of which nothing was sent. Its body is no longer than the one
+    /// that came, so that the budget has room for it.
+    pub fn rewrite(&mut self, head: &[u8], body: &[u8], budget: &ReplayBudget) {
+        debug_assert!(self.is_whole() && self.sending == 0 && self.sent_bytes == 0);
+        if let Kept::Whole { reserved_bytes } = &mut self.kept {
+            budget.give_back(*reserved_bytes - body.len());
+            *reserved_bytes = body.len();
+        }
+        self.segments.clear();
+        self.append(head);
+        // As much as fits goes out in one write with the head.
+        let (first, rest) = body.split_at(body.len().min(PLAINTEXT_MAX.saturating_sub(head.len())));
+        self.append(first);
+        rest.chunks(PLAINTEXT_MAX).for_each(|part| self.append(part));
     }
 
     /// No further attempt will be made: from here on only what is unsent is held.
@@ -261,6 +299,43 @@ mod tests {
         assert!(!copy.push(&body(40_000), 0, &budget));
         assert_eq!(copy.replace(20..23, b"longer"), 20..26);
         assert_eq!(send(&mut copy, 999), [b"POST / HTTP/1.1\r\nA: longer\r\n\r\n", &body(40_000)[..]].concat());
+    }
+
+    #[test]
+    fn a_copy_that_is_rewritten_is_sent_anew_and_takes_what_it_is_long() {
+        let (process_free, budget) = budget(1 << 20);
+        let mut copy = RequestCopy::default();
+        for (came, put) in [(100_000, 99_999), (100_000, 20_000), (100_000, PLAINTEXT_MAX), (3, 3), (0, 0)] {
+            copy.begin(&budget).extend_from_slice(b"head: <one>;");
+            body(came).chunks(16_000).for_each(|part| assert!(copy.push(part, came, &budget)));
+            assert_eq!(copy.parts().collect::<Vec<_>>().concat(), [b"head: <one>;", body(came).as_slice()].concat());
+            let body = body(put);
+            copy.rewrite(b"another: <one>;", &body, &budget);
+            let first = copy.unsent().len();
+            assert_eq!(first, (put + 15).min(PLAINTEXT_MAX), "head and body go out together");
+            assert_eq!(send(&mut copy, PLAINTEXT_MAX), [b"another: <one>;", body.as_slice()].concat());
+            assert!(!copy.has_room_for(came - put + 1, came, &budget) && copy.has_room_for(came - put, came, &budget));
+            copy.rewind();
+            copy.replace(9..14, b"<two>, longer");
+            assert_eq!(send(&mut copy, 999), [b"another: <two>, longer;", body.as_slice()].concat());
+        }
+        copy.release(&budget);
+        drop(budget);
+        assert_eq!(process_free.load(Ordering::Relaxed), 1 << 20);
+    }
+
+    #[test]
+    fn there_is_room_for_what_limit_and_budget_allow() {
+        let (_, budget) = budget(10_000);
+        let mut copy = RequestCopy::default();
+        copy.begin(&budget).extend_from_slice(b"head");
+        assert!(copy.has_room_for(10_000, 10_000, &budget));
+        assert!(!copy.has_room_for(10_001, usize::MAX, &budget), "the budget");
+        assert!(!copy.has_room_for(10_000, 9_999, &budget), "the limit");
+        assert!(copy.push(&body(4_000), 9_999, &budget));
+        assert!(copy.has_room_for(5_999, 9_999, &budget) && !copy.has_room_for(6_000, 9_999, &budget));
+        copy.stop_keeping(&budget);
+        assert!(!copy.has_room_for(1, 9_999, &budget), "what was given up does not come back");
     }
 
     #[test]

@@ -76,6 +76,36 @@ pub async fn upload(
     }
 }
 
+/// Reads the body into the copy, and sends nothing yet. Returns whether all of it is there; otherwise the copy is whole as
+/// far as it goes and has no room for what came next, which stays in the input.
+///
+/// # Errors
+/// See [`UploadError`].
+///
+/// # Cancel safety
+/// Loses no byte of the client.
+pub async fn hold(
+    source: &mut Source<'_>,
+    keeper: Keeper<'_>,
+    timeouts: &Timeouts,
+    turns: &Turns,
+) -> Result<bool, UploadError> {
+    let limit_bytes = keeper.limits.replay_bytes_max;
+    loop {
+        if source.body.is_complete() {
+            return Ok(keeper.copy.borrow().is_whole());
+        }
+        if !keeper.copy.borrow().has_room_for(source.input.len(), limit_bytes, keeper.budget) {
+            return Ok(false);
+        }
+        take_body(source, keeper).map_err(UploadError::Refused)?;
+        if source.input.is_empty() && !source.body.is_complete() {
+            turns.take().await;
+            fill(source, timeouts).await?;
+        }
+    }
+}
+
 fn next_part(connection: &Connection, keeper: Keeper<'_>) -> Result<Option<(Buffer, usize)>, UploadError> {
     let copy = keeper.copy.borrow();
     let part = copy.unsent();
