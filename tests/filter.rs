@@ -251,8 +251,13 @@ fn a_body_beyond_the_limit_of_the_copy_goes_on_as_it_comes() {
         assert!(found.body == too_long.as_bytes(), "one byte too many");
         assert_eq!(found.head.field("anthropic-beta"), Some("a"));
     }
-    gateway.wait_for_log_count("reason=\"it is too large to be kept\"", 2);
-    assert_eq!(unfiltered_count(&mut gateway), 2);
+    // What says that it is too long is not held at all.
+    let mut client = Client::connect(gateway.port());
+    client.send(request("/v1/messages", lines, &too_long).split_at(1000).0);
+    assert_eq!(upstream.wait_for_requests(4)[3].head.field("anthropic-beta"), Some("a"));
+    client.close();
+    gateway.wait_for_log_count("reason=\"it is too large to be kept\"", 3);
+    assert_eq!(unfiltered_count(&mut gateway), 3);
 }
 
 #[test]
@@ -276,8 +281,14 @@ fn a_body_for_which_the_process_has_no_room_goes_on_as_it_comes() {
     gateway.wait_for_log("reason=\"it is too large to be kept\"");
     let found = forwarded(&upstream, &gateway, request("/v1/messages", "anthropic-beta: a\r\n", BODY));
     assert_filtered(&found, &[], FILTERED, "there is room for a small one");
-    holder.close();
+    // What has no room is not held at all.
+    let mut client = Client::connect(gateway.port());
+    client.send(request("/v1/messages", "anthropic-beta: a\r\n", &body).split_at(1000).0);
+    assert_eq!(upstream.wait_for_requests(3)[2].head.field("anthropic-beta"), Some("a"));
+    client.close();
     gateway.wait_for_log("end=client_disconnected");
+    holder.close();
+    gateway.wait_for_log_count("end=client_disconnected", 2);
     let body = long_body(2 * MIB);
     let found = forwarded(&upstream, &gateway, request("/v1/messages", "anthropic-beta: a\r\n", &body));
     assert_eq!(found.head.field("anthropic-beta"), None);
