@@ -103,8 +103,8 @@ impl Failover {
         self.attempts > 1
     }
 
-    /// Pausing and connecting take time in which the credential may have begun to cool down: then the attempt goes to
-    /// another, whose token is to be sent.
+    /// Pausing, connecting and holding a body take time in which the credential may have begun to cool down: then the
+    /// attempt goes to another, whose token is to be sent.
     pub fn reconsider(&mut self) -> Option<CredentialId> {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;

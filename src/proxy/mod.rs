@@ -1,14 +1,13 @@
 //! What happens to one exchange.
 //!
 //! [`Proxy::handle`] owns the control flow, top to bottom: plan, then refuse, answer or forward in one attempt or more
-//! (`attempts`), then log. A request that the `filter` is for is held and edited (`json_edit`) before the first of them.
-//! Of the modules below, `attempt` runs the two directions, `upload` and `relay` (`answer`),
+//! (`attempts`), then log. Of the modules below, `attempt` runs the two directions, `upload` and `relay` (`answer`),
 //! between the client (`downstream`) and one upstream connection; `failover` says by which credential (`snapshot`) and
-//! what follows (`retry`, `retry_share`), and `pause` waits for it. The others do no I/O (`plan`, `target`,
-//! `access`,
-//! `request_head`, `response_head`, `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`,
-//! `unfinished_json`). Invariant: a downstream connection goes on only after an exchange whose request was read whole
-//! and whose answer ended well formed; everything else ends it.
+//! what follows (`retry`, `retry_share`), and `pause` waits for it. `filter` holds and edits those that it is for
+//! before their first attempt. The others do no I/O (`plan`, `access`, `target`, `request_head`, `response_head`,
+//! `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`, `unfinished_json`, `json_edit`). Invariant: a downstream
+//! connection goes on only after an exchange whose request was read whole and whose answer ended well formed;
+//! everything else ends it.
 
 pub mod access;
 pub mod answer;
@@ -232,7 +231,7 @@ impl Proxy {
         exchange: &mut Exchange,
         downstream: &mut Downstream,
         client: Client,
-        forward: Forward<Written>,
+        mut forward: Forward<Written>,
     ) -> Disposition {
         if let Err(error) = downstream.watch_departure() {
             tracing::warn!(%error, "cannot watch whether the client leaves");
@@ -243,7 +242,6 @@ impl Proxy {
         }
         self.activity.counters.add(Count::Requests);
         self.share.note_request(self.shard, exchange.began);
-        let mut forward = forward;
         if forward.is_filtered
             && let Err(outcome) = self.filter(exchange.id, downstream, &mut body, &mut forward).await
         {
