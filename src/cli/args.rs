@@ -96,6 +96,12 @@ pub struct Args {
     /// text or json; default text [FLOW_PROXY_LOG_FORMAT]
     #[argh(option, arg_name = "format")]
     pub log_format: Option<String>,
+    /// file that log lines go to besides stderr, put aside daily and by size; default none [FLOW_PROXY_LOG_FILE]
+    #[argh(option, arg_name = "path")]
+    pub log_file: Option<String>,
+    /// the same as flow-uring.log in this directory, which is made; default none [FLOW_PROXY_LOG_DIR]
+    #[argh(option, arg_name = "path")]
+    pub log_dir: Option<String>,
     /// seconds for a request head, first byte to last; default 10 [FLOW_PROXY_HEAD_TIMEOUT]
     #[argh(option, arg_name = "seconds")]
     pub head_timeout: Option<String>,

@@ -30,6 +30,7 @@ pub fn check(configured: Result<&Configured, &Mistakes>) -> Report {
         Ok(Configured { config, api_keys, findings }) => {
             report.settings(findings);
             report.warnings.extend(config.notices.iter().cloned());
+            report.log_file(config);
             report.secrets(&config.secrets_file);
             report.warnings.extend(api_keys.iter().flat_map(|loaded| loaded.warnings.iter().cloned()));
             config.access.api_keys_file.iter().for_each(|path| report.api_keys(path));
@@ -49,6 +50,14 @@ impl Report {
         self.found.push("settings:".into());
         let line = |finding: &Finding| format!("  {:<24}{} ({})", &finding.flag[2..], finding.value, finding.source);
         self.found.extend(findings.iter().map(line));
+    }
+
+    fn log_file(&mut self, config: &Config) {
+        let Some(file) = super::log_file(config) else { return };
+        match file.check() {
+            Ok(()) => self.found.push(format!("log file {}: can be written", file.path.display())),
+            Err(error) => self.problems.push(error.to_string()),
+        }
     }
 
     fn secrets(&mut self, path: &Path) {

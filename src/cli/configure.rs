@@ -14,8 +14,8 @@ use super::dotenv::{DotEnv, DotEnvError};
 use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
 use super::upstream_proxy::read_upstream_proxy;
 use crate::config::{
-    self, AccessConfig, Config, Expected, Filter, IoDriver, Limits, ListenerTls, LogConfig, LogFormat, LogLevel,
-    MEBIBYTE, Origin, Timeouts, Trust, UpstreamConfig,
+    self, AccessConfig, Config, Expected, Filter, IoDriver, Limits, ListenerTls, LogConfig, LogFile, LogFormat,
+    LogLevel, LogRetention, MEBIBYTE, MEGABYTE, Origin, Timeouts, Trust, UpstreamConfig,
 };
 use crate::credentials::{ApiKeys, ApiKeysFault, LoadedKeys};
 
@@ -27,6 +27,12 @@ const SECONDS_MIN: Duration = Duration::from_millis(1);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// A terabyte, which is to say any body.
 const BODY_MEBIBYTES_MAX: u64 = 1024 * 1024;
+/// Ten years: longer is a slip of the hand.
+const LOG_DAYS_MAX: u64 = 3660;
+/// A terabyte.
+const LOG_MEGABYTES_MAX: u64 = 1_000_000;
+/// A year.
+const CLEANUP_HOURS_MAX: u64 = 366 * 24;
 /// More than Linux lets one process open (`fs.nr_open`'s default is 2^20).
 const CONNECTIONS_MAX: u64 = 1 << 20;
 
@@ -346,7 +352,61 @@ fn read_log(reader: &mut SettingsReader<'_>, args: &Args) -> LogConfig {
         LogFormat::default(),
         str::parse,
     );
-    LogConfig { level, format }
+    LogConfig { level, format, file: read_log_file(reader, args), retention: read_log_retention(reader) }
+}
+
+fn read_log_file(reader: &mut SettingsReader<'_>, args: &Args) -> Option<LogFile> {
+    let mut read = |setting, written: &Option<String>| {
+        let parse = |text: &str| Ok(Some(PathBuf::from(text)));
+        let show = |path: &Option<PathBuf>| path.as_ref().map_or("none".into(), |path| path.display().to_string());
+        let path = reader.read_shown(setting, written.as_deref(), None, parse, show);
+        (path, reader.findings.last().map_or(Source::Default, |finding| finding.source))
+    };
+    let (file, _) = read(Setting::new("--log-file", "FLOW_PROXY_LOG_FILE"), &args.log_file);
+    let (directory, source) = read(Setting::new("--log-dir", "FLOW_PROXY_LOG_DIR"), &args.log_dir);
+    if file.is_some() && directory.is_some() {
+        let rule = "the log file is named already by --log-file (FLOW_PROXY_LOG_FILE): give only one of them";
+        reader.mistakes.push(Mistake::Conflict { source, rule });
+    }
+    file.map(LogFile::At).or_else(|| directory.map(LogFile::In))
+}
+
+/// These have no flags: they are set once for a machine.
+fn read_log_retention(reader: &mut SettingsReader<'_>) -> LogRetention {
+    let defaults = LogRetention::default();
+    let days = reader.read_shown(
+        Setting::new("--log-retention-days", "FLOW_PROXY_LOG_RETENTION_DAYS"),
+        None,
+        defaults.days,
+        |text| config::parse_count(text, 1, LOG_DAYS_MAX, "a whole number of days"),
+        |days| format!("{days} days"),
+    );
+    let bytes_max = reader.read_shown(
+        Setting::new("--log-max-size", "FLOW_PROXY_LOG_MAX_SIZE_MB"),
+        None,
+        defaults.bytes_max,
+        |text| {
+            config::parse_count::<u64>(text, 1, LOG_MEGABYTES_MAX, "a whole number of MB").map(|count| count * MEGABYTE)
+        },
+        |bytes| format!("{} MB", bytes / MEGABYTE),
+    );
+    let is_cleaned_up = reader.read(
+        Setting::new("--log-cleanup", "FLOW_PROXY_LOG_CLEANUP_ENABLED"),
+        None,
+        defaults.is_cleaned_up,
+        config::parse_bool,
+    );
+    let cleanup_interval = reader.read_shown(
+        Setting::new("--log-cleanup-interval", "FLOW_PROXY_LOG_CLEANUP_INTERVAL_HOURS"),
+        None,
+        defaults.cleanup_interval,
+        |text| {
+            config::parse_count::<u64>(text, 1, CLEANUP_HOURS_MAX, "a whole number of hours")
+                .map(|hours| Duration::from_secs(hours * 60 * 60))
+        },
+        |interval| format!("{} h", interval.as_secs() / (60 * 60)),
+    );
+    LogRetention { days, bytes_max, is_cleaned_up, cleanup_interval }
 }
 
 fn read_access(reader: &mut SettingsReader<'_>, args: &Args) -> AccessConfig {
@@ -548,7 +608,13 @@ mod tests {
         assert_eq!((config.upstream.connect_to, config.upstream.trust), (None, Trust::System));
         assert_eq!(config.io_driver, IoDriver::Auto);
         assert_eq!(config.filter, Filter::None);
-        assert_eq!(config.log, LogConfig { level: LogLevel::Info, format: LogFormat::Text });
+        let retention = LogRetention {
+            days: 7,
+            bytes_max: 100_000_000,
+            is_cleaned_up: true,
+            cleanup_interval: Duration::from_secs(86_400),
+        };
+        assert_eq!(config.log, LogConfig { level: LogLevel::Info, format: LogFormat::Text, file: None, retention });
         assert!(config.notices.is_empty());
         let seconds = Duration::from_secs;
         assert_eq!(
@@ -607,6 +673,8 @@ mod tests {
         ("--client-timeout", "FLOW_PROXY_CLIENT_TIMEOUT", [("1", "1 s"), ("1.5", "1.5 s")]),
         ("--log-level", "FLOW_PROXY_LOG_LEVEL", [("debug", "DEBUG"), ("Warning", "WARNING")]),
         ("--log-format", "FLOW_PROXY_LOG_FORMAT", [("json", "json"), ("TEXT", "text")]),
+        ("--log-file", "FLOW_PROXY_LOG_FILE", [("/a b.log", "/a b.log"), ("c", "c")]),
+        ("--log-dir", "FLOW_PROXY_LOG_DIR", [("/a b", "/a b"), ("c", "c")]),
         ("--head-timeout", "FLOW_PROXY_HEAD_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
         ("--keepalive-timeout", "FLOW_PROXY_KEEPALIVE_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
         ("--body-timeout", "FLOW_PROXY_BODY_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
@@ -656,7 +724,7 @@ mod tests {
                      a:2 --io-driver epoll --client-timeout 4 --log-level error --log-format json --head-timeout 5 \
                      --keepalive-timeout 6 --body-timeout 7 --connect-timeout 8.5 --upstream-idle-timeout 9 --body-max 10 \
                      --max-connections 11 --drain-timeout 12 --replay-max 13 --retry-deadline 14 --sse-heartbeat 15 \
-                     --filter anthropic-compat";
+                     --filter anthropic-compat --log-file l";
         let config = config(&words.split_whitespace().collect::<Vec<_>>());
         assert_eq!((config.listen.to_string().as_str(), config.listen_host.as_str()), ("[::1]:1", "::1"));
         assert_eq!((config.shards.get(), config.secrets_file, config.io_driver), (3, "s".into(), IoDriver::Epoll));
@@ -665,7 +733,8 @@ mod tests {
         assert_eq!(config.upstream.source, "--upstream");
         assert_eq!(config.upstream.connect_to, Some(("a".into(), 2)));
         assert_eq!(config.upstream.trust, Trust::File("ca".into()));
-        assert_eq!(config.log, LogConfig { level: LogLevel::Error, format: LogFormat::Json });
+        let (file, retention) = (Some(LogFile::At("l".into())), LogRetention::default());
+        assert_eq!(config.log, LogConfig { level: LogLevel::Error, format: LogFormat::Json, file, retention });
         let Timeouts { head, keepalive, body, connect, client, upstream_idle, drain, retry, heartbeat, .. } =
             config.timeouts;
         let millis =
@@ -674,6 +743,42 @@ mod tests {
         assert_eq!(heartbeat, Some(Duration::from_secs(15)));
         let Limits { body_bytes_max, replay_bytes_max, connections_max, .. } = config.limits;
         assert_eq!((body_bytes_max, replay_bytes_max, connections_max), (Some(10 << 20), 13 << 20, 11));
+    }
+
+    /// What has no flag: variable, a value with what it comes out as, and a wrong one with the form that it is told.
+    const WITHOUT_FLAG: [(&str, Pair<'_>, Pair<'_>); 4] = [
+        ("FLOW_PROXY_LOG_RETENTION_DAYS", ("3", "3 days"), ("0", "a whole number of days from 1 to 3660")),
+        ("FLOW_PROXY_LOG_MAX_SIZE_MB", ("5", "5 MB"), ("0", "a whole number of MB from 1 to 1000000")),
+        ("FLOW_PROXY_LOG_CLEANUP_ENABLED", ("No", "false"), ("hunter2", "true or false")),
+        ("FLOW_PROXY_LOG_CLEANUP_INTERVAL_HOURS", ("2", "2 h"), ("0.5", "a whole number of hours from 1 to 8784")),
+    ];
+
+    #[test]
+    fn retention_is_set_by_variables_alone() {
+        for (variable, (value, shown), (wrong, form)) in WITHOUT_FLAG {
+            let found = |environment: &[(&str, &str)], dotenv: &str| {
+                let findings = run(&[], environment, dotenv).expect("valid").findings;
+                let is_it = |finding: &Finding| finding.source != Source::Default;
+                findings.into_iter().find(is_it).map(|finding| (finding.value, finding.source.to_string()))
+            };
+            let dotenv = format!("{variable}={value}");
+            assert_eq!(found(&[(variable, value)], ""), Some((shown.into(), format!("environment {variable}"))));
+            assert_eq!(found(&[(variable, "")], &dotenv), Some((shown.into(), format!(".env line 1: {variable}"))));
+            let told = format!("environment {variable}: expected {form}");
+            assert_eq!(mistakes(&[], &[(variable, wrong)], ""), [told]);
+        }
+        let environment = WITHOUT_FLAG.map(|(variable, (value, _), _)| (variable, value));
+        let retention = run(&[], &environment, "").expect("valid").config.log.retention;
+        let cleanup_interval = Duration::from_secs(7200);
+        assert_eq!(retention, LogRetention { days: 3, bytes_max: 5_000_000, is_cleaned_up: false, cleanup_interval });
+    }
+
+    #[test]
+    fn a_log_directory_stands_for_a_file_in_it_and_excludes_another() {
+        assert_eq!(config(&["--log-dir", "d"]).log.file, Some(LogFile::In("d".into())));
+        let found = mistakes(&["--log-file", "f"], &[("FLOW_PROXY_LOG_DIR", "d")], "");
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("environment FLOW_PROXY_LOG_DIR: the log file is named already by --log-file"));
     }
 
     #[test]
@@ -926,7 +1031,8 @@ mod tests {
             format!("{expected:?}")
         });
         let in_pairs = ["FLOW_PROXY_TLS_CERT", "FLOW_PROXY_TLS_KEY"];
-        for variable in SETTINGS.iter().map(|(_, variable, _)| *variable).chain(in_pairs) {
+        let variables = SETTINGS.iter().map(|(_, variable, _)| *variable).chain(in_pairs);
+        for variable in variables.chain(WITHOUT_FLAG.map(|(variable, ..)| variable)) {
             assert!(example.contains(variable), "{variable} is missing");
         }
         // With every line switched on, the values still stand for the defaults, or are examples that pass.

@@ -22,14 +22,14 @@ use std::sync::Arc;
 
 use self::args::{Stop, UsageError};
 use self::dotenv::DotEnv;
-use crate::config::{self, Config, LogFormat};
+use crate::config::{self, Config, LogFile, LogFormat, LogRetention};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
 use crate::credentials::{self, ApiKeys, ApiKeysFileError, Credentials, LoadedKeys, SecretsFileError, TokenError};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::observability::Banner;
-use crate::observability::log::{self, LineFormat};
+use crate::observability::log::{self, FileError, FileOptions, LineFormat, Retention};
 use crate::server::{self, Keyring, RunError, Source as FileSource, Sources};
 
 pub use args::{Args, Command};
@@ -71,6 +71,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 enum Failure {
     Usage(UsageError),
     Settings(Mistakes),
+    LogFile(FileError),
     Secrets(SecretsFileError),
     ApiKeys(ApiKeysFileError),
     Token(TokenError),
@@ -95,6 +96,7 @@ impl Failure {
             #[cfg(feature = "demo")]
             Failure::Demo(_) => EXIT_FAILURE,
             Failure::Settings(_)
+            | Failure::LogFile(_)
             | Failure::Secrets(_)
             | Failure::ApiKeys(_)
             | Failure::Token(_)
@@ -119,6 +121,7 @@ impl fmt::Display for Failure {
         match self {
             Failure::Usage(error) => error.fmt(formatter),
             Failure::Settings(mistakes) | Failure::HealthcheckSettings(mistakes) => mistakes.fmt(formatter),
+            Failure::LogFile(error) => error.fmt(formatter),
             Failure::Secrets(error) => error.fmt(formatter),
             Failure::ApiKeys(error) => error.fmt(formatter),
             Failure::Token(error) => error.fmt(formatter),
@@ -138,7 +141,7 @@ impl fmt::Display for Failure {
 fn serve(args: &Args) -> Result<(), Failure> {
     let Configured { config, api_keys, .. } =
         configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
-    let _log = start_log(&config);
+    let _log = start_log(&config)?;
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
@@ -184,7 +187,7 @@ fn run_server(
 fn run_demo(args: &Args) -> Result<(), Failure> {
     let Configured { mut config, api_keys, .. } =
         configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
-    let _log = start_log(&config);
+    let _log = start_log(&config)?;
     let upstream = demo::start_upstream(&demo::credentials(), demo::HUMAN_PACE).map_err(Failure::Demo)?;
     config.upstream =
         UpstreamConfig::parse(demo::UPSTREAM_URL, "the embedded demo").expect("the demo's own URL is valid");
@@ -250,12 +253,24 @@ fn unresolved(_host: &str, port: u16) -> io::Result<SocketAddr> {
     Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
 }
 
-fn start_log(config: &Config) -> log::Guard {
+fn start_log(config: &Config) -> Result<log::Guard, Failure> {
     let line_format = match config.log.format {
         LogFormat::Text => LineFormat::Text,
         LogFormat::Json => LineFormat::Json,
     };
-    log::init(config.log.level.threshold(), line_format)
+    log::init(config.log.level.threshold(), line_format, log_file(config)).map_err(Failure::LogFile)
+}
+
+/// The log file, if there is to be one, in the words of the log.
+fn log_file(config: &Config) -> Option<FileOptions> {
+    let LogRetention { days, bytes_max, is_cleaned_up, cleanup_interval } = config.log.retention;
+    let cleanup_interval = is_cleaned_up.then_some(cleanup_interval);
+    let retention = Retention { days, bytes_max, cleanup_interval };
+    let (path, makes_directory) = match config.log.file.as_ref()? {
+        LogFile::At(path) => (path.clone(), false),
+        LogFile::In(directory) => (directory.join(config::LOG_FILE_NAME), true),
+    };
+    Some(FileOptions { path, makes_directory, retention })
 }
 
 fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials, Failure> {

@@ -91,7 +91,7 @@ impl fmt::Display for Mistakes {
 
 impl std::error::Error for Mistakes {}
 
-/// A setting's two names. A few have no variable.
+/// A setting's two names. A few have no variable, and a few no flag: then the first is only what `check` calls it.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     pub flag: &'static str,

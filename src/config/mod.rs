@@ -23,7 +23,9 @@ pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::UpstreamProxy;
-pub use value::{Expected, join_authority, parse_authority, parse_count, parse_host, parse_mebibytes, parse_seconds};
+pub use value::{
+    Expected, join_authority, parse_authority, parse_bool, parse_count, parse_host, parse_mebibytes, parse_seconds,
+};
 
 /// Where the listener binds when nothing is said: a gateway that holds credentials is for this machine alone.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
@@ -45,8 +47,14 @@ const IDLE_UPSTREAM_MAX: usize = 256;
 /// that it gets when it is back.
 const PENDING_CONNECTS_MAX: usize = 256;
 
+/// The log file's name where only its directory is given.
+pub const LOG_FILE_NAME: &str = "flow-uring.log";
+
 /// One mebibyte, the unit of the size settings.
 pub const MEBIBYTE: u64 = 1024 * 1024;
+
+/// One megabyte, the unit of the log's size, as its variable's name says.
+pub const MEGABYTE: u64 = 1_000_000;
 
 /// Everything that a run needs to know besides the credentials.
 #[derive(Debug, Clone)]
@@ -101,10 +109,45 @@ pub enum Filter {
     AnthropicCompat,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogConfig {
     pub level: LogLevel,
     pub format: LogFormat,
+    /// Where lines go besides stderr.
+    pub file: Option<LogFile>,
+    pub retention: LogRetention,
+}
+
+/// Where the log file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogFile {
+    /// This file, in a directory that is there.
+    At(PathBuf),
+    /// [`LOG_FILE_NAME`] in this directory, which is made.
+    In(PathBuf),
+}
+
+/// What becomes of log files that were put aside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRetention {
+    /// How many days they are kept.
+    pub days: u32,
+    /// The log file with all that were put aside.
+    pub bytes_max: u64,
+    /// `false`: nothing is ever deleted.
+    pub is_cleaned_up: bool,
+    pub cleanup_interval: Duration,
+}
+
+impl Default for LogRetention {
+    fn default() -> Self {
+        LogRetention {
+            days: 7,
+            bytes_max: 100 * MEGABYTE,
+            is_cleaned_up: true,
+            cleanup_interval: Duration::from_secs(24 * 60 * 60),
+        }
+    }
 }
 
 /// The least severe line that is written.

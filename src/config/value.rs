@@ -65,6 +65,18 @@ pub fn parse_count<T: TryFrom<u64>>(text: &str, min: u64, max: u64, what: &str) 
         .ok_or_else(|| Expected::new(format!("{what} from {min} to {max}")))
 }
 
+/// `true` or `false`, or one of the words that stand for them, in any case.
+///
+/// # Errors
+/// Any other word.
+pub fn parse_bool(text: &str) -> Result<bool, Expected> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" => Ok(true),
+        "false" | "no" | "off" | "0" => Ok(false),
+        _ => Err(Expected::new("true or false")),
+    }
+}
+
 /// An IP address, with or without brackets, or a host name; without port.
 ///
 /// # Errors
@@ -256,6 +268,17 @@ mod tests {
         for text in ["", "65536", "+1", "-1", "1.0", "0x1", "99999999999999999999"] {
             let expected = parse_count::<u16>(text, 0, 65_535, "a port").expect_err(text);
             assert_eq!(expected.to_string(), "expected a port from 0 to 65535");
+        }
+    }
+
+    #[test]
+    fn yes_and_no_have_four_words_each() {
+        for (text, value) in [("true", true), ("YES", true), ("On", true), ("1", true), ("false", false), ("0", false)]
+        {
+            assert_eq!(parse_bool(text), Ok(value), "{text}");
+        }
+        for text in ["", "2", "y", "truely"] {
+            assert_eq!(parse_bool(text).expect_err(text).to_string(), "expected true or false");
         }
     }
 

@@ -1,25 +1,33 @@
-//! The log on stderr: one line an event, written by a thread of its own.
+//! The log on stderr, and in a file if there is one: one line an event, written by a thread of its own for each output.
 //!
-//! Invariant: a full or blocked stderr loses lines (and says how many at the end), it never blocks a shard. A line
-//! cannot be faked: control characters in any value are escaped.
+//! Invariant: a full or blocked output loses lines (and says how many), it never blocks a shard or the other output. A
+//! line cannot be faked: control characters in any value are escaped.
 
 use std::fmt::{self, Write as _};
-use std::io::{self, BufWriter, IsTerminal, Write};
-use std::sync::mpsc;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{FormatFields, Writer};
+use tracing_subscriber::fmt::writer::MakeWriterExt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
-/// How many lines wait for a slow stderr before lines are lost: at 300 bytes each, 5 MiB.
+use super::log_file::LogFile;
+use super::log_writer::{self, Losses};
+
+pub use super::log_file::{FileError, FileOptions};
+pub use super::log_retention::Retention;
+
+/// How many lines wait for a slow output before lines are lost: at 300 bytes each, 5 MiB.
 const WAITING_LINES_MAX: usize = 16 * 1024;
 /// How long the last words may take: a blocked stderr must not hold up the exit.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(200);
@@ -35,73 +43,105 @@ pub enum LineFormat {
     Json,
 }
 
+/// What this process's log has lost, by output.
+static LOSSES: OnceLock<Vec<Arc<Losses>>> = OnceLock::new();
+
 /// Keeps the log running. Dropping it writes out what waits, and says how many lines were lost.
 #[must_use = "the log ends when its guard is dropped"]
 pub struct Guard {
-    worker: Option<WorkerGuard>,
-    lost_lines: ErrorCounter,
+    workers: Vec<WorkerGuard>,
 }
 
-/// Starts the process's log on stderr. A second call changes nothing: the first log stays.
+/// How many lines each output of the log has lost: `stderr`, and `file` where there is one. Any thread may ask.
+pub fn lost_lines() -> impl Iterator<Item = (&'static str, u64)> {
+    LOSSES.get().into_iter().flatten().map(|losses| (losses.output, losses.lines()))
+}
+
+/// Starts the process's log on stderr, and in a file if one is named. A second call changes nothing: the first log stays.
 ///
 /// Events of this crate are written from `level` on, those of libraries from WARN on (their DEBUG would bury ours).
-pub fn init(level: Level, line_format: LineFormat) -> Guard {
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn init(level: Level, line_format: LineFormat, file: Option<FileOptions>) -> Result<Guard, FileError> {
     // https://no-color.org: set and not empty.
     let is_colour_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_coloured = io::stderr().is_terminal() && !is_colour_refused;
-    // The writer flushes whenever nothing waits, so the buffer only joins lines that came together.
-    let (writer, guard) = queue_to(BufWriter::new(io::stderr()), WAITING_LINES_MAX);
+    let file = file.map(LogFile::open).transpose()?;
+    let cleanup = file.as_ref().and_then(LogFile::cleanup);
+    let (stderr, losses, worker) = log_writer::start("stderr", io::stderr(), WAITING_LINES_MAX);
+    let (mut all_losses, mut workers) = (vec![losses], vec![worker]);
+    let file = file.map(|file| {
+        let (queue, losses, worker) = log_writer::start("file", file, WAITING_LINES_MAX);
+        all_losses.push(losses);
+        workers.push(worker);
+        queue
+    });
     // Only a second log of the same process is refused, and then the first serves.
-    let _ = tracing::subscriber::set_global_default(subscriber(level, line_format, is_coloured, writer));
-    guard
+    let _ = LOSSES.set(all_losses);
+    let _ = tracing::subscriber::set_global_default(subscriber(level, line_format, is_coloured, stderr, file));
+    // After the log is there, in which it says what it cannot do.
+    if let Some(cleanup) = cleanup {
+        cleanup.start();
+    }
+    Ok(Guard { workers })
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        drop(self.worker.take());
-        let lost_count = self.lost_lines.dropped_lines();
-        if lost_count > 0 {
-            say_lost(lost_count, io::stderr());
+        self.workers.clear();
+        for (output, lost) in lost_lines().filter(|(_, lost)| *lost > 0) {
+            say_lost(output, lost, io::stderr());
         }
     }
 }
 
 /// Writes the last words on a thread of its own, which is left behind if the output is blocked.
 #[expect(clippy::disallowed_methods, reason = "the last words are said after the shards have ended")]
-fn say_lost(lost_count: usize, mut output: impl Write + Send + 'static) {
+fn say_lost(name: &'static str, lost: u64, mut output: impl Write + Send + 'static) {
     let (done, finished) = mpsc::channel();
     thread::spawn(move || {
         // A write that fails here has nobody left to tell.
-        let _ = writeln!(output, "{lost_count} log lines were lost: stderr was too slow");
+        let _ = writeln!(output, "{lost} log lines were lost in all: {name} was too slow, or could not be written");
         let _ = done.send(());
     });
     let _ = finished.recv_timeout(LAST_WORDS_MAX);
-}
-
-fn queue_to(output: impl Write + Send + 'static, lines_max: usize) -> (NonBlocking, Guard) {
-    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines_max).thread_name("flow-log");
-    let (writer, worker) = builder.finish(output);
-    let lost_lines = writer.error_counter();
-    (writer, Guard { worker: Some(worker), lost_lines })
 }
 
 fn subscriber(
     level: Level,
     line_format: LineFormat,
     is_coloured: bool,
-    writer: NonBlocking,
+    stderr: NonBlocking,
+    file: Option<NonBlocking>,
 ) -> impl Subscriber + Send + Sync {
     let others = LevelFilter::from_level(level).min(LevelFilter::WARN);
     let filter = Targets::new().with_target(OWN_TARGET, level).with_default(others);
+    let layers = match file {
+        None => vec![layer(level, line_format, is_coloured, stderr)],
+        // JSON is never coloured. Where both outputs get the same bytes, they are made once.
+        Some(file) if !is_coloured || line_format == LineFormat::Json => {
+            vec![layer(level, line_format, false, stderr.and(file))]
+        }
+        Some(file) => vec![layer(level, line_format, true, stderr), layer(level, line_format, false, file)],
+    };
+    Registry::default().with(layers.with_filter(filter))
+}
+
+fn layer(
+    level: Level,
+    line_format: LineFormat,
+    is_coloured: bool,
+    writer: impl for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+) -> Box<dyn Layer<Registry> + Send + Sync> {
     // Where an event comes from helps those who debug this program, and is noise to those who run it.
     let with_origin = level >= Level::DEBUG;
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(with_origin);
     let layer = layer.with_thread_names(with_origin);
-    let layer = match line_format {
+    match line_format {
         LineFormat::Text => layer.fmt_fields(SafeFields).with_ansi(is_coloured).boxed(),
         LineFormat::Json => layer.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed(),
-    };
-    Registry::default().with(layer.with_filter(filter))
+    }
 }
 
 /// Writes fields as `message name=value …` and lets no control character through, whoever chose the value.
@@ -166,7 +206,7 @@ impl<W: fmt::Write> fmt::Write for Escaping<'_, W> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex, mpsc};
+    use std::sync::Mutex;
     use std::time::Instant;
 
     use super::*;
@@ -174,6 +214,12 @@ mod tests {
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().expect("unpoisoned").clone()).expect("text")
+        }
+    }
 
     impl Write for Captured {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -188,11 +234,10 @@ mod tests {
 
     fn captured(level: Level, line_format: LineFormat, is_coloured: bool, emit: impl FnOnce()) -> String {
         let output = Captured::default();
-        let (writer, guard) = queue_to(output.clone(), 1000);
-        tracing::subscriber::with_default(subscriber(level, line_format, is_coloured, writer), emit);
+        let (writer, _losses, guard) = log_writer::start("stderr", output.clone(), 1000);
+        tracing::subscriber::with_default(subscriber(level, line_format, is_coloured, writer, None), emit);
         drop(guard);
-        let bytes = output.0.lock().expect("unpoisoned").clone();
-        String::from_utf8(bytes).expect("text")
+        output.text()
     }
 
     /// The lines without their time, whose form is checked on the way.
@@ -342,29 +387,42 @@ mod tests {
         const LINES_MAX: usize = 8;
         const LINES: usize = 1000;
         let (unblock, blocked) = mpsc::channel();
-        let (writer, guard) = queue_to(Blocked(blocked), LINES_MAX);
+        let (stderr, losses, stderr_guard) = log_writer::start("stderr", Blocked(blocked), LINES_MAX);
+        let captured = Captured::default();
+        let (file, file_losses, file_guard) = log_writer::start("file", captured.clone(), LINES);
         let begin = Instant::now();
-        tracing::subscriber::with_default(subscriber(Level::INFO, LineFormat::Text, false, writer), || {
-            (0..LINES).for_each(|_| RECORD.log());
-        });
+        let subscriber = subscriber(Level::INFO, LineFormat::Text, false, stderr, Some(file));
+        tracing::subscriber::with_default(subscriber, || (0..LINES).for_each(|_| RECORD.log()));
         assert!(begin.elapsed() < Duration::from_secs(5), "no write waited");
-        let lost_count = guard.lost_lines.dropped_lines();
-        // One line more than the queue holds may be in the writer's hands.
-        assert!((LINES - LINES_MAX - 1..=LINES - LINES_MAX).contains(&lost_count), "{lost_count}");
+        let lost = losses.lines() as usize;
+        // What the writer took out of the queue before it was blocked is not lost.
+        assert!((1..=LINES - LINES_MAX).contains(&lost), "{lost}");
+        drop(file_guard);
+        assert_eq!((captured.text().lines().count(), file_losses.lines()), (LINES, 0), "the other output has them all");
         drop(unblock);
-        // Its last words would go to the stderr of this test.
-        std::mem::forget(guard);
+        drop(stderr_guard);
+    }
+
+    #[test]
+    fn a_terminal_has_colours_and_the_file_beside_it_has_none() {
+        let (stderr, file) = (Captured::default(), Captured::default());
+        let (stderr_queue, _, stderr_guard) = log_writer::start("stderr", stderr.clone(), 10);
+        let (file_queue, _, file_guard) = log_writer::start("file", file.clone(), 10);
+        let subscriber = subscriber(Level::INFO, LineFormat::Text, true, stderr_queue, Some(file_queue));
+        tracing::subscriber::with_default(subscriber, || RECORD.log());
+        drop((stderr_guard, file_guard));
+        assert!(stderr.text().contains("\x1b[2mstatus=\x1b[0m200"), "{}", stderr.text());
+        assert!(file.text().contains(" status=200 ") && !file.text().contains('\x1b'), "{}", file.text());
     }
 
     #[test]
     fn the_last_words_say_how_much_was_lost_and_wait_for_nobody() {
         let output = Captured::default();
-        say_lost(7, output.clone());
-        let text = String::from_utf8(output.0.lock().expect("unpoisoned").clone()).expect("text");
-        assert_eq!(text, "7 log lines were lost: stderr was too slow\n");
+        say_lost("file", 7, output.clone());
+        assert_eq!(output.text(), "7 log lines were lost in all: file was too slow, or could not be written\n");
         let (_never, blocked) = mpsc::channel();
         let begin = Instant::now();
-        say_lost(7, Blocked(blocked));
+        say_lost("stderr", 7, Blocked(blocked));
         assert!(begin.elapsed() < LAST_WORDS_MAX * 10);
     }
 

@@ -7,6 +7,9 @@ mod banner;
 mod counters;
 mod exchange;
 pub mod log;
+mod log_file;
+mod log_retention;
+mod log_writer;
 
 pub use activity::Activity;
 pub use banner::{Banner, reachable};

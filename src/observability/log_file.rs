@@ -1,0 +1,271 @@
+//! The log file: opened, put aside when its day is over or it is large, and opened anew when it is no longer there.
+//!
+//! Own code, since no crate for it does all that has to hold here: a new file by UTC day as well as by size, a bound on
+//! all files together, every failure returned (not printed, not a panic), and a file that others moved or removed noticed.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+use std::time::{Duration, SystemTime};
+use std::{error, fmt};
+
+use rustix::fs::{Access, access};
+use signal_hook::consts::SIGXFSZ;
+
+use super::log_retention::{Retention, name_aside, utc_day};
+
+/// For the operator and the group that reads logs: lines hold paths and the names of credentials, and no secrets. The
+/// umask takes more away.
+const FILE_MODE: u32 = 0o640;
+const DIRECTORY_MODE: u32 = 0o750;
+
+/// Where the log file is, and how long its like are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileOptions {
+    pub path: PathBuf,
+    /// Whether its directory is made where it is not there.
+    pub makes_directory: bool,
+    pub retention: Retention,
+}
+
+/// Why there is no log file.
+#[derive(Debug)]
+pub struct FileError {
+    pub path: PathBuf,
+    pub error: io::Error,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "the log file {} cannot be opened: {}; see to it that its directory exists and that this user may write \
+             there, or choose another --log-file or --log-dir",
+            self.path.display(),
+            self.error
+        )
+    }
+}
+
+impl error::Error for FileError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+impl FileOptions {
+    /// Says whether the file could be opened, without making anything.
+    ///
+    /// # Errors
+    /// It could not.
+    #[expect(clippy::disallowed_methods, reason = "asked where nothing is served")]
+    pub fn check(&self) -> Result<(), FileError> {
+        let allowed = match fs::metadata(&self.path) {
+            Ok(found) if found.is_file() => access(&self.path, Access::WRITE_OK).map_err(io::Error::from),
+            Ok(_) => Err(not_a_file()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.check_directory(),
+            Err(error) => Err(error),
+        };
+        allowed.map_err(|error| FileError { path: self.path.clone(), error })
+    }
+
+    fn check_directory(&self) -> io::Result<()> {
+        let mut directories = self.path.ancestors().skip(1).map(or_here);
+        let found = if self.makes_directory {
+            directories.find(|directory| directory.symlink_metadata().is_ok())
+        } else {
+            directories.next()
+        };
+        let found = found.unwrap_or(Path::new("/"));
+        if !fs::metadata(found)?.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        access(found, Access::WRITE_OK | Access::EXEC_OK).map_err(io::Error::from)
+    }
+}
+
+/// The directory of a bare name is the working directory.
+fn or_here(directory: &Path) -> &Path {
+    if directory.as_os_str().is_empty() { Path::new(".") } else { directory }
+}
+
+fn not_a_file() -> io::Error {
+    io::Error::other("it is not a regular file")
+}
+
+/// The deletion of old files now and then.
+pub struct Cleanup {
+    path: PathBuf,
+    retention: Retention,
+    interval: Duration,
+}
+
+impl Cleanup {
+    /// Runs on a thread of its own from here on, also while nothing is logged.
+    #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+    pub fn start(self) {
+        let Cleanup { path, retention, interval } = self;
+        let run = move || loop {
+            if let Err(error) = retention.clean(&path, SystemTime::now()) {
+                tracing::warn!(path = %path.display(), %error, "old log files cannot be deleted");
+            }
+            thread::sleep(interval);
+        };
+        if let Err(error) = thread::Builder::new().name("flow-log-clean".into()).spawn(run) {
+            tracing::warn!(%error, "old log files are deleted only when another is put aside");
+        }
+    }
+}
+
+/// A log file that is written to.
+pub struct LogFile {
+    options: FileOptions,
+    open: Option<Open>,
+    /// Whether the log has said that the file cannot be put aside, or older ones not be deleted.
+    has_complained: bool,
+}
+
+struct Open {
+    file: File,
+    identity: (u64, u64),
+    tail: Tail,
+}
+
+/// How what was written last ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// With a line, or nothing was written.
+    Whole,
+    /// In the middle of a line, of which the rest is to come.
+    Begun,
+    /// In the middle of a line, of which the rest is lost.
+    Cut,
+}
+
+impl LogFile {
+    /// Opens the file, and makes its directory if it is to.
+    ///
+    /// # Errors
+    /// It cannot be opened, or is no regular file.
+    pub fn open(options: FileOptions) -> Result<Self, FileError> {
+        let failed = |path: &Path, error| FileError { path: path.to_owned(), error };
+        let mut log = LogFile { options, open: None, has_complained: false };
+        log.reopen().map_err(|error| failed(&log.options.path, error))?;
+        // Files are put aside beside the real one, and stay there whatever becomes of links and of the working directory.
+        log.options.path = fs::canonicalize(&log.options.path).map_err(|error| failed(&log.options.path, error))?;
+        // A file size limit (`ulimit -f`) is to cost log lines: by default its signal ends the process.
+        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
+            .map_err(|error| failed(&log.options.path, error))?;
+        Ok(log)
+    }
+
+    /// What is to be done besides writing, if it is wanted.
+    pub fn cleanup(&self) -> Option<Cleanup> {
+        let FileOptions { path, retention, .. } = self.options.clone();
+        retention.cleanup_interval.map(|interval| Cleanup { path, retention, interval })
+    }
+
+    fn reopen(&mut self) -> io::Result<Metadata> {
+        self.open = None;
+        let path = &self.options.path;
+        let directory = path.parent().filter(|_| self.options.makes_directory);
+        if let Some(directory) = directory {
+            DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(or_here(directory))?;
+        }
+        // Without the flag, a pipe that somebody put there would hold up this thread.
+        let file =
+            OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(libc::O_NONBLOCK).open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(not_a_file());
+        }
+        self.open = Some(Open { file, identity: identity(&metadata), tail: Tail::Whole });
+        Ok(metadata)
+    }
+
+    /// Sees to it that the file is there and has room for `lines_bytes` more of today.
+    #[expect(clippy::disallowed_methods, reason = "runs on the log's own thread")]
+    fn prepare(&mut self, lines_bytes: u64) -> io::Result<()> {
+        let found = fs::metadata(&self.options.path).ok();
+        let is_open = |found: &Metadata| self.open.as_ref().is_some_and(|open| open.identity == identity(found));
+        let found = match found.filter(is_open) {
+            Some(found) => found,
+            None => self.reopen()?,
+        };
+        let retention = self.options.retention;
+        let day = found.modified().map_or(utc_day(SystemTime::now()), utc_day);
+        let is_over = day < utc_day(SystemTime::now());
+        let is_full = found.len() + lines_bytes > retention.file_bytes_max();
+        if found.len() > 0 && (is_over || is_full) {
+            let rolled = name_aside(&self.options.path, day).and_then(|name| fs::rename(&self.options.path, name));
+            match rolled {
+                Ok(()) => {
+                    self.reopen()?;
+                }
+                Err(error) => self.stay_within(found.len() + lines_bytes, error),
+            }
+            if retention.cleanup_interval.is_some()
+                && let Err(error) = retention.clean(&self.options.path, SystemTime::now())
+            {
+                self.complain("old log files cannot be deleted", &error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The file cannot be put aside: it grows on, and begins anew when it is as large as all may be together.
+    fn stay_within(&mut self, bytes: u64, error: io::Error) {
+        self.complain("the log file cannot be put aside", &error);
+        let Retention { bytes_max, cleanup_interval, .. } = self.options.retention;
+        if let Some(open) = self.open.as_mut().filter(|_| bytes > bytes_max && cleanup_interval.is_some()) {
+            // What cannot be cut off stays; the write that follows says why.
+            let _ = open.file.set_len(0);
+        }
+    }
+
+    fn complain(&mut self, what: &'static str, error: &io::Error) {
+        if !std::mem::replace(&mut self.has_complained, true) {
+            tracing::error!(path = %self.options.path.display(), %error, "{what}");
+        }
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+impl Write for LogFile {
+    /// Expects whole lines, and after a short write the rest of them.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        if self.open.as_ref().is_none_or(|open| open.tail != Tail::Begun) {
+            self.prepare(lines.len() as u64)?;
+        }
+        let Some(open) = &mut self.open else { return Err(io::ErrorKind::NotFound.into()) };
+        let result = open.write(lines);
+        if result.is_err() && open.tail == Tail::Begun {
+            open.tail = Tail::Cut;
+        }
+        result
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Open {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        if self.tail == Tail::Cut {
+            self.file.write_all(b"\n")?;
+            self.tail = Tail::Whole;
+        }
+        let written = self.file.write(lines)?;
+        let last = written.checked_sub(1).map(|at| lines[at]);
+        self.tail = if last.is_none_or(|byte| byte == b'\n') { Tail::Whole } else { Tail::Begun };
+        Ok(written)
+    }
+}

@@ -1,0 +1,133 @@
+//! One output of the log: a queue, the thread that writes what is in it, and how many lines were lost on the way.
+//!
+//! Invariant: whoever puts a line in waits for nothing and nobody. A full queue or an output that fails costs lines; they
+//! are counted, and said in the log itself when the output is well again.
+
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+/// How long the thread gathers lines after each write. To wake it costs the shard a system call and the machine two
+/// switches, more than a line's formatting: so it is woken a hundred times a second at most, and a line is never older
+/// than this when it is written.
+const GATHERING: Duration = Duration::from_millis(10);
+/// How much is written at a time; some 400 lines.
+const BATCH_BYTES_MAX: usize = 64 * 1024;
+/// How often the log says that an output fails, and how many lines that cost: an output that comes and goes fills no log.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
+
+/// How many lines an output has lost.
+#[derive(Debug)]
+pub struct Losses {
+    /// What the output is called: `stderr` or `file`.
+    pub output: &'static str,
+    /// Lines that could not be written.
+    unwritten: AtomicU64,
+    /// Lines that found the queue full.
+    refused: OnceLock<ErrorCounter>,
+}
+
+impl Losses {
+    pub fn lines(&self) -> u64 {
+        let refused = self.refused.get().map_or(0, ErrorCounter::dropped_lines);
+        self.unwritten.load(Ordering::Relaxed).saturating_add(refused as u64)
+    }
+}
+
+/// Starts the thread of one output; dropping the last value writes out what waits, for a second at most.
+pub fn start(
+    name: &'static str,
+    output: impl Write + Send + 'static,
+    lines_max: usize,
+) -> (NonBlocking, Arc<Losses>, WorkerGuard) {
+    let losses = Arc::new(Losses { output: name, unwritten: AtomicU64::new(0), refused: OnceLock::new() });
+    let batches =
+        Batches { output, batch: Vec::new(), losses: losses.clone(), told: 0, complaint_due: None, telling_due: None };
+    let thread_name = format!("flow-log-{name}");
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(lines_max).thread_name(&thread_name);
+    let (queue, worker) = builder.finish(batches);
+    // The first and only one to set it.
+    let _ = losses.refused.set(queue.error_counter());
+    (queue, losses, worker)
+}
+
+/// What the thread writes to. It hands over line by line, and flushes whenever the queue is empty.
+struct Batches<W> {
+    output: W,
+    batch: Vec<u8>,
+    losses: Arc<Losses>,
+    /// How many lost lines the log has said so far.
+    told: u64,
+    /// From when on the log may say again that this output fails, and how many lines it lost; `None`: at any time.
+    complaint_due: Option<Instant>,
+    telling_due: Option<Instant>,
+}
+
+impl<W: Write> Write for Batches<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.batch.len() + line.len() > BATCH_BYTES_MAX {
+            self.write_out();
+        }
+        self.batch.extend_from_slice(line);
+        Ok(line.len())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "runs on the log's own thread")]
+    fn flush(&mut self) -> io::Result<()> {
+        if !self.batch.is_empty() {
+            self.write_out();
+            thread::sleep(GATHERING);
+        }
+        Ok(())
+    }
+}
+
+impl<W: Write> Batches<W> {
+    /// Writes the batch or counts what is lost of it; never fails, since the thread could do nothing about it.
+    fn write_out(&mut self) {
+        let (written, result) = write_all(&mut self.output, &self.batch);
+        let lost = memchr::memchr_iter(b'\n', &self.batch[written..]).count() as u64;
+        self.batch.clear();
+        self.losses.unwritten.fetch_add(lost, Ordering::Relaxed);
+        let now = Instant::now();
+        match result {
+            Err(error) if self.complaint_due.is_none_or(|due| due <= now) => {
+                self.complaint_due = Some(now + COMPLAINT_PAUSE);
+                tracing::error!(output = self.losses.output, %error, "log lines cannot be written; requests go on");
+            }
+            Ok(()) if self.telling_due.is_none_or(|due| due <= now) => self.tell_lost(now),
+            Err(_) | Ok(()) => {}
+        }
+    }
+
+    /// Says in the log itself how many lines were lost since this was last said.
+    fn tell_lost(&mut self, now: Instant) {
+        let lost = self.losses.lines();
+        if lost > self.told {
+            self.telling_due = Some(now + COMPLAINT_PAUSE);
+            tracing::error!(output = self.losses.output, lines = lost - self.told, "log lines were lost");
+            self.told = lost;
+        }
+    }
+}
+
+/// How much was written, and why not all of it.
+#[expect(clippy::disallowed_methods, reason = "runs on the log's own thread")]
+fn write_all(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match output.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Somebody else has made this pipe a non-blocking one: it is full, and blocks as any other would.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(GATHERING),
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
