@@ -98,6 +98,36 @@ fn secrets_that_cannot_be_used_are_exit_1_after_the_notices_were_logged() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_opened_is_exit_1_and_check_finds_it_first() {
+    let place = Place::new(&[("secrets.json", SECRETS), ("file", "")]);
+    for (words, path) in
+        [(["--log-file", "absent/a.log"], "absent/a.log"), (["--log-dir", "file"], "file/flow-uring.log")]
+    {
+        let message = format!("the log file {path} cannot be opened: ");
+        let outcome = place.run(&words);
+        assert_eq!(outcome.code, Some(1));
+        assert!(outcome.stderr.starts_with(&format!("flow-uring: {message}")), "{}", outcome.stderr);
+        assert!(outcome.stderr.trim_end().ends_with("or choose another --log-file or --log-dir"), "{}", outcome.stderr);
+        let outcome = place.run(&[&["check"], &words[..]].concat());
+        assert_eq!(outcome.code, Some(1));
+        assert!(outcome.stderr.starts_with(&format!("problem: {message}")), "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn the_commands_make_no_log_file() {
+    let place = Place::new(&[("secrets.json", SECRETS)]);
+    let outcome = place.run(&["check", "--log-dir", "logs"]);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+    for line in ["  log-dir                 logs (--log-dir)\n", "log file logs/flow-uring.log: can be written\n"] {
+        assert!(outcome.stdout.contains(line), "{}", outcome.stdout);
+    }
+    assert_eq!(place.run(&["token", "--log-dir", "logs"]).code, Some(0));
+    assert_eq!(place.run(&["healthcheck", "--log-dir", "logs", "--port", "1"]).code, Some(1));
+    assert!(!place.0.path().join("logs").exists());
+}
+
+#[test]
 fn check_says_what_it_found_and_fails_on_problems() {
     let place = Place::new(&[("secrets.json", SECRETS), (".env", "FLOW_PROXY_TARGET_URL=http://localhost:1/b # c\n")]);
     let outcome = place.run(&["check", "--port", "7"]);

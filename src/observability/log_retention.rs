@@ -60,7 +60,7 @@ pub fn utc_day(moment: SystemTime) -> Date {
 pub fn name_aside(log: &Path, day: Date) -> io::Result<PathBuf> {
     let day = day.to_string();
     let last = put_aside(log)?.into_iter().rev().find(|file| file.day == day);
-    let number = last.map_or(1, |last| last.number + 1);
+    let number = last.map_or(1, |last| last.number.saturating_add(1));
     let mut name = log.as_os_str().to_owned();
     name.push(format!(".{day}.{number}"));
     Ok(PathBuf::from(name))
@@ -105,4 +105,113 @@ fn day_and_number(name: &OsStr, prefix: &OsString) -> Option<(String, u64)> {
             .all(|(at, byte)| if matches!(at, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() });
     let is_number = !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
     Some((day.to_owned(), number.parse().ok()?)).filter(|_| is_day && is_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    /// 2026-11-25T12:00:00Z.
+    const NOON: Duration = Duration::from_secs(1_795_608_000);
+
+    fn now() -> SystemTime {
+        SystemTime::UNIX_EPOCH + NOON
+    }
+
+    fn retention(days: u32, bytes_max: u64) -> Retention {
+        Retention { days, bytes_max, cleanup_interval: Some(DAY) }
+    }
+
+    fn directory(files: &[(&str, usize)]) -> TempDir {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        for (name, bytes) in files {
+            fs::write(directory.path().join(name), vec![b'x'; *bytes]).expect("written");
+        }
+        directory
+    }
+
+    fn names(directory: &TempDir) -> BTreeSet<String> {
+        let entries = fs::read_dir(directory.path()).expect("a directory");
+        entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("text")).collect()
+    }
+
+    fn left(retention: Retention, files: &[(&str, usize)]) -> BTreeSet<String> {
+        let directory = directory(files);
+        retention.clean(&directory.path().join("a.log"), now()).expect("cleaned");
+        names(&directory)
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn days_are_those_of_utc() {
+        assert_eq!(utc_day(now()).to_string(), "2026-11-25");
+        assert_eq!(utc_day(now() + DAY / 2 - Duration::from_nanos(1)).to_string(), "2026-11-25");
+        assert_eq!(utc_day(now() + DAY / 2).to_string(), "2026-11-26");
+    }
+
+    #[test]
+    fn files_of_days_before_the_kept_ones_are_deleted() {
+        let files = [("a.log", 1), ("a.log.2026-11-25.1", 1), ("a.log.2026-11-18.9", 1), ("a.log.2026-11-17.10", 1)];
+        assert_eq!(left(retention(7, 1000), &files), set(&["a.log", "a.log.2026-11-25.1", "a.log.2026-11-18.9"]));
+    }
+
+    #[test]
+    fn the_oldest_are_deleted_until_the_others_and_the_next_fit_in_the_size() {
+        // 900 bytes are for those that were put aside. The tenth of a day comes after its ninth.
+        let files = [
+            ("a.log", 99),
+            ("a.log.2026-11-25.10", 300),
+            ("a.log.2026-11-25.9", 300),
+            ("a.log.2026-11-25.8", 300),
+            ("a.log.2026-11-24.11", 1),
+            ("a.log.2026-11-23.1", 0),
+        ];
+        let kept = ["a.log", "a.log.2026-11-25.10", "a.log.2026-11-25.9", "a.log.2026-11-25.8"];
+        assert_eq!(left(retention(7, 1000), &files), set(&kept));
+    }
+
+    #[test]
+    fn what_has_another_name_or_is_no_file_stays() {
+        let strangers = [
+            "a.log",
+            "b.log.2020-01-01.1",
+            "a.log.2020-01-01",
+            "a.log.2020-01-01.1.gz",
+            "a.log.2020-01-01.01",
+            "a.log.2020-01-01.+1",
+            "a.log.2020-1-01.1",
+            "a.log.2020-01-0x.1",
+            "a.log.20200101xx.1",
+            "xa.log.2020-01-01.1",
+            "a.log.2020-01-01.1 (copy)",
+            "a_log.2020-01-01.1",
+        ];
+        let directory = directory(&strangers.map(|name| (name, 5000)));
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("a.log.2020-01-01.2")).expect("made");
+        std::os::unix::fs::symlink(path("a.log"), path("a.log.2020-01-01.3")).expect("made");
+        fs::write(path("a.log.2020-01-01.4"), "ours").expect("written");
+        retention(1, 1000).clean(&path("a.log"), now()).expect("cleaned");
+        let mut expected = set(&strangers);
+        expected.extend(set(&["a.log.2020-01-01.2", "a.log.2020-01-01.3"]));
+        assert_eq!(names(&directory), expected);
+    }
+
+    #[test]
+    fn a_name_is_the_days_next_number() {
+        let directory = directory(&[("a.log.2026-11-25.9", 1), ("a.log.2026-11-25.10", 1), ("a.log.2026-11-26.3", 1)]);
+        let name = |day| {
+            let path = name_aside(&directory.path().join("a.log"), utc_day(now() + DAY * day)).expect("a name");
+            path.file_name().expect("a name").to_str().expect("text").to_owned()
+        };
+        assert_eq!([name(0), name(1), name(2)], ["a.log.2026-11-25.11", "a.log.2026-11-26.4", "a.log.2026-11-27.1"]);
+    }
 }

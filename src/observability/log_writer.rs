@@ -90,7 +90,10 @@ impl<W: Write> Batches<W> {
     /// Writes the batch or counts what is lost of it; never fails, since the thread could do nothing about it.
     fn write_out(&mut self) {
         let (written, result) = write_all(&mut self.output, &self.batch);
-        let lost = memchr::memchr_iter(b'\n', &self.batch[written..]).count() as u64;
+        let rest = &self.batch[written..];
+        // A line that lacks nothing but its end is not lost.
+        let rest = rest.strip_prefix(b"\n").filter(|_| written > 0).unwrap_or(rest);
+        let lost = memchr::memchr_iter(b'\n', rest).count() as u64;
         self.batch.clear();
         self.losses.unwritten.fetch_add(lost, Ordering::Relaxed);
         let now = Instant::now();
@@ -130,4 +133,118 @@ fn write_all(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
         }
     }
     (written, Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    /// Takes so many bytes at each write, or fails.
+    struct Flaky {
+        plan: VecDeque<Result<usize, io::ErrorKind>>,
+        taken: Vec<u8>,
+    }
+
+    impl Write for Flaky {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.plan.pop_front().unwrap_or(Ok(usize::MAX)).map_err(io::Error::from)?.min(bytes.len());
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn batches(plan: &[Result<usize, io::ErrorKind>]) -> Batches<Flaky> {
+        let losses = Arc::new(Losses { output: "file", unwritten: AtomicU64::new(0), refused: OnceLock::new() });
+        let output = Flaky { plan: plan.iter().copied().collect(), taken: Vec::new() };
+        Batches { output, batch: Vec::new(), losses, told: 0, complaint_due: None, telling_due: None }
+    }
+
+    fn write(batches: &mut Batches<Flaky>, lines: &[&str]) -> u64 {
+        for line in lines {
+            assert_eq!(batches.write(line.as_bytes()).expect("never fails"), line.len());
+        }
+        batches.flush().expect("never fails");
+        batches.losses.lines()
+    }
+
+    const FULL: io::ErrorKind = io::ErrorKind::StorageFull;
+
+    #[test]
+    fn lines_that_come_together_are_written_at_once_and_long_batches_in_parts() {
+        let mut batches = batches(&[]);
+        assert_eq!(write(&mut batches, &["a\n", "b\n"]), 0);
+        assert_eq!(batches.output.taken, b"a\nb\n");
+        let long = format!("{}\n", "x".repeat(BATCH_BYTES_MAX));
+        batches.write_all(long.as_bytes()).expect("never fails");
+        batches.write_all(b"c\n").expect("never fails");
+        assert_eq!(batches.output.taken.len(), 4 + long.len(), "what is full goes out before the next line");
+    }
+
+    #[test]
+    fn only_lines_that_are_not_there_are_lost() {
+        for (plan, taken, lost) in [
+            (&[Err(FULL)][..], "", 3),
+            (&[Ok(1), Err(FULL)], "a", 3),
+            (&[Ok(4), Err(FULL)], "aa\nb", 2),
+            (&[Ok(5), Err(FULL)], "aa\nbb", 1),
+            (&[Ok(6), Err(FULL)], "aa\nbb\n", 1),
+            (&[Ok(0)], "", 3),
+            (&[Ok(2), Err(io::ErrorKind::Interrupted), Ok(1), Err(io::ErrorKind::WouldBlock)], "aa\nbb\ncc\n", 0),
+        ] {
+            let mut batches = batches(plan);
+            assert_eq!(write(&mut batches, &["aa\n", "bb\n", "cc\n"]), lost, "{plan:?}");
+            assert_eq!(String::from_utf8_lossy(&batches.output.taken), taken);
+        }
+    }
+
+    /// What is logged meanwhile: messages, with the number of lines that they name.
+    fn events_of(steps: impl FnOnce()) -> Vec<String> {
+        use std::sync::Mutex;
+        use tracing::field::{Field, Visit};
+        use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+        struct Messages(Arc<Mutex<Vec<String>>>);
+        struct Message<'a>(&'a mut String);
+        impl Visit for Message<'_> {
+            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+                if matches!(field.name(), "message" | "lines") {
+                    self.0.push_str(&format!("{value:?} "));
+                }
+            }
+        }
+        impl<S: tracing::Subscriber> Layer<S> for Messages {
+            fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+                let mut text = String::new();
+                event.record(&mut Message(&mut text));
+                self.0.lock().expect("unpoisoned").push(text.trim().to_owned());
+            }
+        }
+
+        let messages = Arc::new(Mutex::new(Vec::new()));
+        let subscriber = tracing_subscriber::registry().with(Messages(messages.clone()));
+        tracing::subscriber::with_default(subscriber, steps);
+        messages.lock().expect("unpoisoned").clone()
+    }
+
+    #[test]
+    fn a_failure_is_told_once_and_what_it_cost_once_it_is_over() {
+        let mut batches = batches(&[Err(FULL), Err(FULL), Ok(usize::MAX), Err(FULL)]);
+        let events = events_of(|| {
+            for _ in 0..6 {
+                write(&mut batches, &["a\n", "b\n"]);
+            }
+            // What the third failure cost is told when the log may speak of it again.
+            batches.telling_due = None;
+            write(&mut batches, &["a\n"]);
+        });
+        let expected =
+            ["log lines cannot be written; requests go on", "log lines were lost 4", "log lines were lost 2"];
+        assert_eq!(events, expected);
+    }
 }

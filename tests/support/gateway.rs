@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::certificates::CERTIFICATES;
@@ -38,7 +39,8 @@ pub struct GatewayBuilder {
     upstream: Option<String>,
     arguments: Vec<(String, String)>,
     switches: Vec<String>,
-    open_files_max: Option<libc::rlim_t>,
+    open_files_max: Option<u64>,
+    file_bytes_max: Option<u64>,
     environment: Vec<(String, String)>,
 }
 
@@ -108,8 +110,14 @@ impl GatewayBuilder {
     }
 
     /// Lets it open so many files and no more.
-    pub fn open_files_max(mut self, count: libc::rlim_t) -> Self {
+    pub fn open_files_max(mut self, count: u64) -> Self {
         self.open_files_max = Some(count);
+        self
+    }
+
+    /// Lets it write files of so many bytes and no larger, until [`Gateway::unlimit_files`].
+    pub fn file_bytes_max(mut self, bytes: u64) -> Self {
+        self.file_bytes_max = Some(bytes);
         self
     }
 
@@ -190,16 +198,20 @@ impl GatewayBuilder {
         }
         command.args(&self.switches);
         if let Some(count) = self.open_files_max {
-            let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
-            // SAFETY: between fork and exec only `setrlimit` is called, which may be, and which reads `limit` alone.
-            unsafe {
-                command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
-                    0 => Ok(()),
-                    _ => Err(std::io::Error::last_os_error()),
-                });
-            }
+            limit(&mut command, Resource::Nofile, Rlimit { current: Some(count), maximum: Some(count) });
+        }
+        if let Some(bytes) = self.file_bytes_max {
+            limit(&mut command, Resource::Fsize, Rlimit { current: Some(bytes), maximum: None });
         }
         command
+    }
+}
+
+/// Sets a limit of the process before the program begins.
+fn limit(command: &mut Command, resource: Resource, limit: Rlimit) {
+    // SAFETY: between fork and exec only a system call is made, which may be.
+    unsafe {
+        command.pre_exec(move || Ok(setrlimit(resource, limit)?));
     }
 }
 
@@ -213,6 +225,7 @@ impl Gateway {
             arguments: Vec::new(),
             switches: Vec::new(),
             open_files_max: None,
+            file_bytes_max: None,
             environment: Vec::new(),
         }
     }
@@ -250,6 +263,17 @@ impl Gateway {
     pub fn wait_for_log_count(&self, pattern: &str, wanted: usize) {
         let waited = self.log.wait_until(|lines| (count(lines, pattern) >= wanted).then_some(()));
         waited.unwrap_or_else(|log| panic!("not {wanted} lines with {pattern:?} in:\n{log}"));
+    }
+
+    /// Nothing more is read of its output until the value is dropped: soon it writes into a full pipe.
+    pub fn block_output(&self) -> impl Sized + '_ {
+        self.log.lines()
+    }
+
+    /// Ends what [`GatewayBuilder::file_bytes_max`] began.
+    pub fn unlimit_files(&self) {
+        let unlimited = Rlimit { current: None, maximum: None };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, unlimited).expect("a child may be given more");
     }
 
     pub fn secrets_path(&self) -> PathBuf {
