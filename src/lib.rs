@@ -31,8 +31,9 @@
 //! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`), clients that leave
 //!   (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures
 //!   at once (`race`), the `timer` behind the limits.
-//! * [`observability`], what operators see: the `log`, a request's line in it (`exchange`), the start `banner`, what is
-//!   under way (`activity`) and what was done (`counters`).
+//! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file among
+//!   them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start `banner`, what
+//!   is under way (`activity`) and what was done (`counters`).
 //! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
 //!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
 //! * `bench`, behind the feature of that name: the pure parts of an exchange for `benches/`.
