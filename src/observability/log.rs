@@ -190,6 +190,10 @@ struct Escaping<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Escaping<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly every text, and looked through many times faster than character by character.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
         // U+2028 and U+2029 end a line for some viewers.
         let is_unsafe = |character: char| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}');
         let mut rest = text;
