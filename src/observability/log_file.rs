@@ -378,6 +378,11 @@ mod tests {
         fs::remove_file(place.path("a.log")).expect("removed");
         log.write_all(LINE).expect("written");
         assert_eq!((place.read("a.log"), place.read("moved")), (LINE.to_vec(), LINE.to_vec()));
+        // As logrotate does with create.
+        fs::rename(place.path("a.log"), place.path("moved")).expect("moved");
+        fs::write(place.path("a.log"), "").expect("written");
+        log.write_all(LINE).expect("written");
+        assert_eq!((place.read("a.log"), place.read("moved")), (LINE.to_vec(), LINE.to_vec()));
         // As logrotate does with copytruncate.
         File::options().write(true).open(place.path("a.log")).expect("open").set_len(0).expect("cut");
         log.write_all(LINE).expect("written");
