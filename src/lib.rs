@@ -14,7 +14,8 @@
 //!   (`connection`), io_uring or epoll (`driver`), ports (`listener`), what the listener speaks TLS with (`certificate`).
 //!   The main thread (`supervisor`) gives the shards
 //!   their orders (`control`): new credentials (`reload`), the drain (`shutdown`), and the take-over by another gateway,
-//!   from both sides (`hand_over`, `take_over`), where they meet (`rendezvous`) and what they say (`conversation`).
+//!   from both sides (`hand_over`, `take_over`), where they meet (`rendezvous`) and what they say (`conversation`). Health,
+//!   readiness and metrics have a listener and a thread of their own (`admin`).
 //! * [`proxy`], one exchange: who may make it (`access`), where it goes (`target`, `plan`), what is changed on the way (`request_head`,
 //!   `response_head`), its `attempts`, both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`),
 //!   what is kept for another (`request_copy`), what an optional `filter` takes out of it (`json_edit`), whether there
@@ -33,7 +34,8 @@
 //!   at once (`race`), the `timer` behind the limits.
 //! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file among
 //!   them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start `banner`, what
-//!   is under way (`activity`) and what was done (`counters`).
+//!   is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long it took
+//!   (`histogram`) and whether a shard is alive (`pulse`).
 //! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
 //!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
 //! * `bench`, behind the feature of that name: the pure parts of an exchange for `benches/`.

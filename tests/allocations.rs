@@ -110,6 +110,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
     let config = Config {
         listen: "127.0.0.1:0".parse().expect("an address"),
         listen_host: "127.0.0.1".to_owned(),
+        admin: Some("127.0.0.1:0".parse().expect("an address")),
         shards: 1.try_into().expect("not zero"),
         take_over: false,
         // Nobody takes over from a thread of a test.

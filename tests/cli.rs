@@ -170,10 +170,13 @@ fn healthcheck_of_nothing_is_exit_1_with_one_line() {
     let port =
         std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("bound").port();
     let place = Place::new(&[]);
-    let outcome = place.run(&["healthcheck", "--host", "0.0.0.0", "--port", &port.to_string()]);
+    let port = port.to_string();
+    let outcome = place.run(&["healthcheck", "--admin", "off", "--host", "0.0.0.0", "--port", &port]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
     assert!(outcome.stderr.starts_with(&format!("flow-uring: unhealthy: nothing answers at 127.0.0.1:{port}: ")));
     assert_eq!(outcome.stderr.lines().count(), 1);
+    let by_admin = place.run(&["healthcheck", "--admin", &format!("0.0.0.0:{port}")]);
+    assert_eq!((by_admin.code, by_admin.stderr), (outcome.code, outcome.stderr));
     assert_eq!(place.run(&["healthcheck", "--port", "x"]).code, Some(1));
 }
 

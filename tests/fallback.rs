@@ -172,7 +172,17 @@ fn where_io_uring_is_refused_and_asked_for_the_start_fails_and_says_why() {
     std::fs::write(&secrets, secrets_json(&["a"])).expect("written");
     let child = without_io_uring(|| {
         Command::new(env!("CARGO_BIN_EXE_flow-uring"))
-            .args(["--port", "0", "--io-driver", "uring", "--upstream", &upstream.url(), "--secrets-file"])
+            .args([
+                "--port",
+                "0",
+                "--admin",
+                "off",
+                "--io-driver",
+                "uring",
+                "--upstream",
+                &upstream.url(),
+                "--secrets-file",
+            ])
             .arg(&secrets)
             .current_dir(place.path())
             .env("XDG_RUNTIME_DIR", place.path())

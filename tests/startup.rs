@@ -29,6 +29,8 @@ fn command(place: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
     command.args(arguments).current_dir(place.path()).env_clear().stdin(Stdio::null());
     command.env("XDG_RUNTIME_DIR", place.path());
+    // Its default is one address for all that run at the same time.
+    command.env("FLOW_PROXY_ADMIN", "off");
     command
 }
 
@@ -215,11 +217,13 @@ fn the_env_file_of_the_python_original_means_the_same_here() {
     let port = free_port();
     let dotenv = DOTENV.replace("PORT  ", &port.to_string()).replace("UPSTREAM", &upstream.url());
     let place = place(&[(".env", &dotenv), ("our-secrets.json", &secrets_json(&["a", "b"]))]);
-    let (_running, banner) = start(&place, &[]);
+    let admin = format!("127.0.0.1:{}", free_port());
+    let (_running, banner) = start(&place, &["--admin", &admin]);
     let cpus = flow_uring::config::default_shards();
     for line in [
         "  host         127.0.0.1\n".to_owned(),
         format!("  port         {port}\n"),
+        format!("  admin        http://{admin}\n"),
         format!("  shards       {cpus}\n"),
         format!("  upstream     {} (from .env line 13: FLOW_PROXY_TARGET_URL)\n", upstream.url()),
         "  secrets      our-secrets.json\n".to_owned(),
@@ -229,8 +233,11 @@ fn the_env_file_of_the_python_original_means_the_same_here() {
     }
     assert_eq!(Client::connect(port).ask(GET).status, 200);
     assert_eq!(Credential::of_authorization(upstream.request().authorization()), Credential::named("a"));
-    // The healthcheck reads the same settings.
+    // The healthcheck reads the same settings, and asks the same address.
     assert_eq!(run(&place, &["healthcheck"]).status.code(), Some(0));
+    assert_eq!(run(&place, &["healthcheck", "--admin", &admin]).status.code(), Some(0));
+    let elsewhere = format!("127.0.0.1:{}", free_port());
+    assert_eq!(run(&place, &["healthcheck", "--admin", &elsewhere]).status.code(), Some(1));
 }
 
 #[test]

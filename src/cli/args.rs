@@ -34,6 +34,9 @@ pub struct Args {
     /// threads that serve, each pinned to a CPU; default the CPUs this process may use [FLOW_PROXY_NUM_WORKERS]
     #[argh(option, arg_name = "count")]
     pub shards: Option<String>,
+    /// address and port of the admin pages (health, readiness, metrics), or off; default 127.0.0.1:8900 [FLOW_PROXY_ADMIN]
+    #[argh(option, arg_name = "address")]
+    pub admin: Option<String>,
     /// take the listening sockets over from the gateway that runs on this address, which then drains and exits
     #[argh(switch)]
     pub take_over: bool,
@@ -348,7 +351,7 @@ mod tests {
             (&["--port"], "--port needs a value"),
             (&["--port", "hunter2", "--port=hunter2"], "--port is given twice"),
             (&["--no-threaded=hunter2"], "--no-threaded takes no value"),
-            (&["--admin", "off"], "Unrecognized argument: --admin"),
+            (&["--workers", "off"], "Unrecognized argument: --workers"),
         ] {
             assert_eq!(usage_error(words), message, "{words:?}");
         }

@@ -63,6 +63,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
     let Surroundings { environment, dotenv, descriptors_max, resolve } = surroundings;
     let mut reader = SettingsReader::new(environment, dotenv);
     let (listen, listen_host) = read_listen(&mut reader, args, resolve);
+    let admin = read_admin(&mut reader, args, listen);
     let shards = read_shards(&mut reader, args);
     let secrets_file = reader.read(
         Setting::new("--secrets-file", "FLOW_PROXY_SECRETS_FILE"),
@@ -92,6 +93,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
     let mut notices = notices(&mut reader, args, upstream.as_ref(), &limits, descriptors_max);
     let asks_for_keys = access.api_keys_file.is_some() || api_keys.is_some();
     notices.extend(listen.filter(|_| !asks_for_keys).and_then(open_door));
+    notices.extend(admin.and_then(exposed_admin));
     let SettingsReader { findings, mistakes, .. } = reader;
     match (listen, upstream) {
         (Some(listen), Some(upstream)) if mistakes.is_empty() => {
@@ -99,6 +101,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
             let config = Config {
                 listen,
                 listen_host,
+                admin,
                 shards,
                 take_over: args.take_over,
                 runtime_directory: runtime_directory(environment),
@@ -162,6 +165,35 @@ fn read_listen(
             (None, host)
         }
     }
+}
+
+fn read_admin(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<SocketAddr>) -> Option<SocketAddr> {
+    let admin = reader.read_shown(
+        Setting::new("--admin", "FLOW_PROXY_ADMIN"),
+        args.admin.as_deref(),
+        Some(config::DEFAULT_ADMIN),
+        config::parse_admin,
+        |admin| admin.map_or("off".into(), |address| address.to_string()),
+    );
+    if let (Some(admin), Some(listen)) = (admin, listen)
+        && admin.port() == listen.port()
+        && admin.port() != 0
+        && (admin.ip() == listen.ip() || admin.ip().is_unspecified() || listen.ip().is_unspecified())
+    {
+        let source = reader.findings.last().map_or(Source::Default, |finding| finding.source);
+        let rule = "the admin pages (--admin) cannot have the port of the gateway itself: choose another, or off";
+        reader.mistakes.push(Mistake::Conflict { source, rule });
+    }
+    admin
+}
+
+/// What it means that others reach the admin pages too.
+fn exposed_admin(admin: SocketAddr) -> Option<String> {
+    (!admin.ip().to_canonical().is_loopback()).then(|| {
+        format!(
+            "--admin {admin}: whoever reaches this address can read the names of the credentials and how much they are used"
+        )
+    })
 }
 
 /// Where this user's sockets go: what systemd made for the service, or for the session. The latter has to be absolute by
@@ -574,6 +606,31 @@ mod tests {
             Ok(configured) => panic!("{words:?} {environment:?}: {configured:?}"),
             Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
         }
+    }
+
+    #[test]
+    fn the_admin_pages_are_on_loopback_whatever_the_gateway_listens_on_or_where_they_are_told_to_be() {
+        for (words, environment, admin) in [
+            (&[][..], &[][..], Some("127.0.0.1:8900")),
+            (&["--host", "0.0.0.0"], &[], Some("127.0.0.1:8900")),
+            (&["--admin", "off"], &[("FLOW_PROXY_ADMIN", "127.0.0.1:1")], None),
+            (&[], &[("FLOW_PROXY_ADMIN", "[::1]:1")], Some("[::1]:1")),
+            (&["--admin", "0.0.0.0:8899"], &[("FLOW_PROXY_PORT", "1")], Some("0.0.0.0:8899")),
+            (&["--admin", "127.0.0.1:0", "--port", "0"], &[], Some("127.0.0.1:0")),
+        ] {
+            let config = run(words, environment, "").expect("valid").config;
+            let admin: Option<SocketAddr> = admin.map(|admin| admin.parse().expect("an address"));
+            assert_eq!(config.admin, admin, "{words:?}");
+            let is_exposed = admin.is_some_and(|admin| admin.ip().is_unspecified());
+            assert_eq!(config.notices.iter().any(|notice| notice.starts_with("--admin ")), is_exposed, "{words:?}");
+        }
+        let form =
+            "--admin: expected off, or an IP address or localhost with a port, such as 127.0.0.1:8900 or [::1]:8900";
+        assert_eq!(mistakes(&["--admin", "hunter2"], &[], ""), [form]);
+        let rule = "the admin pages (--admin) cannot have the port of the gateway itself: choose another, or off";
+        assert_eq!(mistakes(&["--port", "8900"], &[], ""), [format!("default: {rule}")]);
+        assert_eq!(mistakes(&["--host", "0.0.0.0", "--admin", "[::1]:8899"], &[], ""), [format!("--admin: {rule}")]);
+        assert!(run(&["--host", "10.0.0.1", "--admin", "127.0.0.1:8899"], &[], "").is_ok());
     }
 
     #[test]

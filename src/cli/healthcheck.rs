@@ -1,7 +1,7 @@
 //! `flow-uring healthcheck`: ask the gateway that listens here whether it is up.
 //!
-//! Plain blocking HTTP over loopback with one deadline on the whole. Spends no request upstream: `GET /` is answered by
-//! the gateway itself.
+//! Plain blocking HTTP over loopback with one deadline on the whole. Asks whether all shards answer, or, where the admin
+//! pages are off, whether one of them does. Spends no request upstream: `GET /` is answered by the gateway itself.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -15,17 +15,21 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// `HTTP/1.1 200`: all that is looked at.
 const STATUS_BYTES: usize = 12;
 
-/// Asks `GET /` of the gateway that is bound to `listen`. One that speaks TLS answers too: that this is plain HTTP.
+/// Asks `/healthz` of the gateway whose admin pages are at `admin`, or, where there are none or their port is any free
+/// one, `/` of the gateway that is bound to `listen`. One that speaks TLS there answers too: that this is plain HTTP.
 ///
 /// # Errors
 /// When it is not up; the error says how it failed.
-pub fn healthcheck(listen: SocketAddr, is_tls: bool) -> Result<(), Unhealthy> {
-    let expected = if is_tls { 400 } else { 200 };
-    let address = reachable(listen);
+pub fn healthcheck(listen: SocketAddr, is_tls: bool, admin: Option<SocketAddr>) -> Result<(), Unhealthy> {
+    let (bound, path, expected) = match admin.filter(|admin| admin.port() != 0) {
+        Some(admin) => (admin, "/healthz", 200),
+        None => (listen, "/", if is_tls { 400 } else { 200 }),
+    };
+    let address = reachable(bound);
     let failed = |fault| Unhealthy { address, fault };
     let deadline = Instant::now() + PATIENCE;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| failed(Fault::Connect(error)))?;
-    let begin = ask(&mut stream, address, deadline).map_err(|error| failed(Fault::Exchange(error)))?;
+    let begin = ask(&mut stream, address, path, deadline).map_err(|error| failed(Fault::Exchange(error)))?;
     match status(&begin) {
         Some(status) if status == expected => Ok(()),
         Some(status) => Err(failed(Fault::Status(status))),
@@ -70,11 +74,11 @@ impl std::error::Error for Unhealthy {
 }
 
 /// Sends the request and reads the beginning of the answer.
-fn ask(stream: &mut TcpStream, address: SocketAddr, deadline: Instant) -> io::Result<[u8; STATUS_BYTES]> {
+fn ask(stream: &mut TcpStream, address: SocketAddr, path: &str, deadline: Instant) -> io::Result<[u8; STATUS_BYTES]> {
     stream.set_write_timeout(Some(PATIENCE))?;
     write!(
         stream,
-        "GET / HTTP/1.1\r\nHost: {address}\r\nUser-Agent: flow-uring-healthcheck\r\nConnection: close\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: flow-uring-healthcheck\r\nConnection: close\r\n\r\n"
     )?;
     let mut begin = [0; STATUS_BYTES];
     let mut filled = 0;
@@ -110,8 +114,19 @@ mod tests {
 
     use super::*;
 
-    /// A listener that reads a request and gives `answer`, and what the check says of it.
-    fn check_against(answer: &'static [u8], is_tls: bool) -> Result<(), String> {
+    /// A listener that reads a request and gives `answer`, and what the check says of it, asked as `listen` and as `admin`.
+    fn check_against(answer: &'static [u8]) -> Result<(), String> {
+        let as_admin = check_at(answer, Asked::Admin);
+        assert_eq!(check_at(answer, Asked::Listener { is_tls: false }), as_admin);
+        as_admin
+    }
+
+    enum Asked {
+        Admin,
+        Listener { is_tls: bool },
+    }
+
+    fn check_at(answer: &'static [u8], asked: Asked) -> Result<(), String> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bound");
         let bound = listener.local_addr().expect("an address");
         let gateway = thread::spawn(move || {
@@ -126,30 +141,37 @@ mod tests {
             String::from_utf8(request).expect("text")
         });
         let wildcard = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), bound.port());
-        let result =
-            healthcheck(wildcard, is_tls).map_err(|error| error.to_string().replace(&bound.to_string(), "GATEWAY"));
+        let elsewhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let is_admin = matches!(asked, Asked::Admin);
+        let result = match asked {
+            Asked::Admin => healthcheck(elsewhere, true, Some(wildcard)),
+            Asked::Listener { is_tls } => healthcheck(wildcard, is_tls, None),
+        };
+        let result = result.map_err(|error| error.to_string().replace(&bound.to_string(), "GATEWAY"));
         let request = gateway.join().expect("finished");
-        assert!(request.starts_with(&format!("GET / HTTP/1.1\r\nHost: {bound}\r\n")), "{request}");
+        let path = if is_admin { "/healthz" } else { "/" };
+        assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: {bound}\r\n")), "{request}");
         result
     }
 
     #[test]
     fn only_a_200_is_healthy() {
-        assert_eq!(check_against(b"HTTP/1.1 200 OK\r\n\r\n", false), Ok(()));
-        assert_eq!(check_against(b"HTTP/1.0 200 OK\r\n\r\n", false), Ok(()));
-        let unhealthy = |answer| check_against(answer, false).expect_err("unhealthy");
+        assert_eq!(check_against(b"HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
+        assert_eq!(check_against(b"HTTP/1.0 200 OK\r\n\r\n"), Ok(()));
+        let unhealthy = |answer| check_against(answer).expect_err("unhealthy");
         assert_eq!(unhealthy(b"HTTP/1.1 503 No\r\n\r\n"), "unhealthy: GATEWAY answered with status 503");
         assert_eq!(unhealthy(b"SSH-2.0-OpenSSH_9\r\n"), "unhealthy: what listens at GATEWAY does not speak HTTP");
         assert!(unhealthy(b"HTTP/1").starts_with("unhealthy: GATEWAY gave no answer: "));
         // What a listener that speaks TLS says to plain HTTP.
-        assert_eq!(check_against(b"HTTP/1.1 400 Bad Request\r\n\r\n", true), Ok(()));
-        assert!(check_against(b"HTTP/1.1 200 OK\r\n\r\n", true).is_err(), "another program");
+        assert_eq!(check_at(b"HTTP/1.1 400 Bad Request\r\n\r\n", Asked::Listener { is_tls: true }), Ok(()));
+        assert!(check_at(b"HTTP/1.1 200 OK\r\n\r\n", Asked::Listener { is_tls: true }).is_err(), "another program");
     }
 
     #[test]
     fn a_closed_port_is_unhealthy() {
         let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("an address");
-        let error = healthcheck(bound, false).expect_err("closed").to_string();
+        let any_free = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
+        let error = healthcheck(bound, false, Some(any_free)).expect_err("closed").to_string();
         assert!(error.starts_with(&format!("unhealthy: nothing answers at {bound}: ")), "{error}");
     }
 

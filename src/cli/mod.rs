@@ -30,7 +30,7 @@ use crate::credentials::{self, ApiKeys, ApiKeysFileError, Credentials, LoadedKey
 use crate::demo;
 use crate::observability::Banner;
 use crate::observability::log::{self, FileError, FileOptions, LineFormat, Retention};
-use crate::server::{self, Keyring, RunError, Source as FileSource, Sources};
+use crate::server::{self, AdminAddress, Keyring, RunError, Source as FileSource, Sources};
 
 pub use args::{Args, Command};
 pub use configure::{Configured, Surroundings, configure};
@@ -166,6 +166,7 @@ fn run_server(
         let banner = Banner {
             host: &config.listen_host,
             bound: ready.bound,
+            admin: &shown_admin(ready.admin),
             shards_count: config.shards.get(),
             secrets_file: &config.secrets_file.display().to_string(),
             log_level: &config.log.level.to_string(),
@@ -182,11 +183,26 @@ fn run_server(
     server::run(config, keyring, sources, announce).map_err(Failure::Run)
 }
 
+/// Where the admin pages are, for the banner.
+fn shown_admin(admin: Option<AdminAddress>) -> String {
+    match admin {
+        None => "off".into(),
+        Some(AdminAddress { address, held_by: None }) => format!("http://{address}"),
+        Some(AdminAddress { address, held_by: Some(process) }) => {
+            format!("http://{address} (as soon as process {process} has left it)")
+        }
+    }
+}
+
 /// Runs the gateway in front of an embedded upstream, with made-up credentials.
 #[cfg(feature = "demo")]
 fn run_demo(args: &Args) -> Result<(), Failure> {
-    let Configured { mut config, api_keys, .. } =
+    let Configured { mut config, api_keys, findings } =
         configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
+    // Beside a gateway that runs: its admin address is the default too.
+    if findings.iter().any(|finding| finding.flag == "--admin" && finding.source == Source::Default) {
+        config.admin = config.admin.map(|address| SocketAddr::new(address.ip(), 0));
+    }
     let _log = start_log(&config)?;
     let upstream = demo::start_upstream(&demo::credentials(), demo::HUMAN_PACE).map_err(Failure::Demo)?;
     config.upstream =
@@ -236,8 +252,8 @@ fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
 
 fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
-    healthcheck::healthcheck(configured.config.listen, configured.config.listener_tls.is_some())
-        .map_err(Failure::Unhealthy)
+    let Config { listen, listener_tls, admin, .. } = configured.config;
+    healthcheck::healthcheck(listen, listener_tls.is_some(), admin).map_err(Failure::Unhealthy)
 }
 
 /// The configuration of this process, in this working directory.

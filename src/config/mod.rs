@@ -12,7 +12,7 @@ mod upstream;
 mod upstream_proxy;
 mod value;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -24,13 +24,16 @@ pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::UpstreamProxy;
 pub use value::{
-    Expected, join_authority, parse_authority, parse_bool, parse_count, parse_host, parse_mebibytes, parse_seconds,
+    Expected, join_authority, parse_admin, parse_authority, parse_bool, parse_count, parse_host, parse_mebibytes,
+    parse_seconds,
 };
 
 /// Where the listener binds when nothing is said: a gateway that holds credentials is for this machine alone.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
 /// The port that the guides and the Python original name.
 pub const DEFAULT_PORT: u16 = 8899;
+/// Where the admin pages are: for this machine alone, whatever address the gateway itself is on.
+pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
 /// Looked for in the working directory.
 pub const DEFAULT_SECRETS_FILE: &str = "secrets.json";
 /// The production Flow LLM Proxy.
@@ -62,6 +65,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The host as it was written, for the banner.
     pub listen_host: String,
+    /// Where the admin pages are; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
     pub shards: NonZeroUsize,
     /// Take the listening sockets over from the gateway that runs on `listen`.
     pub take_over: bool,

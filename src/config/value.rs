@@ -3,7 +3,7 @@
 //! Invariant: no error here repeats the text it refuses, since that text may be a secret pasted into the wrong place.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -88,6 +88,25 @@ pub fn parse_host(text: &str) -> Result<String, Expected> {
     } else {
         Err(Expected::new("an IP address or a host name, without port"))
     }
+}
+
+/// `off`, or an IP address or `localhost` with a port; port 0 is any free one.
+///
+/// # Errors
+/// Any other form.
+pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, Expected> {
+    if text.eq_ignore_ascii_case("off") {
+        return Ok(None);
+    }
+    let of_localhost = || {
+        let (name, port) = text.rsplit_once(':')?;
+        let port = parse_digits(port).filter(|_| !port.is_empty()).and_then(|port| u16::try_from(port).ok())?;
+        name.eq_ignore_ascii_case("localhost").then(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
+    };
+    let address = text.parse().ok().or_else(of_localhost);
+    address.map(Some).ok_or_else(|| {
+        Expected::new("off, or an IP address or localhost with a port, such as 127.0.0.1:8900 or [::1]:8900")
+    })
 }
 
 /// `host:port` or `[IPv6]:port`, both parts required.
@@ -292,6 +311,26 @@ mod tests {
         for text in ["", ".", "a..b", "a b", "127.0.0.1:80", "[::1]:80", "a/b", &"a".repeat(64)] {
             let expected = parse_host(text).expect_err(text);
             assert_eq!(expected.to_string(), "expected an IP address or a host name, without port");
+        }
+    }
+
+    #[test]
+    fn the_admin_address_is_an_address_with_a_port_or_off() {
+        for (text, address) in [
+            ("127.0.0.1:8900", Some("127.0.0.1:8900")),
+            ("[::1]:0", Some("[::1]:0")),
+            ("0.0.0.0:1", Some("0.0.0.0:1")),
+            ("LocalHost:8900", Some("127.0.0.1:8900")),
+            ("off", None),
+            ("OFF", None),
+        ] {
+            assert_eq!(parse_admin(text), Ok(address.map(|address| address.parse().expect("an address"))), "{text}");
+        }
+        for text in
+            ["", "on", "8900", ":8900", "127.0.0.1", "localhost", "localhost:", "localhost:x", "gateway:1", "::1:1"]
+        {
+            let expected = parse_admin(text).expect_err(text);
+            assert!(expected.to_string().starts_with("expected off, or an IP address or localhost with a port, "));
         }
     }
 

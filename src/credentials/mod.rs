@@ -20,7 +20,7 @@ pub use api_keys::{ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys
 pub use balancer::{Choice, RoundRobin, Turn};
 pub use secret::Secret;
 pub use secrets_file::{Loaded, Mistake, SecretsFault, SecretsFileError, from_json, load};
-pub use standing::Fault;
+pub use standing::{Cooling, Fault};
 pub use token::{TokenCache, TokenError, mint};
 
 use std::collections::HashMap;
@@ -162,6 +162,11 @@ impl Credentials {
     /// How long the credential still cools down; `None` when it does not.
     pub fn cooling_for(&self, id: CredentialId, now: Instant) -> Option<Duration> {
         self.standing(id).cooling_for(now)
+    }
+
+    /// How long it still cools down, and why; `None` when it does not.
+    pub fn cooling(&self, id: CredentialId, now: Instant) -> Option<Cooling> {
+        self.standing(id).cooling(now)
     }
 
     fn standing(&self, id: CredentialId) -> &standing::Standing {

@@ -43,6 +43,14 @@ impl Fault {
     }
 }
 
+/// A cooldown that has not ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cooling {
+    pub rest: Duration,
+    /// By a 429; else it was refused.
+    pub is_rate_limited: bool,
+}
+
 /// What a claim to a probe came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
@@ -110,6 +118,13 @@ impl Standing {
     pub fn cooling_for(&self, now: Instant) -> Option<Duration> {
         let cooldown = self.current().cooldown?;
         Some(cooldown.until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
+    }
+
+    /// What the present cooldown is for; `None` when it does not cool down.
+    pub fn cooling(&self, now: Instant) -> Option<Cooling> {
+        let cooldown = self.current().cooldown?;
+        let rest = cooldown.until.saturating_duration_since(now);
+        (!rest.is_zero()).then_some(Cooling { rest, is_rate_limited: cooldown.kind == FaultKind::RateLimited })
     }
 
     /// Begins a cooldown, or the next one, unless the attempt that tells of the fault began before the present one did:

@@ -1,23 +1,37 @@
 //! How much a shard has under way, beside what it has done.
 //!
-//! Written by the shard alone, with plain loads and stores; read by the thread that stops the program.
+//! Written by the shard alone, with plain loads and stores; read by the thread that stops the program, and by the admin
+//! thread.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use super::Counters;
+use super::{Counters, Pulse, Tally};
 
-/// Open exchanges of one shard, and its counts.
+/// Open exchanges of one shard, its counts, and whether it is alive.
 #[derive(Debug, Default)]
 pub struct Activity {
     pub counters: Counters,
+    pub tally: Tally,
+    pub pulse: Pulse,
     open_exchanges: CachePadded<AtomicUsize>,
+    idle_upstream: CachePadded<AtomicUsize>,
 }
 
 impl Activity {
     pub fn open_exchanges(&self) -> usize {
         self.open_exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Idle connections to the upstream, when the shard last said.
+    pub fn idle_upstream(&self) -> usize {
+        self.idle_upstream.load(Ordering::Relaxed)
+    }
+
+    /// Only for the shard that owns this, when it is asked: whoever uses a connection need not count.
+    pub fn note_idle_upstream(&self, count: usize) {
+        self.idle_upstream.store(count, Ordering::Relaxed);
     }
 
     /// Only for the shard that owns this.

@@ -14,6 +14,8 @@ pub struct Banner<'a> {
     pub bound: SocketAddr,
     /// Whether clients speak TLS to it.
     pub is_tls: bool,
+    /// Where the admin pages are, or that they are off.
+    pub admin: &'a str,
     pub shards_count: usize,
     pub secrets_file: &'a str,
     pub log_level: &'a str,
@@ -39,6 +41,7 @@ impl fmt::Display for Banner<'_> {
         writeln!(formatter, "flow-uring {} is ready", env!("CARGO_PKG_VERSION"))?;
         writeln!(formatter, "  host         {}", self.host)?;
         writeln!(formatter, "  port         {}", self.bound.port())?;
+        writeln!(formatter, "  admin        {}", self.admin)?;
         writeln!(formatter, "  shards       {}", self.shards_count)?;
         writeln!(formatter, "  I/O driver   {}", self.io_driver)?;
         writeln!(formatter, "  upstream     {} (from {})", self.upstream_url, self.upstream_source)?;
@@ -73,6 +76,7 @@ mod tests {
             host: "localhost",
             bound: bound.parse().expect("an address"),
             is_tls: false,
+            admin: "http://127.0.0.1:8900",
             shards_count: 4,
             secrets_file: "secrets.json",
             log_level: "INFO",
@@ -91,6 +95,7 @@ mod tests {
             "flow-uring {} is ready\n  \
                host         localhost\n  \
                port         8899\n  \
+               admin        http://127.0.0.1:8900\n  \
                shards       4\n  \
                I/O driver   io_uring\n  \
                upstream     https://flow.ciandt.com/flow-llm-proxy (from environment FLOW_PROXY_TARGET_URL)\n  \

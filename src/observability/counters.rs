@@ -34,10 +34,17 @@ pub enum Count {
     Cooldowns,
     /// Credentials that work again.
     Recoveries,
+
+    /// Connections to the upstream that were opened for an attempt.
+    UpstreamOpened,
+    /// Attempts that went out on a pooled connection.
+    UpstreamReused,
+    /// Connections of clients that could not be accepted.
+    AcceptErrors,
 }
 
 impl Count {
-    pub const ALL: [Count; 14] = [
+    pub const ALL: [Count; 17] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -52,6 +59,9 @@ impl Count {
         Count::Unfiltered,
         Count::Cooldowns,
         Count::Recoveries,
+        Count::UpstreamOpened,
+        Count::UpstreamReused,
+        Count::AcceptErrors,
     ];
 
     /// Its name in the log.
@@ -71,6 +81,9 @@ impl Count {
             Count::Unfiltered => "unfiltered",
             Count::Cooldowns => "cooldowns",
             Count::Recoveries => "recoveries",
+            Count::UpstreamOpened => "upstream_opened",
+            Count::UpstreamReused => "upstream_reused",
+            Count::AcceptErrors => "accept_errors",
         }
     }
 }
@@ -84,13 +97,17 @@ pub struct Counters {
 impl Counters {
     /// Only for the shard that owns this.
     pub fn add(&self, count: Count) {
-        let cell = &self.counts[count as usize];
-        cell.store(cell.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        add(&self.counts[count as usize], 1);
     }
 
     pub fn value(&self, count: Count) -> u64 {
         self.counts[count as usize].load(Ordering::Relaxed)
     }
+}
+
+/// Only for the thread that owns the cell: an addition without the lock that an atomic one takes on the memory bus.
+pub(super) fn add(cell: &AtomicU64, amount: u64) {
+    cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
 /// Writes what the shards of `counters` have done together, at INFO.

@@ -68,6 +68,18 @@ pub enum Ending {
 }
 
 impl Ending {
+    pub const ALL: [Ending; 9] = [
+        Ending::Ok,
+        Ending::ClientDisconnected,
+        Ending::UpstreamClosed,
+        Ending::Timeout,
+        Ending::Refused,
+        Ending::UpstreamUnreachable,
+        Ending::UpstreamInvalid,
+        Ending::Shutdown,
+        Ending::Internal,
+    ];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Ending::Ok => "ok",

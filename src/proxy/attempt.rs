@@ -23,7 +23,7 @@ use crate::config::Timeouts;
 use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Either, Lifecycle, Phase, race};
-use crate::observability::Ending;
+use crate::observability::{Count, Ending};
 use crate::upstream::{ConnectError, Connection, ProxyFault, TransportError};
 
 /// What an exchange is given to end well after the drain has expired; the process waits somewhat longer.
@@ -56,6 +56,8 @@ impl Attempts<'_> {
             Ok(connection) => connection,
             Err(attempted) => return attempted,
         };
+        let origin = if connection.is_reused() { Count::UpstreamReused } else { Count::UpstreamOpened };
+        self.proxy.activity.counters.add(origin);
         let has_waited = !connection.is_reused() || self.failover.is_under_way() || self.forward.is_filtered;
         if has_waited
             && let Some(credential) = self.failover.reconsider()

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use super::access;
+use crate::observability::ERROR_CODES_MAX;
 
 /// The methods that are forwarded or answered, as `Allow` lists them.
 const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
@@ -21,6 +22,46 @@ const UPGRADE: &str = "Upgrade: HTTP/1.1\r\nConnection: upgrade\r\n";
 
 /// RFC 9110 §11.6.1: a 401 names a scheme that would do.
 const CHALLENGE: &str = "WWW-Authenticate: Bearer realm=\"flow-uring\"\r\n";
+
+/// Every code of the table, in its order: an error is counted at the place of its code.
+pub const CODES: [&str; 34] = [
+    "bad_request",
+    "bad_path",
+    "head_timeout",
+    "body_timeout",
+    "body_too_large",
+    "request_line_too_long",
+    "head_too_large",
+    "too_many_fields",
+    "expectation_not_supported",
+    "transfer_coding_not_supported",
+    "tls_required",
+    "http_version_not_supported",
+    "not_an_open_proxy",
+    "connect_not_supported",
+    "trace_not_supported",
+    "websocket_not_supported",
+    "host_not_allowed",
+    "origin_not_allowed",
+    "api_key_missing",
+    "api_key_unknown",
+    "upstream_resolve_failed",
+    "upstream_connect_failed",
+    "upstream_tls_failed",
+    "upstream_certificate_refused",
+    "upstream_proxy_failed",
+    "upstream_proxy_refused",
+    "upstream_closed",
+    "upstream_malformed",
+    "upstream_switched_protocols",
+    "upstream_connect_timeout",
+    "upstream_timeout",
+    "out_of_descriptors",
+    "draining",
+    "token_failed",
+];
+
+const _: () = assert!(CODES.len() <= ERROR_CODES_MAX, "every code has a place where it is counted");
 
 /// Why the gateway answers by itself, by fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +205,12 @@ impl GatewayError {
             Self::Draining => refusal(503, "Service Unavailable", "draining").with(RETRY_SOON),
             Self::TokenFailed => failure(500, "Internal Server Error", "token_failed"),
         }
+    }
+
+    /// Where in [`CODES`] its code is.
+    pub fn place(&self) -> usize {
+        let code = self.answer().code;
+        CODES.iter().position(|known| *known == code).expect("every code of the table is among them")
     }
 
     /// One sentence: what happened, and what to do.
@@ -641,6 +688,14 @@ mod tests {
         assert_eq!(connection(&GatewayError::UpstreamClosed, false, true), "close");
         assert_eq!(connection(&GatewayError::BadPath, true, true), "close");
         assert_eq!(connection(&GatewayError::WebsocketNotSupported, true, false), "upgrade,close");
+    }
+
+    #[test]
+    fn every_code_has_one_place_where_it_is_counted_and_no_place_is_for_nothing() {
+        let errors = all_errors();
+        let used: std::collections::BTreeSet<usize> = errors.iter().map(GatewayError::place).collect();
+        assert_eq!(used.into_iter().collect::<Vec<_>>(), (0..CODES.len()).collect::<Vec<_>>());
+        assert!(errors.iter().all(|error| CODES[error.place()] == error.answer().code));
     }
 
     #[test]

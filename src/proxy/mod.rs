@@ -61,7 +61,7 @@ use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadSpan, RequestHead};
 use crate::io::{Buffer, Lifecycle, Phase};
-use crate::observability::{Activity, Count, Ending, ExchangeId, ExchangeRecord};
+use crate::observability::{Activity, Count, Ending, ExchangeId, ExchangeRecord, Ledger, StatusClass};
 use crate::upstream::{Connector, Pool};
 
 /// What becomes of the downstream connection after an exchange.
@@ -93,6 +93,7 @@ pub struct Proxy {
     pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
+    ledger: Arc<Ledger>,
     snapshot: RefCell<Rc<Snapshot>>,
     sequence: Cell<u64>,
 }
@@ -109,6 +110,7 @@ pub struct Parts {
     pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
+    pub ledger: Arc<Ledger>,
 }
 
 /// What was settled when the head for the upstream was written.
@@ -151,7 +153,7 @@ impl Proxy {
             },
             timeouts: config.timeouts,
             limits: config.limits,
-            snapshot: RefCell::new(Rc::new(Snapshot::new(parts.credentials, parts.keys))),
+            snapshot: RefCell::new(Rc::new(Snapshot::new(parts.credentials, parts.keys, &parts.ledger))),
             round_robin: parts.round_robin,
             connector: parts.connector,
             pool: Rc::new(Pool::new(config.timeouts.upstream_idle, config.limits.idle_upstream_max)),
@@ -160,13 +162,14 @@ impl Proxy {
             probe_waiters: parts.probe_waiters,
             lifecycle: parts.lifecycle,
             activity: parts.activity,
+            ledger: parts.ledger,
             sequence: Cell::new(0),
         }
     }
 
     /// From here on new exchanges use `credentials` and `keys`; those under way keep theirs.
     pub fn replace_credentials(&self, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) {
-        self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys)));
+        self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys, &self.ledger)));
     }
 
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log.
@@ -322,6 +325,7 @@ impl Proxy {
         let answer = error.answer();
         let goes_on = client.keep_alive && !answer.closes && self.lifecycle.phase() == Phase::Serving;
         exchange.ending = ending_of(error);
+        self.activity.tally.error(error.place());
         let mut out = Buffer::take();
         error::write_answer(out.tail(), error, client.dialect, &self.reply(client, goes_on));
         let after = if goes_on { Disposition::KeepAlive } else { Disposition::Linger };
@@ -393,7 +397,7 @@ impl Proxy {
     fn end(&self, exchange: Exchange, downstream: &Downstream) {
         self.activity.exchange_ends();
         let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, progress } = exchange;
-        ExchangeRecord {
+        let record = ExchangeRecord {
             id,
             method: or_dash(&downstream.method),
             path: or_dash(&downstream.path),
@@ -406,8 +410,11 @@ impl Proxy {
             request_bytes,
             response_bytes: progress.response_bytes.get(),
             ending,
-        }
-        .log();
+        };
+        let account = credential.map_or(self.ledger.local(), |credential| snapshot.account(credential));
+        account.add(self.shard, StatusClass::of(record.status));
+        self.activity.tally.exchange(&record, attempts > 0);
+        record.log();
     }
 }
 

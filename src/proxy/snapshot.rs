@@ -1,4 +1,5 @@
-//! The credentials that a shard uses, with their ready tokens, and the keys that it asks callers for.
+//! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, and the
+//! keys that it asks callers for.
 //!
 //! Invariant: an exchange holds the snapshot that it began with, so a reload in its middle changes nothing for it, and
 //! ids of one snapshot never meet those of another.
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use super::error::GatewayError;
 use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCache};
+use crate::observability::{Account, Ledger};
 
 /// One set of credentials and keys in the hands of a shard.
 pub struct Snapshot {
@@ -16,12 +18,14 @@ pub struct Snapshot {
     /// `None`: callers need no key.
     pub keys: Option<Arc<ApiKeys>>,
     tokens: RefCell<TokenCache>,
+    accounts: Vec<Arc<Account>>,
 }
 
 impl Snapshot {
-    pub fn new(credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) -> Self {
+    pub fn new(credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>, ledger: &Ledger) -> Self {
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
-        Snapshot { credentials, keys, tokens }
+        let accounts = credentials.names().map(|name| ledger.account(name)).collect();
+        Snapshot { credentials, keys, tokens, accounts }
     }
 
     /// Gives `use_it` the `Authorization` value of a credential.
@@ -41,6 +45,10 @@ impl Snapshot {
                 Err(GatewayError::TokenFailed)
             }
         }
+    }
+
+    pub fn account(&self, credential: CredentialId) -> &Account {
+        &self.accounts[credential.index()]
     }
 
     pub fn name(&self, credential: CredentialId) -> &str {

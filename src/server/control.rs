@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
+use super::admin::RollCall;
 use crate::observability::{Activity, log_totals};
 
 /// One byte on a shard's control socket.
@@ -23,10 +24,13 @@ pub enum Order {
     Expire = 4,
     /// All shards have started: accept.
     Serve = 5,
+    /// Show that this shard is alive (see [`crate::observability::Pulse`]).
+    Answer = 6,
 }
 
 impl Order {
-    const ALL: [Order; 5] = [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire, Order::Serve];
+    const ALL: [Order; 6] =
+        [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire, Order::Serve, Order::Answer];
 
     /// `None` for a byte that stands for no order.
     pub fn of_byte(byte: u8) -> Option<Self> {
@@ -37,7 +41,7 @@ impl Order {
 /// The main thread's hold on its shards.
 #[derive(Default)]
 pub struct Shards {
-    shards: Vec<(UnixStream, Arc<Activity>)>,
+    shards: Vec<(Arc<UnixStream>, Arc<Activity>)>,
 }
 
 impl Shards {
@@ -45,7 +49,7 @@ impl Shards {
     /// When the socket cannot be set up.
     pub fn add(&mut self, control: UnixStream, activity: Arc<Activity>) -> io::Result<()> {
         control.set_nonblocking(true)?;
-        self.shards.push((control, activity));
+        self.shards.push((Arc::new(control), activity));
         Ok(())
     }
 
@@ -56,8 +60,13 @@ impl Shards {
     pub fn tell_all(&self, order: Order) {
         for (control, _) in &self.shards {
             // A shard that has ended reads no more, and one with hundreds of unread orders hangs.
-            let _ = (&*control).write_all(&[order as u8]);
+            let _ = (&**control).write_all(&[order as u8]);
         }
+    }
+
+    /// Asks shards whether they are alive.
+    pub fn roll_call(&self) -> RollCall {
+        RollCall::of(self.shards.iter().map(|(control, activity)| (Arc::downgrade(control), activity.clone())))
     }
 
     pub fn open_exchanges(&self) -> usize {
@@ -79,7 +88,7 @@ mod tests {
         for order in Order::ALL {
             assert_eq!(Order::of_byte(order as u8), Some(order));
         }
-        assert_eq!((Order::of_byte(0), Order::of_byte(6), Order::of_byte(u8::MAX)), (None, None, None));
+        assert_eq!((Order::of_byte(0), Order::of_byte(7), Order::of_byte(u8::MAX)), (None, None, None));
     }
 
     #[test]

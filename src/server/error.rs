@@ -15,6 +15,10 @@ pub enum RunError {
         address: SocketAddr,
         error: io::Error,
     },
+    Admin {
+        address: SocketAddr,
+        error: io::Error,
+    },
     Trust(TrustError),
     ListenerTls(ListenerTlsError),
     UpstreamName(String),
@@ -40,6 +44,14 @@ impl fmt::Display for RunError {
             ),
             RunError::Listen { address, error } => {
                 write!(formatter, "cannot listen on {address}: {error}; check --host and --port")
+            }
+            RunError::Admin { address, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                formatter,
+                "cannot listen on {address} for the admin pages: the port is in use; choose another --admin address, or \
+                 --admin off"
+            ),
+            RunError::Admin { address, error } => {
+                write!(formatter, "cannot listen on {address} for the admin pages: {error}; check --admin")
             }
             RunError::Trust(error) => error.fmt(formatter),
             RunError::ListenerTls(error) => error.fmt(formatter),
@@ -70,6 +82,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             RunError::Listen { error, .. }
+            | RunError::Admin { error, .. }
             | RunError::Driver(error)
             | RunError::Thread(error)
             | RunError::Signals(error) => Some(error),

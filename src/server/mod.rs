@@ -4,6 +4,7 @@
 //! The main thread serves nothing itself.
 
 mod accept;
+mod admin;
 mod certificate;
 mod connection;
 mod control;
@@ -33,6 +34,7 @@ use core_affinity::CoreId;
 use crossbeam_utils::CachePadded;
 use rustls::pki_types::ServerName;
 
+use self::admin::{Admin, Opened, Stage};
 use self::hand_over::HandOver;
 use self::reload::Reload;
 use self::shard::{Seat, Shared, Started};
@@ -40,7 +42,7 @@ use self::supervisor::{Event, Supervisor};
 use self::take_over::Predecessor;
 use crate::config::{Config, Scheme, UpstreamConfig};
 use crate::credentials::{ApiKeys, Credentials, RoundRobin};
-use crate::observability::Activity;
+use crate::observability::{Activity, Ledger};
 use crate::proxy::retry_share::RetryShare;
 use crate::upstream::tls;
 use crate::upstream::{Resolver, Route, Tunnel};
@@ -60,6 +62,15 @@ pub struct Ready {
     /// What the listeners are bound to.
     pub bound: SocketAddr,
     pub driver: Driver,
+    pub admin: Option<AdminAddress>,
+}
+
+/// Where the admin pages are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminAddress {
+    pub address: SocketAddr,
+    /// The process that has the address still, and gives it up when it has ended what it has open.
+    pub held_by: Option<i32>,
 }
 
 /// With what a gateway starts to serve.
@@ -90,10 +101,12 @@ pub fn run(
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
     let reload = Reload::start(sources, shared.clone(), &events).map_err(RunError::Thread)?;
     let (predecessor, listeners) = open_listeners(&shared.config).map_err(listen_failed)?;
+    let admin = open_admin(&shared.config, predecessor.as_ref())?;
     let bound = listeners[0].local_addr().map_err(listen_failed)?;
     let lent: Vec<_> =
         listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>().map_err(listen_failed)?;
     let driver = start_shards(&shared, listeners, &mut supervisor, &events)?;
+    supervisor.admin = start_admin(admin, &shared, &driver, &supervisor)?;
 
     listener::listen(&lent).map_err(listen_failed)?;
     supervisor.serve();
@@ -104,8 +117,30 @@ pub fn run(
         return Err(RunError::TakeOver(error));
     }
     let hand_over = offer_hand_over(&shared.config, bound, lent, events);
-    on_ready(&shared.config, &credentials, &Ready { bound, driver });
+    let admin = supervisor.admin.as_ref();
+    admin.into_iter().for_each(|admin| admin.note(Stage::Serving));
+    let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });
+    on_ready(&shared.config, &credentials, &Ready { bound, driver, admin });
     supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
+}
+
+/// The address of the admin pages, unless they are off. Beside a gateway that was just stopped or killed it is waited for
+/// as the port is.
+fn open_admin(config: &Config, predecessor: Option<&Predecessor>) -> Result<Option<Opened>, RunError> {
+    let Some(address) = config.admin else { return Ok(None) };
+    let patience = if config.take_over && predecessor.is_none() { RELEASE_LIMIT } else { Duration::ZERO };
+    let opened = admin::open(address, predecessor.map(Predecessor::process), patience);
+    opened.map(Some).map_err(|error| RunError::Admin { address, error })
+}
+
+fn start_admin(
+    opened: Option<Opened>,
+    shared: &Arc<Shared>,
+    driver: &Driver,
+    supervisor: &Supervisor,
+) -> Result<Option<Admin>, RunError> {
+    let start = |opened| Admin::start(opened, shared.clone(), driver.clone(), supervisor.roll_call());
+    opened.map(start).transpose().map_err(RunError::Thread)
 }
 
 /// Starts all shards, which do not accept yet.
@@ -122,8 +157,10 @@ fn start_shards(
         let (control, shard_control) = UnixStream::pair().map_err(RunError::Thread)?;
         let activity = Arc::new(Activity::default());
         supervisor.add_shard(control, activity.clone()).map_err(RunError::Thread)?;
+        let pulse_of = activity.clone();
         let seat = Seat { index, core: cores.get(index).copied(), listeners, control: shard_control, activity };
-        start_shard(shared.clone(), seat, started.clone(), events.clone()).map_err(RunError::Thread)?;
+        start_shard(shared.clone(), seat, started.clone(), ShardEnd { events: events.clone(), activity: pulse_of })
+            .map_err(RunError::Thread)?;
     }
     drop(started);
     let mut driver = None;
@@ -173,6 +210,8 @@ fn offer_hand_over(
 fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
     let listener_tls =
         config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
+    let ledger = Arc::new(Ledger::new(config.shards.get()));
+    ledger.open(keyring.credentials.names());
     Ok(Shared {
         route: route(&config.upstream)?,
         listener_tls: listener_tls.map(|tls| Arc::new(ArcSwap::new(tls))),
@@ -183,6 +222,7 @@ fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
         probe_waiters: Arc::default(),
         replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
         connections: CachePadded::new(AtomicUsize::new(0)),
+        ledger,
         config,
     })
 }
@@ -222,23 +262,24 @@ fn cores(shards: usize) -> Vec<CoreId> {
     cores.iter().copied().cycle().take(if cores.is_empty() { 0 } else { shards }).collect()
 }
 
-fn start_shard(shared: Arc<Shared>, seat: Seat, started: Sender<Started>, events: Sender<Event>) -> io::Result<()> {
+fn start_shard(shared: Arc<Shared>, seat: Seat, started: Sender<Started>, end: ShardEnd) -> io::Result<()> {
     let name = format!("flow-shard-{}", seat.index);
     thread::Builder::new().name(name).spawn(move || {
-        let end = ShardEnd { events };
         shard::run(&shared, seat, &started);
         drop(end);
     })?;
     Ok(())
 }
 
-/// Tells the main thread that a shard's thread has ended, be it by a panic.
+/// Tells that a shard's thread has ended, be it by a panic.
 struct ShardEnd {
     events: Sender<Event>,
+    activity: Arc<Activity>,
 }
 
 impl Drop for ShardEnd {
     fn drop(&mut self) {
+        self.activity.pulse.end();
         let _ = self.events.send(Event::ShardEnded { has_panicked: thread::panicking() });
     }
 }

@@ -214,6 +214,7 @@ impl Reload {
         let credentials = loaded.credentials.inherit(&before);
         let names = changed_names(before.names(), credentials.names());
         let count = credentials.len();
+        self.shared.ledger.open(credentials.names());
         self.shared.credentials.store(Arc::new(credentials));
         tracing::info!(credentials = count, names, "the secrets file was loaded anew");
         true

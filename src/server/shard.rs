@@ -30,7 +30,7 @@ use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::io::{
     Deadline, Either, HandshakeError, Lifecycle, Parking, Phase, Stream, Timer, deadline, departure, pause, race, tls,
 };
-use crate::observability::Activity;
+use crate::observability::{Activity, Count, Ledger};
 use crate::proxy::error::GatewayError;
 use crate::proxy::request_copy::ReplayBudget;
 use crate::proxy::retry_share::RetryShare;
@@ -54,6 +54,7 @@ pub struct Shared {
     pub share: RetryShare,
     pub probe_waiters: Arc<AtomicUsize>,
     pub connections: CachePadded<AtomicUsize>,
+    pub ledger: Arc<Ledger>,
     pub route: Route,
     /// What the listener speaks TLS with.
     pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
@@ -147,6 +148,7 @@ impl Shard {
                 probe_waiters: shared.probe_waiters.clone(),
                 lifecycle: lifecycle.clone(),
                 activity: seat.activity,
+                ledger: shared.ledger.clone(),
             },
         );
         let timer = Timer::open()?;
@@ -260,6 +262,10 @@ impl Shard {
                     self.lifecycle.advance(Phase::Draining);
                 }
                 Some(Order::Expire) => self.lifecycle.advance(Phase::Expired),
+                Some(Order::Answer) => {
+                    self.proxy.activity.note_idle_upstream(self.proxy.pool.idle_count());
+                    self.proxy.activity.pulse.answer();
+                }
                 None => {}
             }
         }
@@ -279,6 +285,7 @@ impl Shard {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
+                    self.proxy.activity.counters.add(Count::AcceptErrors);
                     self.warnings.warn(&error);
                     return pause(ACCEPT_PAUSE).await;
                 }

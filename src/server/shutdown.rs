@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::RunError;
+use super::admin::{Admin, Stage};
 use super::control::{Order, Shards};
 use super::supervisor::Event;
 
@@ -34,11 +35,20 @@ impl Reason {
     }
 }
 
-/// Drains all shards, and ends what is open when `drain_limit` has passed.
+/// Drains all shards, and ends what is open when `drain_limit` has passed. The admin pages stay until then, unless their
+/// address is another gateway's from now on.
 ///
 /// # Errors
 /// A shard has died, or a second signal came.
-pub fn drain(events: &Receiver<Event>, shards: &Shards, reason: Reason, drain_limit: Duration) -> Result<(), RunError> {
+pub fn drain(
+    events: &Receiver<Event>,
+    shards: &Shards,
+    admin: Option<Admin>,
+    reason: Reason,
+    drain_limit: Duration,
+) -> Result<(), RunError> {
+    let admin = admin.filter(|_| reason != Reason::Successor);
+    admin.iter().for_each(|admin| admin.note(Stage::Draining));
     tracing::info!(
         open_exchanges = shards.open_exchanges(),
         "stopping: waiting for open exchanges; a second signal exits at once"
@@ -46,7 +56,7 @@ pub fn drain(events: &Receiver<Event>, shards: &Shards, reason: Reason, drain_li
     // A gateway that was taken over drains without a signal; the first one asks for what it does already.
     let keeps_sockets = reason.order() == Order::DrainKeepingSockets;
     let was_signalled = matches!(reason, Reason::Signal | Reason::SignalWhileLending);
-    let mut drain = Drain { events, shards, running: shards.count(), was_signalled, keeps_sockets };
+    let mut drain = Drain { events, shards, admin, running: shards.count(), was_signalled, keeps_sockets };
     shards.tell_all(reason.order());
     if drain.wait_for_shards(drain_limit)? {
         shards.log_totals();
@@ -65,6 +75,7 @@ pub fn drain(events: &Receiver<Event>, shards: &Shards, reason: Reason, drain_li
 struct Drain<'a> {
     events: &'a Receiver<Event>,
     shards: &'a Shards,
+    admin: Option<Admin>,
     running: usize,
     keeps_sockets: bool,
     was_signalled: bool,
@@ -83,8 +94,8 @@ impl Drain<'_> {
                 Ok(Event::Hangup | Event::FileChanged(..)) => {}
                 // One that had the sockets when the signal came; they were kept for it, and it is too late for others.
                 Ok(Event::Successor(successor)) => {
-                    if self.keeps_sockets {
-                        successor.grant();
+                    if self.keeps_sockets && successor.grant() {
+                        self.admin = None;
                     }
                 }
                 Ok(Event::Stop) if !self.was_signalled => {

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::RunError;
+use super::admin::{Admin, RollCall};
 use super::control::{Order, Shards};
 use super::hand_over::{HandOver, Successor};
 use super::reload::{Reload, Version, WatchedFile};
@@ -39,6 +40,7 @@ pub enum Event {
 pub struct Supervisor {
     events: Receiver<Event>,
     shards: Shards,
+    pub admin: Option<Admin>,
 }
 
 impl Supervisor {
@@ -56,13 +58,18 @@ impl Supervisor {
                 }
             }
         })?;
-        Ok(Supervisor { events, shards: Shards::default() })
+        Ok(Supervisor { events, shards: Shards::default(), admin: None })
     }
 
     /// # Errors
     /// When the socket cannot be set up.
     pub fn add_shard(&mut self, control: UnixStream, activity: Arc<Activity>) -> io::Result<()> {
         self.shards.add(control, activity)
+    }
+
+    /// For whoever asks the shards added so far whether they are alive.
+    pub fn roll_call(&self) -> RollCall {
+        self.shards.roll_call()
     }
 
     /// All shards have started: they may accept.
@@ -74,8 +81,8 @@ impl Supervisor {
     ///
     /// # Errors
     /// As [`Supervisor::wait`].
-    pub fn withdraw(&self, drain_limit: Duration) -> Result<(), RunError> {
-        shutdown::drain(&self.events, &self.shards, Reason::NotRelieved, drain_limit)
+    pub fn withdraw(self, drain_limit: Duration) -> Result<(), RunError> {
+        shutdown::drain(&self.events, &self.shards, self.admin, Reason::NotRelieved, drain_limit)
     }
 
     /// Reloads until the program is to end or another has taken over, and then drains.
@@ -83,7 +90,7 @@ impl Supervisor {
     /// # Errors
     /// A shard has died, or a second signal came.
     #[expect(clippy::disallowed_methods, reason = "the main thread serves nothing and waits here")]
-    pub fn wait(&self, mut reload: Reload, hand_over: Option<HandOver>, drain_limit: Duration) -> Result<(), RunError> {
+    pub fn wait(self, mut reload: Reload, hand_over: Option<HandOver>, drain_limit: Duration) -> Result<(), RunError> {
         let reason = loop {
             match self.events.recv() {
                 Ok(Event::Stop) if hand_over.as_ref().is_none_or(HandOver::withdraw) => break Reason::Signal,
@@ -103,6 +110,6 @@ impl Supervisor {
             // Whoever comes to take over from here on starts as usual.
             Reason::Signal | Reason::SignalWhileLending | Reason::NotRelieved => drop(hand_over),
         }
-        shutdown::drain(&self.events, &self.shards, reason, drain_limit)
+        shutdown::drain(&self.events, &self.shards, self.admin, reason, drain_limit)
     }
 }

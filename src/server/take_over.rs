@@ -17,6 +17,11 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
+    /// Its number; 0 where it is of another namespace.
+    pub fn process(&self) -> i32 {
+        self.conversation.process
+    }
+
     /// Tells it that all shards serve on `sockets`, and waits until it accepts no more.
     ///
     /// # Errors

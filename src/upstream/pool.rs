@@ -70,6 +70,10 @@ impl Pool {
         }
     }
 
+    pub fn idle_count(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
     /// Closes all idle connections.
     pub fn clear(&self) {
         self.idle.borrow_mut().clear();

@@ -39,7 +39,7 @@ class Gateway:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOW_PROXY_")}
         environment["XDG_RUNTIME_DIR"] = self._directory.name
         self._process = subprocess.Popen(
-            [self.binary, "--port", "0", *self.arguments],
+            [self.binary, "--port", "0", "--admin", "off", *self.arguments],
             cwd=self._directory.name,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -168,6 +168,7 @@ impl GatewayBuilder {
         };
         let mut arguments = vec![
             ("--port", "0".to_owned()),
+            ("--admin", "off".to_owned()),
             ("--shards", self.shards.to_string()),
             ("--secrets-file", write("secrets.json", &self.secrets)),
             ("--log-level", "DEBUG".to_owned()),
@@ -237,6 +238,12 @@ impl Gateway {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The port of its admin pages, which have to be on.
+    pub fn admin_port(&self) -> u16 {
+        let found = self.log.wait_for(admin_port);
+        found.unwrap_or_else(|log| panic!("no admin address in:\n{log}"))
     }
 
     pub fn pid(&self) -> u32 {
@@ -392,6 +399,12 @@ fn collect(output: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<()> 
         log.ended.fetch_add(1, Ordering::SeqCst);
         log.changed.notify_all();
     })
+}
+
+/// The port in the admin address that the banner names.
+fn admin_port(line: &str) -> Option<u16> {
+    let authority = line.strip_prefix("  admin        http://")?.split(' ').next()?;
+    authority.rsplit_once(':')?.1.parse().ok()
 }
 
 /// The port in the base URL that the banner offers.

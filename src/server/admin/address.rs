@@ -1,0 +1,149 @@
+//! The address of the admin listener: bound before anything is served, or left for a moment to a gateway that goes.
+//!
+//! A gateway that is taken over gives the address up when it has been bidden farewell, one that was told to stop when it
+//! has drained; until then it says on it that it drains. Invariant: an address that anybody else has is an error while
+//! the start can still fail without harm.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::holder;
+
+/// Connections that wait to be accepted: health checks and a few scrapers.
+const BACKLOG: i32 = 64;
+
+/// How often a start that waits for the address tries again.
+const BIND_PAUSE: Duration = Duration::from_millis(10);
+
+/// What became of the address at the start.
+pub enum Opened {
+    Listening(TcpListener),
+    /// A gateway has it that is about to go.
+    Held {
+        address: SocketAddr,
+        process: i32,
+    },
+}
+
+impl Opened {
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Opened::Listening(listener) => listener.local_addr(),
+            Opened::Held { address, .. } => Ok(*address),
+        }
+    }
+
+    pub fn held_by(&self) -> Option<i32> {
+        match self {
+            Opened::Listening(_) => None,
+            Opened::Held { process, .. } => Some(*process),
+        }
+    }
+}
+
+/// Listens on `address`. If it is in use, it is waited for: for `patience` here, and by the admin thread where a gateway
+/// has it that drains, or that is `predecessor`, the process that is about to be taken over.
+///
+/// # Errors
+/// The address cannot be bound, or somebody has it who does not go.
+#[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
+pub fn open(address: SocketAddr, predecessor: Option<i32>, patience: Duration) -> io::Result<Opened> {
+    let due = Instant::now() + patience;
+    loop {
+        let error = match bind(address) {
+            Ok(listener) => return Ok(Opened::Listening(listener)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+            Err(error) => return Err(error),
+        };
+        // Who drains may have gone meanwhile: then the next attempt tells.
+        if let Some(holder) = holder::ask(address)
+            && (holder.is_draining || predecessor.is_some_and(|process| holder.is(process)))
+        {
+            return Ok(Opened::Held { address, process: holder.process });
+        }
+        if Instant::now() >= due {
+            return Err(error);
+        }
+        thread::sleep(BIND_PAUSE);
+    }
+}
+
+/// Without `SO_REUSEPORT`, so that nobody shares it.
+///
+/// # Errors
+/// The address is in use or cannot be bound.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for old connections to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    // Accepted sockets inherit it.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    /// Answers one connection as a gateway on its admin address would.
+    fn held_by(answer: &'static str) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 1024]);
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        address
+    }
+
+    const SERVING: &str = "HTTP/1.1 200 OK\r\n\r\n{\"name\":\"flow-uring\",\"process\":7,\"status\":\"ready\"}";
+    const DRAINING: &str = "HTTP/1.1 503 No\r\n\r\n{\"name\":\"flow-uring\",\"process\":7,\"status\":\"draining\"}";
+
+    #[test]
+    fn an_address_is_waited_for_only_if_its_holder_is_a_gateway_that_goes() {
+        for (what, answer, predecessor, is_waited_for) in [
+            ("one that drains", DRAINING, None, true),
+            ("one that drains and is not the one taken over", DRAINING, Some(8), true),
+            ("the one taken over", SERVING, Some(7), true),
+            ("the one taken over, from another namespace", SERVING, Some(0), true),
+            ("one that serves", SERVING, None, false),
+            ("one that serves and is not the one taken over", SERVING, Some(8), false),
+            ("something else", "HTTP/1.1 503 No\r\n\r\n{\"status\":\"draining\"}", Some(7), false),
+            ("something that speaks no HTTP", "SSH-2.0-OpenSSH_9\r\n", Some(7), false),
+        ] {
+            let address = held_by(answer);
+            match open(address, predecessor, Duration::ZERO) {
+                Ok(Opened::Held { process, .. }) => assert!(is_waited_for && process == 7, "{what}"),
+                Ok(Opened::Listening(_)) => panic!("{what}: the address was in use"),
+                Err(error) => assert!(!is_waited_for && error.kind() == io::ErrorKind::AddrInUse, "{what}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_given_up_within_the_patience_is_bound() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            drop(listener);
+        });
+        let opened = open(address, None, Duration::from_secs(10)).unwrap();
+        assert_eq!(opened.address().unwrap(), address);
+        assert_eq!(opened.held_by(), None);
+    }
+}

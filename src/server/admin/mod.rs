@@ -1,0 +1,123 @@
+//! The admin listener: `/healthz`, `/readyz` and `/metrics`, on an address and a thread of their own.
+//!
+//! The main thread opens the address (`address`, `holder`) and tells the phase of the process; the thread accepts
+//! (`service`), decides what each request gets (`route`, `host`), asks the shards (`roll_call`) and writes what they
+//! counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits without a limit, and no page holds a
+//! secret: of a credential it knows the name.
+
+mod address;
+mod holder;
+mod host;
+mod metrics;
+mod pages;
+mod reply;
+mod roll_call;
+mod route;
+mod service;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::thread;
+use std::time::SystemTime;
+
+use self::host::HostRule;
+use self::pages::Pages;
+use super::driver::{Driver, Runtime};
+use super::shard::Shared;
+use crate::config::IoDriver;
+use crate::io::{Timer, deadline};
+
+pub use address::{Opened, open};
+pub use roll_call::RollCall;
+
+/// What the process is doing, as `/readyz` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    Starting = 0,
+    Serving = 1,
+    Draining = 2,
+}
+
+/// The stage that the main thread tells and the admin thread reads.
+#[derive(Debug, Default)]
+pub struct StageCell(AtomicU8);
+
+impl StageCell {
+    fn set(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Release);
+    }
+
+    fn get(&self) -> Stage {
+        match self.0.load(Ordering::Acquire) {
+            0 => Stage::Starting,
+            1 => Stage::Serving,
+            _ => Stage::Draining,
+        }
+    }
+}
+
+/// The main thread's hold on the admin thread. Dropped, the address is given up at once, and the thread ends when it has
+/// answered what it has taken.
+pub struct Admin {
+    stage: Arc<StageCell>,
+    /// The end of it tells the thread.
+    _control: UnixStream,
+    /// Where the pages are, or will be.
+    pub address: SocketAddr,
+    /// The process that still has the address.
+    pub held_by: Option<i32>,
+}
+
+impl Admin {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When it, or what it waits with, cannot be set up.
+    pub fn start(opened: Opened, shared: Arc<Shared>, driver: Driver, roll_call: RollCall) -> io::Result<Self> {
+        let (control, thread_control) = UnixStream::pair()?;
+        thread_control.set_nonblocking(true)?;
+        let stage = Arc::new(StageCell::default());
+        let address = opened.address()?;
+        let held_by = opened.held_by();
+        let started = SystemTime::now();
+        let (report, reports) = sync_channel(1);
+        let body = {
+            let stage = stage.clone();
+            move || {
+                let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
+                    Ok(built) => built,
+                    Err(error) => return drop(report.send(Err(error))),
+                };
+                let pages = Pages { shared, driver, roll_call, stage, started };
+                let host_rule = HostRule::of_bind(address);
+                runtime.block_on(async {
+                    let prepared = Timer::open().and_then(|timer| {
+                        let control = monoio::net::UnixStream::from_std(thread_control)?;
+                        Ok((timer, control))
+                    });
+                    match prepared {
+                        Ok((timer, control)) => {
+                            monoio::spawn(deadline::sweep(timer));
+                            let _ = report.send(Ok(()));
+                            service::serve(opened, control, pages, host_rule).await;
+                        }
+                        Err(error) => drop(report.send(Err(error))),
+                    }
+                });
+            }
+        };
+        thread::Builder::new().name("flow-admin".into()).spawn(body)?;
+        let ended = || Err(io::Error::other("the admin thread ended at its start"));
+        reports.iter().next().unwrap_or_else(ended)?;
+        Ok(Admin { stage, _control: control, address, held_by })
+    }
+
+    pub fn note(&self, stage: Stage) {
+        self.stage.set(stage);
+    }
+}

@@ -1,0 +1,95 @@
+//! What the pages say: whether the process is alive, whether it is ready, and what it has counted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use prometheus::TEXT_FORMAT;
+use serde_json::{Value, json};
+
+use super::super::driver::Driver;
+use super::super::shard::Shared;
+use super::metrics;
+use super::reply::Reply;
+use super::roll_call::{Presence, RollCall};
+use super::{Stage, StageCell};
+use crate::credentials::{Cooling, Credentials};
+use crate::observability::Count;
+
+/// A shard that gets round to nothing for so long serves nobody; one that is merely busy does within milliseconds.
+const ALIVE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the pages are made of.
+pub struct Pages {
+    pub shared: Arc<Shared>,
+    pub driver: Driver,
+    pub roll_call: RollCall,
+    pub stage: Arc<StageCell>,
+    pub started: SystemTime,
+}
+
+impl Pages {
+    /// Whether every shard answers.
+    pub async fn health(&self) -> Reply {
+        let presences = self.roll_call.call(ALIVE_LIMIT).await;
+        let shard = |(number, presence): (usize, &Presence)| json!({"shard": number, "state": presence.as_str()});
+        let shards: Vec<Value> = presences.iter().enumerate().map(shard).collect();
+        let silent: Vec<String> = (0..presences.len())
+            .filter(|number| presences[*number] == Presence::Silent)
+            .map(|number| number.to_string())
+            .collect();
+        if silent.is_empty() {
+            return Reply::json(200, &json!({"status": "ok", "shards": shards}));
+        }
+        let reason = format!("no answer within {} s from shard {}", ALIVE_LIMIT.as_secs(), silent.join(", "));
+        Reply::json(503, &json!({"status": "failing", "reason": reason, "shards": shards}))
+    }
+
+    /// Whether new requests are welcome. Credentials that cool down are told and change nothing: a gateway that is taken
+    /// out of service for them would be one less that could serve by the others.
+    pub fn readiness(&self) -> Reply {
+        let (status, word, reason) = match self.stage.get() {
+            Stage::Starting => (503, "starting", Some("the listener is not served yet")),
+            Stage::Serving => (200, "ready", None),
+            Stage::Draining => (503, "draining", Some("open requests are ended and no new ones are taken")),
+        };
+        let credentials = self.shared.credentials.load();
+        let mut page = json!({
+            "status": word,
+            "name": "flow-uring",
+            "version": env!("CARGO_PKG_VERSION"),
+            "process": std::process::id(),
+            "credentials": credentials.len(),
+            "cooldowns": cooldowns(&credentials, Instant::now()),
+        });
+        if let Some(reason) = reason {
+            page["reason"] = reason.into();
+        }
+        Reply::json(status, &page)
+    }
+
+    /// All metrics. The shards are asked first, since what they have idle is told by themselves.
+    pub async fn metrics(&self) -> Reply {
+        let presences = self.roll_call.call(ALIVE_LIMIT).await;
+        let alive = presences.iter().filter(|presence| **presence == Presence::Answers).count();
+        match metrics::text(self, alive) {
+            Ok(body) => Reply { status: 200, content_type: TEXT_FORMAT, fields: String::new(), body },
+            Err(error) => {
+                tracing::error!(%error, "the metrics cannot be written");
+                Reply::json(500, &json!({"error": {"message": "The metrics cannot be written; the log says why."}}))
+            }
+        }
+    }
+}
+
+fn cooldowns(credentials: &Credentials, now: Instant) -> Vec<Value> {
+    let cooldown = |(id, entry): (_, &crate::credentials::Credential)| {
+        let Cooling { rest, is_rate_limited } = credentials.cooling(id, now)?;
+        let reason = if is_rate_limited { Count::RateLimited } else { Count::Refused };
+        Some(json!({
+            "credential": entry.name,
+            "seconds": rest.as_secs_f64().ceil() as u64,
+            "reason": reason.as_str(),
+        }))
+    };
+    credentials.entries().filter_map(cooldown).collect()
+}

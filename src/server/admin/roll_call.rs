@@ -1,0 +1,169 @@
+//! Whether all shards are alive: each is told over its control socket to answer, and does so in its own memory.
+//!
+//! Invariant: a shard that reads nothing is told once, so that the orders of the main thread still find room. The sockets
+//! are the main thread's: they end with it, whoever asks here.
+
+use std::cell::Cell;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::super::control::Order;
+use crate::io::pause;
+use crate::observability::Activity;
+
+/// How often the answers are looked at, at most: deadlines are coarser.
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+
+/// What a shard said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    Answers,
+    /// It said nothing within the limit.
+    Silent,
+    /// It has drained.
+    Ended,
+}
+
+impl Presence {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Presence::Answers => "answers",
+            Presence::Silent => "silent",
+            Presence::Ended => "ended",
+        }
+    }
+}
+
+/// All shards, for the one thread that asks them.
+pub struct RollCall {
+    members: Vec<Member>,
+}
+
+struct Member {
+    control: Weak<UnixStream>,
+    activity: Arc<Activity>,
+    /// The newest question of which the shard was told.
+    told: Cell<u64>,
+}
+
+impl RollCall {
+    pub fn of(members: impl Iterator<Item = (Weak<UnixStream>, Arc<Activity>)>) -> Self {
+        let member = |(control, activity)| Member { control, activity, told: Cell::new(0) };
+        RollCall { members: members.map(member).collect() }
+    }
+
+    /// What the shards have under way and have done, in their order.
+    pub fn activities(&self) -> impl Iterator<Item = &Activity> + Clone {
+        self.members.iter().map(|member| &*member.activity)
+    }
+
+    /// Asks all, and waits until the last has answered, at most `limit` long.
+    pub async fn call(&self, limit: Duration) -> Vec<Presence> {
+        let due = Instant::now() + limit;
+        let questions: Vec<u64> = self.members.iter().map(|member| member.activity.pulse.ask()).collect();
+        loop {
+            let presences: Vec<Presence> =
+                self.members.iter().zip(&questions).map(|(member, question)| member.presence(*question)).collect();
+            if !presences.contains(&Presence::Silent) || Instant::now() >= due {
+                return presences;
+            }
+            pause(LOOK_PAUSE).await;
+        }
+    }
+}
+
+impl Member {
+    fn presence(&self, question: u64) -> Presence {
+        let pulse = &self.activity.pulse;
+        if pulse.has_answered(question) {
+            return Presence::Answers;
+        }
+        if pulse.has_ended() {
+            return Presence::Ended;
+        }
+        // It has read what it was told last, and that may have been before this question.
+        if pulse.has_answered(self.told.get()) {
+            self.tell(question);
+        }
+        Presence::Silent
+    }
+
+    fn tell(&self, question: u64) {
+        if let Some(control) = self.control.upgrade()
+            && (&*control).write_all(&[Order::Answer as u8]).is_ok()
+        {
+            self.told.set(question);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::super::super::control::Shards;
+    use super::*;
+    use crate::io::deadline::on_a_shard;
+
+    const LIMIT: Duration = Duration::from_millis(100);
+
+    #[test]
+    fn a_shard_that_reads_nothing_is_silent_is_told_once_and_holds_up_no_other() {
+        let mut shards = Shards::default();
+        let (control, mut hanging) = UnixStream::pair().unwrap();
+        shards.add(control, Arc::default()).unwrap();
+        let (control, mut lively) = UnixStream::pair().unwrap();
+        let activity = Arc::new(Activity::default());
+        shards.add(control, activity.clone()).unwrap();
+        let answering = thread::spawn(move || {
+            let mut byte = [0];
+            while lively.read(&mut byte).is_ok_and(|count| count == 1) {
+                assert_eq!(Order::of_byte(byte[0]), Some(Order::Answer));
+                activity.pulse.answer();
+            }
+        });
+        let roll_call = shards.roll_call();
+        on_a_shard(async move {
+            for _ in 0..5 {
+                assert_eq!(roll_call.call(LIMIT).await, [Presence::Silent, Presence::Answers]);
+            }
+        });
+        drop(shards);
+        answering.join().unwrap();
+        let mut told = Vec::new();
+        hanging.read_to_end(&mut told).unwrap();
+        assert_eq!(told, [Order::Answer as u8], "the control socket ends with the main thread's hold on it");
+    }
+
+    #[test]
+    fn a_shard_that_comes_round_is_alive_and_one_that_has_drained_is_not_missed() {
+        let mut shards = Shards::default();
+        let (control, mut slow) = UnixStream::pair().unwrap();
+        let (ending, _unread) = UnixStream::pair().unwrap();
+        let activities = [(); 2].map(|()| Arc::new(Activity::default()));
+        shards.add(control, activities[0].clone()).unwrap();
+        shards.add(ending, activities[1].clone()).unwrap();
+        activities[1].pulse.end();
+        let roll_call = shards.roll_call();
+        let has_read = Arc::new(AtomicBool::new(false));
+        let (activity, seen) = (activities[0].clone(), has_read.clone());
+        on_a_shard(async move {
+            assert_eq!(roll_call.call(Duration::ZERO).await, [Presence::Silent, Presence::Ended]);
+            thread::spawn(move || {
+                slow.read_exact(&mut [0]).unwrap();
+                activity.pulse.answer();
+                seen.store(true, Ordering::SeqCst);
+                // The second question came behind the answer to the first, or was answered with it.
+                if slow.read(&mut [0]).is_ok_and(|count| count == 1) {
+                    activity.pulse.answer();
+                }
+            });
+            assert_eq!(roll_call.call(Duration::from_secs(10)).await, [Presence::Answers, Presence::Ended]);
+        });
+        assert!(has_read.load(Ordering::SeqCst));
+    }
+}

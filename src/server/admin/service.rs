@@ -1,0 +1,208 @@
+//! The connections of the admin listener: one request each, all at the same time, within bounds.
+//!
+//! Invariant: no client holds up another. When too many are there, the one that has been there longest makes room for the
+//! next, so that clients that hang cannot keep a health check out.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::io::AsyncReadRent;
+use monoio::net::TcpStream;
+use socket2::SockRef;
+
+use super::super::accept::{self, AcceptWarnings};
+use super::address::{self, Opened};
+use super::host::HostRule;
+use super::pages::Pages;
+use super::reply::Reply;
+use super::route::{Page, Refusal, route};
+use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_request};
+use crate::io::deadline::next_turn;
+use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
+
+/// Health checks and scrapers have one each.
+const CONNECTIONS_MAX: usize = 32;
+
+/// From the accept to the close.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
+
+/// What a browser or a scraper sends fits several times.
+const HEAD: HeadLimits =
+    HeadLimits { start_line: StartLine::Request, line_bytes_max: 4 * 1024, head_bytes_max: 8 * 1024, fields_max: 64 };
+
+/// Room for one read of a head.
+const READ_ROOM: usize = 4 * 1024;
+
+/// What is read and discarded behind a request before the close, which would else be a reset (RFC 9112 §9.6).
+const LINGER_BYTES_MAX: usize = 64 * 1024;
+
+/// How often a thread that cannot accept, or has no address yet, tries again.
+const RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Answers until `control` ends, and then what it has taken already.
+pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Pages, hosts: HostRule) {
+    let mut ended = pin!(async move { drop(control.read(vec![0; 1]).await) });
+    let Either::Second(listener) = race(ended.as_mut(), listener(opened)).await else { return };
+    let listener = match listener.and_then(accept::listening) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "there are no admin pages"),
+    };
+    let service = Rc::new(Service { pages, hosts, open: RefCell::default(), number: Cell::new(0) });
+    let warnings = AcceptWarnings::default();
+    while let Either::Second(result) = race(ended.as_mut(), service.accept_ready(&listener)).await {
+        if let Err(error) = result {
+            warnings.warn(&error);
+            pause(RETRY_PAUSE).await;
+        }
+    }
+    // A listener that closes resets what waits in its queue.
+    while service.accept_one(&listener).is_ok_and(|accepted| accepted) {}
+    accept::shut_down(&listener);
+    drop(listener);
+    while !service.open.borrow().is_empty() {
+        pause(RETRY_PAUSE).await;
+    }
+}
+
+/// Waits until the gateway has gone that still has the address.
+async fn listener(opened: Opened) -> io::Result<TcpListener> {
+    let (address, process) = match opened {
+        Opened::Listening(listener) => return Ok(listener),
+        Opened::Held { address, process } => (address, process),
+    };
+    loop {
+        match address::bind(address) {
+            Ok(listener) => {
+                tracing::info!(process, %address, "the admin address is free; the admin pages are here from now on");
+                return Ok(listener);
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => pause(RETRY_PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+struct Service {
+    pages: Pages,
+    hosts: HostRule,
+    /// Oldest at the front.
+    open: RefCell<VecDeque<(u64, Rc<Stream>)>>,
+    number: Cell<u64>,
+}
+
+impl Service {
+    /// Waits for connections, and takes some of them.
+    async fn accept_ready(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<()> {
+        listener.readable(false).await?;
+        for _ in 0..CONNECTIONS_MAX {
+            if !self.accept_one(listener)? {
+                return Ok(());
+            }
+        }
+        // Those that were taken come first.
+        next_turn().await;
+        Ok(())
+    }
+
+    /// Takes one connection off the queue; false when there is none.
+    fn accept_one(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<bool> {
+        let Some(socket) = accept::accept(listener, true)? else { return Ok(false) };
+        let stream = Rc::new(Stream::new(TcpStream::from_std(socket.into())?));
+        let number = self.number.get();
+        self.number.set(number + 1);
+        let mut open = self.open.borrow_mut();
+        if open.len() == CONNECTIONS_MAX
+            && let Some((_, oldest)) = open.pop_front()
+        {
+            end(&oldest);
+        }
+        open.push_back((number, stream.clone()));
+        drop(open);
+        let service = self.clone();
+        monoio::spawn(async move {
+            // Whoever is too slow is not told: it would be too slow for that too.
+            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&stream)).await;
+            service.open.borrow_mut().retain(|(other, _)| *other != number);
+        });
+        Ok(true)
+    }
+
+    async fn exchange(&self, stream: &Stream) {
+        let (reply, is_head) = match read_request(stream).await {
+            Ok(Some((input, span))) => {
+                let head = &input.filled()[span.start..span.end];
+                let routed = with_request(head, |head| (route(head, &self.hosts), head.method == "HEAD"));
+                match routed.map_err(Refusal::Unreadable) {
+                    Ok((Ok(page), is_head)) => (self.page(page).await, is_head),
+                    Ok((Err(refusal), is_head)) => (refusal.into(), is_head),
+                    Err(refusal) => (refusal.into(), false),
+                }
+            }
+            Ok(None) => return,
+            Err(refusal) => (refusal.into(), false),
+        };
+        let mut out = Buffer::take();
+        reply.write(out.tail(), is_head);
+        let progress = Deadline::default();
+        if stream.write_all(out, &progress, EXCHANGE_LIMIT).await.0.is_ok() {
+            stream.shutdown_write();
+            linger(stream).await;
+        }
+    }
+
+    /// Boxed, since the task of a connection would else have room for each page all its life.
+    fn page(&self, page: Page) -> std::pin::Pin<Box<dyn Future<Output = Reply> + '_>> {
+        match page {
+            Page::Health => Box::pin(self.pages.health()),
+            Page::Readiness => Box::pin(std::future::ready(self.pages.readiness())),
+            Page::Metrics => Box::pin(self.pages.metrics()),
+        }
+    }
+}
+
+/// Ends both directions: whatever its task waits for comes at once.
+fn end(stream: &Stream) {
+    // SAFETY: the descriptor is open for as long as `stream` is.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
+}
+
+/// `None` when the client has gone before its head was whole.
+async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, Refusal> {
+    let mut scanner = HeadScanner::default();
+    let mut input = Buffer::take();
+    loop {
+        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(Refusal::Unreadable)? {
+            return Ok(Some((input, span)));
+        }
+        input.reserve(READ_ROOM);
+        let (result, filled) = stream.read(input).await;
+        input = filled;
+        if !result.is_ok_and(|count| count > 0) {
+            return Ok(None);
+        }
+    }
+}
+
+/// Reads on until the client has closed too.
+async fn linger(stream: &Stream) {
+    let mut discarded = 0;
+    let mut input = Buffer::take();
+    while discarded < LINGER_BYTES_MAX {
+        input.clear();
+        input.reserve(READ_ROOM);
+        let (result, filled) = stream.read(input).await;
+        input = filled;
+        match result {
+            Ok(count @ 1..) => discarded += count,
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
