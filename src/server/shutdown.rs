@@ -47,8 +47,8 @@ pub fn drain(
     reason: Reason,
     drain_limit: Duration,
 ) -> Result<(), RunError> {
-    let admin = admin.filter(|_| reason != Reason::Successor);
     admin.iter().for_each(|admin| admin.note(Stage::Draining));
+    let admin = admin.filter(|_| reason != Reason::Successor);
     tracing::info!(
         open_exchanges = shards.open_exchanges(),
         "stopping: waiting for open exchanges; a second signal exits at once"

@@ -56,19 +56,19 @@ impl Opened {
 pub fn open(address: SocketAddr, predecessor: Option<i32>, patience: Duration) -> io::Result<Opened> {
     let due = Instant::now() + patience;
     loop {
-        let error = match bind(address) {
+        match bind(address) {
             Ok(listener) => return Ok(Opened::Listening(listener)),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => error,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
-        };
-        // Who drains may have gone meanwhile: then the next attempt tells.
+        }
         if let Some(holder) = holder::ask(address)
             && (holder.is_draining || predecessor.is_some_and(|process| holder.is(process)))
         {
             return Ok(Opened::Held { address, process: holder.process });
         }
         if Instant::now() >= due {
-            return Err(error);
+            // Who says nothing any more may have gone meanwhile.
+            return bind(address).map(Opened::Listening);
         }
         thread::sleep(BIND_PAUSE);
     }

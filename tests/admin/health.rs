@@ -1,0 +1,164 @@
+//! `/healthz`, `/readyz` and the `healthcheck` command, while all is well, while a shard hangs, and during a drain.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, DEADLINE, Gate, Gateway, Peer, Upstream, secrets_json};
+use crate::{GET, before, page};
+
+/// Holds one thread of another process still.
+struct Held {
+    thread: libc::pid_t,
+}
+
+impl Held {
+    /// `None` where this process may not do that. On CI it has to.
+    fn thread_of(gateway: &Gateway, name: &str) -> Option<Self> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).expect("it runs");
+        let is_named = |path: &std::path::Path| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|found| found.trim_end() == name)
+        };
+        let path = tasks.map(|task| task.expect("an entry").path()).find(|path| is_named(path)).expect("such a thread");
+        let thread: libc::pid_t = path.file_name().expect("a name").to_str().expect("text").parse().expect("a number");
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: both requests take no pointer that is looked at.
+        let is_held = unsafe {
+            libc::ptrace(libc::PTRACE_SEIZE, thread, none, none) == 0
+                && libc::ptrace(libc::PTRACE_INTERRUPT, thread, none, none) == 0
+        };
+        if !is_held {
+            assert!(std::env::var_os("CI").is_none(), "a thread is to be held here: allow ptrace");
+            return None;
+        }
+        let mut status = 0;
+        // SAFETY: `status` is of this frame. The thread stops by itself, and is not waited for elsewhere.
+        let waited = unsafe { libc::waitpid(thread, &raw mut status, libc::__WALL) };
+        assert_eq!(waited, thread, "{}", std::io::Error::last_os_error());
+        Some(Held { thread })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        // SAFETY: the request takes no pointer that is looked at.
+        unsafe { libc::ptrace(libc::PTRACE_DETACH, self.thread, none, none) };
+    }
+}
+
+fn shard_states(health: &Value) -> Vec<&str> {
+    let shards = health["shards"].as_array().expect("a list");
+    shards.iter().map(|shard| shard["state"].as_str().expect("a word")).collect()
+}
+
+/// What `flow-uring healthcheck` says of the gateway whose admin pages are there.
+fn healthcheck(gateway: &Gateway) -> (Option<i32>, String) {
+    let address = format!("127.0.0.1:{}", gateway.admin_port());
+    let output = Command::new(env!("CARGO_BIN_EXE_flow-uring"))
+        .args(["healthcheck", "--port", &gateway.port().to_string()])
+        .env("FLOW_PROXY_ADMIN", address)
+        .stdin(Stdio::null())
+        .output()
+        .expect("started");
+    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+}
+
+#[test]
+fn a_shard_that_hangs_is_told_of_and_holds_up_no_page() {
+    let upstream = Upstream::plain(crate::support::json(200, "{}"));
+    let gateway = before(&upstream).start();
+    let port = gateway.admin_port();
+    let healthy = page(port, "/healthz");
+    assert_eq!(healthy.status, 200);
+    assert_eq!(healthy.json()["status"], "ok");
+    assert_eq!(shard_states(&healthy.json()), ["answers", "answers"]);
+    assert_eq!(healthcheck(&gateway), (Some(0), String::new()));
+    let Some(held) = Held::thread_of(&gateway, "flow-shard-1") else {
+        return eprintln!("skipped: no thread of another process may be held here");
+    };
+    for _ in 0..3 {
+        let asked = Instant::now();
+        let failing = page(port, "/healthz");
+        let took = asked.elapsed();
+        assert!((1000..2500).contains(&took.as_millis()), "{took:?}");
+        assert_eq!(failing.status, 503);
+        let failing = failing.json();
+        assert_eq!(
+            (&failing["status"], &failing["reason"]),
+            (&json!("failing"), &json!("no answer within 1 s from shard 1"))
+        );
+        assert_eq!(shard_states(&failing), ["answers", "silent"]);
+    }
+    let (code, said) = healthcheck(&gateway);
+    assert_eq!(code, Some(1));
+    assert_eq!(said, format!("flow-uring: unhealthy: 127.0.0.1:{port} answered with status 503\n"));
+    assert_eq!(page(port, "/readyz").status, 200, "which is not the same question");
+    let metrics = page(port, "/metrics").text();
+    assert!(metrics.contains("\nflow_uring_shards_answering 1\n"), "{metrics}");
+    drop(held);
+    let until = Instant::now() + DEADLINE;
+    while page(port, "/healthz").status != 200 {
+        assert!(Instant::now() < until, "the shard goes on");
+    }
+    assert_eq!(healthcheck(&gateway).0, Some(0));
+    assert_eq!(upstream.connections(), 0, "health checks spend no request");
+}
+
+#[test]
+fn a_gateway_that_drains_is_alive_and_not_ready() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            held.pass();
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        }
+    });
+    let mut gateway = before(&upstream).start();
+    let port = gateway.admin_port();
+    let ready = page(port, "/readyz");
+    assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
+    let mut client = Client::connect(gateway.port());
+    client.send(GET);
+    let until = Instant::now() + DEADLINE;
+    while !page(port, "/metrics").text().contains("\nflow_uring_exchanges_in_flight 1\n") {
+        assert!(Instant::now() < until, "the request is under way");
+    }
+    gateway.terminate();
+    gateway.wait_for_log("stopping:");
+    let draining = page(port, "/readyz");
+    assert_eq!((draining.status, &draining.json()["status"]), (503, &json!("draining")));
+    assert!(draining.json()["reason"].is_string());
+    // The shard that has nothing open may have ended already.
+    let health = page(port, "/healthz");
+    assert_eq!(health.status, 200, "{}", health.text());
+    assert!(!shard_states(&health.json()).contains(&"silent"));
+    gate.open();
+    assert_eq!(client.read_response().status, 200);
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn credentials_that_cool_down_are_listed_and_change_nothing() {
+    let limited = "HTTP/1.1 429 Slow\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n";
+    let upstream =
+        Upstream::plain(move |peer: &mut Peer| while peer.read_request().is_some() && peer.write(limited) {});
+    let gateway = before(&upstream).secrets(secrets_json(&["a", "b"])).start();
+    let port = gateway.admin_port();
+    assert_eq!(page(port, "/readyz").json()["cooldowns"], json!([]));
+    assert_eq!(Client::connect(gateway.port()).ask(GET).status, 429);
+    let ready = page(port, "/readyz");
+    assert_eq!(ready.status, 200);
+    let ready = ready.json();
+    assert_eq!((&ready["status"], &ready["credentials"]), (&json!("ready"), &json!(2)));
+    let cooldowns = ready["cooldowns"].as_array().expect("a list");
+    let names: Vec<&Value> = cooldowns.iter().map(|cooldown| &cooldown["credential"]).collect();
+    assert_eq!(names, ["a", "b"]);
+    for cooldown in cooldowns {
+        assert_eq!(cooldown["reason"], "rate_limited");
+        assert!(cooldown["seconds"].as_u64().is_some_and(|seconds| (95..=100).contains(&seconds)), "{cooldown}");
+    }
+    assert!(gateway.wait_for_log("credential cools down").contains("reason=rate_limited"));
+}

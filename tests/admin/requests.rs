@@ -1,0 +1,119 @@
+//! What a request to the admin listener gets, and what becomes of clients that are slow or many.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Client, DEADLINE, Ended, Upstream, json};
+use crate::{before, page};
+
+#[test]
+fn pages_are_read_with_get_and_head_and_other_paths_are_told_what_there_is() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = before(&upstream).start();
+    let port = gateway.admin_port();
+    for (path, content_type) in [
+        ("/healthz", "application/json"),
+        ("/readyz", "application/json"),
+        ("/metrics", "text/plain; version=0.0.4"),
+        ("/metrics?name=x", "text/plain; version=0.0.4"),
+    ] {
+        let response = page(port, path);
+        assert_eq!((response.status, response.field("content-type")), (200, Some(content_type)), "{path}");
+        assert_eq!((response.field("connection"), response.field("cache-control")), (Some("close"), Some("no-store")));
+        let mut client = Client::connect(port);
+        let head = client.ask(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!((head.status, head.field("content-type")), (200, Some(content_type)), "{path}");
+        assert!(head.field("content-length").is_some_and(|length| length != "0"));
+        client.expect_close();
+        for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
+            let refused = Client::connect(port).ask(format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+            let told = (refused.status, refused.field("allow"), refused.error_code());
+            assert_eq!(told, (405, Some("GET, HEAD"), Some("method_not_allowed")), "{method} {path}");
+        }
+    }
+    for path in ["/", "/healthz/", "/v1/models", "/metrics/.."] {
+        let response = page(port, path);
+        assert_eq!((response.status, response.error_code()), (404, Some("not_found")), "{path}");
+        assert_eq!(response.json()["paths"], serde_json::json!(["/healthz", "/readyz", "/metrics"]));
+    }
+}
+
+#[test]
+fn neither_web_pages_nor_names_that_others_give_out_get_anything() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = before(&upstream).start();
+    let port = gateway.admin_port();
+    for (fields, status, code) in [
+        (format!("Host: localhost:{port}"), 200, None),
+        ("Host: admin.localhost".into(), 200, None),
+        ("Host: host.docker.internal:8900".into(), 200, None),
+        ("Host: [::1]:8900".into(), 200, None),
+        ("Host: example.com".into(), 403, Some("host_not_allowed")),
+        (format!("Host: rebound.example.com:{port}"), 403, Some("host_not_allowed")),
+        ("Host: 192.168.1.1".into(), 403, Some("host_not_allowed")),
+        ("Host: ".into(), 403, Some("host_not_allowed")),
+        (format!("Host: localhost\r\nOrigin: http://localhost:{port}"), 403, Some("origin_not_allowed")),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site".into(), 403, Some("origin_not_allowed")),
+        ("Host: localhost\r\nSec-Fetch-Site: none".into(), 200, None),
+        ("Host: localhost\r\nHost: localhost".into(), 400, Some("bad_request")),
+        ("Accept: */*".into(), 400, Some("bad_request")),
+    ] {
+        for path in ["/healthz", "/metrics"] {
+            let response = Client::connect(port).ask(format!("GET {path} HTTP/1.1\r\n{fields}\r\n\r\n"));
+            assert_eq!((response.status, response.error_code()), (status, code), "{fields}");
+        }
+    }
+}
+
+#[test]
+fn a_head_that_is_malformed_or_too_large_is_refused_and_a_body_is_not_waited_for() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = before(&upstream).start();
+    let port = gateway.admin_port();
+    let large = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: {}", "x".repeat(9000));
+    let many = format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\n{}", "X: y\r\n".repeat(65));
+    for (request, status) in [
+        ("\u{16}\u{3}\u{1}", 400),
+        ("GET /healthz HTTP/1.1\nHost: localhost\n\n", 400),
+        ("GET /healthz HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
+        (&large, 431),
+        (&many, 431),
+    ] {
+        let mut client = Client::connect(port);
+        // What is behind the refused part may not be taken any more.
+        let _ = client.try_send(request);
+        assert_eq!(client.read_response().status, status, "{}", &request[..20.min(request.len())]);
+    }
+    let unread = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nsome of it";
+    let mut client = Client::connect(port);
+    assert_eq!(client.ask(unread).status, 200);
+    assert_eq!(client.expect_close(), Ended::Eof, "a reset would lose the answer");
+}
+
+#[test]
+fn clients_that_hang_hold_up_nobody_and_are_given_up() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = before(&upstream).start();
+    let port = gateway.admin_port();
+    let hang = || {
+        let mut client = Client::connect(port).with_deadline(2 * DEADLINE);
+        client.send("GET /healthz HTTP/1.1\r\n");
+        client
+    };
+    let began = Instant::now();
+    let mut first = hang();
+    // More than there is room for.
+    let mut hanging: Vec<Client> = (0..40).map(|_| hang()).collect();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let asked = Instant::now();
+        assert_eq!(page(port, path).status, 200);
+        let took = asked.elapsed();
+        assert!(took < Duration::from_secs(1), "{path} took {took:?}");
+    }
+    first.expect_close();
+    assert!(began.elapsed() < Duration::from_secs(4), "the oldest makes room at once");
+    let mut last = hanging.pop().expect("forty");
+    last.expect_close();
+    let took = began.elapsed();
+    assert!((4900..7000).contains(&took.as_millis()), "{took:?}");
+    assert_eq!(page(port, "/healthz").status, 200);
+}
