@@ -50,7 +50,8 @@ fn converse(address: SocketAddr) -> io::Result<Vec<u8>> {
     let due = Instant::now() + PATIENCE;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = vec![0; ANSWER_BYTES_MAX];
     let mut filled = 0;
     while filled < ANSWER_BYTES_MAX {
