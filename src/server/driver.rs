@@ -18,7 +18,15 @@ pub enum Driver {
     /// epoll because it was asked for.
     Epoll,
     /// epoll because io_uring was refused, and why.
-    EpollFallback(String),
+    EpollFallback(Refusal),
+}
+
+impl Driver {
+    /// Which of two shards' drivers users are to hear of: the limit on locked memory can refuse one its ring and not the
+    /// other.
+    pub fn or_worse(self, other: Driver) -> Driver {
+        if matches!(self, Driver::EpollFallback(_)) { self } else { other }
+    }
 }
 
 impl fmt::Display for Driver {
@@ -28,6 +36,37 @@ impl fmt::Display for Driver {
             Driver::Epoll => formatter.write_str("epoll"),
             Driver::EpollFallback(why) => write!(formatter, "epoll (io_uring was refused: {why})"),
         }
+    }
+}
+
+/// Why there is no ring, and what usually stands behind that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    error: String,
+    cause: &'static str,
+}
+
+impl From<&io::Error> for Refusal {
+    fn from(error: &io::Error) -> Self {
+        let cause = match error.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                ", as by a container's seccomp profile (deploy/seccomp.json is one that allows it) or the sysctl \
+                 kernel.io_uring_disabled"
+            }
+            Some(libc::ENOSYS) => {
+                ", as by a kernel without it or a container's seccomp profile (deploy/seccomp.json is one that allows it)"
+            }
+            // A ring counts as locked memory of its user before Linux 5.12, and again since 6.14.
+            Some(libc::ENOMEM) => ", as where memory is short or the limit on locked memory is low (ulimit -l)",
+            _ => "",
+        };
+        Refusal { error: error.to_string(), cause }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}{}", self.error, self.cause)
     }
 }
 
@@ -46,7 +85,7 @@ impl Runtime {
         match wanted {
             IoDriver::Uring => uring(),
             IoDriver::Epoll => epoll().map(|runtime| (runtime, Driver::Epoll)),
-            IoDriver::Auto => uring().or_else(|error| Ok((epoll()?, Driver::EpollFallback(error.to_string())))),
+            IoDriver::Auto => uring().or_else(|error| Ok((epoll()?, Driver::EpollFallback(Refusal::from(&error))))),
         }
     }
 
@@ -85,4 +124,35 @@ fn uring() -> io::Result<(Runtime, Driver)> {
 
 fn epoll() -> io::Result<Runtime> {
     Ok(Runtime::Epoll(RuntimeBuilder::<LegacyDriver>::new().build()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(errno: i32) -> Refusal {
+        Refusal::from(&io::Error::from_raw_os_error(errno))
+    }
+
+    #[test]
+    fn of_several_shards_the_one_that_fell_back_is_told_of() {
+        let ring = Driver::Uring("default flags");
+        let fallback = Driver::EpollFallback(refusal(libc::ENOMEM));
+        assert_eq!(ring.clone().or_worse(fallback.clone()), fallback);
+        assert_eq!(fallback.clone().or_worse(ring.clone()), fallback);
+        assert_eq!(ring.clone().or_worse(ring.clone()), ring);
+    }
+
+    #[test]
+    fn a_refusal_says_what_usually_stands_behind_it() {
+        for (errno, said) in [
+            (libc::EPERM, ["not permitted", "seccomp profile (deploy/seccomp.json", "kernel.io_uring_disabled"]),
+            (libc::ENOSYS, ["not implemented", "seccomp profile (deploy/seccomp.json", "a kernel without it"]),
+            (libc::ENOMEM, ["Cannot allocate memory", "limit on locked memory", "ulimit -l"]),
+            (libc::EMFILE, ["Too many open files", "", ""]),
+        ] {
+            let refusal = refusal(errno).to_string();
+            assert!(said.iter().all(|part| refusal.contains(part)), "{refusal}");
+        }
+    }
 }

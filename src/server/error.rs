@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::certificate::ListenerTlsError;
 use super::conversation::ConversationError;
+use super::driver::Refusal;
 use crate::upstream::tls::TrustError;
 
 /// Why the program could not start, or could not end in peace.
@@ -62,7 +63,8 @@ impl fmt::Display for RunError {
                 )
             }
             RunError::Driver(error) => {
-                write!(formatter, "cannot set up the I/O driver: {error}; try --io-driver epoll")
+                let why = Refusal::from(error);
+                write!(formatter, "cannot set up the I/O driver: {why}; try --io-driver epoll")
             }
             RunError::Thread(error) => write!(formatter, "cannot start a thread: {error}"),
             RunError::Signals(error) => write!(formatter, "cannot handle signals: {error}"),

@@ -163,9 +163,10 @@ fn start_shards(
             .map_err(RunError::Thread)?;
     }
     drop(started);
-    let mut driver = None;
+    let mut driver: Option<Driver> = None;
     for report in reports.iter().take(shards) {
-        driver = Some(report.map_err(RunError::Driver)?);
+        let reported = report.map_err(RunError::Driver)?;
+        driver = Some(driver.map_or(reported.clone(), |driver| driver.or_worse(reported)));
     }
     driver.ok_or(RunError::ShardDied)
 }
