@@ -1,7 +1,7 @@
 //! The gateway, as a process of its own.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -42,7 +42,11 @@ pub struct GatewayBuilder {
     open_files_max: Option<u64>,
     file_bytes_max: Option<u64>,
     environment: Vec<(String, String)>,
+    before_exec: Option<BeforeExec>,
 }
+
+/// What a child does to itself before it becomes the program.
+type BeforeExec = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 #[derive(Default)]
 struct Log {
@@ -118,6 +122,15 @@ impl GatewayBuilder {
     /// Lets it write files of so many bytes and no larger, until [`Gateway::unlimit_files`].
     pub fn file_bytes_max(mut self, bytes: u64) -> Self {
         self.file_bytes_max = Some(bytes);
+        self
+    }
+
+    /// Lets the child do something to itself before it becomes the program.
+    ///
+    /// # Safety
+    /// `action` runs between fork and exec, where only what signal-safety(7) allows may be called.
+    pub unsafe fn before_exec(mut self, action: impl Fn() -> io::Result<()> + Send + Sync + 'static) -> Self {
+        self.before_exec = Some(Arc::new(action));
         self
     }
 
@@ -204,6 +217,10 @@ impl GatewayBuilder {
         if let Some(bytes) = self.file_bytes_max {
             limit(&mut command, Resource::Fsize, Rlimit { current: Some(bytes), maximum: None });
         }
+        if let Some(action) = self.before_exec.clone() {
+            // SAFETY: who gave it has promised that it may run there.
+            unsafe { command.pre_exec(move || action()) };
+        }
         command
     }
 }
@@ -228,6 +245,7 @@ impl Gateway {
             open_files_max: None,
             file_bytes_max: None,
             environment: Vec::new(),
+            before_exec: None,
         }
     }
 
