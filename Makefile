@@ -1,6 +1,7 @@
 # Short names for what cargo and scripts/ do. `make` alone lists them.
 
-COMPOSE = docker compose -f deploy/compose.yaml
+# Settings in .env count here too, as far as deploy/compose.yaml names them.
+COMPOSE = docker compose -f deploy/compose.yaml $(if $(wildcard .env),--env-file .env)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build run demo test test-cov lint format check clean deploy docker-logs docker-restart docker-down
