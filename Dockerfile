@@ -1,0 +1,48 @@
+# flow-uring in a container: the program, the few files it needs, and nothing else. No shell, no package manager.
+#
+#   docker build -t flow-uring .
+#   docker run --rm -p 127.0.0.1:8899:8899 flow-uring demo
+#
+# With secrets, limits and the seccomp profile that allows io_uring: deploy/compose.yaml. Under Docker's default profile
+# it runs on epoll. scripts/container builds this very file and checks what comes out.
+
+FROM docker.io/library/rust:1-bookworm AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+# Cargo.toml names these, so they must be there; none is built.
+COPY benches benches
+COPY src src
+# The caches outlive a build, so that the next one compiles what has changed.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked \
+ && install -D -m 755 target/release/flow-uring /image/usr/local/bin/flow-uring
+
+# What the program is linked to, from the image that it was linked in: the C library and the loader, nothing else. (A
+# static C library would look names up by parts of another one at run time; musl's allocator is slow, and its lookup
+# knows less.) The packages they are of are noted where scanners look for them.
+RUN ldd /image/usr/local/bin/flow-uring | grep -o '/[^ ]*' | sort -u | xargs -I{} cp --parents -L {} /image \
+ && cp --parents -L /etc/ssl/certs/ca-certificates.crt /image \
+ && install -d /image/var/lib/dpkg/status.d \
+ && for package in libc6 libgcc-s1 ca-certificates; do \
+      dpkg-query --status "$package" > "/image/var/lib/dpkg/status.d/$package"; \
+    done \
+ && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
+ && echo 'flow-uring:x:65532:65532::/:/' > /image/etc/passwd \
+ && echo 'flow-uring:x:65532:' > /image/etc/group \
+ && install -d -m 1777 /image/tmp \
+ && install -d -o 65532 -g 65532 -m 700 /image/logs
+
+FROM scratch
+COPY --from=build /image /
+# By number, so that an engine that insists on a user other than root can see that it is one.
+USER 65532:65532
+WORKDIR /
+# A container's loopback is its own: who may reach the port is said where it is published.
+ENV FLOW_PROXY_HOST=0.0.0.0 \
+    FLOW_PROXY_SECRETS_FILE=/run/secrets/secrets.json
+EXPOSE 8899
+# Lets open requests end. Give it the time: --stop-timeout, or FLOW_PROXY_DRAIN_TIMEOUT for less.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=6s --start-period=5s CMD ["/usr/local/bin/flow-uring", "healthcheck"]
+ENTRYPOINT ["/usr/local/bin/flow-uring"]
