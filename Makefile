@@ -27,7 +27,7 @@ test: ## all tests
 test-cov: ## all tests, and how much of the code they reach (needs cargo-llvm-cov)
 	@cargo llvm-cov --version >/dev/null 2>&1 || { \
 	  echo "make test-cov: cargo-llvm-cov is missing. Install it: cargo install cargo-llvm-cov --locked" >&2; exit 1; }
-	cargo llvm-cov --locked --all-targets
+	cargo llvm-cov --locked
 
 lint: ## clippy, warnings are errors
 	cargo clippy --locked --all-targets -- -D warnings
