@@ -1,0 +1,62 @@
+//! What there is to be named: the program's flags and variables, the codes of its errors, and make targets.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::pages::{read, root};
+
+/// The flags of the program and of its commands.
+pub fn flags() -> BTreeSet<String> {
+    let mut flags = BTreeSet::new();
+    for command in [&[][..], &["check"], &["token"], &["healthcheck"]] {
+        let (code, text) = run(&[command, &["--help"]].concat(), None);
+        assert_eq!(code, Some(0), "{command:?} has no help: {text}");
+        let words =
+            text.lines().filter_map(|line| line.strip_prefix("  ")?.split([' ', ',']).find(|word| !word.is_empty()));
+        flags.extend(words.filter(|word| word.starts_with("--")).map(str::to_owned));
+        flags.extend(["--help".to_owned()]);
+    }
+    assert!(flags.len() > 20, "only these flags were found: {flags:?}");
+    flags
+}
+
+/// Whether the program reads this variable: set to nonsense, it is either refused or listed as the source of a value.
+pub fn is_variable(name: &str) -> bool {
+    let (_, text) = run(&["check"], Some(name));
+    text.contains(name)
+}
+
+/// The codes of the table in the source, where every error of the gateway has its row.
+pub fn error_codes() -> BTreeSet<String> {
+    let source = read(Path::new("src/proxy/error.rs"));
+    let (_, table) = source.split_once("pub fn answer(&self) -> Answer {").expect("the table of errors");
+    let (table, _) = table.split_once("\n    }\n").expect("the end of the table");
+    let codes: BTreeSet<String> = table.split('"').skip(3).step_by(4).map(str::to_owned).collect();
+    assert!(codes.len() > 20 && codes.iter().all(|code| is_code(code)), "not the codes: {codes:?}");
+    codes
+}
+
+/// Lower-case words, joined by underscores.
+pub fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+pub fn make_targets() -> BTreeSet<String> {
+    let text = read(Path::new("Makefile"));
+    let targets = text.lines().filter_map(|line| line.split_once(':')).filter(|(_, rest)| !rest.starts_with('='));
+    let is_name = |name: &&str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') && !name.is_empty();
+    targets.map(|(name, _)| name).filter(is_name).map(str::to_owned).collect()
+}
+
+fn run(words: &[&str], variable: Option<&str>) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
+    // Where there is no `.env`.
+    command.args(words).current_dir(root().join("tests")).env_clear().stdin(Stdio::null());
+    if let Some(name) = variable {
+        command.env(name, "?");
+    }
+    let output = command.output().expect("the program starts");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
