@@ -109,7 +109,7 @@ impl Page {
         let mut tables: Vec<Table<'_>> = Vec::new();
         let mut last_number = 0;
         for (number, line) in self.prose().into_iter().filter(|(_, line)| line.starts_with('|')) {
-            let row = Row { number, cells: cells(line) };
+            let row = Row { cells: cells(line) };
             match tables.last_mut() {
                 Some(table) if last_number + 1 == number => table.rows.push(row),
                 _ => tables.push(Table { header: row.cells, rows: Vec::new() }),
@@ -136,7 +136,6 @@ pub struct Table<'a> {
 }
 
 pub struct Row<'a> {
-    pub number: usize,
     pub cells: Vec<&'a str>,
 }
 
