@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pages::{Page, Row, spans};
-use super::program::{error_codes, flags, is_code, is_variable, make_targets};
+use super::program::{error_codes, flags, is_code, is_variable, make_targets, metrics};
 
 /// What a row of the migration pages says of a thing that is there no more.
 const GONE: [&str; 2] = ["gone", "取消"];
@@ -21,6 +21,12 @@ fn every_variable_that_a_page_names_exists() {
 #[test]
 fn every_make_target_that_a_page_names_exists() {
     check_names("make target", named_targets, |name| make_targets().contains(name));
+}
+
+#[test]
+fn every_metric_that_a_page_names_exists() {
+    let metrics = metrics();
+    check_names("metric", named_metrics, |name| metrics.contains(name));
 }
 
 #[test]
@@ -141,6 +147,13 @@ fn named_variables(text: &str) -> BTreeSet<&str> {
     let is_name = |sign: char| sign.is_ascii_uppercase() || sign == '_';
     let words = text.split(|sign| !is_name(sign));
     words.filter(|word| word.starts_with("FLOW_PROXY_") && !word.ends_with('_')).collect()
+}
+
+/// A histogram is named by itself, or by one of its series.
+fn named_metrics(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|sign: char| !sign.is_ascii_lowercase() && sign != '_');
+    let names = words.filter(|word| word.starts_with("flow_uring_") && !word.ends_with("_error"));
+    names.map(|name| ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)).collect()
 }
 
 /// Targets between backticks, and in blocks.

@@ -49,6 +49,13 @@ pub fn make_targets() -> BTreeSet<String> {
     targets.map(|(name, _)| name).filter(is_name).map(str::to_owned).collect()
 }
 
+/// The names of metrics, which stand between quotes where the admin listener writes its page.
+pub fn metrics() -> BTreeSet<String> {
+    let source = read(Path::new("src/server/admin/metrics/mod.rs"));
+    let quoted = source.split('"').skip(1).step_by(2);
+    quoted.filter(|text| text.starts_with("flow_uring_") && is_code(text)).map(str::to_owned).collect()
+}
+
 fn run(words: &[&str], variable: Option<&str>) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
     // Where there is no `.env`.
