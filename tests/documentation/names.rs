@@ -10,7 +10,8 @@ const GONE: [&str; 2] = ["gone", "取消"];
 
 #[test]
 fn every_flag_that_a_page_names_exists() {
-    check_names("flag", named_flags, |name| flags().contains(name));
+    let flags = flags();
+    check_names("flag", named_flags, |name| flags.contains(name));
 }
 
 #[test]
@@ -20,7 +21,8 @@ fn every_variable_that_a_page_names_exists() {
 
 #[test]
 fn every_make_target_that_a_page_names_exists() {
-    check_names("make target", named_targets, |name| make_targets().contains(name));
+    let targets = make_targets();
+    check_names("make target", named_targets, |name| targets.contains(name));
 }
 
 #[test]
@@ -153,7 +155,9 @@ fn named_variables(text: &str) -> BTreeSet<&str> {
 fn named_metrics(text: &str) -> BTreeSet<&str> {
     let words = text.split(|sign: char| !sign.is_ascii_lowercase() && sign != '_');
     let names = words.filter(|word| word.starts_with("flow_uring_") && !word.ends_with("_error"));
-    names.map(|name| ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name)).collect()
+    names
+        .map(|name| ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name))
+        .collect()
 }
 
 /// Targets between backticks, and in blocks.
@@ -163,23 +167,27 @@ fn named_targets(text: &str) -> BTreeSet<&str> {
     for line in text.lines() {
         is_fenced ^= line.starts_with("```");
         let places = if is_fenced { vec![line] } else { spans(line) };
-        for (place, at) in
-            places.into_iter().flat_map(|place| place.match_indices("make ").map(move |(at, _)| (place, at)))
-        {
-            let is_word = at == 0 || place[..at].ends_with(' ');
-            let target = place[at + "make ".len()..].split([' ', ',', '\n']).next().unwrap_or_default();
-            if is_word && !target.is_empty() && target.bytes().all(is_flag_byte) {
-                targets.insert(target);
-            }
-        }
+        targets.extend(places.into_iter().flat_map(targets_in));
     }
     targets
 }
 
+/// What stands behind the word `make`.
+fn targets_in(commands: &str) -> impl Iterator<Item = &str> {
+    const MAKE: &str = "make ";
+    let is_word = |at: usize| !commands[..at].ends_with(|sign: char| sign.is_ascii_alphanumeric() || sign == '-');
+    let places = commands.match_indices(MAKE).filter(move |(at, _)| is_word(*at));
+    let targets = places.map(|(at, _)| commands[at + MAKE.len()..].split([' ', ',']).next().unwrap_or_default());
+    targets.filter(|target| !target.is_empty() && target.bytes().all(is_flag_byte))
+}
+
 #[test]
 fn names_are_found_where_the_program_is_meant() {
-    let text = "`--port 1`, `flow-uring check --online`, `docker run --rm`, --no\n```sh\nflow-uring --host x | grep --count y # --z\ncargo build --release\nmake run\n```\n`make test` or make lint, FLOW_PROXY_PORT, `FLOW_PROXY_…`";
+    let text = "`--port 1`, `flow-uring check --online`, `docker run --rm`, --no\n\
+                ```sh\nflow-uring --host x | grep --count y # --z\ncargo build --release\n（make run\n```\n\
+                `make test` or make lint, `cmake x`, FLOW_PROXY_PORT, `FLOW_PROXY_…`, flow_uring_a_seconds_bucket{}";
     assert_eq!(named_flags(text), BTreeSet::from(["--host", "--online", "--port"]));
     assert_eq!(named_variables(text), BTreeSet::from(["FLOW_PROXY_PORT"]));
     assert_eq!(named_targets(text), BTreeSet::from(["run", "test"]));
+    assert_eq!(named_metrics(text), BTreeSet::from(["flow_uring_a_seconds"]));
 }

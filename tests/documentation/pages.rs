@@ -175,7 +175,8 @@ fn anchor(heading: &str) -> String {
 
 #[test]
 fn markdown_is_taken_apart_as_it_is_rendered() {
-    let text = "# A `b`, c: d-e_f\n| x | y |\n| --- | --- |\n| a \\| b | `c` |\n\n<!-- runs -->\n```sh\n# no heading\n```\n\n## 中文，标题\n| z |\n| --- |\n";
+    let text = "# A `b`, c: d-e_f\n| x | y |\n| --- | --- |\n| a \\| b | `c` |\n\n\
+                <!-- runs -->\n```sh\n# no heading\n```\n\n## 中文，标题\n| z |\n| --- |\n";
     let page = Page { path: "page.md".into(), text: text.into() };
     assert_eq!(page.headings(), [(1, "a-b-c-d-e_f".to_owned()), (2, "中文标题".to_owned())]);
     let blocks: Vec<_> = page.blocks().into_iter().map(|b| (b.line_number, b.language, b.text, b.is_run)).collect();
