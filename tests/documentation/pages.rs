@@ -173,6 +173,16 @@ fn anchor(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).map(|sign| if sign == ' ' { '-' } else { sign }).collect()
 }
 
+/// What names are looked for in is found line by line.
+#[test]
+fn a_code_span_ends_on_the_line_that_it_begins_on() {
+    for page in Page::all() {
+        for (number, line) in page.prose() {
+            assert_eq!(line.matches('`').count() % 2, 0, "{}:{number}: {line}", page.path.display());
+        }
+    }
+}
+
 #[test]
 fn markdown_is_taken_apart_as_it_is_rendered() {
     let text = "# A `b`, c: d-e_f\n| x | y |\n| --- | --- |\n| a \\| b | `c` |\n\n\
