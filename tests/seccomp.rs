@@ -5,7 +5,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::thread;
@@ -96,14 +95,18 @@ fn compile(mismatch: &Value, matched: &Value, rules: &[Value]) -> BpfProgram {
     let filter = json!({"all": {"mismatch_action": mismatch, "match_action": matched, "filter": rules}}).to_string();
     let architecture = TargetArch::try_from(std::env::consts::ARCH).expect("an architecture with a filter");
     let compiled = seccompiler::compile_from_json(filter.as_bytes(), architecture);
-    let mut programs: BTreeMap<_, _> = compiled.expect("a filter").into_iter().collect();
-    programs.remove("all").expect("compiled")
+    compiled.expect("a filter").remove("all").expect("compiled")
 }
 
 /// For this thread and all that it starts; cannot be taken back.
 fn apply(filters: &[BpfProgram]) -> io::Result<()> {
     let applied = filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter));
     applied.map_err(|_| io::Error::last_os_error())
+}
+
+/// One that chooses its driver, whatever the whole run is to use.
+fn automatic(upstream: &Upstream) -> GatewayBuilder {
+    Gateway::builder().upstream(upstream).arg("--io-driver", "auto")
 }
 
 fn confined(builder: GatewayBuilder, profile: &Profile) -> GatewayBuilder {
@@ -126,7 +129,7 @@ fn assert_lives(profile: &Profile, expect_driver: impl Fn(&str) -> bool) {
     for upstream in [Upstream::plain(support::json(200, "{}")), Upstream::tls(support::json(200, "{}"))] {
         let runtime = tempfile::tempdir().expect("a temporary directory");
         let runtime = runtime.path().to_str().expect("a readable path");
-        let builder = || Gateway::builder().upstream(&upstream).env("XDG_RUNTIME_DIR", runtime);
+        let builder = || automatic(&upstream).env("XDG_RUNTIME_DIR", runtime);
         let mut first = confined(builder(), profile).start();
         assert!(is_filtered(&first));
         assert!(expect_driver(&driver_of(&first)), "{}", driver_of(&first));
@@ -175,7 +178,7 @@ fn assert_drains_a_stream(profile: &Profile) {
             peer.write("data: 22\n\n\n");
         }
     });
-    let mut gateway = confined(Gateway::builder().upstream(&upstream), profile).start();
+    let mut gateway = confined(automatic(&upstream), profile).start();
     let mut client = Client::connect(gateway.port());
     client.send(POST);
     client.read_until("data: 1\n\n");
@@ -236,7 +239,7 @@ fn where_the_limit_on_locked_memory_refuses_a_ring_epoll_takes_its_place_and_the
             }
         };
         // SAFETY: `action` makes two system calls, and neither allocates nor locks.
-        let gateway = unsafe { Gateway::builder().upstream(&upstream).before_exec(action) }.start();
+        let gateway = unsafe { automatic(&upstream).before_exec(action) }.start();
         let driver = driver_of(&gateway);
         assert!(driver.contains("(ulimit -l)") || !charges_rings() && driver.starts_with("io_uring ("), "{driver}");
         for _ in 0..10 {
