@@ -164,6 +164,7 @@ mod tests {
         for line in [
             "settings:",
             "  port                    8899 (default)",
+            "  admin                   127.0.0.1:8900 (default)",
             "  upstream                http://127.0.0.1:1/base (--upstream)",
             "  max-connections         400 (default)",
             "  [0] a, weight 3",

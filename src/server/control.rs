@@ -5,9 +5,8 @@
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::admin::RollCall;
 use crate::observability::{Activity, log_totals};
 
 /// One byte on a shard's control socket.
@@ -64,9 +63,9 @@ impl Shards {
         }
     }
 
-    /// Asks shards whether they are alive.
-    pub fn roll_call(&self) -> RollCall {
-        RollCall::of(self.shards.iter().map(|(control, activity)| (Arc::downgrade(control), activity.clone())))
+    /// For whoever asks them whether they are alive: their sockets end with this hold on them all the same.
+    pub fn members(&self) -> impl Iterator<Item = (Weak<UnixStream>, Arc<Activity>)> {
+        self.shards.iter().map(|(control, activity)| (Arc::downgrade(control), activity.clone()))
     }
 
     pub fn open_exchanges(&self) -> usize {

@@ -69,7 +69,7 @@ impl Supervisor {
 
     /// For whoever asks the shards added so far whether they are alive.
     pub fn roll_call(&self) -> RollCall {
-        self.shards.roll_call()
+        RollCall::of(self.shards.members())
     }
 
     /// All shards have started: they may accept.

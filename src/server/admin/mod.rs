@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
@@ -82,35 +82,10 @@ impl Admin {
         let (control, thread_control) = UnixStream::pair()?;
         thread_control.set_nonblocking(true)?;
         let stage = Arc::new(StageCell::default());
-        let address = opened.address()?;
-        let held_by = opened.held_by();
-        let started = SystemTime::now();
-        let (report, reports) = sync_channel(1);
-        let body = {
-            let stage = stage.clone();
-            move || {
-                let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
-                    Ok(built) => built,
-                    Err(error) => return drop(report.send(Err(error))),
-                };
-                let pages = Pages { shared, driver, roll_call, stage, started };
-                let host_rule = HostRule::of_bind(address);
-                runtime.block_on(async {
-                    let prepared = Timer::open().and_then(|timer| {
-                        let control = monoio::net::UnixStream::from_std(thread_control)?;
-                        Ok((timer, control))
-                    });
-                    match prepared {
-                        Ok((timer, control)) => {
-                            monoio::spawn(deadline::sweep(timer));
-                            let _ = report.send(Ok(()));
-                            service::serve(opened, control, pages, host_rule).await;
-                        }
-                        Err(error) => drop(report.send(Err(error))),
-                    }
-                });
-            }
-        };
+        let (address, held_by) = (opened.address()?, opened.held_by());
+        let pages = Pages { shared, driver, roll_call, stage: stage.clone(), started: SystemTime::now() };
+        let (started, reports) = sync_channel(1);
+        let body = move || run(opened, thread_control, pages, HostRule::of_bind(address), &started);
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;
         let ended = || Err(io::Error::other("the admin thread ended at its start"));
         reports.iter().next().unwrap_or_else(ended)?;
@@ -120,4 +95,22 @@ impl Admin {
     pub fn note(&self, stage: Stage) {
         self.stage.set(stage);
     }
+}
+
+/// The body of the thread, which reports when it can answer, or cannot.
+fn run(opened: Opened, control: UnixStream, pages: Pages, hosts: HostRule, started: &SyncSender<io::Result<()>>) {
+    let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
+        Ok(built) => built,
+        Err(error) => return drop(started.send(Err(error))),
+    };
+    runtime.block_on(async {
+        let prepared = Timer::open().and_then(|timer| Ok((timer, monoio::net::UnixStream::from_std(control)?)));
+        let (timer, control) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        monoio::spawn(deadline::sweep(timer));
+        let _ = started.send(Ok(()));
+        service::serve(opened, control, pages, hosts).await;
+    });
 }

@@ -126,7 +126,7 @@ mod tests {
                 activity.pulse.answer();
             }
         });
-        let roll_call = shards.roll_call();
+        let roll_call = RollCall::of(shards.members());
         on_a_shard(async move {
             for _ in 0..5 {
                 assert_eq!(roll_call.call(LIMIT).await, [Presence::Silent, Presence::Answers]);
@@ -148,7 +148,7 @@ mod tests {
         shards.add(control, activities[0].clone()).unwrap();
         shards.add(ending, activities[1].clone()).unwrap();
         activities[1].pulse.end();
-        let roll_call = shards.roll_call();
+        let roll_call = RollCall::of(shards.members());
         let has_read = Arc::new(AtomicBool::new(false));
         let (activity, seen) = (activities[0].clone(), has_read.clone());
         on_a_shard(async move {
