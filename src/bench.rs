@@ -9,6 +9,7 @@ use crate::config::Filter;
 use crate::credentials::{self, Choice, Credentials, RoundRobin, Turn};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
+use crate::observability::Ledger;
 use crate::proxy::access::{AccessRules, Caller, Hosts};
 use crate::proxy::body_relay::BodyRelay;
 use crate::proxy::plan::{Action, Rules, plan};
@@ -93,7 +94,9 @@ impl Default for Exchange {
             body_bytes_max: None,
             filter: Filter::None,
         };
-        let snapshot = Snapshot::new(balancer.credentials.clone(), None);
+        let ledger = Ledger::new(1);
+        ledger.open(balancer.credentials.names());
+        let snapshot = Snapshot::new(balancer.credentials.clone(), None, &ledger);
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
         Exchange { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
     }
