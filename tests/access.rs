@@ -138,6 +138,9 @@ fn on_loopback_the_gateway_answers_to_its_own_names_alone() {
         assert_eq!(status(host), (403, Some("host_not_allowed".into())), "{host}");
     }
     assert_eq!(upstream.requests().len(), ours.len());
+    // A target in absolute form counts for itself: whoever took the gateway for a proxy is told what to do.
+    let proxied = "GET http://evil.example/v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    assert_eq!(ask(&gateway, proxied).error_code(), Some("not_an_open_proxy"));
     let refused = ask(&gateway, "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
     assert!(refused.status == 403 && refused.text().contains("--allow-host"), "{refused:?}");
 }

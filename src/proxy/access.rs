@@ -4,6 +4,8 @@
 //! here (DNS rebinding); the page behind the request, since browsers send requests for any page; the caller's key.
 //! Invariant: nothing of a request that is refused here reaches the upstream.
 
+use std::net::IpAddr;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
@@ -14,6 +16,9 @@ use crate::config::Origin;
 use crate::credentials::{ApiKeyId, ApiKeys};
 use crate::http1::fields::{self, Known};
 use crate::http1::head::{Field, RequestHead};
+
+/// What containers call the machine that they run on.
+pub const HOST_OF_CONTAINERS: &str = "host.docker.internal";
 
 /// What callers are compared with, fixed at start.
 #[derive(Debug, Default)]
@@ -71,9 +76,9 @@ impl AccessRules {
     /// # Errors
     /// [`GatewayError::HostNotAllowed`], [`GatewayError::OriginNotAllowed`].
     pub fn admit(&self, head: &RequestHead<'_>, caller: &Caller<'_>) -> Result<Admitted, GatewayError> {
-        if let (Some(hosts), Some(host)) = (&self.hosts, caller.host)
-            && !hosts.contain(host)
-        {
+        // Of a target in absolute form the authority counts (RFC 9112 §3.2.2), which `target` looks at.
+        let is_named_by_host = head.target.starts_with('/') || head.target == "*";
+        if is_named_by_host && caller.host.is_some_and(|host| !self.answers_to(host)) {
             return Err(GatewayError::HostNotAllowed);
         }
         let origin = self.origin(caller)?;
@@ -81,6 +86,11 @@ impl AccessRules {
             && head.method == "OPTIONS"
             && head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("access-control-request-method"));
         Ok(Admitted { origin, is_preflight })
+    }
+
+    /// Whether a host, with or without a port, names this gateway.
+    pub fn answers_to(&self, authority: &[u8]) -> bool {
+        self.hosts.as_ref().is_none_or(|hosts| hosts.contain(authority))
     }
 
     /// The text of an allowed origin, for the answer.
@@ -107,6 +117,15 @@ impl AccessRules {
 }
 
 impl Hosts {
+    /// Of a listener on `address` that is called by `own` names, and by `allowed` ones that it was told. On another address
+    /// than loopback its names are its network's affair: there the guard begins with the first one that it is told.
+    pub fn of_listener(address: IpAddr, own: Vec<String>, allowed: &[String]) -> Option<Self> {
+        let is_guarded = address.to_canonical().is_loopback() || !allowed.is_empty();
+        let always = [address.to_string(), HOST_OF_CONTAINERS.to_owned()];
+        let names = always.into_iter().chain(own).chain(allowed.iter().cloned()).collect();
+        is_guarded.then_some(Hosts { names })
+    }
+
     /// Whether a valid `Host` value names this gateway, on whatever port.
     fn contain(&self, host: &[u8]) -> bool {
         let Ok(host) = std::str::from_utf8(host) else { return false };

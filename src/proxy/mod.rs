@@ -42,7 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use self::access::{AccessRules, Hosts};
+use self::access::{AccessRules, HOST_OF_CONTAINERS, Hosts};
 use self::attempts::{Attempts, Outcome};
 use self::downstream::Downstream;
 use self::error::{GatewayError, Reply};
@@ -142,7 +142,7 @@ impl Proxy {
                     upstream_port: upstream.port,
                     base_path: upstream.base_path.clone(),
                     listener_port,
-                    listener_hosts: own_hosts(config),
+                    listener_hosts: listener_hosts(config),
                 },
                 upstream: request_head::UpstreamIdentity {
                     base_path: upstream.base_path.clone(),
@@ -418,20 +418,19 @@ impl Proxy {
     }
 }
 
-/// The names by which this gateway may be called, beside those that always mean this machine.
-fn own_hosts(config: &Config) -> Vec<String> {
-    // What containers call the machine that they run on.
-    const HOST_OF_CONTAINERS: &str = "host.docker.internal";
-    let names = [config.listen_host.clone(), config.listen.ip().to_string(), HOST_OF_CONTAINERS.to_owned()];
-    names.into_iter().chain(config.access.allow_hosts.iter().cloned()).collect()
+/// What the authority of a target in absolute form may be, beside loopback names and addresses.
+fn listener_hosts(config: &Config) -> Vec<String> {
+    let own = [config.listen_host.clone(), HOST_OF_CONTAINERS.to_owned()];
+    own.into_iter().chain(config.access.allow_hosts.iter().cloned()).collect()
 }
 
-/// A gateway on another address than loopback is called by names that it cannot know: there the guard begins with the
-/// first name that it is told.
+/// Who may make requests; see [`access`].
 fn access_rules(config: &Config) -> AccessRules {
-    let is_guarded = config.listen.ip().is_loopback() || !config.access.allow_hosts.is_empty();
-    let names = own_hosts(config).into_iter().chain([config.upstream.host.clone()]).collect();
-    AccessRules { allow_origins: config.access.allow_origins.clone(), hosts: is_guarded.then_some(Hosts { names }) }
+    let own = vec![config.listen_host.clone(), config.upstream.host.clone()];
+    AccessRules {
+        allow_origins: config.access.allow_origins.clone(),
+        hosts: Hosts::of_listener(config.listen.ip(), own, &config.access.allow_hosts),
+    }
 }
 
 /// What becomes of a connection behind an answer that was whole, by what the client was told and by how far its request

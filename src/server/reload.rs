@@ -137,7 +137,9 @@ impl Reload {
     /// SIGHUP: loads the files, changed or not.
     pub fn on_hangup(&mut self, shards: &Shards) {
         if let Source::Fixed = self.sources.secrets {
-            tracing::warn!("SIGHUP changes nothing of the credentials: they did not come from a file that can be read again");
+            tracing::warn!(
+                "SIGHUP changes nothing of the credentials: they did not come from a file that can be read again"
+            );
         }
         self.load(WatchedFile::Secrets, shards, Reason::Asked);
         self.load(WatchedFile::ApiKeys, shards, Reason::Asked);

@@ -7,7 +7,6 @@
 
 mod address;
 mod holder;
-mod host;
 mod metrics;
 mod pages;
 mod reply;
@@ -24,12 +23,12 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
-use self::host::HostRule;
 use self::pages::Pages;
 use super::driver::{Driver, Runtime};
 use super::shard::Shared;
 use crate::config::IoDriver;
 use crate::io::{Timer, deadline};
+use crate::proxy::access::{AccessRules, Hosts};
 
 pub use address::{Opened, open};
 pub use roll_call::RollCall;
@@ -83,9 +82,13 @@ impl Admin {
         thread_control.set_nonblocking(true)?;
         let stage = Arc::new(StageCell::default());
         let (address, held_by) = (opened.address()?, opened.held_by());
+        let rules = AccessRules {
+            allow_origins: Vec::new(),
+            hosts: Hosts::of_listener(address.ip(), Vec::new(), &shared.config.access.allow_hosts),
+        };
         let pages = Pages { shared, driver, roll_call, stage: stage.clone(), started: SystemTime::now() };
         let (started, reports) = sync_channel(1);
-        let body = move || run(opened, thread_control, pages, HostRule::of_bind(address), &started);
+        let body = move || run(opened, thread_control, pages, rules, &started);
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;
         let ended = || Err(io::Error::other("the admin thread ended at its start"));
         reports.iter().next().unwrap_or_else(ended)?;
@@ -98,7 +101,7 @@ impl Admin {
 }
 
 /// The body of the thread, which reports when it can answer, or cannot.
-fn run(opened: Opened, control: UnixStream, pages: Pages, hosts: HostRule, started: &SyncSender<io::Result<()>>) {
+fn run(opened: Opened, control: UnixStream, pages: Pages, rules: AccessRules, started: &SyncSender<io::Result<()>>) {
     let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
         Ok(built) => built,
         Err(error) => return drop(started.send(Err(error))),
@@ -111,6 +114,6 @@ fn run(opened: Opened, control: UnixStream, pages: Pages, hosts: HostRule, start
         };
         monoio::spawn(deadline::sweep(timer));
         let _ = started.send(Ok(()));
-        service::serve(opened, control, pages, hosts).await;
+        service::serve(opened, control, pages, rules).await;
     });
 }

@@ -2,8 +2,10 @@
 //!
 //! Pure. The order of the checks is that of how much an answer tells: who must not ask learns nothing of what there is.
 
-use super::host::HostRule;
-use crate::http1::head::{Field, HeadError, RequestHead, Version};
+use crate::http1::head::{HeadError, RequestHead};
+use crate::proxy::access::{AccessRules, Caller};
+use crate::proxy::error::GatewayError;
+use crate::proxy::request_head::{self, RequestError};
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,20 +29,29 @@ pub enum Refusal {
     MethodNotAllowed,
 }
 
-/// Looks the request up.
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        Refusal::Unreadable(error)
+    }
+}
+
+/// Looks the request up; `rules` are those of a listener of which no page is a friend.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub fn route(head: &RequestHead<'_>, hosts: &HostRule) -> Result<Page, Refusal> {
-    let (authority, path) = split_target(head)?;
-    if authority.is_some_and(|authority| !hosts.admits(authority)) {
+pub fn route(head: &RequestHead<'_>, rules: &AccessRules) -> Result<Page, Refusal> {
+    let mut caller = Caller::default();
+    request_head::examine(head, &mut caller).map_err(|error| match error {
+        RequestError::Head(error) => Refusal::Unreadable(error),
+        RequestError::UnsupportedExpectation => Refusal::Unreadable(HeadError::Malformed("it has an Expect field")),
+    })?;
+    rules.admit(head, &caller).map_err(|error| match error {
+        GatewayError::HostNotAllowed => Refusal::ForeignHost,
+        _ => Refusal::WebPage,
+    })?;
+    let (authority, path) = split_target(head.target);
+    if !authority.is_none_or(|authority| rules.answers_to(authority.as_bytes())) {
         return Err(Refusal::ForeignHost);
-    }
-    // Scrapers and health checks send neither.
-    let is_of_web_page = all(head.fields, "origin").next().is_some()
-        || all(head.fields, "sec-fetch-site").any(|value| value.eq_ignore_ascii_case(b"cross-site"));
-    if is_of_web_page {
-        return Err(Refusal::WebPage);
     }
     let path = path.split('?').next().unwrap_or_default();
     let page = PATHS.into_iter().find_map(|(known, page)| (known == path).then_some(page)).ok_or(Refusal::NotFound)?;
@@ -50,23 +61,11 @@ pub fn route(head: &RequestHead<'_>, hosts: &HostRule) -> Result<Page, Refusal> 
     }
 }
 
-/// Whom the request is for, and the path. RFC 9112 §3.2.2: of a target in absolute form the authority is taken, and
-/// `Host` is not looked at. An HTTP/1.0 request may have neither: no browser sends it.
-fn split_target<'a>(head: &RequestHead<'a>) -> Result<(Option<&'a str>, &'a str), Refusal> {
-    let malformed = |what| Refusal::Unreadable(HeadError::Malformed(what));
-    let mut hosts = all(head.fields, "host");
-    let host = match (hosts.next(), hosts.next()) {
-        (None, _) if head.version == Version::Http10 => None,
-        // RFC 9112 §3.2.
-        (None, _) => return Err(malformed("there is no Host field")),
-        (Some(_), Some(_)) => return Err(malformed("there are two Host fields")),
-        (Some(host), None) => {
-            Some(std::str::from_utf8(host).map_err(|_| malformed("the Host field is not a host name"))?)
-        }
-    };
-    let Some(rest) = strip_scheme(head.target) else { return Ok((host, head.target)) };
+/// The authority, which only a target in absolute form has, and the path (RFC 9112 §3.2.2: every server takes that form).
+fn split_target(target: &str) -> (Option<&str>, &str) {
+    let Some(rest) = strip_scheme(target) else { return (None, target) };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    Ok((Some(authority), path))
+    (Some(authority), path)
 }
 
 fn strip_scheme(target: &str) -> Option<&str> {
@@ -75,18 +74,16 @@ fn strip_scheme(target: &str) -> Option<&str> {
     scheme.eq_ignore_ascii_case(SCHEME).then_some(rest)
 }
 
-fn all<'a>(fields: &'a [Field<'a>], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
-    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::http1::head::with_request;
+    use crate::proxy::access::Hosts;
 
     fn routed(head: &str) -> Result<Page, Refusal> {
-        let rule = HostRule::of_bind("127.0.0.1:1".parse().unwrap());
-        with_request(format!("{head}\r\n\r\n").as_bytes(), |head| route(head, &rule)).unwrap()
+        let hosts = Hosts::of_listener("127.0.0.1".parse().unwrap(), Vec::new(), &["gateway.lan".to_owned()]);
+        let rules = AccessRules { hosts, ..AccessRules::default() };
+        with_request(format!("{head}\r\n\r\n").as_bytes(), |head| route(head, &rules)).unwrap()
     }
 
     #[test]
@@ -96,6 +93,7 @@ mod tests {
             ("HEAD /readyz HTTP/1.1\r\nHost: 127.0.0.1", Page::Readiness),
             ("GET /metrics?x=1 HTTP/1.1\r\nHost: [::1]:1", Page::Metrics),
             ("GET http://localhost:1/metrics HTTP/1.1\r\nHost: example.com", Page::Metrics),
+            ("GET /metrics HTTP/1.1\r\nHost: gateway.lan:8900", Page::Metrics),
             ("GET /healthz HTTP/1.0", Page::Health),
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none", Page::Health),
             ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin", Page::Health),
@@ -113,6 +111,7 @@ mod tests {
                 ("GET", "Host: localhost\r\nOrigin: http://localhost", Refusal::WebPage),
                 ("GET", "Host: localhost\r\nOrigin: null", Refusal::WebPage),
                 ("GET", "Host: localhost\r\nsec-fetch-site: Cross-Site", Refusal::WebPage),
+                ("GET", "Host: localhost\r\nsec-fetch-site: same-site", Refusal::WebPage),
             ] {
                 assert_eq!(routed(&format!("{method} {path} HTTP/1.1\r\n{fields}")), Err(refusal), "{method} {fields}");
             }

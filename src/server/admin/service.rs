@@ -19,13 +19,13 @@ use socket2::SockRef;
 
 use super::super::accept::{self, AcceptWarnings};
 use super::address::{self, Opened};
-use super::host::HostRule;
 use super::pages::Pages;
 use super::reply::Reply;
 use super::route::{Page, Refusal, route};
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_request};
 use crate::io::deadline::next_turn;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
+use crate::proxy::access::AccessRules;
 
 /// Health checks and scrapers have one each.
 const CONNECTIONS_MAX: usize = 32;
@@ -47,14 +47,14 @@ const LINGER_BYTES_MAX: usize = 64 * 1024;
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Answers until `control` ends, and then what it has taken already.
-pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Pages, hosts: HostRule) {
+pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Pages, rules: AccessRules) {
     let mut ended = pin!(async move { drop(control.read(vec![0; 1]).await) });
     let Either::Second(listener) = race(ended.as_mut(), listener(opened)).await else { return };
     let listener = match listener.and_then(accept::listening) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "there are no admin pages"),
     };
-    let service = Rc::new(Service { pages, hosts, open: RefCell::default(), number: Cell::new(0) });
+    let service = Rc::new(Service { pages, rules, open: RefCell::default(), number: Cell::new(0) });
     let warnings = AcceptWarnings::default();
     while let Either::Second(result) = race(ended.as_mut(), service.accept_ready(&listener)).await {
         if let Err(error) = result {
@@ -91,7 +91,7 @@ async fn listener(opened: Opened) -> io::Result<TcpListener> {
 
 struct Service {
     pages: Pages,
-    hosts: HostRule,
+    rules: AccessRules,
     /// Oldest at the front.
     open: RefCell<VecDeque<(u64, Rc<Stream>)>>,
     number: Cell<u64>,
@@ -138,8 +138,8 @@ impl Service {
         let (reply, is_head) = match read_request(stream).await {
             Ok(Some((input, span))) => {
                 let head = &input.filled()[span.start..span.end];
-                let routed = with_request(head, |head| (route(head, &self.hosts), head.method == "HEAD"));
-                match routed.map_err(Refusal::Unreadable) {
+                let routed = with_request(head, |head| (route(head, &self.rules), head.method == "HEAD"));
+                match routed.map_err(Refusal::from) {
                     Ok((Ok(page), is_head)) => (self.page(page).await, is_head),
                     Ok((Err(refusal), is_head)) => (refusal.into(), is_head),
                     Err(refusal) => (refusal.into(), false),
@@ -179,7 +179,7 @@ async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, Ref
     let mut scanner = HeadScanner::default();
     let mut input = Buffer::take();
     loop {
-        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(Refusal::Unreadable)? {
+        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(Refusal::from)? {
             return Ok(Some((input, span)));
         }
         input.reserve(READ_ROOM);
