@@ -418,9 +418,10 @@ fn read_log_retention(reader: &mut SettingsReader<'_>) -> LogRetention {
         None,
         defaults.bytes_max,
         |text| {
-            config::parse_count::<u64>(text, 1, LOG_MEGABYTES_MAX, "a whole number of MB").map(|count| count * MEGABYTE)
+            let count: u64 = config::parse_count(text, 0, LOG_MEGABYTES_MAX, "a whole number of MB (0 = no limit)")?;
+            Ok(if count == 0 { u64::MAX } else { count * MEGABYTE })
         },
-        |bytes| format!("{} MB", bytes / MEGABYTE),
+        |bytes| if *bytes == u64::MAX { "no limit".into() } else { format!("{} MB", bytes / MEGABYTE) },
     );
     let is_cleaned_up = reader.read(
         Setting::new("--log-cleanup", "FLOW_PROXY_LOG_CLEANUP_ENABLED"),
@@ -803,9 +804,14 @@ mod tests {
     }
 
     /// What has no flag: variable, a value with what it comes out as, and a wrong one with the form that it is told.
-    const WITHOUT_FLAG: [(&str, Pair<'_>, Pair<'_>); 4] = [
+    const WITHOUT_FLAG: [(&str, Pair<'_>, Pair<'_>); 5] = [
         ("FLOW_PROXY_LOG_RETENTION_DAYS", ("3", "3 days"), ("0", "a whole number of days from 1 to 3660")),
-        ("FLOW_PROXY_LOG_MAX_SIZE_MB", ("5", "5 MB"), ("0", "a whole number of MB from 1 to 1000000")),
+        (
+            "FLOW_PROXY_LOG_MAX_SIZE_MB",
+            ("0", "no limit"),
+            ("x", "a whole number of MB (0 = no limit) from 0 to 1000000"),
+        ),
+        ("FLOW_PROXY_LOG_MAX_SIZE_MB", ("5", "5 MB"), ("-1", "a whole number of MB (0 = no limit) from 0 to 1000000")),
         ("FLOW_PROXY_LOG_CLEANUP_ENABLED", ("No", "false"), ("hunter2", "true or false")),
         ("FLOW_PROXY_LOG_CLEANUP_INTERVAL_HOURS", ("2", "2 h"), ("0.5", "a whole number of hours from 1 to 8784")),
     ];
@@ -824,6 +830,7 @@ mod tests {
             let told = format!("environment {variable}: expected {form}");
             assert_eq!(mistakes(&[], &[(variable, wrong)], ""), [told]);
         }
+        // The later of two rows of one variable counts.
         let environment = WITHOUT_FLAG.map(|(variable, (value, _), _)| (variable, value));
         let retention = run(&[], &environment, "").expect("valid").config.log.retention;
         let cleanup_interval = Duration::from_secs(7200);
