@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::configure::Configured;
 use super::source::{Finding, Mistakes};
-use crate::config::{Config, Scheme};
+use crate::config::{Config, ListenerTls, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
+use crate::server::certificate;
 use crate::upstream::tls::{self, TrustSource};
 
 /// What a check found, line by line.
@@ -34,6 +35,7 @@ pub fn check(configured: Result<&Configured, &Mistakes>) -> Report {
             report.secrets(&config.secrets_file);
             report.warnings.extend(api_keys.iter().flat_map(|loaded| loaded.warnings.iter().cloned()));
             config.access.api_keys_file.iter().for_each(|path| report.api_keys(path));
+            config.listener_tls.iter().for_each(|files| report.listener_tls(files));
             report.trust(config);
         }
         Err(mistakes) => report.problems.extend(mistakes.0.iter().map(ToString::to_string)),
@@ -88,6 +90,13 @@ impl Report {
                 self.found.push(format!("file of API keys {}: {}", path.display(), names.join(", ")));
                 self.warnings.extend(loaded.warnings);
             }
+            Err(error) => self.problems.push(error.to_string()),
+        }
+    }
+
+    fn listener_tls(&mut self, files: &ListenerTls) {
+        match certificate::load(files) {
+            Ok(_) => self.found.push(format!("listener: TLS with {}", files.certificate.display())),
             Err(error) => self.problems.push(error.to_string()),
         }
     }

@@ -55,6 +55,13 @@ pub struct Configured {
     pub findings: Vec<Finding>,
 }
 
+impl Configured {
+    /// Whether anybody has said what the setting of this flag is to be.
+    pub fn is_written(&self, flag: &str) -> bool {
+        self.findings.iter().any(|finding| finding.flag == flag && finding.source != Source::Default)
+    }
+}
+
 /// Reads and checks every setting.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! `flow-uring healthcheck`: ask the gateway that listens here whether it is up.
 //!
-//! Plain blocking HTTP over loopback with one deadline on the whole. Asks whether all shards answer, or, where the admin
-//! pages are off, whether one of them does. Spends no request upstream: `GET /` is answered by the gateway itself.
+//! Plain blocking HTTP over loopback with a deadline on each question: whether a shard answers, and, of the admin pages,
+//! whether all do. Spends no request upstream: `GET /` is answered by the gateway itself.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -10,21 +10,39 @@ use std::time::{Duration, Instant};
 
 use crate::observability::reachable;
 
-/// The whole question may take this long; container engines ask every 30 s by default.
+/// A question may take this long; container engines ask every 30 s by default.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// `HTTP/1.1 200`: all that is looked at.
 const STATUS_BYTES: usize = 12;
 
-/// Asks `/healthz` of the gateway whose admin pages are at `admin`, or, where there are none or their port is any free
-/// one, `/` of the gateway that is bound to `listen`. One that speaks TLS there answers too: that this is plain HTTP.
+/// Which gateway is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    pub listen: SocketAddr,
+    /// Whether the listener speaks TLS.
+    pub is_tls: bool,
+    pub admin: Option<SocketAddr>,
+    /// Whether somebody has said where the admin pages are. Where nobody has, they may be elsewhere: those of the demo are.
+    pub is_admin_named: bool,
+}
+
+/// Asks the admin pages, where there are any, for `/healthz`, and the listener for `/`: the one alone would not tell whose
+/// pages these are, nor the other that a shard hangs. A listener that speaks TLS answers too: that this is plain HTTP.
 ///
 /// # Errors
 /// When it is not up; the error says how it failed.
-pub fn healthcheck(listen: SocketAddr, is_tls: bool, admin: Option<SocketAddr>) -> Result<(), Unhealthy> {
-    let (bound, path, expected) = match admin.filter(|admin| admin.port() != 0) {
-        Some(admin) => (admin, "/healthz", 200),
-        None => (listen, "/", if is_tls { 400 } else { 200 }),
-    };
+pub fn healthcheck(asked: Asked) -> Result<(), Unhealthy> {
+    // Any free port is one that cannot be known.
+    if let Some(admin) = asked.admin.filter(|admin| admin.port() != 0) {
+        match ask_for("/healthz", admin, 200) {
+            Err(Unhealthy { fault: Fault::Connect(_), .. }) if !asked.is_admin_named => {}
+            answered => answered?,
+        }
+    }
+    ask_for("/", asked.listen, if asked.is_tls { 400 } else { 200 })
+}
+
+fn ask_for(path: &str, bound: SocketAddr, expected: u16) -> Result<(), Unhealthy> {
     let address = reachable(bound);
     let failed = |fault| Unhealthy { address, fault };
     let deadline = Instant::now() + PATIENCE;
@@ -114,22 +132,11 @@ mod tests {
 
     use super::*;
 
-    /// A listener that reads a request and gives `answer`, and what the check says of it, asked as `listen` and as `admin`.
-    fn check_against(answer: &'static [u8]) -> Result<(), String> {
-        let as_admin = check_at(answer, Asked::Admin);
-        assert_eq!(check_at(answer, Asked::Listener { is_tls: false }), as_admin);
-        as_admin
-    }
-
-    enum Asked {
-        Admin,
-        Listener { is_tls: bool },
-    }
-
-    fn check_at(answer: &'static [u8], asked: Asked) -> Result<(), String> {
+    /// A listener that reads a request for `path` and gives `answer`.
+    fn answering(path: &'static str, answer: &'static [u8]) -> SocketAddr {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("bound");
         let bound = listener.local_addr().expect("an address");
-        let gateway = thread::spawn(move || {
+        thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("accepted");
             let mut request = Vec::new();
             let mut buffer = [0; 512];
@@ -137,42 +144,65 @@ mod tests {
                 let count = stream.read(&mut buffer).expect("read");
                 request.extend_from_slice(&buffer[..count]);
             }
-            stream.write_all(answer).expect("written");
-            String::from_utf8(request).expect("text")
+            let is_expected = request.starts_with(format!("GET {path} HTTP/1.1\r\nHost: {bound}\r\n").as_bytes());
+            // To anything else nothing is said.
+            stream.write_all(if is_expected { answer } else { b"" }).expect("written");
         });
-        let wildcard = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), bound.port());
-        let elsewhere = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let is_admin = matches!(asked, Asked::Admin);
-        let result = match asked {
-            Asked::Admin => healthcheck(elsewhere, true, Some(wildcard)),
-            Asked::Listener { is_tls } => healthcheck(wildcard, is_tls, None),
-        };
-        let result = result.map_err(|error| error.to_string().replace(&bound.to_string(), "GATEWAY"));
-        let request = gateway.join().expect("finished");
-        let path = if is_admin { "/healthz" } else { "/" };
-        assert!(request.starts_with(&format!("GET {path} HTTP/1.1\r\nHost: {bound}\r\n")), "{request}");
-        result
+        bound
+    }
+
+    fn closed() -> SocketAddr {
+        TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("an address")
+    }
+
+    const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+
+    /// What is said of a gateway whose listener gives this answer, and which has no admin pages.
+    fn of_listener(answer: &'static [u8], is_tls: bool) -> Result<(), String> {
+        let bound = answering("/", answer);
+        let listen = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), bound.port());
+        let result = healthcheck(Asked { listen, is_tls, admin: None, is_admin_named: true });
+        result.map_err(|error| error.to_string().replace(&bound.to_string(), "GATEWAY"))
+    }
+
+    /// The same of one whose listener is well, and whose admin pages are at `admin`.
+    fn of_admin(admin: SocketAddr, is_admin_named: bool) -> Result<(), String> {
+        let result =
+            healthcheck(Asked { listen: answering("/", GOOD), is_tls: false, admin: Some(admin), is_admin_named });
+        result.map_err(|error| error.to_string().replace(&admin.to_string(), "ADMIN"))
     }
 
     #[test]
     fn only_a_200_is_healthy() {
-        assert_eq!(check_against(b"HTTP/1.1 200 OK\r\n\r\n"), Ok(()));
-        assert_eq!(check_against(b"HTTP/1.0 200 OK\r\n\r\n"), Ok(()));
-        let unhealthy = |answer| check_against(answer).expect_err("unhealthy");
+        assert_eq!(of_listener(GOOD, false), Ok(()));
+        assert_eq!(of_listener(b"HTTP/1.0 200 OK\r\n\r\n", false), Ok(()));
+        let unhealthy = |answer| of_listener(answer, false).expect_err("unhealthy");
         assert_eq!(unhealthy(b"HTTP/1.1 503 No\r\n\r\n"), "unhealthy: GATEWAY answered with status 503");
         assert_eq!(unhealthy(b"SSH-2.0-OpenSSH_9\r\n"), "unhealthy: what listens at GATEWAY does not speak HTTP");
         assert!(unhealthy(b"HTTP/1").starts_with("unhealthy: GATEWAY gave no answer: "));
         // What a listener that speaks TLS says to plain HTTP.
-        assert_eq!(check_at(b"HTTP/1.1 400 Bad Request\r\n\r\n", Asked::Listener { is_tls: true }), Ok(()));
-        assert!(check_at(b"HTTP/1.1 200 OK\r\n\r\n", Asked::Listener { is_tls: true }).is_err(), "another program");
+        assert_eq!(of_listener(b"HTTP/1.1 400 Bad Request\r\n\r\n", true), Ok(()));
+        assert!(of_listener(GOOD, true).is_err(), "another program");
+    }
+
+    #[test]
+    fn the_admin_pages_tell_of_all_shards() {
+        assert_eq!(of_admin(answering("/healthz", GOOD), true), Ok(()));
+        let failing = answering("/healthz", b"HTTP/1.1 503 Service Unavailable\r\n\r\n");
+        assert_eq!(of_admin(failing, false), Err("unhealthy: ADMIN answered with status 503".into()));
+        let error = of_admin(closed(), true).expect_err("they were said to be there");
+        assert!(error.starts_with("unhealthy: nothing answers at ADMIN: "), "{error}");
+        assert_eq!(of_admin(closed(), false), Ok(()), "they are elsewhere");
+        assert_eq!(of_admin(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0), true), Ok(()), "on any free port");
     }
 
     #[test]
     fn a_closed_port_is_unhealthy() {
-        let bound = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("an address");
-        let any_free = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
-        let error = healthcheck(bound, false, Some(any_free)).expect_err("closed").to_string();
-        assert!(error.starts_with(&format!("unhealthy: nothing answers at {bound}: ")), "{error}");
+        let listen = closed();
+        let admin = Some(answering("/healthz", GOOD));
+        let asked = Asked { listen, is_tls: false, admin, is_admin_named: true };
+        let error = healthcheck(asked).expect_err("closed").to_string();
+        assert!(error.starts_with(&format!("unhealthy: nothing answers at {listen}: ")), "{error}");
     }
 
     #[test]

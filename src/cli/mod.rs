@@ -34,6 +34,7 @@ use crate::server::{self, AdminAddress, Keyring, RunError, Source as FileSource,
 
 pub use args::{Args, Command};
 pub use configure::{Configured, Surroundings, configure};
+use healthcheck::Asked;
 pub use healthcheck::Unhealthy;
 pub use source::{Finding, Mistakes, Source};
 
@@ -197,10 +198,11 @@ fn shown_admin(admin: Option<AdminAddress>) -> String {
 /// Runs the gateway in front of an embedded upstream, with made-up credentials.
 #[cfg(feature = "demo")]
 fn run_demo(args: &Args) -> Result<(), Failure> {
-    let Configured { mut config, api_keys, findings } =
-        configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
+    let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
+    let is_admin_named = configured.is_written("--admin");
+    let Configured { mut config, api_keys, .. } = configured;
     // Beside a gateway that runs: its admin address is the default too.
-    if findings.iter().any(|finding| finding.flag == "--admin" && finding.source == Source::Default) {
+    if !is_admin_named {
         config.admin = config.admin.map(|address| SocketAddr::new(address.ip(), 0));
     }
     let _log = start_log(&config)?;
@@ -252,8 +254,10 @@ fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
 
 fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
+    let is_admin_named = configured.is_written("--admin");
     let Config { listen, listener_tls, admin, .. } = configured.config;
-    healthcheck::healthcheck(listen, listener_tls.is_some(), admin).map_err(Failure::Unhealthy)
+    let asked = Asked { listen, is_tls: listener_tls.is_some(), admin, is_admin_named };
+    healthcheck::healthcheck(asked).map_err(Failure::Unhealthy)
 }
 
 /// The configuration of this process, in this working directory.

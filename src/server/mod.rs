@@ -5,7 +5,7 @@
 
 mod accept;
 mod admin;
-mod certificate;
+pub mod certificate;
 mod connection;
 mod control;
 mod conversation;

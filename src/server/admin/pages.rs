@@ -70,7 +70,8 @@ impl Pages {
     /// All metrics. The shards are asked first, since what they have idle is told by themselves.
     pub async fn metrics(&self) -> Reply {
         let presences = self.roll_call.call(ALIVE_LIMIT).await;
-        let alive = presences.iter().filter(|presence| **presence == Presence::Answers).count();
+        // One that has drained and ended does not hang.
+        let alive = presences.iter().filter(|presence| **presence != Presence::Silent).count();
         match metrics::text(self, alive) {
             Ok(body) => Reply { status: 200, content_type: TEXT_FORMAT, fields: String::new(), body },
             Err(error) => {

@@ -93,8 +93,16 @@ struct Service {
     pages: Pages,
     rules: AccessRules,
     /// Oldest at the front.
-    open: RefCell<VecDeque<(u64, Rc<Stream>)>>,
+    open: RefCell<VecDeque<Rc<Client>>>,
     number: Cell<u64>,
+}
+
+/// A connection.
+struct Client {
+    number: u64,
+    stream: Stream,
+    /// Whether its request is whole, and an answer is on its way.
+    has_asked: Cell<bool>,
 }
 
 impl Service {
@@ -114,29 +122,37 @@ impl Service {
     /// Takes one connection off the queue; false when there is none.
     fn accept_one(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<bool> {
         let Some(socket) = accept::accept(listener, true)? else { return Ok(false) };
-        let stream = Rc::new(Stream::new(TcpStream::from_std(socket.into())?));
+        let stream = Stream::new(TcpStream::from_std(socket.into())?);
         let number = self.number.get();
         self.number.set(number + 1);
-        let mut open = self.open.borrow_mut();
-        if open.len() == CONNECTIONS_MAX
-            && let Some((_, oldest)) = open.pop_front()
-        {
-            end(&oldest);
-        }
-        open.push_back((number, stream.clone()));
-        drop(open);
+        let client = Rc::new(Client { number, stream, has_asked: Cell::new(false) });
+        self.make_room();
+        self.open.borrow_mut().push_back(client.clone());
         let service = self.clone();
         monoio::spawn(async move {
             // Whoever is too slow is not told: it would be too slow for that too.
-            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&stream)).await;
-            service.open.borrow_mut().retain(|(other, _)| *other != number);
+            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&client)).await;
+            service.open.borrow_mut().retain(|other| other.number != number);
         });
         Ok(true)
     }
 
-    async fn exchange(&self, stream: &Stream) {
+    /// Ends the oldest connection if there are too many, and rather one that has not asked for anything yet.
+    fn make_room(&self) {
+        let mut open = self.open.borrow_mut();
+        if open.len() < CONNECTIONS_MAX {
+            return;
+        }
+        let silent = open.iter().position(|client| !client.has_asked.get());
+        if let Some(client) = open.remove(silent.unwrap_or(0)) {
+            end(&client.stream);
+        }
+    }
+
+    async fn exchange(&self, Client { stream, has_asked, .. }: &Client) {
         let (reply, is_head) = match read_request(stream).await {
             Ok(Some((input, span))) => {
+                has_asked.set(true);
                 let head = &input.filled()[span.start..span.end];
                 let routed = with_request(head, |head| (route(head, &self.rules), head.method == "HEAD"));
                 match routed.map_err(Refusal::from) {

@@ -137,6 +137,11 @@ fn attempts(page: &mut Exposition, pages: &Pages) {
         "Requests that were too large to be kept for a further attempt, by themselves or together with others.",
         Count::CopiesDropped,
     );
+    counter(
+        "flow_uring_unfiltered_requests_total",
+        "Requests that --filter is for and that went on as they came: too large, with a content coding, or not JSON.",
+        Count::Unfiltered,
+    );
 }
 
 fn credentials(page: &mut Exposition, pages: &Pages) {
