@@ -82,7 +82,10 @@ impl Default for Exchange {
         let balancer = Balancer::of(3);
         let (base_path, upstream_host) = ("/flow-llm-proxy".to_owned(), "flow.ciandt.com".to_owned());
         let rules = Rules {
-            access: AccessRules { hosts: Some(Hosts { names: vec!["gateway".into()] }), ..AccessRules::default() },
+            access: AccessRules {
+                hosts: Hosts::of_listener(([127, 0, 0, 1], 8899).into(), Vec::new(), &[]),
+                ..AccessRules::default()
+            },
             upstream: UpstreamIdentity { base_path: base_path.clone(), authority: upstream_host.clone() },
             target: TargetRules {
                 upstream_host,

@@ -164,6 +164,95 @@ fn a_client_that_leaves_is_noticed_and_its_request_ends() {
     assert!(line.contains("path=/v1/models"), "{line}");
 }
 
+/// As clients do that close in good order, and wait for the other side before they close the socket.
+#[test]
+fn a_client_that_says_goodbye_and_keeps_its_socket_has_left_too() {
+    fn thinking(peer: &mut Peer) {
+        peer.read_request();
+        peer.wait_for_close();
+    }
+    fn streaming(peer: &mut Peer) {
+        peer.read_request();
+        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write("9\r\ndata: 0\n\n\r\n");
+        peer.wait_for_close();
+    }
+    let files = Files::new();
+    for driver in ["auto", "epoll"] {
+        for (handler, comes) in [(thinking as fn(&mut Peer), None), (streaming, Some("data: 0\n\n"))] {
+            let upstream = Upstream::plain(handler);
+            let gateway = files.gateway().upstream(&upstream).arg("--io-driver", driver).start();
+            let mut client = connect(&gateway);
+            client.send(post(b"{}"));
+            let connection = upstream.wait_for_requests(1)[0].connection;
+            if let Some(comes) = comes {
+                client.read_until(comes);
+            }
+            client.say_goodbye();
+            let gone = Instant::now();
+            let took = upstream.wait_for_close(connection).saturating_duration_since(gone);
+            assert!(took < Duration::from_secs(1), "{driver}: {took:?}");
+            gateway.wait_for_log("end=client_disconnected");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_is_pipelined_while_the_first_is_answered_is_not_lost() {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            passing.pass();
+            let length = request.body.len();
+            peer.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n"));
+            peer.write(&request.body);
+        }
+    });
+    let files = Files::new();
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut client = connect(&gateway);
+    client.send(post(b"first"));
+    upstream.wait_for_requests(1);
+    client.send(post(b"second"));
+    client.send(post(b"third"));
+    (0..3).for_each(|_| gate.open());
+    for expected in ["first", "second", "third"] {
+        assert_eq!(client.read_response().text(), expected);
+    }
+}
+
+#[test]
+fn a_goodbye_that_comes_with_a_request_ends_the_connection_behind_its_answer() {
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut client = connect(&gateway);
+    client.send_and_say_goodbye("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let begun = Instant::now();
+    assert_eq!(client.read_response().status, 200);
+    client.expect_close();
+    assert!(begun.elapsed() < Duration::from_secs(5), "it rested: {:?}", begun.elapsed());
+}
+
+#[test]
+fn parts_of_a_record_do_not_keep_a_connection() {
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).arg("--keepalive-timeout", "1").start();
+    let mut client = connect(&gateway);
+    assert_eq!(client.ask(GET).status, 200);
+    let begun = Instant::now();
+    // The beginning of an application record, a byte at a time.
+    for byte in [0x17, 3, 3, 1].into_iter().chain(std::iter::repeat_n(0, 40)) {
+        if client.send_beside_tls(&[byte]).is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(begun.elapsed() < Duration::from_secs(5), "it was kept for {:?}", begun.elapsed());
+}
+
 #[test]
 fn plain_http_on_its_port_is_told_so_and_noise_is_not_waited_for() {
     let files = Files::new();

@@ -96,7 +96,10 @@ impl Report {
 
     fn listener_tls(&mut self, files: &ListenerTls) {
         match certificate::load(files) {
-            Ok(_) => self.found.push(format!("listener: TLS with {}", files.certificate.display())),
+            Ok(loaded) => {
+                self.found.push(format!("listener: TLS with {}", files.certificate.display()));
+                self.warnings.extend(loaded.warning);
+            }
             Err(error) => self.problems.push(error.to_string()),
         }
     }

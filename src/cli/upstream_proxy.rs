@@ -78,7 +78,8 @@ fn find_in_variables(
 /// Whether a connect to the proxy would come back to this gateway.
 fn leads_to(proxy: &UpstreamProxy, listen: SocketAddr) -> bool {
     let is_same_host = proxy.host.parse::<IpAddr>().is_ok_and(|address| address == listen.ip());
-    let is_near = proxy.is_on_this_machine() && (listen.ip().is_loopback() || listen.ip().is_unspecified());
+    let is_near =
+        proxy.is_on_this_machine() && (listen.ip().to_canonical().is_loopback() || listen.ip().is_unspecified());
     proxy.port == listen.port() && (is_same_host || is_near)
 }
 

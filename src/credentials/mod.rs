@@ -9,7 +9,7 @@
 mod api_keys;
 mod balancer;
 mod order;
-mod private_file;
+pub mod private_file;
 mod secret;
 mod secrets_entry;
 mod secrets_file;

@@ -94,7 +94,7 @@ impl Stream {
     /// Waits until a read would not block, or brings a part of a record. Holds no buffer and takes no bytes: dropping it is
     /// safe.
     pub async fn readable(&self) -> io::Result<()> {
-        if self.tls.as_ref().is_some_and(|tls| tls.has_pending()) {
+        if self.has_pending() {
             return Ok(());
         }
         self.socket().readable(false).await
@@ -130,9 +130,43 @@ impl Stream {
         }
     }
 
+    /// Resolves when the peer has said by TLS that it sends no more (close_notify, RFC 8446 §6.1), which it may do without
+    /// closing its socket. Never without TLS, and not behind plaintext that nobody has asked for. Only while nobody reads.
+    ///
+    /// # Cancel safety
+    /// Loses nothing: what comes is kept for the next read.
+    pub async fn goodbye(&self) {
+        match &self.tls {
+            Some(tls) => Box::pin(self.hear_goodbye(tls)).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn hear_goodbye(&self, tls: &Tls) {
+        while !tls.has_ended() {
+            if tls.has_pending() {
+                return std::future::pending().await;
+            }
+            if self.socket().readable(false).await.is_err() {
+                return;
+            }
+            let mut ciphertext = Buffer::take();
+            match self.receive_now(&mut ciphertext, CIPHERTEXT_MAX) {
+                Ok(Some(_)) if tls.keep(ciphertext.filled()).is_ok() => {}
+                Ok(None) => {}
+                Ok(Some(_)) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Whether a read would bring something although the socket may have nothing.
+    pub fn has_pending(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_pending())
+    }
+
     /// Whether nothing waits to be read and the peer has not closed: what a connection at rest looks like.
     pub fn is_quiet(&self) -> bool {
-        if self.tls.as_ref().is_some_and(|tls| tls.has_pending()) {
+        if self.has_pending() {
             return false;
         }
         let mut probe = [MaybeUninit::uninit(); 1];
@@ -199,6 +233,9 @@ impl Stream {
         if let Some(tls) = &self.tls {
             let mut out = Vec::new();
             tls.seal_end(&mut out);
+            if out.is_empty() {
+                return;
+            }
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             let _ = SockRef::from(&self.borrow()).send_with_flags(&out, flags);
         }

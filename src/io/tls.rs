@@ -2,7 +2,7 @@
 //!
 //! A session is driven by hand, from what the socket's own reads bring, so that whoever waits for a connection waits as it
 //! does without TLS: by readiness, with nothing lost when the wait is given up. Invariant: plaintext that is not asked for
-//! yet is only ever what came with the handshake; and a close_notify alert is sent before a close that is a good end, and
+//! yet is only ever what one read brought, with the handshake or while the client was watched; and a close_notify alert is sent before a close that is a good end, and
 //! before no other, so that a client can tell a cut (RFC 8446 §6.1).
 
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ const HANDSHAKE_RECORD: u8 = 22;
 /// What a stream has beside its socket.
 pub struct Tls {
     session: RefCell<ServerConnection>,
-    /// What came with the end of the handshake.
+    /// What came with the end of the handshake, or while nobody read.
     pending: RefCell<Buffer>,
     has_ended: Cell<bool>,
     is_cut: Cell<bool>,
@@ -121,6 +121,25 @@ impl Tls {
     /// Whether there is something to read although the socket may have nothing.
     pub(super) fn has_pending(&self) -> bool {
         self.has_ended.get() || !self.pending.borrow().is_empty()
+    }
+
+    /// Whether the client has sent its close_notify, or its socket has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.has_ended.get()
+    }
+
+    /// Keeps what one read brought (nothing: the socket's end) for whoever reads next.
+    pub(super) fn keep(&self, ciphertext: &[u8]) -> Result<(), rustls::Error> {
+        if ciphertext.is_empty() {
+            self.has_ended.set(true);
+            return Ok(());
+        }
+        let mut pending = self.pending.take();
+        let opened = self.open(ciphertext, &mut pending);
+        if !pending.is_empty() {
+            self.pending.replace(pending);
+        }
+        opened
     }
 
     /// Decrypts what one read brought (nothing: the socket's end) and appends it to `buffer`. `None`: no whole record is

@@ -4,7 +4,7 @@
 //! here (DNS rebinding); the page behind the request, since browsers send requests for any page; the caller's key.
 //! Invariant: nothing of a request that is refused here reaches the upstream.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -33,6 +33,8 @@ pub struct AccessRules {
 pub struct Hosts {
     /// In lower case, without brackets and port.
     pub names: Vec<String>,
+    /// How nearly all requests name it, to spare them a closer look.
+    pub usual: [String; 2],
 }
 
 /// One of the allowed origins, by its place: `config` takes few.
@@ -119,15 +121,19 @@ impl AccessRules {
 impl Hosts {
     /// Of a listener on `address` that is called by `own` names, and by `allowed` ones that it was told. On another address
     /// than loopback its names are its network's affair: there the guard begins with the first one that it is told.
-    pub fn of_listener(address: IpAddr, own: Vec<String>, allowed: &[String]) -> Option<Self> {
-        let is_guarded = address.to_canonical().is_loopback() || !allowed.is_empty();
-        let always = [address.to_string(), HOST_OF_CONTAINERS.to_owned()];
+    pub fn of_listener(address: SocketAddr, own: Vec<String>, allowed: &[String]) -> Option<Self> {
+        let is_guarded = address.ip().to_canonical().is_loopback() || !allowed.is_empty();
+        let always = [address.ip().to_string(), HOST_OF_CONTAINERS.to_owned()];
+        let usual = ["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", address.port()));
         let names = always.into_iter().chain(own).chain(allowed.iter().cloned()).collect();
-        is_guarded.then_some(Hosts { names })
+        is_guarded.then_some(Hosts { names, usual })
     }
 
     /// Whether a valid `Host` value names this gateway, on whatever port.
     fn contain(&self, host: &[u8]) -> bool {
+        if self.usual.iter().any(|usual| usual.as_bytes() == host) {
+            return true;
+        }
         let Ok(host) = std::str::from_utf8(host) else { return false };
         let host = match host.strip_prefix('[') {
             Some(rest) => rest.split(']').next().unwrap_or_default(),
@@ -231,7 +237,10 @@ mod tests {
         let origins = ["https://app.example.com", "http://localhost:3000"];
         AccessRules {
             allow_origins: origins.iter().map(|origin| Origin::parse(origin).unwrap()).collect(),
-            hosts: hosts.map(|names| Hosts { names: names.iter().map(|name| (*name).to_owned()).collect() }),
+            hosts: hosts.map(|names| Hosts {
+                names: names.iter().map(|name| (*name).to_owned()).collect(),
+                usual: ["127.0.0.1:8899".into(), "localhost:8899".into()],
+            }),
         }
     }
 

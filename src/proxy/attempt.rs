@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::answer::Answer;
 use super::attempts::{Attempts, Outcome};
-use super::downstream::{Downstream, left};
+use super::downstream::{Downstream, departed, left};
 use super::error::{self, GatewayError, UpstreamPhase};
 use super::failover::Gate;
 use super::relay::{ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
@@ -120,7 +120,7 @@ impl Attempts<'_> {
             timeouts,
             lifecycle,
         };
-        let interrupted = race(left(departure.as_ref()), cut_off(lifecycle));
+        let interrupted = race(left(stream, departure.as_ref()), cut_off(lifecycle));
         match race(relay_body(connection.as_deref(), side, answer), interrupted).await {
             Either::First(Over { outcome, .. }) => outcome,
             Either::Second(Either::First(())) => Outcome::ClientGone(Ending::ClientDisconnected),
@@ -136,7 +136,8 @@ impl Attempts<'_> {
         // Apart: it is needed for a moment, and the task of the connection would keep room for it all its life.
         let connect = Box::pin(self.proxy.connector.connect());
         let connect = self.downstream.upstream_deadline.within(self.proxy.timeouts.connect, connect);
-        let interrupted = race(left(self.downstream.departure.as_ref()), self.proxy.lifecycle.reached(Phase::Expired));
+        let Downstream { stream, departure, .. } = &*self.downstream;
+        let interrupted = race(left(stream, departure.as_ref()), self.proxy.lifecycle.reached(Phase::Expired));
         let error = match race(connect, interrupted).await {
             Either::First(Ok(Ok(connection))) => return Ok(connection),
             Either::First(Ok(Err(error))) => {
@@ -199,7 +200,8 @@ impl Attempts<'_> {
         let gate =
             Gate { proxy: self.proxy, failover: &mut self.failover, best: &mut self.best, copy: &copy, reused_since };
         let mut answer = pin!(relay_answer(connection, side, gate));
-        let mut client_left = pin!(left(departure.as_ref()));
+        let mut departed = pin!(departed(departure.as_ref()));
+        let mut goodbye = pin!(stream.goodbye());
         let mut cut_off = pin!(cut_off(lifecycle));
         let mut is_uploading = true;
         poll_fn(|context| {
@@ -213,7 +215,10 @@ impl Attempts<'_> {
             if let Poll::Ready(relayed) = answer.as_mut().poll(context) {
                 return Poll::Ready(relayed);
             }
-            if client_left.as_mut().poll(context).is_ready() {
+            // Until the request is whole, the upload is who reads, and hears it.
+            let has_left = departed.as_mut().poll(context).is_ready()
+                || progress.request_is_whole() && goodbye.as_mut().poll(context).is_ready();
+            if has_left {
                 return Poll::Ready(Relayed::client_gone(Ending::ClientDisconnected));
             }
             cut_off.as_mut().poll(context).map(|()| Relayed::client_gone(Ending::Shutdown))

@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use super::request_copy::RequestCopy;
-use crate::io::{Buffer, Deadline, Departure, Stream, WriteError};
+use crate::io::{Buffer, Deadline, Departure, Stream, WriteError, race};
 
 /// A downstream connection.
 pub struct Downstream {
@@ -62,8 +62,14 @@ impl Downstream {
     }
 }
 
-/// Resolves when the client of `departure` has gone; never without a watch.
-pub async fn left(departure: Option<&Departure>) {
+/// Resolves when the client has gone. Only while nobody reads from `stream`; what comes on it meanwhile is kept.
+pub async fn left(stream: &Stream, departure: Option<&Departure>) {
+    race(departed(departure), stream.goodbye()).await;
+}
+
+/// Resolves when the socket of `departure` tells that its client has gone; never without a watch. A client that speaks TLS
+/// may go without its socket: see [`Stream::goodbye`].
+pub async fn departed(departure: Option<&Departure>) {
     match departure {
         Some(departure) => departure.happened().await,
         None => std::future::pending().await,

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 
 use super::attempts::Outcome;
-use super::downstream::{Downstream, left};
+use super::downstream::{Downstream, departed};
 use super::error::GatewayError;
 use super::json_edit;
 use super::plan::Forward;
@@ -110,7 +110,7 @@ impl Proxy {
         let mut source = Source { stream, input, body, deadline };
         let turns = Turns::default();
         // The interruptions come first: an attempt must not start for a client that has gone.
-        let interrupted = race(left(departure.as_ref()), lifecycle.reached(Phase::Expired));
+        let interrupted = race(departed(departure.as_ref()), lifecycle.reached(Phase::Expired));
         match race(interrupted, hold(&mut source, keeper, timeouts, &turns)).await {
             Either::Second(Ok(true)) => Ok(Ok(())),
             Either::Second(Ok(false)) => Ok(Err(Unfiltered::TooLarge)),
@@ -166,7 +166,7 @@ fn content_of(copy: &RequestCopy, length: BodyLength) -> Option<Vec<u8>> {
     Some(content)
 }
 
-/// The head as it goes upstream with a body of `length` bytes, and where in it the value of `Authorization` is, which
+/// The head as it goes upstream with a body of `length` bytes and no trailers, and where in it the value of `Authorization` is, which
 /// is at `authorization` in `head`.
 fn without_beta(head: &[u8], authorization: &Range<usize>, length: u64) -> (Vec<u8>, Range<usize>) {
     // Room for a longer Content-Length, or for one in the place of a Transfer-Encoding.
@@ -176,7 +176,7 @@ fn without_beta(head: &[u8], authorization: &Range<usize>, length: u64) -> (Vec<
     for line in head.split_inclusive(|byte| *byte == b'\n') {
         if is_field(line, "content-length") || is_field(line, "transfer-encoding") {
             fields::push_content_length(&mut out, length);
-        } else if !is_field(line, BETA) {
+        } else if !is_field(line, BETA) && !is_field(line, "trailer") {
             out.extend_from_slice(line);
         } else if start < authorization.start {
             removed_before += line.len();
@@ -200,7 +200,7 @@ mod tests {
     fn the_head_loses_the_field_and_gets_the_length() {
         for (framing, beta, behind) in [
             ("Content-Length: 100", "anthropic-beta: a\r\n", ""),
-            ("Transfer-Encoding: chunked", "Anthropic-Beta: a,b\r\nANTHROPIC-BETA: \r\n", ""),
+            ("Transfer-Encoding: chunked", "Anthropic-Beta: a,b\r\nANTHROPIC-BETA: \r\nTrailer: x\r\n", ""),
             ("Content-Length: 1", "", ""),
             // Nothing of ours stands there today.
             ("Content-Length: 100", "anthropic-beta: a\r\n", "anthropic-beta: b\r\n"),

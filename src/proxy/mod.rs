@@ -36,6 +36,7 @@ pub mod unfinished_json;
 pub mod upload;
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -136,7 +137,7 @@ impl Proxy {
         Proxy {
             shard: parts.shard,
             rules: Rules {
-                access: access_rules(config),
+                access: access_rules(config, listener_port),
                 target: target::TargetRules {
                     upstream_host: upstream.host.clone(),
                     upstream_port: upstream.port,
@@ -425,11 +426,11 @@ fn listener_hosts(config: &Config) -> Vec<String> {
 }
 
 /// Who may make requests; see [`access`].
-fn access_rules(config: &Config) -> AccessRules {
+fn access_rules(config: &Config, listener_port: u16) -> AccessRules {
     let own = vec![config.listen_host.clone(), config.upstream.host.clone()];
     AccessRules {
         allow_origins: config.access.allow_origins.clone(),
-        hosts: Hosts::of_listener(config.listen.ip(), own, &config.access.allow_hosts),
+        hosts: Hosts::of_listener(SocketAddr::new(config.listen.ip(), listener_port), own, &config.access.allow_hosts),
     }
 }
 

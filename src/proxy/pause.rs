@@ -55,7 +55,8 @@ impl Proxy {
     /// How the exchange ends, if the client has left meanwhile or the drain has expired.
     pub async fn pause(&self, downstream: &Downstream, time: Duration) -> Result<(), Outcome> {
         let over = downstream.upstream_deadline.passed(time);
-        let interrupted = race(left(downstream.departure.as_ref()), self.lifecycle.reached(Phase::Expired));
+        let interrupted =
+            race(left(&downstream.stream, downstream.departure.as_ref()), self.lifecycle.reached(Phase::Expired));
         // The interruptions come first: an attempt must not start for a client that has gone.
         match race(interrupted, over).await {
             Either::Second(()) => Ok(()),

@@ -4,15 +4,17 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
 
 use crate::config::ListenerTls;
+use crate::credentials::private_file::{self, FILE_BYTES_MAX, ReadFault};
 
 /// Why the listener cannot speak TLS.
 #[derive(Debug)]
@@ -26,6 +28,8 @@ pub struct ListenerTlsError {
 #[derive(Debug)]
 enum Fault {
     Unreadable(io::Error),
+    TooLarge,
+    NotUtf8,
     Pem(pem::Error),
     NoCertificate,
     NoKey,
@@ -33,11 +37,23 @@ enum Fault {
     Unusable(rustls::Error),
 }
 
+impl From<ReadFault> for Fault {
+    fn from(fault: ReadFault) -> Self {
+        match fault {
+            ReadFault::Unreadable(error) => Fault::Unreadable(error),
+            ReadFault::TooLarge => Fault::TooLarge,
+            ReadFault::NotUtf8 => Fault::NotUtf8,
+        }
+    }
+}
+
 impl fmt::Display for ListenerTlsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}: ", self.flag, self.path.display())?;
         match &self.fault {
             Fault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
+            Fault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
+            Fault::NotUtf8 => formatter.write_str("is not PEM text (DER is not read)"),
             Fault::Pem(error) => write!(formatter, "is not valid PEM: {error}"),
             Fault::NoCertificate => formatter.write_str("holds no certificate (-----BEGIN CERTIFICATE-----)"),
             Fault::NoKey => {
@@ -56,29 +72,40 @@ impl std::error::Error for ListenerTlsError {
             Fault::Unreadable(error) => Some(error),
             Fault::Pem(error) => Some(error),
             Fault::Unusable(error) => Some(error),
-            Fault::NoCertificate | Fault::NoKey => None,
+            Fault::TooLarge | Fault::NotUtf8 | Fault::NoCertificate | Fault::NoKey => None,
         }
     }
 }
 
-/// TLS 1.2 and 1.3 with the certificate chain and the key of `files`, ALPN `http/1.1`; sessions are resumed by tickets,
-/// so that a client that connects again is spared half the handshake.
+/// What the files gave.
+#[derive(Debug)]
+pub struct Loaded {
+    pub config: Arc<ServerConfig>,
+    /// A line for the operator: who else can read the key.
+    pub warning: Option<String>,
+}
+
+/// TLS 1.2 and 1.3 with the certificate chain and the key of `files`, ALPN `http/1.1`. Sessions are resumed by tickets, so
+/// that a client that connects again is spared half the handshake; the keys of the tickets are behind a lock, which a
+/// handshake takes, and no request.
 ///
 /// # Errors
 /// See [`ListenerTlsError`].
-pub fn load(files: &ListenerTls) -> Result<Arc<ServerConfig>, ListenerTlsError> {
+pub fn load(files: &ListenerTls) -> Result<Loaded, ListenerTlsError> {
     let of_certificate = |fault| ListenerTlsError { path: files.certificate.clone(), flag: "--tls-cert", fault };
     let of_key = |fault| ListenerTlsError { path: files.key.clone(), flag: "--tls-key", fault };
-    let chain = read(&files.certificate).map_err(of_certificate)?;
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&chain)
+    let (chain, _) = private_file::read(&files.certificate).map_err(|fault| of_certificate(fault.into()))?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| of_certificate(Fault::Pem(error)))?;
     if chain.is_empty() {
         return Err(of_certificate(Fault::NoCertificate));
     }
-    let key = zeroize::Zeroizing::new(read(&files.key).map_err(of_key)?);
-    let key = PrivateKeyDer::from_pem_slice(&key).map_err(|error| match error {
+    let (text, metadata) = private_file::read(&files.key).map_err(|fault| of_key(fault.into()))?;
+    let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| match error {
         pem::Error::NoItemsFound => of_key(Fault::NoKey),
+        // As OpenSSL writes it with a passphrase; PKCS #8 has a label of its own for that.
+        _ if text.contains("Proc-Type: 4,ENCRYPTED") => of_key(Fault::NoKey),
         error => of_key(Fault::Pem(error)),
     })?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -87,13 +114,27 @@ pub fn load(files: &ListenerTls) -> Result<Arc<ServerConfig>, ListenerTlsError> 
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| of_certificate(Fault::Unusable(error)))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Sessions that this side would have to remember are behind a lock too, and only for clients that take no ticket.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| of_certificate(Fault::Unusable(error)))?;
-    Ok(Arc::new(config))
+    let warning = private_file::exposure_warning(&files.key, &metadata, "the listener's private key");
+    Ok(Loaded { config: Arc::new(config), warning })
 }
 
-#[expect(clippy::disallowed_methods, reason = "read before there are shards, and by the main thread later")]
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(Fault::Unreadable)
+/// Loads what may have changed. A pipe gave at the start what it had, and would hold up the main thread now.
+///
+/// # Errors
+/// See [`ListenerTlsError`].
+#[expect(clippy::disallowed_methods, reason = "the main thread serves nothing")]
+pub fn load_anew(files: &ListenerTls) -> Result<Loaded, ListenerTlsError> {
+    for (path, flag) in [(&files.certificate, "--tls-cert"), (&files.key, "--tls-key")] {
+        let failed = |fault| ListenerTlsError { path: path.clone(), flag, fault };
+        let metadata = std::fs::metadata(path).map_err(|error| failed(Fault::Unreadable(error)))?;
+        if !metadata.is_file() {
+            return Err(failed(Fault::Unreadable(io::Error::other("it is not a regular file"))));
+        }
+    }
+    load(files)
 }
 
 #[cfg(test)]
@@ -121,7 +162,7 @@ mod tests {
                 path
             };
             let files = ListenerTls { certificate: write("cert.pem", certificate), key: write("key.pem", key) };
-            load(&files).map_err(|error| error.to_string())
+            load(&files).map(|loaded| loaded.config).map_err(|error| error.to_string())
         }
     }
 
@@ -133,6 +174,27 @@ mod tests {
         // In one file, as some tools write them.
         let both = format!("{}{}", files.key_pem, files.certificate_pem);
         assert!(files.load(&both, &both).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_warned_of_and_a_pipe_is_not_read_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let files = Files::new();
+        files.load(&files.certificate_pem, &files.key_pem).unwrap();
+        let path = |name: &str| files.directory.path().join(name);
+        let mut named = ListenerTls { certificate: path("cert.pem"), key: path("key.pem") };
+        for (mode, is_exposed) in [(0o600, false), (0o644, true)] {
+            std::fs::set_permissions(&named.key, std::fs::Permissions::from_mode(mode)).unwrap();
+            let warning = load_anew(&named).unwrap().warning;
+            assert_eq!(warning.is_some_and(|warning| warning.contains("the listener's private key")), is_exposed);
+        }
+        for special in ["/dev/zero", "/dev/null"] {
+            named.certificate = special.into();
+            let error = load_anew(&named).unwrap_err().to_string();
+            assert!(error.contains("not a regular file"), "{error}");
+        }
+        named.certificate = "/dev/zero".into();
+        assert!(load(&named).unwrap_err().to_string().contains("is larger than 1024 KiB"));
     }
 
     #[test]
@@ -152,6 +214,9 @@ mod tests {
             assert!(error.starts_with(flag) && error.contains(name) && error.contains(words), "{error}");
             assert!(!error.contains(&files.key_pem[40..60]), "{error}");
         }
+        let encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let error = files.load(&files.certificate_pem, encrypted).expect_err("encrypted");
+        assert!(error.contains("without a passphrase"), "{error}");
         let nowhere = ListenerTls { certificate: "/nowhere/cert".into(), key: "/nowhere/key".into() };
         let error = load(&nowhere).expect_err("nothing is there").to_string();
         assert!(error.starts_with("--tls-cert /nowhere/cert: cannot be read"), "{error}");

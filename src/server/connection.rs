@@ -75,7 +75,7 @@ pub enum Arrival {
 /// Serves a connection until it ends, or rests.
 pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<Resting> {
     let (mut connection, mut idle) = match arrival {
-        Arrival::New(stream) => (Downstream::new(stream, None), Idle::new(Visit::First, Pace::New)),
+        Arrival::New(stream) => (Downstream::new(stream, None), Idle::new(Visit::First, Pace::New, None)),
         Arrival::Again(resting) => resume(resting)?,
     };
     let rests = serve_on(&mut connection, &mut idle, &proxy).await;
@@ -88,13 +88,16 @@ fn resume(resting: Resting) -> Option<(Downstream, Idle)> {
     let pace = if since.elapsed() < WARM_IDLE { Pace::Brisk } else { Pace::Slow };
     let mut connection = Downstream::new(stream, departure);
     let mut input = Buffer::take();
-    match connection.stream.read_now(&mut input) {
-        Ok(Some(1..)) => connection.input = input,
-        // A false alarm.
-        Ok(None) => {}
+    let idle_since = match connection.stream.read_now(&mut input) {
+        Ok(Some(1..)) => {
+            connection.input = input;
+            None
+        }
+        // A false alarm, or a part of a record: it goes on being idle.
+        Ok(None) => Some(since),
         Ok(Some(0)) | Err(_) => return None,
-    }
-    Some((connection, Idle::new(Visit::Again, pace)))
+    };
+    Some((connection, Idle::new(Visit::Again, pace, idle_since)))
 }
 
 /// Whether it rests; else it has ended.
@@ -190,6 +193,8 @@ enum Pace {
 struct Idle {
     pace: Pace,
     since: Instant,
+    /// Since when it is idle already, if it comes from a rest that nothing has ended.
+    idle_since: Option<Instant>,
     visit: Visit,
     canceller: Canceller,
 }
@@ -204,8 +209,8 @@ enum Waited {
 }
 
 impl Idle {
-    fn new(visit: Visit, pace: Pace) -> Self {
-        Idle { pace, since: Instant::now(), visit, canceller: Canceller::new() }
+    fn new(visit: Visit, pace: Pace, idle_since: Option<Instant>) -> Self {
+        Idle { pace, since: Instant::now(), idle_since, visit, canceller: Canceller::new() }
     }
 
     fn rest(self, connection: Downstream) -> Resting {
@@ -218,7 +223,7 @@ impl Idle {
 
     /// The first bytes of the next request, if they come soon.
     async fn wait(&mut self, connection: &Downstream, proxy: &Proxy) -> Waited {
-        self.since = Instant::now();
+        self.since = self.idle_since.take().unwrap_or_else(Instant::now);
         let (pace, limit) = match self.pace {
             Pace::New => (Pace::Slow, FIRST_REQUEST_WAIT),
             Pace::Brisk => (Pace::Brisk, WARM_IDLE),
@@ -229,7 +234,10 @@ impl Idle {
         let waited =
             if limit.is_zero() { Waited::Cooled } else { self.wait_warm(connection, proxy, limit, is_first).await };
         match waited {
-            Waited::Cooled if proxy.lifecycle.phase() != Phase::Serving => last_look(connection),
+            // What is there already would not wake it where it rests.
+            Waited::Cooled if proxy.lifecycle.phase() != Phase::Serving || connection.stream.has_pending() => {
+                last_look(connection)
+            }
             waited => waited,
         }
     }

@@ -211,11 +211,14 @@ fn offer_hand_over(
 fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
     let listener_tls =
         config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
+    for warning in listener_tls.iter().filter_map(|loaded| loaded.warning.as_ref()) {
+        tracing::warn!("{warning}");
+    }
     let ledger = Arc::new(Ledger::new(config.shards.get()));
     ledger.open(keyring.credentials.names());
     Ok(Shared {
         route: route(&config.upstream)?,
-        listener_tls: listener_tls.map(|tls| Arc::new(ArcSwap::new(tls))),
+        listener_tls: listener_tls.map(|loaded| Arc::new(ArcSwap::new(loaded.config))),
         credentials: Arc::new(ArcSwap::new(keyring.credentials)),
         api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
         round_robin: Arc::new(RoundRobin::default()),

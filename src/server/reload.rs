@@ -191,9 +191,12 @@ impl Reload {
     fn load_certificate(&self) {
         let Shared { config, listener_tls, .. } = &*self.shared;
         let (Some(files), Some(current)) = (&config.listener_tls, listener_tls) else { return };
-        match certificate::load(files) {
+        match certificate::load_anew(files) {
             Ok(loaded) => {
-                current.store(loaded);
+                if let Some(warning) = loaded.warning {
+                    tracing::warn!("{warning}");
+                }
+                current.store(loaded.config);
                 tracing::info!("the listener's certificate was loaded anew");
             }
             Err(error) => tracing::error!("the certificate loaded before stays in use: {error}"),

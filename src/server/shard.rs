@@ -357,6 +357,6 @@ mod tests {
         }
         let bytes = size_of_future(Shard::run);
         println!("{bytes} bytes");
-        assert!(bytes <= 5 * 1024, "{bytes} bytes");
+        assert!(bytes <= 5_200, "{bytes} bytes");
     }
 }

@@ -1,7 +1,7 @@
 //! A client that sends and shows raw bytes.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
@@ -180,6 +180,21 @@ impl Client {
     /// Whether nothing at all comes for this long.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.wire.pending().is_empty() && self.wire.fill(Instant::now() + time) == Err(Ended::Timeout)
+    }
+
+    /// Sends TLS's close_notify; the socket stays open, and reading goes on.
+    pub fn say_goodbye(&mut self) {
+        self.wire.end_tls();
+    }
+
+    /// Sends both in one packet.
+    pub fn send_and_say_goodbye(&mut self, bytes: impl AsRef<[u8]>) {
+        self.wire.write_and_end_tls(bytes.as_ref()).expect("the gateway takes it");
+    }
+
+    /// Sends bytes that are no part of the TLS session.
+    pub fn send_beside_tls(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.wire.transport.socket().write_all(bytes)
     }
 
     /// Sends FIN; reading goes on.

@@ -82,6 +82,12 @@ impl Wire {
 
     /// Ends this side's direction, TLS's first.
     pub fn half_close(&mut self) {
+        self.end_tls();
+        let _ = self.transport.socket().shutdown(Shutdown::Write);
+    }
+
+    /// Ends this side's direction of TLS alone.
+    pub fn end_tls(&mut self) {
         match &mut self.transport {
             Transport::Plain(_) => {}
             Transport::Tls(stream) => {
@@ -93,7 +99,19 @@ impl Wire {
                 let _ = stream.flush();
             }
         }
-        let _ = self.transport.socket().shutdown(Shutdown::Write);
+    }
+
+    /// Sends `bytes` and the end of this side's direction of TLS in one write.
+    pub fn write_and_end_tls(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Transport::TlsClient(stream) = &mut self.transport else { panic!("only a client that speaks TLS can") };
+        stream.conn.complete_io(&mut stream.sock)?;
+        stream.conn.writer().write_all(bytes)?;
+        stream.conn.send_close_notify();
+        let mut records = Vec::new();
+        while stream.conn.wants_write() {
+            stream.conn.write_tls(&mut records)?;
+        }
+        stream.sock.write_all(&records)
     }
 
     /// Makes the close that follows a reset.

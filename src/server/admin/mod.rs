@@ -84,7 +84,7 @@ impl Admin {
         let (address, held_by) = (opened.address()?, opened.held_by());
         let rules = AccessRules {
             allow_origins: Vec::new(),
-            hosts: Hosts::of_listener(address.ip(), Vec::new(), &shared.config.access.allow_hosts),
+            hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
         };
         let pages = Pages { shared, driver, roll_call, stage: stage.clone(), started: SystemTime::now() };
         let (started, reports) = sync_channel(1);

@@ -81,7 +81,7 @@ mod tests {
     use crate::proxy::access::Hosts;
 
     fn routed(head: &str) -> Result<Page, Refusal> {
-        let hosts = Hosts::of_listener("127.0.0.1".parse().unwrap(), Vec::new(), &["gateway.lan".to_owned()]);
+        let hosts = Hosts::of_listener("127.0.0.1:1".parse().unwrap(), Vec::new(), &["gateway.lan".to_owned()]);
         let rules = AccessRules { hosts, ..AccessRules::default() };
         with_request(format!("{head}\r\n\r\n").as_bytes(), |head| route(head, &rules)).unwrap()
     }
