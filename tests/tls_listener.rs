@@ -154,11 +154,7 @@ fn a_client_that_leaves_is_noticed_and_its_request_ends() {
     let gateway = files.gateway().upstream(&upstream).start();
     let mut client = connect(&gateway);
     client.send(GET);
-    let begun = Instant::now();
-    while upstream.requests().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "the request does not arrive");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    upstream.wait_for_requests(1);
     client.reset();
     let line = gateway.wait_for_log("end=client_disconnected");
     assert!(line.contains("path=/v1/models"), "{line}");
@@ -367,11 +363,7 @@ fn a_drain_ends_what_is_open_well() {
     let mut gateway = files.gateway().upstream(&upstream).start();
     let mut busy = connect(&gateway);
     busy.send(GET);
-    let begun = Instant::now();
-    while upstream.requests().is_empty() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "the request does not arrive");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    upstream.wait_for_requests(1);
     gateway.terminate();
     gateway.wait_for_log("stopping");
     // The shards hear of it after the log does.
