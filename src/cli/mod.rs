@@ -111,8 +111,8 @@ impl Failure {
     }
 
     fn report(&self) -> ExitCode {
-        // Without stderr only the exit code is left to tell.
-        let _ = writeln!(io::stderr(), "flow-uring: {self}");
+        // Where stderr is blocked only the exit code is left to tell.
+        log::say(format_args!("flow-uring: {self}\n"));
         ExitCode::from(self.exit_code())
     }
 }
@@ -179,7 +179,7 @@ fn run_server(
             is_tls: config.listener_tls.is_some(),
         };
         let hints = hints(&banner.base_url());
-        let _ = write!(io::stderr(), "{banner}{hints}");
+        log::say(format_args!("{banner}{hints}"));
     };
     server::run(config, keyring, sources, announce).map_err(Failure::Run)
 }

@@ -29,8 +29,12 @@ pub use super::log_retention::Retention;
 
 /// How many lines wait for a slow output before lines are lost: at 300 bytes each, 5 MiB.
 const WAITING_LINES_MAX: usize = 16 * 1024;
-/// How long the last words may take: a blocked stderr must not hold up the exit.
-const LAST_WORDS_MAX: Duration = Duration::from_millis(200);
+/// How long words outside of the log may take, the banner and the last ones: a blocked stderr must hold up neither the
+/// main thread nor the exit.
+const WORDS_MAX: Duration = Duration::from_millis(500);
+/// How long all outputs together may take to write out what waits: each gives up by itself after 1.1 s, unless it has to
+/// say so on a blocked stdout.
+const ENDING_MAX: Duration = Duration::from_millis(1500);
 /// The target of this crate's events.
 const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
 
@@ -89,23 +93,57 @@ pub fn init(level: Level, line_format: LineFormat, file: Option<FileOptions>) ->
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.workers.clear();
-        for (output, lost) in lost_lines().filter(|(_, lost)| *lost > 0) {
-            say_lost(output, lost, io::stderr());
+        end(self.workers.drain(..));
+        let lost: String =
+            lost_lines().filter(|(_, lost)| *lost > 0).map(|(output, lost)| last_words(output, lost)).collect();
+        if !lost.is_empty() {
+            say(lost);
         }
     }
 }
 
-/// Writes the last words on a thread of its own, which is left behind if the output is blocked.
-#[expect(clippy::disallowed_methods, reason = "the last words are said after the shards have ended")]
-fn say_lost(name: &'static str, lost: u64, mut output: impl Write + Send + 'static) {
+fn last_words(output: &str, lost: u64) -> String {
+    format!("{lost} log lines were lost in all: {output} was too slow, or could not be written\n")
+}
+
+/// Writes `words` to stderr beside the log. When this returns they are written, unless stderr is blocked: then they are as
+/// soon as it is read again, if the process still runs.
+pub fn say(words: impl fmt::Display) {
+    let words: Arc<str> = words.to_string().into();
+    if say_on(io::stderr(), words.clone()).is_err() {
+        // Without a thread it is better to be held up than to end without a word. A failure has nobody left to tell.
+        let _ = io::stderr().write_all(words.as_bytes());
+    }
+}
+
+/// # Errors
+/// There was no thread for it.
+#[expect(clippy::disallowed_methods, reason = "run by the main thread, which serves nothing")]
+fn say_on(mut output: impl Write + Send + 'static, words: Arc<str>) -> io::Result<()> {
     let (done, finished) = mpsc::channel();
-    thread::spawn(move || {
-        // A write that fails here has nobody left to tell.
-        let _ = writeln!(output, "{lost} log lines were lost in all: {name} was too slow, or could not be written");
+    thread::Builder::new().name("flow-words".into()).spawn(move || {
+        let _ = output.write_all(words.as_bytes());
         let _ = done.send(());
-    });
-    let _ = finished.recv_timeout(LAST_WORDS_MAX);
+    })?;
+    let _ = finished.recv_timeout(WORDS_MAX);
+    Ok(())
+}
+
+/// Drops each worker, which writes out what waits, on a thread of its own: two outputs that are blocked cost one wait.
+#[expect(clippy::disallowed_methods, reason = "run by the main thread after the shards have ended")]
+fn end(workers: impl IntoIterator<Item = impl Send + 'static>) {
+    let (done, finished) = mpsc::channel();
+    for worker in workers {
+        let done = done.clone();
+        // Where there is no thread, it is dropped here.
+        let _ = thread::Builder::new().name("flow-log-end".into()).spawn(move || {
+            drop(worker);
+            drop(done);
+        });
+    }
+    drop(done);
+    // Nothing is ever sent: the wait is over with the last thread, or with the limit.
+    let _: Result<(), _> = finished.recv_timeout(ENDING_MAX);
 }
 
 fn subscriber(
@@ -420,14 +458,35 @@ mod tests {
     }
 
     #[test]
-    fn the_last_words_say_how_much_was_lost_and_wait_for_nobody() {
+    fn words_beside_the_log_are_written_when_they_are_said_and_wait_for_nobody() {
         let output = Captured::default();
-        say_lost("file", 7, output.clone());
+        say_on(output.clone(), last_words("file", 7).into()).expect("a thread");
         assert_eq!(output.text(), "7 log lines were lost in all: file was too slow, or could not be written\n");
         let (_never, blocked) = mpsc::channel();
         let begin = Instant::now();
-        say_lost("stderr", 7, Blocked(blocked));
-        assert!(begin.elapsed() < LAST_WORDS_MAX * 10);
+        say_on(Blocked(blocked), "never read".into()).expect("a thread");
+        assert!(begin.elapsed() < WORDS_MAX * 10);
+    }
+
+    /// A worker whose end waits until its sender is gone.
+    struct EndsLate(mpsc::Receiver<()>);
+
+    impl Drop for EndsLate {
+        fn drop(&mut self) {
+            let _ = self.0.recv();
+        }
+    }
+
+    #[test]
+    fn outputs_that_are_blocked_cost_one_wait_and_others_none() {
+        let (never, blocked): (Vec<_>, Vec<_>) = (0..3).map(|_| mpsc::channel()).unzip();
+        let begin = Instant::now();
+        end(blocked.into_iter().map(EndsLate));
+        assert!((ENDING_MAX..ENDING_MAX * 2).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+        drop(never);
+        let begin = Instant::now();
+        end((0..3).map(|_| EndsLate(mpsc::channel().1)));
+        assert!(begin.elapsed() < ENDING_MAX / 2, "{:?}", begin.elapsed());
     }
 
     #[test]

@@ -1,0 +1,181 @@
+//! Outputs that nobody reads: stdout and stderr on one pipe that is full, as before a pager. What is said there waits;
+//! requests, signals and the end of the program do not.
+
+#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Client, DEADLINE, Upstream, json, secrets_json};
+use tempfile::TempDir;
+
+const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+/// More lines than a pipe, the thread behind it and the queue before that hold.
+const REQUESTS: usize = 20_000;
+
+/// A gateway that writes where the test says. Dropped, it is killed.
+struct Running {
+    child: Child,
+    _place: TempDir,
+}
+
+impl Running {
+    fn start(upstream: &Upstream, arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        fs::write(place.path().join("secrets.json"), secrets_json(&["alpha"])).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
+        command.args(["--admin", "off", "--shards", "1", "--upstream", &upstream.url()]).args(arguments);
+        command.current_dir(place.path()).env_clear().env("XDG_RUNTIME_DIR", place.path());
+        command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
+        Running { child: command.spawn().expect("started"), _place: place }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("a child");
+    }
+
+    /// Waits until it has ended by itself.
+    fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < until, "it does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended takes no notice.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The port in the banner, which is read to its last line.
+fn port_in(output: impl Read) -> u16 {
+    let mut lines = BufReader::with_capacity(1, output).lines();
+    let mut line = || lines.next().expect("a banner").expect("readable");
+    loop {
+        if let Some(url) = line().strip_prefix("  export ANTHROPIC_BASE_URL=") {
+            return url.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).expect("a port");
+        }
+    }
+}
+
+/// A gateway on one pipe that is read no more once it serves, and its port.
+fn unread(upstream: &Upstream) -> (Running, PipeReader, u16) {
+    let (reader, writer) = pipe().expect("a pipe");
+    let arguments = ["--port", "0", "--log-level", "DEBUG"];
+    let gateway = Running::start(upstream, &arguments, writer.try_clone().expect("a copy"), writer);
+    let port = port_in(&reader);
+    (gateway, reader, port)
+}
+
+/// Leaves no room for a single byte.
+fn fill(pipe: &PipeReader) {
+    // Opened anew, since the others that write there are to block.
+    let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
+    let mut writer = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path).expect("a pipe");
+    while writer.write(&[b'\n'; 4096]).is_ok() {}
+    while writer.write(b"\n").is_ok() {}
+}
+
+fn overflow(port: u16) {
+    const AT_A_TIME: usize = 50;
+    let mut client = Client::connect_unrecorded(port);
+    for _ in 0..REQUESTS / AT_A_TIME {
+        client.send(GET.repeat(AT_A_TIME));
+        (0..AT_A_TIME).for_each(|_| assert_eq!(client.read_response().status, 200));
+    }
+}
+
+#[test]
+fn a_full_pipe_on_both_outputs_holds_up_neither_requests_nor_the_end() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let (mut gateway, unread, port) = unread(&upstream);
+    overflow(port);
+    fill(&unread);
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_it_while_a_stream_is_open_and_stderr_is_blocked() {
+    let upstream = Upstream::plain(|peer| {
+        while let Some(request) = peer.read_request() {
+            if request.path().ends_with("/stream") {
+                return peer.wait_for_close();
+            }
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+        }
+    });
+    let (mut gateway, unread, port) = unread(&upstream);
+    overflow(port);
+    fill(&unread);
+    let mut waiting = Client::connect(port);
+    waiting.send(GET.replace("models", "stream"));
+    upstream.wait_for_requests(REQUESTS + 1);
+    gateway.signal(Signal::TERM);
+    wait_until("it drains", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(1));
+}
+
+#[test]
+fn a_gateway_that_starts_on_a_full_pipe_serves_and_heeds_signals_and_says_what_it_had_to_say_later() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let log = tempfile::tempdir().expect("a temporary directory");
+    let file = log.path().join("a.log");
+    for is_read_later in [false, true] {
+        let (mut reader, writer) = pipe().expect("a pipe");
+        fill(&reader);
+        let port = free_port();
+        let arguments = ["--port", &port.to_string(), "--log-file", file.to_str().expect("text")];
+        let mut gateway = Running::start(&upstream, &arguments, writer.try_clone().expect("a copy"), writer);
+        wait_until("it serves", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        assert_eq!(Client::connect(port).ask(GET).status, 200);
+        gateway.signal(Signal::HUP);
+        wait_until("it has reloaded", || text(&file).contains("the secrets file "));
+        if is_read_later {
+            assert_eq!(port_in(&reader), port);
+        }
+        gateway.signal(Signal::TERM);
+        assert_eq!(gateway.wait().code(), Some(0));
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).expect("text");
+        assert!(text(&file).contains("stopped"), "{}", text(&file));
+        fs::remove_file(&file).expect("removed");
+    }
+}
+
+/// For one that cannot say which it has taken.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+fn text(file: &Path) -> String {
+    fs::read_to_string(file).unwrap_or_default()
+}
+
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let until = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < until, "never: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
