@@ -1,5 +1,5 @@
-//! Outputs that nobody reads: stdout and stderr on one pipe that is full, as before a pager. What is said there waits;
-//! requests, signals and the end of the program do not.
+//! Outputs that take no more: stdout and stderr on one pipe that nobody reads, as before a pager, or stderr in a file that
+//! has reached its limit. What is said there waits or is lost; requests, signals and the end of the program do not wait.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -15,7 +15,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use support::{Client, DEADLINE, Upstream, json, secrets_json};
 use tempfile::TempDir;
 
@@ -160,6 +160,29 @@ fn a_gateway_that_starts_on_a_full_pipe_serves_and_heeds_signals_and_says_what_i
         assert!(text(&file).contains("stopped"), "{}", text(&file));
         fs::remove_file(&file).expect("removed");
     }
+}
+
+#[test]
+fn a_stderr_that_is_a_file_at_its_limit_costs_lines_and_not_the_process() {
+    const LIMIT_BYTES: u64 = 20_000;
+    let upstream = Upstream::plain(json(200, "{}"));
+    let place = tempfile::tempdir().expect("a temporary directory");
+    let path = place.path().join("stderr");
+    let file = File::options().append(true).create_new(true).open(&path).expect("made");
+    let mut gateway = Running::start(&upstream, &["--port", "0"], Stdio::null(), file);
+    wait_until("it serves", || text(&path).contains("ANTHROPIC_BASE_URL"));
+    let port = port_in(File::open(&path).expect("there"));
+    let limit = Rlimit { current: Some(LIMIT_BYTES), maximum: None };
+    prlimit(Some(Pid::from_child(&gateway.child)), Resource::Fsize, limit).expect("a child may be given less");
+    let mut client = Client::connect_unrecorded(port);
+    let mut answers = || (0..10).for_each(|_| assert_eq!(client.ask(GET).status, 200));
+    wait_until("the limit", || {
+        answers();
+        fs::metadata(&path).is_ok_and(|file| file.len() == LIMIT_BYTES)
+    });
+    (0..20).for_each(|_| answers());
+    gateway.signal(Signal::TERM);
+    assert_eq!(gateway.wait().code(), Some(0));
 }
 
 /// For one that cannot say which it has taken.

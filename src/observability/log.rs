@@ -5,10 +5,12 @@
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use signal_hook::consts::SIGXFSZ;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Subscriber};
@@ -71,6 +73,9 @@ pub fn init(level: Level, line_format: LineFormat, file: Option<FileOptions>) ->
     // https://no-color.org: set and not empty.
     let is_colour_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_coloured = io::stderr().is_terminal() && !is_colour_refused;
+    // A limit on the size of files (`ulimit -f`) is to cost log lines, be it that stderr leads to a file: by default its
+    // signal ends the process.
+    let spared = signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)));
     let file = file.map(LogFile::open).transpose()?;
     let cleanup = file.as_ref().and_then(LogFile::cleanup);
     let (stderr, losses, worker) = log_writer::start("stderr", io::stderr(), WAITING_LINES_MAX);
@@ -84,7 +89,10 @@ pub fn init(level: Level, line_format: LineFormat, file: Option<FileOptions>) ->
     // Only a second log of the same process is refused, and then the first serves.
     let _ = LOSSES.set(all_losses);
     let _ = tracing::subscriber::set_global_default(subscriber(level, line_format, is_coloured, stderr, file));
-    // After the log is there, in which it says what it cannot do.
+    // After the log is there, in which they say what they cannot do.
+    if let Err(error) = spared {
+        tracing::warn!(%error, "a limit on the size of files will end the process");
+    }
     if let Some(cleanup) = cleanup {
         cleanup.start();
     }

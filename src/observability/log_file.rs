@@ -7,14 +7,11 @@ use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, SystemTime};
 use std::{error, fmt};
 
 use rustix::fs::{Access, access};
-use signal_hook::consts::SIGXFSZ;
 
 use super::log_retention::{Retention, name_aside, utc_day};
 
@@ -158,9 +155,6 @@ impl LogFile {
         log.reopen().map_err(|error| failed(&log.options.path, error))?;
         // Files are put aside beside the real one, and stay there whatever becomes of links and of the working directory.
         log.options.path = fs::canonicalize(&log.options.path).map_err(|error| failed(&log.options.path, error))?;
-        // A file size limit (`ulimit -f`) is to cost log lines: by default its signal ends the process.
-        signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))
-            .map_err(|error| failed(&log.options.path, error))?;
         Ok(log)
     }
 
