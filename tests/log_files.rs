@@ -147,8 +147,8 @@ fn a_busy_day_keeps_its_newest_lines_within_the_limit() {
     let builder = gateway(&upstream, directory.path()).arg("--log-level", "INFO");
     let gateway = builder.env("FLOW_PROXY_LOG_MAX_SIZE_MB", "1").start();
     let mut client = Client::connect_unrecorded(gateway.port());
-    for number in 0..400 {
-        let path = format!("{number}-{}", "x".repeat(8000));
+    for number in 0..1500 {
+        let path = format!("{number}-{}", "x".repeat(1000));
         let request = format!("GET /v1/models/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(client.ask(request).status, 200);
         let bytes: u64 =
@@ -156,7 +156,7 @@ fn a_busy_day_keeps_its_newest_lines_within_the_limit() {
         assert!(bytes <= LIMIT_BYTES, "{bytes} bytes after request {number}");
     }
     let file = directory.path().join("flow-uring.log");
-    wait_until("the newest line", || lines_of(&file).iter().any(|line| line.contains("/v1/models/399-")));
+    wait_until("the newest line", || lines_of(&file).iter().any(|line| line.contains("/v1/models/1499-")));
     let bytes: u64 = files_in(directory.path()).iter().map(|file| fs::metadata(file).expect("a file").len()).sum();
     assert!(bytes > LIMIT_BYTES / 10 * 7, "what fits is kept: {bytes} bytes");
 }

@@ -5,12 +5,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::shortened::Shortened;
+
 /// What is said about an exchange when it is over.
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeRecord<'a> {
     pub id: ExchangeId,
     pub method: &'a str,
-    /// The request target; its query, where clients put keys, is not logged.
+    /// The request target; its query, where clients put keys, is not logged, nor is what is longer than [`Shortened`].
     pub path: &'a str,
     /// `None` where no answer was begun.
     pub status: Option<u16>,
@@ -104,8 +106,8 @@ impl ExchangeRecord<'_> {
         let path = self.path.split_once(['?', '#']).map_or(self.path, |(path, _)| path);
         tracing::info!(
             id = display(self.id),
-            method = display(self.method),
-            path = display(path),
+            method = display(Shortened(self.method)),
+            path = display(Shortened(path)),
             status = self.status,
             credential = self.credential,
             key = self.key,

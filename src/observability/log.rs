@@ -29,7 +29,9 @@ use super::log_writer::{self, Losses};
 pub use super::log_file::{FileError, FileOptions};
 pub use super::log_retention::Retention;
 
-/// How many lines wait for a slow output before lines are lost: at 300 bytes each, 5 MiB.
+/// How many lines wait for a slow output before lines are lost. The line of an exchange takes some 300 bytes, so that is
+/// 5 MiB; what clients choose of it is plain and cut ([`Shortened`](super::shortened::Shortened)), so that no line takes
+/// more than 2.5 KiB, and all of them 40 MiB.
 const WAITING_LINES_MAX: usize = 16 * 1024;
 /// How long words outside of the log may take, the banner and the last ones: a blocked stderr must hold up neither the
 /// main thread nor the exit.
@@ -324,6 +326,18 @@ mod tests {
             [" INFO exchange id=1-2a method=POST path=/v1/messages status=200 credential=\"team a\" attempts=1 \
               ttfb_ms=1.234 duration_ms=5000.5 bytes_in=10 bytes_out=20 end=ok"]
         );
+    }
+
+    #[test]
+    fn what_a_client_chose_is_cut_to_a_kib_and_marked_so_that_lines_are_bounded() {
+        let long = "é".repeat(8000);
+        let (text, path) = ("é".repeat(512) + "…", format!("{long}?{long}"));
+        let record = ExchangeRecord { method: &long, path: &path, ..RECORD };
+        let log = captured(Level::INFO, LineFormat::Text, false, || record.log());
+        assert!(log.contains(&format!(" method={text} path={text} status=200 ")), "{log}");
+        let log = captured(Level::INFO, LineFormat::Json, false, || record.log());
+        let line: serde_json::Value = serde_json::from_str(&log).expect("JSON");
+        assert_eq!((line["method"].as_str(), line["path"].as_str()), (Some(&*text), Some(&*text)));
     }
 
     #[test]

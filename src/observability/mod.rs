@@ -13,6 +13,7 @@ mod log_file;
 mod log_retention;
 mod log_writer;
 mod pulse;
+mod shortened;
 mod tally;
 
 pub use activity::Activity;
