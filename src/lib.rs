@@ -35,8 +35,8 @@
 //! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file among
 //!   them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start `banner`, what
 //!   is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long it took
-//!   (`histogram`) and whether a shard is alive (`pulse`). No text of a client makes a line long
-//!   (`shortened`).
+//!   (`histogram`) and whether a shard is alive (`pulse`). Panics get into the log too (`log_panics`), and no text of a
+//!   client makes a line long (`shortened`).
 //! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
 //!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
 //! * `bench`, behind the feature of that name: the pure parts of an exchange for `benches/`.

@@ -24,6 +24,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::{Layer, Registry};
 
 use super::log_file::LogFile;
+use super::log_panics;
 use super::log_writer::{self, Losses};
 
 pub use super::log_file::{FileError, FileOptions};
@@ -91,6 +92,7 @@ pub fn init(level: Level, line_format: LineFormat, file: Option<FileOptions>) ->
     // Only a second log of the same process is refused, and then the first serves.
     let _ = LOSSES.set(all_losses);
     let _ = tracing::subscriber::set_global_default(subscriber(level, line_format, is_coloured, stderr, file));
+    log_panics::install();
     // After the log is there, in which they say what they cannot do.
     if let Err(error) = spared {
         tracing::warn!(%error, "a limit on the size of files will end the process");
@@ -103,6 +105,7 @@ pub fn init(level: Level, line_format: LineFormat, file: Option<FileOptions>) ->
 
 impl Drop for Guard {
     fn drop(&mut self) {
+        log_panics::uninstall();
         end(self.workers.drain(..));
         let lost: String =
             lost_lines().filter(|(_, lost)| *lost > 0).map(|(output, lost)| last_words(output, lost)).collect();

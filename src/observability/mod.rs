@@ -10,6 +10,7 @@ mod histogram;
 mod ledger;
 pub mod log;
 mod log_file;
+mod log_panics;
 mod log_retention;
 mod log_writer;
 mod pulse;

@@ -225,7 +225,7 @@ fn times(page: &mut Exposition, pages: &Pages) {
 fn logs(page: &mut Exposition) {
     page.counter(
         "flow_uring_log_lines_dropped_total",
-        "Lines of the log that were lost because an output was too slow for them.",
+        "Lines of the log that were lost because an output was too slow for them, or could not be written.",
         lost_lines().map(|(output, count)| (vec![("output", output.to_owned())], count as f64)),
     );
 }
