@@ -11,9 +11,11 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 use std::{error, fmt};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, FlockOperation, access, flock};
+use rustix::io::Errno;
+use time::Date;
 
-use super::log_retention::{Retention, name_aside, utc_day};
+use super::log_retention::{Retention, rename_aside, utc_day};
 
 /// For the operator and the group that reads logs: lines hold paths and the names of credentials, and no secrets. The
 /// umask takes more away.
@@ -152,7 +154,7 @@ impl LogFile {
     pub fn open(options: FileOptions) -> Result<Self, FileError> {
         let failed = |path: &Path, error| FileError { path: path.to_owned(), error };
         let mut log = LogFile { options, open: None, has_complained: false };
-        log.reopen().map_err(|error| failed(&log.options.path, error))?;
+        log.open_with(0).map_err(|error| failed(&log.options.path, error))?;
         // Files are put aside beside the real one, and stay there whatever becomes of links and of the working directory.
         log.options.path = fs::canonicalize(&log.options.path).map_err(|error| failed(&log.options.path, error))?;
         Ok(log)
@@ -165,15 +167,21 @@ impl LogFile {
     }
 
     fn reopen(&mut self) -> io::Result<Metadata> {
+        // The file at the start may be a link on purpose, and is known by its own name from then on. A link that is put
+        // there later leads wherever somebody else likes.
+        self.open_with(libc::O_NOFOLLOW)
+    }
+
+    fn open_with(&mut self, flags: i32) -> io::Result<Metadata> {
         self.open = None;
         let path = &self.options.path;
         let directory = path.parent().filter(|_| self.options.makes_directory);
         if let Some(directory) = directory {
             DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(or_here(directory))?;
         }
-        // Without the flag, a pipe that somebody put there would hold up this thread.
-        let file =
-            OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(libc::O_NONBLOCK).open(path)?;
+        // Without this one, a pipe that somebody put there would hold up this thread.
+        let flags = flags | libc::O_NONBLOCK;
+        let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
         if !metadata.is_file() {
             return Err(not_a_file());
@@ -183,42 +191,70 @@ impl LogFile {
     }
 
     /// Sees to it that the file is there and has room for `lines_bytes` more of today.
-    #[expect(clippy::disallowed_methods, reason = "runs on the log's own thread")]
     fn prepare(&mut self, lines_bytes: u64) -> io::Result<()> {
-        let found = fs::metadata(&self.options.path).ok();
+        let found = fs::symlink_metadata(&self.options.path).ok();
         let is_open = |found: &Metadata| self.open.as_ref().is_some_and(|open| open.identity == identity(found));
         let found = match found.filter(is_open) {
             Some(found) => found,
             None => self.reopen()?,
         };
-        let retention = self.options.retention;
         let day = found.modified().map_or(utc_day(SystemTime::now()), utc_day);
         let is_over = day < utc_day(SystemTime::now());
-        let is_full = found.len() + lines_bytes > retention.file_bytes_max();
+        let is_full = found.len() + lines_bytes > self.options.retention.file_bytes_max();
         if found.len() > 0 && (is_over || is_full) {
-            let rolled = name_aside(&self.options.path, day).and_then(|name| fs::rename(&self.options.path, name));
-            match rolled {
-                Ok(()) => {
-                    self.reopen()?;
-                }
-                Err(error) => self.stay_within(found.len() + lines_bytes, error),
-            }
-            if retention.cleanup_interval.is_some()
-                && let Err(error) = retention.clean(&self.options.path, SystemTime::now())
-            {
-                self.complain("old log files cannot be deleted", &error);
-            }
+            self.begin_anew(day, found.len() + lines_bytes)?;
         }
         Ok(())
     }
 
-    /// The file cannot be put aside: it grows on, and begins anew when it is as large as all may be together.
-    fn stay_within(&mut self, bytes: u64, error: io::Error) {
-        self.complain("the log file cannot be put aside", &error);
+    /// Puts the file aside, and opens another. Where that cannot be it goes on, with `bytes` soon.
+    fn begin_anew(&mut self, day: Date, bytes: u64) -> io::Result<()> {
         let Retention { bytes_max, cleanup_interval, .. } = self.options.retention;
-        if let Some(open) = self.open.as_mut().filter(|_| bytes > bytes_max && cleanup_interval.is_some()) {
-            // What cannot be cut off stays; the write that follows says why.
-            let _ = open.file.set_len(0);
+        // A lock that lasts until then is a stranger's.
+        let put_aside = self.put_aside(day, bytes > bytes_max);
+        if matches!(put_aside, Ok(true)) {
+            self.reopen()?;
+        }
+        let cleaned = match cleanup_interval {
+            Some(_) => self.options.retention.clean(&self.options.path, SystemTime::now()),
+            None => Ok(()),
+        };
+        match (put_aside, cleaned) {
+            (Err(error), _) => {
+                self.complain("the log file cannot be put aside", &error);
+                // As large as all may be together: it begins anew. What cannot be cut off stays; the write that follows
+                // says why.
+                let open = self.open.as_ref().filter(|_| bytes > bytes_max && cleanup_interval.is_some());
+                open.into_iter().for_each(|open| drop(open.file.set_len(0)));
+            }
+            (Ok(_), Err(error)) => self.complain("old log files cannot be deleted", &error),
+            // The next fault is another one.
+            (Ok(_), Ok(())) => self.has_complained = false,
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for another file in its place: it was put aside, by this gateway or another one that writes
+    /// to it, or was taken away. Of several gateways one does it; the others write on until they see that it is done.
+    fn put_aside(&self, day: Date, is_forced: bool) -> io::Result<bool> {
+        let Some(open) = &self.open else { return Ok(true) };
+        let path = &self.options.path;
+        let lock = flock(&open.file, FlockOperation::NonBlockingLockExclusive);
+        if lock == Err(Errno::WOULDBLOCK) && !is_forced {
+            return Ok(false);
+        }
+        // Who holds the lock of a file is the only one to rename it, so what is looked up here stays as it is. Without the
+        // lock, a file may be put aside as soon as it was made, and no line is lost either.
+        let result = match fs::symlink_metadata(path) {
+            Ok(found) if open.identity == identity(&found) => rename_aside(path, day),
+            Ok(_) => Ok(()),
+            Err(error) => Err(error),
+        };
+        // The file may have to go on. Who does not hold the lock gives nothing back.
+        let _ = flock(&open.file, FlockOperation::Unlock);
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            result => result.map(|()| true),
         }
     }
 
@@ -267,7 +303,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::collections::BTreeSet;
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     use tempfile::TempDir;
 
@@ -409,6 +446,71 @@ mod tests {
             assert!(place.read("a.log").len() <= 1000);
         }
         assert!(!place.read("a.log").is_empty() && log.has_complained);
+        fs::remove_dir(place.path(&format!("a.log.{}.{}", today(), u64::MAX))).expect("removed");
+        (0..10).for_each(|_| log.write_all(LINE).expect("written"));
+        assert!(!log.has_complained, "the next fault will be told again");
+    }
+
+    #[test]
+    fn a_file_that_a_stranger_has_locked_is_put_aside_at_the_limit() {
+        let place = Place::new();
+        let mut options = place.options(1000);
+        options.retention.cleanup_interval = None;
+        let mut log = LogFile::open(options).expect("opened");
+        let stranger = File::open(place.path("a.log")).expect("open");
+        flock(&stranger, FlockOperation::LockExclusive).expect("locked");
+        (0..51).for_each(|_| log.write_all(LINE).expect("written"));
+        assert_eq!(place.read(&format!("a.log.{}.1", today())), LINE.repeat(50));
+        assert_eq!((place.read("a.log"), log.has_complained), (LINE.to_vec(), false));
+    }
+
+    #[test]
+    fn of_several_gateways_on_one_log_none_loses_a_line_or_puts_a_fresh_file_aside() {
+        const LINES: usize = 5000;
+        const WRITERS: usize = 3;
+        let place = Place::new();
+        let mut options = place.options(1_000_000);
+        options.retention.cleanup_interval = None;
+        let file_bytes_max = options.retention.file_bytes_max();
+        let line = |writer: usize, number: usize| format!("{writer} {number:500}");
+        thread::scope(|scope| {
+            for writer in 0..WRITERS {
+                let mut log = LogFile::open(options.clone()).expect("opened");
+                scope.spawn(move || {
+                    (0..LINES).for_each(|number| {
+                        log.write_all((line(writer, number) + "\n").as_bytes()).expect("written");
+                        assert!(!log.has_complained);
+                    });
+                });
+            }
+        });
+        let names = place.names();
+        let mut lines = BTreeSet::new();
+        for name in &names {
+            let text = String::from_utf8(place.read(name)).expect("text");
+            let is_full = text.len() as u64 + 600 > file_bytes_max;
+            assert!(name == "a.log" || is_full, "{name} has {} bytes", text.len());
+            lines.extend(text.lines().map(str::to_owned));
+        }
+        let expected = (0..WRITERS).flat_map(|writer| (0..LINES).map(move |number| line(writer, number)));
+        assert!(lines == expected.collect(), "{} of {} lines", lines.len(), WRITERS * LINES);
+        assert!(names.len() > 50, "{}", names.len());
+    }
+
+    #[test]
+    fn a_log_may_be_a_link_at_the_start_and_none_is_followed_later() {
+        let place = Place::new();
+        symlink("real", place.path("a.log")).expect("linked");
+        let mut log = place.open(1_000_000);
+        log.write_all(LINE).expect("written");
+        fs::remove_file(place.path("real")).expect("removed");
+        fs::write(place.path("precious"), "mine").expect("written");
+        symlink("precious", place.path("real")).expect("linked");
+        log.write_all(LINE).expect_err("a link");
+        assert_eq!(place.read("precious"), b"mine");
+        fs::remove_file(place.path("real")).expect("removed");
+        log.write_all(LINE).expect("written");
+        assert_eq!(place.read("a.log"), LINE);
     }
 
     #[test]

@@ -9,7 +9,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
+use rustix::io::Errno;
 use time::{Date, OffsetDateTime};
+
+/// How many names are tried for a file: more than there are gateways that could take one away.
+const NAMES_TRIED_MAX: usize = 100;
 
 /// How long log files are kept, and how many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +61,40 @@ pub fn utc_day(moment: SystemTime) -> Date {
     OffsetDateTime::from(moment).date()
 }
 
-/// The name under which `log`, which was last written on `day`, can be put aside: `flow-uring.log.2026-11-25.1`.
-pub fn name_aside(log: &Path, day: Date) -> io::Result<PathBuf> {
+/// Puts `log`, which was last written on `day`, aside as `flow-uring.log.2026-11-25.1`, or the next number that is free.
+///
+/// # Errors
+/// It cannot be renamed, or is not there.
+pub fn rename_aside(log: &Path, day: Date) -> io::Result<()> {
     let day = day.to_string();
     let last = put_aside(log)?.into_iter().rev().find(|file| file.day == day);
-    let number = last.map_or(1, |last| last.number.saturating_add(1));
-    let mut name = log.as_os_str().to_owned();
-    name.push(format!(".{day}.{number}"));
-    Ok(PathBuf::from(name))
+    let first = last.map_or(1, |last| last.number.saturating_add(1));
+    let mut result = Err(io::ErrorKind::AlreadyExists.into());
+    for number in (first..=u64::MAX).take(NAMES_TRIED_MAX) {
+        let mut name = log.as_os_str().to_owned();
+        name.push(format!(".{day}.{number}"));
+        result = rename_to_free(log, Path::new(&name));
+        match &result {
+            // Another gateway on the same log was faster, or it is something else than a file.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Ok(()) | Err(_) => break,
+        }
+    }
+    result
+}
+
+/// Renames, and never puts one file in the place of another: that one's lines would be lost.
+fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // Some file systems and old kernels cannot; there it takes two steps.
+        Err(Errno::INVAL | Errno::NOSYS) => rename_in_two_steps(from, to),
+        result => result.map_err(io::Error::from),
+    }
+}
+
+fn rename_in_two_steps(from: &Path, to: &Path) -> io::Result<()> {
+    linkat(CWD, from, CWD, to, AtFlags::empty())?;
+    fs::remove_file(from)
 }
 
 /// A log file that was put aside.
@@ -206,12 +237,40 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_the_days_next_number() {
-        let directory = directory(&[("a.log.2026-11-25.9", 1), ("a.log.2026-11-25.10", 1), ("a.log.2026-11-26.3", 1)]);
-        let name = |day| {
-            let path = name_aside(&directory.path().join("a.log"), utc_day(now() + DAY * day)).expect("a name");
-            path.file_name().expect("a name").to_str().expect("text").to_owned()
-        };
-        assert_eq!([name(0), name(1), name(2)], ["a.log.2026-11-25.11", "a.log.2026-11-26.4", "a.log.2026-11-27.1"]);
+    fn a_file_gets_the_days_next_number_and_never_the_place_of_another() {
+        let (one, ten, other) = ("a.log.2026-11-25.9", "a.log.2026-11-25.10", "a.log.2026-11-26.3");
+        let directory = directory(&[(one, 1), (ten, 1), (other, 1)]);
+        let path = |name: &str| directory.path().join(name);
+        let log = path("a.log");
+        // No log file, but in the way of one.
+        fs::create_dir(path("a.log.2026-11-27.1")).expect("made");
+        for (day, name) in [
+            (0, "a.log.2026-11-25.11"),
+            (0, "a.log.2026-11-25.12"),
+            (1, "a.log.2026-11-26.4"),
+            (2, "a.log.2026-11-27.2"),
+        ] {
+            fs::write(&log, name).expect("written");
+            rename_aside(&log, utc_day(now() + DAY * day)).expect("renamed");
+            assert!(!log.exists());
+            assert_eq!(fs::read_to_string(path(name)).expect("there"), name);
+        }
+        let gone = rename_aside(&log, utc_day(now())).map_err(|error| error.kind());
+        assert_eq!(gone, Err(io::ErrorKind::NotFound));
+        assert!([one, ten, other].iter().all(|name| fs::metadata(path(name)).is_ok_and(|file| file.len() == 1)));
+    }
+
+    #[test]
+    fn where_a_rename_may_replace_a_file_two_steps_do_not() {
+        let directory = directory(&[("a", 1), ("b", 2)]);
+        for rename in [rename_to_free, rename_in_two_steps] {
+            let (from, to) = (directory.path().join("a"), directory.path().join("b"));
+            let refused = rename(&from, &to).map_err(|error| error.kind());
+            assert_eq!(refused, Err(io::ErrorKind::AlreadyExists));
+            assert_eq!((from.metadata().expect("there").len(), to.metadata().expect("there").len()), (1, 2));
+            rename(&from, &directory.path().join("c")).expect("renamed");
+            assert!(!from.exists());
+            rename(&directory.path().join("c"), &from).expect("renamed");
+        }
     }
 }
