@@ -169,6 +169,21 @@ fn errors_made_here_are_counted_by_their_code_and_end() {
 }
 
 #[test]
+fn connections_that_cannot_be_accepted_are_counted() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = before(&upstream).shards(1).arg("--max-connections", "1000").open_files_max(64).start();
+    assert_eq!(samples(&gateway)["flow_uring_accept_errors_total"], 0.0);
+    let clients: Vec<Client> = (0..100).map(|_| Client::connect(gateway.port())).collect();
+    gateway.wait_for_log("cannot accept a connection");
+    // The page needs a descriptor too.
+    drop(clients);
+    gateway.wait_for_descriptors(50);
+    let samples = samples(&gateway);
+    assert!(samples["flow_uring_accept_errors_total"] >= 1.0, "{samples:#?}");
+    assert_eq!(samples["process_max_fds"], 64.0);
+}
+
+#[test]
 fn promtool_finds_nothing_to_object_to() {
     let names = ["plain", "with \"quotes\" and \\", "ünïcode {x=\"y\"}"];
     for upstream in [Upstream::plain(json(200, "{}")), Upstream::plain(json(429, "{}"))] {

@@ -6,7 +6,7 @@
 mod exposition;
 mod process;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Instant, UNIX_EPOCH};
 
 use self::exposition::{Exposition, Sample, plain};
@@ -53,12 +53,13 @@ fn this_build(page: &mut Exposition, pages: &Pages, alive: usize) {
 }
 
 fn requests(page: &mut Exposition, pages: &Pages) {
-    let current = pages.shared.credentials.load();
+    let credentials = pages.shared.credentials.load();
+    let current: BTreeSet<&str> = credentials.names().collect();
     // By name, since two accounts could have one: then they are told as one.
     let mut sums: BTreeMap<(String, &str), u64> = BTreeMap::new();
     for account in pages.shared.ledger.accounts() {
         // Of a credential that is not there any more it is worth telling only what it has done.
-        if account.is_empty() && !account.name().is_empty() && !current.names().any(|name| name == account.name()) {
+        if account.is_empty() && !account.name().is_empty() && !current.contains(account.name()) {
             continue;
         }
         for class in StatusClass::ALL {
