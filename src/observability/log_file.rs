@@ -3,13 +3,14 @@
 //! Own code, since no crate for it does all that has to hold here: a new file by UTC day as well as by size, a bound on
 //! all files together, every failure returned (not printed, not a panic), and a file that others moved or removed noticed.
 
+use std::error::Error;
+use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
-use std::{error, fmt};
 
 use rustix::fs::{Access, FlockOperation, access, flock};
 use rustix::io::Errno;
@@ -50,8 +51,8 @@ impl fmt::Display for FileError {
     }
 }
 
-impl error::Error for FileError {
-    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+impl Error for FileError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.error)
     }
 }
