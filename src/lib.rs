@@ -11,32 +11,32 @@
 //!   it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the forms of values
 //!   (`value`), those that must not be seen (`concealed`), what the machine gives (`process`).
 //! * [`server`], the process and its shards: accepting (`shard`, `accept`), keep-alive and the lingering close
-//!   (`connection`), io_uring or epoll (`driver`), ports (`listener`), what the listener speaks TLS with (`certificate`).
-//!   The main thread (`supervisor`) gives the shards
-//!   their orders (`control`): new credentials (`reload`), the drain (`shutdown`), and the take-over by another gateway,
-//!   from both sides (`hand_over`, `take_over`), where they meet (`rendezvous`) and what they say (`conversation`). Health,
-//!   readiness and metrics have a listener and a thread of their own (`admin`).
-//! * [`proxy`], one exchange: who may make it (`access`), where it goes (`target`, `plan`), what is changed on the way (`request_head`,
-//!   `response_head`), its `attempts`, both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`),
-//!   what is kept for another (`request_copy`), what an optional `filter` takes out of it (`json_edit`), whether there
-//!   is one and by whom (`retry`, `failover`), the errors made here (`error`), event streams that begin with an error
-//!   (`opening`) or break (`sse`, `unfinished_json`).
+//!   (`connection`), io_uring or epoll (`driver`), ports (`listener`), what the listener speaks TLS with
+//!   (`certificate`). The main thread (`supervisor`) gives the shards their orders (`control`): new credentials
+//!   (`reload`), the drain (`shutdown`), and the take-over by another gateway, from both sides (`hand_over`,
+//!   `take_over`), where they meet (`rendezvous`) and what they say (`conversation`). Health, readiness and metrics
+//!   have a listener and a thread of their own (`admin`).
+//! * [`proxy`], one exchange: who may make it (`access`), where it goes (`target`, `plan`), what is changed on the way
+//!   (`request_head`, `response_head`), its `attempts`, both directions of each `attempt` (`upload`, `relay`, `answer`,
+//!   `body_relay`), what is kept for another (`request_copy`), what an optional `filter` takes out of it (`json_edit`),
+//!   whether there is one and by whom (`retry`, `failover`), the errors made here (`error`), event streams that begin
+//!   with an error (`opening`) or break (`sse`, `unfinished_json`).
 //! * [`upstream`], how bytes reach the API host: names (`resolve`), how a connection is opened (`connect`), by a bounded
 //!   number at a time (`places`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and whom it trusts (`tls`), a connection in use (`connection`) and at rest (`pool`).
 //! * [`credentials`], whose name is used: the secrets file (`secrets_file`, `secrets_entry`), tokens (`token`), the
-//!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`), the
-//!   keys of callers (`api_keys`), files of secrets (`private_file`).
+//!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`),
+//!   the keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
 //!   it ends in a stream (`body`, `chunk`).
-//! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`), clients that leave
-//!   (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures
-//!   at once (`race`), the `timer` behind the limits.
-//! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file among
-//!   them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start `banner`, what
-//!   is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long it took
-//!   (`histogram`) and whether a shard is alive (`pulse`). Panics get into the log too (`log_panics`), and no text of a
-//!   client makes a line long (`shortened`).
+//! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`),
+//!   clients that leave (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness
+//!   (`turns`), two futures at once (`race`), the `timer` behind the limits.
+//! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file
+//!   among them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start
+//!   `banner`, what is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long
+//!   it took (`histogram`) and whether a shard is alive (`pulse`). Panics get into the log too (`log_panics`), and no
+//!   text of a client makes a line long (`shortened`).
 //! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
 //!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
 //! * `bench`, behind the feature of that name: the pure parts of an exchange for `benches/`.

@@ -1,4 +1,5 @@
-//! A TCP socket on the shard's ring, with or without TLS: reads that append to a [`Buffer`], writes with a limit on standing still.
+//! A TCP socket on the shard's ring, with or without TLS: reads that append to a [`Buffer`], writes with a limit on
+//! standing still.
 //!
 //! Reads and writes of one socket may be under way at the same time, one of each. A read that is dropped may take bytes
 //! with it: such a stream may only be closed (dropped). [`Stream::readable`] and [`Stream::read_now`] lose nothing.

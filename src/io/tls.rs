@@ -1,9 +1,10 @@
 //! TLS on the client's side: a session over a [`Stream`], without buffers while nothing is under way.
 //!
-//! A session is driven by hand, from what the socket's own reads bring, so that whoever waits for a connection waits as it
-//! does without TLS: by readiness, with nothing lost when the wait is given up. Invariant: plaintext that is not asked for
-//! yet is only ever what one read brought, with the handshake or while the client was watched; and a close_notify alert is sent before a close that is a good end, and
-//! before no other, so that a client can tell a cut (RFC 8446 §6.1).
+//! A session is driven by hand, from what the socket's own reads bring, so that whoever waits for a connection waits as
+//! it does without TLS: by readiness, with nothing lost when the wait is given up. Invariant: plaintext that is not
+//! asked for yet is only ever what one read brought, with the handshake or while the client was watched; and a
+//! close_notify alert is sent before a close that is a good end, and before no other, so that a client can tell a cut
+//! (RFC 8446 §6.1).
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

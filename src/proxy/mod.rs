@@ -5,9 +5,9 @@
 //! between the client (`downstream`) and one upstream connection; `failover` says by which credential (`snapshot`) and
 //! what follows (`retry`, `retry_share`), and `pause` waits for it. `filter` holds and edits those that it is for
 //! before their first attempt. The others do no I/O (`plan`, `access`, `target`, `request_head`, `response_head`,
-//! `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`, `unfinished_json`, `json_edit`). Invariant: a downstream
-//! connection goes on only after an exchange whose request was read whole and whose answer ended well formed;
-//! everything else ends it.
+//! `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`, `unfinished_json`, `json_edit`). Invariant:
+//! a downstream connection goes on only after an exchange whose request was read whole and whose answer ended well
+//! formed; everything else ends it.
 
 pub mod access;
 pub mod answer;
