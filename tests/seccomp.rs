@@ -104,9 +104,10 @@ fn apply(filters: &[BpfProgram]) -> io::Result<()> {
     applied.map_err(|_| io::Error::last_os_error())
 }
 
-/// One that chooses its driver, whatever the whole run is to use.
+/// One that chooses its driver, whatever the whole run is to use, with admin pages and a log file.
 fn automatic(upstream: &Upstream) -> GatewayBuilder {
-    Gateway::builder().upstream(upstream).arg("--io-driver", "auto")
+    let builder = Gateway::builder().upstream(upstream).arg("--io-driver", "auto");
+    builder.arg("--admin", "127.0.0.1:0").arg("--log-dir", "logs")
 }
 
 fn confined(builder: GatewayBuilder, profile: &Profile) -> GatewayBuilder {
@@ -135,6 +136,15 @@ fn assert_lives(profile: &Profile, expect_driver: impl Fn(&str) -> bool) {
         assert!(expect_driver(&driver_of(&first)), "{}", driver_of(&first));
         assert_are_pinned(&first);
         assert_eq!(Client::connect(first.port()).ask(POST).status, 200);
+        let ask = |page: &str| {
+            let request = format!("GET {page} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            Client::connect(first.admin_port()).ask(request)
+        };
+        assert_eq!(ask("/healthz").status, 200);
+        let metrics = ask("/metrics").text();
+        let info = metrics.lines().find(|line| line.starts_with("flow_uring_io_driver_info{")).expect("a driver");
+        let driver = info.split("driver=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("its label");
+        assert!(driver_of(&first).starts_with(driver), "{info}");
 
         first.rewrite_secrets(&secrets_json(&["beta"]));
         first.signal(libc::SIGHUP);
