@@ -6,7 +6,8 @@
 //! requests goes through [`proxy::Proxy::handle`].
 //!
 //! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
-//!   names and defaults (`configure`, `upstream_proxy`), the subcommands (`check`, `online`, `healthcheck`).
+//!   names and defaults (`configure`, `access`, `logging`, `upstream_proxy`), the subcommands (`check`, `online`,
+//!   `healthcheck`).
 //! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the proxy before
 //!   it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the forms of values
 //!   (`value`), those that must not be seen (`concealed`), what the machine gives (`process`).

@@ -9,15 +9,14 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::access::{exposed_admin, open_door, read_access, read_admin, read_api_keys, read_listener_tls};
 use super::args::Args;
 use super::dotenv::{DotEnv, DotEnvError};
+use super::logging::read_log;
 use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
 use super::upstream_proxy::read_upstream_proxy;
-use crate::config::{
-    self, AccessConfig, Config, Expected, Filter, IoDriver, Limits, ListenerTls, LogConfig, LogFile, LogFormat,
-    LogLevel, LogRetention, MEBIBYTE, MEGABYTE, Origin, Timeouts, Trust, UpstreamConfig,
-};
-use crate::credentials::{ApiKeys, ApiKeysFault, LoadedKeys};
+use crate::config::{self, Config, Expected, Filter, IoDriver, Limits, MEBIBYTE, Timeouts, Trust, UpstreamConfig};
+use crate::credentials::LoadedKeys;
 
 /// A day: longer waits are a slip of the hand.
 const SECONDS_MAX: Duration = Duration::from_secs(86_400);
@@ -27,12 +26,6 @@ const SECONDS_MIN: Duration = Duration::from_millis(1);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// A terabyte, which is to say any body.
 const BODY_MEBIBYTES_MAX: u64 = 1024 * 1024;
-/// Ten years: longer is a slip of the hand.
-const LOG_DAYS_MAX: u64 = 3660;
-/// A terabyte.
-const LOG_MEGABYTES_MAX: u64 = 1_000_000;
-/// A year.
-const CLEANUP_HOURS_MAX: u64 = 366 * 24;
 /// More than Linux lets one process open (`fs.nr_open`'s default is 2^20).
 const CONNECTIONS_MAX: u64 = 1 << 20;
 
@@ -174,35 +167,6 @@ fn read_listen(
     }
 }
 
-fn read_admin(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<SocketAddr>) -> Option<SocketAddr> {
-    let admin = reader.read_shown(
-        Setting::new("--admin", "FLOW_PROXY_ADMIN"),
-        args.admin.as_deref(),
-        Some(config::DEFAULT_ADMIN),
-        config::parse_admin,
-        |admin| admin.map_or("off".into(), |address| address.to_string()),
-    );
-    if let (Some(admin), Some(listen)) = (admin, listen)
-        && admin.port() == listen.port()
-        && admin.port() != 0
-        && (admin.ip() == listen.ip() || admin.ip().is_unspecified() || listen.ip().is_unspecified())
-    {
-        let source = reader.findings.last().map_or(Source::Default, |finding| finding.source);
-        let rule = "the admin pages (--admin) cannot have the port of the gateway itself: choose another, or off";
-        reader.mistakes.push(Mistake::Conflict { source, rule });
-    }
-    admin
-}
-
-/// What it means that others reach the admin pages too.
-fn exposed_admin(admin: SocketAddr) -> Option<String> {
-    (!admin.ip().to_canonical().is_loopback()).then(|| {
-        format!(
-            "--admin {admin}: whoever reaches this address can read the names of the credentials and how much they are used"
-        )
-    })
-}
-
 /// Where this user's sockets go: what systemd made for the service, or for the session. The latter has to be absolute by
 /// the XDG Base Directory Specification; systemd's always is, and may be a list.
 fn runtime_directory(environment: &Environment<'_>) -> Option<PathBuf> {
@@ -240,13 +204,8 @@ fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<So
             address.as_ref().map_or("the URL's host, resolved".into(), |(host, port)| format!("{host} port {port}"))
         },
     );
-    let ca_file = reader.read_shown(
-        Setting::new("--upstream-ca", "FLOW_PROXY_UPSTREAM_CA"),
-        args.upstream_ca.as_deref(),
-        None,
-        |text| Ok(Some(PathBuf::from(text))),
-        |path| path.as_ref().map_or("the system's trust store".into(), |path| path.display().to_string()),
-    );
+    const CA_FILE: Setting = Setting::new("--upstream-ca", "FLOW_PROXY_UPSTREAM_CA");
+    let (ca_file, _) = reader.read_path(CA_FILE, args.upstream_ca.as_deref(), "the system's trust store");
     let upstream = match upstream {
         Ok(upstream) => UpstreamConfig { connect_to, trust: ca_file.map_or(Trust::System, Trust::File), ..upstream },
         Err(expected) => {
@@ -378,174 +337,6 @@ fn read_limits(reader: &mut SettingsReader<'_>, args: &Args, defaults: Limits) -
     Limits { body_bytes_max, replay_bytes_max, connections_max, ..defaults }
 }
 
-fn read_log(reader: &mut SettingsReader<'_>, args: &Args) -> LogConfig {
-    let level = reader.read(
-        Setting::new("--log-level", "FLOW_PROXY_LOG_LEVEL"),
-        args.log_level.as_deref(),
-        LogLevel::default(),
-        str::parse,
-    );
-    let format = reader.read(
-        Setting::new("--log-format", "FLOW_PROXY_LOG_FORMAT"),
-        args.log_format.as_deref(),
-        LogFormat::default(),
-        str::parse,
-    );
-    LogConfig { level, format, file: read_log_file(reader, args), retention: read_log_retention(reader) }
-}
-
-fn read_log_file(reader: &mut SettingsReader<'_>, args: &Args) -> Option<LogFile> {
-    let mut read = |setting, written: &Option<String>| {
-        let parse = |text: &str| Ok(Some(PathBuf::from(text)));
-        let show = |path: &Option<PathBuf>| path.as_ref().map_or("none".into(), |path| path.display().to_string());
-        let path = reader.read_shown(setting, written.as_deref(), None, parse, show);
-        (path, reader.findings.last().map_or(Source::Default, |finding| finding.source))
-    };
-    let (file, _) = read(Setting::new("--log-file", "FLOW_PROXY_LOG_FILE"), &args.log_file);
-    let (directory, source) = read(Setting::new("--log-dir", "FLOW_PROXY_LOG_DIR"), &args.log_dir);
-    if file.is_some() && directory.is_some() {
-        let rule = "the log file is named already by --log-file (FLOW_PROXY_LOG_FILE): give only one of them";
-        reader.mistakes.push(Mistake::Conflict { source, rule });
-    }
-    file.map(LogFile::At).or_else(|| directory.map(LogFile::In))
-}
-
-/// These have no flags: they are set once for a machine.
-fn read_log_retention(reader: &mut SettingsReader<'_>) -> LogRetention {
-    let defaults = LogRetention::default();
-    let days = reader.read_shown(
-        Setting::new("--log-retention-days", "FLOW_PROXY_LOG_RETENTION_DAYS"),
-        None,
-        defaults.days,
-        |text| config::parse_count(text, 1, LOG_DAYS_MAX, "a whole number of days"),
-        |days| format!("{days} days"),
-    );
-    let bytes_max = reader.read_shown(
-        Setting::new("--log-max-size", "FLOW_PROXY_LOG_MAX_SIZE_MB"),
-        None,
-        defaults.bytes_max,
-        |text| {
-            let count: u64 = config::parse_count(text, 0, LOG_MEGABYTES_MAX, "a whole number of MB (0 = no limit)")?;
-            Ok(if count == 0 { u64::MAX } else { count * MEGABYTE })
-        },
-        |bytes| if *bytes == u64::MAX { "no limit".into() } else { format!("{} MB", bytes / MEGABYTE) },
-    );
-    let is_cleaned_up = reader.read(
-        Setting::new("--log-cleanup", "FLOW_PROXY_LOG_CLEANUP_ENABLED"),
-        None,
-        defaults.is_cleaned_up,
-        config::parse_bool,
-    );
-    let cleanup_interval = reader.read_shown(
-        Setting::new("--log-cleanup-interval", "FLOW_PROXY_LOG_CLEANUP_INTERVAL_HOURS"),
-        None,
-        defaults.cleanup_interval,
-        |text| {
-            config::parse_count::<u64>(text, 1, CLEANUP_HOURS_MAX, "a whole number of hours")
-                .map(|hours| Duration::from_secs(hours * 60 * 60))
-        },
-        |interval| format!("{} h", interval.as_secs() / (60 * 60)),
-    );
-    LogRetention { days, bytes_max, is_cleaned_up, cleanup_interval }
-}
-
-fn read_access(reader: &mut SettingsReader<'_>, args: &Args) -> AccessConfig {
-    let api_keys_file = reader.read_shown(
-        Setting::new("--api-keys-file", "FLOW_PROXY_API_KEYS_FILE"),
-        args.api_keys_file.as_deref(),
-        None,
-        |text| Ok(Some(PathBuf::from(text))),
-        |path| path.as_ref().map_or("none".into(), |path| path.display().to_string()),
-    );
-    let allow_origins = reader.read_shown(
-        Setting::new("--allow-origin", "FLOW_PROXY_ALLOW_ORIGIN"),
-        joined(&args.allow_origin).as_deref(),
-        Vec::new(),
-        |text| config::parse_list(text, Origin::parse),
-        |origins| listed(origins.iter().map(Origin::as_str)),
-    );
-    let allow_hosts = reader.read_shown(
-        Setting::new("--allow-host", "FLOW_PROXY_ALLOW_HOST"),
-        joined(&args.allow_host).as_deref(),
-        Vec::new(),
-        |text| config::parse_list(text, |host| config::parse_host(host).map(|host| host.to_ascii_lowercase())),
-        |hosts| listed(hosts.iter().map(String::as_str)),
-    );
-    AccessConfig { allow_origins, allow_hosts, api_keys_file }
-}
-
-fn read_listener_tls(reader: &mut SettingsReader<'_>, args: &Args) -> Option<ListenerTls> {
-    let mut read = |setting, written: &Option<String>| {
-        let path = reader.read_shown(
-            setting,
-            written.as_deref(),
-            None,
-            |text| Ok(Some(PathBuf::from(text))),
-            |path| path.as_ref().map_or("none, plain HTTP".into(), |path| path.display().to_string()),
-        );
-        (path, reader.findings.last().map_or(Source::Default, |finding| finding.source))
-    };
-    let (certificate, of_certificate) = read(Setting::new("--tls-cert", "FLOW_PROXY_TLS_CERT"), &args.tls_cert);
-    let (key, of_key) = read(Setting::new("--tls-key", "FLOW_PROXY_TLS_KEY"), &args.tls_key);
-    let (source, rule) = match (certificate, key) {
-        (Some(certificate), Some(key)) => return Some(ListenerTls { certificate, key }),
-        (None, None) => return None,
-        (Some(_), None) => (of_certificate, "a certificate needs its key too: give --tls-key"),
-        (None, Some(_)) => (of_key, "a key needs its certificate too: give --tls-cert"),
-    };
-    reader.mistakes.push(Mistake::Conflict { source, rule });
-    None
-}
-
-/// What a flag that may be repeated says as one list.
-fn joined(written: &[String]) -> Option<String> {
-    Some(written.join(",")).filter(|list| !list.is_empty())
-}
-
-fn listed<'a>(members: impl Iterator<Item = &'a str>) -> String {
-    let members: Vec<&str> = members.collect();
-    if members.is_empty() { "none".into() } else { members.join(", ") }
-}
-
-/// The API keys that the environment itself holds. Its value is never shown.
-fn read_api_keys(reader: &mut SettingsReader<'_>, has_file: bool) -> Option<LoadedKeys> {
-    // A flag would show them to everybody who lists processes.
-    const SETTING: Setting = Setting::new("--api-keys", "FLOW_PROXY_API_KEYS");
-    let (text, source) = reader.pick(SETTING, None)?;
-    if has_file {
-        let rule = "there is a file of API keys too: give only one of them";
-        reader.mistakes.push(Mistake::Conflict { source, rule });
-    }
-    match ApiKeys::from_list(&text) {
-        Ok(loaded) => {
-            let value = listed(loaded.keys.names());
-            reader.findings.push(Finding { flag: SETTING.flag, value, source });
-            Some(loaded)
-        }
-        Err(fault) => {
-            let mistakes = match fault {
-                ApiKeysFault::Mistakes(mistakes) => mistakes,
-                ApiKeysFault::Unreadable(_) | ApiKeysFault::TooLarge | ApiKeysFault::NotUtf8 => Vec::new(),
-            };
-            reader.mistakes.extend(mistakes.into_iter().map(|what| Mistake::ApiKeys { source, what }));
-            None
-        }
-    }
-}
-
-/// What it means to listen where others can reach it, and to ask for no key.
-fn open_door(listen: SocketAddr) -> Option<String> {
-    let others =
-        if listen.ip().is_unspecified() { "every address of this machine" } else { "an address of the network" };
-    (!listen.ip().to_canonical().is_loopback()).then(|| {
-        format!(
-            "listening on {others} without API keys: whoever reaches port {} spends your tokens (see --api-keys-file, or \
-             listen on 127.0.0.1)",
-            listen.port()
-        )
-    })
-}
-
 /// Settings that are accepted and do something other than their writer may expect.
 fn notices(
     reader: &mut SettingsReader<'_>,
@@ -584,6 +375,7 @@ mod tests {
 
     use super::*;
     use crate::cli::args;
+    use crate::config::{ListenerTls, LogConfig, LogFile, LogFormat, LogLevel, LogRetention, Origin};
 
     const DESCRIPTORS: u64 = 20_000;
 
@@ -675,7 +467,7 @@ mod tests {
         assert_eq!(config.filter, Filter::None);
         let retention = LogRetention {
             days: 7,
-            bytes_max: 100_000_000,
+            bytes_max: Some(100_000_000),
             is_cleaned_up: true,
             cleanup_interval: Duration::from_secs(86_400),
         };
@@ -841,7 +633,10 @@ mod tests {
         let environment = WITHOUT_FLAG.map(|(variable, (value, _), _)| (variable, value));
         let retention = run(&[], &environment, "").expect("valid").config.log.retention;
         let cleanup_interval = Duration::from_secs(7200);
-        assert_eq!(retention, LogRetention { days: 3, bytes_max: 5_000_000, is_cleaned_up: false, cleanup_interval });
+        assert_eq!(
+            retention,
+            LogRetention { days: 3, bytes_max: Some(5_000_000), is_cleaned_up: false, cleanup_interval }
+        );
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! The only reader of the command line and the environment. Invariant: a wrong setting ends the program before anything
 //! is started; a secret is printed by `token` alone, and that to stdout.
 
+mod access;
 mod args;
 mod check;
 mod configure;
 mod dotenv;
 mod healthcheck;
+mod logging;
 mod online;
 mod source;
 mod upstream_proxy;
@@ -285,7 +287,7 @@ fn start_log(config: &Config) -> Result<log::Guard, Failure> {
 fn log_file(config: &Config) -> Option<FileOptions> {
     let LogRetention { days, bytes_max, is_cleaned_up, cleanup_interval } = config.log.retention;
     let cleanup_interval = is_cleaned_up.then_some(cleanup_interval);
-    let retention = Retention { days, bytes_max, cleanup_interval };
+    let retention = Retention { days, bytes_max: bytes_max.unwrap_or(u64::MAX), cleanup_interval };
     let (path, makes_directory) = match config.log.file.as_ref()? {
         LogFile::At(path) => (path.clone(), false),
         LogFile::In(directory) => (directory.join(config::LOG_FILE_NAME), true),

@@ -5,6 +5,7 @@
 
 use std::env::VarError;
 use std::fmt;
+use std::path::PathBuf;
 
 use super::dotenv::{DotEnv, DotEnvError};
 use crate::config::Expected;
@@ -162,6 +163,14 @@ impl<'a> SettingsReader<'a> {
         };
         self.findings.push(Finding { flag: setting.flag, value: show(&value), source });
         value
+    }
+
+    /// A path, and where it is written; `without` says in the findings what holds where none is.
+    pub fn read_path(&mut self, setting: Setting, written: Option<&str>, without: &str) -> (Option<PathBuf>, Source) {
+        let parse = |text: &str| Ok(Some(PathBuf::from(text)));
+        let show = |path: &Option<PathBuf>| path.as_ref().map_or(without.into(), |path| path.display().to_string());
+        let path = self.read_shown(setting, written, None, parse, show);
+        (path, self.findings.last().map_or(Source::Default, |finding| finding.source))
     }
 
     /// The text of a setting and where it is written; blank values count as unset.

@@ -137,8 +137,8 @@ pub enum LogFile {
 pub struct LogRetention {
     /// How many days they are kept.
     pub days: u32,
-    /// The log file with all that were put aside.
-    pub bytes_max: u64,
+    /// The log file with all that were put aside; `None`: no limit.
+    pub bytes_max: Option<u64>,
     /// `false`: nothing is ever deleted.
     pub is_cleaned_up: bool,
     pub cleanup_interval: Duration,
@@ -148,7 +148,7 @@ impl Default for LogRetention {
     fn default() -> Self {
         LogRetention {
             days: 7,
-            bytes_max: 100 * MEGABYTE,
+            bytes_max: Some(100 * MEGABYTE),
             is_cleaned_up: true,
             cleanup_interval: Duration::from_secs(24 * 60 * 60),
         }

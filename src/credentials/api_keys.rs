@@ -51,14 +51,14 @@ impl ApiKeys {
     pub fn load(path: &Path) -> Result<LoadedKeys, ApiKeysFileError> {
         let failed = |fault| ApiKeysFileError { path: path.to_owned(), fault };
         let (text, metadata) = private_file::read(path).map_err(|fault| failed(fault.into()))?;
-        let mut loaded = ApiKeys::from_lines(&text).map_err(failed)?;
+        let mut loaded = ApiKeys::from_lines(&text).map_err(|mistakes| failed(ApiKeysFault::Mistakes(mistakes)))?;
         loaded.warnings.splice(..0, private_file::exposure_warning(path, &metadata, "every API key"));
         Ok(loaded)
     }
 
     /// # Errors
     /// All mistakes of the text.
-    pub fn from_lines(text: &str) -> Result<LoadedKeys, ApiKeysFault> {
+    pub fn from_lines(text: &str) -> Result<LoadedKeys, Vec<String>> {
         let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::trim);
         read_entries("line", lines.enumerate().filter(|(_, line)| !line.starts_with('#')))
     }
@@ -67,7 +67,7 @@ impl ApiKeys {
     ///
     /// # Errors
     /// All mistakes of the text.
-    pub fn from_list(text: &str) -> Result<LoadedKeys, ApiKeysFault> {
+    pub fn from_list(text: &str) -> Result<LoadedKeys, Vec<String>> {
         read_entries("entry", text.split(',').map(str::trim).enumerate())
     }
 
@@ -105,7 +105,7 @@ impl fmt::Debug for ApiKeys {
 fn read_entries<'a>(
     unit: &'static str,
     entries: impl Iterator<Item = (usize, &'a str)>,
-) -> Result<LoadedKeys, ApiKeysFault> {
+) -> Result<LoadedKeys, Vec<String>> {
     let mut keys: Vec<ApiKey> = Vec::new();
     let (mut mistakes, mut warnings) = (Vec::new(), Vec::new());
     for (index, entry) in entries.filter(|(_, entry)| !entry.is_empty()) {
@@ -129,7 +129,7 @@ fn read_entries<'a>(
     if mistakes.is_empty() && !(1..=KEYS_MAX).contains(&keys.len()) {
         mistakes.push(format!("expected 1 to {KEYS_MAX} keys, each as name:key, found {}", keys.len()));
     }
-    if mistakes.is_empty() { Ok(LoadedKeys { keys: ApiKeys { keys }, warnings }) } else { Err(mistakes.into()) }
+    if mistakes.is_empty() { Ok(LoadedKeys { keys: ApiKeys { keys }, warnings }) } else { Err(mistakes) }
 }
 
 /// The key, and how long it is.
@@ -177,12 +177,6 @@ impl From<ReadFault> for ApiKeysFault {
     }
 }
 
-impl From<Vec<String>> for ApiKeysFault {
-    fn from(mistakes: Vec<String>) -> Self {
-        ApiKeysFault::Mistakes(mistakes)
-    }
-}
-
 impl fmt::Display for ApiKeysFileError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "the file of API keys {} ", self.path.display())?;
@@ -223,11 +217,8 @@ mod tests {
     const ALICE: &str = "0123456789abcdef-alice";
     const BOB: &str = "0123456789abcdef:bob";
 
-    fn mistakes(result: Result<LoadedKeys, ApiKeysFault>) -> Vec<String> {
-        match result {
-            Err(ApiKeysFault::Mistakes(mistakes)) => mistakes,
-            other => panic!("{other:?}"),
-        }
+    fn mistakes(result: Result<LoadedKeys, Vec<String>>) -> Vec<String> {
+        result.expect_err("mistakes")
     }
 
     #[test]

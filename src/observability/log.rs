@@ -516,19 +516,8 @@ mod tests {
 
     #[test]
     fn endings_have_distinct_names() {
-        let all = [
-            Ending::Ok,
-            Ending::ClientDisconnected,
-            Ending::UpstreamClosed,
-            Ending::Timeout,
-            Ending::Refused,
-            Ending::UpstreamUnreachable,
-            Ending::UpstreamInvalid,
-            Ending::Shutdown,
-            Ending::Internal,
-        ];
-        let names: std::collections::HashSet<&str> = all.iter().map(|ending| ending.as_str()).collect();
-        assert_eq!(names.len(), all.len());
+        let names: std::collections::HashSet<&str> = Ending::ALL.iter().map(|ending| ending.as_str()).collect();
+        assert_eq!(names.len(), Ending::ALL.len());
         assert!(names.iter().all(|name| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')));
     }
 }
