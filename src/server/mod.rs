@@ -81,8 +81,8 @@ pub struct Keyring {
     pub api_keys: Option<Arc<ApiKeys>>,
 }
 
-/// Serves until a signal ends it, with what `keyring` holds until `sources` give others. `on_ready` is called once, when every
-/// shard accepts connections.
+/// Serves until a signal ends it, with what `keyring` holds until `sources` give others. `on_ready` is called once, when
+/// every shard accepts connections.
 ///
 /// # Errors
 /// See [`RunError`].

@@ -1,9 +1,9 @@
 //! The admin listener: `/healthz`, `/readyz` and `/metrics`, on an address and a thread of their own.
 //!
 //! The main thread opens the address (`address`, `holder`) and tells the phase of the process; the thread accepts
-//! (`service`), decides what each request gets (`route`, `host`), asks the shards (`roll_call`) and writes what they
-//! counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits without a limit, and no page holds a
-//! secret: of a credential it knows the name.
+//! (`service`), decides what each request gets (`route`, under the guards of `proxy::access`), asks the shards
+//! (`roll_call`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits
+//! without a limit, and no page holds a secret: of a credential it knows the name.
 
 mod address;
 mod holder;

@@ -1,7 +1,7 @@
 //! The connections of the admin listener: one request each, all at the same time, within bounds.
 //!
-//! Invariant: no client holds up another. When too many are there, the one that has been there longest makes room for the
-//! next, so that clients that hang cannot keep a health check out.
+//! Invariant: no client holds up another. When too many are there, the oldest that has asked for nothing yet makes room
+//! for the next (else the oldest), so that clients that hang cannot keep a health check out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
