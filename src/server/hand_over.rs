@@ -11,7 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ impl Lender {
         lent.is_ok()
     }
 
-    /// Lends the sockets, and ends when the other side has them and this one accepts no more.
+    /// Lends the sockets, and ends when the other side has them and this one accepts no more, or has ended.
     #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
     fn lend(&self, conversation: &mut Conversation) -> Result<(), ConversationError> {
         let process = conversation.process;
@@ -183,13 +183,44 @@ impl Lender {
         let (granted, grant) = sync_channel(0);
         let (relieving, relieved) = channel();
         let successor = Event::Successor(Successor { process, granted, relieved });
-        if self.events.send(successor).is_err() || grant.recv_timeout(STEP_LIMIT).is_err() {
-            return Err(ConversationError::Refused);
+        // Without a main thread it is dropped, which is seen below.
+        let _ = self.events.send(successor);
+        match grant.recv_timeout(STEP_LIMIT) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout) => return Err(ConversationError::Refused),
+            // The main thread has ended: a stop signal came after the sockets were lent, they were left to the successor,
+            // and nothing was open. A refusal would end that one too, and then nobody serves. Without a word it sees that
+            // this process is gone, and whether the sockets still listen.
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         // Before the shards are told: one that has gone since it said that it serves takes nothing over.
         conversation.bid_farewell()?;
         // Without a main thread there is nobody to be told.
         let _ = relieving.send(());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_that_is_ready_when_the_main_thread_has_ended_is_not_refused() {
+        let (events, main_thread) = channel();
+        drop(main_thread);
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let lender = Lender { sockets: vec![listener], events, lending: Arc::default() };
+        let (running, successor) = UnixStream::pair().expect("two sockets");
+        let successor = thread::spawn(move || {
+            let mut conversation = Conversation::over(successor)?;
+            conversation.say_hello()?;
+            let sockets = conversation.receive_sockets()?;
+            conversation.say_ready()?;
+            Ok::<_, ConversationError>((sockets.len(), conversation.hear_farewell()))
+        });
+        assert!(lender.serve(running), "the thread has no more to do");
+        let heard = successor.join().expect("no panic");
+        assert!(matches!(heard, Ok((1, Err(ConversationError::Closed)))), "{heard:?}");
     }
 }

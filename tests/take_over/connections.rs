@@ -1,0 +1,74 @@
+//! Sockets and connections cross whole: all are served, and those of the old gateway end in order.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::Instant;
+
+use super::support::{Client, DEADLINE, Ended, Gateway, Upstream, json, repeat_until_undisturbed};
+use super::{GET, HELLO, Place, SURELY_WITHIN_GRACE};
+
+#[test]
+fn with_more_and_with_fewer_shards_every_socket_goes_on_being_served() {
+    let place = Place::before(Upstream::plain(json(200, "{}")));
+    let mut running = place.builder().shards(4).start();
+    for (shards, sockets) in [(1, 4), (6, 6), (2, 6)] {
+        let successor = place.start(|| place.successor_of(&running).shards(shards));
+        assert_eq!(running.wait().code(), Some(0));
+        let listening = listening_sockets(&successor);
+        // Once for the shard and once to lend.
+        assert_eq!(listening, 2 * sockets, "{shards} shards");
+        // The kernel spreads them over all sockets: one that nobody serves would keep its clients waiting.
+        let answered = (0..100).filter(|_| Client::connect(successor.port()).ask(GET).status == 200).count();
+        assert_eq!(answered, 100);
+        running = successor;
+    }
+}
+
+/// How many descriptors of the gateway are sockets that listen on its port.
+fn listening_sockets(gateway: &Gateway) -> usize {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("readable");
+    let local = format!(":{:04X}", gateway.port());
+    let listening: Vec<String> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields.get(1).is_some_and(|address| address.ends_with(&local)) && fields[3] == "0A")
+        .map(|fields| format!("socket:[{}]", fields[9]))
+        .collect();
+    let descriptors = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("it runs");
+    let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    targets.filter(|target| listening.iter().any(|socket| Path::new(socket) == target)).count()
+}
+
+#[test]
+fn connections_of_the_old_one_end_in_order_and_a_first_request_is_still_answered() {
+    let place = Place::before(Upstream::plain(json(200, "{}")));
+    repeat_until_undisturbed(|| {
+        let mut running = place.builder().shards(1).start();
+        let mut idle = Client::connect(running.port());
+        assert_eq!(idle.ask(GET).status, 200);
+        // A successor that is quick about it.
+        let mut successor = UnixStream::connect(place.socket(&running)).expect("it listens");
+        successor.write_all(HELLO).expect("taken");
+        running.wait_for_log("has the listening sockets too");
+        let descriptors = running.open_descriptors();
+        let connected = Instant::now();
+        let mut just_connected = Client::connect(running.port());
+        while running.open_descriptors() == descriptors && connected.elapsed() < DEADLINE {
+            thread::yield_now();
+        }
+        let said = successor.write_all(b"R");
+        let (rest, ended) = idle.read_to_end();
+        let sent = just_connected.try_send(GET);
+        let is_undisturbed = connected.elapsed() < SURELY_WITHIN_GRACE;
+        if is_undisturbed {
+            said.and(sent).expect("the gateway waits for both");
+            assert_eq!((rest, ended), (Vec::new(), Ended::Eof));
+            let response = just_connected.read_response();
+            assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+            assert_eq!(running.wait().code(), Some(0));
+        }
+        is_undisturbed
+    });
+}
