@@ -224,10 +224,16 @@ impl Proxy {
     ) -> Result<Written, GatewayError> {
         let choice = self.round_robin.next(&snapshot.credentials, Instant::now());
         let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
-        let authorization = snapshot.with_authorization(credential, |authorization| {
+        let written = snapshot.with_authorization(credential, |authorization| {
             request_head::write(out, head, path, &self.rules.upstream, authorization, facts)
-        })?;
-        Ok(Written { choice, authorization })
+        });
+        match written {
+            Ok(authorization) => Ok(Written { choice, authorization }),
+            Err(error) => {
+                give_up_probe(snapshot, choice);
+                Err(error)
+            }
+        }
     }
 
     async fn forward(
@@ -241,7 +247,9 @@ impl Proxy {
             tracing::warn!(%error, "cannot watch whether the client leaves");
         }
         let mut body = BodyReader::new(forward.facts.body);
+        let choice = forward.written.choice;
         if let Err(error) = self.take_what_came(downstream, &mut body) {
+            give_up_probe(&exchange.snapshot, choice);
             return self.refuse(exchange, downstream, client, &error).await;
         }
         self.activity.counters.add(Count::Requests);
@@ -249,9 +257,9 @@ impl Proxy {
         if forward.is_filtered
             && let Err(outcome) = self.filter(exchange.id, downstream, &mut body, &mut forward).await
         {
+            give_up_probe(&exchange.snapshot, choice);
             return self.conclude(exchange, downstream, client, &body, outcome).await;
         }
-        let choice = forward.written.choice;
         let turn = match self.settle_turn(downstream, &exchange.snapshot, choice).await {
             Ok(turn) => turn,
             Err(outcome) => return self.conclude(exchange, downstream, client, &body, outcome).await,
@@ -431,6 +439,13 @@ fn access_rules(config: &Config, listener_port: u16) -> AccessRules {
     AccessRules {
         allow_origins: config.access.allow_origins.clone(),
         hosts: Hosts::of_listener(SocketAddr::new(config.listen.ip(), listener_port), own, &config.access.allow_hosts),
+    }
+}
+
+/// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.
+fn give_up_probe(snapshot: &Snapshot, choice: Choice) {
+    if let Choice::Use(Turn { credential, is_probe: true }) = choice {
+        snapshot.credentials.give_up_probe(credential);
     }
 }
 

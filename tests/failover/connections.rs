@@ -1,10 +1,14 @@
 //! Connections that fail: which are tried again, how often, and what the client hears when all did.
 
-use std::net::TcpListener;
+use std::io::{self, ErrorKind};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 use crate::support::{
-    Client, Gateway, Peer, Totals, Upstream, answer, check_at_once, lines_saying, secrets_json, value_of,
+    Client, Gate, Gateway, HeldPort, Peer, Request, Response, Totals, Upstream, answer, check_at_once, lines_saying,
+    repeat_until_undisturbed, secrets_json, value_of,
 };
 use crate::table::{Gets, POST, Part, Row, Step, check, says, tried};
 
@@ -74,7 +78,8 @@ fn reasons(log: &[String]) -> Vec<String> {
 /// Asks once a gateway whose upstream is `url`: three attempts that reach nobody, within the time that they may take.
 fn assert_unreachable(url: &str, request: &str, code: &str) {
     let secrets = secrets_json(&["a", "b", "c"]);
-    let mut gateway = Gateway::builder().shards(1).secrets(secrets).arg("--upstream", url).start();
+    let gateway = Gateway::builder().shards(1).secrets(secrets).arg("--upstream", url);
+    let mut gateway = gateway.arg("--connect-timeout", "600").arg("--retry-deadline", "600").start();
     let asked = Instant::now();
     let response = Client::connect(gateway.port()).ask(request);
     let took = asked.elapsed();
@@ -93,15 +98,14 @@ fn assert_unreachable(url: &str, request: &str, code: &str) {
 
 #[test]
 fn an_upstream_that_cannot_be_reached_gets_three_attempts() {
-    let refusing = TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound");
+    let refusing = HeldPort::reserve();
     let plain = Upstream::plain(|peer: &mut Peer| {
         peer.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     });
     let patch = "PATCH /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
     let batch = "POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
     // Before its first byte was sent, every method may be tried again.
-    let refusing = format!("http://{refusing}/base");
-    let refused = [GET, POST, patch, batch].map(|request| (refusing.clone(), request, "upstream_connect_failed"));
+    let refused = [GET, POST, patch, batch].map(|request| (refusing.url(), request, "upstream_connect_failed"));
     let others = [
         ("https://nowhere.invalid/base".to_owned(), GET, "upstream_resolve_failed"),
         (format!("https://{}", plain.authority()), POST, "upstream_tls_failed"),
@@ -135,20 +139,51 @@ fn stale_after_one(give_up: fn(&mut Peer), then: &'static str) -> impl Fn(&mut P
     }
 }
 
+/// Two requests of one client, of which the second meets a connection that gives up under it.
+struct SecondRequest {
+    requests: Vec<Request>,
+    response: Response,
+    log: Vec<String>,
+    totals: Totals,
+}
+
+impl SecondRequest {
+    /// Asks twice a gateway before an upstream of this script. Only a connection that fails within two seconds was
+    /// stale: this is repeated until the request came once more within them.
+    fn ask<S: Fn(&mut Peer) + Send + Sync + 'static>(script: impl Fn() -> S) -> Self {
+        const STALE_LIMIT: Duration = Duration::from_secs(2);
+        let mut asked = None;
+        repeat_until_undisturbed(|| {
+            let upstream = Upstream::plain(script());
+            let gateway = Gateway::builder().shards(1).secrets(secrets_json(&["a", "b", "c"])).upstream(&upstream);
+            let mut gateway = gateway.arg("--upstream-idle-timeout", "600").start();
+            let mut client = Client::connect(gateway.port());
+            assert_eq!(client.ask(POST).text(), "ok");
+            let began = Instant::now();
+            let response = client.ask(POST);
+            let answered = Instant::now();
+            let requests = upstream.requests();
+            let replayed = requests.get(2).map_or(answered, |request| request.at);
+            let totals = Totals::at_the_end_of(&mut gateway);
+            asked = Some(Self { requests, response, log: gateway.log(), totals });
+            replayed - began < STALE_LIMIT
+        });
+        asked.expect("it was asked")
+    }
+
+    fn counts<const N: usize>(&self, names: [&str; N]) -> [u64; N] {
+        names.map(|name| self.totals.of(name))
+    }
+}
+
 #[test]
 fn a_kept_alive_connection_that_fails_is_replaced_once_silently_by_the_same_credential() {
     for give_up in [Peer::close as fn(&mut Peer), Peer::close_abruptly, Peer::reset] {
-        let upstream = Upstream::plain(stale_after_one(give_up, OK));
-        let secrets = secrets_json(&["a", "b", "c"]);
-        let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
-        let mut client = Client::connect(gateway.port());
-        assert_eq!(client.ask(POST).text(), "ok");
-        assert_eq!(client.ask(POST).text(), "ok");
-        assert_eq!(tried(&upstream.requests()), "abb");
-        let totals = Totals::at_the_end_of(&mut gateway);
-        assert!(reasons(&gateway.log()).is_empty(), "it is no attempt");
-        let counts = ["requests", "attempts", "stale", "upstream_closed"].map(|name| totals.of(name));
-        assert_eq!(counts, [2, 2, 1, 0], "{totals:?}");
+        let second = SecondRequest::ask(|| stale_after_one(give_up, OK));
+        assert_eq!(second.response.text(), "ok");
+        assert_eq!(tried(&second.requests), "abb");
+        assert!(reasons(&second.log).is_empty(), "it is no attempt");
+        assert_eq!(second.counts(["requests", "attempts", "stale", "upstream_closed"]), [2, 2, 1, 0]);
     }
 }
 
@@ -157,16 +192,11 @@ fn a_kept_alive_connection_that_fails_within_the_head_was_not_stale() {
     let begin_and_close = |peer: &mut Peer| {
         peer.write("HTTP/1.1 200 OK\r\nConte");
     };
-    let upstream = Upstream::plain(stale_after_one(begin_and_close, OK));
-    let secrets = secrets_json(&["a", "b", "c"]);
-    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
-    let mut client = Client::connect(gateway.port());
-    assert_eq!(client.ask(POST).text(), "ok");
-    assert_eq!(client.ask(POST).text(), "ok");
-    assert_eq!(tried(&upstream.requests()), "abc");
-    let totals = Totals::at_the_end_of(&mut gateway);
-    assert_eq!(reasons(&gateway.log()), ["upstream_closed"]);
-    assert_eq!(["attempts", "stale"].map(|name| totals.of(name)), [3, 0], "{totals:?}");
+    let second = SecondRequest::ask(|| stale_after_one(begin_and_close, OK));
+    assert_eq!(second.response.text(), "ok");
+    assert_eq!(tried(&second.requests), "abc");
+    assert_eq!(reasons(&second.log), ["upstream_closed"]);
+    assert_eq!(second.counts(["attempts", "stale"]), [3, 0]);
 }
 
 #[test]
@@ -175,51 +205,17 @@ fn a_408_on_a_kept_alive_connection_says_that_it_was_closed_before_the_request_c
     let give_up = |peer: &mut Peer| {
         peer.write(TIMEOUT);
     };
-    let upstream = Upstream::plain(stale_after_one(give_up, TIMEOUT));
-    let secrets = secrets_json(&["a", "b", "c"]);
-    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
-    let mut client = Client::connect(gateway.port());
-    assert_eq!(client.ask(POST).text(), "ok");
+    let second = SecondRequest::ask(|| stale_after_one(give_up, TIMEOUT));
     // The fresh connection's is about the request itself.
-    let response = client.ask(POST);
+    let response = &second.response;
     assert_eq!((response.status, response.text().as_str()), (408, "late"), "{response:?}");
-    assert_eq!(tried(&upstream.requests()), "abb");
-    let totals = Totals::at_the_end_of(&mut gateway);
-    assert_eq!(["attempts", "stale"].map(|name| totals.of(name)), [2, 1], "{totals:?}");
+    assert_eq!(tried(&second.requests), "abb");
+    assert_eq!(second.counts(["attempts", "stale"]), [2, 1]);
 }
 
-#[test]
-fn a_replay_on_a_fresh_connection_counts_as_any_attempt() {
-    const UNAVAILABLE: &str = "HTTP/1.1 503 Later\r\nConnection: close\r\nContent-Length: 3\r\n\r\n503";
-    let upstream = Upstream::plain(|peer: &mut Peer| {
-        // The first connection turns stale, the second is told to come later, the third serves.
-        match peer.number() {
-            0 => {
-                peer.read_request();
-                peer.write(OK);
-                peer.read_request();
-            }
-            1 => {
-                peer.read_request();
-                peer.write(UNAVAILABLE);
-            }
-            _ => while peer.read_request().is_some() && peer.write(OK) {},
-        }
-    });
-    let secrets = secrets_json(&["a", "b", "c"]);
-    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
-    let mut client = Client::connect(gateway.port());
-    assert_eq!(client.ask(POST).text(), "ok");
-    assert_eq!(client.ask(POST).text(), "ok");
-    assert_eq!(tried(&upstream.requests()), "abbc");
-    let totals = Totals::at_the_end_of(&mut gateway);
-    assert_eq!(reasons(&gateway.log()), ["unavailable"]);
-    assert_eq!(["requests", "attempts", "stale"].map(|name| totals.of(name)), [2, 3, 1], "{totals:?}");
-}
-
-#[test]
-fn a_replay_that_fails_too_is_followed_by_the_next_credential() {
-    let upstream = Upstream::plain(|peer: &mut Peer| match peer.number() {
+/// The first connection turns stale, the second gives up under its only request, all others serve.
+fn stale_and_then(give_up: fn(&mut Peer)) -> impl Fn(&mut Peer) + Send + Sync + 'static {
+    move |peer| match peer.number() {
         0 => {
             peer.read_request();
             peer.write(OK);
@@ -227,19 +223,32 @@ fn a_replay_that_fails_too_is_followed_by_the_next_credential() {
         }
         1 => {
             peer.read_request();
-            peer.reset();
+            give_up(peer);
         }
         _ => while peer.read_request().is_some() && peer.write(OK) {},
-    });
-    let secrets = secrets_json(&["a", "b", "c"]);
-    let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
-    let mut client = Client::connect(gateway.port());
-    assert_eq!(client.ask(POST).text(), "ok");
-    assert_eq!(client.ask(POST).text(), "ok");
-    assert_eq!(tried(&upstream.requests()), "abbc");
-    let totals = Totals::at_the_end_of(&mut gateway);
-    assert_eq!(reasons(&gateway.log()), ["upstream_closed"]);
-    assert_eq!(["requests", "attempts", "stale"].map(|name| totals.of(name)), [2, 3, 1], "{totals:?}");
+    }
+}
+
+#[test]
+fn a_replay_on_a_fresh_connection_counts_as_any_attempt() {
+    const UNAVAILABLE: &str = "HTTP/1.1 503 Later\r\nConnection: close\r\nContent-Length: 3\r\n\r\n503";
+    let say_later = |peer: &mut Peer| {
+        peer.write(UNAVAILABLE);
+    };
+    let second = SecondRequest::ask(|| stale_and_then(say_later));
+    assert_eq!(second.response.text(), "ok");
+    assert_eq!(tried(&second.requests), "abbc");
+    assert_eq!(reasons(&second.log), ["unavailable"]);
+    assert_eq!(second.counts(["requests", "attempts", "stale"]), [2, 3, 1]);
+}
+
+#[test]
+fn a_replay_that_fails_too_is_followed_by_the_next_credential() {
+    let second = SecondRequest::ask(|| stale_and_then(Peer::reset));
+    assert_eq!(second.response.text(), "ok");
+    assert_eq!(tried(&second.requests), "abbc");
+    assert_eq!(reasons(&second.log), ["upstream_closed"]);
+    assert_eq!(second.counts(["requests", "attempts", "stale"]), [2, 3, 1]);
 }
 
 #[test]
@@ -266,26 +275,27 @@ fn the_next_attempt_follows_the_turn_only_of_its_own_request() {
 fn nothing_is_tried_again_once_an_answer_has_begun() {
     let sse = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
                1a\r\ndata: {\"delta\":\"a word\"}\n\n\r\n";
+    let content = "data: {\"delta\":\"a word\"}\n\n\r\n";
     for (begun, part) in [
-        ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", ""),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx", "x"),
-        (sse, "a word"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", "\r\n\r\n"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx", "\r\n\r\nx"),
+        (sse, content),
     ] {
         for give_up in [Peer::close_abruptly as fn(&mut Peer), Peer::reset] {
+            let gone_downstream = Gate::new();
+            let waiting = gone_downstream.clone();
             let upstream = Upstream::plain(move |peer: &mut Peer| {
                 if peer.read_request().is_some() {
                     peer.write(begun);
-                    // Until it has gone downstream.
-                    peer.sleep(Duration::from_millis(50));
+                    waiting.pass();
                     give_up(peer);
                 }
             });
             let secrets = secrets_json(&["a", "b", "c"]);
             let mut gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
             let mut client = Client::connect(gateway.port());
-            let response = client.ask(POST);
+            let response = client.send(POST).read_response_after(part.as_bytes(), || gone_downstream.open());
             assert_eq!(response.status, 200, "{begun:?}");
-            assert!(response.text().contains(part), "{begun:?}: {response:?}");
             let totals = Totals::at_the_end_of(&mut gateway);
             assert_eq!((totals.of("attempts"), upstream.requests().len()), (1, 1), "{begun:?}: {totals:?}");
         }
@@ -294,8 +304,16 @@ fn nothing_is_tried_again_once_an_answer_has_begun() {
 
 #[test]
 fn another_address_of_the_same_name_is_no_further_attempt() {
-    // `localhost` may be ::1 first, where nobody listens.
-    let upstream = Upstream::plain(answer(OK));
+    // `localhost` may be ::1 first, where nobody listens, and nobody else can.
+    let hold = |port: u16| {
+        let socket = Socket::new(Domain::IPV6, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((Ipv6Addr::LOCALHOST, port)).into()).map(|()| socket)
+    };
+    // Without IPv6 there is nothing to hold.
+    let is_free = |held: &io::Result<Socket>| !held.as_ref().is_err_and(|error| error.kind() == ErrorKind::AddrInUse);
+    let upstreams = (0..10).map(|_| Upstream::plain(answer(OK)));
+    let mut held = upstreams.map(|upstream| (hold(upstream.port()), upstream));
+    let (_held, upstream) = held.find(|(held, _)| is_free(held)).expect("a port that nobody listens on");
     let url = format!("http://localhost:{}/flow-llm-proxy", upstream.port());
     let mut gateway = Gateway::builder().shards(1).secrets(secrets_json(&["a", "b"])).arg("--upstream", url).start();
     assert_eq!(Client::connect(gateway.port()).ask(POST).text(), "ok");

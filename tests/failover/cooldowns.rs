@@ -1,26 +1,26 @@
-//! Credentials that cool down: whose turns they are then, how one comes back, and what is done when all cool down.
+//! Credentials that cool down: whose turns they are then, and how one comes back.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Gate, Gateway, Peer, Request, Response, Totals, Upstream, lines_saying, secrets_json, value_of,
+    Client, Gate, Gateway, Peer, Totals, Upstream, lines_saying, repeat_until_undisturbed, secrets_json, value_of,
 };
 use crate::table::{POST, tried};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+pub const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno";
 
-fn limited(seconds: u32) -> String {
+pub fn limited(seconds: u32) -> String {
     format!("HTTP/1.1 429 Too Many\r\nRetry-After: {seconds}\r\nContent-Length: 4\r\n\r\nwait")
 }
 
 /// An upstream that answers each request as `reply` says by its credential and by how many that one has sent before.
-fn replying(reply: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> Upstream {
+pub fn replying(reply: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> Upstream {
     let counts = Mutex::new(HashMap::<String, usize>::new());
     Upstream::plain(move |peer: &mut Peer| {
         while let Some(request) = peer.read_request() {
@@ -36,12 +36,12 @@ fn replying(reply: impl Fn(&str, usize) -> String + Send + Sync + 'static) -> Up
     })
 }
 
-fn before(upstream: &Upstream, names: &[&str]) -> Gateway {
+pub fn before(upstream: &Upstream, names: &[&str]) -> Gateway {
     Gateway::builder().shards(1).secrets(secrets_json(names)).upstream(upstream).start()
 }
 
 /// The credentials and seconds of all cooldowns, once there are as many as are awaited.
-fn cooldowns(gateway: &Gateway, awaited: usize) -> Vec<(String, f64)> {
+pub fn cooldowns(gateway: &Gateway, awaited: usize) -> Vec<(String, f64)> {
     gateway.wait_for_log_count("credential cools down", awaited);
     let lines = lines_saying(&gateway.log(), "credential cools down");
     let text = |line: &str, name| value_of(line, name).expect("a value").to_owned();
@@ -49,7 +49,7 @@ fn cooldowns(gateway: &Gateway, awaited: usize) -> Vec<(String, f64)> {
 }
 
 /// Asks `count` times, one after the other, and says whose tokens arrived.
-fn turns(client: &mut Client, upstream: &Upstream, count: usize) -> String {
+pub fn turns(client: &mut Client, upstream: &Upstream, count: usize) -> String {
     let before = upstream.requests().len();
     for _ in 0..count {
         assert_eq!(client.ask(GET).status, 200);
@@ -106,19 +106,24 @@ fn a_cooldown_holds_on_all_shards() {
 
 #[test]
 fn a_cooldown_ends_by_itself_and_the_next_turn_is_the_probe() {
+    const COOLDOWN: Duration = Duration::from_secs(1);
     let upstream = replying(|name, before| if name == "a" && before == 0 { limited(1) } else { OK.into() });
     let mut gateway = before(&upstream, &["a", "b", "c"]);
     let mut client = Client::connect(gateway.port());
     assert_eq!(turns(&mut client, &upstream, 1), "ab");
     let began = Instant::now();
-    // The margin is what the answer's way took.
-    while began.elapsed() < Duration::from_millis(900) {
-        assert!(!turns(&mut client, &upstream, 1).contains('a'), "after {:?}", began.elapsed());
+    while began.elapsed() < COOLDOWN - Duration::from_millis(100) {
+        turns(&mut client, &upstream, 1);
         thread::sleep(Duration::from_millis(20));
     }
-    thread::sleep(Duration::from_millis(1050).saturating_sub(began.elapsed()));
+    thread::sleep(COOLDOWN.saturating_sub(began.elapsed()));
     // The first request whose turn it is: within one round.
     assert_eq!(turns(&mut client, &upstream, 3).matches('a').count(), 1);
+    let requests = upstream.requests();
+    let with_a: Vec<_> = requests.iter().filter(|request| request.credential() == "a").collect();
+    // A test that is late may have seen more of them. The cooldown began after the first was seen.
+    let rested = with_a[1].at - with_a[0].at;
+    assert!(rested >= COOLDOWN, "used {rested:?} after it was limited");
     gateway.wait_for_log("credential works again");
     let order = turns(&mut client, &upstream, 30);
     for name in ["a", "b", "c"] {
@@ -217,7 +222,7 @@ fn a_later_deadline_does_not_shorten_an_earlier_one() {
 #[test]
 fn a_shorter_wait_that_is_asked_for_later_does_not_shorten_a_longer_one() {
     // The only credential is used while it cools down, so that the second answer is one to a later attempt.
-    let upstream = replying(|_, before| limited(if before == 0 { 60 } else { 1 }));
+    let upstream = replying(|_, before| limited(if before == 0 { 3000 } else { 1 }));
     let mut gateway = before(&upstream, &["a"]);
     let mut client = Client::connect(gateway.port());
     for _ in 0..3 {
@@ -225,7 +230,7 @@ fn a_shorter_wait_that_is_asked_for_later_does_not_shorten_a_longer_one() {
     }
     Totals::at_the_end_of(&mut gateway);
     let seen = cooldowns(&gateway, 1);
-    assert!(!seen.is_empty() && seen.iter().all(|(_, seconds)| (58.0..=60.0).contains(seconds)), "{seen:?}");
+    assert!(!seen.is_empty() && seen.iter().all(|(_, seconds)| (2900.0..=3000.0).contains(seconds)), "{seen:?}");
 }
 
 #[test]
@@ -242,277 +247,79 @@ fn answers_to_attempts_that_began_before_a_cooldown_do_not_lengthen_it() {
 }
 
 #[test]
-fn the_cooldown_of_the_only_credential_holds_nothing_back() {
-    let upstream = replying(|_, before| if before == 0 { limited(60) } else { OK.into() });
-    for names in [&["a"][..], &["a", "a"]] {
-        let upstream = if names.len() == 1 {
-            &upstream
-        } else {
-            &replying(|_, before| if before == 0 { limited(60) } else { OK.into() })
-        };
-        let gateway = before(upstream, names);
-        let mut client = Client::connect(gateway.port());
-        let first = client.ask(GET);
-        assert_eq!((first.status, first.text().as_str()), (429, "wait"));
-        gateway.wait_for_log("credential cools down");
-        assert_eq!(cooldowns(&gateway, 1), [("a".to_owned(), 60.0)]);
-        let asked = Instant::now();
-        thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200));
+fn what_pauses_before_it_would_use_a_credential_that_begins_to_cool_down_uses_another() {
+    /// So that all of them may be repeated within one second.
+    const CLIENTS: usize = 9;
+    let mut entries: serde_json::Value = serde_json::from_str(&secrets_json(&["a", "b", "c"])).expect("JSON");
+    // Most begin with `a`, and have `b` in mind next.
+    entries[0]["weight"] = 7.into();
+    repeat_until_undisturbed(|| {
+        // All requests are told to come later, all at once, and pause for up to 250 ms.
+        let (begun, all_have_come) = (Mutex::new(HashSet::new()), Barrier::new(CLIENTS));
+        let upstream = Upstream::plain(move |peer: &mut Peer| {
+            while let Some(request) = peer.read_request() {
+                let is_first = begun.lock().expect("nobody panics with it").insert(request.path().to_owned());
+                let status = if is_first {
+                    all_have_come.wait();
+                    503
+                } else if request.credential() == "b" {
+                    429
+                } else {
+                    200
+                };
+                peer.write(format!("HTTP/1.1 {status} Told\r\nContent-Length: 2\r\n\r\nok"));
             }
         });
-        assert!(asked.elapsed() < Duration::from_millis(900), "held back for {:?}", asked.elapsed());
-    }
-}
-
-/// Two credentials that both cool down, `b` for the shorter time; the first request after that meets `probe`.
-fn all_cooling(probe: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Arc<Upstream>, Gateway) {
-    let probed = AtomicUsize::new(0);
-    let count = AtomicUsize::new(0);
-    let upstream = Upstream::plain(move |peer: &mut Peer| {
-        while let Some(request) = peer.read_request() {
-            if count.fetch_add(1, Ordering::SeqCst) < 2 {
-                peer.write(limited(if request.credential() == "a" { 600 } else { 300 }));
-            } else if probed.fetch_add(1, Ordering::SeqCst) == 0 {
-                probe(peer);
-            } else {
-                peer.write(OK);
-            }
+        let mut gateway = Gateway::builder().shards(1).secrets(entries.to_string()).upstream(&upstream).start();
+        let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(gateway.port())).collect();
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(format!("GET /{number} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
         }
+        for client in &mut clients {
+            assert_eq!(client.read_response().status, 200);
+        }
+        Totals::at_the_end_of(&mut gateway);
+        let seen = cooldowns(&gateway, 0);
+        // Where all pauses were over before the first answer to `b` was, nobody paused before a cooldown.
+        let [(name, seconds)] = &seen[..] else {
+            assert!(seen.is_empty(), "one period, however many were limited in it: {seen:?}");
+            return false;
+        };
+        assert_eq!((name.as_str(), *seconds), ("b", 30.0));
+        let late = paused_into_the_cooldown(&gateway.log());
+        let with_b = upstream.requests().into_iter().filter(|request| request.credential() == "b");
+        // The first of a path is the one that was told to come later.
+        let used: Vec<_> = with_b.filter(|request| late.iter().any(|path| request.path().ends_with(path))).collect();
+        assert!(used.is_empty(), "used while it cools down: {used:#?}");
+        !late.is_empty()
     });
-    let upstream = Arc::new(upstream);
-    let gateway = before(&upstream, &["a", "b"]);
-    let first = Client::connect(gateway.port()).ask(GET);
-    assert_eq!((first.status, tried(&upstream.requests()).as_str()), (429, "ab"));
-    gateway.wait_for_log("credential cools down credential=\"b\"");
-    assert_eq!(cooldowns(&gateway, 2), [("a".to_owned(), 600.0), ("b".to_owned(), 300.0)]);
-    (upstream, gateway)
 }
 
-/// Asks from as many clients at once, and says what each got and when.
-fn ask_at_once(gateway: &Gateway, count: usize) -> Vec<thread::JoinHandle<(Response, Instant)>> {
-    let port = gateway.port();
-    let ask = move || {
-        let response = Client::connect(port).ask(GET);
-        (response, Instant::now())
+/// The paths of the requests whose pause before `b` ended after `b` began to cool down, by the gateway's own clock.
+fn paused_into_the_cooldown(log: &[String]) -> Vec<String> {
+    let cooling = logged_at(&lines_saying(log, "credential cools down")[0]);
+    let exchanges: Vec<_> = log.iter().filter(|line| line.contains(" exchange id=")).collect();
+    let path_of = |id: &str| {
+        let line = exchanges.iter().find(|line| value_of(line, "id") == Some(id)).expect("all have ended");
+        value_of(line, "path").expect("a path").to_owned()
     };
-    (0..count).map(|_| thread::spawn(ask)).collect()
-}
-
-fn answers(asked: Vec<thread::JoinHandle<(Response, Instant)>>) -> Vec<(Response, Instant)> {
-    asked.into_iter().map(|client| client.join().expect("an answer")).collect()
-}
-
-fn after_the_cooling(upstream: &Upstream) -> Vec<Request> {
-    upstream.requests().split_off(2)
-}
-
-#[test]
-fn where_all_cool_down_the_soonest_is_probed_by_one_and_the_others_wait_for_the_outcome() {
-    let gate = Gate::new();
-    let passing = gate.clone();
-    let (upstream, mut gateway) = all_cooling(move |peer| {
-        passing.pass();
-        peer.write(OK);
-    });
-    let asked = ask_at_once(&gateway, 6);
-    upstream.wait_for_requests(3);
-    gateway.wait_for_log("credential is probed");
-    assert!(upstream.is_left_alone_for(Duration::from_millis(400)), "a second request while the first one probes");
-    assert_eq!(tried(&after_the_cooling(&upstream)), "b", "the one that is free soonest");
-    let opened = Instant::now();
-    gate.open();
-    for (response, at) in answers(asked) {
-        assert_eq!(response.status, 200);
-        assert!(at - opened < Duration::from_millis(400), "held back for {:?} after the outcome", at - opened);
-    }
-    assert_eq!(tried(&after_the_cooling(&upstream)), "b".repeat(6), "the one that works is used");
-    let totals = Totals::at_the_end_of(&mut gateway);
-    assert_eq!(lines_saying(&gateway.log(), "credential works again").len(), 1);
-    assert_eq!(["requests", "cooldowns", "recoveries"].map(|name| totals.of(name)), [7, 2, 1], "{totals:?}");
-}
-
-#[test]
-fn nobody_waits_longer_than_a_second_for_a_probe() {
-    let gate = Gate::new();
-    let passing = gate.clone();
-    let (upstream, gateway) = all_cooling(move |peer| {
-        passing.pass();
-        peer.write(OK);
-    });
-    let first = ask_at_once(&gateway, 1);
-    let probe = upstream.wait_for_requests(3)[2].at;
-    let asked = Instant::now();
-    let others = ask_at_once(&gateway, 4);
-    for (response, at) in answers(others) {
-        assert_eq!(response.status, 200);
-        let waited = at - asked;
-        assert!(waited < Duration::from_millis(1900), "waited for {waited:?}");
-        assert!(at - probe > Duration::from_millis(800), "did not wait: {waited:?}");
-    }
-    assert_eq!(tried(&after_the_cooling(&upstream)), "bbbbb");
-    gate.open();
-    assert!(answers(first).iter().all(|(response, _)| response.status == 200));
-}
-
-#[test]
-fn a_probe_that_fails_lets_the_others_be_answered_in_time() {
-    let (upstream, gateway) = all_cooling(|peer| {
-        peer.sleep(Duration::from_millis(100));
-        peer.write(limited(300));
-    });
-    let asked = Instant::now();
-    for (response, at) in answers(ask_at_once(&gateway, 4)) {
-        assert!(matches!(response.status, 200 | 429), "{response:?}");
-        assert!(response.error_code().is_none(), "the upstream's answer, not ours: {response:?}");
-        assert!(at - asked < Duration::from_millis(2500), "waited for {:?}", at - asked);
-    }
-    let first_two = &after_the_cooling(&upstream)[..2];
-    assert!(first_two[1].at - first_two[0].at >= Duration::from_millis(90), "two probes at once");
-}
-
-#[test]
-fn a_client_that_goes_while_it_probes_leaves_the_probe_to_the_next() {
-    let begun = Gate::new();
-    let beginning = begun.clone();
-    let (_upstream, gateway) = all_cooling(move |peer| {
-        beginning.open();
-        peer.wait_for_close();
-    });
-    let mut client = Client::connect(gateway.port());
-    client.send(GET);
-    begun.pass();
-    client.reset();
-    let asked = Instant::now();
-    for (response, at) in answers(ask_at_once(&gateway, 3)) {
-        assert_eq!(response.status, 200);
-        assert!(at - asked < Duration::from_millis(900), "waited for {:?}", at - asked);
-    }
-}
-
-#[test]
-fn a_client_that_goes_in_the_pause_before_it_would_probe_leaves_the_probe_to_the_next() {
-    // The request that `b` cannot serve would go on as the probe of `a`.
-    let upstream = replying(|name, before| match (name, before) {
-        ("a", 0) => limited(1),
-        ("b", 1) => "HTTP/1.1 503 Later\r\nContent-Length: 5\r\n\r\nlater".into(),
-        _ => OK.into(),
-    });
-    let gateway = before(&upstream, &["a", "b"]);
-    assert_eq!(turns(&mut Client::connect(gateway.port()), &upstream, 1), "ab");
-    thread::sleep(Duration::from_millis(1050));
-    let mut client = Client::connect(gateway.port());
-    client.send(GET);
-    // The pause is at least 50 ms.
-    gateway.wait_for_log("reason=unavailable");
-    client.reset();
-    gateway.wait_for_log("end=client_disconnected");
-    assert_eq!(tried(&upstream.requests()), "abb", "the client went too late");
-    assert_eq!(turns(&mut Client::connect(gateway.port()), &upstream, 2), "ab");
-    gateway.wait_for_log("credential is probed credential=\"a\"");
-}
-
-#[test]
-fn a_request_whose_copy_was_given_up_can_still_change_its_credential_before_it_is_sent() {
-    // The third request waits for the probe of `b`, is to go by its name, and has no copy. Then `a` is free sooner.
-    let gate = Gate::new();
-    let passing = gate.clone();
-    let upstream = replying(move |name, before| match (name, before) {
-        ("a", 0) => limited(600),
-        ("b", 0) => limited(300),
-        ("b", 1) => {
-            passing.pass();
-            limited(900)
+    let mut paths = Vec::new();
+    for line in lines_saying(log, "another attempt") {
+        let pause = value_of(&line, "pause_ms").and_then(|pause| pause.parse().ok()).expect("milliseconds");
+        // The pause begins after its line, and the cooldown before its own.
+        let is_late = logged_at(&line) + Duration::from_millis(pause) > cooling;
+        if value_of(&line, "next") == Some("b") && is_late {
+            paths.push(path_of(value_of(&line, "id").expect("an id")));
         }
-        _ => OK.into(),
-    });
-    let secrets = secrets_json(&["a", "b"]);
-    let gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).arg("--replay-max", "0").start();
-    assert_eq!(Client::connect(gateway.port()).ask(GET).status, 429);
-    let first = ask_at_once(&gateway, 1);
-    upstream.wait_for_requests(3);
-    let mut client = Client::connect(gateway.port());
-    client.send(POST);
-    assert!(upstream.is_left_alone_for(Duration::from_millis(100)));
-    gate.open();
-    assert_eq!(client.read_response().status, 200);
-    assert_eq!(answers(first)[0].0.status, 429);
-    assert_eq!(tried(&upstream.requests()), "abba");
+    }
+    paths
 }
 
-#[test]
-fn what_pauses_before_it_would_use_a_credential_that_begins_to_cool_down_uses_another() {
-    const CLIENTS: usize = 30;
-    /// So that all of them may be repeated.
-    const OTHERS: usize = 5 * CLIENTS;
-    /// What the news may take from the upstream's thread to the gateway's shard on a busy machine.
-    const NEWS_TAKE_MAX: Duration = Duration::from_millis(40);
-    let begun = Mutex::new(HashSet::new());
-    // All requests are told to come later, all at once, and pause for up to 250 ms with their next credential in mind.
-    let all_have_come = Barrier::new(CLIENTS);
-    let answered = Arc::new(Mutex::new(Vec::new()));
-    let noting = answered.clone();
-    let upstream = Upstream::plain(move |peer: &mut Peer| {
-        while let Some(request) = peer.read_request() {
-            if request.path().ends_with("/models") {
-                peer.write(OK);
-                continue;
-            }
-            let is_first = begun.lock().expect("nobody panics with it").insert(request.path().to_owned());
-            let status = if is_first {
-                all_have_come.wait();
-                503
-            } else if request.credential() == "b" {
-                429
-            } else {
-                200
-            };
-            noting.lock().expect("nobody panics with it").push((request.path().to_owned(), status, Instant::now()));
-            peer.write(format!("HTTP/1.1 {status} Told\r\nContent-Length: 2\r\n\r\nok"));
-        }
-    });
-    let gateway = before(&upstream, &["a", "b", "c"]);
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect(gateway.port())).collect();
-    turns(&mut clients[0], &upstream, OTHERS);
-    for (number, client) in clients.iter_mut().enumerate() {
-        client.send(format!("GET /{number} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-    }
-    for client in &mut clients {
-        assert_eq!(client.read_response().status, 200);
-    }
-    let answered = answered.lock().expect("nobody panics with it");
-    let was_limited = |path: &str| answered.iter().any(|(other, status, _)| other == path && *status == 429);
-    let proof = answered.iter().find(|(path, status, _)| *status == 200 && was_limited(path));
-    let known = proof.expect("one was limited").2 + NEWS_TAKE_MAX;
-    let requests = upstream.requests();
-    let with_b = requests[OTHERS + CLIENTS..].iter().filter(|request| request.credential() == "b");
-    let (early, late): (Vec<_>, Vec<_>) = with_b.partition(|request| request.at < known);
-    println!("b was used {} times before it was known to be limited", early.len());
-    assert!(late.is_empty(), "used while it cools down: {late:#?}");
-    let seen = cooldowns(&gateway, 1);
-    let [(name, seconds)] = &seen[..] else { panic!("{seen:?}") };
-    assert_eq!((name.as_str(), *seconds), ("b", 30.0), "one period, however many were limited in it");
-}
-
-#[test]
-fn a_client_that_goes_while_it_waits_for_a_probe_is_not_forwarded() {
-    let gate = Gate::new();
-    let passing = gate.clone();
-    let (upstream, gateway) = all_cooling(move |peer| {
-        passing.pass();
-        peer.write(OK);
-    });
-    let first = ask_at_once(&gateway, 1);
-    upstream.wait_for_requests(3);
-    let mut waiting = Client::connect(gateway.port());
-    waiting.send(POST);
-    assert!(upstream.is_left_alone_for(Duration::from_millis(100)));
-    waiting.reset();
-    gateway.wait_for_log("end=client_disconnected");
-    gate.open();
-    assert!(answers(first).iter().all(|(response, _)| response.status == 200));
-    assert!(upstream.is_left_alone_for(Duration::from_millis(300)), "a request of a client that had gone");
+/// The time of day that a line begins with, as in `2026-11-22T22:13:32.123456Z`.
+fn logged_at(line: &str) -> Duration {
+    let (_, time) = line.split_once('T').expect("a date");
+    let seconds = time.split_once('Z').expect("a time").0.split(':').map(|part| part.parse::<f64>().expect("digits"));
+    Duration::from_secs_f64(seconds.fold(0.0, |sum, part| sum * 60.0 + part))
 }
 
 #[test]

@@ -15,5 +15,7 @@ mod answers;
 mod connections;
 mod cooldowns;
 mod early_errors;
+mod kept_answers;
+mod probes;
 mod replay;
 mod table;
