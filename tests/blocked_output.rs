@@ -7,16 +7,14 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use support::{Client, DEADLINE, Upstream, json, secrets_json};
+use support::{Client, HeldPort, Running, Upstream, command, json, secrets_json, wait_until};
 use tempfile::TempDir;
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -24,44 +22,24 @@ const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const REQUESTS: usize = 20_000;
 
 /// A gateway that writes where the test says. Dropped, it is killed.
-struct Running {
-    child: Child,
+struct Writing {
+    running: Running,
     _place: TempDir,
 }
 
-impl Running {
+impl Writing {
     fn start(upstream: &Upstream, arguments: &[&str], stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Self {
         let place = tempfile::tempdir().expect("a temporary directory");
         fs::write(place.path().join("secrets.json"), secrets_json(&["alpha"])).expect("written");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
+        let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
         command.args(["--admin", "off", "--shards", "1", "--upstream", &upstream.url()]).args(arguments);
         command.current_dir(place.path()).env_clear().env("XDG_RUNTIME_DIR", place.path());
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
-        Running { child: command.spawn().expect("started"), _place: place }
+        Writing { running: Running::start(command).expect("started"), _place: place }
     }
 
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("a child");
-    }
-
-    /// Waits until it has ended by itself.
-    fn wait(&mut self) -> ExitStatus {
-        let until = Instant::now() + DEADLINE;
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            assert!(Instant::now() < until, "it does not end");
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // One that has ended takes no notice.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        kill_process(Pid::from_child(&self.running), signal).expect("a child");
     }
 }
 
@@ -77,12 +55,14 @@ fn port_in(output: impl Read) -> u16 {
 }
 
 /// A gateway on one pipe that is read no more once it serves, and its port.
-fn unread(upstream: &Upstream) -> (Running, PipeReader, u16) {
+fn unread(upstream: &Upstream) -> (Writing, PipeReader, HeldPort) {
     let (reader, writer) = pipe().expect("a pipe");
-    let arguments = ["--port", "0", "--log-level", "DEBUG"];
-    let gateway = Running::start(upstream, &arguments, writer.try_clone().expect("a copy"), writer);
-    let port = port_in(&reader);
-    (gateway, reader, port)
+    let held = HeldPort::reserve();
+    let port = held.address().port();
+    let arguments = ["--port", &port.to_string(), "--log-level", "DEBUG"];
+    let gateway = Writing::start(upstream, &arguments, writer.try_clone().expect("a copy"), writer);
+    assert_eq!(port_in(&reader), port);
+    (gateway, reader, held)
 }
 
 /// Leaves no room for a single byte.
@@ -106,11 +86,11 @@ fn overflow(port: u16) {
 #[test]
 fn a_full_pipe_on_both_outputs_holds_up_neither_requests_nor_the_end() {
     let upstream = Upstream::plain(json(200, "{}"));
-    let (mut gateway, unread, port) = unread(&upstream);
-    overflow(port);
+    let (mut gateway, unread, held) = unread(&upstream);
+    overflow(held.address().port());
     fill(&unread);
     gateway.signal(Signal::TERM);
-    assert_eq!(gateway.wait().code(), Some(0));
+    assert_eq!(gateway.running.wait_for_end().code(), Some(0));
 }
 
 #[test]
@@ -123,16 +103,16 @@ fn a_second_signal_ends_it_while_a_stream_is_open_and_stderr_is_blocked() {
             peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
         }
     });
-    let (mut gateway, unread, port) = unread(&upstream);
-    overflow(port);
+    let (mut gateway, unread, held) = unread(&upstream);
+    overflow(held.address().port());
     fill(&unread);
-    let mut waiting = Client::connect(port);
+    let mut waiting = Client::connect(held.address().port());
     waiting.send(GET.replace("models", "stream"));
     upstream.wait_for_requests(REQUESTS + 1);
     gateway.signal(Signal::TERM);
-    wait_until("it drains", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err());
+    wait_until("it drains", || TcpStream::connect(held.address()).is_err());
     gateway.signal(Signal::TERM);
-    assert_eq!(gateway.wait().code(), Some(1));
+    assert_eq!(gateway.running.wait_for_end().code(), Some(1));
 }
 
 #[test]
@@ -143,10 +123,11 @@ fn a_gateway_that_starts_on_a_full_pipe_serves_and_heeds_signals_and_says_what_i
     for is_read_later in [false, true] {
         let (mut reader, writer) = pipe().expect("a pipe");
         fill(&reader);
-        let port = free_port();
+        let held = HeldPort::reserve();
+        let port = held.address().port();
         let arguments = ["--port", &port.to_string(), "--log-file", file.to_str().expect("text")];
-        let mut gateway = Running::start(&upstream, &arguments, writer.try_clone().expect("a copy"), writer);
-        wait_until("it serves", || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok());
+        let mut gateway = Writing::start(&upstream, &arguments, writer.try_clone().expect("a copy"), writer);
+        wait_until("it serves", || TcpStream::connect(held.address()).is_ok());
         assert_eq!(Client::connect(port).ask(GET).status, 200);
         gateway.signal(Signal::HUP);
         wait_until("it has reloaded", || text(&file).contains("the secrets file "));
@@ -154,7 +135,7 @@ fn a_gateway_that_starts_on_a_full_pipe_serves_and_heeds_signals_and_says_what_i
             assert_eq!(port_in(&reader), port);
         }
         gateway.signal(Signal::TERM);
-        assert_eq!(gateway.wait().code(), Some(0));
+        assert_eq!(gateway.running.wait_for_end().code(), Some(0));
         let mut rest = String::new();
         reader.read_to_string(&mut rest).expect("text");
         assert!(text(&file).contains("stopped"), "{}", text(&file));
@@ -169,11 +150,11 @@ fn a_stderr_that_is_a_file_at_its_limit_costs_lines_and_not_the_process() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let path = place.path().join("stderr");
     let file = File::options().append(true).create_new(true).open(&path).expect("made");
-    let mut gateway = Running::start(&upstream, &["--port", "0"], Stdio::null(), file);
+    let mut gateway = Writing::start(&upstream, &["--port", "0"], Stdio::null(), file);
     wait_until("it serves", || text(&path).contains("ANTHROPIC_BASE_URL"));
     let port = port_in(File::open(&path).expect("there"));
     let limit = Rlimit { current: Some(LIMIT_BYTES), maximum: None };
-    prlimit(Some(Pid::from_child(&gateway.child)), Resource::Fsize, limit).expect("a child may be given less");
+    prlimit(Some(Pid::from_child(&gateway.running)), Resource::Fsize, limit).expect("a child may be given less");
     let mut client = Client::connect_unrecorded(port);
     let mut answers = || (0..10).for_each(|_| assert_eq!(client.ask(GET).status, 200));
     wait_until("the limit", || {
@@ -182,23 +163,9 @@ fn a_stderr_that_is_a_file_at_its_limit_costs_lines_and_not_the_process() {
     });
     (0..20).for_each(|_| answers());
     gateway.signal(Signal::TERM);
-    assert_eq!(gateway.wait().code(), Some(0));
-}
-
-/// For one that cannot say which it has taken.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("bound").port()
+    assert_eq!(gateway.running.wait_for_end().code(), Some(0));
 }
 
 fn text(file: &Path) -> String {
     fs::read_to_string(file).unwrap_or_default()
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < until, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }

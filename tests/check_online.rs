@@ -5,9 +5,10 @@
 mod support;
 
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
 
-use support::{CERTIFICATES, Credential, Peer, SECRET_MARK, Upstream, answer, secrets_json};
+use support::{
+    CERTIFICATES, Credential, HeldPort, Peer, SECRET_MARK, Upstream, answer, command, output_of, secrets_json,
+};
 
 /// What the upstream says beside its status, which no output may repeat.
 const UPSTREAM_TEXT: &str = "the-words-of-the-upstream";
@@ -23,9 +24,11 @@ fn check(names: &[&str], words: &[&str]) -> Outcome {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("secrets.json"), secrets_json(names)).expect("written");
     std::fs::write(directory.path().join("ca.pem"), &CERTIFICATES.authority_pem).expect("written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
-    command.arg("check").args(words).current_dir(directory.path()).env_clear().stdin(Stdio::null());
-    let output = command.output().expect("started");
+    let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
+    command.arg("check").args(words).current_dir(directory.path()).env_clear();
+    // A handshake takes longer on a busy machine.
+    command.env("FLOW_PROXY_CONNECT_TIMEOUT", "600");
+    let output = output_of(command);
     let text = |bytes| String::from_utf8(bytes).expect("text");
     let outcome = Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
     for said in [&outcome.stdout, &outcome.stderr] {
@@ -115,7 +118,7 @@ fn no_network_is_touched_unless_all_else_is_good_and_it_was_asked_for() {
 
 #[test]
 fn an_upstream_that_cannot_be_used_is_a_problem_that_says_why() {
-    let closed = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("bound");
+    let closed = HeldPort::reserve();
     // Takes connections into its queue, and never a byte.
     let silent = TcpListener::bind(("127.0.0.1", 0)).expect("bound");
     let silent_address = silent.local_addr().expect("bound");
@@ -123,15 +126,15 @@ fn an_upstream_that_cannot_be_used_is_a_problem_that_says_why() {
     let deaf = Upstream::plain(|peer| drop(peer.read_request()));
     let garbled = Upstream::plain(answer(format!("SMTP {UPSTREAM_TEXT}\r\n\r\n")));
     for (url, connect_timeout, told) in [
-        (format!("http://{closed}"), "5", "the upstream cannot be reached: Connection refused"),
+        (format!("http://{}", closed.address()), "600", "the upstream cannot be reached: Connection refused"),
         (
             format!("https://{silent_address}"),
             "0.3",
             "the upstream cannot be reached: no connection within 0.3 s (--connect-timeout)",
         ),
-        (untrusted.url(), "5", "the upstream cannot be reached: its certificate was refused: "),
-        (deaf.url(), "5", "the upstream gave no answer: the connection was closed"),
-        (garbled.url(), "5", "the upstream gave no answer: "),
+        (untrusted.url(), "600", "the upstream cannot be reached: its certificate was refused: "),
+        (deaf.url(), "600", "the upstream gave no answer: the connection was closed"),
+        (garbled.url(), "600", "the upstream gave no answer: "),
     ] {
         let outcome = check(&["good"], &["--online", "--connect-timeout", connect_timeout, "--upstream", &url]);
         assert_eq!(outcome.code, Some(1), "{url}: {}", outcome.stderr);

@@ -2,9 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "a test may block")]
 
+mod support;
+
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use support::{HeldPort, Running, command, output_of};
 use tempfile::TempDir;
 
 const SECRETS: &str = r#"[{"clientId":"abc-123","clientSecret":"hunter2-and-more","tenant":"ciandt"},
@@ -34,14 +37,14 @@ impl Place {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
+        let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
         command.args(words).current_dir(self.0.path()).env_clear().stdin(Stdio::null());
         command.env("XDG_RUNTIME_DIR", self.0.path());
         command
     }
 
     fn run(&self, words: &[&str]) -> Outcome {
-        let output = self.command(words).output().expect("started");
+        let output = output_of(self.command(words));
         let text = |bytes| String::from_utf8(bytes).expect("text");
         Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
@@ -77,9 +80,9 @@ fn a_wrong_command_line_or_setting_is_exit_64_and_names_its_source() {
         assert!(outcome.stderr.starts_with(message), "{words:?}: {}", outcome.stderr);
         assert!(!outcome.stderr.contains("hunter2"), "{}", outcome.stderr);
     }
-    let output =
-        place.command(&["--port", "0"]).env("FLOW_PROXY_SHARDS", "x").env("FLOW_PROXY_NUM_WORKERS", "x").output();
-    let output = output.expect("started");
+    let mut command = place.command(&["--port", "0"]);
+    command.env("FLOW_PROXY_SHARDS", "x").env("FLOW_PROXY_NUM_WORKERS", "x");
+    let output = output_of(command);
     assert_eq!(output.status.code(), Some(64));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("\n  environment FLOW_PROXY_NUM_WORKERS: expected a whole number"), "{stderr}");
@@ -167,10 +170,9 @@ fn token_prints_the_token_alone_to_stdout() {
 
 #[test]
 fn healthcheck_of_nothing_is_exit_1_with_one_line() {
-    let port =
-        std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("bound").port();
+    let held = HeldPort::reserve();
     let place = Place::new(&[]);
-    let port = port.to_string();
+    let port = held.address().port().to_string();
     let outcome = place.run(&["healthcheck", "--admin", "off", "--host", "0.0.0.0", "--port", &port]);
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
     assert!(outcome.stderr.starts_with(&format!("flow-uring: unhealthy: nothing answers at 127.0.0.1:{port}: ")));
@@ -185,7 +187,9 @@ fn a_closed_stdout_is_a_failure_and_no_panic() {
     let place = Place::new(&[]);
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    let output = place.command(&["--help"]).stdout(writer).stderr(Stdio::piped()).output().expect("started");
+    let mut command = place.command(&["--help"]);
+    command.stdout(writer).stderr(Stdio::piped());
+    let output = Running::start(command).expect("started").output();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("flow-uring: stdout cannot be written: "));
 }

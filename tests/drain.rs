@@ -6,23 +6,35 @@ mod support;
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, is_error_event, json, parse_events};
+use support::{
+    Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, is_error_event, json, parse_events,
+    repeat_until_undisturbed, sse,
+};
 
 const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
+/// What the program leaves to a connection without a whole request when the drain begins, and to one that has just
+/// connected: one second, and somewhat less, so that both clocks agree that it is not over.
+const SURELY_WITHIN_GRACE: Duration = Duration::from_millis(900);
+
 /// How long streams go on after the signal, in seconds: `FLOW_URING_TEST_DRAIN_SECONDS`, since nobody waits 45 of them
 /// for every change.
-fn stream_seconds() -> u64 {
-    std::env::var("FLOW_URING_TEST_DRAIN_SECONDS").map_or(4, |seconds| seconds.parse().expect("whole seconds"))
+fn stream_time() -> Duration {
+    let seconds = std::env::var("FLOW_URING_TEST_DRAIN_SECONDS");
+    Duration::from_secs(seconds.map_or(1, |seconds| seconds.parse().expect("whole seconds")))
 }
 
-const STREAMS: usize = 20;
+const STREAMS: usize = 10;
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+const LAST_EVENT: &str = "data: {\"last\":true}\n\n";
 
 fn event(number: usize) -> String {
     format!("data: {{\"number\":{number}}}\n\n")
@@ -34,15 +46,20 @@ fn as_chunk(event: &str) -> String {
 
 const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
-/// An upstream that streams for so long.
-fn streaming(time: Duration) -> impl Fn(&mut Peer) + Send + Sync + 'static {
-    let count = (time.as_millis() / EVENT_INTERVAL.as_millis()) as usize;
+/// An upstream that streams until `is_over`.
+fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Sync + 'static {
+    let is_over = Arc::clone(is_over);
     move |peer| {
         while peer.read_request().is_some() && peer.write(EVENT_STREAM) {
-            for number in 0..count {
-                peer.write(as_chunk(&event(number)));
+            let mut number = 0;
+            while !is_over.load(Ordering::SeqCst) {
+                if !peer.write(as_chunk(&event(number))) {
+                    return;
+                }
+                number += 1;
                 peer.sleep(EVENT_INTERVAL);
             }
+            peer.write(as_chunk(LAST_EVENT));
             peer.write("0\r\n\r\n");
         }
     }
@@ -62,19 +79,20 @@ fn wait_for_refused_connections(gateway: &Gateway) {
 #[test]
 fn requests_that_have_come_on_idle_connections_are_answered_before_these_close() {
     /// More than a shard looks at in one turn, so that the stop comes in between.
-    const CLIENTS: usize = 600;
+    const CLIENTS: usize = 200;
     let upstream = Upstream::plain(json(200, "{}"));
-    let mut gateway = Gateway::builder().shards(1).upstream(&upstream).start();
-    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| Client::connect_unrecorded(gateway.port())).collect();
+    let builder = Gateway::builder().shards(1).upstream(&upstream);
+    let mut gateway = builder.arg("--keepalive-timeout", "600").arg("--connect-timeout", "600").start();
+    let connect = |_| Client::connect_unrecorded(gateway.port()).with_deadline(4 * DEADLINE);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(connect).collect();
     for client in &mut clients {
+        // Each rests at once: it has not sent two requests in a row.
         client.ask(LIVENESS);
     }
-    // Longer than a connection is expected to send its next request at once.
-    thread::sleep(Duration::from_millis(300));
-    gateway.signal(libc::SIGSTOP);
+    gateway.freeze();
     gateway.terminate();
-    for client in &mut clients {
-        client.send(GET);
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.send(if number % 20 == 0 { GET } else { LIVENESS });
     }
     gateway.signal(libc::SIGCONT);
     for client in &mut clients {
@@ -87,102 +105,104 @@ fn requests_that_have_come_on_idle_connections_are_answered_before_these_close()
 
 #[test]
 fn open_streams_end_whole_while_idle_connections_close_and_new_ones_are_refused() {
-    let time = Duration::from_secs(stream_seconds());
-    let upstream = Upstream::tls(streaming(time));
-    let mut gateway = Gateway::before(&upstream);
+    let is_over = Arc::default();
+    let upstream = Upstream::tls(streaming_until(&is_over));
+    let mut gateway = Gateway::builder().upstream(&upstream).patient().start();
     let port = gateway.port();
 
-    let mut long_idle = Client::connect(port);
-    long_idle.ask(LIVENESS);
-    // Longer than a connection is expected to send its next request at once.
-    thread::sleep(Duration::from_millis(1200));
+    let mut idle = Client::connect(port);
+    idle.ask(LIVENESS);
+    // Its next request is expected at once.
     let mut just_used = Client::connect(port);
-    just_used.ask(LIVENESS);
+    (0..3).for_each(|_| drop(just_used.ask(LIVENESS)));
 
-    let streams: Vec<_> = (0..STREAMS)
-        .map(|_| {
-            let mut client = Client::connect(port).with_deadline(time + DEADLINE);
-            thread::spawn(move || (client.ask(POST), client.expect_close()))
-        })
-        .collect();
-    upstream.wait_for_requests(STREAMS);
-    let signalled = Instant::now();
-    gateway.terminate();
-    for (idle, client) in [("idle", &mut long_idle), ("just used", &mut just_used)] {
-        assert_eq!(client.expect_close(), Ended::Eof, "{idle}");
+    let deadline = stream_time() + 4 * DEADLINE;
+    let mut streams: Vec<Client> = (0..STREAMS).map(|_| Client::connect(port).with_deadline(deadline)).collect();
+    for stream in &mut streams {
+        stream.send(POST);
     }
-    let closed = signalled.elapsed();
-    assert!(closed < Duration::from_secs(1), "idle connections stayed open for {closed:?}");
+    upstream.wait_for_requests(STREAMS);
+    gateway.terminate();
+    // None of the streams has ended yet, and the drain limit is ten minutes.
+    for (what, client) in [("idle", &mut idle), ("just used", &mut just_used)] {
+        assert_eq!(client.expect_close(), Ended::Eof, "{what}");
+    }
     wait_for_refused_connections(&gateway);
     let line = gateway.wait_for_log("stopping:");
     assert!(line.contains(&format!("open_exchanges={STREAMS}")), "{line}");
     assert!(line.contains("a second signal exits at once"), "{line}");
 
-    let expected: String = (0..(time.as_millis() / EVENT_INTERVAL.as_millis()) as usize).map(event).collect();
-    for stream in streams {
-        let (response, ended) = stream.join().expect("a stream");
+    thread::sleep(stream_time());
+    is_over.store(true, Ordering::SeqCst);
+    for mut stream in streams {
+        let response = stream.read_response();
         assert!(response.is_whole, "{response:?}");
-        assert_eq!(response.text(), expected);
-        assert_eq!(ended, Ended::Eof);
+        let count = parse_events(&response.body).len() - 1;
+        assert_eq!(response.text(), (0..count).map(event).collect::<String>() + LAST_EVENT);
+        assert_eq!(stream.expect_close(), Ended::Eof);
     }
-    let lasted = signalled.elapsed();
     assert_eq!(gateway.wait().code(), Some(0));
-    let exited = signalled.elapsed() - lasted;
-    println!(
-        "{STREAMS} streams went on for {lasted:?}; idle connections closed after {closed:?}, exit {exited:?} after the last"
-    );
-    assert!(exited < Duration::from_secs(1), "{exited:?}");
     assert!(gateway.log().iter().any(|line| line.ends_with("stopped")));
 }
 
 #[test]
 fn answers_that_begin_during_the_drain_say_that_the_connection_closes() {
-    let gate = Gate::new();
-    let passing = gate.clone();
-    let upstream = Upstream::plain(move |peer: &mut Peer| {
-        peer.read_request();
-        passing.pass();
-        peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
-        peer.read_request();
-    });
-    let mut gateway = Gateway::before(&upstream);
-    let mut thinking = Client::connect(gateway.port());
-    thinking.send(GET);
-    upstream.wait_for_requests(1);
-    let mut half_asked = Client::connect(gateway.port());
-    let (begin, rest) = LIVENESS.split_at(LIVENESS.len() - 3);
-    half_asked.send(begin);
-    let mut half_refused = Client::connect(gateway.port());
-    half_refused.send("GET /v1/../x HTTP/1.1\r\nHost: localhost\r\n");
-    thread::sleep(Duration::from_millis(50));
+    repeat_until_undisturbed(|| {
+        let gate = Gate::new();
+        let passing = gate.clone();
+        let upstream = Upstream::plain(move |peer: &mut Peer| {
+            peer.read_request();
+            passing.pass();
+            peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            peer.read_request();
+        });
+        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+        let mut thinking = Client::connect(gateway.port());
+        thinking.send(GET);
+        upstream.wait_for_requests(1);
+        let mut half_asked = Client::connect(gateway.port());
+        let (begin, rest) = LIVENESS.split_at(LIVENESS.len() - 3);
+        half_asked.send(begin);
+        let mut half_refused = Client::connect(gateway.port());
+        half_refused.send("GET /v1/../x HTTP/1.1\r\nHost: localhost\r\n");
+        // It is accepted after the others, and closed when the shard drains.
+        let mut idle = Client::connect(gateway.port());
+        idle.ask(LIVENESS);
 
-    gateway.terminate();
-    wait_for_refused_connections(&gateway);
-    for (mut client, request, status) in [(half_asked, rest, 200), (half_refused, "\r\n", 400)] {
-        let response = client.ask(request);
-        assert_eq!((response.status, response.field("connection")), (status, Some("close")));
-        assert_eq!(client.expect_close(), Ended::Eof);
-    }
-    gate.open();
-    let response = thinking.read_response();
-    assert_eq!((response.text().as_str(), response.field("connection")), ("ok", Some("close")));
-    assert_eq!(thinking.expect_close(), Ended::Eof);
-    assert_eq!(gateway.wait().code(), Some(0));
+        let stopped = Instant::now();
+        gateway.terminate();
+        assert_eq!(idle.expect_close(), Ended::Eof);
+        let sent = [half_asked.try_send(rest), half_refused.try_send("\r\n")];
+        let is_undisturbed = stopped.elapsed() < SURELY_WITHIN_GRACE;
+        for ((mut client, sent), status) in [half_asked, half_refused].into_iter().zip(sent).zip([200, 400]) {
+            if is_undisturbed {
+                sent.expect("the gateway waits for it");
+                let response = client.read_response();
+                assert_eq!((response.status, response.field("connection")), (status, Some("close")));
+                assert_eq!(client.expect_close(), Ended::Eof);
+            }
+        }
+        gate.open();
+        let response = thinking.read_response();
+        assert_eq!((response.text().as_str(), response.field("connection")), ("ok", Some("close")));
+        assert_eq!(thinking.expect_close(), Ended::Eof);
+        assert_eq!(gateway.wait().code(), Some(0));
+        is_undisturbed
+    });
 }
 
 #[test]
-fn either_signal_stops_a_gateway_at_rest_at_once() {
+fn either_signal_stops_a_gateway_at_rest() {
     for signal in [libc::SIGTERM, libc::SIGINT] {
-        let upstream = Upstream::plain(streaming(Duration::from_millis(100)));
+        let upstream = Upstream::plain(sse(&[LAST_EVENT], Duration::ZERO));
         let mut gateway = Gateway::before(&upstream);
         let mut client = Client::connect(gateway.port());
         assert!(client.ask(POST).is_whole);
         // The client knows it before the gateway has noted it.
         gateway.wait_for_log("end=ok");
-        let signalled = Instant::now();
+        // Neither the drain limit nor the client's keep-alive ends as soon as a wait of the test.
         gateway.signal(signal);
         assert_eq!(gateway.wait().code(), Some(0));
-        assert!(signalled.elapsed() < Duration::from_secs(1), "{:?}", signalled.elapsed());
         assert!(gateway.wait_for_log("stopping:").contains("open_exchanges=0"));
     }
 }
@@ -190,27 +210,26 @@ fn either_signal_stops_a_gateway_at_rest_at_once() {
 #[test]
 fn a_second_signal_exits_at_once_and_says_what_was_cut() {
     for (first, second) in [(libc::SIGTERM, libc::SIGTERM), (libc::SIGINT, libc::SIGTERM)] {
-        let upstream = Upstream::plain(streaming(Duration::from_secs(30)));
+        // Never over: only the second signal can end it, as the drain limit is ten minutes.
+        let upstream = Upstream::plain(streaming_until(&Arc::default()));
         let mut gateway = Gateway::before(&upstream);
         let mut client = Client::connect(gateway.port());
         client.send(POST);
         client.read_until(event(0));
         gateway.signal(first);
         gateway.wait_for_log("stopping:");
-        let signalled = Instant::now();
         gateway.signal(second);
-        let status = gateway.wait();
-        assert!(signalled.elapsed() < Duration::from_secs(1), "{:?}", signalled.elapsed());
-        assert_eq!(status.code(), Some(1));
+        assert_eq!(gateway.wait().code(), Some(1));
         gateway.wait_for_log("stopped at once by a second signal; exchanges cut off: 1");
     }
 }
 
-/// What is open when the drain limit passes: its path, what the upstream has sent by then, and how the client sees it
-/// end.
+/// What is open when the drain limit passes: its path, what the upstream has sent by then, with what the client has seen
+/// all of it, and how it sees it end.
 struct Open {
     path: &'static str,
     sent: &'static str,
+    seen: &'static str,
     ends: Ends,
 }
 
@@ -230,39 +249,46 @@ const OPEN: [Open; 8] = [
     Open {
         path: "/v1/chat/completions",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+        seen: "data: 1\n\n\r\n",
         ends: Ends::WithErrorEvent,
     },
     Open {
         path: "/v1/messages",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
+        seen: "data: 1\n\n\r\n",
         ends: Ends::WithErrorEvent,
     },
     Open {
         path: "/v1/messages",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n20\r\ndata: half",
+        seen: "data: half",
         ends: Ends::WithErrorEvent,
     },
     Open {
         path: "/v1/responses",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n",
+        seen: "data: 1\n\n",
         ends: Ends::WithErrorEvent,
     },
     Open {
         path: "/v1/chat/completions",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\ne\r\ndata: [DONE]\n\n\r\n",
+        seen: "data: [DONE]\n\n\r\n",
         ends: Ends::AsItWas,
     },
     Open {
         path: "/v1/chat/completions",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+        seen: "{\r\n",
         ends: Ends::Cut,
     },
     Open {
         path: "/v1/chat/completions",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
+        seen: "{",
         ends: Ends::Cut,
     },
-    Open { path: "/v1/chat/completions", sent: "", ends: Ends::Refused },
+    Open { path: "/v1/chat/completions", sent: "", seen: "", ends: Ends::Refused },
 ];
 
 #[test]
@@ -274,25 +300,34 @@ fn when_the_drain_limit_passes_event_streams_end_with_an_error_event_and_the_res
         peer.wait_for_close();
     });
     let mut gateway = Gateway::builder().upstream(&upstream).arg("--drain-timeout", "1").start();
-    let clients: Vec<Client> = (0..OPEN.len())
-        .map(|number| {
-            let mut client = Client::connect(gateway.port());
-            client.send(format!(
-                "POST {} HTTP/1.1\r\nHost: localhost\r\nX-Number: {number}\r\nContent-Length: 2\r\n\r\n{{}}",
-                OPEN[number].path
-            ));
-            client
-        })
-        .collect();
-    upstream.wait_for_requests(OPEN.len());
-    thread::sleep(Duration::from_millis(50));
-    let signalled = Instant::now();
-    gateway.terminate();
+    let port = gateway.port();
+    let (ready, readiness) = channel();
+    let read = |number: usize, open: &Open| {
+        let mut client = Client::connect(port);
+        client.send(format!(
+            "POST {} HTTP/1.1\r\nHost: localhost\r\nX-Number: {number}\r\nContent-Length: 2\r\n\r\n{{}}",
+            open.path
+        ));
+        let response = client.read_response_after(open.seen.as_bytes(), || ready.send(()).expect("it is waited for"));
+        let ended = Instant::now();
+        client.expect_close();
+        (response, ended)
+    };
+    let (signalled, ends) = thread::scope(|scope| {
+        let readers: Vec<_> =
+            OPEN.iter().enumerate().map(|(number, open)| scope.spawn(move || read(number, open))).collect();
+        for _ in &OPEN {
+            readiness.recv_timeout(DEADLINE).expect("all clients see what was sent");
+        }
+        upstream.wait_for_requests(OPEN.len());
+        let signalled = Instant::now();
+        gateway.terminate();
+        (signalled, readers.into_iter().map(|reader| reader.join().expect("an end")).collect::<Vec<_>>())
+    });
 
-    for (open, mut client) in OPEN.iter().zip(clients) {
+    for (open, (response, ended)) in OPEN.iter().zip(ends) {
         let what = format!("{} {:?}", open.path, open.sent);
-        let response = client.read_response();
-        assert!(signalled.elapsed() > Duration::from_millis(900), "{what}: ended before the limit");
+        assert!(ended - signalled > Duration::from_millis(900), "{what}: ended before the limit");
         assert_eq!(response.is_whole, open.ends != Ends::Cut, "{what}: {response:?}");
         let events = parse_events(&response.body);
         let has_error_event = events.last().is_some_and(|event| is_error_event(event, open.path));
@@ -301,50 +336,60 @@ fn when_the_drain_limit_passes_event_streams_end_with_an_error_event_and_the_res
             assert_eq!(response.status, 503, "{what}: {response:?}");
             assert!(response.error_code().is_some() && response.field("retry-after").is_some(), "{response:?}");
         }
-        client.expect_close();
     }
-    let status = gateway.wait();
-    assert!(signalled.elapsed() < Duration::from_secs(3), "{:?}", signalled.elapsed());
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(gateway.wait().code(), Some(0));
     let line = gateway.wait_for_log("the drain limit has passed");
     assert!(line.contains(&format!("open_exchanges={}", OPEN.len())), "{line}");
-    let ended_by_it = gateway.log().iter().filter(|line| line.contains("end=shutdown")).count();
     // The turn that was complete lacks nothing.
-    assert_eq!(ended_by_it, OPEN.len() - 1, "{:?}", gateway.log());
+    assert_eq!(gateway.count_log("end=shutdown"), OPEN.len() - 1, "{:?}", gateway.log());
 }
 
 #[test]
 fn a_client_that_has_just_connected_has_a_second_for_its_first_request() {
     for driver in ["auto", "epoll"] {
-        let upstream = Upstream::plain(json(200, "{}"));
-        let mut gateway = Gateway::builder().upstream(&upstream).arg("--io-driver", driver).start();
-        let mut asking = Client::connect(gateway.port());
-        let mut silent = Client::connect(gateway.port());
-        thread::sleep(Duration::from_millis(50));
-        let signalled = Instant::now();
-        gateway.terminate();
-        wait_for_refused_connections(&gateway);
-        thread::sleep(Duration::from_millis(300));
-        let response = asking.ask(GET);
-        assert_eq!((response.status, response.field("connection")), (200, Some("close")), "{driver}");
-        assert_eq!(silent.expect_close(), Ended::Eof, "{driver}");
-        let closed = signalled.elapsed();
-        assert!((900..2000).contains(&closed.as_millis()), "{driver}: closed after {closed:?}");
-        assert_eq!(gateway.wait().code(), Some(0));
+        repeat_until_undisturbed(|| {
+            let upstream = Upstream::plain(json(200, "{}"));
+            let builder = Gateway::builder().shards(1).upstream(&upstream).arg("--io-driver", driver);
+            let mut gateway = builder.start();
+            let mut idle = Client::connect(gateway.port());
+            idle.ask(LIVENESS);
+            let connected = Instant::now();
+            let mut asking = Client::connect(gateway.port());
+            let mut silent = Client::connect(gateway.port());
+            gateway.terminate();
+            assert_eq!(idle.expect_close(), Ended::Eof, "{driver}: the drain has begun");
+            let sent = asking.try_send(GET);
+            let is_undisturbed = connected.elapsed() < SURELY_WITHIN_GRACE;
+            if is_undisturbed {
+                sent.expect("the gateway waits for it");
+                let response = asking.read_response();
+                assert_eq!((response.status, response.field("connection")), (200, Some("close")), "{driver}");
+            }
+            assert_eq!(silent.expect_close(), Ended::Eof, "{driver}");
+            assert!(connected.elapsed() > SURELY_WITHIN_GRACE, "{driver}: closed after {:?}", connected.elapsed());
+            assert_eq!(gateway.wait().code(), Some(0));
+            is_undisturbed
+        });
     }
 }
 
 #[test]
-fn half_a_request_head_does_not_hold_up_the_exit() {
-    let upstream = Upstream::plain(json(200, "{}"));
-    let mut gateway = Gateway::before(&upstream);
-    let mut half = Client::connect(gateway.port());
-    half.send("GET /v1/x HTTP/1.1\r\nHo");
-    let mut refused = Client::connect(gateway.port());
-    refused.send("BAD\x01\r\n\r\n");
-    refused.read_until("\r\n\r\n");
-    let stopped = Instant::now();
-    gateway.terminate();
-    assert!(gateway.wait().success());
-    assert!(stopped.elapsed() < Duration::from_secs(3), "it took {:?}", stopped.elapsed());
+fn half_a_request_head_and_a_refused_client_that_stays_do_not_hold_up_the_exit() {
+    /// For so long the connection of a refused client is kept without a drain.
+    const LINGER_LIMIT: Duration = Duration::from_secs(5);
+    let exit = || {
+        let upstream = Upstream::plain(json(200, "{}"));
+        let mut gateway = Gateway::builder().upstream(&upstream).arg("--head-timeout", "600").start();
+        let mut half = Client::connect(gateway.port());
+        half.send("GET /v1/x HTTP/1.1\r\nHo");
+        let begun = Instant::now();
+        let mut refused = Client::connect(gateway.port());
+        refused.send("BAD\x01\r\n\r\n");
+        refused.read_until("\r\n\r\n");
+        gateway.terminate();
+        assert!(gateway.wait().success());
+        begun.elapsed()
+    };
+    // On a machine that is too busy it may really take longer, but not each time.
+    assert!((0..5).any(|_| exit() < LINGER_LIMIT), "the exit waits for {LINGER_LIMIT:?}");
 }

@@ -42,6 +42,16 @@ fn imports_form_the_dag_of_the_architecture() {
     assert!(broken.is_empty(), "the import rule is broken:\n  {}", broken.join("\n  "));
 }
 
+/// What `tests/support/process.rs` starts ends with the test, however that ends; what a test starts past it may not.
+#[test]
+fn tests_start_programs_by_the_kit_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut files, new) = (Vec::new(), ["Command", "::", "new("].concat());
+    collect(&root.join("tests"), &mut files);
+    let starting: Vec<_> = files.iter().filter(|file| fs::read_to_string(file).unwrap().contains(&new)).collect();
+    assert_eq!(starting, [&root.join("tests/support/process.rs")]);
+}
+
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

@@ -5,12 +5,12 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
-use support::{Client, Ended, Gate, Gateway, Peer, Upstream, json};
+use support::{
+    BlackHole, Client, Ended, Gate, Gateway, Peer, Upstream, check_at_once, json, repeat_until_undisturbed, wait_until,
+};
 
 const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -22,45 +22,25 @@ const EXCHANGES: usize = 1000;
 const AT_ONCE: usize = 100;
 const GROWTH_KIB_MAX: u64 = 4 * 1024;
 
-/// A listener whose queue is full: a connect to it hangs, as to a machine that has gone.
-struct BlackHole {
-    _listener: Socket,
-    address: SocketAddr,
-    _queued: Vec<TcpStream>,
-}
-
-impl BlackHole {
-    fn open() -> Self {
-        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a free port");
-        listener.listen(0).expect("a listener");
-        let address = listener.local_addr().ok().and_then(|address| address.as_socket()).expect("bound");
-        let mut queued = Vec::new();
-        // With a queue of 0 Linux still takes one; the next is not answered.
-        while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(100)) {
-            queued.push(stream);
-            assert!(queued.len() < 16, "the queue does not fill up");
-        }
-        Self { _listener: listener, address, _queued: queued }
-    }
-}
-
 /// A gateway whose upstream is the black hole.
 fn before_a_black_hole(hole: &BlackHole, connect_timeout: &str) -> Gateway {
     Gateway::builder()
         .shards(1)
         .arg("--upstream", "http://localhost:9")
-        .arg("--upstream-addr", hole.address.to_string())
+        .arg("--upstream-addr", hole.address().to_string())
         .arg("--connect-timeout", connect_timeout)
         .arg("--log-level", "WARNING")
         .start()
 }
 
-fn one_exchange(gateway: &Gateway) {
+/// How many descriptors are open before and after an exchange.
+fn descriptors_at_rest(gateway: &Gateway) -> usize {
+    let descriptors = gateway.open_descriptors();
     let mut client = Client::connect(gateway.port());
     client.ask(LIVENESS);
     client.reset();
-    thread::sleep(Duration::from_millis(50));
+    gateway.wait_for_descriptors(descriptors);
+    descriptors
 }
 
 #[test]
@@ -74,8 +54,7 @@ fn clients_that_are_killed_in_any_phase_leave_no_descriptor() {
         peer.wait_for_close();
     });
     let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
-    one_exchange(&gateway);
-    let descriptors = gateway.open_descriptors();
+    let descriptors = descriptors_at_rest(&gateway);
     for round in 0..5 {
         let mut streaming = Client::connect(gateway.port());
         streaming.send("GET /stream HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -86,7 +65,7 @@ fn clients_that_are_killed_in_any_phase_leave_no_descriptor() {
         let mut sending = Client::connect(gateway.port());
         sending.send("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1");
         let idle = Client::connect(gateway.port());
-        assert!(gateway.open_descriptors() >= descriptors + 4);
+        wait_until("all have a connection", || gateway.open_descriptors() >= descriptors + 4);
         for client in [streaming, thinking, sending, idle] {
             client.reset();
         }
@@ -96,53 +75,47 @@ fn clients_that_are_killed_in_any_phase_leave_no_descriptor() {
 
 #[test]
 fn clients_that_are_killed_while_a_connect_hangs_leave_no_descriptor() {
+    const CLIENTS: usize = 20;
     let hole = BlackHole::open();
-    let gateway = before_a_black_hole(&hole, "30");
-    one_exchange(&gateway);
-    let descriptors = gateway.open_descriptors();
-    let clients: Vec<Client> = (0..20)
+    let gateway = before_a_black_hole(&hole, "600");
+    let descriptors = descriptors_at_rest(&gateway);
+    let clients: Vec<Client> = (0..CLIENTS)
         .map(|_| {
             let mut client = Client::connect(gateway.port());
             client.send(POST);
             client
         })
         .collect();
-    wait_until("the connects hang", || gateway.open_descriptors() >= descriptors + 40);
-    let killed = Instant::now();
+    wait_until("the connects hang", || hole.pending_connects() == CLIENTS);
     for client in clients {
         client.reset();
     }
+    // The connects themselves would hang for ten minutes.
     gateway.wait_for_descriptors(descriptors);
-    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let until = Instant::now() + support::DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < until, "not in time: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Runs exchanges, `AT_ONCE` at a time: what the first thousands set up is kept (how many meet at their height differs,
-/// so that one thousand is not enough), another one must add nothing.
+/// Runs exchanges, `AT_ONCE` at a time: what the first thousands set up is kept, another one must add nothing. How many
+/// meet at their height differs, and with it what is kept: a leak is what every further thousand adds.
 fn assert_leaves_nothing(what: &str, gateway: &Gateway, exchanges: impl Fn(usize)) {
-    one_exchange(gateway);
-    let descriptors = gateway.open_descriptors();
+    const FURTHER_ROUNDS: usize = 4;
+    let descriptors = descriptors_at_rest(gateway);
     exchanges(2 * EXCHANGES);
     gateway.wait_for_descriptors(descriptors);
-    let warm = gateway.rss_kib();
-    exchanges(EXCHANGES);
-    gateway.wait_for_descriptors(descriptors);
-    let rss = gateway.rss_kib();
-    println!("{what}: {warm} KiB after {} exchanges, {rss} KiB after {EXCHANGES} more", 2 * EXCHANGES);
-    assert!(rss <= warm + GROWTH_KIB_MAX, "{what}: RSS grew from {warm} to {rss} KiB");
+    let mut sizes = vec![gateway.rss_kib()];
+    let adds_nothing = (0..FURTHER_ROUNDS).any(|round| {
+        exchanges(EXCHANGES);
+        gateway.wait_for_descriptors(descriptors);
+        sizes.push(gateway.rss_kib());
+        sizes[round + 1] <= sizes[round] + GROWTH_KIB_MAX
+    });
+    println!("{what}: KiB after {} exchanges, and after each {EXCHANGES} more: {sizes:?}", 2 * EXCHANGES);
+    assert!(adds_nothing, "{what}: RSS grows by more than {GROWTH_KIB_MAX} KiB each time: {sizes:?}");
 }
 
 #[test]
 fn a_thousand_connect_timeouts_leave_nothing() {
     let hole = BlackHole::open();
-    let gateway = before_a_black_hole(&hole, "0.2");
+    let gateway = before_a_black_hole(&hole, "0.05");
     assert_leaves_nothing("connect time-outs", &gateway, |count| {
         for _ in 0..count / AT_ONCE {
             let mut clients: Vec<Client> = (0..AT_ONCE).map(|_| Client::connect(gateway.port())).collect();
@@ -195,35 +168,49 @@ fn a_thousand_clients_that_do_not_wait_for_the_answer_leave_nothing() {
 #[test]
 fn idle_connections_close_when_their_time_has_come() {
     let upstream = Upstream::plain(json(200, "{}"));
-    for keepalive in ["0.5", "1.5"] {
+    check_at_once(["0.5", "1.5"], |keepalive| {
         let gateway = Gateway::builder().upstream(&upstream).arg("--keepalive-timeout", keepalive).start();
         let limit = Duration::from_secs_f64(keepalive.parse().expect("seconds"));
-        let opened = Instant::now();
-        let mut untouched = Client::connect(gateway.port());
-        let mut used = Client::connect(gateway.port());
-        assert_eq!(used.ask(GET).status, 200);
-        for (what, client) in [("untouched", &mut untouched), ("used", &mut used)] {
-            assert_eq!(client.expect_close(), Ended::Eof, "{what}");
-            let idle = opened.elapsed();
-            assert!(idle >= limit && idle < limit + Duration::from_millis(500), "{what} of {keepalive} s: {idle:?}");
-        }
-    }
+        // A client that is slower than the limit finds its connection closed.
+        repeat_until_undisturbed(|| {
+            let opened = Instant::now();
+            let mut untouched = Client::connect(gateway.port());
+            let mut used = Client::connect(gateway.port());
+            let sent = used.try_send(GET);
+            let is_undisturbed = opened.elapsed() < limit;
+            if is_undisturbed {
+                sent.expect("the gateway waits for it");
+                assert_eq!(used.read_response().status, 200);
+                for (what, client) in [("untouched", &mut untouched), ("used", &mut used)] {
+                    // By default it would be longer than any wait of the test.
+                    assert_eq!(client.expect_close(), Ended::Eof, "{what}");
+                    assert!(opened.elapsed() >= limit, "{what} of {keepalive} s: {:?}", opened.elapsed());
+                }
+            }
+            is_undisturbed
+        });
+    });
 }
 
 #[test]
 fn pooled_upstream_connections_close_when_their_time_has_come() {
-    for upstream in [Upstream::plain(json(200, "{}")), Upstream::tls(json(200, "{}"))] {
-        let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--upstream-idle-timeout", "1").start();
+    const LIMIT: Duration = Duration::from_millis(500);
+    /// Without the flag: twenty times as long.
+    const DEFAULT_LIMIT: Duration = Duration::from_secs(10);
+    check_at_once([Upstream::plain(json(200, "{}")), Upstream::tls(json(200, "{}"))], |upstream| {
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--upstream-idle-timeout", "0.5").start();
         let mut client = Client::connect(gateway.port());
         for _ in 0..3 {
             assert_eq!(client.ask(GET).status, 200);
         }
-        let idle = Instant::now();
-        let closed = upstream.wait_for_close(0) - idle;
-        assert!(closed > Duration::from_millis(900) && closed < Duration::from_millis(1500), "{closed:?}");
+        let last = upstream.requests().pop().expect("a request");
+        // It rests from a moment after its last request on.
+        let idle = upstream.wait_for_close(last.connection) - last.at;
+        assert!((LIMIT..DEFAULT_LIMIT).contains(&idle), "{idle:?}");
+        let connections = upstream.connections();
         assert_eq!(client.ask(GET).status, 200);
-        assert_eq!(upstream.connections(), 2);
-    }
+        assert_eq!(upstream.connections(), connections + 1);
+    });
 }
 
 /// The CPU time that a process has used so far.
@@ -240,7 +227,7 @@ fn cpu_time(gateway: &Gateway) -> Duration {
 #[test]
 fn connections_beyond_the_limit_wait_quietly_and_are_served_when_a_place_frees() {
     const PLACES: usize = 4;
-    const WAIT: Duration = Duration::from_secs(2);
+    const WAIT: Duration = Duration::from_secs(1);
     let gate = Gate::new();
     let passing = gate.clone();
     let upstream = Upstream::plain(move |peer: &mut Peer| {
@@ -263,7 +250,7 @@ fn connections_beyond_the_limit_wait_quietly_and_are_served_when_a_place_frees()
     thread::sleep(WAIT);
     let used = cpu_time(&gateway) - before;
     println!("{used:?} of CPU time in {WAIT:?} with connections waiting");
-    assert!(used < WAIT / 20, "a busy loop: {used:?} of CPU time in {WAIT:?}");
+    assert!(used < WAIT / 5, "a busy loop: {used:?} of CPU time in {WAIT:?}");
     assert_eq!(upstream.requests().len(), PLACES, "more than {PLACES} connections were served");
 
     for _ in 0..served.len() + waiting.len() {

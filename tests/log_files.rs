@@ -8,11 +8,10 @@ mod support;
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use support::{
-    Client, DEADLINE, Gateway, GatewayBuilder, Upstream, answer, json, scan_directory, secrets_json, value_of,
+    Client, Gateway, GatewayBuilder, Upstream, answer, json, scan_directory, secrets_json, value_of, wait_until,
 };
 use tempfile::TempDir;
 
@@ -38,14 +37,6 @@ fn lines_on_stderr(gateway: &Gateway) -> Vec<String> {
 
 fn files_in(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory).expect("a directory").map(|entry| entry.expect("an entry").path()).collect()
-}
-
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < until, "never: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn stop(gateway: &mut Gateway) {
@@ -85,20 +76,30 @@ fn json_holds_for_both_outputs() {
     wait_until("the same lines on stderr", || lines_on_stderr(&gateway) == lines);
 }
 
+/// How many lines its metrics page says that the file has lost.
+fn lost_of_file(gateway: &Gateway) -> usize {
+    let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let count = page.lines().find_map(|line| line.strip_prefix("flow_uring_log_lines_dropped_total{output=\"file\"} "));
+    count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no such metric in {page}"))
+}
+
 #[test]
 fn a_full_disk_costs_lines_that_are_counted_and_no_request() {
     const FULL_BYTES: u64 = 20_000;
+    const LOST_MIN: usize = 100;
     let upstream = Upstream::plain(json(200, "{}"));
     let directory = directory();
     let file = directory.path().join("flow-uring.log");
-    let mut gateway = gateway(&upstream, directory.path()).file_bytes_max(FULL_BYTES).start();
+    let builder = gateway(&upstream, directory.path()).arg("--admin", "127.0.0.1:0");
+    let mut gateway = builder.file_bytes_max(FULL_BYTES).start();
     let mut client = Client::connect(gateway.port());
-    for _ in 0..300 {
+    wait_until("that many lines are lost", || {
         assert_eq!(client.ask(GET).status, 200);
-    }
+        lost_of_file(&gateway) >= LOST_MIN
+    });
+    assert_eq!(fs::metadata(&file).expect("a file").len(), FULL_BYTES, "what fits is written");
     let complaint = gateway.wait_for_log("log lines cannot be written");
     assert!(complaint.contains(" output=\"file\" error=File too large"), "{complaint}");
-    wait_until("a full file", || fs::metadata(&file).is_ok_and(|file| file.len() == FULL_BYTES));
 
     gateway.unlimit_files();
     let mut told = || {
@@ -111,11 +112,12 @@ fn a_full_disk_costs_lines_that_are_counted_and_no_request() {
 
     let on_stderr = lines_on_stderr(&gateway);
     let in_file: HashSet<String> = lines_of(&file).into_iter().collect();
-    let lost = on_stderr.iter().filter(|line| !in_file.contains(*line)).count();
+    let lost: Vec<&String> = on_stderr.iter().filter(|line| !in_file.contains(*line)).collect();
     let said = on_stderr.iter().filter(|line| line.contains("log lines were lost"));
     let said: usize = said.map(|line| value_of(line, "lines").and_then(|count| count.parse().ok()).unwrap_or(0)).sum();
-    assert!(lost > 100, "{lost}");
-    assert_eq!(said, lost, "all that are missing are told");
+    assert!(lost.len() >= LOST_MIN, "{}", lost.len());
+    assert_eq!(said, lost.len(), "all that are missing are told: {lost:#?}");
+    let lost = lost.len();
     gateway.wait_for_log(&format!("{lost} log lines were lost in all: file was too slow, or could not be written"));
 }
 

@@ -45,7 +45,7 @@ impl<'a> Peak<'a> {
 }
 
 fn quiet(upstream: &Upstream) -> Gateway {
-    Gateway::builder().upstream(upstream).arg("--body-max", "0").arg("--log-level", "WARNING").start()
+    Gateway::builder().upstream(upstream).patient().arg("--body-max", "0").arg("--log-level", "WARNING").start()
 }
 
 fn upload_head(length: usize) -> String {

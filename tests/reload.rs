@@ -5,19 +5,44 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use support::{Client, Credential, Gate, Gateway, Peer, Upstream, json, secrets_json};
+use support::{
+    Client, Credential, DEADLINE, Gate, Gateway, Peer, Running, Upstream, check_at_once, command, json, secrets_json,
+};
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LOADED: &str = "the secrets file was loaded anew";
 
-/// Longer than a change goes unnoticed: two looks at the file and one more, half a second apart.
+/// The pause between two looks at a file; what has changed is loaded at the second look that agrees.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Longer than a change goes unnoticed: two looks at the file and one more.
 const NOTICED_WITHIN: Duration = Duration::from_millis(1700);
+
+/// Asks until all shards use these credentials: they hear of it after the log does, each in its own time. So many
+/// requests in a row, each of which any shard may serve, are with one of them then, and each of them had its turn.
+fn wait_until_all_use(gateway: &Gateway, upstream: &Upstream, names: &[&str]) {
+    const IN_A_ROW: usize = 12;
+    let (until, mut recent) = (Instant::now() + DEADLINE, VecDeque::new());
+    let is_settled = |recent: &VecDeque<Credential>| {
+        recent.len() == IN_A_ROW
+            && recent.iter().all(|used| names.iter().any(|name| *used == Credential::named(name)))
+            && names.iter().all(|name| recent.contains(&Credential::named(name)))
+    };
+    while !is_settled(&recent) {
+        assert!(Instant::now() < until, "the shards go on to use {recent:?}, not {names:?}");
+        recent.push_back(credential_of_next(gateway, upstream));
+        if recent.len() > IN_A_ROW {
+            recent.pop_front();
+        }
+    }
+}
 
 /// Whose request the upstream sees now.
 fn credential_of_next(gateway: &Gateway, upstream: &Upstream) -> Credential {
@@ -28,25 +53,26 @@ fn credential_of_next(gateway: &Gateway, upstream: &Upstream) -> Credential {
 
 #[test]
 fn sighup_loads_the_secrets_file_at_once_and_the_same_content_only_once() {
-    for driver in ["auto", "epoll"] {
+    check_at_once(["auto", "epoll"], |driver| {
         let upstream = Upstream::plain(json(200, "{}"));
         let mut gateway = Gateway::builder().upstream(&upstream).arg("--io-driver", driver).start();
         assert_eq!(credential_of_next(&gateway, &upstream), Credential::named("alpha"));
-        gateway.rewrite_secrets(&secrets_json(&["beta", "gamma"]));
+        let before = Instant::now();
+        gateway.replace_secrets(&secrets_json(&["beta", "gamma"]));
         gateway.signal(libc::SIGHUP);
         let line = gateway.wait_for_log(LOADED);
+        // By its own clock: one that comes later may have been overtaken by the look at the file.
+        let is_first = before.elapsed() < LOOK_INTERVAL;
         assert!(line.contains("credentials=2") && line.contains("added beta, gamma; removed alpha"), "{line}");
-        // The shards hear of it after the log does.
-        thread::sleep(Duration::from_millis(20));
-        let next = [(); 2].map(|()| credential_of_next(&gateway, &upstream));
-        assert!(next.contains(&Credential::named("beta")) && next.contains(&Credential::named("gamma")), "{driver}");
+        wait_until_all_use(&gateway, &upstream, &["beta", "gamma"]);
         thread::sleep(NOTICED_WITHIN);
-        assert_eq!(gateway.count_log(LOADED), 1, "it was loaded again: {:?}", gateway.log());
+        let loaded = gateway.count_log(LOADED);
+        assert!(loaded == 1 || loaded == 2 && !is_first, "it was loaded again: {:?}", gateway.log());
         // A second signal is an order all the same.
         gateway.signal(libc::SIGHUP);
-        gateway.wait_for_log_count(LOADED, 2);
+        gateway.wait_for_log_count(LOADED, loaded + 1);
         gateway.wait_for_log("unchanged");
-    }
+    });
 }
 
 #[test]
@@ -76,9 +102,8 @@ fn a_changed_file_is_noticed_whichever_way_it_was_changed() {
     in_pod.wait_for_log("added second; removed first");
     gateway.replace_secrets(&secrets_json(&["renamed"]));
     gateway.wait_for_log("added renamed; removed written");
-    thread::sleep(Duration::from_millis(20));
-    assert_eq!(credential_of_next(&gateway, &upstream), Credential::named("renamed"));
-    assert_eq!(credential_of_next(&in_pod, &upstream), Credential::named("second"));
+    wait_until_all_use(&gateway, &upstream, &["renamed"]);
+    wait_until_all_use(&in_pod, &upstream, &["second"]);
 }
 
 #[test]
@@ -86,20 +111,30 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_told_once() {
     let upstream = Upstream::plain(json(200, "{}"));
     let mut gateway = Gateway::before(&upstream);
     let path = gateway.secrets_path();
+    // At once, so that no look finds half of it.
+    let put = |text: &str| {
+        fs::write(path.with_extension("new"), text).expect("written");
+        fs::rename(path.with_extension("new"), &path).expect("renamed");
+    };
     let errors = |gateway: &Gateway| gateway.count_log("ERROR");
-    fs::write(&path, "[{\"clientId\": \"half-").expect("written");
+    put("[{\"clientId\": \"half-");
     assert!(gateway.wait_for_log("ERROR").contains("the credentials loaded before stay in use"));
-    fs::write(&path, "[]").expect("written");
+    let before = Instant::now();
+    put("[]");
     gateway.signal(libc::SIGHUP);
     gateway.wait_for_log("expected 1 to 512 credentials, found 0");
+    // Else a look at the file may have been faster than the signal, and both have told.
+    let is_first = before.elapsed() < LOOK_INTERVAL;
     thread::sleep(NOTICED_WITHIN);
-    assert_eq!(errors(&gateway), 2, "{:?}", gateway.log());
+    let told = errors(&gateway);
+    assert!(told == 2 || told == 3 && !is_first, "{:?}", gateway.log());
     assert_eq!(credential_of_next(&gateway, &upstream), Credential::named("alpha"));
 
     fs::remove_file(&path).expect("removed");
     gateway.wait_for_log("is gone");
     thread::sleep(NOTICED_WITHIN);
-    assert_eq!((errors(&gateway), gateway.count_log("is gone")), (2, 1), "{:?}", gateway.log());
+    assert!(errors(&gateway) == told || !is_first, "{:?}", gateway.log());
+    assert_eq!(gateway.count_log("is gone"), 1, "{:?}", gateway.log());
     assert_eq!(credential_of_next(&gateway, &upstream), Credential::named("alpha"));
     gateway.signal(libc::SIGHUP);
     gateway.wait_for_log("does not exist");
@@ -132,8 +167,7 @@ fn an_exchange_under_way_ends_with_the_credential_it_began_with() {
     gateway.replace_secrets(&secrets_json(&["beta"]));
     gateway.signal(libc::SIGHUP);
     gateway.wait_for_log(LOADED);
-    thread::sleep(Duration::from_millis(20));
-    assert_eq!(credential_of_next(&gateway, &upstream), Credential::named("beta"));
+    wait_until_all_use(&gateway, &upstream, &["beta"]);
     (0..2).for_each(|_| gate.open());
     for mut client in slow {
         assert_eq!(client.read_response().status, 200);
@@ -156,28 +190,46 @@ fn a_hundred_reloads_during_ten_thousand_requests_fail_none_of_them() {
     let upstream = Upstream::plain(json(200, "{}"));
     let mut gateway = Gateway::builder().upstream(&upstream).arg("--log-level", "INFO").start();
     let port = gateway.port();
+    let is_over = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
+            let is_over = is_over.clone();
             thread::spawn(move || {
-                let mut client = Client::connect(port);
-                (0..REQUESTS_EACH).filter(|_| client.ask(GET).status == 200).count()
+                let (mut client, mut sent) = (Client::connect(port), 0);
+                while sent < REQUESTS_EACH || !is_over.load(Ordering::SeqCst) {
+                    assert_eq!(client.ask(GET).status, 200, "request {sent}");
+                    sent += 1;
+                }
             })
         })
         .collect();
+    upstream.wait_for_requests(1);
     for reload in 0..RELOADS {
         let names: &[&str] = if reload % 2 == 0 { &["beta", "gamma", "delta"] } else { &["alpha"] };
         gateway.replace_secrets(&secrets_json(names));
         gateway.signal(libc::SIGHUP);
         gateway.wait_for_log_count(LOADED, reload + 1);
+        if reload == 0 {
+            // On a busy machine the next ones could come before any request does.
+            wait_for_authorizations(&upstream, 4);
+        }
     }
-    let still_running = clients.iter().filter(|client| !client.is_finished()).count();
-    let answered: usize = clients.into_iter().map(|client| client.join().expect("a client")).sum();
-    assert_eq!(answered, CLIENTS * REQUESTS_EACH);
-    println!("{still_running} of {CLIENTS} clients were still busy after the last reload");
-    let names: BTreeSet<String> =
-        upstream.requests().iter().map(|request| request.authorization().to_owned()).collect();
-    assert_eq!(names.len(), 4, "each credential had its turns");
+    is_over.store(true, Ordering::SeqCst);
+    clients.into_iter().for_each(|client| client.join().expect("each was answered with 200"));
+    assert_eq!(authorizations(&upstream).len(), 4, "each credential had its turns, and there are no others");
     assert_eq!(gateway.count_log("ERROR") + gateway.count_log("panicked"), 0);
+}
+
+fn authorizations(upstream: &Upstream) -> BTreeSet<String> {
+    upstream.requests().iter().map(|request| request.authorization().to_owned()).collect()
+}
+
+fn wait_for_authorizations(upstream: &Upstream, count: usize) {
+    let until = Instant::now() + DEADLINE;
+    while authorizations(upstream).len() < count {
+        assert!(Instant::now() < until, "not {count} credentials are used");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 #[test]
@@ -207,18 +259,13 @@ fn a_hangup_during_the_drain_is_answered_by_nothing() {
 #[test]
 fn the_demo_says_that_its_credentials_came_from_no_file() {
     use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
+    use std::process::Stdio;
     let place = tempfile::tempdir().expect("a temporary directory");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_flow-uring"))
-        .args(["--port", "0", "demo"])
-        .current_dir(place.path())
-        .env_clear()
-        .env("XDG_RUNTIME_DIR", place.path())
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    let mut stderr = BufReader::new(child.stderr.take().expect("piped"));
+    let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
+    command.args(["--port", "0", "demo"]).current_dir(place.path());
+    command.env_clear().env("XDG_RUNTIME_DIR", place.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+    let mut demo = Running::start(command).expect("started");
+    let mut stderr = BufReader::new(demo.stderr.take().expect("piped"));
     let mut read_to = |pattern: &str| {
         let mut line = String::new();
         while !line.contains(pattern) {
@@ -227,10 +274,8 @@ fn the_demo_says_that_its_credentials_came_from_no_file() {
         }
     };
     read_to("ANTHROPIC_BASE_URL=");
-    let pid = libc::pid_t::try_from(child.id()).expect("a process id");
+    let pid = libc::pid_t::try_from(demo.id()).expect("a process id");
     // SAFETY: `kill` takes no pointer, and the child has not been waited for, so its id is its own.
     assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0);
     read_to("SIGHUP changes nothing");
-    let _ = child.kill();
-    let _ = child.wait();
 }

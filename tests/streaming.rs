@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Client, Ended, Gate, Gateway, Peer, Upstream, answer, echo, json, shown};
+use support::{Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, answer, echo, json, shown};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -172,7 +172,7 @@ fn large_bodies_come_through_whole_in_both_directions() {
     let mut request =
         format!("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
     request.extend_from_slice(&body);
-    let response = Client::connect_unrecorded(gateway.port()).with_deadline(Duration::from_secs(30)).ask(request);
+    let response = Client::connect_unrecorded(gateway.port()).with_deadline(4 * DEADLINE).ask(request);
     assert_eq!(response.body.len(), body.len());
     assert!(response.body == body, "the body came back changed");
 }
@@ -190,7 +190,7 @@ fn answers_without_a_body_end_with_their_head() {
             };
         }
     });
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--upstream-idle-timeout", "600").start();
     let mut client = Client::connect(gateway.port());
     let table = [
         ("HEAD", "head", 200),
@@ -266,7 +266,7 @@ fn an_old_client_gets_what_it_can_read() {
 #[test]
 fn a_connection_is_kept_or_closed_as_the_client_asks() {
     let upstream = Upstream::plain(json(200, "{}"));
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--upstream-idle-timeout", "600").start();
     let mut client = Client::connect(gateway.port());
     for _ in 0..3 {
         let response = client.ask(GET);
@@ -383,7 +383,7 @@ fn a_slow_reader_holds_the_upstream_back() {
     });
     let gateway = Gateway::before(&upstream);
     let before = gateway.rss_kib();
-    let mut client = Client::connect_unrecorded(gateway.port()).with_deadline(Duration::from_secs(30));
+    let mut client = Client::connect_unrecorded(gateway.port()).with_deadline(4 * DEADLINE);
     client.send(GET);
     client.read_head();
     std::thread::sleep(Duration::from_millis(500));

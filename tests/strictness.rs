@@ -4,7 +4,10 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::{Client, Ended, Gate, Gateway, Peer, Response, Upstream, json, shown};
+use support::{
+    Client, DEADLINE, Ended, Gate, Gateway, Peer, Response, Upstream, check_at_once, json, repeat_until_undisturbed,
+    shown,
+};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
@@ -246,26 +249,29 @@ fn what_is_unusual_and_valid_passes() {
 #[test]
 fn a_body_that_is_too_large_is_refused_and_the_sender_sees_the_answer() {
     const MIB: usize = 1024 * 1024;
+    /// `connection::LINGER_LIMIT`: a client that sends for longer than this is reset.
+    const LINGER_LIMIT: Duration = Duration::from_secs(5);
     let upstream = Upstream::plain(json(200, "{}"));
     let gateway = Gateway::builder().upstream(&upstream).arg("--body-max", "1").start();
-
-    let head = format!("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 4 * MIB);
-    let mut client = Client::connect(gateway.port());
-    client.send(head);
     // It may close before all is sent; what counts is that the answer is not lost to a reset.
-    let _ = client.try_send(vec![b'x'; 4 * MIB]);
-    assert_eq!(client.read_response().status, 413);
-    assert_eq!(client.expect_close(), Ended::Eof);
+    let assert_refused_in_time = |head: &str, body: &[u8]| {
+        repeat_until_undisturbed(|| {
+            let began = Instant::now();
+            let mut client = Client::connect(gateway.port());
+            client.send(head);
+            let _ = client.try_send(body);
+            let (status, ended) = (client.read_response().status, client.expect_close());
+            let is_in_time = began.elapsed() < LINGER_LIMIT;
+            assert!(status == 413 && (ended == Ended::Eof || !is_in_time), "{status}, {ended:?}");
+            ended == Ended::Eof
+        });
+    };
+    let head = format!("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", 4 * MIB);
+    assert_refused_in_time(&head, &vec![b'x'; 4 * MIB]);
     assert_eq!(upstream.bytes_received(), 0);
-
-    let mut client = Client::connect(gateway.port());
-    client.send("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let head = "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunk = [b"10000\r\n".to_vec(), vec![b'x'; 0x10000], b"\r\n".to_vec()].concat();
-    for _ in 0..32 {
-        let _ = client.try_send(&chunk);
-    }
-    assert_eq!(client.read_response().status, 413);
-    assert_eq!(client.expect_close(), Ended::Eof);
+    assert_refused_in_time(head, &chunk.repeat(32));
 
     let exact = format!("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MIB}\r\n\r\n{}", "x".repeat(MIB));
     assert_eq!(Client::connect(gateway.port()).ask(exact).status, 200);
@@ -302,18 +308,28 @@ fn a_request_that_stops_arriving_gets_408() {
     let upstream = Upstream::plain(|peer: &mut Peer| {
         peer.read_request();
     });
-    let timeouts = Gateway::builder().upstream(&upstream).arg("--head-timeout", "1").arg("--body-timeout", "1");
-    let gateway = timeouts.start();
-    for part in [
-        "GET /v1/x HTTP/1.1\r\nHost: local",
-        "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nok",
-        "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok",
-    ] {
+    let parts = [
+        ("--head-timeout", "GET /v1/x HTTP/1.1\r\nHost: local"),
+        ("--body-timeout", "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nok"),
+        ("--body-timeout", "POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nok"),
+    ];
+    let patient = || Gateway::builder().upstream(&upstream).patient();
+    // None of its limits is met here.
+    let other = patient().start();
+    let mut others: Vec<Client> = parts.iter().map(|_| Client::connect(other.port())).collect();
+    for (client, (_, part)) in others.iter_mut().zip(parts) {
+        client.send(part);
+    }
+    check_at_once(parts, |(limit, part)| {
+        let gateway = patient().arg(limit, "1").start();
         let started = Instant::now();
         let response = refused(&gateway, part.as_bytes());
         assert_eq!(response.status, 408, "{}", shown(part.as_bytes()));
         let took = started.elapsed();
-        assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?} for 1 s");
+        assert!(took >= Duration::from_secs(1), "{took:?} for 1 s");
+    });
+    for client in &mut others {
+        assert!(client.is_quiet_for(Duration::from_millis(1)), "it was not by these limits that they were refused");
     }
 }
 
@@ -326,7 +342,7 @@ fn a_head_that_drips_in_gets_408_all_the_same() {
     let started = Instant::now();
     while client.is_quiet_for(Duration::from_millis(100)) {
         let _ = client.try_send("b");
-        assert!(started.elapsed() < Duration::from_secs(4), "the head may drip in for ever");
+        assert!(started.elapsed() < DEADLINE, "the head may drip in for ever");
     }
     assert_eq!(client.read_response().status, 408);
 }
@@ -379,7 +395,7 @@ fn a_malformed_answer_is_a_502_and_its_connection_is_not_reused() {
                 peer.write(if peer.number() == 0 { raw.as_bytes() } else { OK });
             }
         });
-        let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().start();
         let mut client = Client::connect(gateway.port());
         let response = client.ask("GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert_eq!(response.status, 502, "{}", shown(bad.as_bytes()));

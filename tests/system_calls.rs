@@ -6,22 +6,27 @@
 mod support;
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Gateway, Peer, Upstream, json};
+use support::{Client, DEADLINE, Gate, Gateway, Peer, Running, Upstream, command, json, skip, skip_but_not_on_ci};
 
-const EXCHANGES: usize = 500;
-const EVENTS: usize = 200;
+const EXCHANGES: usize = 200;
+const EVENTS: usize = 100;
+
+/// A busy machine adds calls: a connection whose client was kept waiting rests, and is looked at. Of so many rounds one must
+/// be within the limits; one more call for each exchange would be one more in every round.
+const ROUNDS_MAX: usize = 20;
 
 const POST: &str =
     "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n{\"model\":\"small\"}";
 const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 
 /// Four waits for the kernel: with the request, its way upstream, the answer, its way downstream; and what a sweep of the
-/// deadlines, or a look at a connection that rested while the machine was busy, adds now and then.
+/// deadlines adds now and then.
 const EACH_EXCHANGE_MAX: f64 = 4.5;
 
 /// Two waits for the kernel: with the event, and its way downstream.
@@ -29,7 +34,7 @@ const EACH_EVENT_MAX: f64 = 2.5;
 
 /// Counts the system calls of one thread of another process.
 struct Counter {
-    strace: Child,
+    strace: Running,
     report: tempfile::NamedTempFile,
 }
 
@@ -37,21 +42,15 @@ impl Counter {
     /// `None` where there is no `strace`, or it may not look at another process. On CI both must be.
     fn attach(thread: u32) -> Option<Self> {
         let report = tempfile::NamedTempFile::new().expect("a temporary file");
-        let strace = Command::new("strace")
-            .args(["-q", "-c", "-U", "calls", "-p", &thread.to_string(), "-o"])
-            .arg(report.path())
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        if let Ok(mut strace) = strace {
-            if is_traced(thread) {
-                return Some(Counter { strace, report });
-            }
-            let _ = strace.kill();
-            let _ = strace.wait();
+        let mut command = command("strace");
+        command.args(["-q", "-c", "-U", "calls", "-p", &thread.to_string(), "-o"]).arg(report.path());
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        if let Ok(mut strace) = Running::start(command)
+            && is_traced(thread, &mut strace)
+        {
+            return Some(Counter { strace, report });
         }
-        assert!(std::env::var_os("CI").is_none(), "system calls are to be counted here: install strace");
-        println!("skipped: strace is not installed, or may not attach to a process");
+        skip_but_not_on_ci("system calls: strace is missing (apt install strace), or may not attach to a process");
         None
     }
 
@@ -66,10 +65,10 @@ impl Counter {
     }
 }
 
-/// Whether a tracer has attached in time.
-fn is_traced(thread: u32) -> bool {
-    let until = Instant::now() + DEADLINE / 5;
-    while Instant::now() < until {
+/// Whether the tracer has attached, and not given up.
+fn is_traced(thread: u32, strace: &mut Running) -> bool {
+    let until = Instant::now() + DEADLINE;
+    while Instant::now() < until && strace.try_wait().expect("a child").is_none() {
         let status = fs::read_to_string(format!("/proc/{thread}/status")).expect("the gateway runs");
         if status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0")) {
             return true;
@@ -87,19 +86,24 @@ fn shard_of(gateway: &Gateway) -> u32 {
     shard.expect("a shard")
 }
 
-/// The calls of the shard during `work`, for each of `count`.
-fn count_each(gateway: &Gateway, count: usize, work: impl FnOnce()) -> Option<f64> {
-    let counter = Counter::attach(shard_of(gateway))?;
-    work();
-    let each = counter.calls() as f64 / count as f64;
-    println!("{each:.2} system calls each");
-    Some(each)
+/// Counts the calls of the shard during `work`, for each of its `count` steps, until a round is `within` the limits.
+fn assert_calls_each(gateway: &Gateway, within: Range<f64>, count: usize, mut work: impl FnMut()) {
+    for _ in 0..ROUNDS_MAX {
+        let Some(counter) = Counter::attach(shard_of(gateway)) else { return };
+        work();
+        let each = counter.calls() as f64 / count as f64;
+        println!("{each:.2} system calls each");
+        if within.contains(&each) {
+            return;
+        }
+    }
+    panic!("none of {ROUNDS_MAX} rounds took {within:?} system calls for each");
 }
 
 fn runs_on_io_uring(gateway: &Gateway) -> bool {
     let is_so = gateway.wait_for_log("I/O driver").contains("io_uring (");
     if !is_so {
-        println!("skipped: this is about io_uring, and the gateway runs on epoll");
+        skip("system calls: this is about io_uring, and the gateway runs on epoll");
     }
     is_so
 }
@@ -107,7 +111,7 @@ fn runs_on_io_uring(gateway: &Gateway) -> bool {
 #[test]
 fn an_exchange_on_kept_alive_connections_takes_four() {
     let upstream = Upstream::tls(json(200, "{}"));
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--log-level", "WARNING").start();
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().arg("--log-level", "WARNING").start();
     let mut client = Client::connect_unrecorded(gateway.port());
     let mut exchange = |count| {
         for _ in 0..count {
@@ -118,22 +122,25 @@ fn an_exchange_on_kept_alive_connections_takes_four() {
         return;
     }
     exchange(50);
-    if let Some(each) = count_each(&gateway, EXCHANGES, || exchange(EXCHANGES)) {
-        assert!((2.0..EACH_EXCHANGE_MAX).contains(&each), "{each:.2} for each exchange");
-    }
+    assert_calls_each(&gateway, 2.0..EACH_EXCHANGE_MAX, EXCHANGES, || exchange(EXCHANGES));
 }
 
 #[test]
 fn an_event_of_a_stream_takes_two() {
-    let upstream = Upstream::tls(|peer: &mut Peer| {
+    // An event is sent when the one before it has come, however long that takes: two at once would cost less.
+    let has_come = Gate::new();
+    let passing = has_come.clone();
+    let upstream = Upstream::tls(move |peer: &mut Peer| {
         if peer.read_request().is_some() {
             peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
             while peer.write(EVENT) {
+                passing.pass();
+                // The shard has gone to sleep by then.
                 peer.sleep(Duration::from_millis(5));
             }
         }
     });
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--log-level", "WARNING").start();
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().arg("--log-level", "WARNING").start();
     let mut client = Client::connect_unrecorded(gateway.port());
     if !runs_on_io_uring(&gateway) {
         return;
@@ -142,10 +149,9 @@ fn an_event_of_a_stream_takes_two() {
     let mut events = |count| {
         for _ in 0..count {
             client.read_until(EVENT);
+            has_come.open();
         }
     };
     events(20);
-    if let Some(each) = count_each(&gateway, EVENTS, || events(EVENTS)) {
-        assert!((0.5..EACH_EVENT_MAX).contains(&each), "{each:.2} for each event");
-    }
+    assert_calls_each(&gateway, 1.0..EACH_EVENT_MAX, EVENTS, || events(EVENTS));
 }

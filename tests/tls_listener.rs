@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use support::{CERTIFICATES, Client, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json};
+use support::{
+    CERTIFICATES, Client, DEADLINE, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json,
+    repeat_until_undisturbed,
+};
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -185,9 +188,8 @@ fn a_client_that_says_goodbye_and_keeps_its_socket_has_left_too() {
                 client.read_until(comes);
             }
             client.say_goodbye();
-            let gone = Instant::now();
-            let took = upstream.wait_for_close(connection).saturating_duration_since(gone);
-            assert!(took < Duration::from_secs(1), "{driver}: {took:?}");
+            // Nothing else would end it for ten minutes.
+            upstream.wait_for_close(connection);
             gateway.wait_for_log("end=client_disconnected");
         }
     }
@@ -222,31 +224,44 @@ fn a_request_that_is_pipelined_while_the_first_is_answered_is_not_lost() {
 fn a_goodbye_that_comes_with_a_request_ends_the_connection_behind_its_answer() {
     let files = Files::new();
     let upstream = Upstream::plain(json(200, "{}"));
-    let gateway = files.gateway().upstream(&upstream).start();
+    // One that rests does so for longer than any wait of the test.
+    let gateway = files.gateway().upstream(&upstream).arg("--keepalive-timeout", "600").start();
     let mut client = connect(&gateway);
     client.send_and_say_goodbye("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    let begun = Instant::now();
     assert_eq!(client.read_response().status, 200);
     client.expect_close();
-    assert!(begun.elapsed() < Duration::from_secs(5), "it rested: {:?}", begun.elapsed());
 }
 
 #[test]
 fn parts_of_a_record_do_not_keep_a_connection() {
     let files = Files::new();
     let upstream = Upstream::plain(json(200, "{}"));
-    let gateway = files.gateway().upstream(&upstream).arg("--keepalive-timeout", "1").start();
-    let mut client = connect(&gateway);
-    assert_eq!(client.ask(GET).status, 200);
+    let builder = files.gateway().upstream(&upstream).arg("--keepalive-timeout", "1");
+    let gateway = builder.arg("--head-timeout", "600").start();
+    // A client whose first request comes too late finds its connection closed.
+    let mut client = None;
+    repeat_until_undisturbed(|| {
+        let begun = Instant::now();
+        let mut connected = connect(&gateway);
+        let sent = connected.try_send(GET);
+        let is_undisturbed = begun.elapsed() < Duration::from_secs(1);
+        if is_undisturbed {
+            sent.expect("the gateway waits for it");
+            assert_eq!(connected.read_response().status, 200);
+            client = Some(connected);
+        }
+        is_undisturbed
+    });
+    let mut client = client.expect("connected");
     let begun = Instant::now();
-    // The beginning of an application record, a byte at a time.
-    for byte in [0x17, 3, 3, 1].into_iter().chain(std::iter::repeat_n(0, 40)) {
+    // The beginning of an application record, a byte at a time: there are bytes for longer than the test waits.
+    for byte in [0x17, 3, 3, 1, 0].into_iter().chain(std::iter::repeat(0)) {
         if client.send_beside_tls(&[byte]).is_err() {
             break;
         }
+        assert!(begun.elapsed() < DEADLINE, "it is kept for as long as bytes come");
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert!(begun.elapsed() < Duration::from_secs(5), "it was kept for {:?}", begun.elapsed());
 }
 
 #[test]
@@ -285,12 +300,12 @@ fn a_handshake_has_ten_seconds() {
     let files = Files::new();
     let upstream = Upstream::plain(json(200, "{}"));
     let gateway = files.gateway().upstream(&upstream).start();
-    let mut silent = Client::connect(gateway.port()).with_deadline(Duration::from_secs(15));
     let begun = Instant::now();
+    // What ends an idle connection takes longer.
+    let mut silent = Client::connect(gateway.port()).with_deadline(Duration::from_secs(10) + DEADLINE);
     silent.send(b"\x16\x03\x01");
     silent.expect_close();
-    let took = begun.elapsed();
-    assert!((9..13).contains(&took.as_secs()), "{took:?}");
+    assert!(begun.elapsed() >= Duration::from_secs(9), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -360,14 +375,15 @@ fn a_drain_ends_what_is_open_well() {
         }
     });
     let files = Files::new();
-    let mut gateway = files.gateway().upstream(&upstream).start();
+    let mut gateway = files.gateway().shards(1).upstream(&upstream).start();
     let mut busy = connect(&gateway);
     busy.send(GET);
     upstream.wait_for_requests(1);
+    let mut idle = connect(&gateway);
+    assert_eq!(idle.ask("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
     gateway.terminate();
-    gateway.wait_for_log("stopping");
-    // The shards hear of it after the log does.
-    std::thread::sleep(Duration::from_millis(20));
+    // That it is closed shows that the shard has heard of the drain.
+    assert_eq!(idle.expect_close(), Ended::Eof);
     gate.open();
     let response = busy.read_response();
     assert_eq!((response.status, response.field("connection")), (200, Some("close")));

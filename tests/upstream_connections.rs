@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Client, Gateway, Peer, Upstream, answer};
+use support::{Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Upstream, answer, repeat_until_undisturbed};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -35,7 +35,7 @@ fn stale(give_up: GiveUp) -> impl Fn(&mut Peer) + Send + Sync + 'static {
 #[test]
 fn a_connection_is_used_again() {
     for upstream in [Upstream::plain(answer(OK)), Upstream::tls(answer(OK))] {
-        let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().start();
         let mut first = Client::connect(gateway.port());
         let mut second = Client::connect(gateway.port());
         for _ in 0..5 {
@@ -51,7 +51,7 @@ fn a_request_on_a_stale_connection_is_sent_again_on_a_fresh_one() {
     let ways: [(&str, GiveUp); 3] = [("close", Peer::close), ("abrupt", Peer::close_abruptly), ("reset", Peer::reset)];
     for (way, give_up) in ways {
         for upstream in [Upstream::plain(stale(give_up)), Upstream::tls(stale(give_up))] {
-            let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+            let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().start();
             let mut client = Client::connect(gateway.port());
             assert_eq!(client.ask(GET).status, 200);
             let body = "x".repeat(100_000);
@@ -68,22 +68,35 @@ fn a_request_on_a_stale_connection_is_sent_again_on_a_fresh_one() {
     }
 }
 
+/// Whether a request that finds a connection in the pool which fails under it was sent so often. False where it was not
+/// and the test was late: what fails on a kept connection after `failover::STALE_LIMIT` may go out on the next one of the
+/// pool, as after any failure.
+fn is_sent(gateway: &Gateway, upstream: &Upstream, request: &str, times: usize) -> bool {
+    const STALE_LIMIT: Duration = Duration::from_secs(2);
+    let began = Instant::now();
+    assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
+    let before = upstream.requests().len();
+    let status = Client::connect(gateway.port()).ask(request).status;
+    let sent = upstream.requests().len() - before;
+    let (is_so, is_late) = ((status, sent) == (200, times), began.elapsed() >= STALE_LIMIT);
+    let line = request.lines().next().expect("a request line");
+    assert!(is_so || is_late, "{status}, sent {sent} times and not {times}: {line}, {} bytes", request.len());
+    is_so
+}
+
 #[test]
 fn only_a_request_that_may_reach_the_upstream_twice_goes_out_where_it_may_have_to() {
-    let upstream = Upstream::plain(stale(Peer::reset));
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
-    for (request, times_sent) in [
-        (post("/v1/messages", "{}"), 2),
-        (post("/v1/batches", "{}"), 1),
-        ("DELETE /v1/files/1 HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), 2),
-        ("PATCH /v1/files/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".into(), 1),
-    ] {
-        // The pooled connection fails under its next request.
-        assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
-        let sent_before = upstream.requests().len();
-        assert_eq!(Client::connect(gateway.port()).ask(&request).status, 200, "{request}");
-        assert_eq!(upstream.requests().len() - sent_before, times_sent, "{request}");
-    }
+    repeat_until_undisturbed(|| {
+        let upstream = Upstream::plain(stale(Peer::reset));
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().start();
+        let requests = [
+            (post("/v1/messages", "{}"), 2),
+            (post("/v1/batches", "{}"), 1),
+            ("DELETE /v1/files/1 HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), 2),
+            ("PATCH /v1/files/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".into(), 1),
+        ];
+        requests.iter().all(|(request, times)| is_sent(&gateway, &upstream, request, *times))
+    });
 }
 
 #[test]
@@ -92,7 +105,7 @@ fn a_fresh_connection_that_fails_is_tried_twice_more() {
         peer.read_request();
         peer.reset();
     });
-    let gateway = Gateway::before(&upstream);
+    let gateway = Gateway::builder().upstream(&upstream).patient().start();
     let answer = Client::connect(gateway.port()).ask(GET);
     assert_eq!((answer.status, answer.error_code()), (502, Some("upstream_closed")));
     assert_eq!(upstream.requests().len(), 3);
@@ -101,22 +114,19 @@ fn a_fresh_connection_that_fails_is_tried_twice_more() {
 #[test]
 fn a_request_that_is_too_large_to_be_kept_goes_out_where_it_need_not_be_sent_twice() {
     const MIB: usize = 1024 * 1024;
-    let upstream = Upstream::plain(stale(Peer::reset));
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--replay-max", "1").start();
-    for (length, times_sent) in [(MIB + 1, 1), (MIB, 2)] {
-        // The pooled connection fails under its next request.
-        assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
-        let sent_before = upstream.requests().len();
-        let answer = Client::connect(gateway.port()).ask(post("/v1/messages", &"x".repeat(length)));
-        assert_eq!(answer.status, 200, "{length} bytes");
-        assert_eq!(upstream.requests().len() - sent_before, times_sent, "{length} bytes");
-    }
+    repeat_until_undisturbed(|| {
+        let upstream = Upstream::plain(stale(Peer::reset));
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().arg("--replay-max", "1").start();
+        let lengths = [(MIB + 1, 1), (MIB, 2)];
+        let request = |length| post("/v1/messages", &"x".repeat(length));
+        lengths.into_iter().all(|(length, times)| is_sent(&gateway, &upstream, &request(length), times))
+    });
 }
 
 #[test]
 fn a_request_of_unknown_length_that_outgrows_its_copy_on_a_stale_connection_is_a_502() {
     let upstream = Upstream::plain(stale(Peer::reset));
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--replay-max", "1").start();
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().arg("--replay-max", "1").start();
     assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
     let size = 1024 * 1024 + 1;
     let head = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -128,47 +138,73 @@ fn a_request_of_unknown_length_that_outgrows_its_copy_on_a_stale_connection_is_a
     assert_eq!((answer.status, answer.error_code()), (502, Some("upstream_closed")));
 }
 
+/// How many bytes have come from the upstream and were not read yet.
+fn unread_bytes(upstream: &Upstream) -> u32 {
+    let remote = format!(":{:04X}", upstream.port());
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of sockets");
+    let unread = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_ours = fields.get(2).is_some_and(|address| address.ends_with(&remote));
+        fields.get(4).filter(|_| is_ours)?.split_once(':').and_then(|(_, bytes)| u32::from_str_radix(bytes, 16).ok())
+    };
+    table.lines().filter_map(unread).sum()
+}
+
 #[test]
 fn a_connection_on_which_something_came_unasked_is_not_used_again() {
-    let upstream = Upstream::tls(|peer: &mut Peer| {
+    let is_answered = Gate::new();
+    let passing = is_answered.clone();
+    let upstream = Upstream::tls(move |peer: &mut Peer| {
         while peer.read_request().is_some() {
             peer.write(OK);
-            peer.sleep(Duration::from_millis(50));
+            passing.pass();
             peer.write("HTTP/1.1 408 Request Timeout\r\nContent-Length: 3\r\n\r\nbad");
         }
     });
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().start();
     let mut client = Client::connect(gateway.port());
     for _ in 0..3 {
         assert_eq!(client.ask(GET).text(), "ok");
-        std::thread::sleep(Duration::from_millis(150));
+        is_answered.open();
+        let until = Instant::now() + DEADLINE;
+        while unread_bytes(&upstream) == 0 {
+            assert!(Instant::now() < until, "nothing comes unasked");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // A connection that has rested for less than this is not looked at (`SHORT_REST`).
+        std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(upstream.connections(), 3);
 }
 
 #[test]
 fn idle_connections_are_closed_when_they_are_old() {
-    let upstream = Upstream::tls(answer(OK));
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--upstream-idle-timeout", "1").start();
+    const AGE: Duration = Duration::from_secs(1);
+    let (upstream, other_upstream) = (Upstream::tls(answer(OK)), Upstream::tls(answer(OK)));
+    let before = |upstream| Gateway::builder().shards(1).upstream(upstream).patient();
+    // Its limit is too long to be met here.
+    let other = before(&other_upstream).start();
+    assert_eq!(Client::connect(other.port()).ask(GET).status, 200);
+    let gateway = before(&upstream).arg("--upstream-idle-timeout", AGE.as_secs().to_string()).start();
     assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
-    let answered = Instant::now();
-    let closed = upstream.wait_for_close(0);
-    let age = closed - answered;
-    assert!((Duration::from_millis(900)..Duration::from_millis(1500)).contains(&age), "closed after {age:?}");
+    // It rests from some time after the request had come.
+    let age = upstream.wait_for_close(0) - upstream.request().at;
+    assert!(age >= AGE, "closed after {age:?}");
+    assert_eq!(other_upstream.closes(), 0, "it was not by this limit that it was closed");
 }
 
 #[test]
 fn a_connect_that_fails_is_answered_with_what_to_do() {
-    let refusing = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let refusing = HeldPort::reserve();
     let plain = Upstream::plain(|peer: &mut Peer| {
         peer.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
     });
     for (upstream, status, code) in [
-        (format!("http://{refusing}/base"), 502, "upstream_connect_failed"),
+        (refusing.url(), 502, "upstream_connect_failed"),
         ("https://nowhere.invalid/base".into(), 502, "upstream_resolve_failed"),
         (format!("https://{}", plain.authority()), 502, "upstream_tls_failed"),
     ] {
-        let gateway = Gateway::builder().arg("--upstream", &upstream).start();
+        let gateway = Gateway::builder().patient().arg("--upstream", &upstream).start();
         let answer = Client::connect(gateway.port()).ask(GET);
         assert_eq!((answer.status, answer.error_code()), (status, Some(code)), "{upstream}");
     }
@@ -177,7 +213,8 @@ fn a_connect_that_fails_is_answered_with_what_to_do() {
 #[test]
 fn a_certificate_that_is_not_trusted_is_refused_and_the_flag_is_named() {
     let upstream = Upstream::tls(answer(OK));
-    let gateway = Gateway::builder().arg("--upstream", format!("https://{}/base", upstream.authority())).start();
+    let url = format!("https://{}/base", upstream.authority());
+    let gateway = Gateway::builder().patient().arg("--upstream", url).start();
     let answer = Client::connect(gateway.port()).ask(GET);
     assert_eq!((answer.status, answer.error_code()), (502, Some("upstream_certificate_refused")));
     assert!(answer.text().contains("--upstream-ca"), "{}", answer.text());
@@ -193,12 +230,13 @@ fn an_upstream_that_says_nothing_is_given_up_in_time() {
         seen.fetch_add(1, Ordering::Relaxed);
         peer.wait_for_close();
     });
-    let gateway = Gateway::builder().upstream(&upstream).arg("--client-timeout", "1").start();
+    // No other limit ends within what a step may take here.
+    let gateway = Gateway::builder().upstream(&upstream).patient().arg("--client-timeout", "1").start();
     let asked = Instant::now();
     let answer = Client::connect(gateway.port()).ask(GET);
     let waited = asked.elapsed();
     assert_eq!((answer.status, answer.error_code()), (504, Some("upstream_timeout")));
-    assert!((Duration::from_secs(1)..Duration::from_secs(2)).contains(&waited), "after {waited:?}");
+    assert!(waited >= Duration::from_secs(1), "after {waited:?}");
     upstream.wait_for_close(0);
     assert_eq!(heads.load(Ordering::Relaxed), 1);
 }

@@ -5,14 +5,13 @@
 
 mod support;
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use support::{
-    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, Gateway, GatewayBuilder, Response, SECRET_MARK, Totals,
-    Upstream, answer, json, secrets_json, sse, value_of,
+    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, Gate, Gateway, GatewayBuilder, Peer, Response, SECRET_MARK,
+    Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
 };
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -21,7 +20,7 @@ const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nCon
 const NAMED: &str = "https://flow.test/flow-llm-proxy";
 
 fn through(proxy: &ConnectProxy, upstream: &Upstream) -> GatewayBuilder {
-    Gateway::builder().shards(1).upstream(upstream).arg("--upstream-proxy", proxy.url())
+    Gateway::builder().shards(1).upstream(upstream).patient().arg("--upstream-proxy", proxy.url())
 }
 
 fn ask(gateway: &Gateway, request: &str) -> Response {
@@ -54,17 +53,27 @@ fn requests_go_through_one_tunnel_that_the_pool_keeps() {
 
 #[test]
 fn events_come_through_a_tunnel_one_by_one() {
-    const INTERVAL: Duration = Duration::from_millis(150);
-    let upstream = Upstream::tls(sse(&["data: 1\n\n", "data: 2\n\n", "data: [DONE]\n\n"], INTERVAL));
+    let has_come = Gate::new();
+    let passing = has_come.clone();
+    let upstream = Upstream::tls(move |peer: &mut Peer| {
+        peer.read_request();
+        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for event in ["9\r\ndata: 1\n\n\r\n", "9\r\ndata: 2\n\n\r\n"] {
+            peer.write(event);
+            passing.pass();
+        }
+        peer.write("0\r\n\r\n");
+    });
     let proxy = ConnectProxy::start(Conduct::tunnel_to(&upstream));
     let gateway = through(&proxy, &upstream).start();
     let mut client = Client::connect(gateway.port());
     client.send(POST);
-    client.read_until("data: 1\n\n");
-    let first = Instant::now();
-    client.read_until("data: 2\n\n");
+    // The upstream sends none before the one before it has come here.
+    for event in ["data: 1\n\n", "data: 2\n\n"] {
+        client.read_until(event);
+        has_come.open();
+    }
     client.read_until("0\r\n\r\n");
-    assert!(first.elapsed() > INTERVAL, "they came together: {:?}", first.elapsed());
 }
 
 #[test]
@@ -102,6 +111,7 @@ fn a_proxy_that_refuses_is_a_502_at_once_with_a_code_of_its_own() {
         let mut gateway = Gateway::builder()
             .shards(1)
             .upstream(&upstream)
+            .patient()
             .secrets(secrets_json(&["a", "b", "c"]))
             .arg("--upstream-proxy", proxy.url_with(&format!("gwendolyn:{PASSWORD}")))
             .start();
@@ -143,17 +153,29 @@ fn a_proxy_that_cannot_connect_is_tried_as_often_as_an_upstream_that_cannot_be_r
 
 #[test]
 fn a_proxy_that_hangs_is_given_up_within_the_connect_timeout() {
-    let upstream = Upstream::tls(json(200, "{}"));
-    let proxy = ConnectProxy::start(Conduct::Hang);
-    let gateway = through(&proxy, &upstream).arg("--connect-timeout", "0.3").arg("--retry-deadline", "0").start();
-    let began = Instant::now();
-    let response = ask(&gateway, POST);
-    let took = began.elapsed();
-    assert_eq!((response.status, response.error_code()), (504, Some("upstream_connect_timeout")));
-    assert!((Duration::from_millis(300)..Duration::from_secs(3)).contains(&took), "{took:?}");
-    assert_eq!(proxy.requests().len(), 1);
-    proxy.behave(Conduct::tunnel_to(&upstream));
-    assert_eq!(ask(&gateway, POST).status, 200);
+    // The limit is the request's that hangs, and of the good one after it too: on a machine that is too busy for a short
+    // one, a longer one shows the same.
+    let is_shown = [0.3, 3.0, 12.0].into_iter().any(|limit| {
+        let upstream = Upstream::plain(json(200, "{}"));
+        let proxy = ConnectProxy::start(Conduct::Hang);
+        let builder = through(&proxy, &upstream).arg("--connect-timeout", limit.to_string());
+        let gateway = builder.arg("--retry-deadline", "0").start();
+        let began = Instant::now();
+        let response = ask(&gateway, POST);
+        assert_eq!((response.status, response.error_code()), (504, Some("upstream_connect_timeout")));
+        assert!(began.elapsed() >= Duration::from_secs_f64(limit), "{:?}", began.elapsed());
+        let line = gateway.wait_for_log(" exchange id=");
+        assert_eq!(value_of(&line, "attempts"), Some("1"));
+        // None at all where the limit ended before the proxy was asked.
+        let hung = proxy.requests().len();
+        assert!(hung <= 1, "{hung}");
+        proxy.behave(Conduct::tunnel_to(&upstream));
+        let response = ask(&gateway, POST);
+        let is_late = response.error_code() == Some("upstream_connect_timeout");
+        assert!(response.status == 200 || is_late, "{response:?}");
+        hung == 1 && !is_late
+    });
+    assert!(is_shown, "even 12 s were too short to connect within");
 }
 
 #[test]
@@ -181,7 +203,7 @@ fn named(upstream: &Upstream) -> GatewayBuilder {
 }
 
 fn named_as(url: &str, upstream: &Upstream) -> GatewayBuilder {
-    Gateway::builder().shards(1).upstream(upstream).arg("--upstream", url).arg("--connect-timeout", "2")
+    Gateway::builder().shards(1).upstream(upstream).patient().arg("--upstream", url)
 }
 
 #[test]
@@ -222,10 +244,12 @@ fn an_address_to_connect_to_is_what_the_proxy_is_asked_for() {
 fn an_upstream_that_no_proxy_names_or_that_is_on_this_machine_is_reached_without() {
     let upstream = Upstream::tls(json(200, "{}"));
     let proxy = ConnectProxy::start(Conduct::tunnel_to(&upstream));
-    let gateway = Gateway::builder().upstream(&upstream).env("HTTPS_PROXY", proxy.url()).start();
+    let gateway = Gateway::builder().upstream(&upstream).patient().env("HTTPS_PROXY", proxy.url()).start();
     assert_eq!(ask(&gateway, GET).status, 200, "it is on this machine");
     // A name below `invalid` has no address (RFC 6761 §6.4).
     let excepted = named_as("https://flow.invalid", &upstream).arg("--retry-deadline", "0");
+    // Some resolvers do not say so within it.
+    let excepted = excepted.arg("--connect-timeout", "2");
     let gateway = excepted.env("HTTPS_PROXY", proxy.url()).env("no_proxy", "a.test,.invalid:443").start();
     let response = ask(&gateway, GET);
     assert!(
@@ -261,9 +285,10 @@ fn run(words: &[&str], proxy: &str) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("secrets.json"), secrets_json(&["alpha"])).expect("written");
     std::fs::write(directory.path().join("ca.pem"), &CERTIFICATES.authority_pem).expect("written");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
+    let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
     command.args(words).args(["--upstream", NAMED, "--upstream-ca", "ca.pem"]).current_dir(directory.path());
-    let output = command.env_clear().env("HTTPS_PROXY", proxy).stdin(Stdio::null()).output().expect("started");
+    command.env_clear().env("HTTPS_PROXY", proxy).env("FLOW_PROXY_CONNECT_TIMEOUT", "600");
+    let output = output_of(command);
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).expect("text");
     assert!(!said.contains(SECRET_MARK) && !said.contains("gwendolyn"), "{said}");

@@ -160,7 +160,7 @@ mod tests {
         ];
         for (what, behind, is_used) in cases {
             on_a_shard(async move {
-                let pool = Rc::new(Pool::new(Duration::from_secs(10), 8));
+                let pool = Rc::new(Pool::new(Duration::from_secs(3600), 8));
                 let (connection, _peer) = read_with(behind).await;
                 pool.release(connection);
                 assert_eq!(pool.checkout().is_some(), is_used, "{what}");

@@ -1,12 +1,17 @@
 //! `/healthz`, `/readyz` and the `healthcheck` command, while all is well, while a shard hangs, and during a drain.
 
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, DEADLINE, Gate, Gateway, Peer, Upstream, secrets_json};
-use crate::{GET, before, page};
+use crate::support::{
+    Client, Gate, Gateway, Peer, Upstream, command, output_of, repeat_until_undisturbed, secrets_json,
+    skip_but_not_on_ci,
+};
+use crate::{EXCHANGE_LIMIT, GET, before, page, wait_for_page};
+
+/// What a shard is given to answer for itself. It cannot be set.
+const ALIVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Holds one thread of another process still.
 struct Held {
@@ -29,7 +34,7 @@ impl Held {
                 && libc::ptrace(libc::PTRACE_INTERRUPT, thread, none, none) == 0
         };
         if !is_held {
-            assert!(std::env::var_os("CI").is_none(), "a thread is to be held here: allow ptrace");
+            skip_but_not_on_ci("a shard that hangs: no thread of another process may be held here (ptrace)");
             return None;
         }
         let mut status = 0;
@@ -53,16 +58,21 @@ fn shard_states(health: &Value) -> Vec<&str> {
     shards.iter().map(|shard| shard["state"].as_str().expect("a word")).collect()
 }
 
-/// What `flow-uring healthcheck` says of the gateway whose admin pages are there.
-fn healthcheck(gateway: &Gateway) -> (Option<i32>, String) {
+/// Checks that `flow-uring healthcheck` says this of the gateway whose admin pages are there.
+fn check_healthcheck(gateway: &Gateway, code: i32, said: &str) {
     let address = format!("127.0.0.1:{}", gateway.admin_port());
-    let output = Command::new(env!("CARGO_BIN_EXE_flow-uring"))
-        .args(["healthcheck", "--port", &gateway.port().to_string()])
-        .env("FLOW_PROXY_ADMIN", address)
-        .stdin(Stdio::null())
-        .output()
-        .expect("started");
-    (output.status.code(), String::from_utf8(output.stderr).expect("text"))
+    repeat_until_undisturbed(|| {
+        let began = Instant::now();
+        let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
+        command.args(["healthcheck", "--port", &gateway.port().to_string()]).env("FLOW_PROXY_ADMIN", &address);
+        let output = output_of(command);
+        let found = (output.status.code(), String::from_utf8(output.stderr).expect("text"));
+        let is_so = found == (Some(code), said.to_owned());
+        // A shard that is well may have been held up too. Where one hangs, its limit passes in every round.
+        let is_disturbed = began.elapsed() >= if code == 0 { ALIVE_LIMIT } else { EXCHANGE_LIMIT };
+        assert!(is_so || is_disturbed, "{found:?}");
+        is_so
+    });
 }
 
 #[test]
@@ -70,39 +80,30 @@ fn a_shard_that_hangs_is_told_of_and_holds_up_no_page() {
     let upstream = Upstream::plain(crate::support::json(200, "{}"));
     let gateway = before(&upstream).start();
     let port = gateway.admin_port();
-    let healthy = page(port, "/healthz");
-    assert_eq!(healthy.status, 200);
+    let healthy = wait_for_page(port, "/healthz", |page| page.status == 200);
     assert_eq!(healthy.json()["status"], "ok");
     assert_eq!(shard_states(&healthy.json()), ["answers", "answers"]);
-    assert_eq!(healthcheck(&gateway), (Some(0), String::new()));
+    check_healthcheck(&gateway, 0, "");
     let Some(held) = Held::thread_of(&gateway, "flow-shard-1") else {
-        return eprintln!("skipped: no thread of another process may be held here");
+        return;
     };
     for _ in 0..3 {
-        let asked = Instant::now();
-        let failing = page(port, "/healthz");
-        let took = asked.elapsed();
-        assert!((1000..2500).contains(&took.as_millis()), "{took:?}");
-        assert_eq!(failing.status, 503);
+        let failing = wait_for_page(port, "/healthz", |page| {
+            assert_eq!((page.status, shard_states(&page.json())[1]), (503, "silent"));
+            shard_states(&page.json())[0] == "answers"
+        });
         let failing = failing.json();
         assert_eq!(
             (&failing["status"], &failing["reason"]),
             (&json!("failing"), &json!("no answer within 1 s from shard 1"))
         );
-        assert_eq!(shard_states(&failing), ["answers", "silent"]);
     }
-    let (code, said) = healthcheck(&gateway);
-    assert_eq!(code, Some(1));
-    assert_eq!(said, format!("flow-uring: unhealthy: 127.0.0.1:{port} answered with status 503\n"));
+    check_healthcheck(&gateway, 1, &format!("flow-uring: unhealthy: 127.0.0.1:{port} answered with status 503\n"));
     assert_eq!(page(port, "/readyz").status, 200, "which is not the same question");
-    let metrics = page(port, "/metrics").text();
-    assert!(metrics.contains("\nflow_uring_shards_answering 1\n"), "{metrics}");
+    wait_for_page(port, "/metrics", |page| page.text().contains("\nflow_uring_shards_answering 1\n"));
     drop(held);
-    let until = Instant::now() + DEADLINE;
-    while page(port, "/healthz").status != 200 {
-        assert!(Instant::now() < until, "the shard goes on");
-    }
-    assert_eq!(healthcheck(&gateway).0, Some(0));
+    wait_for_page(port, "/healthz", |page| page.status == 200);
+    check_healthcheck(&gateway, 0, "");
     assert_eq!(upstream.connections(), 0, "health checks spend no request");
 }
 
@@ -122,18 +123,14 @@ fn a_gateway_that_drains_is_alive_and_not_ready() {
     assert_eq!((ready.status, &ready.json()["status"]), (200, &json!("ready")));
     let mut client = Client::connect(gateway.port());
     client.send(GET);
-    let until = Instant::now() + DEADLINE;
-    while !page(port, "/metrics").text().contains("\nflow_uring_exchanges_in_flight 1\n") {
-        assert!(Instant::now() < until, "the request is under way");
-    }
+    wait_for_page(port, "/metrics", |page| page.text().contains("\nflow_uring_exchanges_in_flight 1\n"));
     gateway.terminate();
     gateway.wait_for_log("stopping:");
     let draining = page(port, "/readyz");
     assert_eq!((draining.status, &draining.json()["status"]), (503, &json!("draining")));
     assert!(draining.json()["reason"].is_string());
     // The shard that has nothing open may have ended already.
-    let health = page(port, "/healthz");
-    assert_eq!(health.status, 200, "{}", health.text());
+    let health = wait_for_page(port, "/healthz", |page| page.status == 200);
     assert!(!shard_states(&health.json()).contains(&"silent"));
     gate.open();
     assert_eq!(client.read_response().status, 200);
@@ -142,7 +139,7 @@ fn a_gateway_that_drains_is_alive_and_not_ready() {
 
 #[test]
 fn credentials_that_cool_down_are_listed_and_change_nothing() {
-    let limited = "HTTP/1.1 429 Slow\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n";
+    let limited = "HTTP/1.1 429 Slow\r\nRetry-After: 3000\r\nContent-Length: 0\r\n\r\n";
     let upstream =
         Upstream::plain(move |peer: &mut Peer| while peer.read_request().is_some() && peer.write(limited) {});
     let gateway = before(&upstream).secrets(secrets_json(&["a", "b"])).start();
@@ -158,7 +155,7 @@ fn credentials_that_cool_down_are_listed_and_change_nothing() {
     assert_eq!(names, ["a", "b"]);
     for cooldown in cooldowns {
         assert_eq!(cooldown["reason"], "rate_limited");
-        assert!(cooldown["seconds"].as_u64().is_some_and(|seconds| (95..=100).contains(&seconds)), "{cooldown}");
+        assert!(cooldown["seconds"].as_u64().is_some_and(|seconds| (2700..=3000).contains(&seconds)), "{cooldown}");
     }
     assert!(gateway.wait_for_log("credential cools down").contains("reason=rate_limited"));
 }

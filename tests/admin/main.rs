@@ -11,9 +11,12 @@ mod health;
 mod metrics;
 mod requests;
 
-use std::net::TcpListener;
+use std::time::{Duration, Instant};
 
-use support::{Client, Gateway, GatewayBuilder, Response, Upstream};
+use support::{Client, DEADLINE, Gateway, GatewayBuilder, Response, Upstream};
+
+/// What the program gives a client of the admin pages, from the accept to the close. It cannot be set.
+const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -27,6 +30,28 @@ fn page(port: u16, path: &str) -> Response {
     Client::connect(port).ask(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"))
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("bound").port()
+/// Asks a gateway that is well, and again where it says that it is not: a shard has a second to answer for itself, and on
+/// a busy machine may need longer.
+fn ask_while_well(port: u16, request: &str) -> (Client, Response) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let mut client = Client::connect(port);
+        let response = client.ask(request);
+        if response.status != 503 {
+            return (client, response);
+        }
+        assert!(Instant::now() < until, "it does not get well: {response:?}");
+    }
+}
+
+/// Asks for a page until it says so; as `ask_while_well`, for a page that tells of the shards.
+fn wait_for_page(port: u16, path: &str, is_so: impl Fn(&Response) -> bool) -> Response {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let response = page(port, path);
+        if is_so(&response) {
+            return response;
+        }
+        assert!(Instant::now() < until, "{path} says {}", response.text());
+    }
 }

@@ -3,15 +3,15 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 
 use tempfile::TempDir;
 
 use super::pages::{Page, root};
-use super::support::{Client, Gateway, Peer, Upstream, secrets_json};
+use super::support::{Client, Gateway, Peer, Upstream, command, output_of, secrets_json, skip_but_not_on_ci};
 
-/// No example takes longer than a few seconds, even on a busy machine.
-const SECONDS_MAX: u32 = 30;
+/// No example takes longer than a few seconds, and on a busy machine ten times as long: one beyond it hangs.
+const SECONDS_MAX: u32 = 120;
 
 /// Programs that a reader has and a bare machine may not have.
 const TOOLS: [&str; 2] = ["curl", "jq"];
@@ -21,7 +21,9 @@ fn examples_that_are_marked_to_run_do() {
     let demo = Gateway::builder().switch("demo").start();
     let (text_log, json_log) = (sample_log("text"), sample_log("json"));
     let absent: Vec<&str> = TOOLS.into_iter().filter(|tool| !is_installed(tool)).collect();
-    assert!(absent.is_empty() || std::env::var_os("CI").is_none(), "examples are to run here: install {absent:?}");
+    if !absent.is_empty() {
+        skip_but_not_on_ci(&format!("examples of the pages that need one of {absent:?}, which are missing"));
+    }
     let mut count = 0;
     // A translation has the same commands, as another test sees to.
     for (page, _) in Page::pairs() {
@@ -29,7 +31,6 @@ fn examples_that_are_marked_to_run_do() {
             let place = format!("{}:{}", page.path.display(), block.line_number);
             assert!(["sh", "console"].contains(&block.language), "{place}: {} does not run", block.language);
             if absent.iter().any(|tool| block.text.contains(tool)) {
-                println!("skipped: {place} needs {absent:?}");
                 continue;
             }
             let directory = working_directory(&text_log, &json_log);
@@ -59,14 +60,14 @@ fn script(language: &str, text: &str, port: u16) -> String {
 
 fn run(directory: &TempDir, script: &str, port: u16) -> Output {
     let path = std::env::var("PATH").unwrap_or_default();
-    let mut command = Command::new("timeout");
+    let mut command = command("timeout");
     command.args(["--kill-after=1", &SECONDS_MAX.to_string(), "bash", "-euo", "pipefail", "-c", script]);
-    command.current_dir(directory.path()).stdin(Stdio::null()).env_clear();
+    command.current_dir(directory.path()).env_clear();
     command.env("PATH", format!("{}:{path}", directory.path().join("bin").display())).env("HOME", directory.path());
     command.env("XDG_RUNTIME_DIR", directory.path()).env("FLOW_PROXY_PORT", port.to_string());
     // As the kit starts the demo: else a health check asks whoever has the admin address of this machine.
     command.env("FLOW_PROXY_ADMIN", "off");
-    command.output().expect("timeout and bash are there")
+    output_of(command)
 }
 
 /// Where a reader stands who has built the program and has a secrets file and logs.

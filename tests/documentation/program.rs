@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use super::pages::{read, root};
+use super::support::{command, output_of};
 
 /// The flags of the program and of its commands.
 pub fn flags() -> BTreeSet<String> {
@@ -57,13 +57,13 @@ pub fn metrics() -> BTreeSet<String> {
 }
 
 fn run(words: &[&str], variable: Option<&str>) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_flow-uring"));
+    let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
     // Where there is no `.env`.
-    command.args(words).current_dir(root().join("tests")).env_clear().stdin(Stdio::null());
+    command.args(words).current_dir(root().join("tests")).env_clear();
     if let Some(name) = variable {
         command.env(name, "?");
     }
-    let output = command.output().expect("the program starts");
+    let output = output_of(command);
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }

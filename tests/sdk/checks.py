@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
+import inspect
 import json
 import os
 import re
@@ -28,6 +30,14 @@ CONCURRENT_COUNT = 50
 # Tokens come every 40 ms. Events closer together than this count as one arrival.
 DISTINCT_SECONDS = 0.005
 DISTINCT_ARRIVALS_MIN = 5
+ROUNDS_MAX = 5
+
+# What nothing takes here, even on a busy machine.
+CURL_SECONDS_MAX = "120"
+
+
+class HeldBack(AssertionError):
+    """The events of a stream came at once, or nearly so."""
 
 
 class Arrivals:
@@ -44,8 +54,26 @@ class Arrivals:
         self.last = now
 
     def expect_paced(self) -> str:
-        assert self.distinct >= DISTINCT_ARRIVALS_MIN, f"only {self.distinct} distinct arrival times"
+        if self.distinct < DISTINCT_ARRIVALS_MIN:
+            raise HeldBack(f"only {self.distinct} distinct arrival times, in each of {ROUNDS_MAX} rounds")
         return f"{self.distinct} arrivals"
+
+
+def paced(check):
+    """Repeats a check whose stream came at once. So does one whose reader a busy machine holds up, now and then; one that
+    the gateway holds back does every time."""
+
+    @functools.wraps(check)
+    async def repeated(route: Route) -> str:
+        for left in reversed(range(ROUNDS_MAX)):
+            try:
+                result = check(route)
+                return await result if inspect.isawaitable(result) else result
+            except HeldBack:
+                if left == 0:
+                    raise
+
+    return repeated
 
 
 def credential_in(text: str) -> str:
@@ -80,6 +108,7 @@ def openai_chat(route: Route) -> str:
     return expect_answer(answer.choices[0].message.content)
 
 
+@paced
 def openai_chat_stream(route: Route) -> str:
     arrivals, text, finish, usage = Arrivals(), "", None, None
     options = {"include_usage": True}
@@ -103,6 +132,7 @@ def openai_responses(route: Route) -> str:
     return expect_answer(answer.output_text)
 
 
+@paced
 def openai_responses_stream(route: Route) -> str:
     arrivals, kinds, numbers = Arrivals(), [], []
     with route.openai().responses.stream(model=CHAT_MODEL, input="Good morning") as stream:
@@ -159,6 +189,7 @@ def anthropic_messages(route: Route) -> str:
     return expect_answer(answer.content[0].text)
 
 
+@paced
 def anthropic_messages_stream(route: Route) -> str:
     arrivals, kinds = Arrivals(), []
     client = route.anthropic()
@@ -206,6 +237,7 @@ async def openai_async(route: Route) -> str:
         return expect_large(answer.choices[0].message.content)
 
 
+@paced
 async def openai_async_streams(route: Route) -> str:
     chat, responses, text = Arrivals(), Arrivals(), ""
     async with route.openai_async() as client:
@@ -221,6 +253,7 @@ async def openai_async_streams(route: Route) -> str:
     return responses.expect_paced()
 
 
+@paced
 async def anthropic_async(route: Route) -> str:
     async with route.anthropic_async() as client:
         answer = await client.messages.create(model=CLAUDE_MODEL, max_tokens=99, messages=PROMPT)
@@ -280,7 +313,7 @@ def other_hosts_are_refused(route: Route) -> str:
 
 def curl_through_the_proxy(route: Route) -> str:
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    command = ["curl", "-sS", "--fail-with-body", "-m", "20", "-x", route.proxy, f"{route.root}/v1/models"]
+    command = ["curl", "-sS", "--fail-with-body", "-m", CURL_SECONDS_MAX, "-x", route.proxy, f"{route.root}/v1/models"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, done.stderr + done.stdout
     return f"{len(json.loads(done.stdout)['data'])} models"

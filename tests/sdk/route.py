@@ -12,7 +12,7 @@ import openai
 
 # The gateway replaces whatever key comes; this one must not get through.
 KEY = "any-key-will-do"
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)

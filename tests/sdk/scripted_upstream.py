@@ -59,6 +59,7 @@ class ScriptedUpstream:
 
     @property
     def requests_count(self) -> int:
+        """Of those that said how long their body is."""
         return self._server.requests_count
 
 
@@ -67,13 +68,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     wbufsize = -1
 
     def do_POST(self) -> None:
-        self.server.requests_count += 1
         if "Content-Length" not in self.headers:
-            # A chunked body comes from the one check whose upload is refused on its way: it never comes whole.
+            # A chunked body comes from the one check whose upload is refused on its way: it never comes whole. Its head
+            # may be read here long after the client has its answer, so nobody counts it.
             while self.rfile.read(65536):
                 pass
             self.close_connection = True
             return
+        self.server.requests_count += 1
         model = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["model"]
         kind, _, detail = model.partition("-")
         if kind == "closed":

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
@@ -14,6 +14,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit, setrlimit};
 use tempfile::TempDir;
 
 use super::certificates::CERTIFICATES;
+use super::process::{Running, command};
 use super::secrets::{Credential, leak_in, traces_of};
 use super::{DEADLINE, Upstream, observed, secrets_json};
 
@@ -23,7 +24,7 @@ static PROGRAM: LazyLock<String> =
 
 /// A running gateway. Dropped, it is killed, and all that it wrote is searched for its secrets.
 pub struct Gateway {
-    child: Child,
+    child: Running,
     port: u16,
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
@@ -63,7 +64,11 @@ impl Log {
 
     /// Waits for a line of which `found` makes something.
     fn wait_for<T>(&self, mut found: impl FnMut(&str) -> Option<T>) -> Result<T, String> {
-        self.wait_until(|lines| lines.iter().find_map(|line| found(line)))
+        // Each line is looked at once, however many there are.
+        let mut looked_at = 0;
+        self.wait_until(|lines| {
+            lines[std::mem::replace(&mut looked_at, lines.len())..].iter().find_map(|line| found(line))
+        })
     }
 
     /// Waits until `found` makes something of all lines.
@@ -113,6 +118,14 @@ impl GatewayBuilder {
         self
     }
 
+    /// Gives it time limits that a busy machine does not reach, but for those that the test sets by flag: a slow handshake
+    /// is no failed connect then, and a connection of the pool is still there after a stall.
+    pub fn patient(self) -> Self {
+        ["CONNECT", "HEAD", "BODY", "UPSTREAM_IDLE"]
+            .iter()
+            .fold(self, |builder, limit| builder.env(&format!("FLOW_PROXY_{limit}_TIMEOUT"), "600"))
+    }
+
     /// Lets it open so many files and no more.
     pub fn open_files_max(mut self, count: u64) -> Self {
         self.open_files_max = Some(count);
@@ -136,9 +149,14 @@ impl GatewayBuilder {
 
     /// Starts it, and waits until it listens.
     pub fn start(self) -> Gateway {
+        self.try_start().unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    /// As `start`, for one that may fail: `Err` says how, with its log.
+    pub fn try_start(self) -> Result<Gateway, String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let recorded_before = observed::recorded_bytes();
-        let mut child = self.command(&directory).spawn().expect("the program starts");
+        let mut child = Running::start(self.command(&directory)).expect("the program starts");
         let log = Arc::new(Log::default());
         let stderr = child.stderr.take().expect("piped");
         let stdout = child.stdout.take().expect("piped");
@@ -147,30 +165,19 @@ impl GatewayBuilder {
         let mut gateway = Gateway { child, port: 0, log, readers, credentials, recorded_before, directory };
         match gateway.log.wait_for(listening_port) {
             Ok(port) => gateway.port = port,
-            Err(log) => panic!("the gateway ({:?}) names no port:\n{log}", gateway.child.try_wait()),
+            Err(log) => return Err(format!("the gateway ({:?}) names no port:\n{log}", gateway.child.try_wait())),
         }
-        gateway
+        Ok(gateway)
     }
 
     /// Runs one that is expected to end by itself, and returns its exit code and its log; killed if it does not end.
     pub fn run_to_end(self) -> (Option<i32>, String) {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut child = self.command(&directory).stdout(Stdio::null()).spawn().expect("the program starts");
-        let mut stderr = child.stderr.take().expect("piped");
-        let reader = thread::spawn(move || {
-            let mut log = Vec::new();
-            stderr.read_to_end(&mut log).map(|_| String::from_utf8_lossy(&log).into_owned())
-        });
-        let until = Instant::now() + DEADLINE;
-        while Instant::now() < until && child.try_wait().expect("a child").is_none() {
-            thread::sleep(Duration::from_millis(2));
-        }
-        // One that has ended takes no notice.
-        let _ = child.kill();
-        let status = child.wait().expect("a child");
-        let log = reader.join().expect("read").expect("readable");
-        observed::record(log.as_bytes());
-        (status.code(), log)
+        let mut command = self.command(&directory);
+        command.stdout(Stdio::null());
+        let output = Running::start(command).expect("the program starts").output();
+        observed::record(&output.stderr);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
     fn command(&self, directory: &TempDir) -> Command {
@@ -194,7 +201,7 @@ impl GatewayBuilder {
         }
         arguments.retain(|(flag, _)| !self.arguments.iter().any(|(other, _)| flag == other));
 
-        let mut command = Command::new(&*PROGRAM);
+        let mut command = command(&*PROGRAM);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(directory.path());
         command.env_clear().env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
         // Nothing of a test goes to a place that gateways outside of it use too.
@@ -286,7 +293,11 @@ impl Gateway {
 
     /// Waits until so many lines hold `pattern`.
     pub fn wait_for_log_count(&self, pattern: &str, wanted: usize) {
-        let waited = self.log.wait_until(|lines| (count(lines, pattern) >= wanted).then_some(()));
+        let (mut counted, mut looked_at) = (0, 0);
+        let waited = self.log.wait_until(|lines| {
+            counted += count(&lines[std::mem::replace(&mut looked_at, lines.len())..], pattern);
+            (counted >= wanted).then_some(())
+        });
         waited.unwrap_or_else(|log| panic!("not {wanted} lines with {pattern:?} in:\n{log}"));
     }
 
@@ -366,16 +377,29 @@ impl Gateway {
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
 
-    /// Waits until it has stopped by itself.
-    pub fn wait(&mut self) -> ExitStatus {
+    /// Stops all its threads until SIGCONT. The signal alone only asks for it: until one of its threads has taken it, the
+    /// others run on.
+    pub fn freeze(&self) {
+        self.signal(libc::SIGSTOP);
+        let is_stopped = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
         let until = Instant::now() + DEADLINE;
         loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
+            let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).expect("the gateway runs");
+            let mut stats = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+            if stats.all(|stat| is_stopped(&stat)) {
+                return;
             }
-            assert!(Instant::now() < until, "the gateway does not stop:\n{}", self.log().join("\n"));
-            thread::sleep(Duration::from_millis(5));
+            assert!(Instant::now() < until, "it does not stop");
+            thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits until it has stopped by itself; then all that it has written is in the log.
+    pub fn wait(&mut self) -> ExitStatus {
+        let status = self.child.end_within(DEADLINE);
+        let status = status.unwrap_or_else(|| panic!("the gateway does not stop:\n{}", self.log().join("\n")));
+        self.readers.drain(..).for_each(|reader| reader.join().expect("read"));
+        status
     }
 }
 

@@ -12,12 +12,14 @@ use rustls::{ServerConnection, StreamOwned};
 
 use super::certificates::CERTIFICATES;
 use super::wire::{Body, Transport, Wire};
-use super::{BASE_PATH, Credential, DEADLINE, Ended, Head, observed, shown};
+use super::{BASE_PATH, Credential, DEADLINE, Ended, Head, HeldPort, observed, shown};
 
 pub struct Upstream {
     address: SocketAddr,
     is_tls: bool,
     shared: Arc<Shared>,
+    /// So that nobody else takes it when the listener has gone.
+    _port: HeldPort,
 }
 
 /// A request as it came over the wire.
@@ -112,8 +114,8 @@ impl Upstream {
     }
 
     fn start(is_tls: bool, handler: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let address = listener.local_addr().expect("a bound listener");
+        let port = HeldPort::reserve();
+        let (listener, address) = (port.listen(), port.address());
         let shared = Arc::new(Shared {
             address,
             seen: Mutex::default(),
@@ -123,7 +125,7 @@ impl Upstream {
         });
         let accepting = Arc::clone(&shared);
         thread::spawn(move || accept_all(&listener, is_tls, &accepting, &Arc::new(handler)));
-        Self { address, is_tls, shared }
+        Self { address, is_tls, shared, _port: port }
     }
 
     pub fn is_tls(&self) -> bool {

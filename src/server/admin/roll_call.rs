@@ -109,7 +109,9 @@ mod tests {
     use super::*;
     use crate::io::deadline::on_a_shard;
 
-    const LIMIT: Duration = Duration::from_millis(100);
+    const LIMIT: Duration = Duration::from_millis(50);
+    /// What nothing takes here, even on a busy machine.
+    const ENOUGH: Duration = Duration::from_secs(30);
 
     #[test]
     fn a_shard_that_reads_nothing_is_silent_is_told_once_and_holds_up_no_other() {
@@ -129,7 +131,14 @@ mod tests {
         let roll_call = RollCall::of(shards.members());
         on_a_shard(async move {
             for _ in 0..5 {
-                assert_eq!(roll_call.call(LIMIT).await, [Presence::Silent, Presence::Answers]);
+                let due = Instant::now() + ENOUGH;
+                // On a busy machine the thread that answers may need more than one call.
+                while let presences = roll_call.call(LIMIT).await
+                    && presences != [Presence::Silent, Presence::Answers]
+                {
+                    assert_eq!(presences, [Presence::Silent; 2]);
+                    assert!(Instant::now() < due, "the lively one is not told");
+                }
             }
         });
         drop(shards);
@@ -155,14 +164,15 @@ mod tests {
             assert_eq!(roll_call.call(Duration::ZERO).await, [Presence::Silent, Presence::Ended]);
             thread::spawn(move || {
                 slow.read_exact(&mut [0]).unwrap();
-                activity.pulse.answer();
+                // Before the answer, with which the call may be over.
                 seen.store(true, Ordering::SeqCst);
+                activity.pulse.answer();
                 // The second question came behind the answer to the first, or was answered with it.
                 if slow.read(&mut [0]).is_ok_and(|count| count == 1) {
                     activity.pulse.answer();
                 }
             });
-            assert_eq!(roll_call.call(Duration::from_secs(10)).await, [Presence::Answers, Presence::Ended]);
+            assert_eq!(roll_call.call(ENOUGH).await, [Presence::Answers, Presence::Ended]);
         });
         assert!(has_read.load(Ordering::SeqCst));
     }

@@ -1,8 +1,12 @@
 //! What the gateway adds to the delay of each event of a stream, against a direct connection in the same run.
+//!
+//! Prints figures and holds none of them: they are this machine's. What holds on any machine, that no event waits for
+//! another and no byte is changed, is in tests/streaming.rs.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+#![expect(clippy::disallowed_methods, reason = "waits on a thread of its own; no shard runs here")]
 #![expect(clippy::disallowed_types, reason = "the times are shared by blocking threads; no shard runs here")]
 
+#[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::sync::{Arc, Mutex};
@@ -13,13 +17,7 @@ use support::{Client, Gateway, Peer, Upstream};
 
 const EVENTS: usize = 500;
 const INTERVAL: Duration = Duration::from_millis(20);
-
-/// The contract's bounds, in microseconds.
-const P50_MAX: i64 = 1000;
-const P99_MAX: i64 = 5000;
-
-/// A machine that is busy with other things says nothing about the gateway.
-const ROUNDS_MAX: usize = 3;
+const ROUNDS: usize = 3;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const END: &str = "0\r\n\r\n";
@@ -94,22 +92,14 @@ fn measure(is_tls: bool) -> Vec<i64> {
     added
 }
 
-fn assert_on_time(is_tls: bool) {
-    for round in 1..=ROUNDS_MAX {
-        let added = measure(is_tls);
-        let (p50, p99, most) = (added[EVENTS / 2], added[EVENTS * 99 / 100], added[EVENTS - 1]);
-        println!("tls {is_tls}, round {round}: {p50} µs more at p50, {p99} µs at p99, {most} µs at most");
-        if p50 <= P50_MAX && p99 <= P99_MAX {
-            return;
+fn main() {
+    println!("added to an event, in microseconds ({EVENTS} events, one in {INTERVAL:?})");
+    for round in 1..=ROUNDS {
+        for is_tls in [false, true] {
+            let added = measure(is_tls);
+            let (p50, p99, most) = (added[EVENTS / 2], added[EVENTS * 99 / 100], added[EVENTS - 1]);
+            let upstream = if is_tls { "TLS" } else { "plain" };
+            println!("round {round}, {upstream:5} upstream: p50 {p50}, p99 {p99}, at most {most}");
         }
     }
-    panic!("events are late in every round");
-}
-
-#[test]
-fn events_come_on_time_and_byte_for_byte() {
-    // Both at once: two streams are no load, and nobody waits twice.
-    let tls = thread::spawn(|| assert_on_time(true));
-    assert_on_time(false);
-    tls.join().expect("on time with TLS too");
 }
