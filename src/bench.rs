@@ -10,13 +10,15 @@ use crate::credentials::{self, Choice, Credentials, RoundRobin, Turn};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
 use crate::observability::Ledger;
-use crate::proxy::access::{AccessRules, Caller, Hosts};
-use crate::proxy::body_relay::BodyRelay;
-use crate::proxy::plan::{Action, Rules, plan};
-use crate::proxy::request_head::{self, UpstreamIdentity};
-use crate::proxy::response_head::{self, Downstream, LocationRewrite};
+use crate::proxy::guard::{AccessRules, Caller, Hosts};
+use crate::proxy::request;
+use crate::proxy::request::head::UpstreamIdentity;
+use crate::proxy::request::plan::{Action, Rules, plan};
+use crate::proxy::request::target::TargetRules;
+use crate::proxy::response;
+use crate::proxy::response::body::BodyRelay;
+use crate::proxy::response::head::{Downstream, LocationRewrite};
 use crate::proxy::snapshot::Snapshot;
-use crate::proxy::target::TargetRules;
 
 /// As an OpenAI SDK sends it.
 const REQUEST: &[u8] =
@@ -114,7 +116,7 @@ impl Exchange {
 
     /// Parses a request head, and reads what its fields say.
     pub fn parse_request(&self) -> bool {
-        with_request(REQUEST, |head| request_head::examine(head, &mut Caller::default()).expect("valid").keep_alive)
+        with_request(REQUEST, |head| request::head::examine(head, &mut Caller::default()).expect("valid").keep_alive)
             .expect("a valid head")
     }
 
@@ -134,7 +136,7 @@ impl Exchange {
             let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
             let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
             snapshot.with_authorization(credential, |authorization| {
-                request_head::write(out, head, path, &rules.upstream, authorization, facts)
+                request::head::write(out, head, path, &rules.upstream, authorization, facts)
             })
         });
         assert!(matches!(plan.action, Action::Forward(_)), "a request is forwarded");
@@ -152,8 +154,8 @@ impl Exchange {
         };
         let downstream = Downstream { version: Version::Http11, keep_alive: true, origin: None };
         with_response(RESPONSE, |head| {
-            let facts = response_head::examine(head, false).expect("valid");
-            response_head::write(out, head, &facts, &downstream, Some(&location));
+            let facts = response::head::examine(head, false).expect("valid");
+            response::head::write(out, head, &facts, &downstream, Some(&location));
         })
         .expect("a valid head");
         out.len()
@@ -161,7 +163,7 @@ impl Exchange {
 
     /// Relays [`EVENTS`] events, one a read, and follows chunks and events meanwhile.
     pub fn relay_events(&self) -> u64 {
-        let facts = with_response(RESPONSE, |head| response_head::examine(head, false).expect("valid"));
+        let facts = with_response(RESPONSE, |head| response::head::examine(head, false).expect("valid"));
         let mut relay = BodyRelay::new(&facts.expect("a valid head"), Version::Http11, Buffer::take());
         for event in &self.events {
             relay.take(event);

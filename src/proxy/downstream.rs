@@ -6,8 +6,8 @@
 use std::io;
 use std::time::Duration;
 
-use super::request_copy::RequestCopy;
 use crate::io::{Buffer, Deadline, Departure, Stream, WriteError, race};
+use crate::proxy::replay::copy::RequestCopy;
 
 /// A downstream connection.
 pub struct Downstream {

@@ -9,31 +9,18 @@
 //! a downstream connection goes on only after an exchange whose request was read whole and whose answer ended well
 //! formed; everything else ends it.
 
-pub mod access;
-pub mod answer;
 pub mod attempt;
-pub mod attempts;
-pub mod body_relay;
 pub mod downstream;
 pub mod error;
 pub mod failover;
 pub mod filter;
-pub mod json_edit;
-pub mod opening;
-pub mod pause;
-pub mod plan;
-pub mod relay;
-pub mod request_copy;
-pub mod request_head;
-pub mod response_head;
-pub mod retry;
+pub mod guard;
+pub mod replay;
+pub mod request;
+pub mod response;
 pub mod retry_after;
-pub mod retry_share;
 pub mod snapshot;
 pub mod sse;
-pub mod target;
-pub mod unfinished_json;
-pub mod upload;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -43,19 +30,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use self::access::{AccessRules, HOST_OF_CONTAINERS, Hosts};
-use self::attempts::{Attempts, Outcome};
+use self::attempt::relay::Progress;
+use self::attempt::upload::{Keeper, Source, check_start, take_body};
+use self::attempt::{Attempts, Outcome};
 use self::downstream::Downstream;
 use self::error::{GatewayError, Reply};
 use self::failover::Failover;
-use self::plan::{Action, Client, Forward, Rules};
-use self::relay::Progress;
-use self::request_copy::ReplayBudget;
-use self::request_head::RequestFacts;
-use self::retry_share::RetryShare;
+use self::failover::share::RetryShare;
+use self::guard::{AccessRules, HOST_OF_CONTAINERS, Hosts};
+use self::replay::copy::ReplayBudget;
+use self::request::head::RequestFacts;
+use self::request::plan::{Action, Client, Forward, Rules};
+use self::request::target::UpstreamPath;
 use self::snapshot::Snapshot;
-use self::target::UpstreamPath;
-use self::upload::{Keeper, Source, check_start, take_body};
 use crate::config::{Config, Limits, Timeouts};
 use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Credentials, RoundRobin, Turn};
 use crate::http1::body::BodyReader;
@@ -138,14 +125,14 @@ impl Proxy {
             shard: parts.shard,
             rules: Rules {
                 access: access_rules(config, listener_port),
-                target: target::TargetRules {
+                target: request::target::TargetRules {
                     upstream_host: upstream.host.clone(),
                     upstream_port: upstream.port,
                     base_path: upstream.base_path.clone(),
                     listener_port,
                     listener_hosts: listener_hosts(config),
                 },
-                upstream: request_head::UpstreamIdentity {
+                upstream: request::head::UpstreamIdentity {
                     base_path: upstream.base_path.clone(),
                     authority: upstream.authority.clone(),
                 },
@@ -179,7 +166,7 @@ impl Proxy {
         let Downstream { input, request_copy, method, path, .. } = &mut *downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
         let keys = exchange.snapshot.keys.as_deref();
-        let plan = plan::plan(head, &self.rules, keys, (method, path), |head, upstream_path, facts| {
+        let plan = request::plan::plan(head, &self.rules, keys, (method, path), |head, upstream_path, facts| {
             // A request that is refused takes no turn.
             check_start(facts.body, body_start, &self.limits)?;
             self.write_head(&exchange.snapshot, request_copy.begin(&self.budget), head, upstream_path, facts)
@@ -225,7 +212,7 @@ impl Proxy {
         let choice = self.round_robin.next(&snapshot.credentials, Instant::now());
         let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
         let written = snapshot.with_authorization(credential, |authorization| {
-            request_head::write(out, head, path, &self.rules.upstream, authorization, facts)
+            request::head::write(out, head, path, &self.rules.upstream, authorization, facts)
         });
         match written {
             Ok(authorization) => Ok(Written { choice, authorization }),

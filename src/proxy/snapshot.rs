@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::error::GatewayError;
 use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCache};
 use crate::observability::{Account, Ledger};
+use crate::proxy::error::GatewayError;
 
 /// One set of credentials and keys in the hands of a shard.
 pub struct Snapshot {

@@ -43,7 +43,7 @@ use self::take_over::Predecessor;
 use crate::config::{Config, Scheme, UpstreamConfig};
 use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::observability::{Activity, Ledger};
-use crate::proxy::retry_share::RetryShare;
+use crate::proxy::failover::share::RetryShare;
 use crate::upstream::tls;
 use crate::upstream::{Resolver, Route, Tunnel};
 

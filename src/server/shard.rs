@@ -32,8 +32,8 @@ use crate::io::{
 };
 use crate::observability::{Activity, Count, Ledger};
 use crate::proxy::error::GatewayError;
-use crate::proxy::request_copy::ReplayBudget;
-use crate::proxy::retry_share::RetryShare;
+use crate::proxy::failover::share::RetryShare;
+use crate::proxy::replay::copy::ReplayBudget;
 use crate::proxy::{Parts, Proxy};
 use crate::upstream::{Connector, Route};
 

@@ -1,7 +1,7 @@
 //! The admin listener: `/healthz`, `/readyz` and `/metrics`, on an address and a thread of their own.
 //!
 //! The main thread opens the address (`address`, `holder`) and tells the phase of the process; the thread accepts
-//! (`service`), decides what each request gets (`route`, under the guards of `proxy::access`), asks the shards
+//! (`service`), decides what each request gets (`route`, under the guards of `proxy::guard`), asks the shards
 //! (`roll_call`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits
 //! without a limit, and no page holds a secret: of a credential it knows the name.
 
@@ -28,7 +28,7 @@ use super::driver::{Driver, Runtime};
 use super::shard::Shared;
 use crate::config::IoDriver;
 use crate::io::{Timer, deadline};
-use crate::proxy::access::{AccessRules, Hosts};
+use crate::proxy::guard::{AccessRules, Hosts};
 
 pub use address::{Opened, open};
 pub use roll_call::RollCall;

@@ -3,9 +3,10 @@
 //! Pure. The order of the checks is that of how much an answer tells: who must not ask learns nothing of what there is.
 
 use crate::http1::head::{HeadError, RequestHead};
-use crate::proxy::access::{AccessRules, Caller};
 use crate::proxy::error::GatewayError;
-use crate::proxy::request_head::{self, RequestError};
+use crate::proxy::guard::{AccessRules, Caller};
+use crate::proxy::request;
+use crate::proxy::request::head::RequestError;
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +42,7 @@ impl From<HeadError> for Refusal {
 /// See [`Refusal`].
 pub fn route(head: &RequestHead<'_>, rules: &AccessRules) -> Result<Page, Refusal> {
     let mut caller = Caller::default();
-    request_head::examine(head, &mut caller).map_err(|error| match error {
+    request::head::examine(head, &mut caller).map_err(|error| match error {
         RequestError::Head(error) => Refusal::Unreadable(error),
         RequestError::UnsupportedExpectation => Refusal::Unreadable(HeadError::Malformed("it has an Expect field")),
     })?;
@@ -78,7 +79,7 @@ fn strip_scheme(target: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::http1::head::with_request;
-    use crate::proxy::access::Hosts;
+    use crate::proxy::guard::Hosts;
 
     fn routed(head: &str) -> Result<Page, Refusal> {
         let hosts = Hosts::of_listener("127.0.0.1:1".parse().unwrap(), Vec::new(), &["gateway.lan".to_owned()]);

@@ -25,7 +25,7 @@ use super::route::{Page, Refusal, route};
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_request};
 use crate::io::deadline::next_turn;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
-use crate::proxy::access::AccessRules;
+use crate::proxy::guard::AccessRules;
 
 /// Health checks and scrapers have one each.
 const CONNECTIONS_MAX: usize = 32;

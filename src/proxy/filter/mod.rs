@@ -5,24 +5,25 @@
 //! not filtered goes upstream as without the filter. Held bodies are part of the copy that is kept for a second attempt
 //! and within its limits. Off, the filter costs a request one comparison (see `plan`).
 
+pub mod json_edit;
+
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::attempts::Outcome;
-use super::downstream::{Downstream, departed};
-use super::error::GatewayError;
-use super::json_edit;
-use super::plan::Forward;
-use super::request_copy::{ReplayBudget, RequestCopy};
-use super::request_head::RequestFacts;
-use super::upload::{Keeper, Source, UploadError, hold};
-use super::{Proxy, Written};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::fields;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::RequestHead;
 use crate::io::{Either, Phase, Turns, race};
 use crate::observability::{Count, Ending, ExchangeId};
+use crate::proxy::attempt::Outcome;
+use crate::proxy::attempt::upload::{Keeper, Source, UploadError, hold};
+use crate::proxy::downstream::{Downstream, departed};
+use crate::proxy::error::GatewayError;
+use crate::proxy::replay::copy::{ReplayBudget, RequestCopy};
+use crate::proxy::request::head::RequestFacts;
+use crate::proxy::request::plan::Forward;
+use crate::proxy::{Proxy, Written};
 
 /// The one path, without query and base path.
 const PATH: &str = "/v1/messages";

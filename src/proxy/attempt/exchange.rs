@@ -10,20 +10,20 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use super::answer::Answer;
-use super::attempts::{Attempts, Outcome};
-use super::downstream::{Downstream, departed, left};
-use super::error::{self, GatewayError, UpstreamPhase};
-use super::failover::Gate;
-use super::relay::{ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
-use super::request_head::RequestFacts;
-use super::upload::{Keeper, Source, UploadError, upload};
-use super::{Proxy, ending_of};
 use crate::config::Timeouts;
 use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Either, Lifecycle, Phase, race};
 use crate::observability::{Count, Ending};
+use crate::proxy::attempt::held::Answer;
+use crate::proxy::attempt::relay::{ClientSide, NoAnswer, Over, Progress, Relayed, relay_answer, relay_body};
+use crate::proxy::attempt::upload::{Keeper, Source, UploadError, upload};
+use crate::proxy::attempt::{Attempts, Outcome};
+use crate::proxy::downstream::{Downstream, departed, left};
+use crate::proxy::error::{self, GatewayError, UpstreamPhase};
+use crate::proxy::failover::Gate;
+use crate::proxy::request::head::RequestFacts;
+use crate::proxy::{Proxy, ending_of};
 use crate::upstream::{ConnectError, Connection, ProxyFault, TransportError};
 
 /// What an exchange is given to end well after the drain has expired; the process waits somewhat longer.

@@ -5,12 +5,12 @@
 
 use std::time::Instant;
 
-use super::body_relay::BodyRelay;
-use super::opening::{HELD_LIMIT, Opening};
-use super::relay::Progress;
-use super::response_head::ResponseFacts;
-use super::retry::Finding;
 use crate::io::Deadline;
+use crate::proxy::attempt::relay::Progress;
+use crate::proxy::failover::table::Finding;
+use crate::proxy::response::body::BodyRelay;
+use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::sse::opening::{HELD_LIMIT, Opening};
 use crate::upstream::{Connection, Received, TransportError};
 
 /// How much of a kept answer is taken in: more than most error pages are long.

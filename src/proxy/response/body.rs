@@ -3,14 +3,14 @@
 //! Invariant: `out` is what a client of this version gets for what was taken so far, and ends at a point from which the
 //! stream can be ended well or visibly cut. No I/O.
 
-use super::error::Dialect;
-use super::opening::{HELD_BYTES_MAX, Opening, OpeningReader};
-use super::response_head::ResponseFacts;
-use super::sse::{self, EventTracker};
 use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::io::Buffer;
+use crate::proxy::error::Dialect;
+use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::sse::opening::{HELD_BYTES_MAX, Opening, OpeningReader};
+use crate::proxy::sse::tracker::{self, EventTracker};
 
 /// The body between upstream and client: what was taken and is to be written next.
 pub struct BodyRelay {
@@ -116,13 +116,13 @@ impl BodyRelay {
         if self.error.is_some() || self.reader.is_complete() {
             return None;
         }
-        let comment = sse::heartbeat(self.events.as_ref()?)?;
+        let comment = tracker::heartbeat(self.events.as_ref()?)?;
         let mut out = Buffer::take();
         if !self.client_gets_chunks() {
             out.append(comment);
         } else if self.reader.owed() == Owed::Nothing {
             // A size line of which only a part has come is not in `out` yet.
-            sse::append_chunk(out.tail(), comment);
+            tracker::append_chunk(out.tail(), comment);
         } else {
             return None;
         }
@@ -133,13 +133,13 @@ impl BodyRelay {
     pub fn ending(&self, dialect: Dialect, message: &str) -> Option<Buffer> {
         let events = self.events.as_ref()?;
         let mut event = Buffer::take();
-        sse::error_event(event.tail(), events, dialect, message);
+        tracker::error_event(event.tail(), events, dialect, message);
         if !self.client_gets_chunks() {
             return Some(event);
         }
         let owed: Owed = self.reader.owed();
         let mut out = Buffer::take();
-        sse::end_chunked(out.tail(), owed, event.filled())?;
+        tracker::end_chunked(out.tail(), owed, event.filled())?;
         Some(out)
     }
 
@@ -150,9 +150,9 @@ impl BodyRelay {
 
 #[cfg(test)]
 mod tests {
-    use super::super::sse::tests::{dechunked, parse, streams};
     use super::*;
     use crate::http1::fields::ConnectionOptions;
+    use crate::proxy::sse::tracker::tests::{dechunked, parse, streams};
 
     fn relay(body: BodyLength, version: Version, has_events: bool) -> BodyRelay {
         let facts = ResponseFacts {
@@ -176,7 +176,7 @@ mod tests {
 
     fn chunked(stream: &[u8], chunk_length: usize) -> Vec<u8> {
         let mut raw = Vec::new();
-        stream.chunks(chunk_length).for_each(|chunk| sse::append_chunk(&mut raw, chunk));
+        stream.chunks(chunk_length).for_each(|chunk| tracker::append_chunk(&mut raw, chunk));
         raw.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
         raw
     }
@@ -250,8 +250,8 @@ mod tests {
     #[test]
     fn a_heartbeat_wherever_it_is_offered_leaves_the_events_as_they_were() {
         let mut offered = 0;
-        // A byte order mark has to be the first of all: see `sse::heartbeat`.
-        for stream in streams().into_iter().filter(|stream| !stream.starts_with(sse::BYTE_ORDER_MARK)) {
+        // A byte order mark has to be the first of all: see `tracker::heartbeat`.
+        for stream in streams().into_iter().filter(|stream| !stream.starts_with(tracker::BYTE_ORDER_MARK)) {
             let events = parse(&stream);
             for (body, chunk_length) in [
                 (BodyLength::UntilClose, None),

@@ -3,18 +3,22 @@
 //! Invariant: whatever this exchange holds against a credential, a suspicion or a probe that others wait for, is settled
 //! or let go of at its end. The table of what follows is `retry`'s; the standing of credentials is `credentials`'.
 
+pub mod share;
+pub mod table;
+pub mod wait;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Proxy;
-use super::attempts::Best;
-use super::request_copy::RequestCopy;
-use super::response_head::ResponseFacts;
-use super::retry::{self, Decision, Finding, Situation};
-use super::snapshot::Snapshot;
 use crate::credentials::{CredentialId, Fault, Turn};
 use crate::observability::Count;
+use crate::proxy::Proxy;
+use crate::proxy::attempt::Best;
+use crate::proxy::failover::table::{Decision, Finding, Situation};
+use crate::proxy::replay::copy::RequestCopy;
+use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::snapshot::Snapshot;
 
 /// How long after the first request byte a kept-alive connection that fails is taken for one that the upstream had
 /// closed already: it goes out once more, on a fresh connection.
@@ -217,11 +221,11 @@ impl Failover {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         let other = |failover: &Failover| credentials.other(failover.turn.credential, &failover.tried, now);
-        let (turn, pause) = match retry::decide(finding, &self.situation(proxy, copy_is_whole, now)) {
+        let (turn, pause) = match table::decide(finding, &self.situation(proxy, copy_is_whole, now)) {
             Decision::Settle => return None,
             Decision::Switch => (other(self).or_else(|| self.last_resort(finding, now))?, Duration::ZERO),
             Decision::Repeat { next_credential } => {
-                let pause = retry::back_off(fastrand::f64());
+                let pause = table::back_off(fastrand::f64());
                 if now + pause >= self.began + proxy.timeouts.retry {
                     return None;
                 }
@@ -312,7 +316,7 @@ impl Gate<'_, '_> {
         }
         let copy_is_whole = self.copy.borrow().is_whole();
         let situation = self.failover.situation(self.proxy, copy_is_whole, Instant::now());
-        let leads_on = |finding| retry::decide(finding, &situation) != Decision::Settle;
+        let leads_on = |finding| table::decide(finding, &situation) != Decision::Settle;
         leads_on(Finding::Unavailable)
             || leads_on(Finding::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
     }

@@ -5,14 +5,14 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::Proxy;
-use super::attempts::Outcome;
-use super::downstream::{Downstream, left};
-use super::error::GatewayError;
-use super::snapshot::Snapshot;
 use crate::credentials::{Choice, Turn};
 use crate::io::{Either, Phase, race};
 use crate::observability::Ending;
+use crate::proxy::Proxy;
+use crate::proxy::attempt::Outcome;
+use crate::proxy::downstream::{Downstream, left};
+use crate::proxy::error::GatewayError;
+use crate::proxy::snapshot::Snapshot;
 
 /// How long an exchange waits for the outcome of a probe while all credentials cool down, and how often it looks.
 /// Looking costs nothing and needs no wake-up from another shard.

@@ -3,16 +3,21 @@
 //! Invariant: between two attempts nothing has gone downstream but interim responses, the request is whole in its copy,
 //! and the client is still there.
 
-use super::attempt::{Attempted, Held};
-use super::downstream::Downstream;
-use super::error::GatewayError;
-use super::failover::{Failover, Next};
-use super::plan::{Client, Forward};
-use super::retry::Finding;
-use super::{Exchange, Proxy, Written};
+pub mod exchange;
+pub mod held;
+pub mod relay;
+pub mod upload;
+
 use crate::credentials::{CredentialId, Turn};
 use crate::http1::body::BodyReader;
 use crate::observability::{Count, Ending};
+use crate::proxy::attempt::exchange::{Attempted, Held};
+use crate::proxy::downstream::Downstream;
+use crate::proxy::error::GatewayError;
+use crate::proxy::failover::table::Finding;
+use crate::proxy::failover::{Failover, Next};
+use crate::proxy::request::plan::{Client, Forward};
+use crate::proxy::{Exchange, Proxy, Written};
 
 /// How an exchange that was forwarded ended.
 #[derive(Debug)]

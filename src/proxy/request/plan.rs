@@ -3,15 +3,15 @@
 //! Pure but for one thing: a request that is forwarded takes its turn in the round robin, and its head is written for
 //! the upstream in the same pass over its fields.
 
-use super::access::{self, AccessRules, Admitted, AllowedOrigin, Caller};
-use super::error::{Dialect, GatewayError};
-use super::filter;
-use super::request_head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
-use super::target::{self, Route, TargetError, TargetRules, UpstreamPath};
 use crate::config::{Filter, MEBIBYTE};
 use crate::credentials::{ApiKeyId, ApiKeys};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead, Version, with_request};
+use crate::proxy::error::{Dialect, GatewayError};
+use crate::proxy::filter;
+use crate::proxy::guard::{self, AccessRules, Admitted, AllowedOrigin, Caller};
+use crate::proxy::request::head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
+use crate::proxy::request::target::{self, Route, TargetError, TargetRules, UpstreamPath};
 
 /// What every request is compared with, fixed at start.
 #[derive(Debug)]
@@ -121,19 +121,19 @@ fn decide<C>(
     write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
 ) -> Result<Action<C>, GatewayError> {
     let mut caller = Caller::default();
-    let facts = request_head::examine(head, &mut caller)?;
+    let facts = head::examine(head, &mut caller)?;
     client.version = facts.version;
     client.keep_alive = facts.keep_alive;
     let Admitted { origin, is_preflight } = rules.access.admit(head, &caller)?;
     client.origin = origin;
     if is_preflight {
         let mut fields = Vec::new();
-        access::push_preflight_fields(&mut fields, head);
+        guard::push_preflight_fields(&mut fields, head);
         return Ok(Action::AnswerPreflight { body: facts.body, fields });
     }
     let route = target::route(head.method, head.target, &rules.target)?;
     if route != Route::AnswerLiveness {
-        *key = keys.map(|keys| access::check_key(head, keys)).transpose()?;
+        *key = keys.map(|keys| guard::check_key(head, keys)).transpose()?;
     }
     let path = match route {
         Route::AnswerLiveness => return Ok(Action::AnswerLiveness { body: facts.body }),

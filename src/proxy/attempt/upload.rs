@@ -5,14 +5,14 @@
 
 use std::cell::RefCell;
 
-use super::error::GatewayError;
-use super::plan::body_too_large;
-use super::request_copy::{ReplayBudget, RequestCopy};
 use crate::config::{Limits, Timeouts};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Stream, Turns};
 use crate::observability::{Count, Counters};
+use crate::proxy::error::GatewayError;
+use crate::proxy::replay::copy::{ReplayBudget, RequestCopy};
+use crate::proxy::request::plan::body_too_large;
 use crate::upstream::{Connection, TransportError};
 
 /// Room for a read of body bytes.

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use super::error::{GatewayError, UpstreamPhase};
 use crate::observability::Count;
+use crate::proxy::error::{GatewayError, UpstreamPhase};
 
 /// Attempts beyond the first after a failure of the connection or of the upstream.
 const REPEATS_MAX: u32 = 2;

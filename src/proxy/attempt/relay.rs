@@ -11,21 +11,22 @@ use std::time::{Duration, Instant, SystemTime};
 
 use pin_project_lite::pin_project;
 
-use super::answer::Answer;
-use super::attempts::Outcome;
-use super::body_relay::BodyRelay;
-use super::error::{GatewayError, UpstreamPhase};
-use super::failover::Gate;
-use super::plan::{Client, Rules};
-use super::response_head::{self, LocationRewrite, ResponseFacts};
-use super::retry::Finding;
-use super::retry_after::retry_after;
-use super::sse::EventTracker;
 use crate::config::Timeouts;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, HeadLimits, HeadScanner, ResponseHead, with_response};
 use crate::io::{Buffer, Deadline, Lifecycle, Phase, Stream, Turns, WriteError};
 use crate::observability::Ending;
+use crate::proxy::attempt::Outcome;
+use crate::proxy::attempt::held::Answer;
+use crate::proxy::error::{GatewayError, UpstreamPhase};
+use crate::proxy::failover::Gate;
+use crate::proxy::failover::table::Finding;
+use crate::proxy::request::plan::{Client, Rules};
+use crate::proxy::response;
+use crate::proxy::response::body::BodyRelay;
+use crate::proxy::response::head::{LocationRewrite, ResponseFacts};
+use crate::proxy::retry_after::retry_after;
+use crate::proxy::sse::tracker::EventTracker;
 use crate::upstream::{Connection, Received, TransportError};
 
 /// How long an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
@@ -357,7 +358,7 @@ fn read_head(head: &[u8], side: ClientSide<'_>) -> Result<HeadKind, Relayed> {
             100..=199 if parsed.status == 100 || side.client.is_http10() => HeadKind::Interim(Buffer::none()),
             100..=199 => {
                 let mut out = Buffer::take();
-                response_head::write_interim(out.tail(), parsed);
+                response::head::write_interim(out.tail(), parsed);
                 HeadKind::Interim(out)
             }
             _ => HeadKind::Final(final_head(parsed, side)?),
@@ -367,21 +368,21 @@ fn read_head(head: &[u8], side: ClientSide<'_>) -> Result<HeadKind, Relayed> {
 }
 
 fn final_head(head: &ResponseHead<'_>, side: ClientSide<'_>) -> Result<FinalHead, GatewayError> {
-    let facts = response_head::examine(head, side.client.is_head).map_err(malformed)?;
+    let facts = response::head::examine(head, side.client.is_head).map_err(malformed)?;
     let keep_alive = side.client.keep_alive
         && side.progress.request_is_whole()
         && side.lifecycle.phase() == Phase::Serving
         && !facts.is_close_delimited_for(side.client.version);
     let Rules { access, target, .. } = side.rules;
     let origin = side.client.origin.map(|origin| access.origin_text(origin));
-    let downstream = response_head::Downstream { version: side.client.version, keep_alive, origin };
+    let downstream = response::head::Downstream { version: side.client.version, keep_alive, origin };
     let location = LocationRewrite {
         upstream_host: &target.upstream_host,
         upstream_port: target.upstream_port,
         base_path: &target.base_path,
     };
     let mut out = Buffer::take();
-    response_head::write(out.tail(), head, &facts, &downstream, side.leads_here.then_some(&location));
+    response::head::write(out.tail(), head, &facts, &downstream, side.leads_here.then_some(&location));
     let retry_after = (facts.status == 429).then(|| retry_after(head, SystemTime::now())).flatten();
     Ok(FinalHead { facts, keep_alive, retry_after, out })
 }

@@ -1,0 +1,174 @@
+use super::*;
+
+fn budget(bytes: usize) -> (Arc<AtomicUsize>, ReplayBudget) {
+    let process_free = Arc::new(AtomicUsize::new(bytes));
+    (process_free.clone(), ReplayBudget::new(process_free, bytes, 1))
+}
+
+/// Sends all that is unsent, `step` bytes at a time.
+fn send(copy: &mut RequestCopy, step: usize) -> Vec<u8> {
+    let mut sent = Vec::new();
+    while !copy.unsent().is_empty() {
+        let count = copy.unsent().len().min(step);
+        sent.extend_from_slice(&copy.unsent()[..count]);
+        copy.mark_sent(count);
+    }
+    sent
+}
+
+fn body(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|index| index as u8).collect()
+}
+
+#[test]
+fn a_rewound_copy_is_sent_again_byte_for_byte() {
+    let (_, budget) = budget(1 << 20);
+    let mut copy = RequestCopy::default();
+    for step in [1000, PLAINTEXT_MAX] {
+        copy.begin(&budget).extend_from_slice(b"head");
+        let body = body(100_000);
+        for part in body.chunks(30_000) {
+            assert!(copy.push(part, 1 << 20, &budget));
+            send(&mut copy, step);
+        }
+        copy.rewind();
+        assert_eq!(send(&mut copy, step), [b"head", body.as_slice()].concat());
+        assert!(copy.push(b"more", 1 << 20, &budget));
+        assert_eq!(send(&mut copy, step), b"more");
+    }
+}
+
+#[test]
+fn a_part_of_the_head_can_be_replaced_by_a_longer_or_shorter_one() {
+    let (_, budget) = budget(1 << 20);
+    let mut copy = RequestCopy::default();
+    copy.begin(&budget).extend_from_slice(b"head: <one>, more;");
+    let body = body(100_000);
+    for part in body.chunks(30_000) {
+        assert!(copy.push(part, 1 << 20, &budget));
+    }
+    let mut range = 6..11;
+    for value in [&b"<another one>"[..], b"<>", &[b'x'; 70_000]] {
+        send(&mut copy, 1000);
+        copy.rewind();
+        range = copy.replace(range, value);
+        assert_eq!(send(&mut copy, PLAINTEXT_MAX), [b"head: ", value, b", more;", &body].concat());
+        copy.rewind();
+    }
+}
+
+#[test]
+fn the_head_of_a_copy_that_was_given_up_can_be_replaced_before_it_is_sent() {
+    let (_, budget) = budget(1 << 20);
+    let mut copy = RequestCopy::default();
+    copy.begin(&budget).extend_from_slice(b"POST / HTTP/1.1\r\nA: old\r\n\r\n");
+    assert!(!copy.push(&body(40_000), 0, &budget));
+    assert_eq!(copy.replace(20..23, b"longer"), 20..26);
+    assert_eq!(send(&mut copy, 999), [b"POST / HTTP/1.1\r\nA: longer\r\n\r\n", &body(40_000)[..]].concat());
+}
+
+#[test]
+fn a_copy_that_is_rewritten_is_sent_anew_and_takes_what_it_is_long() {
+    let (process_free, budget) = budget(1 << 20);
+    let mut copy = RequestCopy::default();
+    for (came, put) in [(100_000, 99_999), (100_000, 20_000), (100_000, PLAINTEXT_MAX), (3, 3), (0, 0)] {
+        copy.begin(&budget).extend_from_slice(b"head: <one>;");
+        body(came).chunks(16_000).for_each(|part| assert!(copy.push(part, came, &budget)));
+        assert_eq!(copy.parts().collect::<Vec<_>>().concat(), [b"head: <one>;", body(came).as_slice()].concat());
+        let body = body(put);
+        copy.rewrite(b"another: <one>;", &body, &budget);
+        let first = copy.unsent().len();
+        assert_eq!(first, (put + 15).min(PLAINTEXT_MAX), "head and body go out together");
+        assert_eq!(send(&mut copy, PLAINTEXT_MAX), [b"another: <one>;", body.as_slice()].concat());
+        assert!(!copy.has_room_for(came - put + 1, came, &budget) && copy.has_room_for(came - put, came, &budget));
+        copy.rewind();
+        copy.replace(9..14, b"<two>, longer");
+        assert_eq!(send(&mut copy, 999), [b"another: <two>, longer;", body.as_slice()].concat());
+    }
+    copy.release(&budget);
+    drop(budget);
+    assert_eq!(process_free.load(Ordering::Relaxed), 1 << 20);
+}
+
+#[test]
+fn there_is_room_for_what_limit_and_budget_allow() {
+    let (_, budget) = budget(10_000);
+    let mut copy = RequestCopy::default();
+    copy.begin(&budget).extend_from_slice(b"head");
+    assert!(copy.has_room_for(10_000, 10_000, &budget));
+    assert!(!copy.has_room_for(10_001, usize::MAX, &budget), "the budget");
+    assert!(!copy.has_room_for(10_000, 9_999, &budget), "the limit");
+    assert!(copy.push(&body(4_000), 9_999, &budget));
+    assert!(copy.has_room_for(5_999, 9_999, &budget) && !copy.has_room_for(6_000, 9_999, &budget));
+    copy.stop_keeping(&budget);
+    assert!(!copy.has_room_for(1, 9_999, &budget), "what was given up does not come back");
+}
+
+#[test]
+fn a_copy_beyond_its_limit_is_given_up_and_nothing_unsent_is_lost() {
+    let (process_free, budget) = budget(1 << 20);
+    let mut copy = RequestCopy::default();
+    copy.begin(&budget).extend_from_slice(b"head");
+    assert!(copy.push(&body(5_000), 10_000, &budget));
+    copy.mark_sent(2_000);
+    assert!(!copy.push(&body(6_000), 10_000, &budget));
+    assert!(!copy.is_whole());
+    let expected = [b"head", body(5_000).as_slice(), body(6_000).as_slice()].concat();
+    assert_eq!(send(&mut copy, 700), expected[2_000..]);
+    assert!(copy.segments.is_empty(), "what was sent is not held");
+    drop(budget);
+    assert_eq!(process_free.load(Ordering::Relaxed), 1 << 20);
+}
+
+#[test]
+fn a_copy_that_is_no_longer_kept_holds_only_what_is_unsent() {
+    let (_, budget) = budget(1 << 22);
+    let mut copy = RequestCopy::default();
+    copy.begin(&budget).extend_from_slice(b"head");
+    for _ in 0..10 {
+        copy.push(&body(PLAINTEXT_MAX), 1 << 22, &budget);
+    }
+    let all = copy.segments.len();
+    copy.mark_sent(copy.unsent().len());
+    copy.mark_sent(copy.unsent().len());
+    copy.stop_keeping(&budget);
+    assert_eq!(copy.segments.len(), all - 2);
+    assert_eq!(send(&mut copy, PLAINTEXT_MAX).len(), 9 * PLAINTEXT_MAX);
+}
+
+#[test]
+fn all_copies_of_the_process_share_one_budget() {
+    const TOTAL: usize = 16 << 20;
+    let process_free = Arc::new(AtomicUsize::new(TOTAL));
+    let shard = || ReplayBudget::new(process_free.clone(), TOTAL, 2);
+    let (first, second) = (shard(), shard());
+    let (mut a, mut b) = (RequestCopy::default(), RequestCopy::default());
+    a.begin(&first);
+    b.begin(&second);
+    assert!(a.push(&body(10 << 20), usize::MAX, &first));
+    assert!(b.push(&body(6 << 20), usize::MAX, &second));
+    assert!(!b.push(b"one byte more", usize::MAX, &second));
+    assert!(a.is_whole() && !b.is_whole());
+    a.release(&first);
+    drop((first, second));
+    assert_eq!(process_free.load(Ordering::Relaxed), TOTAL);
+}
+
+#[test]
+fn one_shard_of_many_may_keep_most_of_the_budget() {
+    const TOTAL: usize = 128 << 20;
+    for shards in [1, 2, 64, 128, 1024] {
+        let process_free = Arc::new(AtomicUsize::new(TOTAL));
+        let budgets: Vec<_> = (0..shards).map(|_| ReplayBudget::new(process_free.clone(), TOTAL, shards)).collect();
+        // Each has kept a little, and has let go of it.
+        for budget in &budgets {
+            assert!(budget.reserve(1000), "{shards} shards");
+            budget.give_back(1000);
+        }
+        let kept = (0..).take_while(|_| budgets[0].reserve(TOTAL / 1024)).count();
+        assert!(kept >= 768, "one of {shards} shards keeps {kept}/1024 of the budget");
+        budgets[0].give_back(kept * (TOTAL / 1024));
+        drop(budgets);
+        assert_eq!(process_free.load(Ordering::Relaxed), TOTAL, "{shards} shards");
+    }
+}

@@ -1,0 +1,5 @@
+//! The request: which of them are forwarded and where to (`plan`, `target`), and the head as it goes upstream (`head`).
+
+pub mod head;
+pub mod plan;
+pub mod target;

@@ -1,0 +1,221 @@
+//! The upstream's response head: what follows it, and how it reads when it is sent downstream.
+//!
+//! Invariant: status, reason and all fields are the upstream's, apart from those that are meant for its own hop,
+//! `Set-Cookie`, the framing, and a `Location` that would lead past this program.
+
+use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
+use crate::http1::framing::{self, BodyLength, LengthFields};
+use crate::http1::head::{HeadError, ResponseHead, Version};
+use crate::proxy::guard;
+use crate::proxy::request::target::{AbsoluteForm, is_bad_path, strip_base_path};
+
+/// What a response says to whoever relays it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseFacts {
+    pub status: u16,
+    pub version: Version,
+    pub body: BodyLength,
+    /// What `Content-Length` says, also where there is no body (an answer to `HEAD`, a 304).
+    pub content_length: Option<u64>,
+    pub connection: ConnectionOptions,
+    /// Whether the upstream keeps the connection, and its state after this response is certain.
+    pub keep_alive: bool,
+    pub is_event_stream: bool,
+    /// Without a content coding: what is sent is what is meant.
+    pub is_identity_coded: bool,
+}
+
+impl ResponseFacts {
+    /// Whether a downstream of that version sees the end of the body by the close of its connection.
+    pub fn is_close_delimited_for(&self, version: Version) -> bool {
+        match self.body {
+            BodyLength::UntilClose => true,
+            BodyLength::Chunked => version == Version::Http10,
+            BodyLength::None | BodyLength::Known(_) => false,
+        }
+    }
+}
+
+/// Checks what the fields say about the message itself, in one pass.
+///
+/// # Errors
+/// Where the framing breaks RFC 9112 §6, or `Connection` lists too many options.
+pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<ResponseFacts, HeadError> {
+    let mut lengths = LengthFields::default();
+    let mut connection = ConnectionOptions::default();
+    let mut is_event_stream = false;
+    let mut is_identity_coded = true;
+    for field in head.fields {
+        match fields::known(field.name) {
+            Some(Known::ContentLength) => lengths.add_content_length(field.value),
+            Some(Known::TransferEncoding) => lengths.add_transfer_encoding(field.value),
+            Some(Known::Connection) => connection.add(field.value),
+            Some(Known::ContentType) => is_event_stream |= names_event_stream(field.value),
+            Some(Known::ContentEncoding) => is_identity_coded &= names_identity(field.value),
+            _ => {}
+        }
+    }
+    connection.check_count()?;
+    let declared = lengths.declared(head.version)?;
+    let body = framing::response_body_length(declared, head.status, request_was_head);
+    // RFC 9110 §8.6, RFC 9112 §6.1: a 204 must not announce a body; who does may send one, too.
+    let may_be_followed = head.status == 204 && !matches!(declared, None | Some(BodyLength::Known(0)));
+    Ok(ResponseFacts {
+        status: head.status,
+        version: head.version,
+        body,
+        content_length: match declared {
+            Some(BodyLength::Known(length)) => Some(length),
+            _ => None,
+        },
+        connection,
+        keep_alive: connection.keeps_alive(head.version) && body != BodyLength::UntilClose && !may_be_followed,
+        is_event_stream,
+        is_identity_coded,
+    })
+}
+
+fn names_event_stream(content_type: &[u8]) -> bool {
+    let media_type_end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    fields::trim_whitespace(&content_type[..media_type_end]).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+fn names_identity(content_encoding: &[u8]) -> bool {
+    fields::list_members(content_encoding).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
+}
+
+/// What the downstream is told about its connection, and about the page behind its request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Downstream<'a> {
+    pub version: Version,
+    pub keep_alive: bool,
+    /// The page's origin, which may read the answer whatever the upstream says.
+    pub origin: Option<&'a str>,
+}
+
+/// The upstream's base URL, below which a `Location` is made to lead here.
+#[derive(Debug, Clone, Copy)]
+pub struct LocationRewrite<'a> {
+    pub upstream_host: &'a str,
+    pub upstream_port: u16,
+    /// As in the rules of [`crate::proxy::request::target`].
+    pub base_path: &'a str,
+}
+
+/// Appends the head that goes downstream. `location` is `None` where the downstream itself named the upstream.
+///
+/// Where [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `downstream` says.
+pub fn write(
+    out: &mut Vec<u8>,
+    head: &ResponseHead<'_>,
+    facts: &ResponseFacts,
+    downstream: &Downstream<'_>,
+    location: Option<&LocationRewrite<'_>>,
+) {
+    push_status_line(out, head);
+    let named = facts.connection.named(head.fields);
+    let is_decoded = facts.body == BodyLength::Chunked && downstream.version == Version::Http10;
+    let mut is_buffering_told = false;
+    for field in head.fields {
+        match fields::known(field.name) {
+            known if !is_forwarded(known, field.name, &named) => continue,
+            // RFC 9112 §7.1.3: what announces trailers goes with them.
+            Some(Known::Trailer) if is_decoded => continue,
+            Some(Known::Location) => {
+                push_location(out, field.name, field.value, location);
+                continue;
+            }
+            Some(Known::XAccelBuffering) => is_buffering_told = true,
+            None if downstream.origin.is_some() && guard::is_page_field(field.name) => continue,
+            _ => {}
+        }
+        fields::push_field(out, field.name, field.value);
+    }
+    if facts.is_event_stream && !is_buffering_told {
+        fields::push_field(out, "X-Accel-Buffering", b"no");
+    }
+    if let Some(origin) = downstream.origin {
+        guard::push_page_fields(out, origin);
+    }
+    push_framing(out, facts, downstream.version);
+    push_connection(out, facts, downstream);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends a 1xx other than 100 and 101 as it goes to an HTTP/1.1 downstream.
+pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    push_status_line(out, head);
+    // They are rare, and nothing else of them is looked at.
+    let named = NamedFields::gather(head.fields);
+    for field in head.fields {
+        if is_forwarded(fields::known(field.name), field.name, &named) {
+            fields::push_field(out, field.name, field.value);
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// RFC 9112 §4. The space before the reason is sent also where there is none.
+fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    fields::push_decimal(out, u64::from(head.status));
+    out.push(b' ');
+    out.extend_from_slice(head.reason);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bool {
+    match known {
+        Some(Known::SetCookie | Known::ContentLength) => false,
+        Some(Known::ContentType) => true,
+        Some(known) if known.is_hop_by_hop() => false,
+        _ => !named.contain(name),
+    }
+}
+
+fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
+    let length = match facts.body {
+        BodyLength::Known(length) => Some(length),
+        // RFC 9110 §8.6: an answer to HEAD and a 304 say what a GET would get; a 1xx and a 204 must not.
+        BodyLength::None if !matches!(facts.status, 100..=199 | 204) => facts.content_length,
+        _ => None,
+    };
+    if let Some(length) = length {
+        fields::push_content_length(out, length);
+    }
+    if facts.body == BodyLength::Chunked && version == Version::Http11 {
+        fields::push_field(out, "Transfer-Encoding", b"chunked");
+    }
+}
+
+/// RFC 9112 §9.3 and §9.6.
+fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, downstream: &Downstream<'_>) {
+    if !downstream.keep_alive || facts.is_close_delimited_for(downstream.version) {
+        fields::push_field(out, "Connection", b"close");
+    } else if downstream.version == Version::Http10 {
+        fields::push_field(out, "Connection", b"keep-alive");
+    }
+}
+
+fn push_location(out: &mut Vec<u8>, name: &str, value: &[u8], rewrite: Option<&LocationRewrite<'_>>) {
+    let Some(rest) = rewrite.and_then(|rewrite| path_below(value, rewrite)) else {
+        return fields::push_field(out, name, value);
+    };
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(if rest.starts_with('/') { b": " } else { b": /" });
+    out.extend_from_slice(rest.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// What follows the base URL in a `Location` below it, where that can stand alone: `//host` would lead to another host
+/// (RFC 3986 §4.2), and dot segments out of the base path.
+fn path_below<'a>(location: &'a [u8], rewrite: &LocationRewrite<'_>) -> Option<&'a str> {
+    let url = AbsoluteForm::parse(std::str::from_utf8(location).ok()?).ok().flatten()?;
+    let rest = strip_base_path(url.path_and_query, rewrite.base_path)?;
+    let path_end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let can_stand_alone = !rest.starts_with("//") && !is_bad_path(&rest[..path_end]);
+    (url.names_upstream(rewrite.upstream_host, rewrite.upstream_port) && can_stand_alone).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests;

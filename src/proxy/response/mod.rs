@@ -1,0 +1,4 @@
+//! The response as it goes downstream: its head (`head`) and its body (`body`). Neither does I/O.
+
+pub mod body;
+pub mod head;
