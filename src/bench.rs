@@ -13,7 +13,8 @@ use crate::observability::Ledger;
 use crate::proxy::guard::{AccessRules, Caller, Hosts};
 use crate::proxy::request;
 use crate::proxy::request::head::UpstreamIdentity;
-use crate::proxy::request::plan::{Action, Rules, plan};
+use crate::proxy::request::plan::{Action, Forward, path_of, plan};
+use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::TargetRules;
 use crate::proxy::response;
 use crate::proxy::response::body::BodyRelay;
@@ -132,13 +133,18 @@ impl Exchange {
         self.method.clear();
         self.path.clear();
         let Exchange { balancer, snapshot, rules, .. } = self;
-        let plan = plan(REQUEST, rules, None, (&mut self.method, &mut self.path), |head, path, facts| {
-            let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
-            let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
-            snapshot.with_authorization(credential, |authorization| {
-                request::head::write(out, head, path, &rules.upstream, authorization, facts)
+        let planned = with_request(REQUEST, |head| {
+            self.method.push_str(head.method);
+            self.path.push_str(path_of(head.target));
+            plan(head, &self.path, rules, None).write(|Forward { path, traits }| {
+                let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
+                let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
+                snapshot.with_authorization(credential, |authorization| {
+                    request::head::write(out, head, path, &rules.upstream, authorization, &traits.facts)
+                })
             })
         });
+        let plan = planned.expect("a valid head");
         assert!(matches!(plan.action, Action::Forward(_)), "a request is forwarded");
         out.len()
     }

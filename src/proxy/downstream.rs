@@ -3,9 +3,11 @@
 //! Invariant: while a connection rests it holds no buffer; `input` begins with the first byte that no exchange has
 //! consumed.
 
+use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
 
+use crate::http1::body::BodyReader;
 use crate::io::{Buffer, Deadline, Departure, Stream, WriteError, race};
 use crate::proxy::replay::copy::RequestCopy;
 
@@ -21,10 +23,29 @@ pub struct Downstream {
     pub upstream_deadline: Deadline,
     /// Set up with the first exchange that is forwarded.
     pub departure: Option<Departure>,
-    pub request_copy: RequestCopy,
+    pub request_copy: RefCell<RequestCopy>,
     /// Method and path of the exchange under way, for its line in the log.
     pub method: String,
     pub path: String,
+}
+
+/// The request's side of a downstream connection: what is left of its body, and where it is kept.
+pub struct Incoming<'a> {
+    pub stream: &'a Stream,
+    /// Read and not yet taken for the body.
+    pub input: &'a mut Buffer,
+    pub body: &'a mut BodyReader,
+    pub deadline: &'a Deadline,
+    pub copy: &'a RefCell<RequestCopy>,
+}
+
+/// The answer's side of a downstream connection, and the watch on its client.
+#[derive(Clone, Copy)]
+pub struct Outgoing<'a> {
+    pub stream: &'a Stream,
+    pub write_progress: &'a Deadline,
+    pub upstream_deadline: &'a Deadline,
+    departure: Option<&'a Departure>,
 }
 
 impl Downstream {
@@ -36,13 +57,13 @@ impl Downstream {
             write_progress: Deadline::default(),
             upstream_deadline: Deadline::default(),
             departure,
-            request_copy: RequestCopy::default(),
+            request_copy: RefCell::default(),
             method: String::new(),
             path: String::new(),
         }
     }
 
-    /// From here on [`left`] tells when the client goes.
+    /// Lets [`Outgoing::departed`] tell from now on when the client goes.
     ///
     /// # Errors
     /// When the kernel refuses the watch.
@@ -53,23 +74,56 @@ impl Downstream {
         Ok(())
     }
 
-    /// Writes all of `bytes`; `stall` is how long the client may take nothing.
+    /// Splits the connection into its two directions, which go on at the same time.
+    pub fn split<'a>(&'a mut self, body: &'a mut BodyReader) -> (Incoming<'a>, Outgoing<'a>) {
+        let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, request_copy, .. } =
+            self;
+        let incoming = Incoming { stream, input, body, deadline, copy: request_copy };
+        (incoming, Outgoing { stream, write_progress, upstream_deadline, departure: departure.as_ref() })
+    }
+
+    /// The answer's side, while nothing of the request is read.
+    pub fn outgoing(&self) -> Outgoing<'_> {
+        let Downstream { stream, write_progress, upstream_deadline, departure, .. } = self;
+        Outgoing { stream, write_progress, upstream_deadline, departure: departure.as_ref() }
+    }
+
+    /// Writes all of `bytes`; see [`Outgoing::write`].
     ///
     /// # Errors
     /// The client has gone or takes nothing more.
     pub async fn write(&self, bytes: Buffer, stall: Duration) -> Result<(), WriteError> {
-        self.stream.write_all(bytes, &self.write_progress, stall).await.0
+        self.outgoing().write(bytes, stall).await
     }
 }
 
-/// Resolves when the client has gone. Only while nobody reads from `stream`; what comes on it meanwhile is kept.
-pub async fn left(stream: &Stream, departure: Option<&Departure>) {
-    race(departed(departure), stream.goodbye()).await;
+// These return futures that hold what they need and not `self`: each is part of the task of a connection.
+impl<'a> Outgoing<'a> {
+    /// Writes all of `bytes`; `stall` is how long the client may take nothing.
+    ///
+    /// # Errors
+    /// The client has gone or takes nothing more.
+    pub fn write(&self, bytes: Buffer, stall: Duration) -> impl Future<Output = Result<(), WriteError>> + use<'a> {
+        let Outgoing { stream, write_progress, .. } = *self;
+        async move { stream.write_all(bytes, write_progress, stall).await.0 }
+    }
+
+    /// Resolves when the client has gone. Only while nobody reads from the stream; what comes on it meanwhile is kept.
+    pub fn left(&self) -> impl Future<Output = ()> + use<'a> {
+        let Outgoing { stream, departure, .. } = *self;
+        async move {
+            race(departed(departure), stream.goodbye()).await;
+        }
+    }
+
+    /// Resolves when the socket tells that its client has gone; never without a watch. A client that speaks TLS may go
+    /// without its socket: see [`Stream::goodbye`].
+    pub fn departed(&self) -> impl Future<Output = ()> + use<'a> {
+        departed(self.departure)
+    }
 }
 
-/// Resolves when the socket of `departure` tells that its client has gone; never without a watch. A client that speaks TLS
-/// may go without its socket: see [`Stream::goodbye`].
-pub async fn departed(departure: Option<&Departure>) {
+async fn departed(departure: Option<&Departure>) {
     match departure {
         Some(departure) => departure.happened().await,
         None => std::future::pending().await,

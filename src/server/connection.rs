@@ -13,9 +13,10 @@ use monoio::io::Canceller;
 
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan};
 use crate::io::{Buffer, Deadline, Departure, Either, Phase, Stream, Turns, Visit, race};
+use crate::proxy::Proxy;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
-use crate::proxy::{Disposition, Proxy};
+use crate::proxy::outcome::Disposition;
 
 /// How long a connection whose requests follow each other keeps a read with its buffer under way between two of them: a
 /// read costs half of what a rest and a read do. A client that thinks for longer rests (see [`crate::io::Parking`]).
@@ -49,7 +50,7 @@ pub struct Resting {
 impl Resting {
     /// When it has been idle for too long.
     pub fn due(&self, proxy: &Proxy) -> Instant {
-        self.since + proxy.timeouts.keepalive
+        self.since + proxy.resources.timeouts.keepalive
     }
 
     /// Whether nothing has come, neither bytes nor the end.
@@ -121,7 +122,7 @@ async fn serve_on(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) -
                 connection.stream.reset_on_close();
                 return false;
             }
-            Disposition::Gone => {
+            Disposition::Cut => {
                 connection.stream.cut();
                 return false;
             }
@@ -138,7 +139,7 @@ pub async fn refuse(stream: Stream, error: GatewayError, proxy: &Proxy) {
 
 /// Resolves when a connection without a whole request has held up the drain for long enough.
 pub async fn drained(proxy: &Proxy, deadline: &Deadline) {
-    proxy.lifecycle.reached(Phase::Draining).await;
+    proxy.resources.lifecycle.reached(Phase::Draining).await;
     deadline.reached(Instant::now() + DRAIN_GRACE).await;
 }
 
@@ -160,7 +161,7 @@ async fn read_head(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) 
             Waited::Read(Err(_)) | Waited::Dismissed => return HeadRead::Ended,
         }
     }
-    let due = Instant::now() + proxy.timeouts.head;
+    let due = Instant::now() + proxy.resources.timeouts.head;
     let mut scanner = HeadScanner::default();
     loop {
         match scanner.scan(connection.input.filled(), &HeadLimits::REQUEST) {
@@ -235,7 +236,9 @@ impl Idle {
             if limit.is_zero() { Waited::Cooled } else { self.wait_warm(connection, proxy, limit, is_first).await };
         match waited {
             // What is there already would not wake it where it rests.
-            Waited::Cooled if proxy.lifecycle.phase() != Phase::Serving || connection.stream.has_pending() => {
+            Waited::Cooled
+                if proxy.resources.lifecycle.phase() != Phase::Serving || connection.stream.has_pending() =>
+            {
                 last_look(connection)
             }
             waited => waited,
@@ -246,7 +249,7 @@ impl Idle {
         let Downstream { stream, deadline, upstream_deadline, .. } = connection;
         let dismissed = dismissed(proxy, upstream_deadline, is_first);
         let mut read = pin!(stream.cancelable_read(Buffer::take(), self.canceller.handle()));
-        let limit = limit.min(proxy.timeouts.keepalive);
+        let limit = limit.min(proxy.resources.timeouts.keepalive);
         let interrupted = race(deadline.reached(self.since + limit), dismissed);
         let (result, input) = match race(read.as_mut(), interrupted).await {
             Either::First(read) => read,
@@ -288,7 +291,7 @@ fn last_look(connection: &Downstream) -> Waited {
 /// Resolves when the drain wants a connection that waits for a request to end: at once, or, at the first one of a client
 /// that has just connected, and would take the close for a failure, [`DRAIN_GRACE`] later.
 async fn dismissed(proxy: &Proxy, deadline: &Deadline, is_first: bool) {
-    proxy.lifecycle.reached(Phase::Draining).await;
+    proxy.resources.lifecycle.reached(Phase::Draining).await;
     if is_first {
         deadline.reached(Instant::now() + DRAIN_GRACE).await;
     }

@@ -31,11 +31,13 @@ use crate::io::{
     Deadline, Either, HandshakeError, Lifecycle, Parking, Phase, Stream, Timer, deadline, departure, pause, race, tls,
 };
 use crate::observability::{Activity, Count, Ledger};
+use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::share::RetryShare;
 use crate::proxy::replay::copy::ReplayBudget;
-use crate::proxy::{Parts, Proxy};
-use crate::upstream::{Connector, Route};
+use crate::proxy::request::rules::Rules;
+use crate::proxy::resources::Resources;
+use crate::upstream::{Connector, Pool, Route};
 
 /// How often a shard that may accept no more connections, or cannot, looks again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -130,27 +132,23 @@ impl Shard {
     fn start(shared: Arc<Shared>, seat: Seat, uses_epoll: bool) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
         let port = seat.listeners[0].local_addr()?.port();
         let lifecycle = Rc::new(Lifecycle::default());
-        let proxy = Proxy::new(
-            &shared.config,
-            port,
-            Parts {
-                shard: seat.index,
-                credentials: shared.credentials.load_full(),
-                keys: shared.api_keys.load_full(),
-                round_robin: shared.round_robin.clone(),
-                connector: Connector::new(shared.route.clone(), shared.config.limits.pending_connects_max),
-                budget: ReplayBudget::new(
-                    shared.replay_free.clone(),
-                    shared.config.limits.replay_total_bytes_max,
-                    shared.config.shards.get(),
-                ),
-                share: shared.share.clone(),
-                probe_waiters: shared.probe_waiters.clone(),
-                lifecycle: lifecycle.clone(),
-                activity: seat.activity,
-                ledger: shared.ledger.clone(),
-            },
-        );
+        let Config { timeouts, limits, shards, .. } = &shared.config;
+        let resources = Resources {
+            shard: seat.index,
+            rules: Rules::new(&shared.config, port),
+            timeouts: *timeouts,
+            limits: *limits,
+            round_robin: shared.round_robin.clone(),
+            connector: Connector::new(shared.route.clone(), limits.pending_connects_max),
+            pool: Rc::new(Pool::new(timeouts.upstream_idle, limits.idle_upstream_max)),
+            budget: ReplayBudget::new(shared.replay_free.clone(), limits.replay_total_bytes_max, shards.get()),
+            share: shared.share.clone(),
+            probe_waiters: shared.probe_waiters.clone(),
+            lifecycle: lifecycle.clone(),
+            activity: seat.activity,
+            ledger: shared.ledger.clone(),
+        };
+        let proxy = Proxy::new(resources, shared.credentials.load_full(), shared.api_keys.load_full());
         let timer = Timer::open()?;
         monoio::spawn(async move {
             if let Err(error) = deadline::sweep(timer).await {
@@ -195,7 +193,7 @@ impl Shard {
             accepting.await;
         }
         self.dismiss_parked();
-        self.proxy.pool.clear();
+        self.proxy.resources.pool.clear();
         while self.open.get() > 0 {
             pause(DRAIN_PAUSE).await;
         }
@@ -263,8 +261,8 @@ impl Shard {
                 }
                 Some(Order::Expire) => self.lifecycle.advance(Phase::Expired),
                 Some(Order::Answer) => {
-                    self.proxy.activity.note_idle_upstream(self.proxy.pool.idle_count());
-                    self.proxy.activity.pulse.answer();
+                    self.proxy.resources.activity.note_idle_upstream(self.proxy.resources.pool.idle_count());
+                    self.proxy.resources.activity.pulse.answer();
                 }
                 None => {}
             }
@@ -285,7 +283,7 @@ impl Shard {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
-                    self.proxy.activity.counters.add(Count::AcceptErrors);
+                    self.proxy.resources.activity.counters.add(Count::AcceptErrors);
                     self.warnings.warn(&error);
                     return pause(ACCEPT_PAUSE).await;
                 }
@@ -324,7 +322,7 @@ impl Shard {
     /// Shakes hands with a client that has just connected, in a task of its own: the one that serves it is no larger for
     /// it. A client that speaks plain HTTP is told so.
     async fn secure(self: Rc<Self>, place: OpenConnection, stream: Stream, config: Arc<ServerConfig>) {
-        let handshake = tls::accept(stream, config, self.proxy.timeouts.handshake);
+        let handshake = tls::accept(stream, config, self.proxy.resources.timeouts.handshake);
         match race(handshake, connection::drained(&self.proxy, &Deadline::default())).await {
             Either::First(Ok(stream)) => self.spawn(place, Arrival::New(stream)),
             Either::First(Err(HandshakeError::NotTls(stream))) => {

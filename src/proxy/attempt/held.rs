@@ -6,7 +6,8 @@
 use std::time::Instant;
 
 use crate::io::Deadline;
-use crate::proxy::attempt::relay::Progress;
+use crate::proxy::error::GatewayError;
+use crate::proxy::exchange::Progress;
 use crate::proxy::failover::table::Finding;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
@@ -17,7 +18,7 @@ use crate::upstream::{Connection, Received, TransportError};
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// An answer whose head is there, and of whose body `body` has what came with it.
-pub struct Answer {
+pub struct PendingAnswer {
     pub facts: ResponseFacts,
     /// What the client is told of its connection.
     pub keep_alive: bool,
@@ -26,9 +27,9 @@ pub struct Answer {
     pub last_read: Option<Result<Received, TransportError>>,
 }
 
-impl Answer {
+impl PendingAnswer {
     pub fn new(facts: ResponseFacts, keep_alive: bool, body: BodyRelay) -> Self {
-        Answer { facts, keep_alive, body, last_read: None }
+        PendingAnswer { facts, keep_alive, body, last_read: None }
     }
 
     /// Whether all of it is here and its connection can serve another exchange.
@@ -67,7 +68,7 @@ impl Answer {
 
     /// Takes in what is there; false if that is nothing.
     fn read_now(&mut self, connection: &Connection) -> bool {
-        let Answer { body, last_read, .. } = self;
+        let PendingAnswer { body, last_read, .. } = self;
         match connection.read_now(|bytes| body.take(bytes)) {
             Ok(None) => return false,
             Ok(Some(Received::Data)) => {}
@@ -79,5 +80,31 @@ impl Answer {
 
     pub fn is_reusable_after(&self, progress: &Progress) -> bool {
         self.facts.keep_alive && !self.body.has_surplus && progress.request_is_whole()
+    }
+}
+
+/// An answer that is kept until a better one is there.
+pub struct HeldAnswer {
+    pub answer: Box<PendingAnswer>,
+    /// The rest of it comes over this; none where all of it is here.
+    pub connection: Option<Box<Connection>>,
+}
+
+/// The best that the attempts so far have brought.
+pub enum Best {
+    Held(HeldAnswer),
+    Failed(GatewayError),
+}
+
+impl Best {
+    /// Chooses between what there was and what the last attempt brought. An answer of the upstream is better than an error
+    /// of ours, the last answer better than those before; but where there are only refusals, the first says best what was
+    /// wrong with the request. What the client has done wrong itself it is told in any case.
+    pub fn or_better(self, new: Best, has_only_refusals: bool) -> Self {
+        match (self, new) {
+            (Best::Held(first), Best::Held(_)) if has_only_refusals => Best::Held(first),
+            (Best::Held(last), Best::Failed(error)) if error.answer().status >= 500 => Best::Held(last),
+            (_, new) => new,
+        }
     }
 }

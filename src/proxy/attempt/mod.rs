@@ -1,148 +1,106 @@
 //! All attempts of one exchange, one after the other, until one of them has an end for the client.
 //!
-//! Invariant: between two attempts nothing has gone downstream but interim responses, the request is whole in its copy,
-//! and the client is still there.
+//! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request goes
+//! up (`ask`, `upload`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one. Invariant:
+//! between two attempts nothing has gone downstream but interim responses, the request is whole in its copy, and the
+//! client is still there.
 
-pub mod exchange;
-pub mod held;
-pub mod relay;
+mod ask;
+mod connect;
+mod downstream_side;
+mod exchange;
+mod held;
+mod interrupt;
+mod receive;
+mod relay;
+mod relayed;
 pub mod upload;
 
+pub use ask::ask_for_body;
+pub use exchange::Attempt;
+
 use crate::credentials::{CredentialId, Turn};
-use crate::http1::body::BodyReader;
-use crate::observability::{Count, Ending};
-use crate::proxy::attempt::exchange::{Attempted, Held};
-use crate::proxy::downstream::Downstream;
-use crate::proxy::error::GatewayError;
+use crate::observability::Count;
+use crate::proxy::attempt::exchange::Attempted;
+use crate::proxy::attempt::held::Best;
+use crate::proxy::attempt::relayed::NoAnswer;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::failover::Next;
 use crate::proxy::failover::table::Finding;
-use crate::proxy::failover::{Failover, Next};
-use crate::proxy::request::plan::{Client, Forward};
-use crate::proxy::{Exchange, Proxy, Written};
+use crate::proxy::failover::wait::pause;
+use crate::proxy::outcome::Outcome;
 
-/// How an exchange that was forwarded ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The client has the whole answer; `keep_alive` is what it was told.
-    Answered {
-        keep_alive: bool,
-    },
-    EndedWell {
-        ending: Ending,
-        keep_alive: bool,
-    },
-    Cut {
-        ending: Ending,
-        needs_reset: bool,
-    },
-    ClientGone(Ending),
-    /// Nothing went downstream.
-    Failed(GatewayError),
-}
-
-/// What the attempts of one exchange work on.
-pub struct Attempts<'a> {
-    pub proxy: &'a Proxy,
-    pub downstream: &'a mut Downstream,
-    pub body: &'a mut BodyReader,
-    pub client: Client,
-    pub forward: Forward<Written>,
-    pub failover: Failover,
-    /// Whether the client was told to go on with the body.
-    pub has_asked_for_body: bool,
-    /// None before the first attempt has ended, and once an answer goes downstream.
-    pub best: Option<Best>,
-}
-
-/// The best that the attempts so far have brought.
-pub enum Best {
-    Held(Held),
-    Failed(GatewayError),
-}
-
-impl Attempts<'_> {
-    /// Makes attempts, the first by `turn`.
-    pub async fn run(&mut self, exchange: &Exchange, turn: Turn) -> Outcome {
-        if turn.credential != self.forward.written.credential()
-            && let Err(error) = self.authorize(turn.credential)
-        {
-            return Outcome::Failed(error);
-        }
-        self.failover.begin_attempt(self.proxy, turn);
-        let mut may_reuse = true;
-        loop {
-            let new = match self.attempt(&exchange.progress, may_reuse).await {
-                Attempted::Over(outcome) => return outcome,
-                Attempted::Stale => {
-                    self.proxy.activity.counters.add(Count::Stale);
-                    tracing::debug!(id = %exchange.id, "the upstream had closed a pooled connection");
-                    may_reuse = false;
-                    self.downstream.request_copy.rewind();
-                    continue;
-                }
-                Attempted::Held(held) => Best::Held(held),
-                Attempted::Failed(failure) => {
-                    if let Some(cause) = failure.cause {
-                        tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
-                    }
-                    let copy_is_whole = self.downstream.request_copy.is_whole();
-                    self.failover.failed(self.proxy, Finding::of_error(&failure.error), copy_is_whole);
-                    Best::Failed(failure.error)
-                }
-            };
-            let so_far = self.best.take();
-            let best = self.better(so_far, new);
-            let Some(next) = self.failover.next() else {
-                return match best {
-                    Best::Held(mut held) => self.pass_on(&mut held, &exchange.progress).await,
-                    Best::Failed(error) => Outcome::Failed(error),
-                };
-            };
-            self.best = Some(best);
-            if let Err(outcome) = self.prepare(exchange, next).await {
-                return outcome;
+/// Makes attempts, the first by `turn`.
+pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> Outcome {
+    if turn.credential != attempt.request.credential()
+        && let Err(error) = attempt.authorize(turn.credential)
+    {
+        return Outcome::Failed(error);
+    }
+    attempt.failover.begin_first(attempt.resources, turn);
+    let mut may_reuse = true;
+    loop {
+        let new = match attempt.make(&exchange.progress, may_reuse).await {
+            Attempted::Over(outcome) => return outcome,
+            Attempted::Stale => {
+                attempt.resources.activity.counters.add(Count::Stale);
+                tracing::debug!(id = %exchange.id, "the upstream had closed a pooled connection");
+                may_reuse = false;
+                attempt.downstream.request_copy.get_mut().rewind();
+                continue;
             }
-            may_reuse = true;
+            Attempted::Held(held) => Best::Held(held),
+            Attempted::Failed(failure) => failed(attempt, exchange, failure),
+        };
+        let best = match attempt.best.take() {
+            Some(best) => best.or_better(new, attempt.failover.has_only_refusals()),
+            None => new,
+        };
+        let Some(next) = attempt.failover.next() else {
+            return match best {
+                Best::Held(mut held) => attempt.pass_on(&mut held, &exchange.progress).await,
+                Best::Failed(error) => Outcome::Failed(error),
+            };
+        };
+        attempt.best = Some(best);
+        if let Err(outcome) = prepare(attempt, exchange, next).await {
+            return outcome;
         }
+        may_reuse = true;
     }
+}
 
-    /// An answer of the upstream is better than an error of ours, the last answer better than those before; but where
-    /// all are refusals, the first says best what was wrong with the request. What the client has done wrong itself it is
-    /// told in any case.
-    fn better(&self, best: Option<Best>, new: Best) -> Best {
-        match (best, new) {
-            (Some(Best::Held(first)), Best::Held(_)) if self.failover.has_only_refusals() => Best::Held(first),
-            (Some(Best::Held(last)), Best::Failed(error)) if error.answer().status >= 500 => Best::Held(last),
-            (_, new) => new,
-        }
+/// Looks at an attempt that brought no answer.
+fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> Best {
+    let NoAnswer { error, cause, .. } = failure;
+    if let Some(cause) = cause {
+        tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
     }
+    let copy_is_whole = attempt.downstream.request_copy.get_mut().is_whole();
+    attempt.failover.failed(attempt.resources, Finding::of_error(&error), copy_is_whole);
+    Best::Failed(error)
+}
 
-    async fn prepare(&mut self, exchange: &Exchange, next: Next) -> Result<(), Outcome> {
-        let name = |credential: CredentialId| self.failover.snapshot.name(credential);
-        tracing::warn!(
-            id = %exchange.id,
-            attempt = self.failover.attempts + 1,
-            reason = display(next.reason.as_str()),
-            credential = name(self.failover.credential()),
-            next = name(next.turn.credential),
-            pause_ms = next.pause.as_millis() as u64,
-            "another attempt"
-        );
-        // Also where there is none: it tells whether the client has gone, and a pooled connection takes bytes at once.
-        self.proxy.pause(self.downstream, next.pause).await?;
-        self.downstream.request_copy.rewind();
-        if next.turn.credential != self.failover.credential() {
-            self.authorize(next.turn.credential).map_err(Outcome::Failed)?;
-        }
-        self.failover.begin_attempt(self.proxy, next.turn);
-        Ok(())
+/// Waits until the next attempt may begin, and makes the request ready for it.
+async fn prepare(attempt: &mut Attempt<'_>, exchange: &Exchange, next: Next) -> Result<(), Outcome> {
+    let Attempt { resources, downstream, failover, .. } = attempt;
+    let name = |credential: CredentialId| failover.snapshot.name(credential);
+    tracing::warn!(
+        id = %exchange.id,
+        attempt = failover.attempts() + 1,
+        reason = display(next.reason.as_str()),
+        credential = name(failover.credential()),
+        next = name(next.chosen.turn.credential),
+        pause_ms = next.pause.as_millis() as u64,
+        "another attempt"
+    );
+    // Also where there is none: it tells whether the client has gone, and a pooled connection takes bytes at once.
+    pause(resources, downstream, next.pause).await?;
+    downstream.request_copy.get_mut().rewind();
+    let credential = next.chosen.turn.credential;
+    if credential != failover.credential() {
+        attempt.authorize(credential).map_err(Outcome::Failed)?;
     }
-
-    /// Puts the token of `credential` into the head that is to be sent.
-    pub fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
-        let Attempts { downstream, forward, failover, .. } = self;
-        let place = &mut forward.written.authorization;
-        failover.snapshot.with_authorization(credential, |authorization| {
-            *place = downstream.request_copy.replace(place.clone(), authorization);
-        })
-    }
+    attempt.failover.begin_next(attempt.resources, next);
+    Ok(())
 }

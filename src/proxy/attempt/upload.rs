@@ -3,22 +3,23 @@
 //! Invariant: every byte is on its way upstream before the next is read from the client. Waiting for the client takes
 //! no bytes from its socket, so an upload can be given up for another attempt without losing any.
 
-use std::cell::RefCell;
+use std::time::Duration;
 
 use crate::config::{Limits, Timeouts};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
-use crate::io::{Buffer, Deadline, Stream, Turns};
-use crate::observability::{Count, Counters};
+use crate::io::{Buffer, Turns};
+use crate::observability::Count;
+use crate::proxy::downstream::Incoming;
 use crate::proxy::error::GatewayError;
-use crate::proxy::replay::copy::{ReplayBudget, RequestCopy};
-use crate::proxy::request::plan::body_too_large;
+use crate::proxy::request::plan::check_body_bytes;
+use crate::proxy::resources::Resources;
 use crate::upstream::{Connection, TransportError};
 
 /// Room for a read of body bytes.
 const READ_ROOM: usize = 16 * 1024;
 
-/// Why the request did not go upstream whole.
+/// Reasons why the request did not go upstream whole.
 #[derive(Debug)]
 pub enum UploadError {
     /// The client closed its side or the connection broke.
@@ -26,24 +27,6 @@ pub enum UploadError {
     /// The client's body cannot be accepted.
     Refused(GatewayError),
     Upstream(TransportError),
-}
-
-/// Where the body comes from.
-pub struct Source<'a> {
-    pub stream: &'a Stream,
-    /// What was read and not yet taken for the body.
-    pub input: &'a mut Buffer,
-    pub body: &'a mut BodyReader,
-    pub deadline: &'a Deadline,
-}
-
-/// Where the copy is kept, and how much of it.
-#[derive(Clone, Copy)]
-pub struct Keeper<'a> {
-    pub copy: &'a RefCell<&'a mut RequestCopy>,
-    pub limits: &'a Limits,
-    pub budget: &'a ReplayBudget,
-    pub counters: &'a Counters,
 }
 
 /// Sends the request until its last byte is written.
@@ -55,24 +38,24 @@ pub struct Keeper<'a> {
 /// Loses no byte of the client. The upstream connection can only be closed.
 pub async fn upload(
     connection: &Connection,
-    source: &mut Source<'_>,
-    keeper: Keeper<'_>,
-    timeouts: &Timeouts,
+    incoming: &mut Incoming<'_>,
+    resources: &Resources,
     turns: &Turns,
 ) -> Result<(), UploadError> {
+    let Timeouts { upstream_write, body, .. } = resources.timeouts;
     loop {
-        while let Some((sealed, count)) = next_part(connection, keeper)? {
-            connection.send(sealed, timeouts.upstream_write).await.map_err(UploadError::Upstream)?;
-            keeper.copy.borrow_mut().mark_sent(count);
+        while let Some((sealed, count)) = next_part(connection, incoming)? {
+            connection.send(sealed, upstream_write).await.map_err(UploadError::Upstream)?;
+            incoming.copy.borrow_mut().mark_sent(count);
         }
-        if source.body.is_complete() {
+        if incoming.body.is_complete() {
             return Ok(());
         }
-        if source.input.is_empty() {
+        if incoming.input.is_empty() {
             turns.take().await;
-            fill(source, timeouts).await?;
+            fill(incoming, body).await?;
         }
-        take_body(source, keeper).map_err(UploadError::Refused)?;
+        take_body(incoming, resources).map_err(UploadError::Refused)?;
     }
 }
 
@@ -84,30 +67,25 @@ pub async fn upload(
 ///
 /// # Cancel safety
 /// Loses no byte of the client.
-pub async fn hold(
-    source: &mut Source<'_>,
-    keeper: Keeper<'_>,
-    timeouts: &Timeouts,
-    turns: &Turns,
-) -> Result<bool, UploadError> {
-    let limit_bytes = keeper.limits.replay_bytes_max;
+pub async fn hold(incoming: &mut Incoming<'_>, resources: &Resources, turns: &Turns) -> Result<bool, UploadError> {
+    let limit_bytes = resources.limits.replay_bytes_max;
     loop {
-        if source.body.is_complete() {
-            return Ok(keeper.copy.borrow().is_whole());
+        if incoming.body.is_complete() {
+            return Ok(incoming.copy.borrow().is_whole());
         }
-        if !keeper.copy.borrow().has_room_for(source.input.len(), limit_bytes, keeper.budget) {
+        if !incoming.copy.borrow().has_room_for(incoming.input.len(), limit_bytes, &resources.budget) {
             return Ok(false);
         }
-        take_body(source, keeper).map_err(UploadError::Refused)?;
-        if source.input.is_empty() && !source.body.is_complete() {
+        take_body(incoming, resources).map_err(UploadError::Refused)?;
+        if incoming.input.is_empty() && !incoming.body.is_complete() {
             turns.take().await;
-            fill(source, timeouts).await?;
+            fill(incoming, resources.timeouts.body).await?;
         }
     }
 }
 
-fn next_part(connection: &Connection, keeper: Keeper<'_>) -> Result<Option<(Buffer, usize)>, UploadError> {
-    let copy = keeper.copy.borrow();
+fn next_part(connection: &Connection, incoming: &Incoming<'_>) -> Result<Option<(Buffer, usize)>, UploadError> {
+    let copy = incoming.copy.borrow();
     let part = copy.unsent();
     if part.is_empty() {
         return Ok(None);
@@ -115,15 +93,15 @@ fn next_part(connection: &Connection, keeper: Keeper<'_>) -> Result<Option<(Buff
     Ok(Some((connection.seal(part).map_err(UploadError::Upstream)?, part.len())))
 }
 
-async fn fill(source: &mut Source<'_>, timeouts: &Timeouts) -> Result<(), UploadError> {
+async fn fill(incoming: &mut Incoming<'_>, limit: Duration) -> Result<(), UploadError> {
     loop {
-        match source.deadline.within(timeouts.body, source.stream.readable()).await {
+        match incoming.deadline.within(limit, incoming.stream.readable()).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return Err(UploadError::ClientGone),
             Err(_) => return Err(UploadError::Refused(GatewayError::BodyTimeout)),
         }
-        source.input.reserve(READ_ROOM);
-        match source.stream.read_now(source.input) {
+        incoming.input.reserve(READ_ROOM);
+        match incoming.stream.read_now(incoming.input) {
             Ok(Some(0)) | Err(_) => return Err(UploadError::ClientGone),
             Ok(Some(_)) => return Ok(()),
             // Readiness can be a false alarm.
@@ -142,35 +120,28 @@ pub fn check_start(length: BodyLength, start: &[u8], limits: &Limits) -> Result<
     }
     let mut body = BodyReader::new(length);
     body.read(start, |_| {}).map_err(|error| GatewayError::BadRequest(error.as_str()))?;
-    check_size(&body, limits)
-}
-
-fn check_size(body: &BodyReader, limits: &Limits) -> Result<(), GatewayError> {
-    match limits.body_bytes_max {
-        Some(limit) if body.data_bytes() > limit => Err(body_too_large(limit)),
-        _ => Ok(()),
-    }
+    check_body_bytes(body.data_bytes(), limits.body_bytes_max)
 }
 
 /// Moves what belongs to the body from the input to the copy.
 ///
 /// # Errors
 /// The body breaks RFC 9112 §7.1 or is too large.
-pub fn take_body(source: &mut Source<'_>, keeper: Keeper<'_>) -> Result<(), GatewayError> {
-    let limits = keeper.limits;
-    let mut copy = keeper.copy.borrow_mut();
-    let read = source.body.read(source.input.filled(), |piece| {
+pub fn take_body(incoming: &mut Incoming<'_>, resources: &Resources) -> Result<(), GatewayError> {
+    let Resources { limits, budget, activity, .. } = resources;
+    let mut copy = incoming.copy.borrow_mut();
+    let read = incoming.body.read(incoming.input.filled(), |piece| {
         let (Piece::Data(bytes) | Piece::Framing(bytes)) = piece;
-        if !copy.push(bytes, limits.replay_bytes_max, keeper.budget) {
-            keeper.counters.add(Count::CopiesDropped);
+        if !copy.push(bytes, limits.replay_bytes_max, budget) {
+            activity.counters.add(Count::CopiesDropped);
             tracing::debug!("the request is too large to be kept for a second attempt");
         }
     });
     let consumed = read.map_err(|error| GatewayError::BadRequest(error.as_str()))?;
-    source.input.consume(consumed);
-    if source.input.is_empty() {
+    incoming.input.consume(consumed);
+    if incoming.input.is_empty() {
         // The next byte may be minutes away.
-        *source.input = Buffer::none();
+        *incoming.input = Buffer::none();
     }
-    check_size(source.body, limits)
+    check_body_bytes(incoming.body.data_bytes(), limits.body_bytes_max)
 }

@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::io::{self, Write};
 
-use crate::observability::ERROR_CODES_MAX;
+use crate::observability::{ERROR_CODES_MAX, Ending};
 use crate::proxy::guard;
 
 /// The methods that are forwarded or answered, as `Allow` lists them.
@@ -204,6 +204,47 @@ impl GatewayError {
             Self::OutOfDescriptors => failure(503, "Service Unavailable", "out_of_descriptors").with(RETRY_SOON),
             Self::Draining => refusal(503, "Service Unavailable", "draining").with(RETRY_SOON),
             Self::TokenFailed => failure(500, "Internal Server Error", "token_failed"),
+        }
+    }
+
+    /// Returns the ending of an exchange that is answered with it.
+    pub fn ending(&self) -> Ending {
+        match self {
+            Self::UpstreamResolve
+            | Self::UpstreamConnect(_)
+            | Self::UpstreamTls
+            | Self::UpstreamCertificate
+            | Self::ProxyResolve
+            | Self::ProxyConnect(_)
+            | Self::ProxyClosed
+            | Self::ProxyMalformed(_)
+            | Self::ProxyRefused { .. }
+            | Self::ProxyFailed { .. } => Ending::UpstreamUnreachable,
+            Self::UpstreamClosed => Ending::UpstreamClosed,
+            Self::UpstreamMalformed(_) | Self::UpstreamSwitchedProtocols => Ending::UpstreamInvalid,
+            Self::HeadTimeout | Self::BodyTimeout | Self::ConnectTimeout | Self::UpstreamTimeout { .. } => {
+                Ending::Timeout
+            }
+            Self::Draining => Ending::Shutdown,
+            Self::TokenFailed | Self::OutOfDescriptors => Ending::Internal,
+            Self::BadRequest(_)
+            | Self::BadPath
+            | Self::BodyTooLarge { .. }
+            | Self::RequestLineTooLong
+            | Self::HeadTooLarge
+            | Self::TooManyFields
+            | Self::ExpectationNotSupported
+            | Self::TransferCodingNotSupported
+            | Self::VersionNotSupported
+            | Self::TlsRequired
+            | Self::NotAnOpenProxy
+            | Self::ConnectNotSupported
+            | Self::TraceNotSupported
+            | Self::WebsocketNotSupported
+            | Self::HostNotAllowed
+            | Self::OriginNotAllowed
+            | Self::ApiKeyMissing
+            | Self::ApiKeyUnknown => Ending::Refused,
         }
     }
 

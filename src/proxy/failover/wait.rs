@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::credentials::{Choice, Turn};
 use crate::io::{Either, Phase, race};
-use crate::observability::Ending;
-use crate::proxy::Proxy;
-use crate::proxy::attempt::Outcome;
-use crate::proxy::downstream::{Downstream, left};
+use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
+use crate::proxy::outcome::Outcome;
+use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
 /// How long an exchange waits for the outcome of a probe while all credentials cool down, and how often it looks.
@@ -21,66 +20,64 @@ const PROBE_LOOK: Duration = Duration::from_millis(20);
 /// How many exchanges of the process wait for one; the others go on at once.
 const PROBE_WAITERS_MAX: usize = 1000;
 
-impl Proxy {
-    /// Whose name the first attempt uses, once that is clear.
-    ///
-    /// # Errors
-    /// As [`Proxy::pause`].
-    pub async fn settle_turn(
-        &self,
-        downstream: &Downstream,
-        snapshot: &Snapshot,
-        choice: Choice,
-    ) -> Result<Turn, Outcome> {
-        let mut choice = choice;
-        let due = Instant::now() + PROBE_WAIT;
-        let mut waiting = None;
-        loop {
-            let tick = match choice {
-                Choice::Use(turn) => return Ok(turn),
-                Choice::Wait { tick, .. } => tick,
-            };
-            let place = waiting.get_or_insert_with(|| WaitingPlace::take(self));
-            let has_waited_enough = Instant::now() >= due || !place.is_allowed;
-            if !has_waited_enough {
-                self.pause(downstream, PROBE_LOOK).await?;
-            }
-            choice = snapshot.credentials.choose_again(tick, has_waited_enough, Instant::now());
+/// Settles whose name the first attempt uses, once that is clear.
+///
+/// # Errors
+/// As [`pause`].
+pub async fn settle_turn(
+    resources: &Resources,
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    choice: Choice,
+) -> Result<Turn, Outcome> {
+    let mut choice = choice;
+    let due = Instant::now() + PROBE_WAIT;
+    let mut waiting = None;
+    loop {
+        let tick = match choice {
+            Choice::Use(turn) => return Ok(turn),
+            Choice::Wait { tick, .. } => tick,
+        };
+        let place = waiting.get_or_insert_with(|| WaitingPlace::take(resources));
+        let has_waited_enough = Instant::now() >= due || !place.is_allowed;
+        if !has_waited_enough {
+            pause(resources, downstream, PROBE_LOOK).await?;
         }
+        choice = snapshot.credentials.choose_again(tick, has_waited_enough, Instant::now());
     }
+}
 
-    /// Waits for `time`.
-    ///
-    /// # Errors
-    /// How the exchange ends, if the client has left meanwhile or the drain has expired.
-    pub async fn pause(&self, downstream: &Downstream, time: Duration) -> Result<(), Outcome> {
-        let over = downstream.upstream_deadline.passed(time);
-        let interrupted =
-            race(left(&downstream.stream, downstream.departure.as_ref()), self.lifecycle.reached(Phase::Expired));
-        // The interruptions come first: an attempt must not start for a client that has gone.
-        match race(interrupted, over).await {
-            Either::Second(()) => Ok(()),
-            Either::First(Either::First(())) => Err(Outcome::ClientGone(Ending::ClientDisconnected)),
-            Either::First(Either::Second(())) => Err(Outcome::Failed(GatewayError::Draining)),
-        }
+/// Waits for `time`.
+///
+/// # Errors
+/// The end of the exchange, if the client has left meanwhile or the drain has expired.
+pub async fn pause(resources: &Resources, downstream: &Downstream, time: Duration) -> Result<(), Outcome> {
+    let over = downstream.upstream_deadline.passed(time);
+    let outgoing = downstream.outgoing();
+    let interrupted = race(outgoing.left(), resources.lifecycle.reached(Phase::Expired));
+    // The interruptions come first: an attempt must not start for a client that has gone.
+    match race(interrupted, over).await {
+        Either::Second(()) => Ok(()),
+        Either::First(Either::First(())) => Err(Outcome::CLIENT_GONE),
+        Either::First(Either::Second(())) => Err(Outcome::Failed(GatewayError::Draining)),
     }
 }
 
 /// A place among those who wait for a probe.
 struct WaitingPlace<'a> {
-    proxy: &'a Proxy,
+    resources: &'a Resources,
     is_allowed: bool,
 }
 
 impl<'a> WaitingPlace<'a> {
-    fn take(proxy: &'a Proxy) -> Self {
-        let is_allowed = proxy.probe_waiters.fetch_add(1, Ordering::Relaxed) < PROBE_WAITERS_MAX;
-        WaitingPlace { proxy, is_allowed }
+    fn take(resources: &'a Resources) -> Self {
+        let is_allowed = resources.probe_waiters.fetch_add(1, Ordering::Relaxed) < PROBE_WAITERS_MAX;
+        WaitingPlace { resources, is_allowed }
     }
 }
 
 impl Drop for WaitingPlace<'_> {
     fn drop(&mut self) {
-        self.proxy.probe_waiters.fetch_sub(1, Ordering::Relaxed);
+        self.resources.probe_waiters.fetch_sub(1, Ordering::Relaxed);
     }
 }

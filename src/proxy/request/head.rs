@@ -202,18 +202,7 @@ pub fn write(
     authorization: &[u8],
     facts: &RequestFacts,
 ) -> Range<usize> {
-    out.extend_from_slice(head.method.as_bytes());
-    out.push(b' ');
-    path.push_to(out, &upstream.base_path);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    // RFC 9110 §7.2 asks for Host to come first.
-    fields::push_field(out, "Host", upstream.authority.as_bytes());
-    let named = facts.connection.named(head.fields);
-    for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named)) {
-        fields::push_field(out, field.name, field.value);
-    }
-    fields::push_field(out, "Authorization", authorization);
-    let value_end = out.len() - "\r\n".len();
+    let authorization = write_fields(out, head, path, upstream, authorization, facts, |_| true);
     match facts.body {
         BodyLength::Chunked => fields::push_field(out, "Transfer-Encoding", b"chunked"),
         BodyLength::Known(length) => fields::push_content_length(out, length),
@@ -222,7 +211,68 @@ pub fn write(
         BodyLength::None | BodyLength::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
+    authorization
+}
+
+/// Appends the request line and all fields but those that frame the body; `keeps` is asked about each field of the
+/// downstream that would be forwarded.
+fn write_fields(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    path: UpstreamPath<'_>,
+    upstream: &UpstreamIdentity,
+    authorization: &[u8],
+    facts: &RequestFacts,
+    keeps: impl Fn(&str) -> bool,
+) -> Range<usize> {
+    out.extend_from_slice(head.method.as_bytes());
+    out.push(b' ');
+    path.push_to(out, &upstream.base_path);
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    // RFC 9110 §7.2 asks for Host to come first.
+    fields::push_field(out, "Host", upstream.authority.as_bytes());
+    let named = facts.connection.named(head.fields);
+    for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named) && keeps(field.name)) {
+        fields::push_field(out, field.name, field.value);
+    }
+    fields::push_field(out, "Authorization", authorization);
+    let value_end = out.len() - "\r\n".len();
     value_end - authorization.len()..value_end
+}
+
+/// The head of a request whose body is to be filtered: without `anthropic-beta`, and open until the length of the body is
+/// known. Trailers are not kept (RFC 9110 §6.5.1), so nothing announces them.
+#[derive(Debug)]
+pub struct FilteredHead {
+    bytes: Vec<u8>,
+    authorization: Range<usize>,
+}
+
+impl FilteredHead {
+    /// Writes the head as [`write`] does; `None` of a request whose body is encoded, which cannot be filtered.
+    pub fn new(
+        head: &RequestHead<'_>,
+        path: UpstreamPath<'_>,
+        upstream: &UpstreamIdentity,
+        authorization: &[u8],
+        facts: &RequestFacts,
+    ) -> Option<Self> {
+        if head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("content-encoding")) {
+            return None;
+        }
+        let is_kept =
+            |name: &str| !name.eq_ignore_ascii_case("anthropic-beta") && !name.eq_ignore_ascii_case("trailer");
+        let mut bytes = Vec::new();
+        let authorization = write_fields(&mut bytes, head, path, upstream, authorization, facts, is_kept);
+        Some(FilteredHead { bytes, authorization })
+    }
+
+    /// Ends the head with a body of `length` bytes, and returns it with the place of the value of `Authorization`.
+    pub fn with_length(mut self, length: u64) -> (Vec<u8>, Range<usize>) {
+        fields::push_content_length(&mut self.bytes, length);
+        self.bytes.extend_from_slice(b"\r\n");
+        (self.bytes, self.authorization)
+    }
 }
 
 fn is_forwarded(name: &str, named: &NamedFields<'_>) -> bool {

@@ -1,5 +1,7 @@
-//! The request: which of them are forwarded and where to (`plan`, `target`), and the head as it goes upstream (`head`).
+//! The request: what is done with it (`plan`, by the `rules`), where it goes (`target`), and its head as it goes upstream
+//! (`head`). None of them does I/O.
 
 pub mod head;
 pub mod plan;
+pub mod rules;
 pub mod target;

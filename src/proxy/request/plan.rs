@@ -1,82 +1,59 @@
-//! What is to be done with a request, decided from its head alone.
-//!
-//! Pure but for one thing: a request that is forwarded takes its turn in the round robin, and its head is written for
-//! the upstream in the same pass over its fields.
+//! The decision about a request, made from its head alone. Pure: no turn is taken and nothing is written here.
+
+use std::ops::Range;
 
 use crate::config::{Filter, MEBIBYTE};
-use crate::credentials::{ApiKeyId, ApiKeys};
+use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Turn};
 use crate::http1::framing::BodyLength;
-use crate::http1::head::{HeadError, RequestHead, Version, with_request};
-use crate::proxy::error::{Dialect, GatewayError};
-use crate::proxy::filter;
-use crate::proxy::guard::{self, AccessRules, Admitted, AllowedOrigin, Caller};
-use crate::proxy::request::head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
-use crate::proxy::request::target::{self, Route, TargetError, TargetRules, UpstreamPath};
+use crate::http1::head::{HeadError, RequestHead};
+use crate::proxy::error::GatewayError;
+use crate::proxy::guard::{self, Admitted, Caller};
+use crate::proxy::request::head::{self, FilteredHead, Method, RequestError, RequestFacts};
+use crate::proxy::request::rules::Rules;
+use crate::proxy::request::target::{self, Route, TargetError, UpstreamPath};
+use crate::proxy::response::shape::ReplyShape;
 
-/// What every request is compared with, fixed at start.
+/// What is done with one request. `F` is known of a request that is forwarded: at first what its head says, later what
+/// was written for the upstream.
 #[derive(Debug)]
-pub struct Rules {
-    pub access: AccessRules,
-    pub target: TargetRules,
-    pub upstream: UpstreamIdentity,
-    pub body_bytes_max: Option<u64>,
-    pub filter: Filter,
-}
-
-/// What is to be done with one request.
-#[derive(Debug)]
-pub struct Plan<C> {
-    /// How the client wants to be answered; of a head that cannot be read, how it most likely does.
-    pub client: Client,
+pub struct Plan<F> {
+    /// The form of the answer; of a head that cannot be read, the most likely one.
+    pub reply: ReplyShape,
     /// The caller's key, where one is asked for.
     pub key: Option<ApiKeyId>,
-    pub action: Action<C>,
-}
-
-/// What an answer must know of the request.
-#[derive(Debug, Clone, Copy)]
-pub struct Client {
-    pub version: Version,
-    pub is_head: bool,
-    pub keep_alive: bool,
-    pub dialect: Dialect,
-    /// The page behind the request.
-    pub origin: Option<AllowedOrigin>,
-}
-
-impl Client {
-    /// Of a client whose request could not be read.
-    pub const UNKNOWN: Client =
-        Client { version: Version::Http11, is_head: false, keep_alive: false, dialect: Dialect::OpenAi, origin: None };
-
-    pub fn is_http10(&self) -> bool {
-        self.version == Version::Http10
-    }
+    pub action: Action<F>,
 }
 
 #[derive(Debug)]
-pub enum Action<C> {
+pub enum Action<F> {
     Refuse(GatewayError),
-    AnswerLiveness {
-        body: BodyLength,
-    },
-    AnswerOptions {
-        body: BodyLength,
-    },
-    /// `fields` are whole lines.
-    AnswerPreflight {
-        body: BodyLength,
-        fields: Vec<u8>,
-    },
-    Forward(Forward<C>),
+    /// It is answered here; a body of this length comes with it.
+    Answer(LocalAnswer, BodyLength),
+    Forward(F),
 }
 
-/// A request that goes upstream.
+/// An answer made here that is no error.
+#[derive(Debug)]
+pub enum LocalAnswer {
+    Liveness,
+    Options,
+    /// `fields` are whole lines.
+    Preflight {
+        fields: Vec<u8>,
+    },
+}
+
+/// A request that is to be forwarded.
 #[derive(Debug, Clone, Copy)]
-pub struct Forward<C> {
+pub struct Forward<'h> {
+    pub path: UpstreamPath<'h>,
+    pub traits: RequestTraits,
+}
+
+/// What later decisions about a forwarded request depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestTraits {
     pub facts: RequestFacts,
-    /// Whatever the writer of the head gave back.
-    pub written: C,
     /// Whether a second attempt may be made although the first may have reached the upstream.
     pub may_replay: bool,
     /// Whether the filter is for it: its body is then held until it is whole.
@@ -85,84 +62,131 @@ pub struct Forward<C> {
     pub is_absolute_form: bool,
 }
 
-/// Reads the request in `head`, notes its method and path, and decides; `keys` are asked for where there are any. For a
-/// request that is to be forwarded `write_head` is called once; it picks the credential and writes the upstream's head.
-pub fn plan<C>(
-    head: &[u8],
-    rules: &Rules,
-    keys: Option<&ApiKeys>,
-    (method, path): (&mut String, &mut String),
-    write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
-) -> Plan<C> {
-    let planned = with_request(head, |head| {
-        let target_path = path_of(head.target);
-        method.push_str(head.method);
-        path.push_str(target_path);
-        let mut client = Client {
-            version: head.version,
-            is_head: head.method == "HEAD",
-            keep_alive: false,
-            dialect: Dialect::of_path(target_path),
-            origin: None,
+/// A request whose head for the upstream stands in the replay buffer.
+#[derive(Debug)]
+pub struct UpstreamRequest {
+    pub traits: RequestTraits,
+    /// The turn that was taken.
+    pub choice: Choice,
+    /// How long the head is.
+    pub head_bytes: usize,
+    /// Where in the head the value of `Authorization` is.
+    pub authorization: Range<usize>,
+    /// The head to send once the body is filtered.
+    pub filtered_head: Option<Box<FilteredHead>>,
+}
+
+impl UpstreamRequest {
+    /// Returns whose name stands in the head.
+    pub fn credential(&self) -> CredentialId {
+        let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = self.choice;
+        credential
+    }
+}
+
+impl<F> Plan<F> {
+    /// Refuses a request that could not be read.
+    pub fn refusing(error: GatewayError) -> Self {
+        Plan { reply: ReplyShape::UNKNOWN, key: None, action: Action::Refuse(error) }
+    }
+
+    /// Replaces what is known of a forwarded request by what `write` makes of it, or refuses the request.
+    pub fn write<G>(self, write: impl FnOnce(F) -> Result<G, GatewayError>) -> Plan<G> {
+        let Plan { reply, key, action } = self;
+        let action = match action {
+            Action::Refuse(error) => Action::Refuse(error),
+            Action::Answer(answer, body) => Action::Answer(answer, body),
+            Action::Forward(forward) => write(forward).map_or_else(Action::Refuse, Action::Forward),
         };
-        let mut key = None;
-        let action = decide(head, rules, keys, (&mut client, &mut key), write_head);
-        Plan { client, key, action: action.unwrap_or_else(Action::Refuse) }
-    });
-    planned.unwrap_or_else(|error| Plan { client: Client::UNKNOWN, key: None, action: Action::Refuse(error.into()) })
+        Plan { reply, key, action }
+    }
 }
 
-/// Notes in `client` and `key` what is known by then, also of a request that is refused.
-fn decide<C>(
-    head: &RequestHead<'_>,
-    rules: &Rules,
-    keys: Option<&ApiKeys>,
-    (client, key): (&mut Client, &mut Option<ApiKeyId>),
-    write_head: impl FnOnce(&RequestHead<'_>, UpstreamPath<'_>, &RequestFacts) -> Result<C, GatewayError>,
-) -> Result<Action<C>, GatewayError> {
-    let mut caller = Caller::default();
-    let facts = head::examine(head, &mut caller)?;
-    client.version = facts.version;
-    client.keep_alive = facts.keep_alive;
-    let Admitted { origin, is_preflight } = rules.access.admit(head, &caller)?;
-    client.origin = origin;
-    if is_preflight {
-        let mut fields = Vec::new();
-        guard::push_preflight_fields(&mut fields, head);
-        return Ok(Action::AnswerPreflight { body: facts.body, fields });
-    }
-    let route = target::route(head.method, head.target, &rules.target)?;
-    if route != Route::AnswerLiveness {
-        *key = keys.map(|keys| guard::check_key(head, keys)).transpose()?;
-    }
-    let path = match route {
-        Route::AnswerLiveness => return Ok(Action::AnswerLiveness { body: facts.body }),
-        Route::AnswerOptions => return Ok(Action::AnswerOptions { body: facts.body }),
-        Route::Forward(path) => path,
-    };
-    if facts.wants_websocket {
-        return Err(GatewayError::WebsocketNotSupported);
-    }
-    if let (BodyLength::Known(length), Some(limit)) = (facts.body, rules.body_bytes_max)
-        && length > limit
-    {
-        return Err(body_too_large(limit));
-    }
-    Ok(Action::Forward(Forward {
-        facts,
-        written: write_head(head, path, &facts)?,
-        may_replay: may_replay(facts.method, path.path()),
-        is_filtered: rules.filter == Filter::AnthropicCompat && filter::is_for(head, path.path(), &facts),
-        is_absolute_form: !head.target.starts_with('/'),
-    }))
+/// Decides what is done with the request in `head`, whose path for the log is `path`. Callers need one of `keys`, where
+/// there are any.
+pub fn plan<'h>(head: &RequestHead<'h>, path: &str, rules: &Rules, keys: Option<&ApiKeys>) -> Plan<Forward<'h>> {
+    let mut admission = Admission { reply: ReplyShape::of(head, path), key: None };
+    let action = admission.decide(head, rules, keys).unwrap_or_else(Action::Refuse);
+    let Admission { reply, key } = admission;
+    Plan { reply, key, action }
 }
 
-/// The refusal of a body beyond `limit` bytes.
-pub fn body_too_large(limit: u64) -> GatewayError {
-    GatewayError::BodyTooLarge { limit_mebibytes: limit / MEBIBYTE }
+/// The part of a plan that a refused request has too, noted as soon as it is known.
+struct Admission {
+    reply: ReplyShape,
+    key: Option<ApiKeyId>,
 }
 
-/// Whether a request may reach the upstream twice: idempotent ones (RFC 9110 §9.2.2), and, as a stated deviation, the
+impl Admission {
+    fn decide<'h>(
+        &mut self,
+        head: &RequestHead<'h>,
+        rules: &Rules,
+        keys: Option<&ApiKeys>,
+    ) -> Result<Action<Forward<'h>>, GatewayError> {
+        let mut caller = Caller::default();
+        let facts = head::examine(head, &mut caller)?;
+        self.reply.version = facts.version;
+        self.reply.keep_alive = facts.keep_alive;
+        let Admitted { origin, is_preflight } = rules.access.admit(head, &caller)?;
+        self.reply.origin = origin;
+        if is_preflight {
+            let mut fields = Vec::new();
+            guard::push_preflight_fields(&mut fields, head);
+            return Ok(Action::Answer(LocalAnswer::Preflight { fields }, facts.body));
+        }
+        let path = match target::route(head.method, head.target, &rules.target)? {
+            Route::AnswerLiveness => return Ok(Action::Answer(LocalAnswer::Liveness, facts.body)),
+            Route::AnswerOptions => {
+                self.admit_key(head, keys)?;
+                return Ok(Action::Answer(LocalAnswer::Options, facts.body));
+            }
+            Route::Forward(path) => path,
+        };
+        self.admit_key(head, keys)?;
+        if facts.wants_websocket {
+            return Err(GatewayError::WebsocketNotSupported);
+        }
+        if let BodyLength::Known(length) = facts.body {
+            check_body_bytes(length, rules.body_bytes_max)?;
+        }
+        let traits = RequestTraits {
+            facts,
+            may_replay: may_replay(facts.method, path.path()),
+            is_filtered: rules.filter == Filter::AnthropicCompat && is_for_filter(head, path.path(), &facts),
+            is_absolute_form: !head.target.starts_with('/'),
+        };
+        Ok(Action::Forward(Forward { path, traits }))
+    }
+
+    fn admit_key(&mut self, head: &RequestHead<'_>, keys: Option<&ApiKeys>) -> Result<(), GatewayError> {
+        self.key = keys.map(|keys| guard::check_key(head, keys)).transpose()?;
+        Ok(())
+    }
+}
+
+/// Compares the length of a body, or of what has come of one, with the limit.
+///
+/// # Errors
+/// [`GatewayError::BodyTooLarge`].
+pub fn check_body_bytes(bytes: u64, limit: Option<u64>) -> Result<(), GatewayError> {
+    match limit {
+        Some(limit) if bytes > limit => Err(GatewayError::BodyTooLarge { limit_mebibytes: limit / MEBIBYTE }),
+        _ => Ok(()),
+    }
+}
+
+/// Tells whether the filter is for the request with this head and this path: Anthropic's Messages API, which the marks
+/// tell from other dialects on its path.
+fn is_for_filter(head: &RequestHead<'_>, path: &str, facts: &RequestFacts) -> bool {
+    const PATH: &str = "/v1/messages";
+    const MARKS: [&str; 3] = ["anthropic-version", "anthropic-beta", "x-api-key"];
+    let has_body = !matches!(facts.body, BodyLength::None | BodyLength::Known(0));
+    let is_mark = |name: &str| MARKS.iter().any(|mark| name.eq_ignore_ascii_case(mark));
+    has_body && path == PATH && head.fields.iter().any(|field| is_mark(field.name))
+}
+
+/// Tells whether a request may reach the upstream twice: idempotent ones (RFC 9110 §9.2.2), and, as a stated deviation, the
 /// generations, which change nothing upstream and whose loss costs the user a turn.
 fn may_replay(method: Method, path: &str) -> bool {
     const GENERATIONS: [&str; 6] =
@@ -170,9 +194,9 @@ fn may_replay(method: Method, path: &str) -> bool {
     method.is_idempotent() || method == Method::Post && GENERATIONS.iter().any(|end| path.ends_with(end))
 }
 
-/// The path of a target: without its query, where clients put keys, and without an authority, which may hold a
+/// Returns the path of a target: without its query, where clients put keys, and without an authority, which may hold a
 /// password. Neither is for the log.
-fn path_of(target: &str) -> &str {
+pub fn path_of(target: &str) -> &str {
     let end = memchr::memchr2(b'?', b'#', target.as_bytes()).unwrap_or(target.len());
     let path = &target[..end];
     if path.starts_with('/') {

@@ -1,4 +1,6 @@
-//! The response as it goes downstream: its head (`head`) and its body (`body`). Neither does I/O.
+//! The response as it goes downstream: its form (`shape`), its head (`head`) and its body (`body`). None of them does
+//! I/O.
 
 pub mod body;
 pub mod head;
+pub mod shape;

@@ -308,3 +308,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_head_of_a_filtered_request_loses_the_field_and_gets_the_length() {
+    for (framing, beta) in [
+        ("Content-Length: 100", "anthropic-beta: a\r\n"),
+        ("Transfer-Encoding: chunked", "Anthropic-Beta: a,b\r\nANTHROPIC-BETA: \r\nTrailer: x\r\n"),
+        ("Content-Length: 1", ""),
+    ] {
+        let others = "X-Anthropic-Beta: x\r\nanthropic-beta2: y\r\nanthropic-version: z\r\n";
+        let head = format!("POST /v1/messages HTTP/1.1\r\nHost: h\r\n{beta}{others}{framing}\r\n\r\n");
+        let path = UpstreamPath { needs_base: false, path_and_query: "/v1/messages", base_bytes: 0 };
+        let (written, authorization) = with_request(head.as_bytes(), |head| {
+            let facts = examine(head, &mut Caller::default()).expect("valid");
+            FilteredHead::new(head, path, &upstream(), OURS, &facts).expect("not encoded").with_length(99)
+        })
+        .expect("a valid head");
+        let expected = format!(
+            "POST /v1/messages HTTP/1.1\r\nHost: flow.example:8443\r\n{others}Authorization: Bearer ours\r\n\
+             Content-Length: 99\r\n\r\n"
+        );
+        assert_eq!(String::from_utf8(written.clone()).expect("text"), expected, "{head}");
+        assert_eq!(&written[authorization], OURS, "{head}");
+    }
+}

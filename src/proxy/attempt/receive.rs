@@ -1,0 +1,118 @@
+//! The response head: received, read, and written for the client.
+
+use std::time::{Duration, SystemTime};
+
+use crate::http1::head::{HeadError, HeadLimits, HeadScanner, ResponseHead, with_response};
+use crate::io::Buffer;
+use crate::proxy::attempt::downstream_side::DownstreamSide;
+use crate::proxy::attempt::interrupt::{Interruption, guarded};
+use crate::proxy::attempt::relayed::{NoAnswer, Relayed};
+use crate::proxy::error::{GatewayError, UpstreamPhase};
+use crate::proxy::outcome::{Outcome, keeps_alive};
+use crate::proxy::request::rules::Rules;
+use crate::proxy::response;
+use crate::proxy::response::head::{LocationRewrite, ResponseFacts};
+use crate::proxy::retry_after::retry_after;
+use crate::upstream::{Connection, Received};
+
+/// A response head that is passed on.
+pub struct FinalHead {
+    pub facts: ResponseFacts,
+    /// Told to the client of its connection.
+    pub keep_alive: bool,
+    /// The time for which a 429 asks to be left alone.
+    pub retry_after: Option<Duration>,
+    /// The head as it goes downstream.
+    pub out: Buffer,
+}
+
+/// Receives until the final response head is there; interim ones are passed on or swallowed on the way. What was
+/// received after it stays in `received`.
+pub async fn receive_head(
+    connection: &Connection,
+    side: DownstreamSide<'_>,
+    received: &mut Buffer,
+) -> Result<FinalHead, Relayed> {
+    let mut scanner = HeadScanner::default();
+    let mut has_received = false;
+    loop {
+        let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE);
+        if let Some(span) = scanned.map_err(|error| NoAnswer::malformed(malformed(error)))? {
+            let head = read_head(&received.filled()[span.start..span.end], side)?;
+            received.consume(span.end);
+            match head {
+                HeadKind::Final(head) => return Ok(head),
+                HeadKind::Interim(out) => {
+                    scanner = HeadScanner::default();
+                    if !out.is_empty() && side.write(out).await.is_err() {
+                        return Err(Outcome::CLIENT_GONE.into());
+                    }
+                    continue;
+                }
+            }
+        }
+        let read = connection.read(|bytes| received.append(bytes));
+        let overdue = side.progress.head_is_overdue(side.outgoing.upstream_deadline);
+        let (error, cause) = match guarded(read, overdue, &side.resources.lifecycle).await {
+            Ok(Ok(Received::Data)) => {
+                has_received = true;
+                continue;
+            }
+            Ok(Ok(Received::End { .. })) => (GatewayError::UpstreamClosed, None),
+            Ok(Err(cause)) => (GatewayError::UpstreamClosed, Some(cause)),
+            Err(Interruption::Overdue) if side.progress.request_is_whole() => {
+                (GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead }, None)
+            }
+            // It takes no more of the request and has nothing to say about it.
+            Err(Interruption::Overdue) => (GatewayError::UpstreamClosed, None),
+            Err(Interruption::Expired | Interruption::ClientGone) => (GatewayError::Draining, None),
+        };
+        return Err(NoAnswer { error, has_received, cause }.into());
+    }
+}
+
+enum HeadKind {
+    Final(FinalHead),
+    /// What goes to the client, if anything.
+    Interim(Buffer),
+}
+
+fn read_head(head: &[u8], side: DownstreamSide<'_>) -> Result<HeadKind, NoAnswer> {
+    let kind = with_response(head, |parsed| {
+        Ok(match parsed.status {
+            101 => return Err(GatewayError::UpstreamSwitchedProtocols),
+            // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. The 100 answers an expectation that was ours.
+            100..=199 if parsed.status == 100 || side.reply.is_http10() => HeadKind::Interim(Buffer::none()),
+            100..=199 => {
+                let mut out = Buffer::take();
+                response::head::write_interim(out.tail(), parsed);
+                HeadKind::Interim(out)
+            }
+            _ => HeadKind::Final(final_head(parsed, side)?),
+        })
+    });
+    kind.unwrap_or_else(|error| Err(malformed(error))).map_err(NoAnswer::malformed)
+}
+
+fn final_head(head: &ResponseHead<'_>, side: DownstreamSide<'_>) -> Result<FinalHead, GatewayError> {
+    let facts = response::head::examine(head, side.reply.is_head).map_err(malformed)?;
+    let is_delimited = !facts.is_close_delimited_for(side.reply.version);
+    let keep_alive =
+        keeps_alive(&side.reply, side.progress.request_is_whole(), is_delimited, &side.resources.lifecycle);
+    let Rules { access, target, .. } = &side.resources.rules;
+    let origin = side.reply.origin.map(|origin| access.origin_text(origin));
+    let downstream = response::head::Downstream { version: side.reply.version, keep_alive, origin };
+    let location = LocationRewrite {
+        upstream_host: &target.upstream_host,
+        upstream_port: target.upstream_port,
+        base_path: &target.base_path,
+    };
+    let mut out = Buffer::take();
+    response::head::write(out.tail(), head, &facts, &downstream, side.rewrites_location.then_some(&location));
+    let retry_after = (facts.status == 429).then(|| retry_after(head, SystemTime::now())).flatten();
+    Ok(FinalHead { facts, keep_alive, retry_after, out })
+}
+
+fn malformed(error: HeadError) -> GatewayError {
+    GatewayError::UpstreamMalformed(error.as_str())
+}

@@ -1,0 +1,64 @@
+//! The end of one attempt, as far as its answer tells.
+
+use crate::proxy::attempt::held::PendingAnswer;
+use crate::proxy::error::GatewayError;
+use crate::proxy::outcome::Outcome;
+use crate::upstream::TransportError;
+
+/// The end of an attempt whose connection is still to be released.
+pub enum Relayed {
+    /// The exchange is over.
+    Over(Over),
+    /// Nothing went downstream, since another answer may be better.
+    Held(Box<PendingAnswer>),
+    /// Nothing went downstream.
+    NoAnswer(NoAnswer),
+}
+
+/// The end of an answer that went downstream, or of its client.
+#[derive(Debug)]
+pub struct Over {
+    pub outcome: Outcome,
+    /// Whether the upstream connection can serve another exchange.
+    pub upstream_is_reusable: bool,
+}
+
+/// Reason why there is no answer to pass on.
+#[derive(Debug)]
+pub struct NoAnswer {
+    pub error: GatewayError,
+    /// Whether the upstream sent anything at all.
+    pub has_received: bool,
+    /// From the operating system or TLS, for the log.
+    pub cause: Option<TransportError>,
+}
+
+impl From<Outcome> for Over {
+    fn from(outcome: Outcome) -> Self {
+        Over { outcome, upstream_is_reusable: false }
+    }
+}
+
+impl From<Outcome> for Relayed {
+    fn from(outcome: Outcome) -> Self {
+        Relayed::Over(outcome.into())
+    }
+}
+
+impl From<NoAnswer> for Relayed {
+    fn from(no_answer: NoAnswer) -> Self {
+        Relayed::NoAnswer(no_answer)
+    }
+}
+
+impl NoAnswer {
+    /// Nothing was received.
+    pub fn silent(error: GatewayError) -> Self {
+        NoAnswer { error, has_received: false, cause: None }
+    }
+
+    /// Something was received, and it is no answer.
+    pub fn malformed(error: GatewayError) -> Self {
+        NoAnswer { error, has_received: true, cause: None }
+    }
+}

@@ -1,0 +1,136 @@
+//! One exchange, as far as it is known, up to its line in the log.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use crate::config::Timeouts;
+use crate::credentials::{ApiKeyId, CredentialId};
+use crate::io::{Deadline, Turns};
+use crate::observability::{Ending, ExchangeId, ExchangeRecord, StatusClass};
+use crate::proxy::downstream::Downstream;
+use crate::proxy::resources::Resources;
+use crate::proxy::snapshot::Snapshot;
+
+/// How long an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
+/// upload early has sent its answer already.
+const EARLY_ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
+/// One exchange until its line in the log.
+pub struct Exchange {
+    pub id: ExchangeId,
+    pub began: Instant,
+    pub snapshot: Rc<Snapshot>,
+    pub key: Option<ApiKeyId>,
+    /// Of the last attempt.
+    pub credential: Option<CredentialId>,
+    pub attempts: u32,
+    pub request_bytes: u64,
+    pub ending: Ending,
+    pub progress: Progress,
+}
+
+impl Exchange {
+    pub fn begin(resources: &Resources, snapshot: Rc<Snapshot>, sequence: u64, downstream: &mut Downstream) -> Self {
+        downstream.method.clear();
+        downstream.path.clear();
+        resources.activity.exchange_begins();
+        Exchange {
+            id: ExchangeId { shard: resources.shard, sequence },
+            began: Instant::now(),
+            snapshot,
+            key: None,
+            credential: None,
+            attempts: 0,
+            request_bytes: 0,
+            ending: Ending::Ok,
+            progress: Progress::default(),
+        }
+    }
+
+    /// Counts it and writes its line in the log.
+    pub fn end(self, resources: &Resources, downstream: &Downstream) {
+        resources.activity.exchange_ends();
+        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, progress } = self;
+        let record = ExchangeRecord {
+            id,
+            method: or_dash(&downstream.method),
+            path: or_dash(&downstream.path),
+            status: progress.status.get(),
+            credential: credential.map(|credential| snapshot.name(credential)),
+            key: key.and_then(|key| snapshot.key_name(key)),
+            attempts,
+            first_byte: progress.first_byte.get().map(|at| at - began),
+            duration: began.elapsed(),
+            request_bytes,
+            response_bytes: progress.response_bytes.get(),
+            ending,
+        };
+        let account = credential.map_or(resources.ledger.local(), |credential| snapshot.account(credential));
+        account.add(resources.shard, StatusClass::of(record.status));
+        resources.activity.tally.exchange(&record, attempts > 0);
+        record.log();
+    }
+}
+
+/// Stands in the log for a method or path that could not be read.
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// Progress of an exchange, shared by its two directions and its line in the log.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// When the response head must be there; unknown while the request is being sent.
+    head_due: Cell<Option<Instant>>,
+    request_is_whole: Cell<bool>,
+    pub status: Cell<Option<u16>>,
+    pub first_byte: Cell<Option<Instant>>,
+    pub response_bytes: Cell<u64>,
+    pub turns: Turns,
+}
+
+impl Progress {
+    /// Forgets what the attempt before has told.
+    pub fn begin_attempt(&self) {
+        self.head_due.set(None);
+        self.request_is_whole.set(false);
+    }
+
+    /// Notes that the last request byte is written.
+    pub fn request_was_sent(&self, timeouts: &Timeouts) {
+        self.request_is_whole.set(true);
+        self.head_due.set(Some(Instant::now() + timeouts.client));
+    }
+
+    /// Notes that the upstream takes no more of the request.
+    pub fn request_was_cut(&self) {
+        self.head_due.set(Some(Instant::now() + EARLY_ANSWER_LIMIT));
+    }
+
+    pub fn request_is_whole(&self) -> bool {
+        self.request_is_whole.get()
+    }
+
+    /// Notes that a final answer of this status begins to go downstream.
+    pub fn answer_begins(&self, status: u16) {
+        self.status.set(Some(status));
+        if self.first_byte.get().is_none() {
+            self.first_byte.set(Some(Instant::now()));
+        }
+    }
+
+    /// Tells whether anything of the final answer went downstream.
+    pub fn has_begun_answer(&self) -> bool {
+        self.first_byte.get().is_some()
+    }
+
+    /// Resolves when the response head is overdue.
+    pub async fn head_is_overdue(&self, deadline: &Deadline) {
+        // No waker is left: the upload, which sets the time, is polled by the same task just before.
+        let due = poll_fn(|_| self.head_due.get().map_or(Poll::Pending, Poll::Ready)).await;
+        deadline.reached(due).await;
+    }
+}

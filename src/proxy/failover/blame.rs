@@ -1,0 +1,112 @@
+//! The conclusions that one exchange draws about credentials from the answers of its attempts.
+//!
+//! A refusal or a limit is the credential's fault or the request's: the next answer, to another credential, tells. Until
+//! then the credential is a suspect. Invariant: every suspicion, and every probe that others wait for, is settled or let
+//! go of at the exchange's end.
+
+use std::time::{Duration, Instant};
+
+use crate::credentials::{CredentialId, Credentials, Fault, Turn};
+use crate::observability::Count;
+use crate::proxy::failover::table::Finding;
+use crate::proxy::resources::Resources;
+
+/// A turn, and when its credential was chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen {
+    pub turn: Turn,
+    pub at: Instant,
+}
+
+/// The credentials that were of no use to one exchange.
+#[derive(Default)]
+pub struct Blame {
+    /// Refused or limited: of no further use to this request.
+    tried: Vec<CredentialId>,
+    suspects: Vec<Suspect>,
+}
+
+/// A credential that was refused or limited, while it is not known whether that is its fault or the request's.
+struct Suspect {
+    chosen: Chosen,
+    finding: Finding,
+}
+
+impl Blame {
+    /// Returns the credentials that this request need not try again.
+    pub fn tried(&self) -> &[CredentialId] {
+        &self.tried
+    }
+
+    /// Draws the conclusions of an answer to `chosen`. A suspect takes the probe over that its turn was.
+    pub fn judge(
+        &mut self,
+        resources: &Resources,
+        credentials: &Credentials,
+        chosen: &mut Chosen,
+        finding: Finding,
+        retry_after: Option<Duration>,
+    ) {
+        // A front door that cannot reach what is behind it says nothing of any credential.
+        if finding == Finding::Unavailable {
+            return;
+        }
+        self.convict(resources, credentials, finding);
+        let credential = chosen.turn.credential;
+        match finding {
+            Finding::RateLimited if retry_after.is_some() => {
+                cool(resources, credentials, *chosen, Fault::RateLimited { retry_after });
+                self.tried.push(credential);
+            }
+            Finding::Refused | Finding::RateLimited => {
+                credentials.suspect(credential, Instant::now());
+                self.suspects.push(Suspect { chosen: *chosen, finding });
+                chosen.turn.is_probe = false;
+                self.tried.push(credential);
+            }
+            _ if credentials.restore(credential, chosen.at, Instant::now()) => {
+                resources.activity.counters.add(Count::Recoveries);
+                tracing::info!(credential = credentials.entry(credential).name, "credential works again");
+            }
+            _ => {}
+        }
+    }
+
+    /// Blames the suspects that had another answer than this one: the request is the same, so it was the credential.
+    fn convict(&mut self, resources: &Resources, credentials: &Credentials, finding: Finding) {
+        for suspect in self.suspects.extract_if(.., |suspect| suspect.finding != finding) {
+            let fault = match suspect.finding {
+                Finding::RateLimited => Fault::RateLimited { retry_after: None },
+                _ => Fault::Refused,
+            };
+            cool(resources, credentials, suspect.chosen, fault);
+        }
+    }
+
+    /// Lets go of what the exchange could not find out: others may.
+    pub fn release(&mut self, credentials: &Credentials) {
+        for Suspect { chosen: Chosen { turn, .. }, .. } in self.suspects.drain(..) {
+            credentials.acquit(turn.credential);
+            if turn.is_probe {
+                credentials.give_up_probe(turn.credential);
+            }
+        }
+    }
+}
+
+fn cool(resources: &Resources, credentials: &Credentials, chosen: Chosen, fault: Fault) {
+    let Chosen { turn: Turn { credential, .. }, at } = chosen;
+    if let Some(duration) = credentials.cool(credential, fault, at, Instant::now()) {
+        resources.activity.counters.add(Count::Cooldowns);
+        let reason = match fault {
+            Fault::Refused => Count::Refused,
+            Fault::RateLimited { .. } => Count::RateLimited,
+        };
+        tracing::warn!(
+            credential = credentials.entry(credential).name,
+            reason = display(reason.as_str()),
+            seconds = duration.as_secs_f64().ceil() as u64,
+            "credential cools down"
+        );
+    }
+}

@@ -1,0 +1,59 @@
+//! The gate where an answer is stopped until it is clear that it is the one for the client.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use crate::proxy::failover::Failover;
+use crate::proxy::failover::table::{Decision, Finding, decide};
+use crate::proxy::replay::copy::RequestCopy;
+use crate::proxy::resources::Resources;
+use crate::proxy::response::head::ResponseFacts;
+
+/// Decides about the answer of one attempt.
+pub struct Gate<'a> {
+    pub resources: &'a Resources,
+    pub failover: &'a mut Failover,
+    pub copy: &'a RefCell<RequestCopy>,
+    /// When the first request byte was sent, on a connection that was used before.
+    pub reused_since: Option<Instant>,
+}
+
+/// The decision about an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It goes downstream; no other attempt can follow.
+    Pass,
+    /// There may be a better one.
+    Hold,
+}
+
+impl Gate<'_> {
+    /// Tells whether the upstream had closed the connection before the request came: then nothing has happened there.
+    pub fn is_stale(&self) -> bool {
+        self.failover.is_stale(self.reused_since, self.copy.borrow().is_whole())
+    }
+
+    /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another attempt.
+    pub fn holds_opening(&self, facts: &ResponseFacts) -> bool {
+        let is_candidate = facts.is_event_stream && facts.is_identity_coded && facts.status == 200;
+        if !is_candidate {
+            return false;
+        }
+        let copy_is_whole = self.copy.borrow().is_whole();
+        let situation = self.failover.situation(self.resources, copy_is_whole, Instant::now());
+        let leads_on = |finding| decide(finding, &situation) != Decision::Settle;
+        leads_on(Finding::Unavailable)
+            || leads_on(Finding::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
+    }
+
+    /// Decides about an answer. With one that passes, what was kept of the request is let go of: the answer may take
+    /// minutes.
+    pub fn judge(&mut self, finding: Finding, retry_after: Option<Duration>) -> Verdict {
+        let copy_is_whole = self.copy.borrow().is_whole();
+        if !self.failover.answered(self.resources, finding, retry_after, copy_is_whole) {
+            return Verdict::Hold;
+        }
+        self.copy.borrow_mut().stop_keeping(&self.resources.budget);
+        Verdict::Pass
+    }
+}

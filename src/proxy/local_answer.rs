@@ -1,0 +1,84 @@
+//! Whatever is answered here: errors, liveness, `OPTIONS *` and CORS preflights.
+
+use crate::http1::framing::BodyLength;
+use crate::io::Buffer;
+use crate::observability::Ending;
+use crate::proxy::downstream::Downstream;
+use crate::proxy::error::{self, GatewayError, Reply};
+use crate::proxy::exchange::Exchange;
+use crate::proxy::outcome::{Disposition, keeps_alive};
+use crate::proxy::request::plan::LocalAnswer;
+use crate::proxy::resources::Resources;
+use crate::proxy::response::shape::ReplyShape;
+
+/// Answers with an error made here. `request_is_whole`: nothing of its body is still to come.
+pub async fn refuse(
+    resources: &Resources,
+    exchange: &mut Exchange,
+    downstream: &Downstream,
+    shape: &ReplyShape,
+    request_is_whole: bool,
+    error: &GatewayError,
+) -> Disposition {
+    let row = error.answer();
+    let keep_alive = keeps_alive(shape, request_is_whole, !row.closes, &resources.lifecycle);
+    exchange.ending = error.ending();
+    resources.activity.tally.error(error.place());
+    let mut out = Buffer::take();
+    error::write_answer(out.tail(), error, shape.dialect, &reply(resources, shape, keep_alive));
+    // What follows a refused request on the wire may be its body, so it is read before the connection ends.
+    let after = if keep_alive { Disposition::KeepAlive } else { Disposition::Linger };
+    send(resources, exchange, downstream, out, row.status, after).await
+}
+
+/// Gives an answer that is no error. A body that came with the request is not read: the connection ends with the answer.
+pub async fn answer(
+    resources: &Resources,
+    exchange: &mut Exchange,
+    downstream: &Downstream,
+    shape: &ReplyShape,
+    answer: &LocalAnswer,
+    body: BodyLength,
+) -> Disposition {
+    let request_is_whole = matches!(body, BodyLength::None | BodyLength::Known(0));
+    let keep_alive = keeps_alive(shape, request_is_whole, true, &resources.lifecycle);
+    let reply = reply(resources, shape, keep_alive);
+    let mut out = Buffer::take();
+    let status = match answer {
+        LocalAnswer::Liveness => {
+            error::write_liveness(out.tail(), &reply);
+            200
+        }
+        LocalAnswer::Options => {
+            error::write_options(out.tail(), &reply);
+            204
+        }
+        LocalAnswer::Preflight { fields } => {
+            error::write_preflight(out.tail(), fields, &reply);
+            204
+        }
+    };
+    let after = Disposition::after_answer(keep_alive, request_is_whole);
+    send(resources, exchange, downstream, out, status, after).await
+}
+
+fn reply<'a>(resources: &'a Resources, shape: &ReplyShape, keep_alive: bool) -> Reply<'a> {
+    let origin = shape.origin.map(|origin| resources.rules.access.origin_text(origin));
+    Reply { is_head: shape.is_head, keep_alive, is_http10: shape.is_http10(), origin }
+}
+
+async fn send(
+    resources: &Resources,
+    exchange: &mut Exchange,
+    downstream: &Downstream,
+    out: Buffer,
+    status: u16,
+    after: Disposition,
+) -> Disposition {
+    exchange.progress.answer_begins(status);
+    if downstream.write(out, resources.timeouts.downstream_write).await.is_err() {
+        exchange.ending = Ending::ClientDisconnected;
+        return Disposition::Cut;
+    }
+    after
+}

@@ -1,0 +1,34 @@
+//! What all exchanges of a shard share: limits and rules, the way upstream, and where it is counted.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use crate::config::{Limits, Timeouts};
+use crate::credentials::RoundRobin;
+use crate::io::Lifecycle;
+use crate::observability::{Activity, Ledger};
+use crate::proxy::failover::share::RetryShare;
+use crate::proxy::replay::copy::ReplayBudget;
+use crate::proxy::request::rules::Rules;
+use crate::upstream::{Connector, Pool};
+
+/// Everything that the exchanges of one shard share.
+pub struct Resources {
+    /// The number of the shard.
+    pub shard: usize,
+    pub rules: Rules,
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    /// Shared by all shards.
+    pub round_robin: Arc<RoundRobin>,
+    pub connector: Connector,
+    pub pool: Rc<Pool>,
+    pub budget: ReplayBudget,
+    pub share: RetryShare,
+    /// How many exchanges of the process wait for the outcome of a probe.
+    pub probe_waiters: Arc<AtomicUsize>,
+    pub lifecycle: Rc<Lifecycle>,
+    pub activity: Arc<Activity>,
+    pub ledger: Arc<Ledger>,
+}
