@@ -8,6 +8,7 @@ mod support;
 
 #[cfg(feature = "demo")]
 mod examples;
+mod length;
 mod links;
 mod names;
 mod pages;
