@@ -1,12 +1,8 @@
 //! `flow-uring check --online` against a scripted upstream: one request with each credential, and what is told of it.
 
-#![expect(clippy::disallowed_methods, reason = "a test may block")]
-
-mod support;
-
 use std::net::TcpListener;
 
-use support::{
+use crate::support::{
     CERTIFICATES, Credential, HeldPort, Peer, SECRET_MARK, Upstream, answer, command, output_of, secrets_json,
 };
 

@@ -1,16 +1,12 @@
 //! Who may use the gateway: pages of other origins may not, nor whoever calls it by a strange name, nor a caller without
 //! a key where keys are asked for; and nothing of what is refused reaches the upstream.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use support::{Client, Credential, DEADLINE, Gateway, GatewayBuilder, Response, Upstream, answer, json};
+use crate::support::{Client, Credential, DEADLINE, Gateway, GatewayBuilder, Response, Upstream, answer, json};
 
 const PAGE: &str = "https://app.example.com";
 const ALICE: &str = "key-of-alice-0123456789";

@@ -1,10 +1,6 @@
 //! Outputs that take no more: stdout and stderr on one pipe that nobody reads, as before a pager, or stderr in a file that
 //! has reached its limit. What is said there waits or is lost; requests, signals and the end of the program do not wait.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
 use std::net::TcpStream;
@@ -14,8 +10,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use support::{Client, HeldPort, Running, Upstream, command, json, secrets_json, wait_until};
 use tempfile::TempDir;
+
+use crate::support::{Client, HeldPort, Running, Upstream, command, json, secrets_json, wait_until};
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// More lines than a pipe, the thread behind it and the queue before that hold.

@@ -1,19 +1,16 @@
 //! The log file beside stderr: what is in it, how large it gets, and what an output that fails costs (lines, never
 //! requests).
 
-#![expect(clippy::disallowed_methods, reason = "a test reads files and waits; no shard runs here")]
-
-mod support;
-
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     Client, Gateway, GatewayBuilder, Upstream, answer, json, scan_directory, secrets_json, value_of, wait_until,
 };
-use tempfile::TempDir;
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

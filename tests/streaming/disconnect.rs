@@ -4,16 +4,12 @@
 //! Nothing else would end these connections for ten minutes. How soon it happens is measured, and has to be within the
 //! limit once: on a busy machine most of the time may be spent waiting for the CPU.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
-    BlackHole, Client, Gateway, Peer, Totals, Upstream, check_at_once, json, lines_saying, repeat_until_undisturbed,
-    secrets_json,
+use crate::support::{
+    BlackHole, Client, DEADLINE, Gateway, Peer, Totals, Upstream, check_at_once, json, lines_saying,
+    repeat_until_undisturbed, secrets_json,
 };
 
 /// The contract's 100 ms, and what a busy machine may add.
@@ -349,7 +345,7 @@ fn a_client_that_goes_during_a_connect_gets_no_further_attempt() {
             .start();
         let mut client = Client::connect(gateway.port());
         client.send(POST);
-        let until = Instant::now() + support::DEADLINE;
+        let until = Instant::now() + DEADLINE;
         while hole.pending_connects() == 0 {
             assert!(Instant::now() < until, "no connect hangs");
             thread::sleep(Duration::from_millis(1));
@@ -357,7 +353,7 @@ fn a_client_that_goes_during_a_connect_gets_no_further_attempt() {
         go(client);
         gateway.wait_for_log("end=client_disconnected");
         // The connect itself is given up, and the time at which another would start goes by.
-        let until = Instant::now() + support::DEADLINE;
+        let until = Instant::now() + DEADLINE;
         while hole.pending_connects() > 0 {
             assert!(Instant::now() < until, "the connect goes on");
             thread::sleep(Duration::from_millis(1));

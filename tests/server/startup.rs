@@ -1,10 +1,6 @@
 //! What can be wrong at a start is said in one clear line (or all mistakes at once), and nothing is served; what is
 //! right starts as the settings say, and the subcommands agree with it.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
@@ -12,8 +8,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Client, Credential, Gateway, HeldPort, Running, Upstream, command, json, output_of, secrets_json};
 use tempfile::TempDir;
+
+use crate::support::{
+    Client, Credential, Gateway, HeldPort, Running, Upstream, command, json, output_of, secrets_json,
+};
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

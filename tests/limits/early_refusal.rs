@@ -1,13 +1,11 @@
 //! A large upload that is refused early: the sender sees the answer, not a reset, though it may go on sending for a
 //! while (RFC 9112 §9.6). So too when it is the upstream that answers early and closes.
 
-mod support;
-
 use std::io::Write;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     Client, Ended, Gateway, Peer, Response, Running, Upstream, command, repeat_until_undisturbed, skip_but_not_on_ci,
 };
 

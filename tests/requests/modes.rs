@@ -1,8 +1,8 @@
 //! Which requests go where, and what is changed on their way.
 
-mod support;
-
-use support::{BASE_PATH, Client, Credential, Gateway, Peer, Response, Upstream, answer, json, shown};
+use crate::support::{
+    BASE_PATH, Client, Credential, Gateway, Peer, Response, Upstream, answer, json, secrets_json, shown,
+};
 
 /// What the gateway sets itself; where among the others is its own affair.
 const OURS: [&str; 4] = ["Host", "Authorization", "Content-Length", "Transfer-Encoding"];
@@ -265,7 +265,7 @@ fn an_old_clients_request_is_one_of_http_1_1_upstream() {
 #[test]
 fn the_name_in_a_token_comes_round_robin_over_all_shards() {
     let upstream = Upstream::plain(json(200, "{}"));
-    let secrets = support::secrets_json(&["alpha", "beta", "gamma"]);
+    let secrets = secrets_json(&["alpha", "beta", "gamma"]);
     let gateway = Gateway::builder().upstream(&upstream).secrets(secrets).start();
     for _ in 0..6 {
         // A local answer takes no turn.

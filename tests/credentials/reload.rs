@@ -1,10 +1,6 @@
 //! New credentials while the gateway runs: on SIGHUP and when the secrets file changes, however it is changed, without a
 //! failed request.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, Credential, DEADLINE, Gate, Gateway, Peer, Upstream, check_at_once, json, secrets_json};
+use crate::support::{Client, Credential, DEADLINE, Gate, Gateway, Peer, Upstream, check_at_once, json, secrets_json};
 
 const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LOADED: &str = "the secrets file was loaded anew";
@@ -256,9 +252,9 @@ fn a_hangup_during_the_drain_is_answered_by_nothing() {
 #[cfg(feature = "demo")]
 #[test]
 fn the_demo_says_that_its_credentials_came_from_no_file() {
+    use crate::support::{Running, command};
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
-    use support::{Running, command};
     let place = tempfile::tempdir().expect("a temporary directory");
     let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
     command.args(["--port", "0", "demo"]).current_dir(place.path());

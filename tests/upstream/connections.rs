@@ -1,15 +1,11 @@
 //! Which connection a request goes out on, when it is sent a second time, and what the client hears when there is none.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Upstream, answer, repeat_until_undisturbed};
+use crate::support::{Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Upstream, answer, repeat_until_undisturbed};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";

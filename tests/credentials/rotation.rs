@@ -1,15 +1,11 @@
 //! One round robin for the whole process: whichever shard serves a request, the next credential is the next in the
 //! file's order; only what is forwarded takes a turn.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     Client, Credential, DEADLINE, Gateway, Peer, Request, Upstream, json, repeat_until_undisturbed, secrets_json,
 };
 

@@ -1,15 +1,12 @@
 //! An upstream that is reached through the HTTP proxy of a company: what the proxy is asked and told, what becomes of
 //! requests when it fails, and which settings lead to it.
 
-#![expect(clippy::disallowed_methods, reason = "a test may block")]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use support::{
+
+use crate::support::{
     BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, Gate, Gateway, GatewayBuilder, Peer, Response, SECRET_MARK,
     Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
 };

@@ -1,13 +1,11 @@
 //! `--filter anthropic-compat`: which requests lose `anthropic-beta` and `context_management`, as a pair, and that
 //! nothing else of them changes.
 
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::{
+use crate::support::{
     BASE_PATH, Client, DEADLINE, Ended, Gateway, GatewayBuilder, Peer, Request, Response, Totals, Upstream, answer,
     check_at_once, json, secrets_json,
 };

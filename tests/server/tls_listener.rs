@@ -1,10 +1,6 @@
 //! A listener that speaks TLS: everything as without it, and what TLS adds: ends that can be told from cuts, a handshake
 //! that takes too long, plain HTTP on its port, and a certificate that is replaced.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use support::{
+
+use crate::support::{
     CERTIFICATES, Client, DEADLINE, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json,
     repeat_until_undisturbed,
 };

@@ -4,13 +4,11 @@
 //! The upstream dies at every byte in turn; what the client then reads is held to what was sent up to there. An orderly
 //! end of a close-delimited answer is its normal end; with TLS only a close_notify makes it orderly.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{Client, Ended, Event, Gate, Gateway, Peer, Response, Upstream, is_error_event, parse_events, shown};
+use crate::support::{
+    Client, Ended, Event, Gate, Gateway, Peer, Response, Upstream, is_error_event, parse_events, shown,
+};
 
 const ANTHROPIC: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";

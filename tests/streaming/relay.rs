@@ -1,12 +1,8 @@
 //! Every byte is on its way before the next is read, in both directions, and all framings come through.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, answer, echo, json, shown};
+use crate::support::{Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, answer, echo, json, shown};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";

@@ -1,11 +1,9 @@
 //! The two I/O drivers, and what happens where the kernel refuses io_uring (as Docker's default seccomp profile does).
 
-mod support;
-
 use std::io;
 use std::time::Duration;
 
-use support::{Client, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json};
+use crate::support::{Client, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json};
 
 const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 

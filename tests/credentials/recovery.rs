@@ -1,20 +1,12 @@
 //! Credentials that fail under load: every client is answered, those that fail are left alone, and one that works again
 //! takes its turns again.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a test waits and locks on threads of its own; no shard runs here"
-)]
-
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     Client, DEADLINE, Gateway, Peer, Request, Totals, Upstream, lines_saying, repeat_until_undisturbed, secrets_json,
     value_of,
 };

@@ -1,10 +1,6 @@
 //! The proxies that companies do run: squid and tinyproxy, each as a process of its own, between the gateway and an
 //! upstream. What the scripted proxy of the kit says is what we believe that proxies say; these say what they say.
 
-#![expect(clippy::disallowed_methods, reason = "a test may block")]
-
-mod support;
-
 use std::fs;
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
@@ -13,11 +9,12 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
+use tempfile::TempDir;
+
+use crate::support::{
     Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Running, SECRET_MARK, Upstream, command, secrets_json,
     skip_but_not_on_ci,
 };
-use tempfile::TempDir;
 
 const USER: &str = "gwendolyn";
 /// A part of it is what the search of all output looks for.

@@ -1,10 +1,8 @@
 //! `--sse-heartbeat`: the client of a silent event stream gets comment lines, where they change nothing of its events.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Client, Gate, Gateway, Peer, Upstream, parse_events};
+use crate::support::{Client, Gate, Gateway, Peer, Upstream, parse_events};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const GET_HTTP10: &str = "GET /v1/x HTTP/1.0\r\nHost: localhost\r\n\r\n";

@@ -1,9 +1,5 @@
 //! A stop signal: what is open goes on to its end, what rests is closed, nothing new is taken.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::io::ErrorKind;
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -12,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, is_error_event, json, parse_events,
     repeat_until_undisturbed, sse,
 };
