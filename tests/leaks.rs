@@ -9,13 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{
-    BlackHole, Client, Ended, Gate, Gateway, Peer, Upstream, check_at_once, json, repeat_until_undisturbed, wait_until,
+    BlackHole, Client, EVENT, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, check_at_once, json,
+    repeat_until_undisturbed, wait_until,
 };
-
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 
 /// Exchanges that must leave nothing; a thousandth of what the memory may grow by is far less than one of them takes.
 const EXCHANGES: usize = 1000;

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{BlackHole, Client, DEADLINE, Gateway, HeldPort, Response, RestartableUpstream, Totals, secrets_json};
+use support::{
+    BlackHole, Client, DEADLINE, GET, Gateway, HeldPort, POST, Response, RestartableUpstream, Totals, secrets_json,
+};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 /// What is not sent a second time once it may have arrived.
 const BATCH: &str = "POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 

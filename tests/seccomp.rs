@@ -12,10 +12,8 @@ use std::time::Instant;
 
 use seccompiler::{BpfProgram, TargetArch};
 use serde_json::{Value, json};
-use support::{Client, DEADLINE, Gate, Gateway, GatewayBuilder, Peer, Upstream, secrets_json};
+use support::{Client, DEADLINE, GET, Gate, Gateway, GatewayBuilder, POST, Peer, Upstream, secrets_json};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 const IO_URING: [&str; 3] = ["io_uring_enter", "io_uring_register", "io_uring_setup"];
 const ALLOW: &str = "SCMP_ACT_ALLOW";
 

@@ -12,7 +12,9 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Gate, Gateway, Peer, Running, Upstream, command, json, skip, skip_but_not_on_ci};
+use support::{
+    Client, DEADLINE, EVENT, Gate, Gateway, Peer, Running, Upstream, command, json, skip, skip_but_not_on_ci,
+};
 
 const EXCHANGES: usize = 200;
 const EVENTS: usize = 100;
@@ -23,7 +25,6 @@ const ROUNDS_MAX: usize = 20;
 
 const POST: &str =
     "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n{\"model\":\"small\"}";
-const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 
 /// Four waits for the kernel: with the request, its way upstream, the answer, its way downstream; and what a sweep of the
 /// deadlines adds now and then.

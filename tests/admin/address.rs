@@ -9,9 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Gateway, GatewayBuilder, HeldPort, Peer, Upstream, json, repeat_until_undisturbed,
+    Client, DEADLINE, GET, Gateway, GatewayBuilder, HeldPort, Peer, Upstream, json, repeat_until_undisturbed,
 };
-use crate::{GET, before, page};
+use crate::{before, page};
 
 /// What a gateway that wants an address gives the one that has it to say what it does. It cannot be set.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(1);

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Gate, Gateway, Peer, Upstream, command, output_of, repeat_until_undisturbed, secrets_json,
+    Client, GET, Gate, Gateway, Peer, Upstream, command, output_of, repeat_until_undisturbed, secrets_json,
     skip_but_not_on_ci,
 };
-use crate::{EXCHANGE_LIMIT, GET, before, page, wait_for_page};
+use crate::{EXCHANGE_LIMIT, before, page, wait_for_page};
 
 /// What a shard is given to answer for itself. It cannot be set.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);

@@ -18,8 +18,6 @@ use support::{Client, DEADLINE, Gateway, GatewayBuilder, Response, Upstream};
 /// What the program gives a client of the admin pages, from the accept to the close. It cannot be set.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
 /// One before this upstream, whose admin pages are on any free port.
 fn before(upstream: &Upstream) -> GatewayBuilder {
     Gateway::builder().upstream(upstream).arg("--admin", "127.0.0.1:0")

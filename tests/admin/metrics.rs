@@ -6,10 +6,10 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use crate::support::{
-    Client, DEADLINE, Gateway, Peer, Response, Running, Upstream, answer, command, json, secrets_json,
+    Client, DEADLINE, GET, Gateway, Peer, Response, Running, Upstream, answer, command, json, secrets_json,
     skip_but_not_on_ci,
 };
-use crate::{GET, before, page, wait_for_page};
+use crate::{before, page, wait_for_page};
 
 /// Every sample of a page for which no shard was held up, by its name with its labels.
 fn samples(gateway: &Gateway) -> BTreeMap<String, f64> {

@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Credential, DEADLINE, Gate, Gateway, Peer, Upstream, check_at_once, json, secrets_json};
+use crate::support::{
+    Client, Credential, DEADLINE, GET, Gate, Gateway, Peer, Upstream, check_at_once, json, secrets_json,
+};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LOADED: &str = "the secrets file was loaded anew";
 
 /// The pause between two looks at a file; what has changed is loaded at the second look that agrees.

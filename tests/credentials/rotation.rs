@@ -6,11 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Credential, DEADLINE, Gateway, Peer, Request, Upstream, json, repeat_until_undisturbed, secrets_json,
+    Client, Credential, DEADLINE, GET, Gateway, LIVENESS, Peer, Request, Upstream, json, repeat_until_undisturbed,
+    secrets_json,
 };
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Connections opened at most in search of a second shard; with two, each opens there with a chance of a half.
 const SEARCH_MAX: usize = 64;

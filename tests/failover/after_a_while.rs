@@ -5,15 +5,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Gateway, Peer, Request, Totals, Upstream, lines_saying, secrets_json, value_of,
+    Client, DEADLINE, GET, Gateway, Peer, Request, Totals, Upstream, lines_saying, secrets_json, value_of,
 };
-use crate::table::{Gets, Row, Step, check, later, says, tried};
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-fn row(name: &str) -> Row {
-    Row { name: name.to_owned(), ..Row::default() }
-}
+use crate::table::{Gets, Row, Step, check, later, row, says, tried};
 
 #[test]
 fn no_attempt_starts_after_the_retry_deadline() {

@@ -4,12 +4,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::support::{Client, Gateway, Peer, Upstream, secrets_json};
-use crate::table::{Gets, POST, Part, Row, Step, check, says, says_with, tried};
-
-fn row(name: impl Into<String>) -> Row {
-    Row { name: name.into(), ..Row::default() }
-}
+use crate::support::{Client, Gateway, POST, Peer, Upstream, secrets_json};
+use crate::table::{Gets, Part, Row, Step, check, row, says, says_with, tried};
 
 #[test]
 fn a_refused_credential_is_followed_by_the_next_and_blamed_where_that_one_is_not_refused() {

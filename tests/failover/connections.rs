@@ -7,17 +7,10 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    Client, Gate, Gateway, HeldPort, Peer, Request, Response, Totals, Upstream, answer, check_at_once, lines_saying,
-    repeat_until_undisturbed, secrets_json, value_of,
+    Client, GET, Gate, Gateway, HeldPort, OK, POST, Peer, Request, Response, Totals, Upstream, answer, check_at_once,
+    lines_saying, repeat_until_undisturbed, secrets_json, value_of,
 };
-use crate::table::{Gets, POST, Part, Row, Step, check, says, tried};
-
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-fn row(name: &str) -> Row {
-    Row { name: name.to_owned(), ..Row::default() }
-}
+use crate::table::{Gets, Part, Row, Step, check, row, says, tried};
 
 #[test]
 fn a_fresh_connection_that_ends_before_the_head_is_followed_by_the_next_credential() {
@@ -30,7 +23,7 @@ fn a_fresh_connection_that_ends_before_the_head_is_followed_by_the_next_credenti
                 tried: "ab",
                 gets: Gets::Answer(1),
                 reasons: vec!["upstream_closed"],
-                ..row(&format!("{step:?}, 200, TLS {is_tls}"))
+                ..row(format!("{step:?}, 200, TLS {is_tls}"))
             });
         }
     }

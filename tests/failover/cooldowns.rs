@@ -7,12 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Gate, Gateway, Peer, Totals, Upstream, lines_saying, repeat_until_undisturbed, secrets_json, value_of,
+    Client, GET, Gate, Gateway, OK, POST, Peer, Totals, Upstream, lines_saying, repeat_until_undisturbed, secrets_json,
+    value_of,
 };
-use crate::table::{POST, tried};
+use crate::table::tried;
 
-pub const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno";
 
 pub fn limited(seconds: u32) -> String {

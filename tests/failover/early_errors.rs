@@ -5,10 +5,10 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Gate, Gateway, Peer, Totals, Upstream, is_error_event, lines_saying, parse_events,
+    Client, Gate, Gateway, POST, Peer, Totals, Upstream, chunk, is_error_event, lines_saying, parse_events,
     repeat_until_undisturbed, secrets_json, shown,
 };
-use crate::table::{Gets, POST, Part, Row, Step, check, says};
+use crate::table::{Gets, Part, Row, Step, check, says};
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n\
                        Transfer-Encoding: chunked\r\n\r\n";
@@ -47,10 +47,6 @@ const PREAMBLES: [&str; 6] = [
     "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n",
     "data: {\"type\":\"response.in_progress\",\"response\":{\"error\":null,\"output\":[]}}\n\n",
 ];
-
-fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
-}
 
 /// A whole chunked event stream, one chunk for each of these.
 fn stream(events: &[&str]) -> Step {

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::support::{Client, Gate, Gateway, Peer, Upstream, secrets_json, wait_until};
-use crate::table::{Gets, POST, Part, Row, Step, check, says, tried};
+use crate::support::{Client, Gate, Gateway, POST, Peer, Upstream, secrets_json, wait_until};
+use crate::table::{Gets, Part, Row, Step, check, says, tried};
 
 #[test]
 fn a_first_answer_that_is_kept_is_passed_on_whole_however_long_it_is() {

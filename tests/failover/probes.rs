@@ -5,12 +5,12 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cooldowns::{GET, OK, before, cooldowns, limited, replying, turns};
+use crate::cooldowns::{before, cooldowns, limited, replying, turns};
 use crate::support::{
-    Client, Gate, Gateway, GatewayBuilder, Peer, Request, Response, Totals, Upstream, lines_saying,
+    Client, GET, Gate, Gateway, GatewayBuilder, OK, POST, Peer, Request, Response, Totals, Upstream, lines_saying,
     repeat_until_undisturbed, secrets_json, value_of,
 };
-use crate::table::{POST, tried};
+use crate::table::tried;
 
 /// For how long others wait for a probe, and how long after its begin it is no longer waited for.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -45,6 +45,28 @@ fn all_cooling_with(
     gateway.wait_for_log("credential cools down credential=\"b\"");
     assert_eq!(cooldowns(&gateway, 2), [("a".to_owned(), 600.0), ("b".to_owned(), 300.0)]);
     (upstream, gateway)
+}
+
+/// A client that probes, and an upstream that does not answer it until the gate is opened.
+struct HeldProbe {
+    upstream: Arc<Upstream>,
+    gateway: Gateway,
+    gate: Gate,
+    asked: Instant,
+    client: Vec<thread::JoinHandle<(Response, Instant)>>,
+}
+
+fn held_probe() -> HeldProbe {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let (upstream, gateway) = all_cooling(move |peer| {
+        passing.pass();
+        peer.write(OK);
+    });
+    let asked = Instant::now();
+    let client = ask_at_once(&gateway, 1);
+    upstream.wait_for_requests(3);
+    HeldProbe { upstream, gateway, gate, asked, client }
 }
 
 /// Asks from as many clients at once, and says what each got and when.
@@ -115,15 +137,7 @@ fn nobody_waits_longer_than_a_second_for_a_probe() {
     /// Between this limit and the next one that could end a wait.
     const WAITED_MAX: Duration = Duration::from_millis(1900);
     repeat_until_undisturbed(|| {
-        let gate = Gate::new();
-        let passing = gate.clone();
-        let (upstream, gateway) = all_cooling(move |peer| {
-            passing.pass();
-            peer.write(OK);
-        });
-        let asked = Instant::now();
-        let first = ask_at_once(&gateway, 1);
-        upstream.wait_for_requests(3);
+        let HeldProbe { upstream, gateway, gate, asked, client } = held_probe();
         let others = answers(ask_at_once(&gateway, 4));
         for (response, at) in &others {
             assert_eq!(response.status, 200);
@@ -131,7 +145,7 @@ fn nobody_waits_longer_than_a_second_for_a_probe() {
         }
         assert_eq!(tried(&after_the_cooling(&upstream)), "bbbbb");
         gate.open();
-        assert!(answers(first).iter().all(|(response, _)| response.status == 200));
+        assert!(answers(client).iter().all(|(response, _)| response.status == 200));
         others.iter().all(|(_, at)| *at - asked < WAITED_MAX)
     });
 }
@@ -277,15 +291,7 @@ fn the_cooldown_of_the_only_credential_holds_nothing_back() {
 #[test]
 fn a_client_that_goes_while_it_waits_for_a_probe_is_not_forwarded() {
     repeat_until_undisturbed(|| {
-        let gate = Gate::new();
-        let passing = gate.clone();
-        let (upstream, gateway) = all_cooling(move |peer| {
-            passing.pass();
-            peer.write(OK);
-        });
-        let asked = Instant::now();
-        let first = ask_at_once(&gateway, 1);
-        upstream.wait_for_requests(3);
+        let HeldProbe { upstream, gateway, gate, asked, client } = held_probe();
         let mut waiting = Client::connect(gateway.port());
         waiting.send(POST);
         upstream.is_left_alone_for(Duration::from_millis(100));
@@ -294,7 +300,7 @@ fn a_client_that_goes_while_it_waits_for_a_probe_is_not_forwarded() {
         // Else it may have been forwarded when its wait was over, before the client went.
         let is_in_time = asked.elapsed() < PROBE_LIMIT;
         gate.open();
-        assert!(answers(first).iter().all(|(response, _)| response.status == 200));
+        assert!(answers(client).iter().all(|(response, _)| response.status == 200));
         if is_in_time {
             gateway.wait_for_log("end=client_disconnected");
             assert!(upstream.is_left_alone_for(Duration::from_millis(300)), "a request of a client that had gone");

@@ -8,11 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Gateway, Peer, Request, Response, Totals, Upstream, lines_saying, repeat_until_undisturbed,
+    Client, DEADLINE, Gateway, POST, Peer, Request, Response, Totals, Upstream, lines_saying, repeat_until_undisturbed,
     secrets_json, shown, value_of,
 };
-
-pub const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 
 /// The pause before an attempt that follows a failure which may pass by itself.
 const BACK_OFF: std::ops::RangeInclusive<f64> = 50.0..=250.0;
@@ -187,6 +185,11 @@ impl Default for Row {
             is_tls: false,
         }
     }
+}
+
+/// A row that is like all others but for its name.
+pub fn row(name: impl Into<String>) -> Row {
+    Row { name: name.into(), ..Row::default() }
 }
 
 /// An upstream that meets each request with the next step.

@@ -12,9 +12,8 @@ use std::process::Stdio;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
-use crate::support::{Client, HeldPort, Running, Upstream, command, json, secrets_json, wait_until};
+use crate::support::{Client, GET, HeldPort, Running, Upstream, command, json, secrets_json, wait_until};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// More lines than a pipe, the thread behind it and the queue before that hold.
 const REQUESTS: usize = 20_000;
 

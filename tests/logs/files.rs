@@ -9,10 +9,8 @@ use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, Gateway, GatewayBuilder, Upstream, answer, json, scan_directory, secrets_json, value_of, wait_until,
+    Client, GET, Gateway, GatewayBuilder, Upstream, answer, json, scan_directory, secrets_json, value_of, wait_until,
 };
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")

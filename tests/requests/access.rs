@@ -6,15 +6,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::support::{Client, Credential, DEADLINE, Gateway, GatewayBuilder, Response, Upstream, answer, json};
+use crate::ask;
+use crate::support::{Credential, DEADLINE, Gateway, GatewayBuilder, Upstream, answer, json};
 
 const PAGE: &str = "https://app.example.com";
 const ALICE: &str = "key-of-alice-0123456789";
 const BOB: &str = "key-of-bob-0123456789";
-
-fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> Response {
-    Client::connect(gateway.port()).ask(request)
-}
 
 fn get(path: &str, field_lines: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{field_lines}\r\n")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::OURS;
 use crate::support::{
     BASE_PATH, Client, DEADLINE, Ended, Gateway, GatewayBuilder, Peer, Request, Response, Totals, Upstream, answer,
     check_at_once, json, secrets_json,
@@ -23,9 +24,6 @@ const FILTERED: &str = r#"{
   "max_tokens": 1.0e1
 }
 "#;
-
-/// What the gateway sets itself.
-const OURS: [&str; 4] = ["Host", "Authorization", "Content-Length", "Transfer-Encoding"];
 
 fn builder(upstream: &Upstream) -> GatewayBuilder {
     Gateway::builder().upstream(upstream).arg("--filter", "anthropic-compat")

@@ -1,11 +1,7 @@
 //! Which requests go where, and what is changed on their way.
 
-use crate::support::{
-    BASE_PATH, Client, Credential, Gateway, Peer, Response, Upstream, answer, json, secrets_json, shown,
-};
-
-/// What the gateway sets itself; where among the others is its own affair.
-const OURS: [&str; 4] = ["Host", "Authorization", "Content-Length", "Transfer-Encoding"];
+use crate::support::{BASE_PATH, Client, Credential, Gateway, Peer, Upstream, answer, json, secrets_json, shown};
+use crate::{OURS, ask};
 
 /// A gateway before an upstream that answers all with 200.
 fn pair() -> (Upstream, Gateway) {
@@ -19,10 +15,6 @@ fn with_addresses(text: &str, upstream: &Upstream, gateway: &Gateway) -> String 
     text.replace("{upstream}", &upstream.authority())
         .replace("{port}", &gateway.port().to_string())
         .replace("{base}", BASE_PATH)
-}
-
-fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> Response {
-    Client::connect(gateway.port()).ask(request)
 }
 
 #[test]

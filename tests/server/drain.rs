@@ -9,13 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, is_error_event, json, parse_events,
-    repeat_until_undisturbed, sse,
+    Client, DEADLINE, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, chunk, is_error_event, json,
+    parse_events, repeat_until_undisturbed, sse,
 };
-
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// What the program leaves to a connection without a whole request when the drain begins, and to one that has just
 /// connected: one second, and somewhat less, so that both clocks agree that it is not over.
@@ -36,10 +32,6 @@ fn event(number: usize) -> String {
     format!("data: {{\"number\":{number}}}\n\n")
 }
 
-fn as_chunk(event: &str) -> String {
-    format!("{:x}\r\n{event}\r\n", event.len())
-}
-
 const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// An upstream that streams until `is_over`.
@@ -49,13 +41,13 @@ fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Syn
         while peer.read_request().is_some() && peer.write(EVENT_STREAM) {
             let mut number = 0;
             while !is_over.load(Ordering::SeqCst) {
-                if !peer.write(as_chunk(&event(number))) {
+                if !peer.write(chunk(&event(number))) {
                     return;
                 }
                 number += 1;
                 peer.sleep(EVENT_INTERVAL);
             }
-            peer.write(as_chunk(LAST_EVENT));
+            peer.write(chunk(LAST_EVENT));
             peer.write("0\r\n\r\n");
         }
     }

@@ -3,9 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::support::{Client, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json};
-
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+use crate::support::{Client, Ended, Gate, Gateway, GatewayBuilder, POST, Peer, Upstream, echo, json};
 
 /// The same number on every architecture.
 const IO_URING_SETUP: u32 = 425;

@@ -11,10 +11,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, Credential, Gateway, HeldPort, Running, Upstream, command, json, output_of, secrets_json,
+    Client, Credential, GET, Gateway, HeldPort, Running, Upstream, command, json, output_of, secrets_json,
 };
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// A working directory with files of its own.
 fn place(files: &[(&str, &str)]) -> TempDir {

@@ -10,11 +10,9 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::support::{
-    CERTIFICATES, Client, DEADLINE, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json,
+    CERTIFICATES, Client, DEADLINE, Ended, GET, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json,
     repeat_until_undisturbed,
 };
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// The files of a listener, in a directory that lives as long as the test.
 struct Files {

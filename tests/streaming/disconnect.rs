@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    BlackHole, Client, DEADLINE, Gateway, Peer, Totals, Upstream, check_at_once, json, lines_saying,
+    BlackHole, Client, DEADLINE, EVENT, Gateway, POST, Peer, Totals, Upstream, check_at_once, json, lines_saying,
     repeat_until_undisturbed, secrets_json,
 };
 
@@ -25,9 +25,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// Longer than any pause before another attempt.
 const NO_FURTHER_ATTEMPT_FOR: Duration = Duration::from_millis(500);
-
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 
 /// Goes, and says when.
 type Go = fn(Client) -> Instant;

@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
-use crate::support::{Client, Gate, Gateway, Peer, Upstream, parse_events};
+use crate::GET;
+use crate::support::{Client, Gate, Gateway, Peer, Upstream, chunk, parse_events};
 
-const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const GET_HTTP10: &str = "GET /v1/x HTTP/1.0\r\nHost: localhost\r\n\r\n";
 const CHUNKED_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const HEARTBEAT: &str = "7\r\n: ping\n\r\n";
 
 /// Two heartbeats would come in this time.
 const SILENCE: Duration = Duration::from_millis(500);
-
-fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
-}
 
 fn gateway_before(upstream: &Upstream) -> Gateway {
     Gateway::builder().upstream(upstream).arg("--sse-heartbeat", "0.2").start()

@@ -10,3 +10,6 @@ mod broken_streams;
 mod disconnect;
 mod heartbeat;
 mod relay;
+
+/// A request for a path of no dialect.
+const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";

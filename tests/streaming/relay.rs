@@ -2,17 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::{Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, answer, echo, json, shown};
+use crate::GET;
+use crate::support::{Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, answer, chunk, echo, json, shown};
 
-const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// Long enough to see that nothing comes, short enough to be waited for.
 const QUIET: Duration = Duration::from_millis(100);
-
-fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
-}
 
 #[test]
 fn each_event_arrives_before_the_next_is_sent() {

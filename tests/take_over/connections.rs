@@ -6,8 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use super::support::{Client, DEADLINE, Ended, Gateway, Upstream, json, repeat_until_undisturbed};
-use super::{GET, HELLO, Place, SURELY_WITHIN_GRACE};
+use crate::support::{Client, DEADLINE, Ended, GET, Gateway, Upstream, json, repeat_until_undisturbed};
+use crate::{HELLO, Place, SURELY_WITHIN_GRACE};
 
 #[test]
 fn with_more_and_with_fewer_shards_every_socket_goes_on_being_served() {

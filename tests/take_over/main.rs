@@ -15,10 +15,9 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use support::{Client, Gateway, GatewayBuilder, Upstream};
+use support::{Client, GET, Gateway, GatewayBuilder, Upstream};
 use tempfile::TempDir;
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const HELLO: &[u8] = b"flow-to\x01";
 
 /// For so long the running gateway waits for a successor that has the sockets to say that it serves.

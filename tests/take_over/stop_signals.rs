@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::support::{Client, DEADLINE, Gate, Peer, Upstream, json, repeat_until_undisturbed, shown};
-use super::{GET, HELLO, Place, STEP_LIMIT, answers, is_there};
+use crate::support::{Client, DEADLINE, GET, Gate, Peer, Upstream, json, repeat_until_undisturbed, shown};
+use crate::{HELLO, Place, STEP_LIMIT, answers, is_there};
 
 #[test]
 fn a_stop_signal_while_another_gateway_starts_leaves_the_sockets_to_it() {

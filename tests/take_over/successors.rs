@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::support::{Client, DEADLINE, Gateway, Upstream, json};
-use super::{GET, HELLO, Place, STEP_LIMIT, answers, is_there};
+use crate::support::{Client, DEADLINE, GET, Gateway, Upstream, json};
+use crate::{HELLO, Place, STEP_LIMIT, answers, is_there};
 
 #[test]
 fn nonsense_silence_and_unfinished_take_overs_change_nothing() {

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::support::{Client, DEADLINE, Gateway, Peer, Upstream, shown};
-use super::{Place, SURELY_WITHIN_GRACE, answers};
+use crate::support::{Client, DEADLINE, Gateway, Peer, Upstream, shown};
+use crate::{Place, SURELY_WITHIN_GRACE, answers};
 
 /// Clients that ask over a new connection each time, at a steady pace, until they are told to stop.
 struct Load {

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Upstream, answer, repeat_until_undisturbed};
+use crate::support::{Client, DEADLINE, Gate, Gateway, HeldPort, OK, Peer, Upstream, answer, repeat_until_undisturbed};
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// How an upstream gives up a kept-alive connection under the second request.

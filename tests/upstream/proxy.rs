@@ -7,12 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::support::{
-    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, Gate, Gateway, GatewayBuilder, Peer, Response, SECRET_MARK,
-    Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
+    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, GET, Gate, Gateway, GatewayBuilder, POST, Peer, Response,
+    SECRET_MARK, Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
 };
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 /// A name that only the proxy can make an address of.
 const NAMED: &str = "https://flow.test/flow-llm-proxy";
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Running, SECRET_MARK, Upstream, command, secrets_json,
+    Client, DEADLINE, GET, Gate, Gateway, HeldPort, POST, Peer, Running, SECRET_MARK, Upstream, command, secrets_json,
     skip_but_not_on_ci,
 };
 
@@ -22,9 +22,6 @@ const PASSWORD: &str = SECRET_MARK;
 /// `openssl passwd -6 -salt flowuring` of the password.
 const HASH: &str =
     "$6$flowuring$mdyirjVUeKUigS0NLuBgT9ZvuASRJS.uJ2V7JXG4E.VjwVd/ogliuHlG3n5K/m5k77ljfHkV3MOxnDYLotE771";
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 
 /// A program, and what its configuration is.
 struct Kind {
