@@ -23,7 +23,7 @@ const KIB_OF_MIB: u64 = 1024;
 const UPLOAD_GROWTH_MAX: u64 = 20 * KIB_OF_MIB;
 const DOWNLOAD_GROWTH_MAX: u64 = 4 * KIB_OF_MIB;
 
-/// How much RSS has grown at its peak since `begin`, in KiB.
+/// The growth of RSS at its peak since `begin`, in KiB.
 struct Peak<'a> {
     gateway: &'a Gateway,
     base: u64,
@@ -152,10 +152,10 @@ fn a_thousand_streams_take_less_than_40_mib_in_all() {
 
 /// More than all sockets on the way can hold.
 const STALLED_BYTES: usize = 128 * MIB;
-/// What the sockets on the way can hold, in the system's default settings.
+/// The most that the sockets on the way can hold, in the system's default settings.
 const IN_SOCKETS_MAX: usize = 40 * MIB;
 
-/// Waits until `moved` has stood still for a while, and says where.
+/// Waits until `moved` has not changed for a while, and returns it.
 fn wait_for_standstill(moved: &AtomicUsize) -> usize {
     let until = Instant::now() + DEADLINE;
     let mut last = 0;

@@ -1,5 +1,5 @@
-//! New credentials while the gateway runs: on SIGHUP and when the secrets file changes, however it is changed, without a
-//! failed request.
+//! New credentials while the gateway runs: on SIGHUP and when the secrets file changes, however it is changed, without
+//! a failed request.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -20,8 +20,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Longer than a change goes unnoticed: two looks at the file and one more.
 const NOTICED_WITHIN: Duration = Duration::from_millis(1700);
 
-/// Asks until all shards use these credentials: they hear of it after the log does, each in its own time. So many
-/// requests in a row, each of which any shard may serve, are with one of them then, and each of them had its turn.
+/// Asks until all shards use these credentials: each learns of them some time after the log line. By then that many
+/// requests in a row, each of which any shard may serve, used one of them, and each of them had its turn.
 fn wait_until_all_use(gateway: &Gateway, upstream: &Upstream, names: &[&str]) {
     const IN_A_ROW: usize = 12;
     let (until, mut recent) = (Instant::now() + DEADLINE, VecDeque::new());
@@ -39,7 +39,7 @@ fn wait_until_all_use(gateway: &Gateway, upstream: &Upstream, names: &[&str]) {
     }
 }
 
-/// Whose request the upstream sees now.
+/// Asks once, and returns the credential that the upstream sees.
 fn credential_of_next(gateway: &Gateway, upstream: &Upstream) -> Credential {
     assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
     let requests = upstream.requests();
@@ -63,7 +63,7 @@ fn sighup_loads_the_secrets_file_at_once_and_the_same_content_only_once() {
         thread::sleep(NOTICED_WITHIN);
         let loaded = gateway.count_log(LOADED);
         assert!(loaded == 1 || loaded == 2 && !is_first, "it was loaded again: {:?}", gateway.log());
-        // A second signal is an order all the same.
+        // A second signal loads it too.
         gateway.signal(libc::SIGHUP);
         gateway.wait_for_log_count(LOADED, loaded + 1);
         gateway.wait_for_log("unchanged");
@@ -118,7 +118,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_told_once() {
     put("[]");
     gateway.signal(libc::SIGHUP);
     gateway.wait_for_log("expected 1 to 512 credentials, found 0");
-    // Else a look at the file may have been faster than the signal, and both have told.
+    // Else a look at the file may have come before the signal, and both have logged it.
     let is_first = before.elapsed() < LOOK_INTERVAL;
     thread::sleep(NOTICED_WITHIN);
     let told = errors(&gateway);

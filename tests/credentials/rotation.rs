@@ -13,7 +13,7 @@ use crate::support::{
 /// Connections opened at most in search of a second shard; with two, each opens there with a chance of a half.
 const SEARCH_MAX: usize = 64;
 
-/// The name of the credential that a request carried, its signature checked.
+/// Returns the name of the credential that a request carried, its signature checked.
 fn name_of(request: &Request) -> String {
     Credential::of_authorization(request.authorization()).client_id.trim_end_matches("-client-id").to_owned()
 }
@@ -22,7 +22,7 @@ fn names_of(requests: &[Request]) -> Vec<String> {
     requests.iter().map(name_of).collect()
 }
 
-/// The shards of the exchanges so far, in the order of their lines, once there are `count`.
+/// Waits for `count` exchanges, and returns their shards in the order of the log lines.
 fn shards_of(gateway: &Gateway, count: usize) -> Vec<usize> {
     let until = Instant::now() + DEADLINE;
     loop {
@@ -35,13 +35,13 @@ fn shards_of(gateway: &Gateway, count: usize) -> Vec<usize> {
     }
 }
 
-/// The `SHARD` in the `id=SHARD-SEQUENCE` of an exchange's line.
+/// Returns the `SHARD` in the `id=SHARD-SEQUENCE` of an exchange's line.
 fn shard_of(line: &str) -> Option<usize> {
     let (_, after) = line.split_once(" id=")?;
     after.split_once('-')?.0.parse().ok()
 }
 
-/// Two connections that different shards serve, found by requests that are answered here.
+/// Opens two connections that different shards serve, found by requests that the gateway answers itself.
 fn clients_on_two_shards(gateway: &Gateway) -> [Client; 2] {
     let mut first = Client::connect(gateway.port());
     first.ask(LIVENESS);

@@ -1,4 +1,4 @@
-//! What only time shows: the limits beyond which nothing is tried again, and how cooldowns grow. The long ones wait
+//! Failover over time: the limits after which nothing is tried again, and the growth of cooldowns. The long tests wait
 //! together.
 
 use std::thread;
@@ -64,7 +64,7 @@ fn what_takes_long() {
             patience: Duration::from_secs(6),
             ..row("the second answer comes after the retry deadline")
         },
-        // A credential that is refused is another matter.
+        // A refused credential is followed by another one all the same.
         Row {
             steps: vec![later(Duration::from_secs(16), says(401)), says(200)],
             tried: "ab",

@@ -1,4 +1,5 @@
-//! Answers that say no: which are tried again with another credential, which are passed on, and who is blamed.
+//! Answers that are refusals or failures: those that are tried again with another credential, those that are passed on,
+//! and the credential that is blamed.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -279,7 +280,7 @@ fn any_other_status_is_passed_on() {
     let mut rows: Vec<Row> =
         statuses.iter().map(|&status| Row { steps: vec![plain(status)], ..row(format!("{status}")) }).collect();
     rows.push(Row { steps: vec![says_with(302, "Location: https://elsewhere.example/v1/x")], ..row("302") });
-    // A promise to be back soon belongs to the client where the status is not one of ours.
+    // A Retry-After is for the client where the status is none that is tried again.
     rows.push(Row { steps: vec![says_with(529, "Retry-After: 100")], ..row("529 with Retry-After") });
     check(&rows);
 }

@@ -1,4 +1,5 @@
-//! Connections that fail: which are tried again, how often, and what the client hears when all did.
+//! Connections that fail: which requests are tried again, how often, and what the client receives when all attempts
+//! failed.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -62,13 +63,13 @@ fn an_answer_that_breaks_the_protocol_is_not_tried_again() {
     }]);
 }
 
-/// What the `another attempt` lines give as reasons.
+/// Returns the reasons in the `another attempt` lines.
 fn reasons(log: &[String]) -> Vec<String> {
     let lines = lines_saying(log, "another attempt");
     lines.iter().map(|line| value_of(line, "reason").expect("a reason").to_owned()).collect()
 }
 
-/// Asks once a gateway whose upstream is `url`: three attempts that reach nobody, within the time that they may take.
+/// Asks a gateway whose upstream is `url` once: three attempts that reach nobody, within the time that they may take.
 fn assert_unreachable(url: &str, request: &str, code: &str) {
     let secrets = secrets_json(&["a", "b", "c"]);
     let gateway = Gateway::builder().shards(1).secrets(secrets).arg("--upstream", url);

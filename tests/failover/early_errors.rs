@@ -14,9 +14,9 @@ const CHUNKED: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-A
                        Transfer-Encoding: chunked\r\n\r\n";
 const CONTENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a word\"}}]}\n\n";
 
-/// How long an event stream's beginning may be held.
+/// The longest that an event stream's beginning may be held.
 const HELD_FOR_MAX: Duration = Duration::from_millis(250);
-/// Between two parts of a stream, so that they are read one by one.
+/// The pause between two parts of a stream, so that they are read one by one.
 const APART: Duration = Duration::from_millis(10);
 
 const RATE_LIMITS: [&str; 5] = [
@@ -38,7 +38,7 @@ const OTHER_ERRORS: [&str; 8] = [
     "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"server_error\"}}}\n\n",
 ];
 
-/// What may come before anything is said.
+/// Bytes that may come before the first event.
 const PREAMBLES: [&str; 6] = [
     ": a comment\n\n",
     "event: ping\ndata: {\"type\":\"ping\"}\n\n",
@@ -114,7 +114,7 @@ fn an_error_after_a_preamble_is_tried_again() {
     let crlf = OTHER_ERRORS[0].replace('\n', "\r\n");
     rows.push(retried("with CRLF", stream(&[&crlf]), "unavailable"));
     let bom = format!("\u{feff}{}", OTHER_ERRORS[0]);
-    rows.push(retried("behind a byte order mark", stream(&[&bom]), "unavailable"));
+    rows.push(retried("after a byte order mark", stream(&[&bom]), "unavailable"));
     check(&rows);
 }
 
@@ -256,7 +256,7 @@ fn beyond_16_kib_nothing_is_held() {
     ]);
 }
 
-/// An upstream that writes the head and then these parts, so far apart, and then waits until the test has seen enough.
+/// An upstream that writes the head, then these parts with pauses, and then waits until the test has seen enough.
 fn stalling(head: &'static str, parts: Vec<(Duration, String)>, seen: Gate) -> Upstream {
     Upstream::plain(move |peer: &mut Peer| {
         if peer.read_request().is_some() && peer.write(head) {
@@ -282,7 +282,7 @@ fn assert_begins(name: &str, head: &'static str, parts: &[(u64, &str)], within: 
     });
 }
 
-/// Checks that the answer goes out as it is, with an error behind its `parts`, and says how long its head took.
+/// Checks that the answer goes out as it is, with an error after its `parts`, and returns how long its head took.
 fn time_to_head(name: &str, head: &'static str, parts: &[(u64, &str)]) -> Duration {
     let seen = Gate::new();
     let timed = parts.iter().map(|(pause, part)| (Duration::from_millis(*pause), chunk(part))).collect();
@@ -322,7 +322,7 @@ fn a_stream_that_says_nothing_is_held_for_a_quarter_of_a_second() {
 fn a_stream_that_begins_with_content_is_not_held() {
     const GZIP: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\
                         Transfer-Encoding: chunked\r\n\r\n";
-    // What is held takes longer.
+    // A beginning that is held takes longer.
     let soon = Duration::ZERO..HELD_FOR_MAX - Duration::from_millis(20);
     assert_begins("content", CHUNKED, &[(0, CONTENT)], soon.clone());
     assert_begins(

@@ -1,4 +1,4 @@
-//! Answers that are kept while another credential is tried: how much is waited for, and how long they are kept.
+//! Answers that are kept while another credential is tried: how much of them is read, and how long they are kept.
 
 use std::fs;
 
@@ -85,7 +85,7 @@ fn an_answer_that_has_come_whole_leaves_its_connection_to_the_next_attempt_howev
     assert_eq!(upstream.connections(), 1);
 }
 
-/// How much has arrived from this port where nobody has read it yet.
+/// Returns the number of bytes from this port that have arrived and are not read yet.
 fn received_and_not_read(port: u16) -> u64 {
     let from = format!(":{port:04X}");
     let table = fs::read_to_string("/proc/net/tcp").expect("a table of sockets");

@@ -1,4 +1,5 @@
-//! Where all credentials cool down: who finds out whether one works again, and who waits for the outcome.
+//! Probes, where all credentials cool down: one request finds out whether a credential works again, and the others wait
+//! for the outcome.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -12,7 +13,7 @@ use crate::support::{
 };
 use crate::table::tried;
 
-/// For how long others wait for a probe, and how long after its begin it is no longer waited for.
+/// The longest that others wait for a probe, from its beginning.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Two credentials that both cool down, `b` for the shorter time; the first request after that meets `probe`.
@@ -69,7 +70,7 @@ fn held_probe() -> HeldProbe {
     HeldProbe { upstream, gateway, gate, asked, client }
 }
 
-/// Asks from as many clients at once, and says what each got and when.
+/// Asks from `count` clients at once; each thread returns its response and when it came.
 fn ask_at_once(gateway: &Gateway, count: usize) -> Vec<thread::JoinHandle<(Response, Instant)>> {
     let port = gateway.port();
     let ask = move || {

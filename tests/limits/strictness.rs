@@ -1,4 +1,4 @@
-//! What breaks RFC 9112 or a limit is refused and goes no further, in both directions.
+//! Messages that break RFC 9112 or a limit are refused and go no further, in both directions.
 
 use std::time::{Duration, Instant};
 
@@ -435,7 +435,7 @@ fn a_malformed_chunk_that_comes_with_an_answers_head_never_makes_a_whole_answer(
     });
     let gateway = Gateway::before(&upstream);
     let response = Client::connect(gateway.port()).ask("GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    // Whether the head has gone when the chunk is seen is the network's doing.
+    // It depends on the network whether the head is sent before the chunk is read.
     assert!(response.status == 502 || !response.is_whole, "{response:?}");
     upstream.wait_for_close(0);
 }

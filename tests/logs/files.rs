@@ -24,7 +24,7 @@ fn lines_of(file: &Path) -> Vec<String> {
     fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// What it wrote to stderr besides the banner and its last words.
+/// Returns the lines on stderr without the banner and the last words.
 fn lines_on_stderr(gateway: &Gateway) -> Vec<String> {
     let is_of_the_log = |line: &String| line.starts_with("20") || line.starts_with('{');
     gateway.log().into_iter().filter(is_of_the_log).collect()
@@ -71,7 +71,7 @@ fn json_holds_for_both_outputs() {
     wait_until("the same lines on stderr", || lines_on_stderr(&gateway) == lines);
 }
 
-/// How many lines its metrics page says that the file has lost.
+/// Returns the number of lines that the file has lost, by the metrics page.
 fn lost_of_file(gateway: &Gateway) -> usize {
     let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
     let count = page.lines().find_map(|line| line.strip_prefix("flow_uring_log_lines_dropped_total{output=\"file\"} "));

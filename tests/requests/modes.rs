@@ -1,9 +1,9 @@
-//! Which requests go where, and what is changed on their way.
+//! Forwarding: where each request goes, and what is changed on its way.
 
 use crate::support::{BASE_PATH, Client, Credential, Gateway, Peer, Upstream, answer, json, secrets_json, shown};
 use crate::{OURS, ask};
 
-/// A gateway before an upstream that answers all with 200.
+/// Starts a gateway for an upstream that answers all with 200.
 fn pair() -> (Upstream, Gateway) {
     let upstream = Upstream::plain(json(200, "{}"));
     let gateway = Gateway::before(&upstream);

@@ -1,4 +1,4 @@
-//! A stop signal: what is open goes on to its end, what rests is closed, nothing new is taken.
+//! The drain after a stop signal: open exchanges go on to their end, idle connections are closed, new ones are refused.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -13,12 +13,12 @@ use crate::support::{
     parse_events, repeat_until_undisturbed, sse,
 };
 
-/// What the program leaves to a connection without a whole request when the drain begins, and to one that has just
-/// connected: one second, and somewhat less, so that both clocks agree that it is not over.
+/// The time that a connection without a whole request has when the drain begins, as one that has just connected: one
+/// second, and somewhat less here, so that it is not over by either clock.
 const SURELY_WITHIN_GRACE: Duration = Duration::from_millis(900);
 
-/// How long streams go on after the signal, in seconds: `FLOW_URING_TEST_DRAIN_SECONDS`, since nobody waits 45 of them
-/// for every change.
+/// Returns for how long streams go on after the signal: one second, or the seconds in `FLOW_URING_TEST_DRAIN_SECONDS`,
+/// as nobody waits 45 of them for every change.
 fn stream_time() -> Duration {
     let seconds = std::env::var("FLOW_URING_TEST_DRAIN_SECONDS");
     Duration::from_secs(seconds.map_or(1, |seconds| seconds.parse().expect("whole seconds")))
@@ -74,7 +74,7 @@ fn requests_that_have_come_on_idle_connections_are_answered_before_these_close()
     let connect = |_| Client::connect_unrecorded(gateway.port()).with_deadline(4 * DEADLINE);
     let mut clients: Vec<Client> = (0..CLIENTS).map(connect).collect();
     for client in &mut clients {
-        // Each rests at once: it has not sent two requests in a row.
+        // Each is idle at once: it has not sent two requests in a row.
         client.ask(LIVENESS);
     }
     gateway.freeze();
@@ -212,8 +212,8 @@ fn a_second_signal_exits_at_once_and_says_what_was_cut() {
     }
 }
 
-/// What is open when the drain limit passes: its path, what the upstream has sent by then, with what the client has seen
-/// all of it, and how it sees it end.
+/// An exchange that is open when the drain limit passes: its path, the bytes that the upstream has sent by then, the last
+/// of them as the client reads them, and how it ends.
 struct Open {
     path: &'static str,
     sent: &'static str,

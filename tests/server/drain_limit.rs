@@ -1,4 +1,4 @@
-//! When the drain has taken too long, everything that is still open ends, whatever it waits for.
+//! The drain limit: everything that is still open ends, whatever it waits for.
 
 use crate::support::{Client, Gateway, Peer, Upstream};
 

@@ -1,4 +1,4 @@
-//! The two I/O drivers, and what happens where the kernel refuses io_uring (as Docker's default seccomp profile does).
+//! The two I/O drivers, and the fallback where the kernel refuses io_uring (as Docker's default seccomp profile does).
 
 use std::io;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use crate::support::{Client, Ended, Gate, Gateway, GatewayBuilder, POST, Peer, U
 /// The same number on every architecture.
 const IO_URING_SETUP: u32 = 425;
 
-/// A gateway to which `io_uring_setup` says EPERM.
+/// Returns a builder whose gateway gets EPERM from `io_uring_setup`.
 fn without_io_uring(builder: GatewayBuilder) -> GatewayBuilder {
     // SAFETY: it makes system calls only.
     unsafe { builder.before_exec(refuse_io_uring) }
 }
 
-/// Cannot be taken back: for a process that becomes the gateway.
+/// Refuses `io_uring_setup` to this process for good: for a child that becomes the gateway.
 fn refuse_io_uring() -> io::Result<()> {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     // The first word of what a filter sees is the system call's number.
@@ -59,7 +59,7 @@ fn streaming(may_end: &Gate) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     }
 }
 
-/// Everything that a driver does, once: a stream, an upload, a client that leaves, a drain.
+/// Runs all that a driver does once: a stream, an upload, a client that leaves, a drain.
 fn assert_serves(start: impl Fn(&Upstream) -> Gateway) {
     assert_uploads(&start);
     assert_notices_who_leaves(&start);
@@ -126,7 +126,7 @@ fn assert_streams_and_drains(start: impl Fn(&Upstream) -> Gateway) {
     assert_eq!(gateway.wait().code(), Some(0));
 }
 
-/// One whose connections to the upstream are kept however slow the test is.
+/// Returns a builder whose connections to the upstream are kept however slow the test is.
 fn keeping_connections(upstream: &Upstream) -> GatewayBuilder {
     Gateway::builder().upstream(upstream).arg("--upstream-idle-timeout", "600")
 }

@@ -1,5 +1,5 @@
-//! The life of the process: its start and what keeps it from one, its I/O drivers and its TLS listener, the drain and the
-//! exit.
+//! The life of the process: its start and what keeps it from one, its I/O drivers and its TLS listener, the drain and
+//! the exit.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 

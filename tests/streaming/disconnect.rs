@@ -1,8 +1,8 @@
 //! A client that goes takes its upstream connection with it within 100 ms, whenever it goes: tokens that nobody reads
 //! cost money all the same.
 //!
-//! Nothing else would end these connections for ten minutes. How soon it happens is measured, and has to be within the
-//! limit once: on a busy machine most of the time may be spent waiting for the CPU.
+//! Nothing else would end these connections for ten minutes. The time is measured, and has to be within the limit once:
+//! on a busy machine most of it may be spent waiting for the CPU.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ const GONE_WITHIN: Duration = Duration::from_millis(150);
 
 const ROUNDS: usize = 15;
 
-/// When none of the rounds was in time, so many more may follow.
+/// The number of rounds that may follow when none of the first was in time.
 const FURTHER_ROUNDS_MAX: usize = 150;
 
 /// The shortest pause before another attempt.
@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Longer than any pause before another attempt.
 const NO_FURTHER_ATTEMPT_FOR: Duration = Duration::from_millis(500);
 
-/// Goes, and says when.
+/// A way to leave; returns when.
 type Go = fn(Client) -> Instant;
 
 const RESET: Go = Client::reset;
@@ -58,7 +58,7 @@ fn talking(peer: &mut Peer) {
     }
 }
 
-/// Lets a client begin with `begin` and then `go`, again and again, and measures until the upstream sees it.
+/// Lets a client `begin` and then `go`, again and again, and measures until the upstream sees it.
 fn assert_gone_in_time(what: &str, upstream: &Upstream, begin: impl Fn(&mut Client, usize), go: Go) {
     let gateway = Gateway::builder().upstream(upstream).patient().start();
     let mut took: Vec<Duration> = Vec::new();
@@ -138,7 +138,7 @@ fn a_client_that_goes_behind_unread_pipelined_bytes_is_noticed() {
             client.send(POST.repeat(20));
             upstream.wait_for_requests(round + 1);
         };
-        assert_gone_in_time(&format!("{how} behind pipelined requests"), &upstream, begin, go);
+        assert_gone_in_time(&format!("{how} after pipelined requests"), &upstream, begin, go);
     }
 }
 
@@ -227,12 +227,12 @@ fn a_client_that_goes_between_requests_does_not_cost_the_upstream_connection() {
     assert_eq!(upstream.connections(), 1);
 }
 
-/// A gateway that has other credentials to go on with.
+/// Starts a gateway that has other credentials for further attempts.
 fn with_three_credentials(upstream: &Upstream) -> Gateway {
     Gateway::builder().shards(1).secrets(secrets_json(&["a", "b", "c"])).upstream(upstream).start()
 }
 
-/// Sees that nothing more is done for clients that have gone, and how many attempts the log counts in all.
+/// Checks that nothing more is done for clients that have gone, and that the log counts this many attempts.
 fn assert_no_further_attempt(mut gateway: Gateway, upstream: &Upstream, clients: usize, attempts: u64) {
     assert!(upstream.is_left_alone_for(NO_FURTHER_ATTEMPT_FOR), "another attempt for a client that had gone");
     let totals = Totals::at_the_end_of(&mut gateway);
@@ -242,7 +242,7 @@ fn assert_no_further_attempt(mut gateway: Gateway, upstream: &Upstream, clients:
     assert_eq!(gone, clients, "{}", log.join("\n"));
 }
 
-/// When the first request for `target` came.
+/// Waits for the first request for `target`, and returns when it came.
 fn arrival_of(upstream: &Upstream, target: &str) -> Instant {
     let mut count = 1;
     loop {

@@ -16,7 +16,7 @@ fn gateway_before(upstream: &Upstream) -> Gateway {
     Gateway::builder().upstream(upstream).arg("--sse-heartbeat", "0.2").start()
 }
 
-/// Sends these parts of a stream, each behind a pass of the gate, and then the end of the body.
+/// Sends these parts of a stream, each after a pass of the gate, and then the end of the body.
 fn in_parts(parts: &[String], gate: &Gate) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     let (parts, gate) = (parts.to_vec(), gate.clone());
     move |peer| {
@@ -70,14 +70,14 @@ fn nothing_is_put_into_an_event_or_behind_the_last_one() {
     for part in &parts[..2] {
         gate.open();
         client.read_until(part);
-        assert!(client.is_quiet_for(SILENCE), "a heartbeat behind {part:?}");
+        assert!(client.is_quiet_for(SILENCE), "a heartbeat after {part:?}");
     }
     gate.open();
     client.read_until("\r\n");
     assert_eq!(client.read_until(HEARTBEAT), HEARTBEAT.as_bytes());
     gate.open();
     client.read_until(&parts[3]);
-    assert!(client.is_quiet_for(SILENCE), "a heartbeat behind the last event");
+    assert!(client.is_quiet_for(SILENCE), "a heartbeat after the last event");
     gate.open();
     client.read_until("0\r\n\r\n");
 }

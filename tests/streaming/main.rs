@@ -1,5 +1,5 @@
-//! Bytes that go on as they come: in both directions and in all framings, event streams with heartbeats, and the ends of
-//! streams that the upstream or the client cuts.
+//! Bytes that go on as they come: in both directions and in all framings, event streams with heartbeats, and the ends
+//! of streams that the upstream or the client cuts.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 

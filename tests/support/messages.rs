@@ -15,7 +15,7 @@ pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /// An event of a stream, as a chunk of its own.
 pub const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 
-/// `data` as one chunk of a body.
+/// Returns `data` as one chunk of a body.
 pub fn chunk(data: &str) -> String {
     format!("{:x}\r\n{data}\r\n", data.len())
 }

@@ -1,4 +1,4 @@
-//! Sockets and connections cross whole: all are served, and those of the old gateway end in order.
+//! Sockets and connections during a take-over: all are served, and those of the old gateway end in order.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -26,7 +26,7 @@ fn with_more_and_with_fewer_shards_every_socket_goes_on_being_served() {
     }
 }
 
-/// How many descriptors of the gateway are sockets that listen on its port.
+/// Returns the number of descriptors of the gateway that are sockets which listen on its port.
 fn listening_sockets(gateway: &Gateway) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("readable");
     let local = format!(":{:04X}", gateway.port());

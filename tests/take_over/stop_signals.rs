@@ -32,9 +32,9 @@ fn a_stop_signal_while_another_gateway_starts_leaves_the_sockets_to_it() {
         let is_undisturbed = began.elapsed() < STEP_LIMIT;
         if is_undisturbed {
             said.expect("taken");
-            let mut heard = Vec::new();
-            slow_to_start.read_to_end(&mut heard).expect("its end");
-            assert_eq!(heard.last(), Some(&b'F'), "{heard:?}");
+            let mut received = Vec::new();
+            slow_to_start.read_to_end(&mut received).expect("its end");
+            assert_eq!(received.last(), Some(&b'F'), "{received:?}");
         }
         gate.open();
         assert_eq!(busy.read_response().text(), "ok");

@@ -1,4 +1,4 @@
-//! While clients ask over new connections all the time, none of them is refused, reset or forgotten.
+//! Take-overs while clients connect all the time: none of them is refused, reset or left without an answer.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -45,7 +45,7 @@ impl Load {
         Load { stop, clients, began: Instant::now() }
     }
 
-    /// How many requests were answered, and how many a second.
+    /// Returns the number of requests that were answered, and how many a second.
     fn finish(self) -> (usize, f64) {
         self.stop.store(true, Ordering::Relaxed);
         let took = self.began.elapsed();

@@ -1,5 +1,5 @@
-//! An upstream that is reached through the HTTP proxy of a company: what the proxy is asked and told, what becomes of
-//! requests when it fails, and which settings lead to it.
+//! An upstream that is reached through an HTTP proxy: the requests that the proxy gets, the answers when it fails, and
+//! the settings that lead to it.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::{
     SECRET_MARK, Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
 };
 
-/// A name that only the proxy can make an address of.
+/// A name that only the proxy can resolve.
 const NAMED: &str = "https://flow.test/flow-llm-proxy";
 
 fn through(proxy: &ConnectProxy, upstream: &Upstream) -> GatewayBuilder {
@@ -148,8 +148,8 @@ fn a_proxy_that_cannot_connect_is_tried_as_often_as_an_upstream_that_cannot_be_r
 
 #[test]
 fn a_proxy_that_hangs_is_given_up_within_the_connect_timeout() {
-    // The limit is the request's that hangs, and of the good one after it too: on a machine that is too busy for a short
-    // one, a longer one shows the same.
+    // The limit is the request's that hangs, and of the good one after it too: on a machine that is too busy for a
+    // short one, a longer one shows the same.
     let is_shown = [0.3, 3.0, 12.0].into_iter().any(|limit| {
         let upstream = Upstream::plain(json(200, "{}"));
         let proxy = ConnectProxy::start(Conduct::Hang);
@@ -192,7 +192,7 @@ fn a_proxy_that_goes_away_and_comes_back_costs_what_an_upstream_would() {
     assert_eq!(proxy.requests().len(), 3);
 }
 
-/// A gateway whose upstream has a name that leads nowhere but through a proxy.
+/// Returns a builder whose upstream has a name that only a proxy can resolve.
 fn named(upstream: &Upstream) -> GatewayBuilder {
     named_as(NAMED, upstream)
 }
