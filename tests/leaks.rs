@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{
-    BlackHole, Client, EVENT, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, check_at_once, json,
-    repeat_until_undisturbed, wait_until,
+    BlackHole, Client, EVENT, EVENT_STREAM, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, check_at_once,
+    json, repeat_until_undisturbed, wait_until,
 };
 
 /// Exchanges that must leave nothing; a thousandth of what the memory may grow by is far less than one of them takes.
@@ -44,7 +44,7 @@ fn clients_that_are_killed_in_any_phase_leave_no_descriptor() {
     let upstream = Upstream::tls(|peer: &mut Peer| {
         let Some(request) = peer.read_request() else { return };
         if request.path().ends_with("/stream") {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             peer.write(EVENT);
         }
         peer.wait_for_close();

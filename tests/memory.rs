@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Gate, Gateway, Peer, Upstream};
+use support::{Client, DEADLINE, EVENT, EVENT_STREAM, Gate, Gateway, Peer, Upstream};
 
 const MIB: usize = 1024 * 1024;
 const PART: usize = 64 * 1024;
@@ -119,10 +119,9 @@ fn a_large_download_takes_next_to_nothing() {
 fn a_thousand_streams_take_less_than_40_mib_in_all() {
     const STREAMS: usize = 1000;
     const TOTAL_MAX: u64 = 40 * KIB_OF_MIB;
-    const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
     let upstream = Upstream::tls(|peer: &mut Peer| {
         if peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             while peer.write(EVENT) {
                 peer.sleep(Duration::from_secs(1));
             }

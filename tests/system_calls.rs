@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{
-    Client, DEADLINE, EVENT, Gate, Gateway, Peer, Running, Upstream, command, json, skip, skip_but_not_on_ci,
+    Client, DEADLINE, EVENT, EVENT_STREAM, Gate, Gateway, Peer, Running, Upstream, command, json, skip,
+    skip_but_not_on_ci,
 };
 
 const EXCHANGES: usize = 200;
@@ -133,7 +134,7 @@ fn an_event_of_a_stream_takes_two() {
     let passing = has_come.clone();
     let upstream = Upstream::tls(move |peer: &mut Peer| {
         if peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             while peer.write(EVENT) {
                 passing.pass();
                 // The shard is asleep by then.

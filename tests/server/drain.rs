@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, chunk, is_error_event, json,
-    parse_events, repeat_until_undisturbed, sse,
+    Client, DEADLINE, EVENT_STREAM, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, chunk, is_error_event,
+    json, parse_events, repeat_until_undisturbed, sse,
 };
 
 /// The time that a connection without a whole request has when the drain begins, as one that has just connected: one
@@ -31,8 +31,6 @@ const LAST_EVENT: &str = "data: {\"last\":true}\n\n";
 fn event(number: usize) -> String {
     format!("data: {{\"number\":{number}}}\n\n")
 }
-
-const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 
 /// An upstream that streams until `is_over`.
 fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Sync + 'static {

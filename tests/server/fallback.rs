@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::support::{Client, Ended, Gate, Gateway, GatewayBuilder, POST, Peer, Upstream, echo, json};
+use crate::support::{Client, EVENT_STREAM, Ended, Gate, Gateway, GatewayBuilder, POST, Peer, Upstream, echo, json};
 
 /// The same number on every architecture.
 const IO_URING_SETUP: u32 = 425;
@@ -45,7 +45,7 @@ fn streaming(may_end: &Gate) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     let may_end = may_end.clone();
     move |peer| {
         while peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             for number in 0..10 {
                 if number == 5 {
                     may_end.pass();

@@ -10,8 +10,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use crate::support::{
-    CERTIFICATES, Client, DEADLINE, Ended, GET, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json,
-    repeat_until_undisturbed,
+    CERTIFICATES, Client, DEADLINE, EVENT_STREAM, Ended, GET, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo,
+    json, repeat_until_undisturbed,
 };
 
 /// The files of a listener, in a directory that lives as long as the test.
@@ -98,7 +98,7 @@ fn events_come_one_by_one() {
     let passing = gate.clone();
     let upstream = Upstream::plain(move |peer: &mut Peer| {
         while peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             for number in 0..3 {
                 peer.write(format!("9\r\ndata: {number}\n\n\r\n"));
                 passing.pass();
@@ -167,7 +167,7 @@ fn a_client_that_says_goodbye_and_keeps_its_socket_has_left_too() {
     }
     fn streaming(peer: &mut Peer) {
         peer.read_request();
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         peer.write("9\r\ndata: 0\n\n\r\n");
         peer.wait_for_close();
     }

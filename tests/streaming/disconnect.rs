@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    BlackHole, Client, DEADLINE, EVENT, Gateway, POST, Peer, Totals, Upstream, check_at_once, json, lines_saying,
-    repeat_until_undisturbed, secrets_json,
+    BlackHole, Client, DEADLINE, EVENT, EVENT_STREAM, Gateway, POST, Peer, Totals, Upstream, check_at_once, json,
+    lines_saying, repeat_until_undisturbed, secrets_json,
 };
 
 /// The contract's 100 ms, and what a busy machine may add.
@@ -42,7 +42,7 @@ fn thinking(peer: &mut Peer) {
 /// An upstream that sends one event and then thinks.
 fn pausing(peer: &mut Peer) {
     if peer.read_request().is_some() {
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         peer.write(EVENT);
         peer.wait_for_close();
     }
@@ -51,7 +51,7 @@ fn pausing(peer: &mut Peer) {
 /// An upstream that goes on sending.
 fn talking(peer: &mut Peer) {
     if peer.read_request().is_some() {
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         while peer.write(EVENT) {
             peer.sleep(Duration::from_millis(5));
         }

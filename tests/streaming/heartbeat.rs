@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use crate::GET;
-use crate::support::{Client, Gate, Gateway, Peer, Upstream, chunk, parse_events};
+use crate::support::{Client, EVENT_STREAM, Gate, Gateway, Peer, Upstream, chunk, parse_events};
 
 const GET_HTTP10: &str = "GET /v1/x HTTP/1.0\r\nHost: localhost\r\n\r\n";
-const CHUNKED_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const HEARTBEAT: &str = "7\r\n: ping\n\r\n";
 
 /// Two heartbeats would come in this time.
@@ -21,7 +20,7 @@ fn in_parts(parts: &[String], gate: &Gate) -> impl Fn(&mut Peer) + Send + Sync +
     let (parts, gate) = (parts.to_vec(), gate.clone());
     move |peer| {
         while peer.read_request().is_some() {
-            peer.write(CHUNKED_HEAD);
+            peer.write(EVENT_STREAM);
             for part in &parts {
                 gate.pass();
                 peer.write(part);

@@ -12,6 +12,10 @@ pub const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 /// An answer that keeps the connection.
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
+/// The head of an event stream.
+pub const EVENT_STREAM: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
 /// An event of a stream, as a chunk of its own.
 pub const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 

@@ -35,7 +35,7 @@ pub use connect_proxy::{Conduct, ConnectProxy, TunnelRequest};
 pub use events::{Event, is_error_event, parse_events};
 pub use gateway::{Gateway, GatewayBuilder};
 pub use log_lines::{Totals, lines_saying, value_of};
-pub use messages::{EVENT, GET, LIVENESS, OK, POST, chunk};
+pub use messages::{EVENT, EVENT_STREAM, GET, LIVENESS, OK, POST, chunk};
 pub use observed::{observed_directory, scan_directory};
 pub use outages::{BlackHole, HeldPort, RestartableUpstream};
 pub use process::{Running, command, output_of};

@@ -12,7 +12,7 @@ use rustls::{ServerConnection, StreamOwned};
 
 use super::certificates::CERTIFICATES;
 use super::wire::{Body, Transport, Wire};
-use super::{BASE_PATH, Credential, DEADLINE, Ended, Head, HeldPort, observed, shown};
+use super::{BASE_PATH, Credential, DEADLINE, EVENT_STREAM, Ended, Head, HeldPort, observed, shown};
 
 pub struct Upstream {
     address: SocketAddr,
@@ -486,10 +486,9 @@ pub fn json(status: u16, body: &str) -> impl Fn(&mut Peer) + Send + Sync + 'stat
 
 /// Answers every request with a chunked event stream, one event a chunk, at this interval.
 pub fn sse(events: &[&str], interval: Duration) -> impl Fn(&mut Peer) + Send + Sync + 'static {
-    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunks: Vec<String> = events.iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
     move |peer| {
-        while peer.read_request().is_some() && peer.write(HEAD) {
+        while peer.read_request().is_some() && peer.write(EVENT_STREAM) {
             for chunk in &chunks {
                 peer.sleep(interval);
                 peer.write(chunk);

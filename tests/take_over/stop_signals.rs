@@ -5,7 +5,9 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, DEADLINE, GET, Gate, Peer, Upstream, json, repeat_until_undisturbed, shown};
+use crate::support::{
+    Client, DEADLINE, EVENT, EVENT_STREAM, GET, Gate, Peer, Upstream, json, repeat_until_undisturbed, shown,
+};
 use crate::{HELLO, Place, STEP_LIMIT, answers, is_there};
 
 #[test]
@@ -64,13 +66,12 @@ fn a_stop_signal_at_any_moment_of_a_take_over_leaves_one_that_serves() {
 
 #[test]
 fn a_stop_signal_to_one_that_was_taken_over_does_not_cut_its_streams() {
-    const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let gate = Gate::new();
     let passing = gate.clone();
     let place = Place::before(Upstream::plain(move |peer: &mut Peer| {
         peer.read_request();
-        peer.write(STREAM);
-        peer.write("9\r\ndata: 1\n\n\r\n");
+        peer.write(EVENT_STREAM);
+        peer.write(EVENT);
         passing.pass();
         peer.write("9\r\ndata: 2\n\n\r\n0\r\n\r\n");
     }));

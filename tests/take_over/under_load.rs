@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, DEADLINE, Gateway, Peer, Upstream, shown};
+use crate::support::{Client, DEADLINE, EVENT, EVENT_STREAM, Gateway, Peer, Upstream, shown};
 use crate::{Place, SURELY_WITHIN_GRACE, answers};
 
 /// Clients that ask over a new connection each time, at a steady pace, until they are told to stop.
@@ -92,9 +92,9 @@ fn stream_or_echo(peer: &mut Peer) {
             peer.write(&request.body);
             continue;
         }
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         for _ in 0..EVENTS {
-            peer.write("9\r\ndata: 1\n\n\r\n");
+            peer.write(EVENT);
             peer.sleep(Duration::from_millis(100));
         }
         peer.write("0\r\n\r\n");

@@ -7,8 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::support::{
-    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, GET, Gate, Gateway, GatewayBuilder, POST, Peer, Response,
-    SECRET_MARK, Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
+    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, EVENT_STREAM, GET, Gate, Gateway, GatewayBuilder, POST,
+    Peer, Response, SECRET_MARK, Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
 };
 
 /// A name that only the proxy can resolve.
@@ -52,7 +52,7 @@ fn events_come_through_a_tunnel_one_by_one() {
     let passing = has_come.clone();
     let upstream = Upstream::tls(move |peer: &mut Peer| {
         peer.read_request();
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         for event in ["9\r\ndata: 1\n\n\r\n", "9\r\ndata: 2\n\n\r\n"] {
             peer.write(event);
             passing.pass();

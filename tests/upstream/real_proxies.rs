@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::support::{
-    Client, DEADLINE, GET, Gate, Gateway, HeldPort, POST, Peer, Running, SECRET_MARK, Upstream, command, secrets_json,
-    skip_but_not_on_ci,
+    Client, DEADLINE, EVENT_STREAM, GET, Gate, Gateway, HeldPort, POST, Peer, Running, SECRET_MARK, Upstream, command,
+    secrets_json, skip_but_not_on_ci,
 };
 
 const USER: &str = "gwendolyn";
@@ -142,7 +142,7 @@ fn is_used_through(kind: &'static Kind) {
     let passing = has_come.clone();
     let upstream = Upstream::tls(move |peer: &mut Peer| {
         while peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             peer.write("9\r\ndata: 1\n\n\r\n");
             passing.pass();
             peer.write("9\r\ndata: 2\n\n\r\n0\r\n\r\n");
