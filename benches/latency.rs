@@ -1,7 +1,7 @@
 //! What the gateway adds to the delay of each event of a stream, against a direct connection in the same run.
 //!
 //! Prints figures and holds none of them: they are this machine's. What holds on any machine, that no event waits for
-//! another and no byte is changed, is in tests/streaming.rs.
+//! another and no byte is changed, is in tests/streaming.
 
 #![expect(clippy::disallowed_methods, reason = "waits on a thread of its own; no shard runs here")]
 #![expect(clippy::disallowed_types, reason = "the times are shared by blocking threads; no shard runs here")]

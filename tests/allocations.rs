@@ -1,4 +1,4 @@
-//! How many heap allocations the steady state of a keep-alive exchange makes on its shard, counted in this process.
+//! The number of heap allocations of a keep-alive exchange in the steady state on its shard, counted in this process.
 //!
 //! The gateway runs on threads of the test itself, under an allocator that counts on shards alone. The one test here
 //! owns the process: a second would count, and stop, beside it.
@@ -20,7 +20,7 @@ use flow_uring::server::{self, Keyring, Source, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
 
 const WARM_UP: usize = 100;
-/// Of one round.
+/// The exchanges of one round.
 const EXCHANGES: usize = 200;
 
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -28,14 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nUser-Agent: test\r\nAccept: */*\r\n\
                     Content-Type: application/json\r\nContent-Length: 17\r\n\r\n{\"model\":\"small\"}";
 
-/// What may be counted beside the exchanges of a round, in each direction: the end of one is counted with the next round.
+/// The difference that a round may show, in either direction: the end of an exchange is counted with the next round.
 const UNEVEN_MAX: usize = 4;
 
-/// A connection that waits for a tenth of a second gives back what it holds, so that a busy machine adds allocations: of so
-/// many rounds one must be as is known. One more for each exchange would be one more in every round.
+/// A connection that waits for a tenth of a second gives back what it holds, so that a busy machine adds allocations:
+/// of so many rounds one must be as is known. One more for each exchange would be one more in every round.
 const ROUNDS_MAX: usize = 100;
 
-/// With so many of them, the first allocations are shown with where they come from.
+/// The variable that says for how many allocations a backtrace is shown.
 const SHOW: &str = "FLOW_URING_TEST_SHOW_ALLOCATIONS";
 
 /// The system's allocator, which counts what shards ask of it while [`IS_COUNTING`].
@@ -43,14 +43,14 @@ struct Counting;
 
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Allocations whose origin is still to be shown.
+/// The number of allocations whose backtrace is still to be shown.
 static TO_SHOW: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static IS_SHARD: Cell<Option<bool>> = const { Cell::new(None) };
 }
 
-/// Whether this thread is a shard, by the name that the kernel knows; asked once a thread.
+/// Returns whether this thread is a shard, by its name in the kernel; asked once a thread.
 fn is_shard() -> bool {
     IS_SHARD
         .try_with(|known| {
@@ -73,7 +73,7 @@ fn note(size: usize) {
     COUNT.fetch_add(1, Ordering::Relaxed);
     if TO_SHOW.load(Ordering::Relaxed) > 0 {
         TO_SHOW.fetch_sub(1, Ordering::Relaxed);
-        // What showing it allocates is not the gateway's.
+        // The allocations of the backtrace are not the gateway's.
         IS_SHARD.set(Some(false));
         eprintln!("{size} bytes:\n{}", std::backtrace::Backtrace::force_capture());
         IS_SHARD.set(Some(true));

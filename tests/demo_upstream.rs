@@ -1,4 +1,4 @@
-//! The embedded upstream of `flow-uring demo`, talked to by a blocking TLS client.
+//! The embedded upstream of `flow-uring demo`, as a blocking TLS client sees it.
 
 #![cfg(feature = "demo")]
 #![expect(clippy::disallowed_methods, reason = "a blocking client on threads of its own; no shard runs here")]
@@ -93,7 +93,7 @@ impl Client {
         Response { status, head, body: String::from_utf8(body).unwrap() }
     }
 
-    /// The next chunk of a chunked body, and when it was there; `None` for the last one.
+    /// Reads the next chunk of a chunked body, and returns when it was there; `None` for the last one.
     fn chunk(&mut self) -> Option<(String, Instant)> {
         let size = usize::from_str_radix(self.line().trim_end(), 16).unwrap();
         let mut data = vec![0; size + 2];
@@ -116,13 +116,13 @@ fn token_of(credential: &DemoCredential, secret: &str) -> String {
     jsonwebtoken::encode(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
-/// A valid token of the `index`-th credential.
+/// Returns a valid token of the `index`-th credential.
 fn token(index: usize) -> String {
     let credential = &demo::credentials()[index];
     token_of(credential, &credential.client_secret)
 }
 
-/// Every streamed API with the request it needs, and how its stream begins and ends.
+/// Returns every streamed API with the request it needs, and the beginning and the end of its stream.
 fn streamed_apis() -> [(&'static str, Value, &'static str, &'static str); 3] {
     let messages = json!([{"role": "user", "content": "Hello"}]);
     [
@@ -149,13 +149,13 @@ fn streamed_apis() -> [(&'static str, Value, &'static str, &'static str); 3] {
 
 #[test]
 fn streamed_tokens_arrive_one_by_one_at_the_pace_that_was_asked_for() {
-    // A client that a busy machine keeps waiting for longer than a pace finds several tokens at once; a slower pace shows
-    // then that they are sent one by one. Those of a stream that is held back come together at every pace.
+    // A client that a busy machine keeps waiting for longer than a pace finds several tokens at once; a slower pace
+    // shows then that they are sent one by one. Those of a stream that is held back come together at every pace.
     let mut paces = [1, 1, 4, 16].map(|factor| PACE * factor).into_iter();
     assert!(paces.any(are_all_paced), "the tokens come together");
 }
 
-/// Whether the client saw nearly all tokens of every API come at this pace, and not together.
+/// Returns whether the client saw nearly all tokens of every API come at this pace, and not together.
 fn are_all_paced(pace: Duration) -> bool {
     let upstream = demo::start_upstream(&demo::credentials(), pace).expect("the embedded upstream starts");
     let mut client = Client::connect_to(&upstream, trusting(&upstream));

@@ -1,5 +1,5 @@
-//! Nothing stays behind: descriptors and memory return to what they were, however an exchange ends, and what rests is
-//! closed when its time has come.
+//! No leaks: descriptors and memory return to what they were, however an exchange ends, and idle connections are closed
+//! when their time has come.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -9,13 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use support::{
-    BlackHole, Client, Ended, Gate, Gateway, Peer, Upstream, check_at_once, json, repeat_until_undisturbed, wait_until,
+    BlackHole, Client, EVENT, EVENT_STREAM, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, check_at_once,
+    json, repeat_until_undisturbed, wait_until,
 };
-
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 
 /// Exchanges that must leave nothing; a thousandth of what the memory may grow by is far less than one of them takes.
 const EXCHANGES: usize = 1000;
@@ -33,7 +29,7 @@ fn before_a_black_hole(hole: &BlackHole, connect_timeout: &str) -> Gateway {
         .start()
 }
 
-/// How many descriptors are open before and after an exchange.
+/// Returns the number of descriptors that are open before and after an exchange.
 fn descriptors_at_rest(gateway: &Gateway) -> usize {
     let descriptors = gateway.open_descriptors();
     let mut client = Client::connect(gateway.port());
@@ -48,7 +44,7 @@ fn clients_that_are_killed_in_any_phase_leave_no_descriptor() {
     let upstream = Upstream::tls(|peer: &mut Peer| {
         let Some(request) = peer.read_request() else { return };
         if request.path().ends_with("/stream") {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             peer.write(EVENT);
         }
         peer.wait_for_close();
@@ -204,7 +200,7 @@ fn pooled_upstream_connections_close_when_their_time_has_come() {
             assert_eq!(client.ask(GET).status, 200);
         }
         let last = upstream.requests().pop().expect("a request");
-        // It rests from a moment after its last request on.
+        // It is idle from a moment after its last request on.
         let idle = upstream.wait_for_close(last.connection) - last.at;
         assert!((LIMIT..DEFAULT_LIMIT).contains(&idle), "{idle:?}");
         let connections = upstream.connections();
@@ -213,10 +209,10 @@ fn pooled_upstream_connections_close_when_their_time_has_come() {
     });
 }
 
-/// The CPU time that a process has used so far.
+/// Returns the CPU time that a process has used so far.
 fn cpu_time(gateway: &Gateway) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", gateway.pid())).expect("the gateway runs");
-    // Behind the name, which may hold anything, `utime` and `stime` are the 12th and 13th field.
+    // After the name, which may hold anything, `utime` and `stime` are the 12th and 13th field.
     let (_, fields) = stat.rsplit_once(") ").expect("a name");
     let ticks: u64 = fields.split(' ').skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
     // SAFETY: no pointer is passed.
@@ -256,7 +252,7 @@ fn connections_beyond_the_limit_wait_quietly_and_are_served_when_a_place_frees()
     for _ in 0..served.len() + waiting.len() {
         gate.open();
     }
-    // Each leaves when it has its answer; in which order they are let in is not said.
+    // Each leaves when it has its answer; the order in which they are let in is not specified.
     thread::scope(|scope| {
         for mut client in served.into_iter().chain(waiting) {
             scope.spawn(move || assert_eq!(client.read_response().text(), "ok"));

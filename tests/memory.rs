@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Gate, Gateway, Peer, Upstream};
+use support::{Client, DEADLINE, EVENT, EVENT_STREAM, Gate, Gateway, Peer, Upstream};
 
 const MIB: usize = 1024 * 1024;
 const PART: usize = 64 * 1024;
@@ -23,7 +23,7 @@ const KIB_OF_MIB: u64 = 1024;
 const UPLOAD_GROWTH_MAX: u64 = 20 * KIB_OF_MIB;
 const DOWNLOAD_GROWTH_MAX: u64 = 4 * KIB_OF_MIB;
 
-/// How much RSS has grown at its peak since `begin`, in KiB.
+/// The growth of RSS at its peak since `begin`, in KiB.
 struct Peak<'a> {
     gateway: &'a Gateway,
     base: u64,
@@ -119,10 +119,9 @@ fn a_large_download_takes_next_to_nothing() {
 fn a_thousand_streams_take_less_than_40_mib_in_all() {
     const STREAMS: usize = 1000;
     const TOTAL_MAX: u64 = 40 * KIB_OF_MIB;
-    const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
     let upstream = Upstream::tls(|peer: &mut Peer| {
         if peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             while peer.write(EVENT) {
                 peer.sleep(Duration::from_secs(1));
             }
@@ -152,10 +151,10 @@ fn a_thousand_streams_take_less_than_40_mib_in_all() {
 
 /// More than all sockets on the way can hold.
 const STALLED_BYTES: usize = 128 * MIB;
-/// What the sockets on the way can hold, in the system's default settings.
+/// The most that the sockets on the way can hold, in the system's default settings.
 const IN_SOCKETS_MAX: usize = 40 * MIB;
 
-/// Waits until `moved` has stood still for a while, and says where.
+/// Waits until `moved` has not changed for a while, and returns it.
 fn wait_for_standstill(moved: &AtomicUsize) -> usize {
     let until = Instant::now() + DEADLINE;
     let mut last = 0;

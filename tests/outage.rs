@@ -1,5 +1,5 @@
-//! An upstream that is restarted, refuses, or has vanished: clients hear as little of it as can be, answers come in
-//! time, and what waits for it is bounded.
+//! An upstream that is restarted, refuses, or is down: clients notice as little as possible, answers come in time, and
+//! what waits for it is bounded.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -9,14 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{BlackHole, Client, DEADLINE, Gateway, HeldPort, Response, RestartableUpstream, Totals, secrets_json};
+use support::{
+    BlackHole, Client, DEADLINE, GET, Gateway, HeldPort, POST, Response, RestartableUpstream, Totals, secrets_json,
+};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-/// What is not sent a second time once it may have arrived.
+/// A request that is not sent a second time once it may have arrived.
 const BATCH: &str = "POST /v1/batches HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 
-/// What hundreds of clients at once may wait for, each.
+/// The longest that each of hundreds of clients at once may wait.
 const PATIENCE: Duration = Duration::from_secs(4 * DEADLINE.as_secs());
 
 /// RSS may grow by this once all is over: buffers that are kept, and the allocator's own.
@@ -44,8 +44,8 @@ fn connect(gateway: &Gateway) -> Client {
     Client::connect_unrecorded(gateway.port()).with_deadline(PATIENCE)
 }
 
-/// Sends requests from `clients` connections at once, each `interval` after its last, while `goes_on` says so of how many
-/// it has sent.
+/// Sends requests from `clients` connections at once, each `interval` after its last, while `goes_on` says so of how
+/// many it has sent.
 fn load(gateway: &Gateway, clients: usize, interval: Duration, goes_on: impl Fn(u32) -> bool + Sync) -> Vec<Seen> {
     let began = Instant::now();
     let one = |number: usize| {
@@ -71,7 +71,7 @@ fn load(gateway: &Gateway, clients: usize, interval: Duration, goes_on: impl Fn(
     })
 }
 
-/// What is set up once and kept is there after the first exchanges.
+/// Runs exchanges until what is set up once and kept is there, and returns the open descriptors and RSS in KiB.
 fn warm_up(gateway: &Gateway, clients: usize) -> (usize, u64) {
     thread::scope(|scope| {
         for _ in 0..clients {
@@ -99,15 +99,15 @@ fn is_clear(response: &Response) -> bool {
     matches!(response.status, 502 | 504) && response.error_code().is_some() && response.is_whole
 }
 
-/// A time without an upstream.
+/// A period without an upstream.
 struct Outage {
     from: Instant,
     until: Instant,
 }
 
 impl Outage {
-    /// Shorter than the least back-off: who waits once finds the upstream back. One that the test itself drew out need
-    /// not be.
+    /// Returns whether it was shorter than the least back-off: an attempt after one wait finds the upstream back. An
+    /// outage that the test itself prolonged need not be.
     fn is_short(&self) -> bool {
         self.until - self.from < Duration::from_millis(50)
     }
@@ -191,7 +191,7 @@ fn an_upstream_that_refuses_is_not_overrun_with_attempts() {
 #[test]
 fn what_waits_for_an_upstream_that_has_vanished_is_bounded() {
     const AT_ONCE: usize = 400;
-    /// Of one shard.
+    /// The connects that one shard may have pending.
     const PENDING_MAX: usize = 256;
     let hole = BlackHole::open();
     // None is given up while the test looks.
@@ -208,7 +208,7 @@ fn what_waits_for_an_upstream_that_has_vanished_is_bounded() {
     // Those that are too many would come now.
     thread::sleep(Duration::from_millis(300));
     assert_eq!(hole.pending_connects(), PENDING_MAX);
-    // They are nobody's once their clients have gone, and those that waited for a place do not take it.
+    // They are given up once their clients have gone, and those that waited for a place do not take it.
     drop(clients);
     while hole.pending_connects() > 0 {
         assert!(Instant::now() < until + PATIENCE, "{} connects for nobody", hole.pending_connects());

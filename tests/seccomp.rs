@@ -1,5 +1,6 @@
-//! The seccomp profile for containers, deploy/seccomp.json: the gateway does all of its work under it, on io_uring; and on
-//! epoll where a profile refuses io_uring, as Docker's own does. The kernel applies the very file to the real program.
+//! The seccomp profile for containers, deploy/seccomp.json: the gateway does all of its work under it, on io_uring; and
+//! on epoll where a profile refuses io_uring, as Docker's own does. The kernel applies the very file to the real
+//! program.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -12,10 +13,8 @@ use std::time::Instant;
 
 use seccompiler::{BpfProgram, TargetArch};
 use serde_json::{Value, json};
-use support::{Client, DEADLINE, Gate, Gateway, GatewayBuilder, Peer, Upstream, secrets_json};
+use support::{Client, DEADLINE, GET, Gate, Gateway, GatewayBuilder, POST, Peer, Upstream, secrets_json};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 const IO_URING: [&str; 3] = ["io_uring_enter", "io_uring_register", "io_uring_setup"];
 const ALLOW: &str = "SCMP_ACT_ALLOW";
 
@@ -28,7 +27,7 @@ impl Profile {
         Profile(serde_json::from_str(&fs::read_to_string(path).expect("readable")).expect("JSON"))
     }
 
-    /// As a container engine's own: io_uring is not named, and says `errno`.
+    /// Returns it without io_uring, as the profiles of container engines are: its calls fail with `errno`.
     fn without_io_uring(errno: i32) -> Self {
         let Profile(mut profile) = Self::shipped();
         for group in profile["syscalls"].as_array_mut().expect("groups") {
@@ -74,7 +73,7 @@ fn errno(number: &Value) -> Value {
     json!({"errno": number.as_u64().expect("a number")})
 }
 
-/// A group in seccompiler's form.
+/// Returns the rules of a group in seccompiler's form.
 fn rules(group: &Value) -> Vec<Value> {
     let conditions: Vec<Value> = group["args"].as_array().into_iter().flatten().map(condition).collect();
     let rule = |name: &Value| match conditions.as_slice() {
@@ -99,13 +98,14 @@ fn compile(mismatch: &Value, matched: &Value, rules: &[Value]) -> BpfProgram {
     compiled.expect("a filter").remove("all").expect("compiled")
 }
 
-/// For this thread and all that it starts; cannot be taken back.
+/// Applies filters to this thread and all that it starts, for good.
 fn apply(filters: &[BpfProgram]) -> io::Result<()> {
     let applied = filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter));
     applied.map_err(|_| io::Error::last_os_error())
 }
 
-/// One that chooses its driver, whatever the whole run is to use, with admin pages and a log file.
+/// Returns a builder whose gateway chooses its driver, whatever the whole run is to use, with admin pages and a log
+/// file.
 fn automatic(upstream: &Upstream) -> GatewayBuilder {
     let builder = Gateway::builder().upstream(upstream).patient().arg("--io-driver", "auto");
     builder.arg("--admin", "127.0.0.1:0").arg("--log-dir", "logs")
@@ -126,7 +126,8 @@ fn is_filtered(gateway: &Gateway) -> bool {
     status.lines().any(|line| line == "Seccomp:\t2")
 }
 
-/// What a gateway does in its life: requests over either kind of upstream connection, new secrets, a successor, a drain.
+/// Runs through the life of a gateway: requests over either kind of upstream connection, new secrets, a successor, a
+/// drain.
 fn assert_lives(profile: &Profile, expect_driver: impl Fn(&str) -> bool) {
     for upstream in [Upstream::plain(support::json(200, "{}")), Upstream::tls(support::json(200, "{}"))] {
         let runtime = tempfile::tempdir().expect("a temporary directory");
@@ -167,7 +168,7 @@ fn assert_lives(profile: &Profile, expect_driver: impl Fn(&str) -> bool) {
 
 fn assert_are_pinned(gateway: &Gateway) {
     let tasks = fs::read_dir(format!("/proc/{}/task", gateway.pid())).expect("the gateway runs");
-    // One that ends meanwhile is none of them.
+    // A thread that ends meanwhile is none of them.
     let statuses = tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
     let shards: Vec<String> = statuses.filter(|status| status.starts_with("Name:\tflow-shard-")).collect();
     assert!(!shards.is_empty());
@@ -234,7 +235,8 @@ fn where_a_profile_refuses_io_uring_and_it_is_asked_for_the_error_names_the_prof
     }
 }
 
-/// On Linux before 5.12 and since 6.14 a ring counts as locked memory, and the limit is that of all processes of a user.
+/// On Linux before 5.12 and since 6.14 a ring counts as locked memory, and the limit is that of all processes of a
+/// user.
 #[test]
 fn where_the_limit_on_locked_memory_refuses_a_ring_epoll_takes_its_place_and_the_banner_says_so() {
     /// The ring of one shard is this large (4 KiB pages), that of two is not.
@@ -263,7 +265,7 @@ fn where_the_limit_on_locked_memory_refuses_a_ring_epoll_takes_its_place_and_the
     }
 }
 
-/// capability.h; who has it may lock what it likes.
+/// The capability to lock any amount of memory (linux/capability.h).
 const CAP_IPC_LOCK: libc::c_int = 14;
 
 fn charges_rings() -> bool {
@@ -278,8 +280,8 @@ fn the_profile_refuses_what_it_does_not_name() {
     let filters = Profile::shipped().filters();
     let refusals = thread::spawn(move || {
         apply(&filters).expect("applied");
-        // SAFETY: none of these calls takes a pointer that it follows before it looks at its other arguments, and each is
-        // refused.
+        // SAFETY: none of these calls takes a pointer that it follows before it looks at its other arguments, and each
+        // is refused.
         let calls: [fn() -> libc::c_long; 4] = unsafe {
             [
                 || libc::syscall(libc::SYS_clone3, 0, 0),

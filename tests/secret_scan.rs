@@ -1,5 +1,5 @@
-//! Nothing that any test's gateway let out holds a secret. Each gateway is searched as it ends; this looks through all
-//! that the whole run left behind, so it is worth running last, too.
+//! No output of any test's gateway holds a secret. Each gateway is searched as it ends; this searches all that the
+//! whole run has recorded, so it is worth running last, too.
 
 #![expect(clippy::disallowed_methods, reason = "a test writes files; no shard runs here")]
 

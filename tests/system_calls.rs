@@ -1,5 +1,5 @@
-//! How many system calls an exchange and an event cost a shard that has nothing else to do: counted, so that the figure
-//! does not depend on how fast the machine is.
+//! The number of system calls that an exchange and an event cost a shard that has nothing else to do: counted, so that
+//! the figure does not depend on how fast the machine is.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -12,21 +12,23 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Gate, Gateway, Peer, Running, Upstream, command, json, skip, skip_but_not_on_ci};
+use support::{
+    Client, DEADLINE, EVENT, EVENT_STREAM, Gate, Gateway, Peer, Running, Upstream, command, json, skip,
+    skip_but_not_on_ci,
+};
 
 const EXCHANGES: usize = 200;
 const EVENTS: usize = 100;
 
-/// A busy machine adds calls: a connection whose client was kept waiting rests, and is looked at. Of so many rounds one must
-/// be within the limits; one more call for each exchange would be one more in every round.
+/// A busy machine adds calls: a connection whose client was kept waiting rests, and is looked at. Of so many rounds one
+/// must be within the limits; one more call for each exchange would be one more in every round.
 const ROUNDS_MAX: usize = 20;
 
 const POST: &str =
     "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 17\r\n\r\n{\"model\":\"small\"}";
-const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
 
-/// Four waits for the kernel: with the request, its way upstream, the answer, its way downstream; and what a sweep of the
-/// deadlines adds now and then.
+/// Four waits for the kernel: with the request, its way upstream, the answer, its way downstream; and what a sweep of
+/// the deadlines adds now and then.
 const EACH_EXCHANGE_MAX: f64 = 4.5;
 
 /// Two waits for the kernel: with the event, and its way downstream.
@@ -39,7 +41,7 @@ struct Counter {
 }
 
 impl Counter {
-    /// `None` where there is no `strace`, or it may not look at another process. On CI both must be.
+    /// Returns `None` where there is no `strace`, or it may not trace another process. On CI it must be possible.
     fn attach(thread: u32) -> Option<Self> {
         let report = tempfile::NamedTempFile::new().expect("a temporary file");
         let mut command = command("strace");
@@ -65,7 +67,7 @@ impl Counter {
     }
 }
 
-/// Whether the tracer has attached, and not given up.
+/// Returns whether the tracer has attached, and not given up.
 fn is_traced(thread: u32, strace: &mut Running) -> bool {
     let until = Instant::now() + DEADLINE;
     while Instant::now() < until && strace.try_wait().expect("a child").is_none() {
@@ -132,10 +134,10 @@ fn an_event_of_a_stream_takes_two() {
     let passing = has_come.clone();
     let upstream = Upstream::tls(move |peer: &mut Peer| {
         if peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             while peer.write(EVENT) {
                 passing.pass();
-                // The shard has gone to sleep by then.
+                // The shard is asleep by then.
                 peer.sleep(Duration::from_millis(5));
             }
         }

@@ -1,5 +1,5 @@
-//! The address of the admin listener: whose it is when it is wanted by two, and how it passes from a gateway that goes to
-//! one that comes.
+//! The address of the admin listener: which of two gateways gets it, and how it passes from one that stops to its
+//! successor.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,16 +9,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Gateway, GatewayBuilder, HeldPort, Peer, Upstream, json, repeat_until_undisturbed,
+    Client, DEADLINE, GET, Gateway, GatewayBuilder, HeldPort, Peer, Upstream, json, repeat_until_undisturbed,
 };
-use crate::{GET, before, page};
+use crate::{before, page};
 
-/// What a gateway that wants an address gives the one that has it to say what it does. It cannot be set.
+/// The time that a gateway which wants an address gives the one that has it to answer. It cannot be set.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
 
 const HELD_REQUEST: &str = "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
 
-/// Answers, but `HELD_REQUEST` only once it is let through: meanwhile a test takes several steps.
+/// Answers every request, `HELD_REQUEST` only once it is let through: meanwhile a test takes several steps.
 fn holding(is_let_through: &Arc<AtomicBool>) -> Upstream {
     let is_let_through = is_let_through.clone();
     Upstream::plain(move |peer: &mut Peer| {
@@ -33,12 +33,12 @@ fn holding(is_let_through: &Arc<AtomicBool>) -> Upstream {
     })
 }
 
-/// Which process answers at the port, once one does.
+/// Returns the id of the process that answers at the port.
 fn process_at(port: u16) -> u64 {
     page(port, "/readyz").json()["process"].as_u64().expect("a number")
 }
 
-/// Starts one that has to hear in time from another one, again if the machine was too busy for that.
+/// Starts a gateway that needs the answer of another in time, again if the machine was too busy for that.
 fn start_in_time(build: impl Fn() -> GatewayBuilder) -> Gateway {
     let mut started = None;
     repeat_until_undisturbed(|| {
@@ -52,7 +52,7 @@ fn start_in_time(build: impl Fn() -> GatewayBuilder) -> Gateway {
     started.expect("one started")
 }
 
-/// What `/readyz` answers there, unless nobody is there at this moment.
+/// Returns the answer to `/readyz` at the port; an error while nobody listens there.
 fn try_readiness(port: u16) -> io::Result<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(DEADLINE))?;
@@ -72,7 +72,7 @@ fn wait_for_owner(port: u16, gateway: &Gateway) {
     }
 }
 
-/// One that shares the place where gateways meet.
+/// Returns a builder whose gateway shares the directory where gateways meet.
 fn in_place(place: &tempfile::TempDir, upstream: &Upstream, admin: &str) -> GatewayBuilder {
     let directory = place.path().to_str().expect("a readable path");
     Gateway::builder().upstream(upstream).env("XDG_RUNTIME_DIR", directory).arg("--admin", admin)
@@ -114,7 +114,7 @@ fn the_address_goes_to_the_one_that_takes_over_however_often() {
     let mut processes = vec![running.pid()];
     let is_over = Arc::new(AtomicBool::new(false));
     let is_asked_enough = is_over.clone();
-    // Between two it may be nobody's, for a moment.
+    // Between the two nobody may listen there for a moment.
     let asking = thread::spawn(move || {
         let mut owners: Vec<u32> = Vec::new();
         while !is_asked_enough.load(Ordering::Relaxed) {

@@ -5,21 +5,21 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, Gate, Gateway, Peer, Upstream, command, output_of, repeat_until_undisturbed, secrets_json,
+    Client, GET, Gate, Gateway, Peer, Upstream, command, output_of, repeat_until_undisturbed, secrets_json,
     skip_but_not_on_ci,
 };
-use crate::{EXCHANGE_LIMIT, GET, before, page, wait_for_page};
+use crate::{EXCHANGE_LIMIT, before, page, wait_for_page};
 
-/// What a shard is given to answer for itself. It cannot be set.
+/// The time that a shard is given to answer. It cannot be set.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Holds one thread of another process still.
+/// Stops one thread of another process.
 struct Held {
     thread: libc::pid_t,
 }
 
 impl Held {
-    /// `None` where this process may not do that. On CI it has to.
+    /// Returns `None` where this process may not do that. On CI it has to.
     fn thread_of(gateway: &Gateway, name: &str) -> Option<Self> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).expect("it runs");
         let is_named = |path: &std::path::Path| {
@@ -58,7 +58,7 @@ fn shard_states(health: &Value) -> Vec<&str> {
     shards.iter().map(|shard| shard["state"].as_str().expect("a word")).collect()
 }
 
-/// Checks that `flow-uring healthcheck` says this of the gateway whose admin pages are there.
+/// Checks that `flow-uring healthcheck` says this of the gateway with these admin pages.
 fn check_healthcheck(gateway: &Gateway, code: i32, said: &str) {
     let address = format!("127.0.0.1:{}", gateway.admin_port());
     repeat_until_undisturbed(|| {

@@ -1,5 +1,5 @@
-//! The admin listener: who may ask it what, what the pages say while all is well and while it is not, and that no client
-//! of it holds up another.
+//! The admin listener: access to it, its pages while all is well and while it is not, and that no client of it holds up
+//! another.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -15,12 +15,10 @@ use std::time::{Duration, Instant};
 
 use support::{Client, DEADLINE, Gateway, GatewayBuilder, Response, Upstream};
 
-/// What the program gives a client of the admin pages, from the accept to the close. It cannot be set.
+/// The time that a client of the admin pages has, from the accept to the close. It cannot be set.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-/// One before this upstream, whose admin pages are on any free port.
+/// Returns a builder for this upstream with the admin pages on any free port.
 fn before(upstream: &Upstream) -> GatewayBuilder {
     Gateway::builder().upstream(upstream).arg("--admin", "127.0.0.1:0")
 }
@@ -30,8 +28,8 @@ fn page(port: u16, path: &str) -> Response {
     Client::connect(port).ask(format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"))
 }
 
-/// Asks a gateway that is well, and again where it says that it is not: a shard has a second to answer for itself, and on
-/// a busy machine may need longer.
+/// Asks a gateway that is well, and again where it says that it is not: a shard has a second to answer for itself, and
+/// on a busy machine may need longer.
 fn ask_while_well(port: u16, request: &str) -> (Client, Response) {
     let until = Instant::now() + DEADLINE;
     loop {

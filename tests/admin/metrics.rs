@@ -1,4 +1,4 @@
-//! The metrics page: that Prometheus can read it, and that what it says is what happened.
+//! The metrics page: Prometheus can read it, and its figures are right.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -6,12 +6,12 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use crate::support::{
-    Client, DEADLINE, Gateway, Peer, Response, Running, Upstream, answer, command, json, secrets_json,
+    Client, DEADLINE, GET, Gateway, Peer, Response, Running, Upstream, answer, command, json, secrets_json,
     skip_but_not_on_ci,
 };
-use crate::{GET, before, page, wait_for_page};
+use crate::{before, page, wait_for_page};
 
-/// Every sample of a page for which no shard was held up, by its name with its labels.
+/// Returns every sample of a page for which no shard was held up, by its name with its labels.
 fn samples(gateway: &Gateway) -> BTreeMap<String, f64> {
     let all_answer = |page: &Response| {
         let text = page.text();
@@ -40,7 +40,7 @@ fn wait_for(gateway: &Gateway, what: &str, is_so: impl Fn(&BTreeMap<String, f64>
     }
 }
 
-/// Whatever its labels are.
+/// Sums the samples of a name over all labels.
 fn sum_of(samples: &BTreeMap<String, f64>, name: &str) -> f64 {
     let is_of_family = |(found, _): &(&String, &f64)| found.split('{').next() == Some(name);
     samples.iter().filter(is_of_family).map(|(_, value)| value).sum()
@@ -68,7 +68,7 @@ fn by_path(peer: &mut Peer) {
 #[test]
 fn the_counts_are_those_of_what_happened() {
     let upstream = Upstream::plain(by_path);
-    // Nothing that rests is closed before it is counted.
+    // No idle connection is closed before it is counted.
     let gateway = before(&upstream).arg("--upstream-idle-timeout", "600");
     let mut gateway = gateway.secrets(secrets_json(&["a", "b"])).start();
     let ask = |request: &str| Client::connect(gateway.port()).ask(request);
@@ -82,7 +82,7 @@ fn the_counts_are_those_of_what_happened() {
     let mut leaving = Client::connect(gateway.port());
     leaving.send(request("/v1/responses"));
     upstream.wait_for_requests(9);
-    // The one before may not be over at once for the gateway.
+    // For the gateway the exchange before may not be over at once.
     wait_for(&gateway, "one under way", |samples| samples["flow_uring_exchanges_in_flight"] == 1.0);
     leaving.reset();
     let is_over = |samples: &BTreeMap<String, f64>| {

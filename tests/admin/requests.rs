@@ -1,4 +1,4 @@
-//! What a request to the admin listener gets, and what becomes of clients that are slow or many.
+//! Answers of the admin listener, and its limits for clients that are slow or many.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -80,7 +80,7 @@ fn a_head_that_is_malformed_or_too_large_is_refused_and_a_body_is_not_waited_for
         (&many, 431),
     ] {
         let mut client = Client::connect(port);
-        // What is behind the refused part may not be taken any more.
+        // What follows the refused part may not be taken any more.
         let _ = client.try_send(request);
         assert_eq!(client.read_response().status, status, "{}", &request[..20.min(request.len())]);
     }

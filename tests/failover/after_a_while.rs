@@ -1,19 +1,13 @@
-//! What only time shows: the limits beyond which nothing is tried again, and how cooldowns grow. The long ones wait
+//! Failover over time: the limits after which nothing is tried again, and the growth of cooldowns. The long tests wait
 //! together.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Gateway, Peer, Request, Totals, Upstream, lines_saying, secrets_json, value_of,
+    Client, DEADLINE, GET, Gateway, Peer, Request, Totals, Upstream, lines_saying, secrets_json, value_of,
 };
-use crate::table::{Gets, Row, Step, check, later, says, tried};
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-fn row(name: &str) -> Row {
-    Row { name: name.to_owned(), ..Row::default() }
-}
+use crate::table::{Gets, Row, Step, check, later, row, says, tried};
 
 #[test]
 fn no_attempt_starts_after_the_retry_deadline() {
@@ -70,7 +64,7 @@ fn what_takes_long() {
             patience: Duration::from_secs(6),
             ..row("the second answer comes after the retry deadline")
         },
-        // A credential that is refused is another matter.
+        // A refused credential is followed by another one all the same.
         Row {
             steps: vec![later(Duration::from_secs(16), says(401)), says(200)],
             tried: "ab",

@@ -1,15 +1,12 @@
-//! Answers that say no: which are tried again with another credential, which are passed on, and who is blamed.
+//! Answers that are refusals or failures: those that are tried again with another credential, those that are passed on,
+//! and the credential that is blamed.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::support::{Client, Gateway, Peer, Upstream, secrets_json};
-use crate::table::{Gets, POST, Part, Row, Step, check, says, says_with, tried};
-
-fn row(name: impl Into<String>) -> Row {
-    Row { name: name.into(), ..Row::default() }
-}
+use crate::support::{Client, Gateway, POST, Peer, Upstream, secrets_json};
+use crate::table::{Gets, Part, Row, Step, check, row, says, says_with, tried};
 
 #[test]
 fn a_refused_credential_is_followed_by_the_next_and_blamed_where_that_one_is_not_refused() {
@@ -283,7 +280,7 @@ fn any_other_status_is_passed_on() {
     let mut rows: Vec<Row> =
         statuses.iter().map(|&status| Row { steps: vec![plain(status)], ..row(format!("{status}")) }).collect();
     rows.push(Row { steps: vec![says_with(302, "Location: https://elsewhere.example/v1/x")], ..row("302") });
-    // A promise to be back soon belongs to the client where the status is not one of ours.
+    // A Retry-After is for the client where the status is none that is tried again.
     rows.push(Row { steps: vec![says_with(529, "Retry-After: 100")], ..row("529 with Retry-After") });
     check(&rows);
 }

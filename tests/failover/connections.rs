@@ -1,4 +1,5 @@
-//! Connections that fail: which are tried again, how often, and what the client hears when all did.
+//! Connections that fail: which requests are tried again, how often, and what the client receives when all attempts
+//! failed.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -7,17 +8,10 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    Client, Gate, Gateway, HeldPort, Peer, Request, Response, Totals, Upstream, answer, check_at_once, lines_saying,
-    repeat_until_undisturbed, secrets_json, value_of,
+    Client, GET, Gate, Gateway, HeldPort, OK, POST, Peer, Request, Response, Totals, Upstream, answer, check_at_once,
+    lines_saying, repeat_until_undisturbed, secrets_json, value_of,
 };
-use crate::table::{Gets, POST, Part, Row, Step, check, says, tried};
-
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-fn row(name: &str) -> Row {
-    Row { name: name.to_owned(), ..Row::default() }
-}
+use crate::table::{Gets, Part, Row, Step, check, row, says, tried};
 
 #[test]
 fn a_fresh_connection_that_ends_before_the_head_is_followed_by_the_next_credential() {
@@ -30,7 +24,7 @@ fn a_fresh_connection_that_ends_before_the_head_is_followed_by_the_next_credenti
                 tried: "ab",
                 gets: Gets::Answer(1),
                 reasons: vec!["upstream_closed"],
-                ..row(&format!("{step:?}, 200, TLS {is_tls}"))
+                ..row(format!("{step:?}, 200, TLS {is_tls}"))
             });
         }
     }
@@ -69,13 +63,13 @@ fn an_answer_that_breaks_the_protocol_is_not_tried_again() {
     }]);
 }
 
-/// What the `another attempt` lines give as reasons.
+/// Returns the reasons in the `another attempt` lines.
 fn reasons(log: &[String]) -> Vec<String> {
     let lines = lines_saying(log, "another attempt");
     lines.iter().map(|line| value_of(line, "reason").expect("a reason").to_owned()).collect()
 }
 
-/// Asks once a gateway whose upstream is `url`: three attempts that reach nobody, within the time that they may take.
+/// Asks a gateway whose upstream is `url` once: three attempts that reach nobody, within the time that they may take.
 fn assert_unreachable(url: &str, request: &str, code: &str) {
     let secrets = secrets_json(&["a", "b", "c"]);
     let gateway = Gateway::builder().shards(1).secrets(secrets).arg("--upstream", url);

@@ -1,4 +1,4 @@
-//! Credentials that cool down: whose turns they are then, and how one comes back.
+//! Credentials that cool down: which others take their turns, and how one returns.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Gate, Gateway, Peer, Totals, Upstream, lines_saying, repeat_until_undisturbed, secrets_json, value_of,
+    Client, GET, Gate, Gateway, OK, POST, Peer, Totals, Upstream, lines_saying, repeat_until_undisturbed, secrets_json,
+    value_of,
 };
-use crate::table::{POST, tried};
+use crate::table::tried;
 
-pub const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno";
 
 pub fn limited(seconds: u32) -> String {
@@ -40,7 +39,7 @@ pub fn before(upstream: &Upstream, names: &[&str]) -> Gateway {
     Gateway::builder().shards(1).secrets(secrets_json(names)).upstream(upstream).start()
 }
 
-/// The credentials and seconds of all cooldowns, once there are as many as are awaited.
+/// Waits for `awaited` cooldowns, and returns the credential and the seconds of each.
 pub fn cooldowns(gateway: &Gateway, awaited: usize) -> Vec<(String, f64)> {
     gateway.wait_for_log_count("credential cools down", awaited);
     let lines = lines_saying(&gateway.log(), "credential cools down");
@@ -48,7 +47,7 @@ pub fn cooldowns(gateway: &Gateway, awaited: usize) -> Vec<(String, f64)> {
     lines.iter().map(|line| (text(line, "credential"), text(line, "seconds").parse().expect("a number"))).collect()
 }
 
-/// Asks `count` times, one after the other, and says whose tokens arrived.
+/// Asks `count` times, one after the other, and returns whose tokens arrived.
 pub fn turns(client: &mut Client, upstream: &Upstream, count: usize) -> String {
     let before = upstream.requests().len();
     for _ in 0..count {
@@ -248,7 +247,7 @@ fn answers_to_attempts_that_began_before_a_cooldown_do_not_lengthen_it() {
 
 #[test]
 fn what_pauses_before_it_would_use_a_credential_that_begins_to_cool_down_uses_another() {
-    /// So that all of them may be repeated within one second.
+    /// Few enough that all of them may be repeated within one second.
     const CLIENTS: usize = 9;
     let mut entries: serde_json::Value = serde_json::from_str(&secrets_json(&["a", "b", "c"])).expect("JSON");
     // Most begin with `a`, and have `b` in mind next.
@@ -295,7 +294,7 @@ fn what_pauses_before_it_would_use_a_credential_that_begins_to_cool_down_uses_an
     });
 }
 
-/// The paths of the requests whose pause before `b` ended after `b` began to cool down, by the gateway's own clock.
+/// Returns the paths of the requests whose pause before `b` ended after `b` began to cool down, by the gateway's clock.
 fn paused_into_the_cooldown(log: &[String]) -> Vec<String> {
     let cooling = logged_at(&lines_saying(log, "credential cools down")[0]);
     let exchanges: Vec<_> = log.iter().filter(|line| line.contains(" exchange id=")).collect();
@@ -315,7 +314,7 @@ fn paused_into_the_cooldown(log: &[String]) -> Vec<String> {
     paths
 }
 
-/// The time of day that a line begins with, as in `2026-11-22T22:13:32.123456Z`.
+/// Returns the time of day at the beginning of a line, as in `2026-11-22T22:13:32.123456Z`.
 fn logged_at(line: &str) -> Duration {
     let (_, time) = line.split_once('T').expect("a date");
     let seconds = time.split_once('Z').expect("a time").0.split(':').map(|part| part.parse::<f64>().expect("digits"));

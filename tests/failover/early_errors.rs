@@ -5,18 +5,18 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Gate, Gateway, Peer, Totals, Upstream, is_error_event, lines_saying, parse_events,
+    Client, Gate, Gateway, POST, Peer, Totals, Upstream, chunk, is_error_event, lines_saying, parse_events,
     repeat_until_undisturbed, secrets_json, shown,
 };
-use crate::table::{Gets, POST, Part, Row, Step, check, says};
+use crate::table::{Gets, Part, Row, Step, check, says};
 
 const CHUNKED: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nX-Accel-Buffering: no\r\n\
                        Transfer-Encoding: chunked\r\n\r\n";
 const CONTENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"a word\"}}]}\n\n";
 
-/// How long an event stream's beginning may be held.
+/// The longest that an event stream's beginning may be held.
 const HELD_FOR_MAX: Duration = Duration::from_millis(250);
-/// Between two parts of a stream, so that they are read one by one.
+/// The pause between two parts of a stream, so that they are read one by one.
 const APART: Duration = Duration::from_millis(10);
 
 const RATE_LIMITS: [&str; 5] = [
@@ -38,7 +38,7 @@ const OTHER_ERRORS: [&str; 8] = [
     "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"server_error\"}}}\n\n",
 ];
 
-/// What may come before anything is said.
+/// Bytes that may come before the first event.
 const PREAMBLES: [&str; 6] = [
     ": a comment\n\n",
     "event: ping\ndata: {\"type\":\"ping\"}\n\n",
@@ -47,10 +47,6 @@ const PREAMBLES: [&str; 6] = [
     "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n",
     "data: {\"type\":\"response.in_progress\",\"response\":{\"error\":null,\"output\":[]}}\n\n",
 ];
-
-fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
-}
 
 /// A whole chunked event stream, one chunk for each of these.
 fn stream(events: &[&str]) -> Step {
@@ -118,7 +114,7 @@ fn an_error_after_a_preamble_is_tried_again() {
     let crlf = OTHER_ERRORS[0].replace('\n', "\r\n");
     rows.push(retried("with CRLF", stream(&[&crlf]), "unavailable"));
     let bom = format!("\u{feff}{}", OTHER_ERRORS[0]);
-    rows.push(retried("behind a byte order mark", stream(&[&bom]), "unavailable"));
+    rows.push(retried("after a byte order mark", stream(&[&bom]), "unavailable"));
     check(&rows);
 }
 
@@ -260,7 +256,7 @@ fn beyond_16_kib_nothing_is_held() {
     ]);
 }
 
-/// An upstream that writes the head and then these parts, so far apart, and then waits until the test has seen enough.
+/// An upstream that writes the head, then these parts with pauses, and then waits until the test has seen enough.
 fn stalling(head: &'static str, parts: Vec<(Duration, String)>, seen: Gate) -> Upstream {
     Upstream::plain(move |peer: &mut Peer| {
         if peer.read_request().is_some() && peer.write(head) {
@@ -286,7 +282,7 @@ fn assert_begins(name: &str, head: &'static str, parts: &[(u64, &str)], within: 
     });
 }
 
-/// Checks that the answer goes out as it is, with an error behind its `parts`, and says how long its head took.
+/// Checks that the answer goes out as it is, with an error after its `parts`, and returns how long its head took.
 fn time_to_head(name: &str, head: &'static str, parts: &[(u64, &str)]) -> Duration {
     let seen = Gate::new();
     let timed = parts.iter().map(|(pause, part)| (Duration::from_millis(*pause), chunk(part))).collect();
@@ -326,7 +322,7 @@ fn a_stream_that_says_nothing_is_held_for_a_quarter_of_a_second() {
 fn a_stream_that_begins_with_content_is_not_held() {
     const GZIP: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Encoding: gzip\r\n\
                         Transfer-Encoding: chunked\r\n\r\n";
-    // What is held takes longer.
+    // A beginning that is held takes longer.
     let soon = Duration::ZERO..HELD_FOR_MAX - Duration::from_millis(20);
     assert_begins("content", CHUNKED, &[(0, CONTENT)], soon.clone());
     assert_begins(

@@ -1,9 +1,9 @@
-//! Answers that are kept while another credential is tried: how much is waited for, and how long they are kept.
+//! Answers that are kept while another credential is tried: how much of them is read, and how long they are kept.
 
 use std::fs;
 
-use crate::support::{Client, Gate, Gateway, Peer, Upstream, secrets_json, wait_until};
-use crate::table::{Gets, POST, Part, Row, Step, check, says, tried};
+use crate::support::{Client, Gate, Gateway, POST, Peer, Upstream, secrets_json, wait_until};
+use crate::table::{Gets, Part, Row, Step, check, says, tried};
 
 #[test]
 fn a_first_answer_that_is_kept_is_passed_on_whole_however_long_it_is() {
@@ -85,7 +85,7 @@ fn an_answer_that_has_come_whole_leaves_its_connection_to_the_next_attempt_howev
     assert_eq!(upstream.connections(), 1);
 }
 
-/// How much has arrived from this port where nobody has read it yet.
+/// Returns the number of bytes from this port that have arrived and are not read yet.
 fn received_and_not_read(port: u16) -> u64 {
     let from = format!(":{port:04X}");
     let table = fs::read_to_string("/proc/net/tcp").expect("a table of sockets");

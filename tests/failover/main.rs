@@ -1,5 +1,5 @@
 //! Failure and failover, row by row of the contract: what the upstream does with each attempt, which credentials are
-//! then tried in which order, what the client receives, what the log says and what the last line counts.
+//! tried in which order, what the client receives, what the log says and what the last line counts.
 
 #![expect(
     clippy::disallowed_methods,

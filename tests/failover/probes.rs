@@ -1,18 +1,19 @@
-//! Where all credentials cool down: who finds out whether one works again, and who waits for the outcome.
+//! Probes, where all credentials cool down: one request finds out whether a credential works again, and the others wait
+//! for the outcome.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cooldowns::{GET, OK, before, cooldowns, limited, replying, turns};
+use crate::cooldowns::{before, cooldowns, limited, replying, turns};
 use crate::support::{
-    Client, Gate, Gateway, GatewayBuilder, Peer, Request, Response, Totals, Upstream, lines_saying,
+    Client, GET, Gate, Gateway, GatewayBuilder, OK, POST, Peer, Request, Response, Totals, Upstream, lines_saying,
     repeat_until_undisturbed, secrets_json, value_of,
 };
-use crate::table::{POST, tried};
+use crate::table::tried;
 
-/// For how long others wait for a probe, and how long after its begin it is no longer waited for.
+/// The longest that others wait for a probe, from its beginning.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Two credentials that both cool down, `b` for the shorter time; the first request after that meets `probe`.
@@ -47,7 +48,29 @@ fn all_cooling_with(
     (upstream, gateway)
 }
 
-/// Asks from as many clients at once, and says what each got and when.
+/// A client that probes, and an upstream that does not answer it until the gate is opened.
+struct HeldProbe {
+    upstream: Arc<Upstream>,
+    gateway: Gateway,
+    gate: Gate,
+    asked: Instant,
+    client: Vec<thread::JoinHandle<(Response, Instant)>>,
+}
+
+fn held_probe() -> HeldProbe {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let (upstream, gateway) = all_cooling(move |peer| {
+        passing.pass();
+        peer.write(OK);
+    });
+    let asked = Instant::now();
+    let client = ask_at_once(&gateway, 1);
+    upstream.wait_for_requests(3);
+    HeldProbe { upstream, gateway, gate, asked, client }
+}
+
+/// Asks from `count` clients at once; each thread returns its response and when it came.
 fn ask_at_once(gateway: &Gateway, count: usize) -> Vec<thread::JoinHandle<(Response, Instant)>> {
     let port = gateway.port();
     let ask = move || {
@@ -115,15 +138,7 @@ fn nobody_waits_longer_than_a_second_for_a_probe() {
     /// Between this limit and the next one that could end a wait.
     const WAITED_MAX: Duration = Duration::from_millis(1900);
     repeat_until_undisturbed(|| {
-        let gate = Gate::new();
-        let passing = gate.clone();
-        let (upstream, gateway) = all_cooling(move |peer| {
-            passing.pass();
-            peer.write(OK);
-        });
-        let asked = Instant::now();
-        let first = ask_at_once(&gateway, 1);
-        upstream.wait_for_requests(3);
+        let HeldProbe { upstream, gateway, gate, asked, client } = held_probe();
         let others = answers(ask_at_once(&gateway, 4));
         for (response, at) in &others {
             assert_eq!(response.status, 200);
@@ -131,7 +146,7 @@ fn nobody_waits_longer_than_a_second_for_a_probe() {
         }
         assert_eq!(tried(&after_the_cooling(&upstream)), "bbbbb");
         gate.open();
-        assert!(answers(first).iter().all(|(response, _)| response.status == 200));
+        assert!(answers(client).iter().all(|(response, _)| response.status == 200));
         others.iter().all(|(_, at)| *at - asked < WAITED_MAX)
     });
 }
@@ -277,15 +292,7 @@ fn the_cooldown_of_the_only_credential_holds_nothing_back() {
 #[test]
 fn a_client_that_goes_while_it_waits_for_a_probe_is_not_forwarded() {
     repeat_until_undisturbed(|| {
-        let gate = Gate::new();
-        let passing = gate.clone();
-        let (upstream, gateway) = all_cooling(move |peer| {
-            passing.pass();
-            peer.write(OK);
-        });
-        let asked = Instant::now();
-        let first = ask_at_once(&gateway, 1);
-        upstream.wait_for_requests(3);
+        let HeldProbe { upstream, gateway, gate, asked, client } = held_probe();
         let mut waiting = Client::connect(gateway.port());
         waiting.send(POST);
         upstream.is_left_alone_for(Duration::from_millis(100));
@@ -294,7 +301,7 @@ fn a_client_that_goes_while_it_waits_for_a_probe_is_not_forwarded() {
         // Else it may have been forwarded when its wait was over, before the client went.
         let is_in_time = asked.elapsed() < PROBE_LIMIT;
         gate.open();
-        assert!(answers(first).iter().all(|(response, _)| response.status == 200));
+        assert!(answers(client).iter().all(|(response, _)| response.status == 200));
         if is_in_time {
             gateway.wait_for_log("end=client_disconnected");
             assert!(upstream.is_left_alone_for(Duration::from_millis(300)), "a request of a client that had gone");

@@ -1,4 +1,4 @@
-//! Which requests may reach the upstream twice, and that the second time is the same, byte for byte.
+//! Requests that are sent twice: which may be, and that the second time is the same, byte for byte.
 
 use std::thread;
 
@@ -143,7 +143,7 @@ fn chunks_their_extensions_and_trailers_are_sent_again_as_they_were() {
     }]);
 }
 
-/// How the client frames a body that comes in two parts, and how the upstream reads its first part.
+/// The framing of a body that the client sends in two parts, and how the upstream reads its first part.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Framing {
     Length,
@@ -455,7 +455,8 @@ fn the_copies_of_all_requests_together_are_bounded() {
             }
         }
     });
-    // Refusals, as they are followed by another credential however long the upload took; each client has one of its own.
+    // Refusals, as they are followed by another credential however long the upload took; each client has one of its
+    // own.
     let names: Vec<String> = (0..2 * CLIENTS).map(|number| format!("n{number}")).collect();
     let secrets = secrets_json(&names.iter().map(String::as_str).collect::<Vec<_>>());
     let gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream);

@@ -8,21 +8,19 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, DEADLINE, Gateway, Peer, Request, Response, Totals, Upstream, lines_saying, repeat_until_undisturbed,
+    Client, DEADLINE, Gateway, POST, Peer, Request, Response, Totals, Upstream, lines_saying, repeat_until_undisturbed,
     secrets_json, shown, value_of,
 };
 
-pub const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-
 /// The pause before an attempt that follows a failure which may pass by itself.
 const BACK_OFF: std::ops::RangeInclusive<f64> = 50.0..=250.0;
-/// By how much a round may be late: beyond 15 seconds a failure is no longer one that passes by itself.
+/// The delay that a round may have: after 15 seconds a failure is no longer one that passes by itself.
 const PATIENCE: Duration = Duration::from_secs(14);
 
 /// Rows checked at once: most of a row's time is back-off.
 const ROWS_AT_ONCE: usize = 4;
 
-/// What the upstream does with one attempt.
+/// The behaviour of the upstream on one attempt.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Takes the request whole, and answers with this status and these field lines.
@@ -39,7 +37,7 @@ pub enum Step {
     ClosesInHead,
     /// Answers with this status and refuses all connections from then on.
     SaysAndGoes(u16),
-    /// Does it after a while.
+    /// Does the other step after a while.
     Later(Duration, Box<Step>),
 }
 
@@ -49,12 +47,12 @@ pub enum Part {
     Pause(Duration),
 }
 
-/// An answer of this status and nothing special.
+/// Returns a step that answers with this status.
 pub fn says(status: u16) -> Step {
     Step::Says(status, String::new())
 }
 
-/// An answer of this status with a field.
+/// Returns a step that answers with this status and a field.
 pub fn says_with(status: u16, field: &str) -> Step {
     Step::Says(status, format!("{field}\r\n"))
 }
@@ -91,7 +89,7 @@ impl Step {
         }
     }
 
-    /// Does it, and says whether the connection goes on.
+    /// Takes the step, and returns whether the connection goes on.
     fn act(&self, index: usize, request: &Request, peer: &mut Peer) -> bool {
         match self {
             Self::Says(..) => {
@@ -132,10 +130,10 @@ impl Step {
     }
 }
 
-/// What the client receives.
+/// The response that the client receives.
 #[derive(Debug, Clone, Copy)]
 pub enum Gets {
-    /// The answer of attempt number so much, from 0, byte for byte.
+    /// The answer of the attempt of this number, from 0, byte for byte.
     Answer(usize),
     /// The gateway's own answer.
     Own(u16, &'static str),
@@ -149,20 +147,20 @@ pub struct Row {
     pub secrets: String,
     pub flags: Vec<(&'static str, String)>,
     pub request: Vec<u8>,
-    /// What each attempt meets, in order; a further one is a failure.
+    /// The step for each attempt, in order; a further attempt is a failure.
     pub steps: Vec<Step>,
-    /// Whose tokens arrived, in order.
+    /// The credentials whose tokens arrived, in order.
     pub tried: &'static str,
     pub gets: Gets,
-    /// Why each further attempt was made.
+    /// The reason of each further attempt.
     pub reasons: Vec<&'static str>,
-    /// Which credentials cool down, why, and for how many seconds.
+    /// The credentials that cool down, each with the reason and the seconds.
     pub cools: Vec<(&'static str, &'static str, f64)>,
-    /// Where the upstream names a date, when that was made: what is left until then has become less.
+    /// The time at which a date that the upstream names was made: what is left until then has become less.
     pub dated: Option<Instant>,
-    /// By how much the round may be late, by the test's own clock, without it being another row of the table.
+    /// The delay that the round may have, by the test's own clock, without being another row of the table.
     pub patience: Duration,
-    /// How many attempts were made, where it is not the number of requests that arrived.
+    /// The number of attempts, where it is not that of the requests that arrived.
     pub attempts: Option<u64>,
     pub copies_dropped: u64,
     pub is_tls: bool,
@@ -187,6 +185,11 @@ impl Default for Row {
             is_tls: false,
         }
     }
+}
+
+/// A row that is like all others but for its name.
+pub fn row(name: impl Into<String>) -> Row {
+    Row { name: name.into(), ..Row::default() }
 }
 
 /// An upstream that meets each request with the next step.
@@ -269,7 +272,7 @@ impl Row {
         self.check_totals(&totals);
     }
 
-    /// What its steps take by themselves.
+    /// Returns the time that its steps take by themselves.
     pub fn delay(&self) -> Duration {
         self.steps.iter().map(Step::delay).sum()
     }
@@ -321,15 +324,15 @@ impl Row {
     fn check_credentials_and_pauses(&self, lines: &[String], requests: &[Request]) {
         let name = &self.name;
         for (pair, line) in requests.windows(2).zip(lines) {
-            // A second entry of the same name is told apart in the log.
+            // The log distinguishes a second entry of the same name.
             let said =
                 |field| value_of(line, field).unwrap_or_default().split('#').next().unwrap_or_default().to_owned();
             assert_eq!(said("credential"), pair[0].credential(), "{name}: {line}");
             assert_eq!(said("next"), pair[1].credential(), "{name}: {line}");
             // Longer pauses than were said make the round late, in all rounds. The first is seen before it is answered.
-            let apart = pair[1].at - pair[0].at;
+            let pause = pair[1].at - pair[0].at;
             if value_of(line, "pause_ms") != Some("0") {
-                assert!(apart >= Duration::from_millis(50), "{name}: the next attempt came {apart:?} after");
+                assert!(pause >= Duration::from_millis(50), "{name}: the next attempt came {pause:?} after");
             }
             assert_eq!(pair[0].line(), pair[1].line(), "{name}");
             assert_eq!(fields(&pair[0]), fields(&pair[1]), "{name}: the same fields in the same order");
@@ -403,14 +406,14 @@ impl Step {
     }
 }
 
-/// What the gateway says that it paused.
+/// Returns the pauses that the gateway logged.
 fn pauses(log: &[String]) -> Duration {
     let lines = lines_saying(log, "another attempt");
     let pauses = lines.iter().filter_map(|line| value_of(line, "pause_ms")?.parse().ok());
     pauses.map(Duration::from_millis).sum()
 }
 
-/// All fields but the token's.
+/// Returns all fields except the token's.
 fn fields(request: &Request) -> Vec<String> {
     request.head.lines_without(&["Authorization"])
 }

@@ -7,14 +7,14 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
-/// What an upstream shows, and what the gateway is told to trust.
+/// The certificate that an upstream presents, and the authority that the gateway is told to trust.
 pub struct Certificates {
     pub authority_pem: String,
     pub server: Arc<ServerConfig>,
-    /// The same as files.
+    /// The certificate of `server` as a PEM file; its key follows.
     pub server_pem: String,
     pub server_key_pem: String,
-    /// Of a client that trusts the authority.
+    /// The settings of a client that trusts the authority.
     pub client: Arc<ClientConfig>,
 }
 

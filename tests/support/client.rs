@@ -18,21 +18,21 @@ pub struct Client {
     deadline: Duration,
 }
 
-/// What came back, up to where it ended.
+/// A response as far as it was received.
 #[derive(Clone)]
 pub struct Response {
     pub status: u16,
     pub head: Head,
-    /// The heads of 1xx answers that came before it.
+    /// The heads of the 1xx responses before it.
     pub interim: Vec<Head>,
-    /// Without its framing.
+    /// The body without its framing.
     pub body: Vec<u8>,
-    /// As it was framed.
+    /// The body as it was framed.
     pub raw_body: Vec<u8>,
     pub trailers: Vec<String>,
-    /// How reading it ended: `KeepAlive` where the message's own framing said so.
+    /// The reason why reading ended: `KeepAlive` where the message's own framing said so.
     pub ended: Ended,
-    /// Whether its framing says that it is whole, as every client must find out.
+    /// Set where the framing says that the message is whole, as every client must find out.
     pub is_whole: bool,
 }
 
@@ -55,7 +55,7 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {}", shown(&self.body)))
     }
 
-    /// The gateway's own error code, where the answer is the gateway's own.
+    /// Returns the gateway's error code where the answer is the gateway's own.
     pub fn error_code(&self) -> Option<&str> {
         self.field("x-flow-uring-error")
     }
@@ -66,12 +66,12 @@ impl Client {
         Self::observed_by(port, observed::record)
     }
 
-    /// For bulk that would only make the search for secrets slow.
+    /// Connects without recording, for bulk that would only make the search for secrets slow.
     pub fn connect_unrecorded(port: u16) -> Self {
         Self::observed_by(port, |_| {})
     }
 
-    /// Speaks TLS as `config` says.
+    /// Connects with TLS as `config` says.
     pub fn connect_tls(port: u16, config: Arc<ClientConfig>) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", port)).expect("the gateway listens");
         let name = ServerName::try_from("localhost").expect("a name");
@@ -85,7 +85,7 @@ impl Client {
         Self { wire: Wire::new(Transport::Plain(socket), observe), deadline: DEADLINE }
     }
 
-    /// For what is meant to take longer than any single step does.
+    /// Sets the deadline of each step, for steps that are meant to take longer than usual.
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
     }
@@ -96,7 +96,7 @@ impl Client {
         self
     }
 
-    /// Sends though the gateway may have refused already.
+    /// Sends where the gateway may have refused already.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.wire.write(bytes.as_ref())
     }
@@ -149,13 +149,13 @@ impl Client {
         self.wire.take(end)
     }
 
-    /// Reads so many bytes and keeps none of them.
+    /// Reads `length` bytes and keeps none of them.
     pub fn discard(&mut self, length: usize) -> &mut Self {
         self.wire.discard(length, self.deadline).unwrap_or_else(|ended| self.fail("all of it", ended));
         self
     }
 
-    /// Reads what is there or comes next, at most so much.
+    /// Reads what is there or comes next, at most `length` bytes.
     pub fn read_up_to(&mut self, length: usize) -> Vec<u8> {
         if self.wire.pending().is_empty() {
             self.wire.fill(Instant::now() + self.deadline).unwrap_or_else(|ended| self.fail("more", ended));
@@ -170,14 +170,14 @@ impl Client {
         (bytes, ended)
     }
 
-    /// Fails unless the gateway closes, and sends nothing more.
+    /// Fails unless the gateway sends nothing more and closes.
     pub fn expect_close(&mut self) -> Ended {
         let (bytes, ended) = self.read_to_end();
         assert!(bytes.is_empty(), "surplus bytes: {}", shown(&bytes));
         ended
     }
 
-    /// Whether nothing at all comes for this long.
+    /// Returns whether nothing at all comes for this long.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.wire.pending().is_empty() && self.wire.fill(Instant::now() + time) == Err(Ended::Timeout)
     }
@@ -187,7 +187,7 @@ impl Client {
         self.wire.end_tls();
     }
 
-    /// Sends both in one packet.
+    /// Sends `bytes` and a close_notify in one packet.
     pub fn send_and_say_goodbye(&mut self, bytes: impl AsRef<[u8]>) {
         self.wire.write_and_end_tls(bytes.as_ref()).expect("the gateway takes it");
     }
@@ -202,7 +202,7 @@ impl Client {
         self.wire.half_close();
     }
 
-    /// Sends RST, and is gone.
+    /// Sends RST, and returns when.
     pub fn reset(self) -> Instant {
         self.wire.reset_on_close();
         let at = Instant::now();
@@ -210,7 +210,7 @@ impl Client {
         at
     }
 
-    /// Closes in good order, and is gone.
+    /// Closes in good order, and returns when.
     pub fn close(self) -> Instant {
         let at = Instant::now();
         drop(self);

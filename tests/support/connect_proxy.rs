@@ -1,4 +1,4 @@
-//! An HTTP proxy as company networks have one: it opens tunnels by `CONNECT`, and keeps what it was asked.
+//! An HTTP proxy as company networks have one: it opens tunnels by `CONNECT`, and keeps the requests it got.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,16 +7,16 @@ use std::thread::{self, JoinHandle};
 
 use super::{Head, HeldPort, Upstream};
 
-/// What the proxy does with a `CONNECT`.
+/// The behaviour of the proxy on a `CONNECT`.
 #[derive(Clone)]
 pub enum Conduct {
-    /// Connects to this address, whatever it is asked for, as one whose names are its own affair.
+    /// Connects to this address whatever the request names, as a proxy does that resolves names in its own way.
     TunnelTo(SocketAddr),
-    /// As `TunnelTo`, for those who show this `Proxy-Authorization`; others get a 407.
+    /// As `TunnelTo` for requests with this `Proxy-Authorization`; others get a 407.
     TunnelFor(SocketAddr, String),
     /// Answers with these bytes and closes.
     Answer(String),
-    /// Says nothing until the gateway has gone.
+    /// Sends nothing until the gateway has closed.
     Hang,
 }
 
@@ -63,12 +63,12 @@ impl ConnectProxy {
         self.port.address().to_string()
     }
 
-    /// What `--upstream-proxy` takes.
+    /// Returns the value for `--upstream-proxy`.
     pub fn url(&self) -> String {
         format!("http://{}", self.authority())
     }
 
-    /// As `url`, with what goes before the host.
+    /// Returns `url` with user information before the host.
     pub fn url_with(&self, user_info: &str) -> String {
         format!("http://{user_info}@{}", self.authority())
     }
@@ -77,7 +77,7 @@ impl ConnectProxy {
         *locked(&self.shared.conduct) = conduct;
     }
 
-    /// The requests for tunnels so far.
+    /// Returns the requests for tunnels so far.
     pub fn requests(&self) -> Vec<TunnelRequest> {
         locked(&self.shared.requests).clone()
     }
@@ -118,7 +118,7 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 impl Shared {
-    /// Remembers a socket for the stop; false if there was one.
+    /// Remembers a socket for the stop; false once the proxy has been stopped.
     fn keep(&self, socket: &TcpStream) -> bool {
         let mut sockets = locked(&self.sockets);
         let Some(sockets) = &mut *sockets else { return false };
@@ -163,7 +163,7 @@ fn close_with(mut socket: TcpStream, answer: &str) {
     let _ = socket.read(&mut [0]);
 }
 
-/// The head that the gateway sends; `None` where it has gone.
+/// Reads the head that the gateway sends; `None` where it has closed.
 fn read_request(socket: &mut TcpStream) -> Option<TunnelRequest> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -181,7 +181,7 @@ fn read_request(socket: &mut TcpStream) -> Option<TunnelRequest> {
     })
 }
 
-/// Passes on all that comes, as it comes, and then the end.
+/// Copies bytes as they come, and then the end.
 fn relay(from: &mut TcpStream, to: &mut TcpStream) {
     let _ = std::io::copy(from, to);
     let _ = to.shutdown(Shutdown::Write);

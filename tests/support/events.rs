@@ -1,4 +1,4 @@
-//! Event streams as a client reads them: the WHATWG's grammar on a whole stream, apart from the gateway's own reading.
+//! Event streams as a client reads them: the WHATWG's grammar on a whole stream, independent of the gateway's parser.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ pub struct Event {
     pub data: String,
 }
 
-/// The whole events of a stream; what is not ended by a blank line is dropped, as clients do.
+/// Returns the whole events of a stream; an event without the blank line at its end is dropped, as clients do.
 pub fn parse_events(stream: &[u8]) -> Vec<Event> {
     let text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
     let whole = text.rfind('\n').map_or(0, |at| at + 1);
@@ -29,7 +29,7 @@ pub fn parse_events(stream: &[u8]) -> Vec<Event> {
     events
 }
 
-/// Whether this is the gateway's event for a stream that broke, in the dialect of `path`.
+/// Returns whether this is the gateway's event for a stream that broke, in the dialect of `path`.
 pub fn is_error_event(event: &Event, path: &str) -> bool {
     let Ok(data) = serde_json::from_str::<Value>(&event.data) else { return false };
     let error = &data["error"];

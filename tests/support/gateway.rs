@@ -29,7 +29,7 @@ pub struct Gateway {
     log: Arc<Log>,
     readers: Vec<JoinHandle<()>>,
     credentials: Vec<Credential>,
-    /// What was recorded before it started.
+    /// The number of bytes that were recorded before it started.
     recorded_before: u64,
     directory: TempDir,
 }
@@ -46,14 +46,14 @@ pub struct GatewayBuilder {
     before_exec: Option<BeforeExec>,
 }
 
-/// What a child does to itself before it becomes the program.
+/// An action of the child before it becomes the program.
 type BeforeExec = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
 
 #[derive(Default)]
 struct Log {
     lines: Mutex<Vec<String>>,
     changed: Condvar,
-    /// How many of its outputs have ended: with both, nothing more will come.
+    /// The number of outputs that have ended: with both, nothing more will come.
     ended: AtomicUsize,
 }
 
@@ -62,7 +62,7 @@ impl Log {
         self.lines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits for a line of which `found` makes something.
+    /// Waits for a line for which `found` returns a value.
     fn wait_for<T>(&self, mut found: impl FnMut(&str) -> Option<T>) -> Result<T, String> {
         // Each line is looked at once, however many there are.
         let mut looked_at = 0;
@@ -71,7 +71,7 @@ impl Log {
         })
     }
 
-    /// Waits until `found` makes something of all lines.
+    /// Waits until `found` returns a value for all lines.
     fn wait_until<T>(&self, mut found: impl FnMut(&[String]) -> Option<T>) -> Result<T, String> {
         let until = Instant::now() + DEADLINE;
         let mut lines = self.lines();
@@ -93,7 +93,7 @@ impl GatewayBuilder {
         Self { shards, ..self }
     }
 
-    /// The text of the secrets file.
+    /// Sets the text of the secrets file.
     pub fn secrets(self, secrets: impl Into<String>) -> Self {
         Self { secrets: secrets.into(), ..self }
     }
@@ -107,7 +107,7 @@ impl GatewayBuilder {
         self
     }
 
-    /// A flag without a value.
+    /// Adds a flag without a value.
     pub fn switch(mut self, flag: &str) -> Self {
         self.switches.push(flag.to_owned());
         self
@@ -118,27 +118,27 @@ impl GatewayBuilder {
         self
     }
 
-    /// Gives it time limits that a busy machine does not reach, but for those that the test sets by flag: a slow handshake
-    /// is no failed connect then, and a connection of the pool is still there after a stall.
+    /// Sets time limits that a busy machine does not reach, except for those that the test sets by flag: a slow
+    /// handshake is then no failed connect, and a connection of the pool is still there after a stall.
     pub fn patient(self) -> Self {
         ["CONNECT", "HEAD", "BODY", "UPSTREAM_IDLE"]
             .iter()
             .fold(self, |builder, limit| builder.env(&format!("FLOW_PROXY_{limit}_TIMEOUT"), "600"))
     }
 
-    /// Lets it open so many files and no more.
+    /// Limits the number of files that it may open.
     pub fn open_files_max(mut self, count: u64) -> Self {
         self.open_files_max = Some(count);
         self
     }
 
-    /// Lets it write files of so many bytes and no larger, until [`Gateway::unlimit_files`].
+    /// Limits the size of the files that it may write, until [`Gateway::unlimit_files`].
     pub fn file_bytes_max(mut self, bytes: u64) -> Self {
         self.file_bytes_max = Some(bytes);
         self
     }
 
-    /// Lets the child do something to itself before it becomes the program.
+    /// Runs `action` in the child before it becomes the program.
     ///
     /// # Safety
     /// `action` runs between fork and exec, where only what signal-safety(7) allows may be called.
@@ -152,7 +152,7 @@ impl GatewayBuilder {
         self.try_start().unwrap_or_else(|failure| panic!("{failure}"))
     }
 
-    /// As `start`, for one that may fail: `Err` says how, with its log.
+    /// As `start`, for a start that may fail: `Err` says how, with the log.
     pub fn try_start(self) -> Result<Gateway, String> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let recorded_before = observed::recorded_bytes();
@@ -170,7 +170,7 @@ impl GatewayBuilder {
         Ok(gateway)
     }
 
-    /// Runs one that is expected to end by itself, and returns its exit code and its log; killed if it does not end.
+    /// Runs a gateway that is expected to end by itself, and returns its exit code and its log; kills it otherwise.
     pub fn run_to_end(self) -> (Option<i32>, String) {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = self.command(&directory);
@@ -204,9 +204,9 @@ impl GatewayBuilder {
         let mut command = command(&*PROGRAM);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(directory.path());
         command.env_clear().env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
-        // Nothing of a test goes to a place that gateways outside of it use too.
+        // Nothing of a test goes to a directory that other gateways use too.
         command.env("XDG_RUNTIME_DIR", directory.path());
-        // What a coverage or sanitizer run needs of its surroundings, and which driver a whole run is to use.
+        // The variables that a coverage or sanitizer run needs, and the driver that a whole run is to use.
         for name in ["FLOW_PROXY_IO_DRIVER", "LLVM_PROFILE_FILE", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "PATH"] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
@@ -225,7 +225,7 @@ impl GatewayBuilder {
             limit(&mut command, Resource::Fsize, Rlimit { current: Some(bytes), maximum: None });
         }
         if let Some(action) = self.before_exec.clone() {
-            // SAFETY: who gave it has promised that it may run there.
+            // SAFETY: the caller of `before_exec` has promised that it may run there.
             unsafe { command.pre_exec(move || action()) };
         }
         command
@@ -241,7 +241,7 @@ fn limit(command: &mut Command, resource: Resource, limit: Rlimit) {
 }
 
 impl Gateway {
-    /// Two shards and one credential, unless told otherwise.
+    /// Returns a builder with two shards and one credential.
     pub fn builder() -> GatewayBuilder {
         GatewayBuilder {
             shards: 2,
@@ -256,7 +256,7 @@ impl Gateway {
         }
     }
 
-    /// One before this upstream, all else by default.
+    /// Starts a gateway for this upstream, all else by default.
     pub fn before(upstream: &Upstream) -> Self {
         Self::builder().upstream(upstream).start()
     }
@@ -265,7 +265,7 @@ impl Gateway {
         self.port
     }
 
-    /// The port of its admin pages, which have to be on.
+    /// Returns the port of the admin pages, which have to be on.
     pub fn admin_port(&self) -> u16 {
         let found = self.log.wait_for(admin_port);
         found.unwrap_or_else(|log| panic!("no admin address in:\n{log}"))
@@ -275,7 +275,7 @@ impl Gateway {
         self.child.id()
     }
 
-    /// What it has written so far, line by line.
+    /// Returns the lines that it has written so far.
     pub fn log(&self) -> Vec<String> {
         self.log.lines().clone()
     }
@@ -286,12 +286,12 @@ impl Gateway {
         found.unwrap_or_else(|log| panic!("no line with {pattern:?} in:\n{log}"))
     }
 
-    /// How many lines that hold `pattern` it has written so far.
+    /// Returns the number of lines so far that hold `pattern`.
     pub fn count_log(&self, pattern: &str) -> usize {
         count(&self.log.lines(), pattern)
     }
 
-    /// Waits until so many lines hold `pattern`.
+    /// Waits until at least `wanted` lines hold `pattern`.
     pub fn wait_for_log_count(&self, pattern: &str, wanted: usize) {
         let (mut counted, mut looked_at) = (0, 0);
         let waited = self.log.wait_until(|lines| {
@@ -301,12 +301,12 @@ impl Gateway {
         waited.unwrap_or_else(|log| panic!("not {wanted} lines with {pattern:?} in:\n{log}"));
     }
 
-    /// Nothing more is read of its output until the value is dropped: soon it writes into a full pipe.
+    /// Stops reading its output until the value is dropped: soon it writes into a full pipe.
     pub fn block_output(&self) -> impl Sized + '_ {
         self.log.lines()
     }
 
-    /// Ends what [`GatewayBuilder::file_bytes_max`] began.
+    /// Lifts the limit of [`GatewayBuilder::file_bytes_max`].
     pub fn unlimit_files(&self) {
         let unlimited = Rlimit { current: None, maximum: None };
         prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, unlimited).expect("a child may be given more");
@@ -316,13 +316,13 @@ impl Gateway {
         self.directory.path().join("secrets.json")
     }
 
-    /// Writes into the secrets file as it is there.
+    /// Writes into the secrets file in place.
     pub fn rewrite_secrets(&mut self, secrets: &str) {
         self.note_secrets(secrets);
         fs::write(self.secrets_path(), secrets).expect("a file in the temporary directory");
     }
 
-    /// Puts another secrets file in the place of the one that is there.
+    /// Renames another file to the secrets file.
     pub fn replace_secrets(&mut self, secrets: &str) {
         self.note_secrets(secrets);
         let other = self.directory.path().join("secrets.json.new");
@@ -330,7 +330,7 @@ impl Gateway {
         fs::rename(other, self.secrets_path()).expect("renamed");
     }
 
-    /// From now on these are searched for too in all that it writes.
+    /// Adds credentials to those that are searched for in all that it writes.
     pub fn note_secrets(&mut self, secrets: &str) {
         for credential in Credential::all_of(secrets) {
             if !self.credentials.contains(&credential) {
@@ -377,8 +377,8 @@ impl Gateway {
         assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
     }
 
-    /// Stops all its threads until SIGCONT. The signal alone only asks for it: until one of its threads has taken it, the
-    /// others run on.
+    /// Stops all its threads until SIGCONT. The signal alone only asks for it: until one of its threads has taken it,
+    /// the others run on.
     pub fn freeze(&self) {
         self.signal(libc::SIGSTOP);
         let is_stopped = |stat: &str| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
@@ -394,7 +394,7 @@ impl Gateway {
         }
     }
 
-    /// Waits until it has stopped by itself; then all that it has written is in the log.
+    /// Waits until it has stopped by itself; afterwards the log is complete.
     pub fn wait(&mut self) -> ExitStatus {
         let status = self.child.end_within(DEADLINE);
         let status = status.unwrap_or_else(|| panic!("the gateway does not stop:\n{}", self.log().join("\n")));
@@ -443,13 +443,13 @@ fn collect(output: impl Read + Send + 'static, log: Arc<Log>) -> JoinHandle<()> 
     })
 }
 
-/// The port in the admin address that the banner names.
+/// Returns the port of the admin address in the banner.
 fn admin_port(line: &str) -> Option<u16> {
     let authority = line.strip_prefix("  admin        http://")?.split(' ').next()?;
     authority.rsplit_once(':')?.1.parse().ok()
 }
 
-/// The port in the base URL that the banner offers.
+/// Returns the port of the base URL in the banner.
 fn listening_port(line: &str) -> Option<u16> {
     let (_, url) = line.split_once("OPENAI_BASE_URL=")?;
     let (_, authority) = url.split_once("://")?;

@@ -1,10 +1,10 @@
-//! What the gateway's log says, taken apart: one line's values, and the counts of its last line.
+//! Parsing of the gateway's log: the values of a line, and the counts of the last line.
 
 use std::collections::BTreeMap;
 
 use super::Gateway;
 
-/// The value of `name=` in a line, without its quotes.
+/// Returns the value of `name=` in a line, without its quotes.
 pub fn value_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let (_, value) = line.split_once(&format!(" {name}="))?;
     match value.strip_prefix('"') {
@@ -13,17 +13,17 @@ pub fn value_of<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     }
 }
 
-/// The lines with this message, in their order.
+/// Returns the lines with this message, in their order.
 pub fn lines_saying(log: &[String], message: &str) -> Vec<String> {
     log.iter().filter(|line| line.contains(&format!(" {message} "))).cloned().collect()
 }
 
-/// What the gateway counted from its start to the end of a graceful stop.
+/// The counts of a gateway from its start to the end of a graceful stop.
 #[derive(Debug)]
 pub struct Totals(BTreeMap<String, u64>);
 
 impl Totals {
-    /// Stops the gateway; all that it logged is there afterwards.
+    /// Stops the gateway; afterwards its log is complete.
     pub fn at_the_end_of(gateway: &mut Gateway) -> Self {
         gateway.terminate();
         assert!(gateway.wait().success(), "{}", gateway.log().join("\n"));

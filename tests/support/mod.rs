@@ -17,6 +17,7 @@ mod connect_proxy;
 mod events;
 mod gateway;
 mod log_lines;
+mod messages;
 mod observed;
 mod outages;
 mod process;
@@ -34,6 +35,7 @@ pub use connect_proxy::{Conduct, ConnectProxy, TunnelRequest};
 pub use events::{Event, is_error_event, parse_events};
 pub use gateway::{Gateway, GatewayBuilder};
 pub use log_lines::{Totals, lines_saying, value_of};
+pub use messages::{EVENT, EVENT_STREAM, GET, LIVENESS, OK, POST, chunk};
 pub use observed::{observed_directory, scan_directory};
 pub use outages::{BlackHole, HeldPort, RestartableUpstream};
 pub use process::{Running, command, output_of};
@@ -42,20 +44,20 @@ pub use skip::{skip, skip_but_not_on_ci};
 pub use upstream::{Gate, Peer, Request, Upstream, answer, echo, json, sse};
 pub use wire::{Ended, Head};
 
-/// What no single step takes, even on a busy machine: a wait beyond it is a hang.
+/// The longest that any single step takes, even on a busy machine: a wait beyond it is a hang.
 pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The base path of every upstream of the kit.
 pub const BASE_PATH: &str = "/flow-llm-proxy";
 
-/// A test's place for bytes in a message: readable, and short enough to read.
+/// Formats bytes for the message of a failed test: readable, and short enough to read.
 pub fn shown(bytes: &[u8]) -> String {
     const SHOWN_BYTES_MAX: usize = 2000;
     let text = bytes[..bytes.len().min(SHOWN_BYTES_MAX)].escape_ascii().to_string().replace("\\r\\n", "\\r\\n\n");
     if bytes.len() > SHOWN_BYTES_MAX { format!("{text}… ({} bytes)", bytes.len()) } else { text }
 }
 
-/// Looks again and again until `is_so`; fails after [`DEADLINE`].
+/// Polls `is_so` until it returns true; fails after [`DEADLINE`].
 pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let until = Instant::now() + DEADLINE;
     while !is_so() {
@@ -64,15 +66,16 @@ pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// Repeats a round in which the test itself must be faster than a limit of the program that cannot be set, until it was:
-/// `is_undisturbed_round` checks what it has to, and returns false where the test's own clock says that it was late.
+/// Repeats a round in which the test itself must be faster than a limit of the program that cannot be set, until it
+/// was: `is_undisturbed_round` checks what it has to, and returns false where the test's own clock says that it was
+/// late.
 pub fn repeat_until_undisturbed(mut is_undisturbed_round: impl FnMut() -> bool) {
     const ROUNDS_MAX: usize = 30;
     let is_checked = (0..ROUNDS_MAX).any(|_| is_undisturbed_round());
     assert!(is_checked, "nothing was checked: by its own clock the test was too late in all of {ROUNDS_MAX} rounds");
 }
 
-/// Checks all cases at once, where most of their time is waiting.
+/// Checks all cases at once, for cases that mostly wait.
 pub fn check_at_once<C: Send>(cases: impl IntoIterator<Item = C>, check: impl Fn(C) + Sync) {
     thread::scope(|scope| {
         for case in cases {

@@ -1,4 +1,4 @@
-//! All that gateways let out, kept in a file per test process below the target directory, and the search through it.
+//! All output of gateways, kept in a file per test process below the target directory, and the search through it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use super::secrets::{SECRET_MARK, leak_in, secret_traces};
 
-/// Where every test process leaves what it saw.
+/// Returns the directory with the files of all test processes.
 pub fn observed_directory() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("observed")
 }
 
-/// Longer than any run takes: older logs are not of this run.
+/// The age at which a file is of an earlier run: longer than any run takes.
 const KEPT_FOR: Duration = Duration::from_secs(60 * 60);
 
 static PATH: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -42,7 +42,7 @@ fn forget_earlier_runs() {
     }
 }
 
-/// Adds to this process's log.
+/// Appends to this process's file.
 pub fn record(bytes: &[u8]) {
     LOG.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).write_all(bytes).expect("space below target");
 }
@@ -56,12 +56,12 @@ pub fn sent_authorizations() -> Vec<String> {
     SENT.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).iter().cloned().collect()
 }
 
-/// How much this process has recorded so far.
+/// Returns the number of bytes that this process has recorded so far.
 pub fn recorded_bytes() -> u64 {
     fs::metadata(&*PATH).map_or(0, |file| file.len())
 }
 
-/// The first of `traces` in what this process recorded after the first `start` bytes.
+/// Returns the first of `traces` that this process recorded after the first `start` bytes.
 pub fn leak_after(start: u64, traces: &[String]) -> Option<String> {
     let mut content = Vec::new();
     let mut file = File::open(&*PATH).ok()?;
@@ -69,7 +69,7 @@ pub fn leak_after(start: u64, traces: &[String]) -> Option<String> {
     leak_in(&content, traces).map(|leak| format!("{}: {leak}", PATH.display()))
 }
 
-/// The files in `directory` that hold a test's secret in any form, each with what was found, without the secret.
+/// Returns the files in `directory` that hold a test's secret in any form, each with the finding but not the secret.
 pub fn scan_directory(directory: &Path) -> Vec<String> {
     let traces = secret_traces(SECRET_MARK);
     let mut leaks = Vec::new();

@@ -1,4 +1,4 @@
-//! Upstreams that go away: one that can be restarted on its port, and one whose connects hang.
+//! Upstreams that fail: one that can be restarted on its port, and one whose connects hang.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-/// A port that is held without anybody listening on it, so that nobody else takes it.
+/// A port that is bound without a listener, so that no other process takes it.
 pub struct HeldPort {
     _socket: Socket,
     address: SocketAddr,
@@ -59,13 +59,13 @@ struct Running {
 }
 
 struct State {
-    /// One of each connection; `None` once it has been stopped.
+    /// The socket of each connection; `None` once the upstream has been stopped.
     sockets: Mutex<Option<Vec<TcpStream>>>,
     stopped: Condvar,
 }
 
 impl State {
-    /// Takes as long as an answer takes; false where the upstream was stopped meanwhile.
+    /// Waits for as long as an answer takes; false where the upstream was stopped meanwhile.
     fn think(&self) -> bool {
         const THINKING: Duration = Duration::from_millis(15);
         let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,7 +85,7 @@ impl RestartableUpstream {
         self.port.url()
     }
 
-    /// How many requests it has answered.
+    /// Returns the number of requests that were answered.
     pub fn served(&self) -> usize {
         self.served.load(Ordering::SeqCst)
     }
@@ -95,7 +95,7 @@ impl RestartableUpstream {
         let Some(running) = self.running.take() else { return };
         let sockets = running.state.sockets.lock().unwrap_or_else(PoisonError::into_inner).take();
         for socket in sockets.iter().flatten() {
-            // Its thread sees the end and closes, and that is a reset.
+            // Its thread reads the end and closes, which sends the reset.
             let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(Shutdown::Read);
         }
@@ -130,7 +130,7 @@ impl Drop for RestartableUpstream {
     }
 }
 
-/// Answers each request of one connection; one that says how long its body is.
+/// Answers each request of one connection; bodies are framed by length.
 fn serve(mut socket: TcpStream, served: &AtomicUsize, state: &State) {
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
     let (mut received, mut part) = (Vec::new(), [0; 4096]);
@@ -155,7 +155,7 @@ fn serve(mut socket: TcpStream, served: &AtomicUsize, state: &State) {
     }
 }
 
-/// A listener whose queue is full: a connect to it hangs, as to a machine that has gone.
+/// A listener whose queue is full: a connect to it hangs, as to a host that is down.
 pub struct BlackHole {
     _listener: Socket,
     address: SocketAddr,
@@ -185,7 +185,7 @@ impl BlackHole {
         format!("http://{}{}", self.address, super::BASE_PATH)
     }
 
-    /// How many connects to it hang.
+    /// Returns the number of connects to it that hang.
     pub fn pending_connects(&self) -> usize {
         /// The kernel's number of the state SYN-SENT (include/net/tcp_states.h).
         const SYN_SENT: &str = "02";

@@ -1,5 +1,5 @@
-//! Programs that tests start. None outlives its test: dropped it is killed, and where the test's process ends without
-//! dropping anything (a signal, an abort, a time limit), the kernel kills it.
+//! Programs that tests start. None outlives its test: it is killed when it is dropped, and where the test's process
+//! ends without dropping anything (a signal, an abort, a time limit), the kernel kills it.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -14,7 +14,7 @@ use rustix::process::{Signal, getpid, getppid, set_parent_process_death_signal};
 
 use super::DEADLINE;
 
-/// What no program takes that is run to its end, whatever it does.
+/// The longest that a program takes which is run to its end, whatever it does.
 const WHOLE_RUN_MAX: Duration = Duration::from_secs(5 * DEADLINE.as_secs());
 
 /// A program that was started.
@@ -28,7 +28,7 @@ static STARTER: LazyLock<Mutex<mpsc::Sender<Order>>> = LazyLock::new(|| {
     let (orders, inbox) = mpsc::channel::<Order>();
     thread::spawn(move || {
         for mut order in inbox {
-            // Who waits for it has not gone.
+            // The receiver waits for it.
             let _ = order.started.send(order.command.spawn());
         }
     });
@@ -40,7 +40,7 @@ struct Order {
     started: mpsc::Sender<io::Result<Child>>,
 }
 
-/// A command whose child ends with this process. What is done before it becomes the program comes after that.
+/// Returns a command whose child ends with this process. Later `pre_exec` actions run after the one that sees to that.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
     let (mut command, parent) = (Command::new(program), getpid());
     // SAFETY: between fork and exec only system calls are made, which may be.
@@ -58,7 +58,7 @@ impl Running {
     /// Starts what [`command`] made.
     ///
     /// # Errors
-    /// It cannot be started: it may not be installed.
+    /// The program cannot be started: it may not be installed.
     pub fn start(command: Command) -> io::Result<Self> {
         let (started, answer) = mpsc::channel();
         STARTER.lock().expect("no panic").send(Order { command, started }).expect("the thread lives");
@@ -71,7 +71,7 @@ impl Running {
         status.unwrap_or_else(|| panic!("process {} does not end", self.child.id()))
     }
 
-    /// How it has ended by itself; `None` where it goes on for longer than `time`.
+    /// Returns how it has ended by itself; `None` where it goes on for longer than `time`.
     pub fn end_within(&mut self, time: Duration) -> Option<ExitStatus> {
         let until = Instant::now() + time;
         loop {
@@ -82,7 +82,7 @@ impl Running {
         }
     }
 
-    /// What it leaves of those outputs that are piped; killed if it does not end by itself.
+    /// Returns what it wrote to the outputs that are piped; kills it if it does not end by itself.
     pub fn output(mut self) -> Output {
         drop(self.child.stdin.take());
         let stdout = self.child.stdout.take().map(read_to_end);
@@ -112,13 +112,13 @@ impl DerefMut for Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended takes no notice.
+        // Both fail where it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Runs it to its end, and returns what it leaves; killed if it does not end by itself.
+/// Runs a command to its end, and returns its output; kills it if it does not end by itself.
 pub fn output_of(mut command: Command) -> Output {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Running::start(command).expect("it can be started").output()

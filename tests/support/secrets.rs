@@ -1,11 +1,11 @@
-//! The credentials of tests, and every form in which one of their secrets could get out.
+//! The credentials of tests, and every form in which one of their secrets could leak.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
-/// A part of every secret of every test: what a search of all output looks for.
+/// A part of every secret of every test, for the search through all output.
 pub const SECRET_MARK: &str = "is-kept-from-all-output";
 
 /// One entry of a secrets file.
@@ -17,7 +17,7 @@ pub struct Credential {
 }
 
 impl Credential {
-    /// The same for the same name, whichever test asks.
+    /// Returns the credential of this name, the same in every test.
     pub fn named(name: &str) -> Self {
         Self {
             client_id: format!("{name}-client-id"),
@@ -26,7 +26,7 @@ impl Credential {
         }
     }
 
-    /// Reads a secrets file's entries; comments are not understood here.
+    /// Parses the entries of a secrets file without comments.
     pub fn all_of(secrets_json: &str) -> Vec<Self> {
         let entries: Vec<Value> = serde_json::from_str(secrets_json).expect("a JSON array");
         let text = |entry: &Value, field: &str| entry[field].as_str().unwrap_or_default().to_owned();
@@ -38,7 +38,7 @@ impl Credential {
         entries.iter().map(credential).collect()
     }
 
-    /// Takes an `Authorization` value apart, checks its signature, and says whose it is.
+    /// Parses an `Authorization` value, checks its signature, and returns whose it is.
     pub fn of_authorization(value: &str) -> Self {
         let token = value.strip_prefix("Bearer ").expect("a bearer token");
         let (signed, signature) = token.rsplit_once('.').expect("a signature");
@@ -65,7 +65,7 @@ impl Credential {
         json!({"name": name, "clientId": self.client_id, "clientSecret": self.client_secret, "tenant": self.tenant})
     }
 
-    /// Texts that no output may hold: the secret, what base64 makes of it wherever it begins, and token and signature.
+    /// Returns the texts that no output may hold: the secret, its base64 forms at any offset, token and signature.
     fn traces(&self) -> Vec<String> {
         let header = URL_SAFE_NO_PAD.encode(br#"{"alg":"HS256","typ":"JWT"}"#);
         let string = |text: &str| serde_json::to_string(text).expect("a string");
@@ -83,13 +83,13 @@ impl Credential {
     }
 }
 
-/// A secrets file with one entry a name.
+/// Returns a secrets file with one entry for each name.
 pub fn secrets_json(names: &[&str]) -> String {
     let entries: Vec<Value> = names.iter().map(|name| Credential::named(name).entry(name)).collect();
     serde_json::to_string_pretty(&entries).expect("JSON")
 }
 
-/// Every text that may not be in any output of a gateway with these credentials, which also sent these tokens.
+/// Returns all texts that no output may hold of a gateway with these credentials, which also sent these tokens.
 pub fn traces_of(credentials: &[Credential], sent_authorizations: &[String]) -> Vec<String> {
     let mut traces: Vec<String> = credentials.iter().flat_map(Credential::traces).collect();
     for authorization in sent_authorizations {
@@ -101,12 +101,12 @@ pub fn traces_of(credentials: &[Credential], sent_authorizations: &[String]) -> 
     traces
 }
 
-/// A secret as it is, and in base64 from each of the three places in a group where it may begin.
+/// Returns a secret as it is, and in base64 from each of the three offsets in a group at which it may begin.
 pub fn secret_traces(secret: &str) -> Vec<String> {
     let mut traces = vec![secret.to_owned()];
     for shift in 0..3 {
         let shifted = [vec![0; shift], secret.as_bytes().to_vec()].concat();
-        // The first and the last group also hold bits of their neighbours: keep what is the secret's alone.
+        // The first and the last character also hold bits of their neighbours: only the others are the secret's alone.
         let first = (shift * 8).div_ceil(6);
         let last = shifted.len() * 8 / 6;
         traces.push(URL_SAFE_NO_PAD.encode(&shifted)[first..last].to_owned());
@@ -115,7 +115,7 @@ pub fn secret_traces(secret: &str) -> Vec<String> {
     traces
 }
 
-/// The first of `traces` that `output` holds, told so that it is not let out once more.
+/// Returns the first of `traces` that `output` holds, described without its text.
 pub fn leak_in(output: &[u8], traces: &[String]) -> Option<String> {
     traces.iter().enumerate().find_map(|(index, trace)| {
         let at = memchr::memmem::find(output, trace.as_bytes())?;

@@ -1,4 +1,4 @@
-//! An upstream that does as a test's closure says, one thread a connection, and keeps what it was sent.
+//! An upstream that runs a test's closure for each connection, on a thread of its own, and keeps what it was sent.
 
 use std::fmt;
 use std::io;
@@ -12,22 +12,22 @@ use rustls::{ServerConnection, StreamOwned};
 
 use super::certificates::CERTIFICATES;
 use super::wire::{Body, Transport, Wire};
-use super::{BASE_PATH, Credential, DEADLINE, Ended, Head, HeldPort, observed, shown};
+use super::{BASE_PATH, Credential, DEADLINE, EVENT_STREAM, Ended, Head, HeldPort, observed, shown};
 
 pub struct Upstream {
     address: SocketAddr,
     is_tls: bool,
     shared: Arc<Shared>,
-    /// So that nobody else takes it when the listener has gone.
+    /// Kept so that no other process takes the port when the listener has been closed.
     _port: HeldPort,
 }
 
 /// A request as it came over the wire.
 #[derive(Clone)]
 pub struct Request {
-    /// Which connection brought it, from 0.
+    /// The number of the connection that brought it, from 0.
     pub connection: usize,
-    /// When its head was whole.
+    /// The time at which its head was whole.
     pub at: Instant,
     pub head: Head,
     pub body: Vec<u8>,
@@ -36,7 +36,7 @@ pub struct Request {
 }
 
 impl fmt::Debug for Request {
-    /// Without its `Authorization`: a failed test is no reason to let a token out.
+    /// Leaves `Authorization` out: the message of a failed test must not show a token.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lines = self.head.lines_without(&["Authorization"]);
         write!(f, "#{} {} {lines:?} {}", self.connection, self.line(), shown(&self.raw_body))
@@ -56,7 +56,7 @@ impl Request {
         self.head.field("authorization").expect("an Authorization field")
     }
 
-    /// Whose token it carries, the signature checked: the name of `secrets_json`.
+    /// Checks the signature of its token, and returns whose it is by the name of `secrets_json`.
     pub fn credential(&self) -> String {
         Credential::of_authorization(self.authorization()).client_id.trim_end_matches("-client-id").to_owned()
     }
@@ -80,7 +80,7 @@ struct Seen {
 }
 
 impl Shared {
-    /// A test that failed elsewhere may have poisoned it; what was seen is right all the same.
+    /// Locks, poisoned or not: a test that failed elsewhere does not make wrong what was seen.
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -136,23 +136,23 @@ impl Upstream {
         self.address.port()
     }
 
-    /// `host:port`, as the gateway's `Host` field says it.
+    /// Returns `host:port`, as it stands in the gateway's `Host` field.
     pub fn authority(&self) -> String {
         self.address.to_string()
     }
 
-    /// What `--upstream` takes.
+    /// Returns the value for `--upstream`.
     pub fn url(&self) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
         format!("{scheme}://{}{BASE_PATH}", self.authority())
     }
 
-    /// All requests whose head came whole, each with as much of its body as was read.
+    /// Returns all requests whose head came whole, each with as much of its body as was read.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.seen().requests.clone()
     }
 
-    /// The only request there was.
+    /// Returns the only request that came.
     pub fn request(&self) -> Request {
         let mut requests = self.requests();
         assert_eq!(requests.len(), 1, "one request is expected: {requests:?}");
@@ -176,7 +176,7 @@ impl Upstream {
         self.shared.wait_for(&format!("{count} requests"), enough)
     }
 
-    /// When connection number `connection` was seen to end by the gateway's doing.
+    /// Waits until the gateway closes connection number `connection`, and returns when that was seen.
     pub fn wait_for_close(&self, connection: usize) -> Instant {
         let close = |seen: &Seen| seen.closes.iter().find(|(number, _)| *number == connection).map(|(_, at)| *at);
         self.shared.wait_for(&format!("the end of connection {connection}"), close)
@@ -186,7 +186,7 @@ impl Upstream {
         self.shared.seen().closes.len()
     }
 
-    /// Whether no further request comes for this long.
+    /// Returns whether no further request comes for this long.
     pub fn is_left_alone_for(&self, time: Duration) -> bool {
         let until = Instant::now() + time;
         let mut seen = self.shared.seen();
@@ -256,25 +256,25 @@ fn serve(socket: TcpStream, is_tls: bool, number: usize, shared: &Arc<Shared>, h
     peer.close();
 }
 
-/// The upstream's side of one connection, in the hands of a test's closure. When that returns, the connection is closed
-/// in good order.
+/// The upstream's side of one connection, as a test's closure gets it. When that returns, the connection is closed in
+/// good order.
 pub struct Peer {
     wire: Wire,
     number: usize,
     shared: Arc<Shared>,
-    /// Where the request that is being read stands in what was seen.
+    /// The index of the request that is being read among those seen.
     request: Option<usize>,
     is_closed: bool,
 }
 
 impl Peer {
-    /// Which connection this is, from 0.
+    /// Returns the number of this connection, from 0.
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// The next request's head; `None` where the gateway closed instead. An idle connection may wait as long as the
-    /// test lasts.
+    /// Reads the next request's head; `None` where the gateway closed instead. An idle connection may wait as long as
+    /// the test lasts.
     pub fn read_head(&mut self) -> Option<Head> {
         loop {
             let head = match self.wire.take_head(Instant::now() + DEADLINE) {
@@ -302,7 +302,7 @@ impl Peer {
         }
     }
 
-    /// The next request, whole.
+    /// Reads the next request, whole.
     pub fn read_request(&mut self) -> Option<Request> {
         let head = self.read_head()?;
         let is_whole = if head.is_chunked() {
@@ -314,7 +314,7 @@ impl Peer {
         is_whole.then(|| self.shared.seen().requests[index].clone())
     }
 
-    /// So many bytes of the body; `None` where the gateway closed before.
+    /// Reads `length` bytes of the body; `None` where the gateway closed before.
     pub fn read_body_exact(&mut self, length: usize) -> Option<Vec<u8>> {
         match self.wire.take_exact(length, Instant::now() + DEADLINE) {
             Ok(bytes) => {
@@ -325,7 +325,7 @@ impl Peer {
         }
     }
 
-    /// Reads so many bytes and keeps none of them; false where the gateway closed before.
+    /// Reads `length` bytes and keeps none of them; false where the gateway closed before.
     pub fn discard(&mut self, length: usize) -> bool {
         match self.wire.discard(length, DEADLINE) {
             Ok(()) => true,
@@ -341,7 +341,7 @@ impl Peer {
         }
     }
 
-    /// A chunked body, decoded.
+    /// Reads a chunked body, and returns it decoded.
     pub fn read_chunked(&mut self) -> Option<Vec<u8>> {
         let mut body = Body::default();
         let read = self.wire.take_chunked(&mut body, Instant::now() + DEADLINE);
@@ -352,7 +352,7 @@ impl Peer {
         }
     }
 
-    /// Closes the listener, for good: whoever connects from now on is refused.
+    /// Closes the listener for good: connects are refused from now on.
     pub fn refuse_connections(&self) {
         self.shared.is_stopped.store(true, Ordering::SeqCst);
         let until = Instant::now() + DEADLINE;
@@ -363,7 +363,7 @@ impl Peer {
         }
     }
 
-    /// All that comes until the gateway closes.
+    /// Reads until the gateway closes.
     pub fn read_to_end(&mut self) -> Vec<u8> {
         let (bytes, ended) = self.wire.take_to_end(Instant::now() + DEADLINE);
         assert_ne!(ended, Ended::Timeout, "the gateway did not close; received {}", shown(&bytes));
@@ -371,7 +371,7 @@ impl Peer {
         bytes
     }
 
-    /// Sends; false once the gateway has gone.
+    /// Sends; false once the gateway has closed.
     pub fn write(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         let sent = self.wire.write(bytes.as_ref());
         if let Err(error) = &sent {
@@ -438,7 +438,7 @@ impl Peer {
     }
 }
 
-/// A gate that a test opens once, for scripts that wait for it.
+/// A gate that a test opens, each time for one waiting script.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<usize>, Condvar)>);
 
@@ -484,12 +484,11 @@ pub fn json(status: u16, body: &str) -> impl Fn(&mut Peer) + Send + Sync + 'stat
     ))
 }
 
-/// Answers every request with a chunked event stream, one event a chunk, so far apart.
+/// Answers every request with a chunked event stream, one event a chunk, at this interval.
 pub fn sse(events: &[&str], interval: Duration) -> impl Fn(&mut Peer) + Send + Sync + 'static {
-    const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let chunks: Vec<String> = events.iter().map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
     move |peer| {
-        while peer.read_request().is_some() && peer.write(HEAD) {
+        while peer.read_request().is_some() && peer.write(EVENT_STREAM) {
             for chunk in &chunks {
                 peer.sleep(interval);
                 peer.write(chunk);

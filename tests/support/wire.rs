@@ -1,5 +1,5 @@
-//! Reading HTTP/1.1 off a blocking stream, the plain way: one growing buffer, one deadline a step. Shared by the client
-//! and the upstream of the kit, and apart from the gateway's own parser.
+//! HTTP/1.1 on a blocking stream: one growing buffer, one deadline a step. Shared by the client and the upstream of the
+//! kit, and independent of the gateway's parser.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,7 +10,7 @@ use rustls::{ClientConnection, ServerConnection, StreamOwned};
 
 use super::{DEADLINE, shown};
 
-/// Why no more bytes came.
+/// The reason why no more bytes came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// The message was whole, and the connection is open as far as is known.
@@ -27,7 +27,7 @@ pub enum Ended {
 pub enum Transport {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
-    /// Of a client.
+    /// TLS on the side of a client.
     TlsClient(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
@@ -57,12 +57,12 @@ impl Transport {
     }
 }
 
-/// A stream with what was read from it and not yet taken.
+/// A stream, and the bytes that were read from it but not yet taken.
 pub struct Wire {
     pub transport: Transport,
     buffer: Vec<u8>,
     ended: Option<Ended>,
-    /// Sees every byte read.
+    /// Called with every byte read.
     observe: Observer,
 }
 
@@ -80,13 +80,13 @@ impl Wire {
         self.transport.write_all(bytes)
     }
 
-    /// Ends this side's direction, TLS's first.
+    /// Ends this side's direction, with a close_notify first.
     pub fn half_close(&mut self) {
         self.end_tls();
         let _ = self.transport.socket().shutdown(Shutdown::Write);
     }
 
-    /// Ends this side's direction of TLS alone.
+    /// Sends a close_notify alone.
     pub fn end_tls(&mut self) {
         match &mut self.transport {
             Transport::Plain(_) => {}
@@ -101,7 +101,7 @@ impl Wire {
         }
     }
 
-    /// Sends `bytes` and the end of this side's direction of TLS in one write.
+    /// Sends `bytes` and a close_notify in one write.
     pub fn write_and_end_tls(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Transport::TlsClient(stream) = &mut self.transport else { panic!("only a client that speaks TLS can") };
         stream.conn.complete_io(&mut stream.sock)?;
@@ -114,13 +114,13 @@ impl Wire {
         stream.sock.write_all(&records)
     }
 
-    /// Makes the close that follows a reset.
+    /// Makes the coming close a reset.
     pub fn reset_on_close(&self) {
         let socket = socket2::SockRef::from(self.transport.socket());
         socket.set_linger(Some(Duration::ZERO)).expect("a TCP socket");
     }
 
-    /// What is there and not taken yet.
+    /// Returns the bytes that are there and not yet taken.
     pub fn pending(&self) -> &[u8] {
         &self.buffer
     }
@@ -160,7 +160,7 @@ impl Wire {
         }
     }
 
-    /// Waits until `pattern` is there, and says where it ends.
+    /// Waits until `pattern` is there, and returns where it ends.
     pub fn find(&mut self, pattern: &[u8], deadline: Instant) -> Result<usize, Ended> {
         let mut searched = 0;
         loop {
@@ -179,7 +179,7 @@ impl Wire {
         Ok(self.take(length))
     }
 
-    /// Takes so many bytes and keeps none of them; each read may take `patience`.
+    /// Takes `length` bytes and keeps none of them; each read may take `patience`.
     pub fn discard(&mut self, mut length: usize, patience: Duration) -> Result<(), Ended> {
         while length > 0 {
             if self.buffer.is_empty() {
@@ -197,7 +197,7 @@ impl Wire {
         Ok(Head::parse(&self.take(end)))
     }
 
-    /// Takes what is left until the stream ends, and says how it did.
+    /// Takes what is left until the stream ends, and returns how it ended.
     pub fn take_to_end(&mut self, deadline: Instant) -> (Vec<u8>, Ended) {
         loop {
             if let Err(ended) = self.fill(deadline) {
@@ -206,7 +206,7 @@ impl Wire {
         }
     }
 
-    /// Takes a body framed by chunks. On an end before its own, `body` holds what was there.
+    /// Takes a chunked body. Where the stream ends before the body does, `body` holds what was there.
     pub fn take_chunked(&mut self, body: &mut Body, deadline: Instant) -> Result<(), Ended> {
         loop {
             let line = self.take_line(body, deadline)?;
@@ -246,7 +246,7 @@ impl Wire {
     }
 }
 
-/// A body as it was framed, and what it means.
+/// A body as it was framed, and decoded.
 #[derive(Debug, Clone, Default)]
 pub struct Body {
     pub raw: Vec<u8>,
@@ -254,7 +254,7 @@ pub struct Body {
     pub trailers: Vec<String>,
 }
 
-/// A request's or an answer's head, as it came: order, spelling and bytes (those above 0x7F as Latin-1).
+/// The head of a request or an answer in its order, spelling and bytes (those above 0x7F as Latin-1).
 #[derive(Clone, Default)]
 pub struct Head {
     pub start_line: String,
@@ -280,7 +280,7 @@ impl Head {
         Self { start_line, fields: lines.map(field).collect(), raw: raw.to_vec() }
     }
 
-    /// The value of the field of this name, in any case; fails where there are two.
+    /// Returns the value of the field of this name, in any case; fails where there are two.
     pub fn field(&self, name: &str) -> Option<&str> {
         let values = self.all(name);
         assert!(values.len() <= 1, "{name} is repeated: {}", shown(&self.raw));
@@ -292,7 +292,7 @@ impl Head {
         named.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// `name: value` lines without those of `names`, in their order and spelling.
+    /// Returns the `name: value` lines without those of `names`, in their order and spelling.
     pub fn lines_without(&self, names: &[&str]) -> Vec<String> {
         let others = self.fields.iter().filter(|(field, _)| !names.iter().any(|name| field.eq_ignore_ascii_case(name)));
         others.map(|(name, value)| format!("{name}: {value}")).collect()
@@ -307,7 +307,7 @@ impl Head {
     }
 }
 
-/// Bytes as characters of the same number, so that none is lost.
+/// Decodes bytes as Latin-1, so that none is lost.
 pub fn latin1(bytes: &[u8]) -> String {
     bytes.iter().map(|&byte| char::from(byte)).collect()
 }

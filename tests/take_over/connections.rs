@@ -1,4 +1,4 @@
-//! Sockets and connections cross whole: all are served, and those of the old gateway end in order.
+//! Sockets and connections during a take-over: all are served, and those of the old gateway end in order.
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -6,8 +6,8 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use super::support::{Client, DEADLINE, Ended, Gateway, Upstream, json, repeat_until_undisturbed};
-use super::{GET, HELLO, Place, SURELY_WITHIN_GRACE};
+use crate::support::{Client, DEADLINE, Ended, GET, Gateway, Upstream, json, repeat_until_undisturbed};
+use crate::{HELLO, Place, SURELY_WITHIN_GRACE};
 
 #[test]
 fn with_more_and_with_fewer_shards_every_socket_goes_on_being_served() {
@@ -26,7 +26,7 @@ fn with_more_and_with_fewer_shards_every_socket_goes_on_being_served() {
     }
 }
 
-/// How many descriptors of the gateway are sockets that listen on its port.
+/// Returns the number of descriptors of the gateway that are sockets which listen on its port.
 fn listening_sockets(gateway: &Gateway) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("readable");
     let local = format!(":{:04X}", gateway.port());

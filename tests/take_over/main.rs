@@ -1,5 +1,5 @@
-//! A restart that nobody notices: a new gateway takes the listening sockets of the one that runs, which then ends what it
-//! has open. Whatever goes wrong before the new one serves leaves the old one as it was.
+//! A restart without interruption: a new gateway takes the listening sockets of the running one, which then drains.
+//! A failure before the new one serves leaves the old one as it was.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -15,19 +15,18 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use support::{Client, Gateway, GatewayBuilder, Upstream};
+use support::{Client, GET, Gateway, GatewayBuilder, Upstream};
 use tempfile::TempDir;
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const HELLO: &[u8] = b"flow-to\x01";
 
-/// For so long the running gateway waits for a successor that has the sockets to say that it serves.
+/// The time that the running gateway gives a successor that has the sockets to say that it serves.
 const STEP_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection has a second for its first request when the gateway stops, and both clocks agree that this is less.
 const SURELY_WITHIN_GRACE: Duration = Duration::from_millis(900);
 
-/// One place where a gateway and its successors meet.
+/// The directory where a gateway and its successors meet.
 struct Place {
     runtime: TempDir,
     upstream: Upstream,

@@ -5,8 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::support::{Client, DEADLINE, Gate, Peer, Upstream, json, repeat_until_undisturbed, shown};
-use super::{GET, HELLO, Place, STEP_LIMIT, answers, is_there};
+use crate::support::{
+    Client, DEADLINE, EVENT, EVENT_STREAM, GET, Gate, Peer, Upstream, json, repeat_until_undisturbed, shown,
+};
+use crate::{HELLO, Place, STEP_LIMIT, answers, is_there};
 
 #[test]
 fn a_stop_signal_while_another_gateway_starts_leaves_the_sockets_to_it() {
@@ -32,9 +34,9 @@ fn a_stop_signal_while_another_gateway_starts_leaves_the_sockets_to_it() {
         let is_undisturbed = began.elapsed() < STEP_LIMIT;
         if is_undisturbed {
             said.expect("taken");
-            let mut heard = Vec::new();
-            slow_to_start.read_to_end(&mut heard).expect("its end");
-            assert_eq!(heard.last(), Some(&b'F'), "{heard:?}");
+            let mut received = Vec::new();
+            slow_to_start.read_to_end(&mut received).expect("its end");
+            assert_eq!(received.last(), Some(&b'F'), "{received:?}");
         }
         gate.open();
         assert_eq!(busy.read_response().text(), "ok");
@@ -64,13 +66,12 @@ fn a_stop_signal_at_any_moment_of_a_take_over_leaves_one_that_serves() {
 
 #[test]
 fn a_stop_signal_to_one_that_was_taken_over_does_not_cut_its_streams() {
-    const STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
     let gate = Gate::new();
     let passing = gate.clone();
     let place = Place::before(Upstream::plain(move |peer: &mut Peer| {
         peer.read_request();
-        peer.write(STREAM);
-        peer.write("9\r\ndata: 1\n\n\r\n");
+        peer.write(EVENT_STREAM);
+        peer.write(EVENT);
         passing.pass();
         peer.write("9\r\ndata: 2\n\n\r\n0\r\n\r\n");
     }));

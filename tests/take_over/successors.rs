@@ -1,4 +1,4 @@
-//! Successors that come to nothing, and those that find nobody.
+//! Successors that fail, and those that find no gateway.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::support::{Client, DEADLINE, Gateway, Upstream, json};
-use super::{GET, HELLO, Place, STEP_LIMIT, answers, is_there};
+use crate::support::{Client, DEADLINE, GET, Gateway, Upstream, json};
+use crate::{HELLO, Place, STEP_LIMIT, answers, is_there};
 
 #[test]
 fn nonsense_silence_and_unfinished_take_overs_change_nothing() {
@@ -45,7 +45,7 @@ fn one_that_is_gone_when_it_is_bidden_farewell_has_taken_nothing_over() {
     let mut dying = UnixStream::connect(place.socket(&running)).expect("it listens");
     dying.write_all(HELLO).expect("taken");
     running.wait_for_log("has the listening sockets too");
-    // Its word is heard when it is not there any more.
+    // The word that it sent is read after it has ended.
     running.freeze();
     dying.write_all(b"R").expect("taken");
     // Not by a close: a program that another test is just starting has a copy of the descriptor until it runs.

@@ -1,4 +1,4 @@
-//! While clients ask over new connections all the time, none of them is refused, reset or forgotten.
+//! Take-overs while clients connect all the time: none of them is refused, reset or left without an answer.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::support::{Client, DEADLINE, Gateway, Peer, Upstream, shown};
-use super::{Place, SURELY_WITHIN_GRACE, answers};
+use crate::support::{Client, DEADLINE, EVENT, EVENT_STREAM, Gateway, Peer, Upstream, shown};
+use crate::{Place, SURELY_WITHIN_GRACE, answers};
 
 /// Clients that ask over a new connection each time, at a steady pace, until they are told to stop.
 struct Load {
@@ -45,7 +45,7 @@ impl Load {
         Load { stop, clients, began: Instant::now() }
     }
 
-    /// How many requests were answered, and how many a second.
+    /// Returns the number of requests that were answered, and how many a second.
     fn finish(self) -> (usize, f64) {
         self.stop.store(true, Ordering::Relaxed);
         let took = self.began.elapsed();
@@ -92,9 +92,9 @@ fn stream_or_echo(peer: &mut Peer) {
             peer.write(&request.body);
             continue;
         }
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         for _ in 0..EVENTS {
-            peer.write("9\r\ndata: 1\n\n\r\n");
+            peer.write(EVENT);
             peer.sleep(Duration::from_millis(100));
         }
         peer.write("0\r\n\r\n");

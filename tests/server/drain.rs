@@ -1,8 +1,4 @@
-//! A stop signal: what is open goes on to its end, what rests is closed, nothing new is taken.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
+//! The drain after a stop signal: open exchanges go on to their end, idle connections are closed, new ones are refused.
 
 use std::io::ErrorKind;
 use std::net::TcpStream;
@@ -12,21 +8,17 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
-    Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, is_error_event, json, parse_events,
-    repeat_until_undisturbed, sse,
+use crate::support::{
+    Client, DEADLINE, EVENT_STREAM, Ended, GET, Gate, Gateway, LIVENESS, POST, Peer, Upstream, chunk, is_error_event,
+    json, parse_events, repeat_until_undisturbed, sse,
 };
 
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
-
-/// What the program leaves to a connection without a whole request when the drain begins, and to one that has just
-/// connected: one second, and somewhat less, so that both clocks agree that it is not over.
+/// The time that a connection without a whole request has when the drain begins, as one that has just connected: one
+/// second, and somewhat less here, so that it is not over by either clock.
 const SURELY_WITHIN_GRACE: Duration = Duration::from_millis(900);
 
-/// How long streams go on after the signal, in seconds: `FLOW_URING_TEST_DRAIN_SECONDS`, since nobody waits 45 of them
-/// for every change.
+/// Returns for how long streams go on after the signal: one second, or the seconds in `FLOW_URING_TEST_DRAIN_SECONDS`,
+/// as nobody waits 45 of them for every change.
 fn stream_time() -> Duration {
     let seconds = std::env::var("FLOW_URING_TEST_DRAIN_SECONDS");
     Duration::from_secs(seconds.map_or(1, |seconds| seconds.parse().expect("whole seconds")))
@@ -40,12 +32,6 @@ fn event(number: usize) -> String {
     format!("data: {{\"number\":{number}}}\n\n")
 }
 
-fn as_chunk(event: &str) -> String {
-    format!("{:x}\r\n{event}\r\n", event.len())
-}
-
-const EVENT_STREAM: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
-
 /// An upstream that streams until `is_over`.
 fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     let is_over = Arc::clone(is_over);
@@ -53,13 +39,13 @@ fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Syn
         while peer.read_request().is_some() && peer.write(EVENT_STREAM) {
             let mut number = 0;
             while !is_over.load(Ordering::SeqCst) {
-                if !peer.write(as_chunk(&event(number))) {
+                if !peer.write(chunk(&event(number))) {
                     return;
                 }
                 number += 1;
                 peer.sleep(EVENT_INTERVAL);
             }
-            peer.write(as_chunk(LAST_EVENT));
+            peer.write(chunk(LAST_EVENT));
             peer.write("0\r\n\r\n");
         }
     }
@@ -86,7 +72,7 @@ fn requests_that_have_come_on_idle_connections_are_answered_before_these_close()
     let connect = |_| Client::connect_unrecorded(gateway.port()).with_deadline(4 * DEADLINE);
     let mut clients: Vec<Client> = (0..CLIENTS).map(connect).collect();
     for client in &mut clients {
-        // Each rests at once: it has not sent two requests in a row.
+        // Each is idle at once: it has not sent two requests in a row.
         client.ask(LIVENESS);
     }
     gateway.freeze();
@@ -224,8 +210,8 @@ fn a_second_signal_exits_at_once_and_says_what_was_cut() {
     }
 }
 
-/// What is open when the drain limit passes: its path, what the upstream has sent by then, with what the client has seen
-/// all of it, and how it sees it end.
+/// An exchange that is open when the drain limit passes: its path, the bytes that the upstream has sent by then, the last
+/// of them as the client reads them, and how it ends.
 struct Open {
     path: &'static str,
     sent: &'static str,

@@ -1,21 +1,16 @@
 //! The log file beside stderr: what is in it, how large it gets, and what an output that fails costs (lines, never
 //! requests).
 
-#![expect(clippy::disallowed_methods, reason = "a test reads files and waits; no shard runs here")]
-
-mod support;
-
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use support::{
-    Client, Gateway, GatewayBuilder, Upstream, answer, json, scan_directory, secrets_json, value_of, wait_until,
-};
 use tempfile::TempDir;
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+use crate::support::{
+    Client, GET, Gateway, GatewayBuilder, Upstream, answer, json, scan_directory, secrets_json, value_of, wait_until,
+};
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -29,7 +24,7 @@ fn lines_of(file: &Path) -> Vec<String> {
     fs::read_to_string(file).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// What it wrote to stderr besides the banner and its last words.
+/// Returns the lines on stderr without the banner and the last words.
 fn lines_on_stderr(gateway: &Gateway) -> Vec<String> {
     let is_of_the_log = |line: &String| line.starts_with("20") || line.starts_with('{');
     gateway.log().into_iter().filter(is_of_the_log).collect()
@@ -76,7 +71,7 @@ fn json_holds_for_both_outputs() {
     wait_until("the same lines on stderr", || lines_on_stderr(&gateway) == lines);
 }
 
-/// How many lines its metrics page says that the file has lost.
+/// Returns the number of lines that the file has lost, by the metrics page.
 fn lost_of_file(gateway: &Gateway) -> usize {
     let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
     let count = page.lines().find_map(|line| line.strip_prefix("flow_uring_log_lines_dropped_total{output=\"file\"} "));

@@ -1,33 +1,26 @@
 //! `--sse-heartbeat`: the client of a silent event stream gets comment lines, where they change nothing of its events.
 
-mod support;
-
 use std::time::Duration;
 
-use support::{Client, Gate, Gateway, Peer, Upstream, parse_events};
+use crate::GET;
+use crate::support::{Client, EVENT_STREAM, Gate, Gateway, Peer, Upstream, chunk, parse_events};
 
-const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const GET_HTTP10: &str = "GET /v1/x HTTP/1.0\r\nHost: localhost\r\n\r\n";
-const CHUNKED_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const HEARTBEAT: &str = "7\r\n: ping\n\r\n";
 
 /// Two heartbeats would come in this time.
 const SILENCE: Duration = Duration::from_millis(500);
 
-fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
-}
-
 fn gateway_before(upstream: &Upstream) -> Gateway {
     Gateway::builder().upstream(upstream).arg("--sse-heartbeat", "0.2").start()
 }
 
-/// Sends these parts of a stream, each behind a pass of the gate, and then the end of the body.
+/// Sends these parts of a stream, each after a pass of the gate, and then the end of the body.
 fn in_parts(parts: &[String], gate: &Gate) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     let (parts, gate) = (parts.to_vec(), gate.clone());
     move |peer| {
         while peer.read_request().is_some() {
-            peer.write(CHUNKED_HEAD);
+            peer.write(EVENT_STREAM);
             for part in &parts {
                 gate.pass();
                 peer.write(part);
@@ -76,14 +69,14 @@ fn nothing_is_put_into_an_event_or_behind_the_last_one() {
     for part in &parts[..2] {
         gate.open();
         client.read_until(part);
-        assert!(client.is_quiet_for(SILENCE), "a heartbeat behind {part:?}");
+        assert!(client.is_quiet_for(SILENCE), "a heartbeat after {part:?}");
     }
     gate.open();
     client.read_until("\r\n");
     assert_eq!(client.read_until(HEARTBEAT), HEARTBEAT.as_bytes());
     gate.open();
     client.read_until(&parts[3]);
-    assert!(client.is_quiet_for(SILENCE), "a heartbeat behind the last event");
+    assert!(client.is_quiet_for(SILENCE), "a heartbeat after the last event");
     gate.open();
     client.read_until("0\r\n\r\n");
 }

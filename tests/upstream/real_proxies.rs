@@ -1,9 +1,5 @@
-//! The proxies that companies do run: squid and tinyproxy, each as a process of its own, between the gateway and an
-//! upstream. What the scripted proxy of the kit says is what we believe that proxies say; these say what they say.
-
-#![expect(clippy::disallowed_methods, reason = "a test may block")]
-
-mod support;
+//! Real proxies: squid and tinyproxy, each as a process of its own, between the gateway and an upstream. The scripted
+//! proxy of the kit answers as proxies are believed to; these answer as they do.
 
 use std::fs;
 use std::net::TcpStream;
@@ -13,31 +9,29 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
-    Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Running, SECRET_MARK, Upstream, command, secrets_json,
-    skip_but_not_on_ci,
-};
 use tempfile::TempDir;
 
+use crate::support::{
+    Client, DEADLINE, EVENT_STREAM, GET, Gate, Gateway, HeldPort, POST, Peer, Running, SECRET_MARK, Upstream, command,
+    secrets_json, skip_but_not_on_ci,
+};
+
 const USER: &str = "gwendolyn";
-/// A part of it is what the search of all output looks for.
+/// A text that the search through all output looks for.
 const PASSWORD: &str = SECRET_MARK;
 /// `openssl passwd -6 -salt flowuring` of the password.
 const HASH: &str =
     "$6$flowuring$mdyirjVUeKUigS0NLuBgT9ZvuASRJS.uJ2V7JXG4E.VjwVd/ogliuHlG3n5K/m5k77ljfHkV3MOxnDYLotE771";
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-
-/// A program, and what its configuration is.
+/// A program and its configuration.
 struct Kind {
     program: &'static str,
     arguments: &'static [&'static str],
     /// Given the port to listen on, those that tunnels may go to, and a file to write.
     configuration: fn(u16, [u16; 2], &Path) -> String,
-    /// What it says to wrong credentials.
+    /// The status for wrong credentials.
     wrong_status: u16,
-    /// What it says where nobody listens.
+    /// The status where nobody listens.
     unreachable_status: u16,
 }
 
@@ -135,7 +129,7 @@ fn gateway(upstream_url: &str, upstream: &Upstream, proxy_url: String) -> Gatewa
     gateway
 }
 
-/// What the gateway answers, as code and message.
+/// Asks once, and returns the code and the message of the error.
 fn error_of(gateway: &Gateway) -> (String, String) {
     let response = Client::connect(gateway.port()).with_deadline(3 * DEADLINE).ask(POST);
     assert_eq!(response.status, 502, "{response:?}");
@@ -148,7 +142,7 @@ fn is_used_through(kind: &'static Kind) {
     let passing = has_come.clone();
     let upstream = Upstream::tls(move |peer: &mut Peer| {
         while peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             peer.write("9\r\ndata: 1\n\n\r\n");
             passing.pass();
             peer.write("9\r\ndata: 2\n\n\r\n0\r\n\r\n");

@@ -1,9 +1,5 @@
-//! What can be wrong at a start is said in one clear line (or all mistakes at once), and nothing is served; what is
-//! right starts as the settings say, and the subcommands agree with it.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
+//! The start: what is wrong is reported in one line (or all mistakes at once) and nothing is served; what is right
+//! starts as the settings say, and the subcommands agree with it.
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -12,10 +8,11 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{Client, Credential, Gateway, HeldPort, Running, Upstream, command, json, output_of, secrets_json};
 use tempfile::TempDir;
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+use crate::support::{
+    Client, Credential, GET, Gateway, HeldPort, Running, Upstream, command, json, output_of, secrets_json,
+};
 
 /// A working directory with files of its own.
 fn place(files: &[(&str, &str)]) -> TempDir {
@@ -37,7 +34,8 @@ fn flow_uring(place: &TempDir, arguments: &[&str]) -> Command {
     command
 }
 
-/// Has the program that a test of root becomes next bound by the modes of files, as it is where others start it.
+/// Drops the capabilities by which root ignores the modes of files, so that the program is bound by them as for any
+/// user.
 fn may_not_read_everything() -> io::Result<()> {
     // linux/capability.h; capabilities(7) on what an execve by root gives.
     const CAP_DAC_OVERRIDE: libc::c_ulong = 1;
@@ -50,12 +48,12 @@ fn may_not_read_everything() -> io::Result<()> {
     Ok(())
 }
 
-/// What a run that is expected to end by itself leaves; killed if it does not.
+/// Runs one that is expected to end by itself, and returns its output; kills it if it does not.
 fn run(place: &TempDir, arguments: &[&str]) -> Output {
     output_of(flow_uring(place, arguments))
 }
 
-/// The one line that a failed start leaves; warnings that come before it are log lines.
+/// Returns the message of a failed start; warnings that come before it are log lines.
 fn failure(place: &TempDir, arguments: &[&str]) -> String {
     let output = run(place, arguments);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -76,7 +74,7 @@ fn one_line(place: &TempDir, arguments: &[&str]) -> String {
 fn a_port_in_use_is_refused_whoever_has_it() {
     let place = place(&[("secrets.json", &secrets_json(&["a"]))]);
     let plain = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    // What the gateway itself does, so that a second one could slip in beside the first.
+    // As the gateway does itself, so that a second one could listen beside the first.
     let upstream = Upstream::plain(json(200, "{}"));
     let gateway = Gateway::before(&upstream);
     for port in [plain.local_addr().expect("bound").port(), gateway.port()] {
@@ -175,7 +173,7 @@ fn all_mistakes_of_a_secrets_file_are_told_at_once_and_never_with_a_value() {
     assert!(failure.lines().count() >= 6, "{failure}");
 }
 
-/// The example file of the Python original, whose people bring it along, as it is but for the port and the upstream.
+/// The example file of the Python original, which its users bring along, as it is except for the port and the upstream.
 const DOTENV: &str = "\
 # Flow Proxy Configuration
 FLOW_PROXY_HOST=127.0.0.1      # Host to bind to
@@ -193,7 +191,7 @@ FLOW_PROXY_TARGET_URL=UPSTREAM # The Flow LLM Proxy
 FLOW_PROXY_CLIENT_TIMEOUT=600   # seconds
 ";
 
-/// Starts a gateway that takes all its settings from its surroundings, and reads up to the end of its banner.
+/// Starts a gateway that takes all its settings from its environment, and reads up to the end of its banner.
 fn start(place: &TempDir, arguments: &[&str]) -> (Running, String) {
     let mut command = flow_uring(place, arguments);
     command.stderr(Stdio::piped());
@@ -208,7 +206,7 @@ fn start(place: &TempDir, arguments: &[&str]) -> (Running, String) {
     (running, banner)
 }
 
-/// The health check of a gateway that is well, again if the machine was too busy for an answer within its patience.
+/// Runs the health check of a gateway that is well, again if the machine was too busy for an answer in time.
 fn healthcheck(place: &TempDir, arguments: &[&str]) -> Output {
     /// `healthcheck::PATIENCE` in the program.
     const PATIENCE: Duration = Duration::from_secs(5);

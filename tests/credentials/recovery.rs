@@ -1,20 +1,12 @@
 //! Credentials that fail under load: every client is answered, those that fail are left alone, and one that works again
 //! takes its turns again.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a test waits and locks on threads of its own; no shard runs here"
-)]
-
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     Client, DEADLINE, Gateway, Peer, Request, Totals, Upstream, lines_saying, repeat_until_undisturbed, secrets_json,
     value_of,
 };
@@ -22,12 +14,12 @@ use support::{
 const REQUESTS: usize = 1000;
 const AT_ONCE: usize = 50;
 
-/// For how long the second credential is rate limited.
+/// The time for which the second credential is rate limited.
 const LIMITED_FOR: Duration = Duration::from_secs(1);
-/// What a good answer takes: the run must last longer than the cooldown.
+/// The time that a good answer takes: the run must last longer than the cooldown.
 const THINKING: Duration = Duration::from_millis(100);
 
-/// For how long a credential that was refused is left alone while it is not known whose fault that was.
+/// The time for which a refused credential is left alone while it is not known whose fault that was.
 const SUSPICION_LIMIT: Duration = Duration::from_secs(1);
 
 /// One attempt, as the upstream saw it.
@@ -79,14 +71,14 @@ fn post(path: &str, number: usize) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nX-Number: {number}\r\nContent-Length: 2\r\n\r\n{{}}")
 }
 
-/// What a client did and got.
+/// A request of a client, and the status it got.
 #[derive(Debug, Clone, Copy)]
 struct Asked {
     at: Instant,
     status: u16,
 }
 
-/// Asks for all numbers below `count`, so many at a time, and gives what became of them by number.
+/// Asks for all numbers below `count`, `AT_ONCE` at a time, and returns the outcomes by number.
 fn ask_all(gateway: &Gateway, count: usize, path: impl Fn(usize) -> &'static str + Sync) -> Vec<Asked> {
     let next = Mutex::new(0..count);
     let answered = Mutex::new(vec![None; count]);
@@ -111,8 +103,8 @@ fn ask_all(gateway: &Gateway, count: usize, path: impl Fn(usize) -> &'static str
         .collect()
 }
 
-/// The attempts with this credential that were decided on at `from` or later: not before the client asked, and not before
-/// the attempt before was answered. When they arrive says less, as they may have been on their way for long.
+/// Returns the attempts with this credential that were decided on at `from` or later: not before the client asked, and
+/// not before the previous attempt was answered. Their arrival says less, as they may have been under way for long.
 fn decided_from<'a>(all: &'a [Attempt], asked: &[Asked], credential: &str, from: Instant) -> Vec<&'a Attempt> {
     let is_later = |attempt: &&Attempt| {
         let earlier = all.iter().filter(|other| other.number == attempt.number && other.at < attempt.at);
@@ -186,20 +178,21 @@ fn failing_credentials_cost_no_request_and_a_recovered_one_takes_its_turns_again
     assert_eq!(counts, [1300 + more as u64, refused, rate_limited, 1], "{totals:?}");
 }
 
-/// When the test saw the gateway's log say so: whatever it decides later, it decides with that in mind.
+/// The times at which the test saw these lines in the gateway's log: whatever is decided later takes them into account.
 struct News {
-    /// That a request was refused, by its credential.
+    /// The line that says that a credential was refused.
     refused: Instant,
     refused_cools: Instant,
     limited_cools: Instant,
 }
 
-/// When the first answer of this status was on its way back: no consequence of it began earlier.
+/// Returns when the first answer of this status was sent: no consequence of it began earlier.
 fn answered_first(all: &[Attempt], status: u16) -> Instant {
     all.iter().filter(|attempt| attempt.status == status).map(|attempt| attempt.answered).min().expect("one")
 }
 
-/// Already the first refusal casts a suspicion on it, long before a request that it was refused for gets another answer.
+/// Already the first refusal casts a suspicion on it, long before a request that it was refused for gets another
+/// answer.
 fn assert_refused_is_left_alone(all: &[Attempt], asked: &[Asked], news: &News) {
     let suspected_until = answered_first(all, 401) + SUSPICION_LIMIT;
     let mut while_suspected = decided_from(all, asked, "refused", news.refused);
@@ -260,7 +253,7 @@ fn requests_that_all_refuse_do_not_hold_up_the_good_ones() {
     const WRONG: &str = "/v1/messages";
     const REFUSING_TAKES: Duration = Duration::from_millis(100);
     const WRONG_AT_ONCE: usize = 20;
-    /// Who waits for others, for a probe or a suspicion, waits for longer.
+    /// Less than a request waits for others, for a probe or a suspicion.
     const HELD_UP: Duration = Duration::from_millis(500);
     repeat_until_undisturbed(|| {
         let attempts = Attempts::default();

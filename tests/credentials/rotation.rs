@@ -1,25 +1,19 @@
 //! One round robin for the whole process: whichever shard serves a request, the next credential is the next in the
 //! file's order; only what is forwarded takes a turn.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
-    Client, Credential, DEADLINE, Gateway, Peer, Request, Upstream, json, repeat_until_undisturbed, secrets_json,
+use crate::support::{
+    Client, Credential, DEADLINE, GET, Gateway, LIVENESS, Peer, Request, Upstream, json, repeat_until_undisturbed,
+    secrets_json,
 };
-
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const LIVENESS: &str = "GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 /// Connections opened at most in search of a second shard; with two, each opens there with a chance of a half.
 const SEARCH_MAX: usize = 64;
 
-/// The name of the credential that a request carried, its signature checked.
+/// Returns the name of the credential that a request carried, its signature checked.
 fn name_of(request: &Request) -> String {
     Credential::of_authorization(request.authorization()).client_id.trim_end_matches("-client-id").to_owned()
 }
@@ -28,7 +22,7 @@ fn names_of(requests: &[Request]) -> Vec<String> {
     requests.iter().map(name_of).collect()
 }
 
-/// The shards of the exchanges so far, in the order of their lines, once there are `count`.
+/// Waits for `count` exchanges, and returns their shards in the order of the log lines.
 fn shards_of(gateway: &Gateway, count: usize) -> Vec<usize> {
     let until = Instant::now() + DEADLINE;
     loop {
@@ -41,13 +35,13 @@ fn shards_of(gateway: &Gateway, count: usize) -> Vec<usize> {
     }
 }
 
-/// The `SHARD` in the `id=SHARD-SEQUENCE` of an exchange's line.
+/// Returns the `SHARD` in the `id=SHARD-SEQUENCE` of an exchange's line.
 fn shard_of(line: &str) -> Option<usize> {
     let (_, after) = line.split_once(" id=")?;
     after.split_once('-')?.0.parse().ok()
 }
 
-/// Two connections that different shards serve, found by requests that are answered here.
+/// Opens two connections that different shards serve, found by requests that the gateway answers itself.
 fn clients_on_two_shards(gateway: &Gateway) -> [Client; 2] {
     let mut first = Client::connect(gateway.port());
     first.ask(LIVENESS);

@@ -1,9 +1,5 @@
-//! Outputs that take no more: stdout and stderr on one pipe that nobody reads, as before a pager, or stderr in a file that
-//! has reached its limit. What is said there waits or is lost; requests, signals and the end of the program do not wait.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
+//! Outputs that take no more: stdout and stderr on one pipe that nobody reads, as with a pager, or stderr in a file
+//! that has reached its limit. Lines wait or are lost; requests, signals and the end of the program do not wait.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, PipeReader, Read, Write, pipe};
@@ -14,11 +10,11 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
-use support::{Client, HeldPort, Running, Upstream, command, json, secrets_json, wait_until};
 use tempfile::TempDir;
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-/// More lines than a pipe, the thread behind it and the queue before that hold.
+use crate::support::{Client, GET, HeldPort, Running, Upstream, command, json, secrets_json, wait_until};
+
+/// More lines than the queue, its thread and the pipe hold.
 const REQUESTS: usize = 20_000;
 
 /// A gateway that writes where the test says. Dropped, it is killed.
@@ -43,7 +39,7 @@ impl Writing {
     }
 }
 
-/// The port in the banner, which is read to its last line.
+/// Reads the banner to its last line, and returns the port in it.
 fn port_in(output: impl Read) -> u16 {
     let mut lines = BufReader::with_capacity(1, output).lines();
     let mut line = || lines.next().expect("a banner").expect("readable");
@@ -54,7 +50,7 @@ fn port_in(output: impl Read) -> u16 {
     }
 }
 
-/// A gateway on one pipe that is read no more once it serves, and its port.
+/// Starts a gateway on one pipe that is read no more once it serves, and returns its port too.
 fn unread(upstream: &Upstream) -> (Writing, PipeReader, HeldPort) {
     let (reader, writer) = pipe().expect("a pipe");
     let held = HeldPort::reserve();
@@ -65,9 +61,9 @@ fn unread(upstream: &Upstream) -> (Writing, PipeReader, HeldPort) {
     (gateway, reader, held)
 }
 
-/// Leaves no room for a single byte.
+/// Fills a pipe to its last byte.
 fn fill(pipe: &PipeReader) {
-    // Opened anew, since the others that write there are to block.
+    // Opened anew, since the other writers are to block.
     let path = format!("/proc/self/fd/{}", pipe.as_raw_fd());
     let mut writer = File::options().write(true).custom_flags(libc::O_NONBLOCK).open(path).expect("a pipe");
     while writer.write(&[b'\n'; 4096]).is_ok() {}

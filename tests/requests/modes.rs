@@ -1,13 +1,9 @@
-//! Which requests go where, and what is changed on their way.
+//! Forwarding: where each request goes, and what is changed on its way.
 
-mod support;
+use crate::support::{BASE_PATH, Client, Credential, Gateway, Peer, Upstream, answer, json, secrets_json, shown};
+use crate::{OURS, ask};
 
-use support::{BASE_PATH, Client, Credential, Gateway, Peer, Response, Upstream, answer, json, shown};
-
-/// What the gateway sets itself; where among the others is its own affair.
-const OURS: [&str; 4] = ["Host", "Authorization", "Content-Length", "Transfer-Encoding"];
-
-/// A gateway before an upstream that answers all with 200.
+/// Starts a gateway for an upstream that answers all with 200.
 fn pair() -> (Upstream, Gateway) {
     let upstream = Upstream::plain(json(200, "{}"));
     let gateway = Gateway::before(&upstream);
@@ -19,10 +15,6 @@ fn with_addresses(text: &str, upstream: &Upstream, gateway: &Gateway) -> String 
     text.replace("{upstream}", &upstream.authority())
         .replace("{port}", &gateway.port().to_string())
         .replace("{base}", BASE_PATH)
-}
-
-fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> Response {
-    Client::connect(gateway.port()).ask(request)
 }
 
 #[test]
@@ -265,7 +257,7 @@ fn an_old_clients_request_is_one_of_http_1_1_upstream() {
 #[test]
 fn the_name_in_a_token_comes_round_robin_over_all_shards() {
     let upstream = Upstream::plain(json(200, "{}"));
-    let secrets = support::secrets_json(&["alpha", "beta", "gamma"]);
+    let secrets = secrets_json(&["alpha", "beta", "gamma"]);
     let gateway = Gateway::builder().upstream(&upstream).secrets(secrets).start();
     for _ in 0..6 {
         // A local answer takes no turn.

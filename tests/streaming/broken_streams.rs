@@ -4,19 +4,17 @@
 //! The upstream dies at every byte in turn; what the client then reads is held to what was sent up to there. An orderly
 //! end of a close-delimited answer is its normal end; with TLS only a close_notify makes it orderly.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::{Client, Ended, Event, Gate, Gateway, Peer, Response, Upstream, is_error_event, parse_events, shown};
+use crate::support::{
+    Client, Ended, Event, Gate, Gateway, Peer, Response, Upstream, is_error_event, parse_events, shown,
+};
 
 const ANTHROPIC: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
 
-/// An event stream of each API, up to its last event.
+/// Returns an event stream of the API of `path`, up to its last event.
 fn stream_of(path: &str, line_end: &str) -> String {
     let stream = match path {
         ANTHROPIC => {
@@ -53,7 +51,7 @@ impl Wired {
         let mut wired = Self { raw: Vec::new(), decoded_length: vec![0] };
         let (mut rest, mut sent) = (stream.as_bytes(), 0);
         for (size, extension) in [(40, ""), (1, ""), (17, ";a=b"), (64, ""), (7, "")].into_iter().cycle() {
-            let (part, behind) = rest.split_at(rest.len().min(size));
+            let (part, after) = rest.split_at(rest.len().min(size));
             if part.is_empty() {
                 break;
             }
@@ -61,7 +59,7 @@ impl Wired {
             wired.push(part, sent, 1);
             sent += part.len();
             wired.push(b"\r\n", sent, 0);
-            rest = behind;
+            rest = after;
         }
         wired.push(b"0\r\nX-Trailer: 1\r\n\r\n", sent, 0);
         wired
@@ -79,7 +77,7 @@ fn head(fields: &str) -> String {
 
 const CHUNKED: &str = "Transfer-Encoding: chunked\r\n";
 
-/// How an upstream goes.
+/// The ways in which an upstream ends a connection.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Death {
     Close,
@@ -163,7 +161,7 @@ fn assert_chunked_streams_end_well(is_tls: bool, death: Death, paths: &[&str], s
                     assert_ends_well(&response, path, &stream.as_bytes()[..wired.decoded_length[cut]]);
                     started.elapsed()
                 };
-                // A limit of time that has to pass at this byte passes each time; a busy machine is not busy each time.
+                // A time limit that has to pass at this byte passes each time; a busy machine is not busy each time.
                 assert!((0..5).any(|_| took() < Duration::from_secs(2)), "byte {cut} always takes 2 s");
             }
         }

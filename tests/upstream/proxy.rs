@@ -1,22 +1,17 @@
-//! An upstream that is reached through the HTTP proxy of a company: what the proxy is asked and told, what becomes of
-//! requests when it fails, and which settings lead to it.
-
-#![expect(clippy::disallowed_methods, reason = "a test may block")]
-
-mod support;
+//! An upstream that is reached through an HTTP proxy: the requests that the proxy gets, the answers when it fails, and
+//! the settings that lead to it.
 
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use support::{
-    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, Gate, Gateway, GatewayBuilder, Peer, Response, SECRET_MARK,
-    Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
+
+use crate::support::{
+    BASE_PATH, CERTIFICATES, Client, Conduct, ConnectProxy, EVENT_STREAM, GET, Gate, Gateway, GatewayBuilder, POST,
+    Peer, Response, SECRET_MARK, Totals, Upstream, answer, command, json, output_of, secrets_json, value_of,
 };
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-/// A name that only the proxy can make an address of.
+/// A name that only the proxy can resolve.
 const NAMED: &str = "https://flow.test/flow-llm-proxy";
 
 fn through(proxy: &ConnectProxy, upstream: &Upstream) -> GatewayBuilder {
@@ -57,7 +52,7 @@ fn events_come_through_a_tunnel_one_by_one() {
     let passing = has_come.clone();
     let upstream = Upstream::tls(move |peer: &mut Peer| {
         peer.read_request();
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         for event in ["9\r\ndata: 1\n\n\r\n", "9\r\ndata: 2\n\n\r\n"] {
             peer.write(event);
             passing.pass();
@@ -153,8 +148,8 @@ fn a_proxy_that_cannot_connect_is_tried_as_often_as_an_upstream_that_cannot_be_r
 
 #[test]
 fn a_proxy_that_hangs_is_given_up_within_the_connect_timeout() {
-    // The limit is the request's that hangs, and of the good one after it too: on a machine that is too busy for a short
-    // one, a longer one shows the same.
+    // The limit is the request's that hangs, and of the good one after it too: on a machine that is too busy for a
+    // short one, a longer one shows the same.
     let is_shown = [0.3, 3.0, 12.0].into_iter().any(|limit| {
         let upstream = Upstream::plain(json(200, "{}"));
         let proxy = ConnectProxy::start(Conduct::Hang);
@@ -197,7 +192,7 @@ fn a_proxy_that_goes_away_and_comes_back_costs_what_an_upstream_would() {
     assert_eq!(proxy.requests().len(), 3);
 }
 
-/// A gateway whose upstream has a name that leads nowhere but through a proxy.
+/// Returns a builder whose upstream has a name that only a proxy can resolve.
 fn named(upstream: &Upstream) -> GatewayBuilder {
     named_as(NAMED, upstream)
 }

@@ -1,22 +1,14 @@
 //! Every byte is on its way before the next is read, in both directions, and all framings come through.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
-
 use std::time::Duration;
 
-use support::{Client, DEADLINE, Ended, Gate, Gateway, Peer, Upstream, answer, echo, json, shown};
-
-const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
-const SSE_HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+use crate::GET;
+use crate::support::{
+    Client, DEADLINE, EVENT_STREAM, Ended, Gate, Gateway, Peer, Upstream, answer, chunk, echo, json, shown,
+};
 
 /// Long enough to see that nothing comes, short enough to be waited for.
 const QUIET: Duration = Duration::from_millis(100);
-
-fn chunk(data: &str) -> String {
-    format!("{:x}\r\n{data}\r\n", data.len())
-}
 
 #[test]
 fn each_event_arrives_before_the_next_is_sent() {
@@ -25,7 +17,7 @@ fn each_event_arrives_before_the_next_is_sent() {
         let passed = received.clone();
         let script = move |peer: &mut Peer| {
             peer.read_request();
-            peer.write(SSE_HEAD);
+            peer.write(EVENT_STREAM);
             passed.pass();
             for number in 0..20 {
                 peer.write(chunk(&format!("data: {number}\n\n")));
@@ -54,7 +46,7 @@ fn half_a_chunk_and_half_a_line_arrive_at_once() {
     let passed = received.clone();
     let upstream = Upstream::plain(move |peer: &mut Peer| {
         peer.read_request();
-        peer.write(SSE_HEAD);
+        peer.write(EVENT_STREAM);
         peer.write("9\r\ndat");
         passed.pass();
         peer.write("a: 1\n\n\r\n0\r\n\r\n");
@@ -146,7 +138,7 @@ fn chunks_with_extensions_and_trailers_pass_verbatim() {
 fn bytes_that_drip_in_make_the_same_exchange() {
     let upstream = Upstream::plain(|peer: &mut Peer| {
         while peer.read_request().is_some() {
-            for byte in format!("{SSE_HEAD}{}0\r\n\r\n", chunk("data: 1\n\n")).as_bytes().chunks(1) {
+            for byte in format!("{EVENT_STREAM}{}0\r\n\r\n", chunk("data: 1\n\n")).as_bytes().chunks(1) {
                 peer.write(byte);
                 peer.sleep(Duration::from_micros(200));
             }
@@ -235,7 +227,7 @@ fn an_old_client_gets_what_it_can_read() {
             if request.path().ends_with("/chunked") {
                 peer.write("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
                 peer.write(format!(
-                    "{SSE_HEAD}{}{}0\r\nX-Trailer: 1\r\n\r\n",
+                    "{EVENT_STREAM}{}{}0\r\nX-Trailer: 1\r\n\r\n",
                     chunk("data: 1\n\n"),
                     chunk("data: 2\n\n")
                 ));

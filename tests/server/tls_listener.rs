@@ -1,9 +1,5 @@
-//! A listener that speaks TLS: everything as without it, and what TLS adds: ends that can be told from cuts, a handshake
+//! A listener that speaks TLS: everything as without it, and what TLS adds: ends that differ from cuts, a handshake
 //! that takes too long, plain HTTP on its port, and a certificate that is replaced.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use support::{
-    CERTIFICATES, Client, DEADLINE, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json,
-    repeat_until_undisturbed,
-};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
+use crate::support::{
+    CERTIFICATES, Client, DEADLINE, EVENT_STREAM, Ended, GET, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo,
+    json, repeat_until_undisturbed,
+};
 
 /// The files of a listener, in a directory that lives as long as the test.
 struct Files {
@@ -74,7 +69,7 @@ fn requests_are_served_on_both_versions_and_drivers_one_after_the_other_and_pipe
                 (client.read_response().text(), client.read_response().text()),
                 ("first".into(), "second".into())
             );
-            // Long enough to rest without a task.
+            // Long enough to be parked without a task.
             std::thread::sleep(Duration::from_millis(300));
             assert_eq!(client.ask(post(b"later")).text(), "later");
             client.send_slowly(post(b"slow"));
@@ -103,7 +98,7 @@ fn events_come_one_by_one() {
     let passing = gate.clone();
     let upstream = Upstream::plain(move |peer: &mut Peer| {
         while peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             for number in 0..3 {
                 peer.write(format!("9\r\ndata: {number}\n\n\r\n"));
                 passing.pass();
@@ -163,7 +158,7 @@ fn a_client_that_leaves_is_noticed_and_its_request_ends() {
     assert!(line.contains("path=/v1/models"), "{line}");
 }
 
-/// As clients do that close in good order, and wait for the other side before they close the socket.
+/// A client that closes in good order, and waits for the other side before it closes the socket.
 #[test]
 fn a_client_that_says_goodbye_and_keeps_its_socket_has_left_too() {
     fn thinking(peer: &mut Peer) {
@@ -172,7 +167,7 @@ fn a_client_that_says_goodbye_and_keeps_its_socket_has_left_too() {
     }
     fn streaming(peer: &mut Peer) {
         peer.read_request();
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         peer.write("9\r\ndata: 0\n\n\r\n");
         peer.wait_for_close();
     }
@@ -224,7 +219,7 @@ fn a_request_that_is_pipelined_while_the_first_is_answered_is_not_lost() {
 fn a_goodbye_that_comes_with_a_request_ends_the_connection_behind_its_answer() {
     let files = Files::new();
     let upstream = Upstream::plain(json(200, "{}"));
-    // One that rests does so for longer than any wait of the test.
+    // An idle connection is kept for longer than any wait of the test.
     let gateway = files.gateway().upstream(&upstream).arg("--keepalive-timeout", "600").start();
     let mut client = connect(&gateway);
     client.send_and_say_goodbye("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -382,7 +377,7 @@ fn a_drain_ends_what_is_open_well() {
     let mut idle = connect(&gateway);
     assert_eq!(idle.ask("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200);
     gateway.terminate();
-    // That it is closed shows that the shard has heard of the drain.
+    // Its close shows that the shard drains.
     assert_eq!(idle.expect_close(), Ended::Eof);
     gate.open();
     let response = busy.read_response();

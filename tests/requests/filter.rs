@@ -1,13 +1,12 @@
-//! `--filter anthropic-compat`: which requests lose `anthropic-beta` and `context_management`, as a pair, and that
+//! `--filter anthropic-compat`: the requests that lose `anthropic-beta` and `context_management`, as a pair, and that
 //! nothing else of them changes.
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use support::{
+use crate::OURS;
+use crate::support::{
     BASE_PATH, Client, DEADLINE, Ended, Gateway, GatewayBuilder, Peer, Request, Response, Totals, Upstream, answer,
     check_at_once, json, secrets_json,
 };
@@ -26,9 +25,6 @@ const FILTERED: &str = r#"{
 }
 "#;
 
-/// What the gateway sets itself.
-const OURS: [&str; 4] = ["Host", "Authorization", "Content-Length", "Transfer-Encoding"];
-
 fn builder(upstream: &Upstream) -> GatewayBuilder {
     Gateway::builder().upstream(upstream).arg("--filter", "anthropic-compat")
 }
@@ -39,7 +35,7 @@ fn pair() -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
-/// A request with these lines besides its framing by length.
+/// Returns a request with these lines and a length.
 fn request(target: &str, lines: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {target} HTTP/1.1\r\nHost: localhost\r\n{lines}Content-Length: {length}\r\n\r\n{body}")
@@ -65,7 +61,7 @@ fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> Response {
     response
 }
 
-/// What the upstream got when the gateway got `request`.
+/// Sends `request` to the gateway, and returns what the upstream got.
 fn forwarded(upstream: &Upstream, gateway: &Gateway, request: impl AsRef<[u8]>) -> Request {
     let before = upstream.requests().len();
     ask(gateway, request);
@@ -242,7 +238,7 @@ fn an_encoded_body_is_not_looked_into_or_held() {
     assert_eq!(unfiltered_count(&mut gateway), 3);
 }
 
-/// A JSON body of so many bytes with the member at its end.
+/// Returns a JSON body of `length` bytes with the member at its end.
 fn long_body(length: usize) -> String {
     let frame = "{\"a\":\"\",\"context_management\":1}".len();
     format!("{{\"a\":\"{}\",\"context_management\":1}}", "x".repeat(length - frame))
@@ -262,7 +258,7 @@ fn a_body_beyond_the_limit_of_the_copy_goes_on_as_it_comes() {
         assert!(found.body == too_long.as_bytes(), "one byte too many");
         assert_eq!(found.head.field("anthropic-beta"), Some("a"));
     }
-    // What says that it is too long is not held at all.
+    // A body that is too long by its declared length is not held at all.
     let mut client = Client::connect(gateway.port());
     client.send(request("/v1/messages", lines, &too_long).split_at(1000).0);
     assert_eq!(upstream.wait_for_requests(4)[3].head.field("anthropic-beta"), Some("a"));
@@ -293,7 +289,7 @@ fn a_body_for_which_the_process_has_no_room_goes_on_as_it_comes() {
     gateway.wait_for_log("reason=\"it is too large to be kept\"");
     let found = forwarded(&upstream, &gateway, request("/v1/messages", "anthropic-beta: a\r\n", BODY));
     assert_filtered(&found, &[], FILTERED, "there is room for a small one");
-    // What has no room is not held at all.
+    // A body for which there is no room is not held at all.
     let mut client = Client::connect(gateway.port());
     client.send(request("/v1/messages", "anthropic-beta: a\r\n", &body).split_at(1000).0);
     assert_eq!(upstream.wait_for_requests(3)[2].head.field("anthropic-beta"), Some("a"));

@@ -1,19 +1,15 @@
 //! A client that goes takes its upstream connection with it within 100 ms, whenever it goes: tokens that nobody reads
 //! cost money all the same.
 //!
-//! Nothing else would end these connections for ten minutes. How soon it happens is measured, and has to be within the
-//! limit once: on a busy machine most of the time may be spent waiting for the CPU.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
+//! Nothing else would end these connections for ten minutes. The time is measured, and has to be within the limit once:
+//! on a busy machine most of it may be spent waiting for the CPU.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{
-    BlackHole, Client, Gateway, Peer, Totals, Upstream, check_at_once, json, lines_saying, repeat_until_undisturbed,
-    secrets_json,
+use crate::support::{
+    BlackHole, Client, DEADLINE, EVENT, EVENT_STREAM, Gateway, POST, Peer, Totals, Upstream, check_at_once, json,
+    lines_saying, repeat_until_undisturbed, secrets_json,
 };
 
 /// The contract's 100 ms, and what a busy machine may add.
@@ -21,7 +17,7 @@ const GONE_WITHIN: Duration = Duration::from_millis(150);
 
 const ROUNDS: usize = 15;
 
-/// When none of the rounds was in time, so many more may follow.
+/// The number of rounds that may follow when none of the first was in time.
 const FURTHER_ROUNDS_MAX: usize = 150;
 
 /// The shortest pause before another attempt.
@@ -30,10 +26,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// Longer than any pause before another attempt.
 const NO_FURTHER_ATTEMPT_FOR: Duration = Duration::from_millis(500);
 
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
-const EVENT: &str = "9\r\ndata: 1\n\n\r\n";
-
-/// Goes, and says when.
+/// A way to leave; returns when.
 type Go = fn(Client) -> Instant;
 
 const RESET: Go = Client::reset;
@@ -49,7 +42,7 @@ fn thinking(peer: &mut Peer) {
 /// An upstream that sends one event and then thinks.
 fn pausing(peer: &mut Peer) {
     if peer.read_request().is_some() {
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         peer.write(EVENT);
         peer.wait_for_close();
     }
@@ -58,14 +51,14 @@ fn pausing(peer: &mut Peer) {
 /// An upstream that goes on sending.
 fn talking(peer: &mut Peer) {
     if peer.read_request().is_some() {
-        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        peer.write(EVENT_STREAM);
         while peer.write(EVENT) {
             peer.sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// Lets a client begin with `begin` and then `go`, again and again, and measures until the upstream sees it.
+/// Lets a client `begin` and then `go`, again and again, and measures until the upstream sees it.
 fn assert_gone_in_time(what: &str, upstream: &Upstream, begin: impl Fn(&mut Client, usize), go: Go) {
     let gateway = Gateway::builder().upstream(upstream).patient().start();
     let mut took: Vec<Duration> = Vec::new();
@@ -145,7 +138,7 @@ fn a_client_that_goes_behind_unread_pipelined_bytes_is_noticed() {
             client.send(POST.repeat(20));
             upstream.wait_for_requests(round + 1);
         };
-        assert_gone_in_time(&format!("{how} behind pipelined requests"), &upstream, begin, go);
+        assert_gone_in_time(&format!("{how} after pipelined requests"), &upstream, begin, go);
     }
 }
 
@@ -234,12 +227,12 @@ fn a_client_that_goes_between_requests_does_not_cost_the_upstream_connection() {
     assert_eq!(upstream.connections(), 1);
 }
 
-/// A gateway that has other credentials to go on with.
+/// Starts a gateway that has other credentials for further attempts.
 fn with_three_credentials(upstream: &Upstream) -> Gateway {
     Gateway::builder().shards(1).secrets(secrets_json(&["a", "b", "c"])).upstream(upstream).start()
 }
 
-/// Sees that nothing more is done for clients that have gone, and how many attempts the log counts in all.
+/// Checks that nothing more is done for clients that have gone, and that the log counts this many attempts.
 fn assert_no_further_attempt(mut gateway: Gateway, upstream: &Upstream, clients: usize, attempts: u64) {
     assert!(upstream.is_left_alone_for(NO_FURTHER_ATTEMPT_FOR), "another attempt for a client that had gone");
     let totals = Totals::at_the_end_of(&mut gateway);
@@ -249,7 +242,7 @@ fn assert_no_further_attempt(mut gateway: Gateway, upstream: &Upstream, clients:
     assert_eq!(gone, clients, "{}", log.join("\n"));
 }
 
-/// When the first request for `target` came.
+/// Waits for the first request for `target`, and returns when it came.
 fn arrival_of(upstream: &Upstream, target: &str) -> Instant {
     let mut count = 1;
     loop {
@@ -349,7 +342,7 @@ fn a_client_that_goes_during_a_connect_gets_no_further_attempt() {
             .start();
         let mut client = Client::connect(gateway.port());
         client.send(POST);
-        let until = Instant::now() + support::DEADLINE;
+        let until = Instant::now() + DEADLINE;
         while hole.pending_connects() == 0 {
             assert!(Instant::now() < until, "no connect hangs");
             thread::sleep(Duration::from_millis(1));
@@ -357,7 +350,7 @@ fn a_client_that_goes_during_a_connect_gets_no_further_attempt() {
         go(client);
         gateway.wait_for_log("end=client_disconnected");
         // The connect itself is given up, and the time at which another would start goes by.
-        let until = Instant::now() + support::DEADLINE;
+        let until = Instant::now() + DEADLINE;
         while hole.pending_connects() > 0 {
             assert!(Instant::now() < until, "the connect goes on");
             thread::sleep(Duration::from_millis(1));

@@ -1,12 +1,10 @@
-//! What breaks RFC 9112 or a limit is refused and goes no further, in both directions.
-
-mod support;
+//! Messages that break RFC 9112 or a limit are refused and go no further, in both directions.
 
 use std::time::{Duration, Instant};
 
-use support::{
-    Client, DEADLINE, Ended, Gate, Gateway, Peer, Response, Upstream, check_at_once, json, repeat_until_undisturbed,
-    shown,
+use crate::support::{
+    Client, DEADLINE, Ended, Gate, Gateway, Peer, Response, Upstream, answer, check_at_once, json,
+    repeat_until_undisturbed, shown,
 };
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -209,7 +207,7 @@ fn a_head_that_is_too_large_is_refused_by_what_is_too_large() {
 
 #[test]
 fn a_head_within_the_limits_passes() {
-    let upstream = Upstream::plain(support::answer(OK));
+    let upstream = Upstream::plain(answer(OK));
     let gateway = Gateway::before(&upstream);
     let mut client = Client::connect(gateway.port());
     let fields = format!("GET /v1/x HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X-A: b\r\n".repeat(99));
@@ -225,7 +223,7 @@ fn a_head_within_the_limits_passes() {
 
 #[test]
 fn what_is_unusual_and_valid_passes() {
-    let upstream = Upstream::plain(support::answer(OK));
+    let upstream = Upstream::plain(answer(OK));
     let gateway = Gateway::before(&upstream);
     let table: &[&[u8]] = &[
         b"\r\n\r\nGET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n",
@@ -349,7 +347,7 @@ fn a_head_that_drips_in_gets_408_all_the_same() {
 
 #[test]
 fn a_refused_request_is_the_last_of_its_connection() {
-    let upstream = Upstream::plain(support::answer(OK));
+    let upstream = Upstream::plain(answer(OK));
     let gateway = Gateway::before(&upstream);
     let mut client = Client::connect(gateway.port());
     client.send("GET /v1/a HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/b HTTP/1.1\r\n\r\nGET /v1/c HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -437,7 +435,7 @@ fn a_malformed_chunk_that_comes_with_an_answers_head_never_makes_a_whole_answer(
     });
     let gateway = Gateway::before(&upstream);
     let response = Client::connect(gateway.port()).ask("GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    // Whether the head has gone when the chunk is seen is the network's doing.
+    // It depends on the network whether the head is sent before the chunk is read.
     assert!(response.status == 502 || !response.is_whole, "{response:?}");
     upstream.wait_for_close(0);
 }

@@ -1,33 +1,31 @@
 //! A large upload that is refused early: the sender sees the answer, not a reset, though it may go on sending for a
 //! while (RFC 9112 §9.6). So too when it is the upstream that answers early and closes.
 
-mod support;
-
 use std::io::Write;
 use std::process::{Output, Stdio};
 use std::time::{Duration, Instant};
 
-use support::{
+use crate::support::{
     Client, Ended, Gateway, Peer, Response, Running, Upstream, command, repeat_until_undisturbed, skip_but_not_on_ci,
 };
 
-/// Far more than the sockets' buffers between client and gateway take.
+/// Far more than the socket buffers between client and gateway take.
 const UPLOAD_BYTES: usize = 20 * 1000 * 1000;
 
-/// What an upstream says that refuses before it has read the body.
+/// The answer of an upstream that refuses before it has read the body.
 const UNAUTHORIZED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: 39\r\n\
                             Connection: close\r\n\r\n{\"error\":{\"message\":\"no such account\"}}";
 const UNAUTHORIZED_BODY: &str = "{\"error\":{\"message\":\"no such account\"}}";
 
-/// What the gateway reads and discards of a refused upload at least.
+/// The least that the gateway reads and discards of a refused upload.
 const DISCARDED_BYTES: usize = 8 * 1024 * 1024;
 
 const PART_BYTES: usize = 64 * 1024;
 
-/// For so long the gateway does so: whoever has not sent all by then may be reset.
+/// The time for which the gateway does so: a client that has not sent all by then may be reset.
 const DISCARDED_FOR: Duration = Duration::from_secs(5);
 
-/// The head of an upload of about so many bytes, and its body as it is sent.
+/// Returns the head of an upload of about `length` bytes, and its body as it is sent.
 fn upload(length: usize, is_chunked: bool, expects: bool) -> (String, Vec<u8>) {
     let expect = if expects { "Expect: 100-continue\r\n" } else { "" };
     let framing =
@@ -42,18 +40,18 @@ fn upload(length: usize, is_chunked: bool, expects: bool) -> (String, Vec<u8>) {
     (head, body)
 }
 
-/// How a client sends.
+/// The ways in which a client sends.
 #[derive(Debug, Clone, Copy)]
 enum Sender {
     /// Sends all before it reads, or until it can send no more.
     Stubborn,
-    /// As that, with no more than the gateway discards: it may not even notice that the rest is not wanted.
+    /// As `Stubborn`, with no more than the gateway discards: it may not even notice that the rest is not wanted.
     StubbornWithinLimit,
     /// Stops when an answer comes. Until then, sending must not fail.
     Attentive,
 }
 
-/// Sends an upload and reads its answer, which must come, however the client goes about it.
+/// Sends an upload and reads its answer, which must come whichever way the client sends.
 fn refused(gateway: &Gateway, sender: Sender, is_chunked: bool, expects: bool) -> Response {
     let mut response = None;
     repeat_until_undisturbed(|| {
@@ -63,7 +61,7 @@ fn refused(gateway: &Gateway, sender: Sender, is_chunked: bool, expects: bool) -
     response.expect("a round was undisturbed")
 }
 
-/// `None` where this side was so slow that it may be reset.
+/// As `refused`; `None` where this side was so slow that it may be reset.
 fn refused_in_time(gateway: &Gateway, sender: Sender, is_chunked: bool, expects: bool) -> Option<Response> {
     let length = if matches!(sender, Sender::StubbornWithinLimit) { DISCARDED_BYTES / 2 } else { UPLOAD_BYTES };
     let (head, body) = upload(length, is_chunked, expects);
@@ -97,7 +95,7 @@ fn refused_in_time(gateway: &Gateway, sender: Sender, is_chunked: bool, expects:
     Some(response)
 }
 
-/// Every way to send: who, whether in chunks, and whether with an expectation.
+/// All ways to send: the sender, whether in chunks, and whether with an expectation.
 const WAYS: [(Sender, bool, bool); 10] = [
     (Sender::Stubborn, false, false),
     (Sender::Stubborn, false, true),
@@ -143,7 +141,7 @@ fn an_upload_that_asks_first_is_told_before_it_sends_anything() {
     assert_eq!(upstream.connections(), 0);
 }
 
-/// The program that most people have at hand; `None` where it is not installed.
+/// Runs curl, which most people have; `None` where it is not installed.
 fn curl(gateway: &Gateway, arguments: &[&str]) -> Option<(String, String)> {
     let mut seen = None;
     repeat_until_undisturbed(|| {
@@ -196,7 +194,7 @@ fn curl_sees_the_413_however_it_uploads() {
     }
 }
 
-/// An upstream that has read the head alone when it answers and closes; what it never read makes its close a reset.
+/// An upstream that has read the head alone when it answers and closes; the unread body makes its close a reset.
 fn answers_early(peer: &mut Peer) {
     if peer.read_head().is_some() {
         peer.write(UNAUTHORIZED);
@@ -204,7 +202,7 @@ fn answers_early(peer: &mut Peer) {
     }
 }
 
-/// As [`answers_early`], and reads on for a while, as a careful one does.
+/// As [`answers_early`], but reads on for a while, as a careful upstream does.
 fn answers_early_and_lingers(peer: &mut Peer) {
     if peer.read_head().is_some() {
         peer.write(UNAUTHORIZED);

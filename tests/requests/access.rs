@@ -1,24 +1,17 @@
-//! Who may use the gateway: pages of other origins may not, nor whoever calls it by a strange name, nor a caller without
-//! a key where keys are asked for; and nothing of what is refused reaches the upstream.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
+//! Access to the gateway: refused are pages of other origins, requests for a foreign host name, and callers without a
+//! key where keys are required; nothing of what is refused reaches the upstream.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use support::{Client, Credential, DEADLINE, Gateway, GatewayBuilder, Response, Upstream, answer, json};
+use crate::ask;
+use crate::support::{Credential, DEADLINE, Gateway, GatewayBuilder, Upstream, answer, json};
 
 const PAGE: &str = "https://app.example.com";
 const ALICE: &str = "key-of-alice-0123456789";
 const BOB: &str = "key-of-bob-0123456789";
-
-fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> Response {
-    Client::connect(gateway.port()).ask(request)
-}
 
 fn get(path: &str, field_lines: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{field_lines}\r\n")
@@ -34,7 +27,7 @@ fn pair(configure: impl FnOnce(GatewayBuilder) -> GatewayBuilder) -> (Upstream, 
     (upstream, gateway)
 }
 
-/// A file of keys that only its owner can read.
+/// Writes a file of keys that only its owner can read.
 fn keys_file(directory: &tempfile::TempDir, text: &str) -> PathBuf {
     keys_file_named("keys", directory, text)
 }
@@ -67,7 +60,7 @@ fn a_page_of_another_origin_is_refused_whatever_it_tries() {
         assert_eq!(response.field("access-control-allow-origin"), None, "{response:?}");
     }
     assert_eq!(upstream.requests().len(), 0);
-    // What is no page is not disturbed: an SDK, a person who types the address.
+    // Requests of no page pass: an SDK, a person who types the address.
     assert_eq!(ask(&gateway, post("")).status, 200);
     assert_eq!(ask(&gateway, get("/", "Sec-Fetch-Site: none\r\n")).status, 200);
     assert_eq!(upstream.requests().len(), 1);
@@ -143,7 +136,7 @@ fn on_loopback_the_gateway_answers_to_its_own_names_alone() {
         assert_eq!(status(host), (403, Some("host_not_allowed".into())), "{host}");
     }
     assert_eq!(upstream.requests().len(), ours.len());
-    // A target in absolute form counts for itself: whoever took the gateway for a proxy is told what to do.
+    // A target in absolute form counts by itself: a client that took the gateway for a proxy is told what to do.
     let proxied = "GET http://evil.example/v1/models HTTP/1.1\r\nHost: evil.example\r\n\r\n";
     assert_eq!(ask(&gateway, proxied).error_code(), Some("not_an_open_proxy"));
     let refused = ask(&gateway, "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n");
@@ -216,7 +209,7 @@ fn keys_are_reloaded_like_secrets_and_a_bad_file_changes_nothing() {
     put(&format!("bob:{BOB}\n"));
     let line = gateway.wait_for_log("the file of API keys was loaded anew");
     assert!(line.contains("added bob; removed alice"), "{line}");
-    // The shards hear of it after the log does, each in its own time, and any of them may serve a request.
+    // Each shard learns of them some time after the log line, and any of them may serve a request.
     let (until, mut in_a_row) = (Instant::now() + DEADLINE, 0);
     while in_a_row < 12 {
         assert!(Instant::now() < until, "the shards go on with the keys of before");

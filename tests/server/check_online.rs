@@ -1,16 +1,12 @@
-//! `flow-uring check --online` against a scripted upstream: one request with each credential, and what is told of it.
-
-#![expect(clippy::disallowed_methods, reason = "a test may block")]
-
-mod support;
+//! `flow-uring check --online` against a scripted upstream: one request with each credential, and the report on it.
 
 use std::net::TcpListener;
 
-use support::{
+use crate::support::{
     CERTIFICATES, Credential, HeldPort, Peer, SECRET_MARK, Upstream, answer, command, output_of, secrets_json,
 };
 
-/// What the upstream says beside its status, which no output may repeat.
+/// The text of the upstream beside its status, which no output may repeat.
 const UPSTREAM_TEXT: &str = "the-words-of-the-upstream";
 
 struct Outcome {
@@ -19,7 +15,8 @@ struct Outcome {
     stderr: String,
 }
 
-/// Checks with the credentials of these names and the upstream's authority, and looks for secrets in all that is said.
+/// Runs the check with the credentials of these names and the upstream's authority, and searches its output for
+/// secrets.
 fn check(names: &[&str], words: &[&str]) -> Outcome {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("secrets.json"), secrets_json(names)).expect("written");

@@ -1,24 +1,20 @@
-//! The two I/O drivers, and what happens where the kernel refuses io_uring (as Docker's default seccomp profile does).
-
-mod support;
+//! The two I/O drivers, and the fallback where the kernel refuses io_uring (as Docker's default seccomp profile does).
 
 use std::io;
 use std::time::Duration;
 
-use support::{Client, Ended, Gate, Gateway, GatewayBuilder, Peer, Upstream, echo, json};
-
-const POST: &str = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}";
+use crate::support::{Client, EVENT_STREAM, Ended, Gate, Gateway, GatewayBuilder, POST, Peer, Upstream, echo, json};
 
 /// The same number on every architecture.
 const IO_URING_SETUP: u32 = 425;
 
-/// A gateway to which `io_uring_setup` says EPERM.
+/// Returns a builder whose gateway gets EPERM from `io_uring_setup`.
 fn without_io_uring(builder: GatewayBuilder) -> GatewayBuilder {
     // SAFETY: it makes system calls only.
     unsafe { builder.before_exec(refuse_io_uring) }
 }
 
-/// Cannot be taken back: for a process that becomes the gateway.
+/// Refuses `io_uring_setup` to this process for good: for a child that becomes the gateway.
 fn refuse_io_uring() -> io::Result<()> {
     let instruction = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
     // The first word of what a filter sees is the system call's number.
@@ -49,7 +45,7 @@ fn streaming(may_end: &Gate) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     let may_end = may_end.clone();
     move |peer| {
         while peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+            peer.write(EVENT_STREAM);
             for number in 0..10 {
                 if number == 5 {
                     may_end.pass();
@@ -63,7 +59,7 @@ fn streaming(may_end: &Gate) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     }
 }
 
-/// Everything that a driver does, once: a stream, an upload, a client that leaves, a drain.
+/// Runs all that a driver does once: a stream, an upload, a client that leaves, a drain.
 fn assert_serves(start: impl Fn(&Upstream) -> Gateway) {
     assert_uploads(&start);
     assert_notices_who_leaves(&start);
@@ -130,7 +126,7 @@ fn assert_streams_and_drains(start: impl Fn(&Upstream) -> Gateway) {
     assert_eq!(gateway.wait().code(), Some(0));
 }
 
-/// One whose connections to the upstream are kept however slow the test is.
+/// Returns a builder whose connections to the upstream are kept however slow the test is.
 fn keeping_connections(upstream: &Upstream) -> GatewayBuilder {
     Gateway::builder().upstream(upstream).arg("--upstream-idle-timeout", "600")
 }

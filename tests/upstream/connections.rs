@@ -1,20 +1,16 @@
-//! Which connection a request goes out on, when it is sent a second time, and what the client hears when there is none.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
+//! Connections to the upstream: the one that a request goes out on, when it is sent a second time, and the answer where
+//! there is none.
 
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, Gate, Gateway, HeldPort, Peer, Upstream, answer, repeat_until_undisturbed};
+use crate::support::{Client, DEADLINE, Gate, Gateway, HeldPort, OK, Peer, Upstream, answer, repeat_until_undisturbed};
 
-const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
-/// How an upstream gives up a kept-alive connection under the second request.
+/// A way in which an upstream gives up a kept-alive connection under the second request.
 type GiveUp = fn(&mut Peer);
 
 fn post(path: &str, body: &str) -> String {
@@ -68,9 +64,9 @@ fn a_request_on_a_stale_connection_is_sent_again_on_a_fresh_one() {
     }
 }
 
-/// Whether a request that finds a connection in the pool which fails under it was sent so often. False where it was not
-/// and the test was late: what fails on a kept connection after `failover::STALE_LIMIT` may go out on the next one of the
-/// pool, as after any failure.
+/// Checks that a request that finds a connection in the pool which fails under it was sent this often. Returns false
+/// where it was not and the test was late: a request that fails on a kept connection after `failover::STALE_LIMIT` may
+/// go out on the next one of the pool, as after any failure.
 fn is_sent(gateway: &Gateway, upstream: &Upstream, request: &str, times: usize) -> bool {
     const STALE_LIMIT: Duration = Duration::from_secs(2);
     let began = Instant::now();
@@ -138,7 +134,7 @@ fn a_request_of_unknown_length_that_outgrows_its_copy_on_a_stale_connection_is_a
     assert_eq!((answer.status, answer.error_code()), (502, Some("upstream_closed")));
 }
 
-/// How many bytes have come from the upstream and were not read yet.
+/// Returns the number of bytes from the upstream that are not read yet.
 fn unread_bytes(upstream: &Upstream) -> u32 {
     let remote = format!(":{:04X}", upstream.port());
     let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of sockets");
@@ -171,7 +167,7 @@ fn a_connection_on_which_something_came_unasked_is_not_used_again() {
             assert!(Instant::now() < until, "nothing comes unasked");
             std::thread::sleep(Duration::from_millis(1));
         }
-        // A connection that has rested for less than this is not looked at (`SHORT_REST`).
+        // A connection that was idle for less than this is not checked (`SHORT_REST`).
         std::thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(upstream.connections(), 3);
@@ -187,7 +183,7 @@ fn idle_connections_are_closed_when_they_are_old() {
     assert_eq!(Client::connect(other.port()).ask(GET).status, 200);
     let gateway = before(&upstream).arg("--upstream-idle-timeout", AGE.as_secs().to_string()).start();
     assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
-    // It rests from some time after the request had come.
+    // It is idle from some time after the request had come.
     let age = upstream.wait_for_close(0) - upstream.request().at;
     assert!(age >= AGE, "closed after {age:?}");
     assert_eq!(other_upstream.closes(), 0, "it was not by this limit that it was closed");

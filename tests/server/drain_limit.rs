@@ -1,8 +1,6 @@
-//! When the drain has taken too long, everything that is still open ends, whatever it waits for.
+//! The drain limit: everything that is still open ends, whatever it waits for.
 
-mod support;
-
-use support::{Client, Gateway, Peer, Upstream};
+use crate::support::{Client, Gateway, Peer, Upstream};
 
 /// The drain limit is a second, and everything else has minutes: only the drain can be what ends it. The program waits
 /// five seconds more for what does not end by then, and says so.

@@ -1,9 +1,5 @@
-//! New credentials while the gateway runs: on SIGHUP and when the secrets file changes, however it is changed, without a
-//! failed request.
-
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
-
-mod support;
+//! New credentials while the gateway runs: on SIGHUP and when the secrets file changes, however it is changed, without
+//! a failed request.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs;
@@ -13,9 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, Credential, DEADLINE, Gate, Gateway, Peer, Upstream, check_at_once, json, secrets_json};
+use crate::support::{
+    Client, Credential, DEADLINE, GET, Gate, Gateway, Peer, Upstream, check_at_once, json, secrets_json,
+};
 
-const GET: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const LOADED: &str = "the secrets file was loaded anew";
 
 /// The pause between two looks at a file; what has changed is loaded at the second look that agrees.
@@ -23,8 +20,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Longer than a change goes unnoticed: two looks at the file and one more.
 const NOTICED_WITHIN: Duration = Duration::from_millis(1700);
 
-/// Asks until all shards use these credentials: they hear of it after the log does, each in its own time. So many
-/// requests in a row, each of which any shard may serve, are with one of them then, and each of them had its turn.
+/// Asks until all shards use these credentials: each learns of them some time after the log line. By then that many
+/// requests in a row, each of which any shard may serve, used one of them, and each of them had its turn.
 fn wait_until_all_use(gateway: &Gateway, upstream: &Upstream, names: &[&str]) {
     const IN_A_ROW: usize = 12;
     let (until, mut recent) = (Instant::now() + DEADLINE, VecDeque::new());
@@ -42,7 +39,7 @@ fn wait_until_all_use(gateway: &Gateway, upstream: &Upstream, names: &[&str]) {
     }
 }
 
-/// Whose request the upstream sees now.
+/// Asks once, and returns the credential that the upstream sees.
 fn credential_of_next(gateway: &Gateway, upstream: &Upstream) -> Credential {
     assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
     let requests = upstream.requests();
@@ -66,7 +63,7 @@ fn sighup_loads_the_secrets_file_at_once_and_the_same_content_only_once() {
         thread::sleep(NOTICED_WITHIN);
         let loaded = gateway.count_log(LOADED);
         assert!(loaded == 1 || loaded == 2 && !is_first, "it was loaded again: {:?}", gateway.log());
-        // A second signal is an order all the same.
+        // A second signal loads it too.
         gateway.signal(libc::SIGHUP);
         gateway.wait_for_log_count(LOADED, loaded + 1);
         gateway.wait_for_log("unchanged");
@@ -121,7 +118,7 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_told_once() {
     put("[]");
     gateway.signal(libc::SIGHUP);
     gateway.wait_for_log("expected 1 to 512 credentials, found 0");
-    // Else a look at the file may have been faster than the signal, and both have told.
+    // Else a look at the file may have come before the signal, and both have logged it.
     let is_first = before.elapsed() < LOOK_INTERVAL;
     thread::sleep(NOTICED_WITHIN);
     let told = errors(&gateway);
@@ -256,9 +253,9 @@ fn a_hangup_during_the_drain_is_answered_by_nothing() {
 #[cfg(feature = "demo")]
 #[test]
 fn the_demo_says_that_its_credentials_came_from_no_file() {
+    use crate::support::{Running, command};
     use std::io::{BufRead, BufReader};
     use std::process::Stdio;
-    use support::{Running, command};
     let place = tempfile::tempdir().expect("a temporary directory");
     let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
     command.args(["--port", "0", "demo"]).current_dir(place.path());

@@ -1,0 +1,7 @@
+//! Requests and answers that break RFC 9112 or a limit: they are refused, and the sender sees why.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod early_refusal;
+mod strictness;
