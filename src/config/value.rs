@@ -4,10 +4,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Filter, IoDriver, LogFormat, LogLevel, MEBIBYTE};
+/// One mebibyte, the unit of the size settings.
+pub const MEBIBYTE: u64 = 1024 * 1024;
+
+/// One megabyte, the unit of the log's size, as its variable's name says.
+pub const MEGABYTE: u64 = 1_000_000;
 
 /// What a setting would have to look like, as the end of the sentence "expected …".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -147,108 +150,6 @@ pub(super) fn parse_digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }
 
-impl FromStr for IoDriver {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(IoDriver::Auto),
-            "uring" => Ok(IoDriver::Uring),
-            "epoll" => Ok(IoDriver::Epoll),
-            _ => Err(Expected::new("auto, uring or epoll")),
-        }
-    }
-}
-
-impl FromStr for Filter {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "none" => Ok(Filter::None),
-            "anthropic-compat" => Ok(Filter::AnthropicCompat),
-            _ => Err(Expected::new("none or anthropic-compat")),
-        }
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_uppercase().as_str() {
-            "DEBUG" => Ok(LogLevel::Debug),
-            "INFO" => Ok(LogLevel::Info),
-            "WARNING" => Ok(LogLevel::Warning),
-            "ERROR" => Ok(LogLevel::Error),
-            _ => Err(Expected::new("DEBUG, INFO, WARNING or ERROR")),
-        }
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(Expected::new("text or json")),
-        }
-    }
-}
-
-impl fmt::Display for IoDriver {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            IoDriver::Auto => "auto",
-            IoDriver::Uring => "uring",
-            IoDriver::Epoll => "epoll",
-        })
-    }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Filter::None => "none",
-            Filter::AnthropicCompat => "anthropic-compat",
-        })
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            LogLevel::Debug => "DEBUG",
-            LogLevel::Info => "INFO",
-            LogLevel::Warning => "WARNING",
-            LogLevel::Error => "ERROR",
-        })
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        })
-    }
-}
-
-impl LogLevel {
-    /// The same threshold in the vocabulary of `tracing`.
-    pub fn threshold(self) -> tracing::Level {
-        match self {
-            LogLevel::Debug => tracing::Level::DEBUG,
-            LogLevel::Info => tracing::Level::INFO,
-            LogLevel::Warning => tracing::Level::WARN,
-            LogLevel::Error => tracing::Level::ERROR,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,34 +250,5 @@ mod tests {
             let expected = parse_authority(text).expect_err(text);
             assert_eq!(expected.to_string(), "expected host:port, such as 10.0.0.7:443 or [::1]:8443");
         }
-    }
-
-    #[test]
-    fn words_are_read_in_any_case_and_print_as_documented() {
-        for word in ["DEBUG", "INFO", "WARNING", "ERROR"] {
-            assert_eq!(word.parse::<LogLevel>().expect(word).to_string(), word);
-            assert_eq!(word.to_lowercase().parse::<LogLevel>().expect(word).to_string(), word);
-        }
-        for word in ["auto", "uring", "epoll"] {
-            assert_eq!(word.to_uppercase().parse::<IoDriver>().expect(word).to_string(), word);
-        }
-        for word in ["none", "anthropic-compat"] {
-            assert_eq!(word.to_uppercase().parse::<Filter>().expect(word).to_string(), word);
-        }
-        for word in ["text", "json"] {
-            assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
-        }
-        assert_eq!("verbose".parse::<LogLevel>().unwrap_err().to_string(), "expected DEBUG, INFO, WARNING or ERROR");
-        assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
-        assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
-        assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
-    }
-
-    #[test]
-    fn log_levels_map_to_the_threshold_of_the_same_name() {
-        assert_eq!(LogLevel::Debug.threshold(), tracing::Level::DEBUG);
-        assert_eq!(LogLevel::Info.threshold(), tracing::Level::INFO);
-        assert_eq!(LogLevel::Warning.threshold(), tracing::Level::WARN);
-        assert_eq!(LogLevel::Error.threshold(), tracing::Level::ERROR);
     }
 }
