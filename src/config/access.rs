@@ -5,7 +5,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::value::{Expected, parse_digits, parse_host};
+use super::authority::{Authority, with_brackets};
+use super::value::Expected;
 
 /// Longer lists are a slip of the hand.
 const LIST_MAX: usize = 64;
@@ -41,23 +42,20 @@ impl Origin {
         let scheme = scheme.to_ascii_lowercase();
         let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let host_end = authority.rfind(']').map_or_else(|| authority.find(':'), |end| Some(end + 1));
-        let (host, port) = authority.split_at(host_end.unwrap_or(authority.len()));
-        if !is_scheme || parse_host(host).is_err() {
+        let authority = Authority::split(authority.strip_suffix('/').unwrap_or(authority)).ok_or_else(expected)?;
+        let host = authority.normal_host().map(|host| with_brackets(&host)).ok_or_else(expected)?;
+        let port = match authority.port {
+            None => None,
+            Some(_) => Some(authority.port_number().ok_or_else(expected)?),
+        };
+        if !is_scheme {
             return Err(expected());
         }
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => None,
-            Some(port) => Some(parse_digits(port).filter(|port| (1..=65_535).contains(port)).ok_or_else(expected)?),
-            None => return Err(expected()),
-        };
         let own_port = match scheme.as_str() {
             "http" => Some(80),
             "https" => Some(443),
             _ => None,
         };
-        let host = host.to_ascii_lowercase();
         Ok(Origin(match port.filter(|port| Some(*port) != own_port) {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),
@@ -100,6 +98,7 @@ mod tests {
             ("http://localhost:3000", "http://localhost:3000"),
             ("http://[::1]:3000", "http://[::1]:3000"),
             ("http://[::1]", "http://[::1]"),
+            ("http://[0:0::1]", "http://[::1]"),
             ("vscode-webview://0abc", "vscode-webview://0abc"),
             ("tauri://localhost", "tauri://localhost"),
         ] {
@@ -127,6 +126,7 @@ mod tests {
             "1x://a",
             "https://a b",
             "http://[::1",
+            "http://[a]",
             "http://::1",
             "http://[::1]x",
         ] {

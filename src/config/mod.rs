@@ -5,6 +5,7 @@
 //! `http1`'s). Where a value came from (flag, environment, `.env`) is `cli`'s business.
 
 mod access;
+mod authority;
 mod concealed;
 mod keyword;
 mod limits;
@@ -20,6 +21,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 pub use access::{AccessConfig, Origin, parse_list};
+pub(crate) use authority::{Authority, is_loopback, is_same_host, without_brackets};
+pub use authority::{join_authority, parse_admin, parse_authority, parse_host};
 pub use concealed::Concealed;
 pub use keyword::{Filter, IoDriver, LogFormat, LogLevel};
 pub use limits::{Limits, Timeouts};
@@ -28,10 +31,7 @@ pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::UpstreamProxy;
-pub use value::{
-    Expected, MEBIBYTE, MEGABYTE, join_authority, parse_admin, parse_authority, parse_bool, parse_count, parse_host,
-    parse_mebibytes, parse_seconds,
-};
+pub use value::{Expected, MEBIBYTE, MEGABYTE, parse_bool, parse_count, parse_mebibytes, parse_seconds};
 
 /// Where the listener binds when nothing is said: a gateway that holds credentials is for this machine alone.
 pub const DEFAULT_HOST: &str = "127.0.0.1";

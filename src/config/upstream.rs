@@ -4,11 +4,11 @@
 //! fragment were refused. Whether plain HTTP to it is allowed is asked by [`UpstreamConfig::leaks_token`].
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::authority::{Authority, is_loopback, join_authority, with_brackets};
 use super::upstream_proxy::UpstreamProxy;
-use super::value::{Expected, is_host_name, parse_digits};
+use super::value::Expected;
 
 /// Where requests go, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl UpstreamConfig {
                 "a URL without user name and password (user:password@): credentials belong in the secrets file",
             ));
         }
-        let (host, port) = split_authority(authority).ok_or_else(|| {
+        let (host, port) = host_and_port(authority, scheme).ok_or_else(|| {
             Expected::new("a URL with a valid host (a name, an IPv4 address or [an IPv6 address]) and port")
         })?;
         let base_path = base_path(path).ok_or_else(|| {
@@ -91,7 +91,6 @@ impl UpstreamConfig {
                 "a URL whose path is printable ASCII without spaces, backslashes, empty, `.` or `..` segments",
             )
         })?;
-        let port = port.unwrap_or(scheme.default_port());
         let authority = authority_of(&host, port, scheme);
         Ok(UpstreamConfig {
             scheme,
@@ -148,32 +147,14 @@ fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
     }
 }
 
-/// Host in lower case without brackets, and the port if one is written.
-pub(super) fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (address, after) = rest.split_once(']')?;
-            let address: Ipv6Addr = address.parse().ok()?;
-            let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
-            (address.to_string(), port)
-        }
-        None => {
-            let (host, port) = match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            };
-            if !is_host_name(host) {
-                return None;
-            }
-            (host.to_ascii_lowercase(), port)
-        }
-    };
-    let port = match port {
+fn host_and_port(authority: &str, scheme: Scheme) -> Option<(String, u16)> {
+    let authority = Authority::split(authority)?;
+    let port = match authority.port {
         // RFC 3986 §3.2.3: an empty port means the scheme's.
-        None | Some("") => None,
-        Some(port) => Some(parse_digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)?),
+        None | Some("") => scheme.default_port(),
+        Some(_) => authority.port_number()?,
     };
-    Some((host, port))
+    Some((authority.normal_host()?, port))
 }
 
 /// The path without trailing slashes, or `None` where it could not be the beginning of a request target.
@@ -186,17 +167,7 @@ fn base_path(path: &str) -> Option<String> {
 }
 
 fn authority_of(host: &str, port: u16, scheme: Scheme) -> String {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    if port == scheme.default_port() { host } else { format!("{host}:{port}") }
-}
-
-/// Addresses and names that never leave this machine (RFC 6761 §6.3 for `localhost` and names below it).
-pub(super) fn is_loopback(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => name == "localhost" || name.ends_with(".localhost"),
-    }
+    if port == scheme.default_port() { with_brackets(host) } else { join_authority(host, port) }
 }
 
 #[cfg(test)]
@@ -288,6 +259,9 @@ mod tests {
             ("http://127.9.9.9", false),
             ("http://[::1]", false),
             ("http://[::ffff:127.0.0.1]", false),
+            ("http://LOCALHOST.", false),
+            ("http://127.0.0.1.", false),
+            ("http://localhost.example.com.", true),
         ] {
             assert_eq!(parse(url).leaks_token(), leaks, "{url}");
         }
@@ -295,6 +269,8 @@ mod tests {
         assert!(elsewhere.leaks_token());
         let here = UpstreamConfig { connect_to: Some(("127.0.0.1".into(), 80)), ..parse("http://flow.ciandt.com") };
         assert!(!here.leaks_token());
+        let written = UpstreamConfig { connect_to: Some(("LocalHost.".into(), 80)), ..parse("http://flow.ciandt.com") };
+        assert!(!written.leaks_token());
         let through = |proxy: &str| {
             let proxy = UpstreamProxy::parse(proxy, "x").expect("a proxy");
             UpstreamConfig { proxy: Some(proxy), ..parse("http://localhost") }

@@ -8,9 +8,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::authority::{is_loopback, join_authority, parse_authority};
 use super::concealed::Concealed;
-use super::upstream::{is_loopback, split_authority};
-use super::value::{Expected, join_authority};
+use super::value::Expected;
 
 /// User and password together, as they are written: more than any proxy takes.
 const USER_INFO_BYTES_MAX: usize = 2048;
@@ -50,10 +50,8 @@ impl UpstreamProxy {
             None => ("", rest),
         };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let (host, port) = match split_authority(authority) {
-            Some((host, Some(port))) => (host, port),
-            _ => return Err(Expected::new("http://[user:password@]host:port, with a valid host and port and no path")),
-        };
+        let (host, port) = parse_authority(authority)
+            .map_err(|_| Expected::new("http://[user:password@]host:port, with a valid host and port and no path"))?;
         let authorization = if user_info.is_empty() { None } else { Some(authorization(user_info)?) };
         Ok(UpstreamProxy { host, port, authorization, source: source.into() })
     }

@@ -3,7 +3,6 @@
 //! Invariant: no error here repeats the text it refuses, since that text may be a secret pasted into the wrong place.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 /// One mebibyte, the unit of the size settings.
@@ -80,71 +79,6 @@ pub fn parse_bool(text: &str) -> Result<bool, Expected> {
     }
 }
 
-/// An IP address, with or without brackets, or a host name; without port.
-///
-/// # Errors
-/// Any other form.
-pub fn parse_host(text: &str) -> Result<String, Expected> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if bare.parse::<IpAddr>().is_ok() || is_host_name(bare) {
-        Ok(bare.to_owned())
-    } else {
-        Err(Expected::new("an IP address or a host name, without port"))
-    }
-}
-
-/// `off`, or an IP address or `localhost` with a port; port 0 is any free one.
-///
-/// # Errors
-/// Any other form.
-pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, Expected> {
-    if text.eq_ignore_ascii_case("off") {
-        return Ok(None);
-    }
-    let of_localhost = || {
-        let (name, port) = text.rsplit_once(':')?;
-        let port = parse_digits(port).filter(|_| !port.is_empty()).and_then(|port| u16::try_from(port).ok())?;
-        name.eq_ignore_ascii_case("localhost").then(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
-    };
-    let address = text.parse().ok().or_else(of_localhost);
-    address.map(Some).ok_or_else(|| {
-        Expected::new("off, or an IP address or localhost with a port, such as 127.0.0.1:8900 or [::1]:8900")
-    })
-}
-
-/// `host:port` or `[IPv6]:port`, both parts required.
-///
-/// # Errors
-/// Any other form.
-pub fn parse_authority(text: &str) -> Result<(String, u16), Expected> {
-    let expected = || Expected::new("host:port, such as 10.0.0.7:443 or [::1]:8443");
-    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
-    let port = parse_digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').filter(|address| address.parse::<Ipv6Addr>().is_ok()),
-        None => Some(host).filter(|host| is_host_name(host)),
-    };
-    Ok((host.ok_or_else(expected)?.to_ascii_lowercase(), port.ok_or_else(expected)?))
-}
-
-/// The counterpart of [`parse_authority`]: `host:port`, with an IPv6 address in brackets.
-pub fn join_authority(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// Whether this can be a DNS name or an IPv4 address: letters, digits, `-`, `_` and dots between non-empty labels.
-pub(super) fn is_host_name(host: &str) -> bool {
-    // RFC 1035 §2.3.4: 63 octets a label, 253 characters a name; a final dot marks the root.
-    const LABEL_BYTES_MAX: usize = 63;
-    const NAME_BYTES_MAX: usize = 253;
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let is_label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    host.len() <= NAME_BYTES_MAX && host.split('.').all(is_label)
-}
-
 /// An unsigned number of nothing but digits: `str::parse` would also take a leading `+`.
 pub(super) fn parse_digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
@@ -199,56 +133,6 @@ mod tests {
         }
         for text in ["", "2", "y", "truely"] {
             assert_eq!(parse_bool(text).expect_err(text).to_string(), "expected true or false");
-        }
-    }
-
-    #[test]
-    fn a_host_is_an_address_or_a_name() {
-        for (text, host) in
-            [("0.0.0.0", "0.0.0.0"), ("::", "::"), ("[::1]", "::1"), ("Gateway-1.lan.", "Gateway-1.lan.")]
-        {
-            assert_eq!(parse_host(text).as_deref(), Ok(host));
-        }
-        for text in ["", ".", "a..b", "a b", "127.0.0.1:80", "[::1]:80", "a/b", &"a".repeat(64)] {
-            let expected = parse_host(text).expect_err(text);
-            assert_eq!(expected.to_string(), "expected an IP address or a host name, without port");
-        }
-    }
-
-    #[test]
-    fn the_admin_address_is_an_address_with_a_port_or_off() {
-        for (text, address) in [
-            ("127.0.0.1:8900", Some("127.0.0.1:8900")),
-            ("[::1]:0", Some("[::1]:0")),
-            ("0.0.0.0:1", Some("0.0.0.0:1")),
-            ("LocalHost:8900", Some("127.0.0.1:8900")),
-            ("off", None),
-            ("OFF", None),
-        ] {
-            assert_eq!(parse_admin(text), Ok(address.map(|address| address.parse().expect("an address"))), "{text}");
-        }
-        for text in
-            ["", "on", "8900", ":8900", "127.0.0.1", "localhost", "localhost:", "localhost:x", "gateway:1", "::1:1"]
-        {
-            let expected = parse_admin(text).expect_err(text);
-            assert!(expected.to_string().starts_with("expected off, or an IP address or localhost with a port, "));
-        }
-    }
-
-    #[test]
-    fn an_authority_has_a_host_and_a_port() {
-        assert_eq!(parse_authority("10.0.0.7:443"), Ok(("10.0.0.7".into(), 443)));
-        assert_eq!(parse_authority("Edge.example.com:8443"), Ok(("edge.example.com".into(), 8443)));
-        assert_eq!(parse_authority("[::1]:8443"), Ok(("::1".into(), 8443)));
-        for text in ["10.0.0.7:443", "edge.example.com:8443", "[::1]:8443"] {
-            let (host, port) = parse_authority(text).expect(text);
-            assert_eq!(join_authority(&host, port), text);
-        }
-        for text in
-            ["", "host", "host:", ":1", "::1:80", "host:0", "host:65536", "host:+1", "a b:1", "[::1:1", "a..b:1"]
-        {
-            let expected = parse_authority(text).expect_err(text);
-            assert_eq!(expected.to_string(), "expected host:port, such as 10.0.0.7:443 or [::1]:8443");
         }
     }
 }

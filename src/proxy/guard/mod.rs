@@ -10,12 +10,11 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
 
-use crate::config::Origin;
+use crate::config::{Authority, Origin, is_loopback, is_same_host};
 use crate::credentials::{ApiKeyId, ApiKeys};
 use crate::http1::fields::{self, Known};
 use crate::http1::head::{Field, RequestHead};
 use crate::proxy::error::GatewayError;
-use crate::proxy::request::target::is_loopback_host;
 
 /// What containers call the machine that they run on.
 pub const HOST_OF_CONTAINERS: &str = "host.docker.internal";
@@ -134,14 +133,10 @@ impl Hosts {
         if self.usual.iter().any(|usual| usual.as_bytes() == host) {
             return true;
         }
-        let Ok(host) = std::str::from_utf8(host) else { return false };
-        let host = match host.strip_prefix('[') {
-            Some(rest) => rest.split(']').next().unwrap_or_default(),
-            None => host.split(':').next().unwrap_or_default(),
+        let Some(Authority { host, .. }) = std::str::from_utf8(host).ok().and_then(Authority::split) else {
+            return false;
         };
-        // RFC 1034 §3.1: the dot at the end is the root's.
-        let host = host.strip_suffix('.').unwrap_or(host);
-        is_loopback_host(host) || self.names.iter().any(|name| host.eq_ignore_ascii_case(name))
+        is_loopback(host) || self.names.iter().any(|name| is_same_host(host, name))
     }
 }
 

@@ -29,12 +29,14 @@ fn admit(rules: &AccessRules, field_lines: &str) -> Result<Admitted, GatewayErro
 
 #[test]
 fn the_gateway_answers_to_its_own_names_on_any_port() {
-    let rules = rules(Some(&["gateway", "fd00::7", "flow.example.com"]));
+    let rules = rules(Some(&["gateway", "fd00::7", "flow.example.com", "Office.Example."]));
     for host in [
         "localhost",
         "LOCALHOST:1",
         "api.localhost",
         "localhost.",
+        "API.LOCALHOST.:8899",
+        "127.0.0.1.",
         "127.0.0.1:8899",
         "127.1.2.3",
         "[::1]:8899",
@@ -45,6 +47,8 @@ fn the_gateway_answers_to_its_own_names_on_any_port() {
         "gateway.:80",
         "[fd00::7]:8899",
         "flow.example.com",
+        "office.example",
+        "OFFICE.example.:8899",
     ] {
         assert!(admit(&rules, &format!("Host: {host}\r\n")).is_ok(), "{host}");
     }
@@ -59,6 +63,8 @@ fn the_gateway_answers_to_its_own_names_on_any_port() {
         "0.0.0.0",
         "flow.example.com.evil.example",
         "%6cocalhost",
+        "localhost..",
+        "office.example..",
     ] {
         assert_eq!(admit(&rules, &format!("Host: {host}\r\n")), Err(GatewayError::HostNotAllowed), "{host}");
     }

@@ -4,7 +4,8 @@
 //! nothing is ever forwarded to another host. Path and query are otherwise kept byte for byte.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::config::{Authority, is_loopback, is_same_host, without_brackets};
 
 /// What targets are compared with. The same for all requests.
 #[derive(Debug, Clone)]
@@ -198,22 +199,8 @@ impl<'a> AbsoluteForm<'a> {
     fn names_listener(&self, rules: &TargetRules) -> bool {
         let port = self.port.unwrap_or(if self.is_https { 443 } else { 80 });
         port == rules.listener_port
-            && (is_loopback_host(self.host)
-                || rules.listener_hosts.iter().any(|host| self.host.eq_ignore_ascii_case(without_brackets(host))))
-    }
-}
-
-/// Whether a host, without brackets, can only mean this machine: `localhost`, a name below it (RFC 6761 §6.3), or a
-/// loopback address.
-pub fn is_loopback_host(host: &str) -> bool {
-    const LOCALHOST: &str = "localhost";
-    let name_start = host.len().wrapping_sub(LOCALHOST.len());
-    if host.get(name_start..).is_some_and(|end| end.eq_ignore_ascii_case(LOCALHOST)) {
-        return name_start == 0 || host.as_bytes()[..name_start].ends_with(b".");
-    }
-    match host.parse::<Ipv6Addr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
+            && (is_loopback(self.host)
+                || rules.listener_hosts.iter().any(|host| is_same_host(self.host, without_brackets(host))))
     }
 }
 
@@ -286,21 +273,12 @@ fn split_query(path_and_query: &str) -> (&str, &str) {
 /// The host without brackets, and the port. A port is digits without a zero before them: compared exactly, as the host.
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), TargetError> {
     const MALFORMED: TargetError = TargetError::Malformed("the target's host or port is malformed");
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or(MALFORMED)?,
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    match port.strip_prefix(':') {
-        None if port.is_empty() => Ok((host, None)),
-        Some(digits) if digits.starts_with(|first: char| matches!(first, '1'..='9')) => {
-            digits.parse().map(|port| (host, Some(port))).map_err(|_| MALFORMED)
-        }
-        _ => Err(MALFORMED),
+    let authority = Authority::split(authority).ok_or(MALFORMED)?;
+    match authority.port {
+        None => Ok((authority.host, None)),
+        Some(digits) if digits.starts_with('0') => Err(MALFORMED),
+        Some(_) => authority.port_number().map(|port| (authority.host, Some(port))).ok_or(MALFORMED),
     }
-}
-
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 #[cfg(test)]
