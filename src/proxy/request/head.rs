@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
-use crate::proxy::guard::Caller;
+use crate::proxy::guard::origin::Caller;
 use crate::proxy::request::target::UpstreamPath;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

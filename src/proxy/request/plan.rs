@@ -9,7 +9,9 @@ use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead, Version, with_request};
 use crate::proxy::error::{Dialect, GatewayError};
 use crate::proxy::filter;
-use crate::proxy::guard::{self, AccessRules, Admitted, AllowedOrigin, Caller};
+use crate::proxy::guard::key::check_key;
+use crate::proxy::guard::origin::{AllowedOrigin, Caller};
+use crate::proxy::guard::{AccessRules, Admitted, cors};
 use crate::proxy::request::head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
 use crate::proxy::request::target::{self, Route, TargetError, TargetRules, UpstreamPath};
 
@@ -128,12 +130,12 @@ fn decide<C>(
     client.origin = origin;
     if is_preflight {
         let mut fields = Vec::new();
-        guard::push_preflight_fields(&mut fields, head);
+        cors::push_preflight_fields(&mut fields, head);
         return Ok(Action::AnswerPreflight { body: facts.body, fields });
     }
     let route = target::route(head.method, head.target, &rules.target)?;
     if route != Route::AnswerLiveness {
-        *key = keys.map(|keys| guard::check_key(head, keys)).transpose()?;
+        *key = keys.map(|keys| check_key(head, keys)).transpose()?;
     }
     let path = match route {
         Route::AnswerLiveness => return Ok(Action::AnswerLiveness { body: facts.body }),

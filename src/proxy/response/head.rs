@@ -6,7 +6,7 @@
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
-use crate::proxy::guard;
+use crate::proxy::guard::cors;
 use crate::proxy::request::target::{AbsoluteForm, is_bad_path, strip_base_path};
 
 /// What a response says to whoever relays it.
@@ -126,7 +126,7 @@ pub fn write(
                 continue;
             }
             Some(Known::XAccelBuffering) => is_buffering_told = true,
-            None if downstream.origin.is_some() && guard::is_page_field(field.name) => continue,
+            None if downstream.origin.is_some() && cors::is_page_field(field.name) => continue,
             _ => {}
         }
         fields::push_field(out, field.name, field.value);
@@ -135,7 +135,7 @@ pub fn write(
         fields::push_field(out, "X-Accel-Buffering", b"no");
     }
     if let Some(origin) = downstream.origin {
-        guard::push_page_fields(out, origin);
+        cors::push_page_fields(out, origin);
     }
     push_framing(out, facts, downstream.version);
     push_connection(out, facts, downstream);
