@@ -10,7 +10,7 @@ use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
 use crate::proxy::guard::origin::Caller;
-use crate::proxy::request::target::UpstreamPath;
+use crate::proxy::request::path::UpstreamPath;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {

@@ -1,5 +1,6 @@
-//! The request: which of them are forwarded and where to (`plan`, `target`), and the head as it goes upstream (`head`).
+//! The request: which of them are forwarded and where to (`plan`, `target`, `path`), and the head as it goes upstream (`head`).
 
 pub mod head;
+pub mod path;
 pub mod plan;
 pub mod target;

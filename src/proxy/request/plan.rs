@@ -13,7 +13,8 @@ use crate::proxy::guard::key::check_key;
 use crate::proxy::guard::origin::{AllowedOrigin, Caller};
 use crate::proxy::guard::{AccessRules, Admitted, cors};
 use crate::proxy::request::head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
-use crate::proxy::request::target::{self, Route, TargetError, TargetRules, UpstreamPath};
+use crate::proxy::request::path::UpstreamPath;
+use crate::proxy::request::target::{self, Route, TargetError, TargetRules};
 
 /// What every request is compared with, fixed at start.
 #[derive(Debug)]

@@ -7,7 +7,8 @@ use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
 use crate::proxy::guard::cors;
-use crate::proxy::request::target::{AbsoluteForm, is_bad_path, strip_base_path};
+use crate::proxy::request::path::{is_bad_path, strip_base_path};
+use crate::proxy::request::target::AbsoluteForm;
 
 /// What a response says to whoever relays it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
