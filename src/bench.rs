@@ -19,7 +19,7 @@ use crate::proxy::request::plan::{Action, Rules, plan};
 use crate::proxy::request::target::TargetRules;
 use crate::proxy::response;
 use crate::proxy::response::body::BodyRelay;
-use crate::proxy::response::head::{Downstream, LocationRewrite};
+use crate::proxy::response::head::{LocationRewrite, Recipient};
 use crate::proxy::snapshot::Snapshot;
 
 /// As an OpenAI SDK sends it.
@@ -154,7 +154,7 @@ impl Exchange {
             upstream_port: target.upstream_port,
             base_path: &target.base_path,
         };
-        let downstream = Downstream { version: Version::Http11, keep_alive: true, origin: None };
+        let downstream = Recipient { version: Version::Http11, keep_alive: true, origin: None };
         with_response(RESPONSE, |head| {
             let facts = response::head::examine(head, false).expect("valid");
             response::head::write(out, head, &facts, &downstream, Some(&location));

@@ -14,13 +14,13 @@ pub struct LogConfig {
     pub level: LogLevel,
     pub format: LogFormat,
     /// Where lines go besides stderr.
-    pub file: Option<LogFile>,
+    pub file: Option<LogFileLocation>,
     pub retention: LogRetention,
 }
 
 /// Where the log file is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogFile {
+pub enum LogFileLocation {
     /// This file, in a directory that is there.
     At(PathBuf),
     /// [`LOG_FILE_NAME`] in this directory, which is made.

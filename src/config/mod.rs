@@ -26,7 +26,7 @@ pub use authority::{join_authority, parse_admin, parse_authority, parse_host};
 pub use concealed::Concealed;
 pub use keyword::{Filter, IoDriver, LogFormat, LogLevel};
 pub use limits::{Limits, Timeouts};
-pub use logging::{LOG_FILE_NAME, LogConfig, LogFile, LogRetention};
+pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};

@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use crate::io::{Buffer, Deadline, Departure, Stream, WriteError, race};
-use crate::proxy::replay::copy::RequestCopy;
+use crate::proxy::replay::buffer::ReplayBuffer;
 
 /// A downstream connection.
 pub struct Downstream {
@@ -21,7 +21,7 @@ pub struct Downstream {
     pub upstream_deadline: Deadline,
     /// Set up with the first exchange that is forwarded.
     pub departure: Option<Departure>,
-    pub request_copy: RequestCopy,
+    pub request_copy: ReplayBuffer,
     /// Method and path of the exchange under way, for its line in the log.
     pub method: String,
     pub path: String,
@@ -36,7 +36,7 @@ impl Downstream {
             write_progress: Deadline::default(),
             upstream_deadline: Deadline::default(),
             departure,
-            request_copy: RequestCopy::default(),
+            request_copy: ReplayBuffer::default(),
             method: String::new(),
             path: String::new(),
         }

@@ -375,7 +375,7 @@ fn final_head(head: &ResponseHead<'_>, side: ClientSide<'_>) -> Result<FinalHead
         && !facts.is_close_delimited_for(side.client.version);
     let Rules { access, target, .. } = side.rules;
     let origin = side.client.origin.map(|origin| access.origin_text(origin));
-    let downstream = response::head::Downstream { version: side.client.version, keep_alive, origin };
+    let downstream = response::head::Recipient { version: side.client.version, keep_alive, origin };
     let location = LocationRewrite {
         upstream_host: &target.upstream_host,
         upstream_port: target.upstream_port,

@@ -11,7 +11,7 @@ use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Stream, Turns};
 use crate::observability::{Count, Counters};
 use crate::proxy::error::GatewayError;
-use crate::proxy::replay::copy::{ReplayBudget, RequestCopy};
+use crate::proxy::replay::buffer::{ReplayBudget, ReplayBuffer};
 use crate::proxy::request::plan::body_too_large;
 use crate::upstream::{Connection, TransportError};
 
@@ -40,7 +40,7 @@ pub struct Source<'a> {
 /// Where the copy is kept, and how much of it.
 #[derive(Clone, Copy)]
 pub struct Keeper<'a> {
-    pub copy: &'a RefCell<&'a mut RequestCopy>,
+    pub copy: &'a RefCell<&'a mut ReplayBuffer>,
     pub limits: &'a Limits,
     pub budget: &'a ReplayBudget,
     pub counters: &'a Counters,

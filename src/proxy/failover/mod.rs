@@ -16,7 +16,7 @@ use crate::observability::Count;
 use crate::proxy::Proxy;
 use crate::proxy::attempt::Best;
 use crate::proxy::failover::table::{Decision, Finding, Situation};
-use crate::proxy::replay::copy::RequestCopy;
+use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::snapshot::Snapshot;
 
@@ -297,7 +297,7 @@ pub struct Gate<'a, 'b> {
     pub failover: &'a mut Failover,
     /// What the attempts before brought.
     pub best: &'a mut Option<Best>,
-    pub copy: &'a RefCell<&'b mut RequestCopy>,
+    pub copy: &'a RefCell<&'b mut ReplayBuffer>,
     /// When the first request byte was sent, on a connection that was used before.
     pub reused_since: Option<Instant>,
 }

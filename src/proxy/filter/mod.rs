@@ -20,7 +20,7 @@ use crate::proxy::attempt::Outcome;
 use crate::proxy::attempt::upload::{Keeper, Source, UploadError, hold};
 use crate::proxy::downstream::{Downstream, departed};
 use crate::proxy::error::GatewayError;
-use crate::proxy::replay::copy::{ReplayBudget, RequestCopy};
+use crate::proxy::replay::buffer::{ReplayBudget, ReplayBuffer};
 use crate::proxy::request::head::RequestFacts;
 use crate::proxy::request::plan::Forward;
 use crate::proxy::{Proxy, Written};
@@ -129,7 +129,7 @@ impl Proxy {
 /// Needs the body in one piece as long as it takes, so a shard holds one such piece at a time beside what the budget
 /// counts. It is done in one turn: 1 to 2 ms a MiB.
 fn edit(
-    copy: &mut RequestCopy,
+    copy: &mut ReplayBuffer,
     length: BodyLength,
     written: &mut Written,
     budget: &ReplayBudget,
@@ -144,14 +144,14 @@ fn edit(
 }
 
 /// The head in a copy of which nothing was sent: it ends with the first empty line (RFC 9112 §2.1).
-fn head_of(copy: &RequestCopy) -> &[u8] {
+fn head_of(copy: &ReplayBuffer) -> &[u8] {
     let first = copy.parts().next().unwrap_or_default();
     let end = memchr::memmem::find(first, b"\r\n\r\n").map_or(first.len(), |at| at + "\r\n\r\n".len());
     &first[..end]
 }
 
 /// What the body says without its framing.
-fn content_of(copy: &RequestCopy, length: BodyLength) -> Option<Vec<u8>> {
+fn content_of(copy: &ReplayBuffer, length: BodyLength) -> Option<Vec<u8>> {
     let mut skipped = head_of(copy).len();
     let mut content = Vec::with_capacity(copy.parts().map(<[u8]>::len).sum());
     let mut reader = BodyReader::new(length);

@@ -76,7 +76,7 @@ impl Drop for ReplayBudget {
 
 /// The bytes of one request on their way upstream. Reused by the exchanges of a connection.
 #[derive(Debug, Default)]
-pub struct RequestCopy {
+pub struct ReplayBuffer {
     segments: VecDeque<Buffer>,
     /// The segment that is being sent, and how much of it was.
     sending: usize,
@@ -93,7 +93,7 @@ enum Kept {
     Unsent,
 }
 
-impl RequestCopy {
+impl ReplayBuffer {
     /// Starts over with an empty first segment, which is for the head; the limits are for what comes behind it.
     pub fn begin(&mut self, budget: &ReplayBudget) -> &mut Vec<u8> {
         self.release(budget);
@@ -149,7 +149,7 @@ impl RequestCopy {
         &rest[..rest.len().min(PLAINTEXT_MAX)]
     }
 
-    /// `count` bytes of [`RequestCopy::unsent`] were sent.
+    /// `count` bytes of [`ReplayBuffer::unsent`] were sent.
     pub fn mark_sent(&mut self, count: usize) {
         self.sent_bytes += count;
         let is_last = self.sending + 1 == self.segments.len();

@@ -1,3 +1,3 @@
-//! What is kept of a request so that it can be sent again (`copy`).
+//! What is kept of a request so that it can be sent again (`buffer`).
 
-pub mod copy;
+pub mod buffer;

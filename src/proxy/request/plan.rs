@@ -14,7 +14,7 @@ use crate::proxy::guard::origin::{AllowedOrigin, Caller};
 use crate::proxy::guard::{AccessRules, Admitted, cors};
 use crate::proxy::request::head::{self, Method, RequestError, RequestFacts, UpstreamIdentity};
 use crate::proxy::request::path::UpstreamPath;
-use crate::proxy::request::target::{self, Route, TargetError, TargetRules};
+use crate::proxy::request::target::{self, Destination, TargetError, TargetRules};
 
 /// What every request is compared with, fixed at start.
 #[derive(Debug)]
@@ -135,13 +135,13 @@ fn decide<C>(
         return Ok(Action::AnswerPreflight { body: facts.body, fields });
     }
     let route = target::route(head.method, head.target, &rules.target)?;
-    if route != Route::AnswerLiveness {
+    if route != Destination::AnswerLiveness {
         *key = keys.map(|keys| check_key(head, keys)).transpose()?;
     }
     let path = match route {
-        Route::AnswerLiveness => return Ok(Action::AnswerLiveness { body: facts.body }),
-        Route::AnswerOptions => return Ok(Action::AnswerOptions { body: facts.body }),
-        Route::Forward(path) => path,
+        Destination::AnswerLiveness => return Ok(Action::AnswerLiveness { body: facts.body }),
+        Destination::AnswerOptions => return Ok(Action::AnswerOptions { body: facts.body }),
+        Destination::Forward(path) => path,
     };
     if facts.wants_websocket {
         return Err(GatewayError::WebsocketNotSupported);

@@ -23,7 +23,7 @@ pub struct TargetRules {
 
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route<'a> {
+pub enum Destination<'a> {
     Forward(UpstreamPath<'a>),
     /// `OPTIONS *`.
     AnswerOptions,
@@ -62,7 +62,7 @@ impl std::error::Error for TargetError {}
 ///
 /// # Errors
 /// Where the request must not go upstream.
-pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Route<'a>, TargetError> {
+pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Destination<'a>, TargetError> {
     match method {
         "CONNECT" => return Err(TargetError::ConnectNotSupported),
         "TRACE" => return Err(TargetError::MethodNotAllowed),
@@ -78,7 +78,7 @@ pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<R
     if target == "*" {
         // RFC 9112 §3.2.4: asterisk-form is for OPTIONS alone.
         return if method == "OPTIONS" {
-            Ok(Route::AnswerOptions)
+            Ok(Destination::AnswerOptions)
         } else {
             Err(TargetError::Malformed("only OPTIONS can have the target *"))
         };
@@ -89,28 +89,28 @@ pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<R
     route_absolute_form(method, absolute, rules)
 }
 
-fn route_origin_form<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Route<'a>, TargetError> {
+fn route_origin_form<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Destination<'a>, TargetError> {
     let path = split_query(target).0;
     if is_bad_path(path) {
         return Err(TargetError::BadPath);
     }
     if matches!(method, "GET" | "HEAD") && matches!(path, "" | "/" | "/api/hello") {
-        return Ok(Route::AnswerLiveness);
+        return Ok(Destination::AnswerLiveness);
     }
     // RFC 9112 §3.2.4: what OPTIONS * becomes in absolute-form.
     if method == "OPTIONS" && target.is_empty() {
-        return Ok(Route::AnswerOptions);
+        return Ok(Destination::AnswerOptions);
     }
     let needs_base = strip_base_path(target, &rules.base_path).is_none();
     let base_bytes = if needs_base { 0 } else { rules.base_path.len() };
-    Ok(Route::Forward(UpstreamPath { needs_base, path_and_query: target, base_bytes }))
+    Ok(Destination::Forward(UpstreamPath { needs_base, path_and_query: target, base_bytes }))
 }
 
 fn route_absolute_form<'a>(
     method: &str,
     absolute: AbsoluteForm<'a>,
     rules: &TargetRules,
-) -> Result<Route<'a>, TargetError> {
+) -> Result<Destination<'a>, TargetError> {
     let path_and_query = absolute.path_and_query;
     if absolute.names_upstream(&rules.upstream_host, rules.upstream_port)
         && strip_base_path(path_and_query, &rules.base_path).is_some()
@@ -119,7 +119,7 @@ fn route_absolute_form<'a>(
             return Err(TargetError::BadPath);
         }
         let base_bytes = rules.base_path.len();
-        return Ok(Route::Forward(UpstreamPath { needs_base: false, path_and_query, base_bytes }));
+        return Ok(Destination::Forward(UpstreamPath { needs_base: false, path_and_query, base_bytes }));
     }
     if absolute.names_listener(rules) {
         return route_origin_form(method, path_and_query, rules);

@@ -87,7 +87,7 @@ fn names_identity(content_encoding: &[u8]) -> bool {
 
 /// What the downstream is told about its connection, and about the page behind its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Downstream<'a> {
+pub struct Recipient<'a> {
     pub version: Version,
     pub keep_alive: bool,
     /// The page's origin, which may read the answer whatever the upstream says.
@@ -110,7 +110,7 @@ pub fn write(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
     facts: &ResponseFacts,
-    downstream: &Downstream<'_>,
+    downstream: &Recipient<'_>,
     location: Option<&LocationRewrite<'_>>,
 ) {
     push_status_line(out, head);
@@ -190,7 +190,7 @@ fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
 }
 
 /// RFC 9112 §9.3 and §9.6.
-fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, downstream: &Downstream<'_>) {
+fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, downstream: &Recipient<'_>) {
     if !downstream.keep_alive || facts.is_close_delimited_for(downstream.version) {
         fields::push_field(out, "Connection", b"close");
     } else if downstream.version == Version::Http10 {

@@ -6,7 +6,7 @@ fn budget(bytes: usize) -> (Arc<AtomicUsize>, ReplayBudget) {
 }
 
 /// Sends all that is unsent, `step` bytes at a time.
-fn send(copy: &mut RequestCopy, step: usize) -> Vec<u8> {
+fn send(copy: &mut ReplayBuffer, step: usize) -> Vec<u8> {
     let mut sent = Vec::new();
     while !copy.unsent().is_empty() {
         let count = copy.unsent().len().min(step);
@@ -23,7 +23,7 @@ fn body(bytes: usize) -> Vec<u8> {
 #[test]
 fn a_rewound_copy_is_sent_again_byte_for_byte() {
     let (_, budget) = budget(1 << 20);
-    let mut copy = RequestCopy::default();
+    let mut copy = ReplayBuffer::default();
     for step in [1000, PLAINTEXT_MAX] {
         copy.begin(&budget).extend_from_slice(b"head");
         let body = body(100_000);
@@ -41,7 +41,7 @@ fn a_rewound_copy_is_sent_again_byte_for_byte() {
 #[test]
 fn a_part_of_the_head_can_be_replaced_by_a_longer_or_shorter_one() {
     let (_, budget) = budget(1 << 20);
-    let mut copy = RequestCopy::default();
+    let mut copy = ReplayBuffer::default();
     copy.begin(&budget).extend_from_slice(b"head: <one>, more;");
     let body = body(100_000);
     for part in body.chunks(30_000) {
@@ -60,7 +60,7 @@ fn a_part_of_the_head_can_be_replaced_by_a_longer_or_shorter_one() {
 #[test]
 fn the_head_of_a_copy_that_was_given_up_can_be_replaced_before_it_is_sent() {
     let (_, budget) = budget(1 << 20);
-    let mut copy = RequestCopy::default();
+    let mut copy = ReplayBuffer::default();
     copy.begin(&budget).extend_from_slice(b"POST / HTTP/1.1\r\nA: old\r\n\r\n");
     assert!(!copy.push(&body(40_000), 0, &budget));
     assert_eq!(copy.replace(20..23, b"longer"), 20..26);
@@ -70,7 +70,7 @@ fn the_head_of_a_copy_that_was_given_up_can_be_replaced_before_it_is_sent() {
 #[test]
 fn a_copy_that_is_rewritten_is_sent_anew_and_takes_what_it_is_long() {
     let (process_free, budget) = budget(1 << 20);
-    let mut copy = RequestCopy::default();
+    let mut copy = ReplayBuffer::default();
     for (came, put) in [(100_000, 99_999), (100_000, 20_000), (100_000, PLAINTEXT_MAX), (3, 3), (0, 0)] {
         copy.begin(&budget).extend_from_slice(b"head: <one>;");
         body(came).chunks(16_000).for_each(|part| assert!(copy.push(part, came, &budget)));
@@ -93,7 +93,7 @@ fn a_copy_that_is_rewritten_is_sent_anew_and_takes_what_it_is_long() {
 #[test]
 fn there_is_room_for_what_limit_and_budget_allow() {
     let (_, budget) = budget(10_000);
-    let mut copy = RequestCopy::default();
+    let mut copy = ReplayBuffer::default();
     copy.begin(&budget).extend_from_slice(b"head");
     assert!(copy.has_room_for(10_000, 10_000, &budget));
     assert!(!copy.has_room_for(10_001, usize::MAX, &budget), "the budget");
@@ -107,7 +107,7 @@ fn there_is_room_for_what_limit_and_budget_allow() {
 #[test]
 fn a_copy_beyond_its_limit_is_given_up_and_nothing_unsent_is_lost() {
     let (process_free, budget) = budget(1 << 20);
-    let mut copy = RequestCopy::default();
+    let mut copy = ReplayBuffer::default();
     copy.begin(&budget).extend_from_slice(b"head");
     assert!(copy.push(&body(5_000), 10_000, &budget));
     copy.mark_sent(2_000);
@@ -123,7 +123,7 @@ fn a_copy_beyond_its_limit_is_given_up_and_nothing_unsent_is_lost() {
 #[test]
 fn a_copy_that_is_no_longer_kept_holds_only_what_is_unsent() {
     let (_, budget) = budget(1 << 22);
-    let mut copy = RequestCopy::default();
+    let mut copy = ReplayBuffer::default();
     copy.begin(&budget).extend_from_slice(b"head");
     for _ in 0..10 {
         copy.push(&body(PLAINTEXT_MAX), 1 << 22, &budget);
@@ -142,7 +142,7 @@ fn all_copies_of_the_process_share_one_budget() {
     let process_free = Arc::new(AtomicUsize::new(TOTAL));
     let shard = || ReplayBudget::new(process_free.clone(), TOTAL, 2);
     let (first, second) = (shard(), shard());
-    let (mut a, mut b) = (RequestCopy::default(), RequestCopy::default());
+    let (mut a, mut b) = (ReplayBuffer::default(), ReplayBuffer::default());
     a.begin(&first);
     b.begin(&second);
     assert!(a.push(&body(10 << 20), usize::MAX, &first));

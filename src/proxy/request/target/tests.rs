@@ -15,7 +15,7 @@ fn rules() -> TargetRules {
 /// What the upstream is asked for, and the path without the base that errors and logs go by.
 fn forwarded(method: &str, target: &str, rules: &TargetRules) -> Result<(String, String), String> {
     match route(method, target, rules) {
-        Ok(Route::Forward(path)) => {
+        Ok(Destination::Forward(path)) => {
             let mut out = Vec::new();
             path.push_to(&mut out, &rules.base_path);
             Ok((String::from_utf8(out).unwrap(), path.path().to_owned()))
@@ -129,16 +129,16 @@ fn this_is_not_an_open_proxy() {
 #[test]
 fn some_requests_are_answered_here() {
     let rows = [
-        ("OPTIONS", "*", Route::AnswerOptions),
-        ("OPTIONS", "http://localhost:8899", Route::AnswerOptions),
-        ("GET", "/", Route::AnswerLiveness),
-        ("HEAD", "/", Route::AnswerLiveness),
-        ("GET", "/?probe=1", Route::AnswerLiveness),
-        ("GET", "/api/hello", Route::AnswerLiveness),
-        ("HEAD", "/api/hello?x", Route::AnswerLiveness),
-        ("GET", "http://localhost:8899", Route::AnswerLiveness),
-        ("GET", "http://localhost:8899?x", Route::AnswerLiveness),
-        ("HEAD", "http://127.0.0.1:8899/api/hello", Route::AnswerLiveness),
+        ("OPTIONS", "*", Destination::AnswerOptions),
+        ("OPTIONS", "http://localhost:8899", Destination::AnswerOptions),
+        ("GET", "/", Destination::AnswerLiveness),
+        ("HEAD", "/", Destination::AnswerLiveness),
+        ("GET", "/?probe=1", Destination::AnswerLiveness),
+        ("GET", "/api/hello", Destination::AnswerLiveness),
+        ("HEAD", "/api/hello?x", Destination::AnswerLiveness),
+        ("GET", "http://localhost:8899", Destination::AnswerLiveness),
+        ("GET", "http://localhost:8899?x", Destination::AnswerLiveness),
+        ("HEAD", "http://127.0.0.1:8899/api/hello", Destination::AnswerLiveness),
     ];
     for (method, target, expected) in rows {
         assert_eq!(route(method, target, &rules()), Ok(expected), "{method} {target}");
