@@ -39,7 +39,7 @@ use self::failover::Failover;
 use self::failover::share::RetryShare;
 use self::guard::AccessRules;
 use self::guard::host::{HOST_OF_CONTAINERS, Hosts};
-use self::replay::buffer::ReplayBudget;
+use self::replay::budget::ReplayBudget;
 use self::request::head::RequestFacts;
 use self::request::path::UpstreamPath;
 use self::request::plan::{Action, Client, Forward, Rules};

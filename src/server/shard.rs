@@ -33,7 +33,7 @@ use crate::io::{
 use crate::observability::{Activity, Count, Ledger};
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::share::RetryShare;
-use crate::proxy::replay::buffer::ReplayBudget;
+use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::{Parts, Proxy};
 use crate::upstream::{Connector, Route};
 

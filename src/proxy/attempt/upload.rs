@@ -11,7 +11,8 @@ use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Deadline, Stream, Turns};
 use crate::observability::{Count, Counters};
 use crate::proxy::error::GatewayError;
-use crate::proxy::replay::buffer::{ReplayBudget, ReplayBuffer};
+use crate::proxy::replay::budget::ReplayBudget;
+use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::plan::body_too_large;
 use crate::upstream::{Connection, TransportError};
 

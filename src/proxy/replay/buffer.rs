@@ -3,76 +3,12 @@
 //! Invariant: a kept copy is whole, from the first byte of the head to the last that came. Beyond its limits it is
 //! given up and only what is unsent stays, so memory is bounded whatever the body's size.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::io::Buffer;
 use crate::io::buffer::PLAINTEXT_MAX;
-
-/// What a shard takes from the process' budget at a time, at most, so that small requests never touch the shared counter.
-const BUDGET_STEP_BYTES_MAX: usize = 1024 * 1024;
-
-/// Into how many steps the budget is divided for each shard. A shard keeps less than two of them for itself, so that at
-/// least three quarters of the budget are there for whoever needs them, however many shards there are.
-const BUDGET_STEPS_PER_SHARD: usize = 8;
-
-/// A shard's part of the memory that all kept copies of the process may take together.
-#[derive(Debug)]
-pub struct ReplayBudget {
-    /// Bytes that no shard has taken, shared by all of them.
-    process_free: Arc<AtomicUsize>,
-    /// Bytes that this shard has taken and not used.
-    shard_free: Cell<usize>,
-    step_bytes: usize,
-}
-
-impl ReplayBudget {
-    /// One of so many `shards` that share `process_free`, which is `total_bytes` when nothing is kept.
-    pub fn new(process_free: Arc<AtomicUsize>, total_bytes: usize, shards: usize) -> Self {
-        let step_bytes = (total_bytes / (BUDGET_STEPS_PER_SHARD * shards)).clamp(1, BUDGET_STEP_BYTES_MAX);
-        ReplayBudget { process_free, shard_free: Cell::new(0), step_bytes }
-    }
-
-    fn reserve(&self, bytes: usize) -> bool {
-        let missing = bytes.saturating_sub(self.shard_free.get());
-        if missing > 0 {
-            let wanted = missing.next_multiple_of(self.step_bytes);
-            let taken = self.process_free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
-                (free >= missing).then(|| free - free.min(wanted))
-            });
-            match taken {
-                Ok(free) => self.shard_free.set(self.shard_free.get() + free.min(wanted)),
-                Err(_) => return false,
-            }
-        }
-        self.shard_free.set(self.shard_free.get() - bytes);
-        true
-    }
-
-    /// Whether so much could be reserved now.
-    fn has(&self, bytes: usize) -> bool {
-        self.shard_free.get() >= bytes || self.shard_free.get() + self.process_free.load(Ordering::Relaxed) >= bytes
-    }
-
-    fn give_back(&self, bytes: usize) {
-        let free = self.shard_free.get() + bytes;
-        // One step stays, so that a shard in the steady state leaves the shared counter alone.
-        let surplus = free.saturating_sub(self.step_bytes) / self.step_bytes * self.step_bytes;
-        self.shard_free.set(free - surplus);
-        if surplus > 0 {
-            self.process_free.fetch_add(surplus, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for ReplayBudget {
-    fn drop(&mut self) {
-        self.process_free.fetch_add(self.shard_free.get(), Ordering::Relaxed);
-    }
-}
+use crate::proxy::replay::budget::ReplayBudget;
 
 /// The bytes of one request on their way upstream. Reused by the exchanges of a connection.
 #[derive(Debug, Default)]
