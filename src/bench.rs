@@ -19,7 +19,8 @@ use crate::proxy::request::plan::{Action, Rules, plan};
 use crate::proxy::request::target::TargetRules;
 use crate::proxy::response;
 use crate::proxy::response::body::BodyRelay;
-use crate::proxy::response::head::{LocationRewrite, Recipient};
+use crate::proxy::response::head::Recipient;
+use crate::proxy::response::location::LocationRewrite;
 use crate::proxy::snapshot::Snapshot;
 
 /// As an OpenAI SDK sends it.

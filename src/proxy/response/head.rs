@@ -7,8 +7,7 @@ use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
 use crate::proxy::guard::cors;
-use crate::proxy::request::path::{is_bad_path, strip_base_path};
-use crate::proxy::request::target::AbsoluteForm;
+use crate::proxy::response::location::{LocationRewrite, push_location};
 
 /// What a response says to whoever relays it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,28 +93,19 @@ pub struct Recipient<'a> {
     pub origin: Option<&'a str>,
 }
 
-/// The upstream's base URL, below which a `Location` is made to lead here.
-#[derive(Debug, Clone, Copy)]
-pub struct LocationRewrite<'a> {
-    pub upstream_host: &'a str,
-    pub upstream_port: u16,
-    /// As in the rules of [`crate::proxy::request::target`].
-    pub base_path: &'a str,
-}
-
 /// Appends the head that goes downstream. `location` is `None` where the downstream itself named the upstream.
 ///
-/// Where [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `downstream` says.
+/// Where [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `recipient` says.
 pub fn write(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
     facts: &ResponseFacts,
-    downstream: &Recipient<'_>,
+    recipient: &Recipient<'_>,
     location: Option<&LocationRewrite<'_>>,
 ) {
     push_status_line(out, head);
     let named = facts.connection.named(head.fields);
-    let is_decoded = facts.body == BodyLength::Chunked && downstream.version == Version::Http10;
+    let is_decoded = facts.body == BodyLength::Chunked && recipient.version == Version::Http10;
     let mut is_buffering_told = false;
     for field in head.fields {
         match fields::known(field.name) {
@@ -127,7 +117,7 @@ pub fn write(
                 continue;
             }
             Some(Known::XAccelBuffering) => is_buffering_told = true,
-            None if downstream.origin.is_some() && cors::is_page_field(field.name) => continue,
+            None if recipient.origin.is_some() && cors::is_page_field(field.name) => continue,
             _ => {}
         }
         fields::push_field(out, field.name, field.value);
@@ -135,11 +125,11 @@ pub fn write(
     if facts.is_event_stream && !is_buffering_told {
         fields::push_field(out, "X-Accel-Buffering", b"no");
     }
-    if let Some(origin) = downstream.origin {
+    if let Some(origin) = recipient.origin {
         cors::push_page_fields(out, origin);
     }
-    push_framing(out, facts, downstream.version);
-    push_connection(out, facts, downstream);
+    push_framing(out, facts, recipient.version);
+    push_connection(out, facts, recipient);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -190,32 +180,12 @@ fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
 }
 
 /// RFC 9112 §9.3 and §9.6.
-fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, downstream: &Recipient<'_>) {
-    if !downstream.keep_alive || facts.is_close_delimited_for(downstream.version) {
+fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, recipient: &Recipient<'_>) {
+    if !recipient.keep_alive || facts.is_close_delimited_for(recipient.version) {
         fields::push_field(out, "Connection", b"close");
-    } else if downstream.version == Version::Http10 {
+    } else if recipient.version == Version::Http10 {
         fields::push_field(out, "Connection", b"keep-alive");
     }
-}
-
-fn push_location(out: &mut Vec<u8>, name: &str, value: &[u8], rewrite: Option<&LocationRewrite<'_>>) {
-    let Some(rest) = rewrite.and_then(|rewrite| path_below(value, rewrite)) else {
-        return fields::push_field(out, name, value);
-    };
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(if rest.starts_with('/') { b": " } else { b": /" });
-    out.extend_from_slice(rest.as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// What follows the base URL in a `Location` below it, where that can stand alone: `//host` would lead to another host
-/// (RFC 3986 §4.2), and dot segments out of the base path.
-fn path_below<'a>(location: &'a [u8], rewrite: &LocationRewrite<'_>) -> Option<&'a str> {
-    let url = AbsoluteForm::parse(std::str::from_utf8(location).ok()?).ok().flatten()?;
-    let rest = strip_base_path(url.path_and_query, rewrite.base_path)?;
-    let path_end = rest.find(['?', '#']).unwrap_or(rest.len());
-    let can_stand_alone = !rest.starts_with("//") && !is_bad_path(&rest[..path_end]);
-    (url.names_upstream(rewrite.upstream_host, rewrite.upstream_port) && can_stand_alone).then_some(rest)
 }
 
 #[cfg(test)]
