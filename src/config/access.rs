@@ -1,4 +1,4 @@
-//! Which pages and host names may use the gateway, as written.
+//! The pages and host names that may use the gateway, as they are written.
 //!
 //! Invariant: an [`Origin`] is spelled as browsers spell it (RFC 6454 §6.1), so that it can be compared byte by byte.
 
@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use super::authority::{Authority, with_brackets};
 use super::value::Expected;
 
-/// Longer lists are a slip of the hand.
+/// Longer lists are a typing error.
 const LIST_MAX: usize = 64;
 
-/// Who may use the gateway besides programs of this machine.
+/// The access to the gateway beyond that of this machine's programs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessConfig {
-    /// Pages of these origins may make requests; of no other.
+    /// Origins whose pages may make requests; those of no other may.
     pub allow_origins: Vec<Origin>,
     /// Names, beside those of this machine and the upstream's, by which the gateway may be called. In lower case, IPv6
     /// addresses without brackets.
@@ -22,15 +22,15 @@ pub struct AccessConfig {
     pub api_keys_file: Option<PathBuf>,
 }
 
-/// What a browser sends as `Origin`: `scheme://host` or `scheme://host:port`.
+/// An origin as a browser sends it in `Origin`: `scheme://host` or `scheme://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads what a person writes; a slash at the end, capital letters and a scheme's own port do not matter.
+    /// Parses an origin as a person writes it: a final slash, upper case and the scheme's default port are removed.
     ///
     /// # Errors
-    /// Any other form. `null` and `*` are among them: every page can make itself one of those.
+    /// Any other form, `null` and `*` among them: any page can get the origin `null`.
     pub fn parse(text: &str) -> Result<Self, Expected> {
         let expected = || {
             Expected::new(
@@ -73,10 +73,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A comma-separated list, each member read by `parse`.
+/// Parses a comma-separated list, each member by `parse`.
 ///
 /// # Errors
-/// The first member that is wrong; too many.
+/// The first member that `parse` refuses; more members than the limit.
 pub fn parse_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, Expected>) -> Result<Vec<T>, Expected> {
     let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
     let members = members.map(parse).collect::<Result<Vec<T>, Expected>>()?;

@@ -1,18 +1,18 @@
-//! Host and port: the one place that takes `host:port` apart and the one that knows what loopback is.
+//! Host and port: the one parser of `host:port` and the one test for loopback.
 //!
 //! Invariant: names are compared in any case, and a final dot of a name is the DNS root's (RFC 1034 §3.1), so that
-//! `LOCALHOST.` is `localhost` to every caller. [`Authority::split`] divides the text and judges neither part: what a
-//! caller takes for a host or a port is its own rule. Nothing here allocates but what returns a `String`, since each
-//! request's `Host` is compared here.
+//! `LOCALHOST.` is `localhost` to every caller. [`Authority::split`] divides the text and validates neither part: each
+//! caller has its own rule for them. Only functions that return a `String` allocate, since the `Host` of every request
+//! is compared here.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::value::{Expected, parse_digits};
 
-/// The name that stands for this machine (RFC 6761 §6.3).
+/// The name of the loopback interface (RFC 6761 §6.3).
 const LOCALHOST: &str = "localhost";
 
-/// `host`, `host:port`, `[IPv6]` or `[IPv6]:port`, divided (RFC 3986 §3.2).
+/// The parts of `host`, `host:port`, `[IPv6]` or `[IPv6]:port` (RFC 3986 §3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authority<'a> {
     /// Without brackets.
@@ -23,7 +23,7 @@ pub struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// `None` where a bracket is not closed, or where something other than a colon follows it.
+    /// Divides `text`. `None`: a bracket is not closed, or something other than a colon follows it.
     pub fn split(text: &'a str) -> Option<Self> {
         let (host, rest, is_bracketed) = match text.strip_prefix('[') {
             Some(inside) => {
@@ -39,8 +39,8 @@ impl<'a> Authority<'a> {
         Some(Authority { host, port, is_bracketed })
     }
 
-    /// The host in the form of the configuration: in lower case, an IPv6 address as RFC 5952 writes it. `None` where it is
-    /// neither an IPv6 address in brackets nor a DNS name or IPv4 address without.
+    /// The host in the form of the configuration: in lower case, an IPv6 address in the form of RFC 5952. `None`: it is
+    /// neither an IPv6 address in brackets nor a DNS name or IPv4 address without brackets.
     pub fn normal_host(&self) -> Option<String> {
         if self.is_bracketed {
             self.host.parse::<Ipv6Addr>().ok().map(|address| address.to_string())
@@ -49,13 +49,13 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// The port as a number, where one is written and something can listen on it: 1 to 65535.
+    /// The port as a number from 1 to 65535. `None`: none is written, or it is not one of these.
     pub fn port_number(&self) -> Option<u16> {
         self.port.and_then(parse_port).filter(|port| *port != 0)
     }
 }
 
-/// Returns whether two hosts without brackets are spelled alike, but for case and a final dot.
+/// Returns whether two hosts without brackets are equal but for case and a final dot.
 pub fn is_same_host(one: &str, other: &str) -> bool {
     without_root_dot(one).eq_ignore_ascii_case(without_root_dot(other))
 }
@@ -71,17 +71,17 @@ pub fn is_loopback(host: &str) -> bool {
     host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
-/// The host without the final dot that marks the DNS root (RFC 1034 §3.1).
+/// Removes the final dot that stands for the DNS root (RFC 1034 §3.1).
 pub fn without_root_dot(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
 }
 
-/// The host without the brackets around an IPv6 address, where it has them.
+/// Removes the brackets around an IPv6 address, if there are any.
 pub fn without_brackets(host: &str) -> &str {
     host.strip_prefix('[').and_then(|inside| inside.strip_suffix(']')).unwrap_or(host)
 }
 
-/// An IP address, with or without brackets, or a host name; without port.
+/// Parses an IP address, with or without brackets, or a host name; neither with a port.
 ///
 /// # Errors
 /// Any other form.
@@ -94,7 +94,7 @@ pub fn parse_host(text: &str) -> Result<String, Expected> {
     }
 }
 
-/// `off`, or an IP address or `localhost` with a port; port 0 is any free one.
+/// Parses `off`, or an IP address or `localhost` with a port; port 0 is any free one.
 ///
 /// # Errors
 /// Any other form.
@@ -112,7 +112,7 @@ pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, Expected> {
     })
 }
 
-/// `host:port` or `[IPv6]:port`, both parts required.
+/// Parses `host:port` or `[IPv6]:port`; both parts are required.
 ///
 /// # Errors
 /// Any other form.
@@ -122,17 +122,17 @@ pub fn parse_authority(text: &str) -> Result<(String, u16), Expected> {
     parts.ok_or_else(|| Expected::new("host:port, such as 10.0.0.7:443 or [::1]:8443"))
 }
 
-/// The counterpart of [`parse_authority`]: `host:port`, with an IPv6 address in brackets.
+/// Writes `host:port`, with an IPv6 address in brackets: the inverse of [`parse_authority`].
 pub fn join_authority(host: &str, port: u16) -> String {
     format!("{}:{port}", with_brackets(host))
 }
 
-/// The host as it is written before a port: an IPv6 address in brackets.
+/// Puts an IPv6 address in brackets, as it is written before a port; leaves any other host as it is.
 pub fn with_brackets(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-/// Digits alone, as a port; 0 is one.
+/// Parses a port of nothing but digits, 0 included.
 fn parse_port(digits: &str) -> Option<u16> {
     parse_digits(digits).and_then(|port| u16::try_from(port).ok())
 }

@@ -7,27 +7,27 @@ use std::str::FromStr;
 
 use super::value::Expected;
 
-/// Which kernel interface the shards run on.
+/// The kernel interface of the shards' runtime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IoDriver {
-    /// io_uring where the kernel allows it, else epoll.
+    /// io_uring if the kernel allows it, else epoll.
     #[default]
     Auto,
-    /// io_uring or an error.
+    /// io_uring; an error if the kernel refuses it.
     Uring,
     Epoll,
 }
 
-/// What is taken out of requests beyond the rules of every exchange.
+/// The request filter, beyond the rules of every exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Filter {
     #[default]
     None,
-    /// Of Anthropic's Messages API, what the upstream does not know.
+    /// Removes from requests to Anthropic's Messages API what the upstream does not know.
     AnthropicCompat,
 }
 
-/// The least severe line that is written.
+/// The threshold of the log: less severe lines are not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogLevel {
     Debug,
@@ -135,7 +135,7 @@ impl fmt::Display for LogFormat {
 }
 
 impl LogLevel {
-    /// The same threshold in the vocabulary of `tracing`.
+    /// The same threshold as `tracing` names it.
     pub fn threshold(self) -> tracing::Level {
         match self {
             LogLevel::Debug => tracing::Level::DEBUG,

@@ -6,16 +6,16 @@ use std::time::Duration;
 use super::process::{default_shards, descriptors_max};
 use super::value::MEBIBYTE;
 
-/// Idle upstream connections of one shard where descriptors are plenty: more than that many requests at once are rare, and
-/// each costs memory on both sides.
+/// Idle upstream connections of one shard where descriptors are plenty: more requests at once are rare, and each connection
+/// costs memory on both sides.
 const IDLE_UPSTREAM_MAX: usize = 256;
 
-/// Connects of one shard that are pending at a time: at 50 ms for TCP and TLS that is 5,000 new connections a second. When
-/// the upstream does not answer, it bounds what piles up (descriptors, a 16 KiB buffer each) and the burst of handshakes
-/// that it gets when it is back.
+/// Pending connects of one shard: at 50 ms for TCP and TLS that is 5,000 new connections a second. While the upstream
+/// does not answer, it bounds the descriptors and 16 KiB buffers in use, and the burst of handshakes that the upstream
+/// gets when it is back.
 const PENDING_CONNECTS_MAX: usize = 256;
 
-/// How long each wait of an exchange may last.
+/// The time limits of each wait of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// A request head, from its first byte to its last.
@@ -24,7 +24,7 @@ pub struct Timeouts {
     pub keepalive: Duration,
     /// A request body, while a read is pending.
     pub body: Duration,
-    /// A client's TLS handshake.
+    /// A downstream TLS handshake.
     pub handshake: Duration,
     /// Name resolution, TCP connect and TLS handshake of one attempt together.
     pub connect: Duration,
@@ -38,9 +38,9 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// Open exchanges after a stop signal.
     pub drain: Duration,
-    /// No attempt starts later than this after its exchange began; zero leaves each exchange with its first.
+    /// No attempt starts later than this after the start of its exchange; zero: there is no second attempt.
     pub retry: Duration,
-    /// How long an event stream may be silent before the client gets a comment; `None` = for ever.
+    /// The silence of an event stream after which the downstream gets a comment; `None`: no comments are sent.
     pub heartbeat: Option<Duration>,
 }
 
@@ -59,21 +59,21 @@ impl Default for Timeouts {
             // Front doors were seen closing idle connections at 15 s; a reused one must not be that old.
             upstream_idle: Duration::from_secs(10),
             drain: Duration::from_secs(600),
-            // What clients wait for a first sign at least, and longer than two attempts that fail slowly.
+            // Clients wait at least that long for a first byte, and two attempts that fail slowly take less.
             retry: Duration::from_secs(60),
             heartbeat: None,
         }
     }
 }
 
-/// How much of each thing may exist at a time.
+/// The size limits and the limits of what exists at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// One request body; `None` = any size.
+    /// One request body; `None`: any size.
     pub body_bytes_max: Option<u64>,
-    /// The copy kept of one request for a second attempt.
+    /// The replay buffer of one request, kept for a second attempt.
     pub replay_bytes_max: usize,
-    /// All such copies of the process together.
+    /// All replay buffers of the process together.
     pub replay_total_bytes_max: usize,
     /// Idle pooled upstream connections of one shard.
     pub idle_upstream_max: usize,
@@ -86,9 +86,8 @@ pub struct Limits {
 impl Limits {
     /// The defaults for a process of `shards` that may open `descriptors_max` files.
     ///
-    /// 40 % of them go to downstream connections: each may need an upstream one too. A tenth is for all pools together,
-    /// since a connection that idles on one shard is of no use to another that needs its descriptor; and the rest is for
-    /// listeners and files.
+    /// 40 % of them are for downstream connections, each of which may need an upstream one too. A tenth is for all pools
+    /// together, since another shard cannot use the descriptor of an idle connection. The rest is for listeners and files.
     pub fn for_descriptors(descriptors_max: u64, shards: NonZeroUsize) -> Self {
         let count = |descriptors: u64| usize::try_from(descriptors).unwrap_or(usize::MAX);
         let connections_max = count(descriptors_max / 5 * 2).max(1);
@@ -105,7 +104,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// The defaults under the soft `RLIMIT_NOFILE` of this moment; call [`super::raise_descriptor_limit`] first.
+    /// The defaults under the current soft `RLIMIT_NOFILE`; call [`super::raise_descriptor_limit`] first.
     fn default() -> Self {
         Limits::for_descriptors(descriptors_max(), default_shards())
     }

@@ -1,4 +1,4 @@
-//! What is logged, where to, and how long it is kept.
+//! The settings of the log: level, format, file and retention.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,26 +13,26 @@ pub const LOG_FILE_NAME: &str = "flow-uring.log";
 pub struct LogConfig {
     pub level: LogLevel,
     pub format: LogFormat,
-    /// Where lines go besides stderr.
+    /// The output besides stderr.
     pub file: Option<LogFileLocation>,
     pub retention: LogRetention,
 }
 
-/// Where the log file is.
+/// The location of the log file, by its path or by its directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogFileLocation {
-    /// This file, in a directory that is there.
+    /// This file, in a directory that exists.
     At(PathBuf),
-    /// [`LOG_FILE_NAME`] in this directory, which is made.
+    /// [`LOG_FILE_NAME`] in this directory, which is created.
     In(PathBuf),
 }
 
-/// What becomes of log files that were put aside.
+/// The retention of rotated log files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogRetention {
-    /// How many days they are kept.
+    /// The age at which they are deleted, in days.
     pub days: u32,
-    /// The log file with all that were put aside; `None`: no limit.
+    /// The log file and the rotated ones together; `None`: no limit.
     pub bytes_max: Option<u64>,
     /// `false`: nothing is ever deleted.
     pub is_cleaned_up: bool,

@@ -1,8 +1,8 @@
-//! What the program was told to do: validated values with their units.
+//! The settings of a run: validated values with their units.
 //!
-//! Invariant: a [`Config`] that exists is usable as it stands; whatever can be wrong with a setting was refused while
-//! it was made. The limits of the contract and their defaults stand here and nowhere else (those of a message head are
-//! `http1`'s). Where a value came from (flag, environment, `.env`) is `cli`'s business.
+//! Invariant: a [`Config`] that exists is usable; a wrong setting was refused while it was made. The limits of the
+//! contract and their defaults are defined here and nowhere else (those of a message head in `http1`). The source of a
+//! value (flag, environment, `.env`) is the concern of `cli`.
 
 mod access;
 mod authority;
@@ -33,31 +33,31 @@ pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::UpstreamProxy;
 pub use value::{Expected, MEBIBYTE, MEGABYTE, parse_bool, parse_count, parse_mebibytes, parse_seconds};
 
-/// Where the listener binds when nothing is said: a gateway that holds credentials is for this machine alone.
+/// The default host of the listener: a gateway that holds credentials is for this machine alone.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
-/// The port that the guides and the Python original name.
+/// The default port of the listener, as the guides and the Python original name it.
 pub const DEFAULT_PORT: u16 = 8899;
-/// Where the admin pages are: for this machine alone, whatever address the gateway itself is on.
+/// The default address of the admin pages: for this machine alone, whatever address the gateway itself is on.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
-/// Looked for in the working directory.
+/// The default secrets file, in the working directory.
 pub const DEFAULT_SECRETS_FILE: &str = "secrets.json";
-/// The production Flow LLM Proxy.
+/// The default upstream: the production Flow LLM Proxy.
 pub const DEFAULT_UPSTREAM: &str = "https://flow.ciandt.com/flow-llm-proxy";
-/// More shards than any machine has cores; beyond it the number is a slip of the hand.
+/// More shards than any machine has cores; a larger number is a typing error.
 pub const SHARDS_MAX: usize = 1024;
 
-/// Everything that a run needs to know besides the credentials.
+/// All settings of a run but the credentials.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
-    /// The host as it was written, for the banner.
+    /// The host of `listen` as it was written, for the banner.
     pub listen_host: String,
-    /// Where the admin pages are; `None`: nowhere.
+    /// The address of the admin pages; `None`: there are none.
     pub admin: Option<SocketAddr>,
     pub shards: NonZeroUsize,
-    /// Take the listening sockets over from the gateway that runs on `listen`.
+    /// Takes the listening sockets over from the gateway that runs on `listen`.
     pub take_over: bool,
-    /// Where this user's sockets go; `None`: nobody has set one up.
+    /// The directory for this user's sockets; `None`: the system has not set one up.
     pub runtime_directory: Option<PathBuf>,
     pub secrets_file: PathBuf,
     pub access: AccessConfig,
@@ -69,7 +69,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: LogConfig,
-    /// Lines for the operator about settings that are accepted and do something other than they may expect.
+    /// Lines for the operator about accepted settings whose effect may surprise.
     pub notices: Vec<String>,
 }
 

@@ -1,19 +1,19 @@
-//! `NO_PROXY`: which hosts are reached without a proxy.
+//! `NO_PROXY`: the hosts that are reached without a proxy.
 //!
-//! No standard says what its entries mean; these are read as curl and Go do, which differ little. An entry that makes no
-//! sense names no host, as with both: the variable is written for many programs, and one may know more than another.
+//! No standard defines its entries; they are read as curl and Go read them, which differ little. An entry that cannot be
+//! read names no host, as with both: the variable is written for many programs, some of which know other forms.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::authority::{Authority, without_root_dot};
 use super::value::parse_digits;
 
-/// Whether an entry of `list` names `host` (without brackets) at `port`. The entries, between commas or blanks:
+/// Returns whether an entry of `list` names `host` (without brackets) at `port`. The entries, between commas or blanks:
 ///
 /// * `*`: every host;
 /// * `example.com`, `.example.com` or `*.example.com`: that host and all below it;
 /// * `10.0.0.7` or `[::1]`: that address; `10.0.0.0/8` or `fd00::/8`: those of that network. No name is resolved for it;
-/// * any of them but a network with `:port` behind it: at that port only.
+/// * any of them but a network, followed by `:port`: at that port only.
 pub fn is_named_by_no_proxy(list: &str, host: &str, port: u16) -> bool {
     let host = without_root_dot(host);
     let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
@@ -37,9 +37,9 @@ fn names(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     }
 }
 
-/// The host of an entry and its port, if it has one. `None`: it makes no sense.
+/// Returns the host of an entry and its port, if it has one. `None`: it cannot be read.
 fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
-    // An address needs no brackets here, where it has no port.
+    // Without a port an IPv6 address needs no brackets.
     if entry.parse::<Ipv6Addr>().is_ok() {
         return Some((entry, None));
     }
@@ -52,7 +52,7 @@ fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
 
 fn is_in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     let Some(bits) = parse_digits(bits).and_then(|bits| u32::try_from(bits).ok()) else { return false };
-    // The bits that differ must all lie behind the network's. A shift by the whole width is none at all.
+    // The bits that differ must all come after the network's. `checked_shr` gives `None` for a shift by the whole width.
     match (address, network.parse()) {
         (IpAddr::V4(address), Ok(IpAddr::V4(network))) if bits <= u32::BITS => {
             let difference = address.to_bits() ^ network.to_bits();
@@ -66,7 +66,7 @@ fn is_in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     }
 }
 
-/// Whether a host is the named one or below it: the name ends the host, at the border of a label.
+/// Returns whether a host is the named one or a subdomain of it: the name is a suffix of the host and begins at a label.
 fn is_at_or_below(host: &str, name: &str) -> bool {
     let name = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(name);
     let name = without_root_dot(name.strip_prefix('.').unwrap_or(name));

@@ -1,7 +1,7 @@
-//! The upstream's base URL, taken apart once.
+//! The upstream's base URL, parsed once.
 //!
 //! Invariant: an [`UpstreamConfig`] has a host, a port and a base path without trailing slash; user-info, query and
-//! fragment were refused. Whether plain HTTP to it is allowed is asked by [`UpstreamConfig::leaks_token`].
+//! fragment were refused. Plain HTTP to it is allowed or not by [`UpstreamConfig::leaks_token`], which the caller asks.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::authority::{Authority, is_loopback, join_authority, with_brackets};
 use super::upstream_proxy::UpstreamProxy;
 use super::value::Expected;
 
-/// Where requests go, and how.
+/// The upstream, and how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
     pub scheme: Scheme,
@@ -26,14 +26,14 @@ pub struct UpstreamConfig {
     /// Reach it through a tunnel of this proxy.
     pub proxy: Option<UpstreamProxy>,
     pub trust: Trust,
-    /// Where the URL was configured, for the banner: `--upstream`, `environment FLOW_PROXY_TARGET_URL`, ….
+    /// The setting that holds the URL, for the banner: `--upstream`, `environment FLOW_PROXY_TARGET_URL`, ….
     pub source: String,
 }
 
-/// Whose word is taken for the upstream's certificate.
+/// The trust anchors for the upstream's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// The system's trust store, or the bundled one where there is none.
+    /// The system's trust store, or the bundled one if there is none.
     System,
     /// The certificates of this PEM file alone.
     File(PathBuf),
@@ -64,10 +64,10 @@ impl Scheme {
 }
 
 impl UpstreamConfig {
-    /// Reads a base URL such as `https://flow.ciandt.com/flow-llm-proxy`; `source` says where it was written.
+    /// Parses a base URL such as `https://flow.ciandt.com/flow-llm-proxy`; `source` names the setting that holds it.
     ///
     /// # Errors
-    /// What the URL would have to look like; never the URL itself, whose user-info may hold a password.
+    /// The form that the URL would have to have; never the URL itself, whose user-info may hold a password.
     pub fn parse(url: &str, source: impl Into<String>) -> Result<Self, Expected> {
         let (scheme, rest) = split_scheme(url).ok_or_else(|| {
             Expected::new(
@@ -110,21 +110,21 @@ impl UpstreamConfig {
         format!("{}://{}{}", self.scheme.as_str(), self.authority, self.base_path)
     }
 
-    /// Whether a token would cross a network in the clear: plain HTTP to anything but this machine.
+    /// Returns whether a token would cross a network in the clear: plain HTTP to anything but this machine.
     ///
-    /// What counts is where the connection goes. Through a proxy elsewhere it leaves this machine, and what is loopback
-    /// then is that one.
+    /// The address of the connection counts. Through a proxy elsewhere it leaves this machine, and loopback then is the
+    /// proxy's.
     pub fn leaks_token(&self) -> bool {
         let proxy_is_here = self.proxy.as_ref().is_none_or(UpstreamProxy::is_on_this_machine);
         self.scheme == Scheme::Http && !(self.is_on_this_machine() && proxy_is_here)
     }
 
-    /// Where the connection, or the tunnel of the proxy, goes: `connect_to` decides where there is one.
+    /// The address of the connection, or of the proxy's tunnel: `connect_to` if there is one, else the URL's.
     pub fn address(&self) -> (&str, u16) {
         self.connect_to.as_ref().map_or((&self.host, self.port), |(host, port)| (host, *port))
     }
 
-    /// Whether its address is loopback.
+    /// Returns whether [`UpstreamConfig::address`] is loopback.
     pub fn is_on_this_machine(&self) -> bool {
         is_loopback(self.address().0)
     }
@@ -157,7 +157,7 @@ fn host_and_port(authority: &str, scheme: Scheme) -> Option<(String, u16)> {
     Some((authority.normal_host()?, port))
 }
 
-/// The path without trailing slashes, or `None` where it could not be the beginning of a request target.
+/// Returns the path without trailing slashes, or `None` if it could not be the beginning of a request target.
 fn base_path(path: &str) -> Option<String> {
     let path = path.trim_end_matches('/');
     let is_graphic = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');

@@ -1,4 +1,4 @@
-//! The text forms of single values: what is accepted, and the sentence that says so when something else came.
+//! The text forms of single values, and the error that names the expected form.
 //!
 //! Invariant: no error here repeats the text it refuses, since that text may be a secret pasted into the wrong place.
 
@@ -11,7 +11,7 @@ pub const MEBIBYTE: u64 = 1024 * 1024;
 /// One megabyte, the unit of the log's size, as its variable's name says.
 pub const MEGABYTE: u64 = 1_000_000;
 
-/// What a setting would have to look like, as the end of the sentence "expected …".
+/// The form that a setting would have to have, as the end of the sentence "expected …".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected(pub String);
 
@@ -29,7 +29,7 @@ impl fmt::Display for Expected {
 
 impl std::error::Error for Expected {}
 
-/// Seconds with decimals (`600`, `0.2`) within the two bounds.
+/// Parses seconds with decimals (`600`, `0.2`) within the two bounds.
 ///
 /// # Errors
 /// Any other form (signs, exponents, units) and values out of bounds.
@@ -48,7 +48,7 @@ pub fn parse_seconds(text: &str, min: Duration, max: Duration) -> Result<Duratio
     if value < min || value > max { Err(expected()) } else { Ok(value) }
 }
 
-/// A whole number of mebibytes within the two bounds, as bytes.
+/// Parses a whole number of mebibytes within the two bounds, and returns bytes.
 ///
 /// # Errors
 /// Any other form and values out of bounds.
@@ -56,7 +56,7 @@ pub fn parse_mebibytes(text: &str, min: u64, max: u64) -> Result<u64, Expected> 
     parse_count::<u64>(text, min, max, "a whole number of MiB").map(|count| count * MEBIBYTE)
 }
 
-/// A whole number within the bounds, as the type of the setting; `what` begins the expectation ("a port").
+/// Parses a whole number within the bounds, as the type of the setting; `what` begins the expectation ("a port").
 ///
 /// # Errors
 /// Any other form and values out of bounds.
@@ -67,7 +67,7 @@ pub fn parse_count<T: TryFrom<u64>>(text: &str, min: u64, max: u64, what: &str) 
         .ok_or_else(|| Expected::new(format!("{what} from {min} to {max}")))
 }
 
-/// `true` or `false`, or one of the words that stand for them, in any case.
+/// Parses `true` or `false`, or one of their synonyms, in any case.
 ///
 /// # Errors
 /// Any other word.
@@ -79,7 +79,7 @@ pub fn parse_bool(text: &str) -> Result<bool, Expected> {
     }
 }
 
-/// An unsigned number of nothing but digits: `str::parse` would also take a leading `+`.
+/// Parses an unsigned number of nothing but digits: `str::parse` would also take a leading `+`.
 pub(super) fn parse_digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
 }

@@ -1,25 +1,25 @@
-//! The fields of an answer by which a browser lets a page read it (Fetch Standard, "CORS protocol").
+//! The response fields by which a browser lets a page read the response (Fetch Standard, "CORS protocol").
 //!
-//! Leaf: whether a page is allowed is decided in `origin`.
+//! A leaf: pages are allowed or refused by `origin`.
 
 use crate::http1::fields;
 use crate::http1::head::RequestHead;
 
-/// Appends what a page of `origin` is told with every answer (Fetch Standard, "CORS protocol").
+/// Appends the fields that every response to a page of `origin` has.
 pub fn push_page_fields(out: &mut Vec<u8>, origin: &str) {
     fields::push_field(out, "Access-Control-Allow-Origin", origin.as_bytes());
-    // No request of a page carries cookies here, so that `*` stands for all fields.
+    // `*` means all fields only for requests without cookies, which requests here are.
     fields::push_field(out, "Access-Control-Expose-Headers", b"*");
     fields::push_field(out, "Vary", b"Origin");
 }
 
-/// Whether an upstream's field speaks of pages, which is ours to do.
+/// Returns whether a field of the upstream's response belongs to CORS, whose fields are written here.
 pub fn is_page_field(name: &str) -> bool {
     const PREFIX: &str = "access-control-";
     name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
-/// Appends the answer's fields to a preflight, beside [`push_page_fields`]: whatever it asks for is allowed.
+/// Appends the fields of the response to a preflight, beside [`push_page_fields`]: all that it asks for is allowed.
 pub fn push_preflight_fields(out: &mut Vec<u8>, head: &RequestHead<'_>) {
     let asked = |name: &str| head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name));
     fields::push_field(out, "Access-Control-Allow-Methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -30,7 +30,7 @@ pub fn push_preflight_fields(out: &mut Vec<u8>, head: &RequestHead<'_>) {
     if asked("access-control-request-private-network").is_some_and(|field| field.value == b"true") {
         fields::push_field(out, "Access-Control-Allow-Private-Network", b"true");
     }
-    // Ten minutes: Chromium keeps an answer for two hours at most, and a changed setting is to be seen soon.
+    // Ten minutes: Chromium caches for two hours at most, and a changed setting should take effect soon.
     fields::push_field(out, "Access-Control-Max-Age", b"600");
     fields::push_field(out, "Vary", b"Access-Control-Request-Method, Access-Control-Request-Headers");
 }

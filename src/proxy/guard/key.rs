@@ -9,10 +9,10 @@ use crate::http1::fields::{self, Known};
 use crate::http1::head::RequestHead;
 use crate::proxy::error::GatewayError;
 
-/// The key that a request shows.
+/// Finds the key of a request among `keys`.
 ///
 /// # Errors
-/// [`GatewayError::ApiKeyMissing`] where it shows none, [`GatewayError::ApiKeyUnknown`] where it is none of `keys`.
+/// [`GatewayError::ApiKeyMissing`] if it has none, [`GatewayError::ApiKeyUnknown`] if none of its keys is one of `keys`.
 pub fn check_key(head: &RequestHead<'_>, keys: &ApiKeys) -> Result<ApiKeyId, GatewayError> {
     let mut refusal = GatewayError::ApiKeyMissing;
     for field in head.fields {
@@ -37,23 +37,23 @@ fn is_key_field(name: &str) -> bool {
     name.eq_ignore_ascii_case("x-api-key") || name.eq_ignore_ascii_case("api-key")
 }
 
-/// RFC 6750 §2.1.
+/// Returns the token of the scheme `Bearer` (RFC 6750 §2.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     credentials_of(value, b"bearer")
 }
 
-/// RFC 7617 §2: what becomes of the `user:password@` in a proxy's URL.
+/// Decodes the pair of the scheme `Basic` (RFC 7617 §2), which clients make of the `user:password@` in a proxy's URL.
 fn basic(value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     BASE64_STANDARD.decode(credentials_of(value, b"basic")?).ok().map(Zeroizing::new)
 }
 
-/// RFC 9110 §11.4: a scheme in any case, a space, and the rest.
+/// Returns the credentials after a scheme in any case and a space (RFC 9110 §11.4).
 fn credentials_of<'v>(value: &'v [u8], scheme: &[u8]) -> Option<&'v [u8]> {
     let (written, rest) = value.split_at_checked(scheme.len())?;
     (written.eq_ignore_ascii_case(scheme) && rest.starts_with(b" ")).then(|| fields::trim_whitespace(rest))
 }
 
-/// The password is the key; or the user where there is no password.
+/// Finds the password, or if it is empty the user.
 fn find_in_pair(keys: &ApiKeys, pair: &[u8]) -> Option<ApiKeyId> {
     let (user, password) = pair.split_at(memchr::memchr(b':', pair)?);
     keys.find(if password == b":" { user } else { &password[1..] })

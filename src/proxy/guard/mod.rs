@@ -1,7 +1,8 @@
-//! Who may make a request (decided from its head alone), and what pages of allowed origins are told.
+//! Access control, by the head of a request alone.
 //!
-//! Three guards, in this order: the name by which the gateway is called, since a page can make a name of its own lead
-//! here (DNS rebinding); the page behind the request, since browsers send requests for any page; the caller's key.
+//! Three checks, in this order: the name by which the gateway is called (`host`), since a page can make a name of its own
+//! resolve to this machine; the page that makes the request (`origin`), since browsers send requests for any page; and the
+//! caller's key (`key`). [`AccessRules::admit`] makes the first two. `cors` writes the fields for allowed pages.
 //! Invariant: nothing of a request that is refused here reaches the upstream.
 
 pub mod cors;
@@ -15,7 +16,7 @@ use crate::config::Origin;
 use crate::http1::head::RequestHead;
 use crate::proxy::error::GatewayError;
 
-/// What callers are compared with, fixed at start.
+/// The rules of access of one listener, fixed at start.
 #[derive(Debug, Default)]
 pub struct AccessRules {
     pub allow_origins: Vec<Origin>,
@@ -23,17 +24,17 @@ pub struct AccessRules {
     pub hosts: Option<Hosts>,
 }
 
-/// A request that may be made.
+/// A request that was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admitted {
-    /// The page's origin, where a page makes it.
+    /// The page's origin, if a page makes it.
     pub origin: Option<AllowedOrigin>,
-    /// A browser asks whether the page may make a request (CORS preflight), and is answered here.
+    /// It is a CORS preflight, which is answered here.
     pub is_preflight: bool,
 }
 
 impl AccessRules {
-    /// Whether a request may be made, before its key is looked at.
+    /// Admits or refuses a request by its host and its page; the key is checked separately.
     ///
     /// # Errors
     /// [`GatewayError::HostNotAllowed`], [`GatewayError::OriginNotAllowed`].
@@ -54,12 +55,12 @@ impl AccessRules {
         Ok(Admitted { origin, is_preflight })
     }
 
-    /// Whether a host, with or without a port, names this gateway.
+    /// Returns whether a host, with or without a port, names this gateway.
     pub fn answers_to(&self, authority: &[u8]) -> bool {
         self.hosts.as_ref().is_none_or(|hosts| hosts.contain(authority))
     }
 
-    /// The text of an allowed origin, for the answer.
+    /// Returns the text of an allowed origin, for the response.
     pub fn origin_text(&self, origin: AllowedOrigin) -> &str {
         origin.text(&self.allow_origins)
     }

@@ -1,22 +1,22 @@
 //! The page that makes a request, as its browser names it (Fetch Standard, "`Origin` header" and Fetch Metadata).
 //!
-//! Leaf: what becomes of a request whose page is not allowed is decided by the guard.
+//! A leaf: the refusal of a request whose page is not allowed is up to the guard.
 
 use crate::config::Origin;
 use crate::http1::fields::Known;
 use crate::http1::head::Field;
 
-/// One of the allowed origins, by its place: `config` takes few.
+/// One of the allowed origins, by its index: `config` limits their number to 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AllowedOrigin(pub(super) u8);
 
-/// What a head says of where it comes from; see [`Caller::note`].
+/// The fields of a head that name the host it calls and the page it comes from; see [`Caller::note`].
 #[derive(Default)]
 pub struct Caller<'h> {
     pub host: Option<&'h [u8]>,
     origin: Option<&'h [u8]>,
     fetch_site: Option<&'h [u8]>,
-    /// A repeated field, which nobody sends who means well.
+    /// A field was repeated, which no browser does.
     is_ambiguous: bool,
 }
 
@@ -30,7 +30,7 @@ pub enum CallingPage {
 }
 
 impl AllowedOrigin {
-    /// Its text, in the list among which it was found.
+    /// Returns its text, given the list in which it was found.
     pub fn text(self, allowed: &[Origin]) -> &str {
         allowed[usize::from(self.0)].as_str()
     }
@@ -58,8 +58,8 @@ impl<'h> Caller<'h> {
                 let place = allowed.iter().position(|allowed| allowed.as_str().as_bytes() == origin);
                 place.map_or(CallingPage::NotAllowed, |place| CallingPage::Allowed(AllowedOrigin(place as u8)))
             }
-            // Without `Origin`: images, links and such. What a person types is `none`. `same-site` is not ours either:
-            // all ports of a machine are one site.
+            // Without `Origin`: images, links and such. An address that a person typed is `none`. `same-site` is refused
+            // too: all ports of a machine are one site.
             (None, Some(b"none" | b"same-origin")) => CallingPage::None,
             (None, Some(_)) => CallingPage::NotAllowed,
         }

@@ -1,20 +1,20 @@
 //! The memory that all replay buffers of the process may take together, and each shard's part of it.
 //!
-//! Invariant: the shards never hold more than the total between them. The shared counter is an atomic that a shard in the
-//! steady state leaves alone: it takes and gives back whole steps.
+//! Invariant: all shards together never hold more than the total. The shared counter is an atomic that a shard in the
+//! steady state does not touch: it takes and gives back in steps.
 
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What a shard takes from the process' budget at a time, at most, so that small requests never touch the shared counter.
+/// The most that a shard takes from the process' budget at a time. With it, small requests rarely touch the shared counter.
 const BUDGET_STEP_BYTES_MAX: usize = 1024 * 1024;
 
-/// Into how many steps the budget is divided for each shard. A shard keeps less than two of them for itself, so that at
-/// least three quarters of the budget are there for whoever needs them, however many shards there are.
+/// The number of steps into which the budget is divided for each shard. A shard keeps less than two of them unused, so that
+/// at least three quarters of the budget are available to any shard, however many there are.
 const BUDGET_STEPS_PER_SHARD: usize = 8;
 
-/// A shard's part of the memory that all kept copies of the process may take together.
+/// One shard's part of the memory for all replay buffers of the process.
 #[derive(Debug)]
 pub struct ReplayBudget {
     /// Bytes that no shard has taken, shared by all of them.
@@ -25,12 +25,13 @@ pub struct ReplayBudget {
 }
 
 impl ReplayBudget {
-    /// One of so many `shards` that share `process_free`, which is `total_bytes` when nothing is kept.
+    /// For one of `shards` shards that share `process_free`, which is `total_bytes` when nothing is kept.
     pub fn new(process_free: Arc<AtomicUsize>, total_bytes: usize, shards: usize) -> Self {
         let step_bytes = (total_bytes / (BUDGET_STEPS_PER_SHARD * shards)).clamp(1, BUDGET_STEP_BYTES_MAX);
         ReplayBudget { process_free, shard_free: Cell::new(0), step_bytes }
     }
 
+    /// Takes `bytes` from the budget; returns false, and takes nothing, if they are not free.
     pub fn reserve(&self, bytes: usize) -> bool {
         let missing = bytes.saturating_sub(self.shard_free.get());
         if missing > 0 {
@@ -47,14 +48,15 @@ impl ReplayBudget {
         true
     }
 
-    /// Whether so much could be reserved now.
+    /// Returns whether [`ReplayBudget::reserve`] would succeed now.
     pub fn has(&self, bytes: usize) -> bool {
         self.shard_free.get() >= bytes || self.shard_free.get() + self.process_free.load(Ordering::Relaxed) >= bytes
     }
 
+    /// Returns reserved `bytes` to the budget.
     pub fn give_back(&self, bytes: usize) {
         let free = self.shard_free.get() + bytes;
-        // One step stays, so that a shard in the steady state leaves the shared counter alone.
+        // One step stays, so that a shard in the steady state does not touch the shared counter.
         let surplus = free.saturating_sub(self.step_bytes) / self.step_bytes * self.step_bytes;
         self.shard_free.set(free - surplus);
         if surplus > 0 {

@@ -1,27 +1,27 @@
-//! The request target: where a request is meant to go, or why it goes nowhere (RFC 9112 §3.2).
+//! The request target (RFC 9112 §3.2): the destination of a request, or the reason why it is refused.
 //!
-//! Invariant: a path that is forwarded cannot leave the upstream's base path, however the upstream decodes it, and
-//! nothing is ever forwarded to another host. Path and query are otherwise kept byte for byte.
+//! Invariant: a path that is forwarded cannot leave the upstream's base path, however the upstream decodes it (`path`),
+//! and nothing is ever forwarded to another host. Path and query are otherwise kept byte for byte.
 
 use std::fmt;
 
 use crate::config::{Authority, is_loopback, is_same_host, without_brackets};
 use crate::proxy::request::path::{UpstreamPath, is_bad_path, split_query, strip_base_path};
 
-/// What targets are compared with. The same for all requests.
+/// The hosts, ports and base path with which targets are compared, the same for all requests.
 #[derive(Debug, Clone)]
 pub struct TargetRules {
     /// Without brackets or port.
     pub upstream_host: String,
     pub upstream_port: u16,
-    /// Empty, or a slash and segments without a slash at the end.
+    /// Empty, or begins with a slash and does not end with one.
     pub base_path: String,
     pub listener_port: u16,
-    /// Names of this listener beside the loopback names and addresses.
+    /// Names of this listener, beside the loopback names and addresses.
     pub listener_hosts: Vec<String>,
 }
 
-/// What is done with a request.
+/// The destination of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination<'a> {
     Forward(UpstreamPath<'a>),
@@ -31,7 +31,7 @@ pub enum Destination<'a> {
     AnswerLiveness,
 }
 
-/// Why a request is not forwarded.
+/// A reason why a request is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetError {
     /// It names another host, has user-info, or is outside the base path.
@@ -58,10 +58,10 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
-/// Decides by method and target alone. Methods are case-sensitive (RFC 9110 §9.1).
+/// Finds the destination, by method and target alone. Methods are case-sensitive (RFC 9110 §9.1).
 ///
 /// # Errors
-/// Where the request must not go upstream.
+/// The request must not go upstream.
 pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Destination<'a>, TargetError> {
     match method {
         "CONNECT" => return Err(TargetError::ConnectNotSupported),
@@ -69,7 +69,7 @@ pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<D
         _ => {}
     }
     if target.contains('#') {
-        // RFC 9112 §3.2: no form has a fragment, and who cuts one off sees another path.
+        // RFC 9112 §3.2: no form has a fragment, and an upstream that removes one gets another path.
         return Err(TargetError::Malformed("the target has a fragment"));
     }
     if target.starts_with('/') {
@@ -97,7 +97,7 @@ fn route_origin_form<'a>(method: &str, target: &'a str, rules: &TargetRules) -> 
     if matches!(method, "GET" | "HEAD") && matches!(path, "" | "/" | "/api/hello") {
         return Ok(Destination::AnswerLiveness);
     }
-    // RFC 9112 §3.2.4: what OPTIONS * becomes in absolute-form.
+    // RFC 9112 §3.2.4: the absolute-form of OPTIONS *.
     if method == "OPTIONS" && target.is_empty() {
         return Ok(Destination::AnswerOptions);
     }
@@ -127,7 +127,7 @@ fn route_absolute_form<'a>(
     Err(TargetError::NotAnOpenProxy)
 }
 
-/// An `http` or `https` URL in parts.
+/// The parts of an `http` or `https` URL.
 #[derive(Clone, Copy)]
 pub(in crate::proxy) struct AbsoluteForm<'a> {
     /// Without brackets.
@@ -138,12 +138,12 @@ pub(in crate::proxy) struct AbsoluteForm<'a> {
 }
 
 impl<'a> AbsoluteForm<'a> {
-    /// `None` where there is no scheme.
+    /// Parses a URL; `None`: it has no scheme.
     pub(in crate::proxy) fn parse(url: &'a str) -> Result<Option<Self>, TargetError> {
         let Some((scheme, rest)) = url.split_once("://") else { return Ok(None) };
         let is_https = scheme.eq_ignore_ascii_case("https");
         if !is_https && !scheme.eq_ignore_ascii_case("http") {
-            // A path or query may hold "://" too, but what comes before it there is no scheme (RFC 3986 §3.1).
+            // A path or query may contain "://" too, but the text before it there is not a scheme (RFC 3986 §3.1).
             let is_scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
             let is_scheme = !scheme.is_empty() && scheme.bytes().all(is_scheme_byte);
             return if is_scheme { Err(TargetError::NotAnOpenProxy) } else { Ok(None) };
@@ -160,7 +160,8 @@ impl<'a> AbsoluteForm<'a> {
         Ok(Some(AbsoluteForm { host, port, is_https, path_and_query }))
     }
 
-    /// Ports 80 and 443 stand for a base URL that was configured without a port, whichever scheme the downstream took.
+    /// Returns whether host and port are the upstream's. Ports 80 and 443 also stand for a base URL that was configured
+    /// without a port, whichever scheme the downstream used.
     pub(in crate::proxy) fn names_upstream(&self, host: &str, port: u16) -> bool {
         self.host.eq_ignore_ascii_case(host) && self.port.is_none_or(|named| matches!(named, 80 | 443) || named == port)
     }
@@ -173,7 +174,7 @@ impl<'a> AbsoluteForm<'a> {
     }
 }
 
-/// The host without brackets, and the port. A port is digits without a zero before them: compared exactly, as the host.
+/// Divides into the host without brackets and the port, whose digits must have no leading zero.
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), TargetError> {
     const MALFORMED: TargetError = TargetError::Malformed("the target's host or port is malformed");
     let authority = Authority::split(authority).ok_or(MALFORMED)?;

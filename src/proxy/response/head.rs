@@ -1,6 +1,6 @@
-//! The upstream's response head: what follows it, and how it reads when it is sent downstream.
+//! The upstream's response head: the facts that its fields state, and the head that goes downstream for it.
 //!
-//! Invariant: status, reason and all fields are the upstream's, apart from those that are meant for its own hop,
+//! Invariant: status, reason and all fields are the upstream's, except those that are meant for its own hop,
 //! `Set-Cookie`, the framing, and a `Location` that would lead past this program.
 
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
@@ -9,24 +9,24 @@ use crate::http1::head::{HeadError, ResponseHead, Version};
 use crate::proxy::guard::cors;
 use crate::proxy::response::location::{LocationRewrite, push_location};
 
-/// What a response says to whoever relays it.
+/// The facts about a response that decide how it is relayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseFacts {
     pub status: u16,
     pub version: Version,
     pub body: BodyLength,
-    /// What `Content-Length` says, also where there is no body (an answer to `HEAD`, a 304).
+    /// The value of `Content-Length`, also if there is no body (a response to `HEAD`, a 304).
     pub content_length: Option<u64>,
     pub connection: ConnectionOptions,
-    /// Whether the upstream keeps the connection, and its state after this response is certain.
+    /// The upstream keeps the connection, and the connection's state after this response is certain.
     pub keep_alive: bool,
     pub is_event_stream: bool,
-    /// Without a content coding: what is sent is what is meant.
+    /// The body has no content coding.
     pub is_identity_coded: bool,
 }
 
 impl ResponseFacts {
-    /// Whether a downstream of that version sees the end of the body by the close of its connection.
+    /// Returns whether the close of the connection is what ends the body for a downstream of that version.
     pub fn is_close_delimited_for(&self, version: Version) -> bool {
         match self.body {
             BodyLength::UntilClose => true,
@@ -36,10 +36,10 @@ impl ResponseFacts {
     }
 }
 
-/// Checks what the fields say about the message itself, in one pass.
+/// Checks the fields about the message itself, in one pass.
 ///
 /// # Errors
-/// Where the framing breaks RFC 9112 §6, or `Connection` lists too many options.
+/// The framing breaks RFC 9112 §6, or `Connection` lists too many options.
 pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<ResponseFacts, HeadError> {
     let mut lengths = LengthFields::default();
     let mut connection = ConnectionOptions::default();
@@ -58,7 +58,7 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
     connection.check_count()?;
     let declared = lengths.declared(head.version)?;
     let body = framing::response_body_length(declared, head.status, request_was_head);
-    // RFC 9110 §8.6, RFC 9112 §6.1: a 204 must not announce a body; who does may send one, too.
+    // RFC 9110 §8.6, RFC 9112 §6.1: a 204 must not announce a body; an upstream that does may send one, too.
     let may_be_followed = head.status == 204 && !matches!(declared, None | Some(BodyLength::Known(0)));
     Ok(ResponseFacts {
         status: head.status,
@@ -84,18 +84,18 @@ fn names_identity(content_encoding: &[u8]) -> bool {
     fields::list_members(content_encoding).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// What the downstream is told about its connection, and about the page behind its request.
+/// The downstream as the recipient of a response: its version, its connection and its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Recipient<'a> {
     pub version: Version,
     pub keep_alive: bool,
-    /// The page's origin, which may read the answer whatever the upstream says.
+    /// The origin of its page, which may read the response whatever the upstream says.
     pub origin: Option<&'a str>,
 }
 
-/// Appends the head that goes downstream. `location` is `None` where the downstream itself named the upstream.
+/// Appends the head that goes downstream. `location` is `None` if the downstream itself named the upstream.
 ///
-/// Where [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `recipient` says.
+/// If [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `recipient` says.
 pub fn write(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
@@ -110,7 +110,7 @@ pub fn write(
     for field in head.fields {
         match fields::known(field.name) {
             known if !is_forwarded(known, field.name, &named) => continue,
-            // RFC 9112 §7.1.3: what announces trailers goes with them.
+            // RFC 9112 §7.1.3: the announcement of trailers is removed with them.
             Some(Known::Trailer) if is_decoded => continue,
             Some(Known::Location) => {
                 push_location(out, field.name, field.value, location);
@@ -136,7 +136,7 @@ pub fn write(
 /// Appends a 1xx other than 100 and 101 as it goes to an HTTP/1.1 downstream.
 pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     push_status_line(out, head);
-    // They are rare, and nothing else of them is looked at.
+    // They are rare, and none of their other fields is read.
     let named = NamedFields::gather(head.fields);
     for field in head.fields {
         if is_forwarded(fields::known(field.name), field.name, &named) {
@@ -146,7 +146,7 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// RFC 9112 §4. The space before the reason is sent also where there is none.
+/// Appends the status line (RFC 9112 §4), with the space before the reason also if there is no reason.
 fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     fields::push_decimal(out, u64::from(head.status));
@@ -167,7 +167,7 @@ fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bo
 fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
     let length = match facts.body {
         BodyLength::Known(length) => Some(length),
-        // RFC 9110 §8.6: an answer to HEAD and a 304 say what a GET would get; a 1xx and a 204 must not.
+        // RFC 9110 §8.6: a response to HEAD and a 304 state the length of a GET's; a 1xx and a 204 must not.
         BodyLength::None if !matches!(facts.status, 100..=199 | 204) => facts.content_length,
         _ => None,
     };
@@ -179,7 +179,7 @@ fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
     }
 }
 
-/// RFC 9112 §9.3 and §9.6.
+/// Appends the `Connection` field (RFC 9112 §9.3 and §9.6).
 fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, recipient: &Recipient<'_>) {
     if !recipient.keep_alive || facts.is_close_delimited_for(recipient.version) {
         fields::push_field(out, "Connection", b"close");

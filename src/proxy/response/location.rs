@@ -1,21 +1,21 @@
 //! The `Location` of a redirect to the upstream, made to lead here (RFC 9110 §10.2.2).
 //!
-//! Invariant: whatever is not certainly below the base URL goes downstream as it came.
+//! Invariant: a `Location` that is not certainly below the base URL goes downstream unchanged.
 
 use crate::http1::fields;
 use crate::proxy::request::path::{is_bad_path, strip_base_path};
 use crate::proxy::request::target::AbsoluteForm;
 
-/// The upstream's base URL, below which a `Location` is made to lead here.
+/// The upstream's base URL: a `Location` below it is rewritten.
 #[derive(Debug, Clone, Copy)]
 pub struct LocationRewrite<'a> {
     pub upstream_host: &'a str,
     pub upstream_port: u16,
-    /// As in the rules of [`crate::proxy::request::target`].
+    /// As in [`crate::proxy::request::target::TargetRules`].
     pub base_path: &'a str,
 }
 
-/// Appends a `Location`, with the path alone where it leads below the base URL and that path can stand alone.
+/// Appends a `Location`, reduced to its path if it is below the base URL.
 pub fn push_location(out: &mut Vec<u8>, name: &str, value: &[u8], rewrite: Option<&LocationRewrite<'_>>) {
     let Some(rest) = rewrite.and_then(|rewrite| path_below(value, rewrite)) else {
         return fields::push_field(out, name, value);
@@ -26,7 +26,7 @@ pub fn push_location(out: &mut Vec<u8>, name: &str, value: &[u8], rewrite: Optio
     out.extend_from_slice(b"\r\n");
 }
 
-/// What follows the base URL in a `Location` below it, where that can stand alone: `//host` would lead to another host
+/// Returns the rest of a `Location` after the base URL, if that can stand alone: `//host` would lead to another host
 /// (RFC 3986 §4.2), and dot segments out of the base path.
 fn path_below<'a>(location: &'a [u8], rewrite: &LocationRewrite<'_>) -> Option<&'a str> {
     let url = AbsoluteForm::parse(std::str::from_utf8(location).ok()?).ok().flatten()?;

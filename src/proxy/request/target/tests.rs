@@ -12,7 +12,7 @@ fn rules() -> TargetRules {
     }
 }
 
-/// What the upstream is asked for, and the path without the base that errors and logs go by.
+/// Returns the target that goes upstream, and the path without the base that errors and logs show.
 fn forwarded(method: &str, target: &str, rules: &TargetRules) -> Result<(String, String), String> {
     match route(method, target, rules) {
         Ok(Destination::Forward(path)) => {
@@ -281,7 +281,8 @@ fn malformed_targets_are_refused() {
     }
 }
 
-/// What a lenient upstream could make of a path: decoded once, back slashes as slashes, parameters dropped.
+/// Returns whether a lenient upstream could leave its root: it decodes once, takes back slashes for slashes and drops
+/// parameters.
 fn leaves_its_root(path: &str) -> bool {
     let decoded = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%5c", "\\");
     decoded.split(['/', '\\']).any(|segment| matches!(segment.split(';').next(), Some("." | "..")))
