@@ -421,7 +421,7 @@ fn listener_hosts(config: &Config) -> Vec<String> {
     own.into_iter().chain(config.access.allow_hosts.iter().cloned()).collect()
 }
 
-/// Who may make requests; see [`access`].
+/// Returns the rules of access; see [`guard`].
 fn access_rules(config: &Config, listener_port: u16) -> AccessRules {
     let own = vec![config.listen_host.clone(), config.upstream.host.clone()];
     AccessRules {
