@@ -10,7 +10,9 @@ use crate::credentials::{self, Choice, Credentials, RoundRobin, Turn};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
 use crate::observability::Ledger;
-use crate::proxy::guard::{AccessRules, Caller, Hosts};
+use crate::proxy::guard::AccessRules;
+use crate::proxy::guard::host::Hosts;
+use crate::proxy::guard::origin::Caller;
 use crate::proxy::request;
 use crate::proxy::request::head::UpstreamIdentity;
 use crate::proxy::request::plan::{Action, Forward, path_of, plan};
@@ -18,7 +20,8 @@ use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::TargetRules;
 use crate::proxy::response;
 use crate::proxy::response::body::BodyRelay;
-use crate::proxy::response::head::{Downstream, LocationRewrite};
+use crate::proxy::response::head::Recipient;
+use crate::proxy::response::location::LocationRewrite;
 use crate::proxy::snapshot::Snapshot;
 
 /// As an OpenAI SDK sends it.
@@ -158,7 +161,7 @@ impl Exchange {
             upstream_port: target.upstream_port,
             base_path: &target.base_path,
         };
-        let downstream = Downstream { version: Version::Http11, keep_alive: true, origin: None };
+        let downstream = Recipient { version: Version::Http11, keep_alive: true, origin: None };
         with_response(RESPONSE, |head| {
             let facts = response::head::examine(head, false).expect("valid");
             response::head::write(out, head, &facts, &downstream, Some(&location));

@@ -8,9 +8,10 @@
 //! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
 //!   names and defaults (`configure`, `access`, `logging`, `upstream_proxy`), the subcommands (`check`, `online`,
 //!   `healthcheck`).
-//! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the proxy before
-//!   it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the forms of values
-//!   (`value`), those that must not be seen (`concealed`), what the machine gives (`process`).
+//! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
+//!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
+//!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not shown
+//!   (`concealed`), and the CPUs and descriptors of the process (`process`).
 //! * [`server`], the process and its shards: accepting (`shard`, `accept`), keep-alive and the lingering close
 //!   (`connection`), io_uring or epoll (`driver`), ports (`listener`), what the listener speaks TLS with
 //!   (`certificate`). The main thread (`supervisor`) gives the shards their orders (`control`): new credentials

@@ -375,7 +375,7 @@ mod tests {
 
     use super::*;
     use crate::cli::args;
-    use crate::config::{ListenerTls, LogConfig, LogFile, LogFormat, LogLevel, LogRetention, Origin};
+    use crate::config::{ListenerTls, LogConfig, LogFileLocation, LogFormat, LogLevel, LogRetention, Origin};
 
     const DESCRIPTORS: u64 = 20_000;
 
@@ -590,7 +590,7 @@ mod tests {
         assert_eq!(config.upstream.source, "--upstream");
         assert_eq!(config.upstream.connect_to, Some(("a".into(), 2)));
         assert_eq!(config.upstream.trust, Trust::File("ca".into()));
-        let (file, retention) = (Some(LogFile::At("l".into())), LogRetention::default());
+        let (file, retention) = (Some(LogFileLocation::At("l".into())), LogRetention::default());
         assert_eq!(config.log, LogConfig { level: LogLevel::Error, format: LogFormat::Json, file, retention });
         let Timeouts { head, keepalive, body, connect, client, upstream_idle, drain, retry, heartbeat, .. } =
             config.timeouts;
@@ -641,7 +641,7 @@ mod tests {
 
     #[test]
     fn a_log_directory_stands_for_a_file_in_it_and_excludes_another() {
-        assert_eq!(config(&["--log-dir", "d"]).log.file, Some(LogFile::In("d".into())));
+        assert_eq!(config(&["--log-dir", "d"]).log.file, Some(LogFileLocation::In("d".into())));
         let found = mistakes(&["--log-file", "f"], &[("FLOW_PROXY_LOG_DIR", "d")], "");
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with("environment FLOW_PROXY_LOG_DIR: the log file is named already by --log-file"));

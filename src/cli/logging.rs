@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::args::Args;
 use super::source::{Mistake, Setting, SettingsReader};
-use crate::config::{self, LogConfig, LogFile, LogFormat, LogLevel, LogRetention, MEGABYTE};
+use crate::config::{self, LogConfig, LogFileLocation, LogFormat, LogLevel, LogRetention, MEGABYTE};
 
 /// Ten years: longer is a slip of the hand.
 const LOG_DAYS_MAX: u64 = 3660;
@@ -29,7 +29,7 @@ pub fn read_log(reader: &mut SettingsReader<'_>, args: &Args) -> LogConfig {
     LogConfig { level, format, file: read_log_file(reader, args), retention: read_log_retention(reader) }
 }
 
-fn read_log_file(reader: &mut SettingsReader<'_>, args: &Args) -> Option<LogFile> {
+fn read_log_file(reader: &mut SettingsReader<'_>, args: &Args) -> Option<LogFileLocation> {
     const FILE: Setting = Setting::new("--log-file", "FLOW_PROXY_LOG_FILE");
     const DIRECTORY: Setting = Setting::new("--log-dir", "FLOW_PROXY_LOG_DIR");
     let (file, _) = reader.read_path(FILE, args.log_file.as_deref(), "none");
@@ -38,7 +38,7 @@ fn read_log_file(reader: &mut SettingsReader<'_>, args: &Args) -> Option<LogFile
         let rule = "the log file is named already by --log-file (FLOW_PROXY_LOG_FILE): give only one of them";
         reader.mistakes.push(Mistake::Conflict { source, rule });
     }
-    file.map(LogFile::At).or_else(|| directory.map(LogFile::In))
+    file.map(LogFileLocation::At).or_else(|| directory.map(LogFileLocation::In))
 }
 
 /// These have no flags: they are set once for a machine.

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use self::args::{Stop, UsageError};
 use self::dotenv::DotEnv;
-use crate::config::{self, Config, LogFile, LogFormat, LogRetention};
+use crate::config::{self, Config, LogFileLocation, LogFormat, LogRetention};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
 use crate::credentials::{self, ApiKeys, ApiKeysFileError, Credentials, LoadedKeys, SecretsFileError, TokenError};
@@ -289,8 +289,8 @@ fn log_file(config: &Config) -> Option<FileOptions> {
     let cleanup_interval = is_cleaned_up.then_some(cleanup_interval);
     let retention = Retention { days, bytes_max: bytes_max.unwrap_or(u64::MAX), cleanup_interval };
     let (path, makes_directory) = match config.log.file.as_ref()? {
-        LogFile::At(path) => (path.clone(), false),
-        LogFile::In(directory) => (directory.join(config::LOG_FILE_NAME), true),
+        LogFileLocation::At(path) => (path.clone(), false),
+        LogFileLocation::In(directory) => (directory.join(config::LOG_FILE_NAME), true),
     };
     Some(FileOptions { path, makes_directory, retention })
 }

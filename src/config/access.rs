@@ -1,19 +1,20 @@
-//! Which pages and host names may use the gateway, as written.
+//! The pages and host names that may use the gateway, as they are written.
 //!
 //! Invariant: an [`Origin`] is spelled as browsers spell it (RFC 6454 §6.1), so that it can be compared byte by byte.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use super::value::{Expected, parse_digits, parse_host};
+use super::authority::{Authority, with_brackets};
+use super::value::Expected;
 
-/// Longer lists are a slip of the hand.
+/// Longer lists are a typing error.
 const LIST_MAX: usize = 64;
 
-/// Who may use the gateway besides programs of this machine.
+/// The access to the gateway beyond that of this machine's programs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AccessConfig {
-    /// Pages of these origins may make requests; of no other.
+    /// Origins whose pages may make requests; those of no other may.
     pub allow_origins: Vec<Origin>,
     /// Names, beside those of this machine and the upstream's, by which the gateway may be called. In lower case, IPv6
     /// addresses without brackets.
@@ -21,15 +22,15 @@ pub struct AccessConfig {
     pub api_keys_file: Option<PathBuf>,
 }
 
-/// What a browser sends as `Origin`: `scheme://host` or `scheme://host:port`.
+/// An origin as a browser sends it in `Origin`: `scheme://host` or `scheme://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin(String);
 
 impl Origin {
-    /// Reads what a person writes; a slash at the end, capital letters and a scheme's own port do not matter.
+    /// Parses an origin as a person writes it: a final slash, upper case and the scheme's default port are removed.
     ///
     /// # Errors
-    /// Any other form. `null` and `*` are among them: every page can make itself one of those.
+    /// Any other form, `null` and `*` among them: any page can get the origin `null`.
     pub fn parse(text: &str) -> Result<Self, Expected> {
         let expected = || {
             Expected::new(
@@ -41,23 +42,20 @@ impl Origin {
         let scheme = scheme.to_ascii_lowercase();
         let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
             && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'));
-        let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let host_end = authority.rfind(']').map_or_else(|| authority.find(':'), |end| Some(end + 1));
-        let (host, port) = authority.split_at(host_end.unwrap_or(authority.len()));
-        if !is_scheme || parse_host(host).is_err() {
+        let authority = Authority::split(authority.strip_suffix('/').unwrap_or(authority)).ok_or_else(expected)?;
+        let host = authority.normal_host().map(|host| with_brackets(&host)).ok_or_else(expected)?;
+        let port = match authority.port {
+            None => None,
+            Some(_) => Some(authority.port_number().ok_or_else(expected)?),
+        };
+        if !is_scheme {
             return Err(expected());
         }
-        let port = match port.strip_prefix(':') {
-            None if port.is_empty() => None,
-            Some(port) => Some(parse_digits(port).filter(|port| (1..=65_535).contains(port)).ok_or_else(expected)?),
-            None => return Err(expected()),
-        };
         let own_port = match scheme.as_str() {
             "http" => Some(80),
             "https" => Some(443),
             _ => None,
         };
-        let host = host.to_ascii_lowercase();
         Ok(Origin(match port.filter(|port| Some(*port) != own_port) {
             Some(port) => format!("{scheme}://{host}:{port}"),
             None => format!("{scheme}://{host}"),
@@ -75,10 +73,10 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A comma-separated list, each member read by `parse`.
+/// Parses a comma-separated list, each member by `parse`.
 ///
 /// # Errors
-/// The first member that is wrong; too many.
+/// The first member that `parse` refuses; more members than the limit.
 pub fn parse_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, Expected>) -> Result<Vec<T>, Expected> {
     let members = text.split(',').map(str::trim).filter(|member| !member.is_empty());
     let members = members.map(parse).collect::<Result<Vec<T>, Expected>>()?;
@@ -100,6 +98,7 @@ mod tests {
             ("http://localhost:3000", "http://localhost:3000"),
             ("http://[::1]:3000", "http://[::1]:3000"),
             ("http://[::1]", "http://[::1]"),
+            ("http://[0:0::1]", "http://[::1]"),
             ("vscode-webview://0abc", "vscode-webview://0abc"),
             ("tauri://localhost", "tauri://localhost"),
         ] {
@@ -127,6 +126,7 @@ mod tests {
             "1x://a",
             "https://a b",
             "http://[::1",
+            "http://[a]",
             "http://::1",
             "http://[::1]x",
         ] {

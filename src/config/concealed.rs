@@ -1,7 +1,7 @@
-//! Text of a setting that must not be seen: a value that may hold a password.
+//! The value of a setting that may hold a password and is not shown.
 //!
 //! Invariant: it is read by [`Concealed::expose`] alone (no `Display`, and `Debug` shows nothing of it), and its memory
-//! is overwritten when it goes. Credentials and tokens have a type of their own, in `credentials`.
+//! is zeroed on drop. Credentials and tokens have a type of their own, in `credentials`.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
-/// A concealed text.
+/// A text that `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Concealed(Zeroizing<String>);
 
@@ -18,7 +18,7 @@ impl Concealed {
         Concealed(Zeroizing::new(text))
     }
 
-    /// The text itself. Every call is a place where it could leak.
+    /// Returns the text itself. Every call is a place where it could leak.
     pub fn expose(&self) -> &str {
         &self.0
     }

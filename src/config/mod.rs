@@ -1,11 +1,15 @@
-//! What the program was told to do: validated values with their units.
+//! The settings of a run: validated values with their units.
 //!
-//! Invariant: a [`Config`] that exists is usable as it stands; whatever can be wrong with a setting was refused while
-//! it was made. The limits of the contract and their defaults stand here and nowhere else (those of a message head are
-//! `http1`'s). Where a value came from (flag, environment, `.env`) is `cli`'s business.
+//! Invariant: a [`Config`] that exists is usable; a wrong setting was refused while it was made. The limits of the
+//! contract and their defaults are defined here and nowhere else (those of a message head in `http1`). The source of a
+//! value (flag, environment, `.env`) is the concern of `cli`.
 
 mod access;
+mod authority;
 mod concealed;
+mod keyword;
+mod limits;
+mod logging;
 mod no_proxy;
 mod process;
 mod upstream;
@@ -15,62 +19,45 @@ mod value;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use access::{AccessConfig, Origin, parse_list};
+pub(crate) use authority::{Authority, is_loopback, is_same_host, without_brackets};
+pub use authority::{join_authority, parse_admin, parse_authority, parse_host};
 pub use concealed::Concealed;
+pub use keyword::{Filter, IoDriver, LogFormat, LogLevel};
+pub use limits::{Limits, Timeouts};
+pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::UpstreamProxy;
-pub use value::{
-    Expected, join_authority, parse_admin, parse_authority, parse_bool, parse_count, parse_host, parse_mebibytes,
-    parse_seconds,
-};
+pub use value::{Expected, MEBIBYTE, MEGABYTE, parse_bool, parse_count, parse_mebibytes, parse_seconds};
 
-/// Where the listener binds when nothing is said: a gateway that holds credentials is for this machine alone.
+/// The default host of the listener: a gateway that holds credentials is for this machine alone.
 pub const DEFAULT_HOST: &str = "127.0.0.1";
-/// The port that the guides and the Python original name.
+/// The default port of the listener, as the guides and the Python original name it.
 pub const DEFAULT_PORT: u16 = 8899;
-/// Where the admin pages are: for this machine alone, whatever address the gateway itself is on.
+/// The default address of the admin pages: for this machine alone, whatever address the gateway itself is on.
 pub const DEFAULT_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8900);
-/// Looked for in the working directory.
+/// The default secrets file, in the working directory.
 pub const DEFAULT_SECRETS_FILE: &str = "secrets.json";
-/// The production Flow LLM Proxy.
+/// The default upstream: the production Flow LLM Proxy.
 pub const DEFAULT_UPSTREAM: &str = "https://flow.ciandt.com/flow-llm-proxy";
-/// More shards than any machine has cores; beyond it the number is a slip of the hand.
+/// More shards than any machine has cores; a larger number is a typing error.
 pub const SHARDS_MAX: usize = 1024;
 
-/// Idle upstream connections of one shard where descriptors are plenty: more than that many requests at once are rare, and
-/// each costs memory on both sides.
-const IDLE_UPSTREAM_MAX: usize = 256;
-
-/// Connects of one shard that are pending at a time: at 50 ms for TCP and TLS that is 5,000 new connections a second. When
-/// the upstream does not answer, it bounds what piles up (descriptors, a 16 KiB buffer each) and the burst of handshakes
-/// that it gets when it is back.
-const PENDING_CONNECTS_MAX: usize = 256;
-
-/// The log file's name where only its directory is given.
-pub const LOG_FILE_NAME: &str = "flow-uring.log";
-
-/// One mebibyte, the unit of the size settings.
-pub const MEBIBYTE: u64 = 1024 * 1024;
-
-/// One megabyte, the unit of the log's size, as its variable's name says.
-pub const MEGABYTE: u64 = 1_000_000;
-
-/// Everything that a run needs to know besides the credentials.
+/// All settings of a run but the credentials.
 #[derive(Debug, Clone)]
 pub struct Config {
     pub listen: SocketAddr,
-    /// The host as it was written, for the banner.
+    /// The host of `listen` as it was written, for the banner.
     pub listen_host: String,
-    /// Where the admin pages are; `None`: nowhere.
+    /// The address of the admin pages; `None`: there are none.
     pub admin: Option<SocketAddr>,
     pub shards: NonZeroUsize,
-    /// Take the listening sockets over from the gateway that runs on `listen`.
+    /// Takes the listening sockets over from the gateway that runs on `listen`.
     pub take_over: bool,
-    /// Where this user's sockets go; `None`: nobody has set one up.
+    /// The directory for this user's sockets; `None`: the system has not set one up.
     pub runtime_directory: Option<PathBuf>,
     pub secrets_file: PathBuf,
     pub access: AccessConfig,
@@ -82,7 +69,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: LogConfig,
-    /// Lines for the operator about settings that are accepted and do something other than they may expect.
+    /// Lines for the operator about accepted settings whose effect may surprise.
     pub notices: Vec<String>,
 }
 
@@ -92,201 +79,4 @@ pub struct ListenerTls {
     /// The chain, its own certificate first.
     pub certificate: PathBuf,
     pub key: PathBuf,
-}
-
-/// Which kernel interface the shards run on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum IoDriver {
-    /// io_uring where the kernel allows it, else epoll.
-    #[default]
-    Auto,
-    /// io_uring or an error.
-    Uring,
-    Epoll,
-}
-
-/// What is taken out of requests beyond the rules of every exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Filter {
-    #[default]
-    None,
-    /// Of Anthropic's Messages API, what the upstream does not know.
-    AnthropicCompat,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LogConfig {
-    pub level: LogLevel,
-    pub format: LogFormat,
-    /// Where lines go besides stderr.
-    pub file: Option<LogFile>,
-    pub retention: LogRetention,
-}
-
-/// Where the log file is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LogFile {
-    /// This file, in a directory that is there.
-    At(PathBuf),
-    /// [`LOG_FILE_NAME`] in this directory, which is made.
-    In(PathBuf),
-}
-
-/// What becomes of log files that were put aside.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogRetention {
-    /// How many days they are kept.
-    pub days: u32,
-    /// The log file with all that were put aside; `None`: no limit.
-    pub bytes_max: Option<u64>,
-    /// `false`: nothing is ever deleted.
-    pub is_cleaned_up: bool,
-    pub cleanup_interval: Duration,
-}
-
-impl Default for LogRetention {
-    fn default() -> Self {
-        LogRetention {
-            days: 7,
-            bytes_max: Some(100 * MEGABYTE),
-            is_cleaned_up: true,
-            cleanup_interval: Duration::from_secs(24 * 60 * 60),
-        }
-    }
-}
-
-/// The least severe line that is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogLevel {
-    Debug,
-    #[default]
-    Info,
-    Warning,
-    Error,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-/// How long each wait of an exchange may last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
-    /// A request head, from its first byte to its last.
-    pub head: Duration,
-    /// A downstream connection between two exchanges.
-    pub keepalive: Duration,
-    /// A request body, while a read is pending.
-    pub body: Duration,
-    /// A client's TLS handshake.
-    pub handshake: Duration,
-    /// Name resolution, TCP connect and TLS handshake of one attempt together.
-    pub connect: Duration,
-    /// The response head, from the last request byte written; and the response body, while a read is pending.
-    pub client: Duration,
-    /// A write upstream that makes no progress.
-    pub upstream_write: Duration,
-    /// A write downstream that makes no progress.
-    pub downstream_write: Duration,
-    /// An upstream connection in the pool.
-    pub upstream_idle: Duration,
-    /// Open exchanges after a stop signal.
-    pub drain: Duration,
-    /// No attempt starts later than this after its exchange began; zero leaves each exchange with its first.
-    pub retry: Duration,
-    /// How long an event stream may be silent before the client gets a comment; `None` = for ever.
-    pub heartbeat: Option<Duration>,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Timeouts {
-            head: Duration::from_secs(10),
-            keepalive: Duration::from_secs(75),
-            body: Duration::from_secs(60),
-            handshake: Duration::from_secs(10),
-            connect: Duration::from_secs(10),
-            // Real answers take up to 600 s to their first byte.
-            client: Duration::from_secs(600),
-            upstream_write: Duration::from_secs(60),
-            downstream_write: Duration::from_secs(60),
-            // Front doors were seen closing idle connections at 15 s; a reused one must not be that old.
-            upstream_idle: Duration::from_secs(10),
-            drain: Duration::from_secs(600),
-            // What clients wait for a first sign at least, and longer than two attempts that fail slowly.
-            retry: Duration::from_secs(60),
-            heartbeat: None,
-        }
-    }
-}
-
-/// How much of each thing may exist at a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// One request body; `None` = any size.
-    pub body_bytes_max: Option<u64>,
-    /// The copy kept of one request for a second attempt.
-    pub replay_bytes_max: usize,
-    /// All such copies of the process together.
-    pub replay_total_bytes_max: usize,
-    /// Idle pooled upstream connections of one shard.
-    pub idle_upstream_max: usize,
-    /// Upstream connections of one shard that are being opened; at least 1.
-    pub pending_connects_max: usize,
-    /// Open downstream connections of the process.
-    pub connections_max: usize,
-}
-
-impl Limits {
-    /// The defaults for a process of `shards` that may open `descriptors_max` files.
-    ///
-    /// 40 % of them go to downstream connections: each may need an upstream one too. A tenth is for all pools together,
-    /// since a connection that idles on one shard is of no use to another that needs its descriptor; and the rest is for
-    /// listeners and files.
-    pub fn for_descriptors(descriptors_max: u64, shards: NonZeroUsize) -> Self {
-        let count = |descriptors: u64| usize::try_from(descriptors).unwrap_or(usize::MAX);
-        let connections_max = count(descriptors_max / 5 * 2).max(1);
-        let idle_upstream_max = (count(descriptors_max / 10) / shards).clamp(1, IDLE_UPSTREAM_MAX);
-        Limits {
-            body_bytes_max: Some(256 * MEBIBYTE),
-            replay_bytes_max: (16 * MEBIBYTE) as usize,
-            replay_total_bytes_max: (128 * MEBIBYTE) as usize,
-            idle_upstream_max,
-            pending_connects_max: PENDING_CONNECTS_MAX,
-            connections_max,
-        }
-    }
-}
-
-impl Default for Limits {
-    /// The defaults under the soft `RLIMIT_NOFILE` of this moment; call [`raise_descriptor_limit`] first.
-    fn default() -> Self {
-        Limits::for_descriptors(descriptors_max(), default_shards())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pools_leave_the_descriptors_that_open_exchanges_need() {
-        for (descriptors, shards) in [(1024, 1), (1024, 2), (1024, 16), (20_000, 2), (20_000, 64), (1 << 20, 128)] {
-            let limits = Limits::for_descriptors(descriptors, NonZeroUsize::new(shards).unwrap());
-            let of_exchanges = 2 * limits.connections_max;
-            let of_pools = shards * limits.idle_upstream_max;
-            let taken = of_exchanges + of_pools;
-            assert!(taken as u64 <= descriptors / 10 * 9 + 1, "{descriptors}, {shards} shards: {taken}");
-            assert!((1..=256).contains(&limits.idle_upstream_max), "{descriptors}, {shards} shards");
-        }
-    }
-
-    #[test]
-    fn pools_are_not_smaller_than_they_must_be() {
-        let limits = Limits::for_descriptors(20_000, NonZeroUsize::new(2).unwrap());
-        assert_eq!(limits.idle_upstream_max, 256);
-    }
 }

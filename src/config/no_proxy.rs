@@ -1,20 +1,21 @@
-//! `NO_PROXY`: which hosts are reached without a proxy.
+//! `NO_PROXY`: the hosts that are reached without a proxy.
 //!
-//! No standard says what its entries mean; these are read as curl and Go do, which differ little. An entry that makes no
-//! sense names no host, as with both: the variable is written for many programs, and one may know more than another.
+//! No standard defines its entries; they are read as curl and Go read them, which differ little. An entry that cannot be
+//! read names no host, as with both: the variable is written for many programs, some of which know other forms.
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::authority::{Authority, without_root_dot};
 use super::value::parse_digits;
 
-/// Whether an entry of `list` names `host` (without brackets) at `port`. The entries, between commas or blanks:
+/// Returns whether an entry of `list` names `host` (without brackets) at `port`. The entries, between commas or blanks:
 ///
 /// * `*`: every host;
 /// * `example.com`, `.example.com` or `*.example.com`: that host and all below it;
 /// * `10.0.0.7` or `[::1]`: that address; `10.0.0.0/8` or `fd00::/8`: those of that network. No name is resolved for it;
-/// * any of them but a network with `:port` behind it: at that port only.
+/// * any of them but a network, followed by `:port`: at that port only.
 pub fn is_named_by_no_proxy(list: &str, host: &str, port: u16) -> bool {
-    let host = host.strip_suffix('.').unwrap_or(host);
+    let host = without_root_dot(host);
     let address = host.parse::<IpAddr>().ok().map(|address| address.to_canonical());
     list.split([',', ' ', '\t']).any(|entry| names(entry, host, address, port))
 }
@@ -29,33 +30,29 @@ fn names(entry: &str, host: &str, address: Option<IpAddr>, port: u16) -> bool {
     }
     match (name, address) {
         ("*", _) => true,
-        (name, Some(address)) => name.parse::<IpAddr>().is_ok_and(|named| named.to_canonical() == address),
+        (name, Some(address)) => {
+            without_root_dot(name).parse::<IpAddr>().is_ok_and(|named| named.to_canonical() == address)
+        }
         (name, None) => is_at_or_below(host, name),
     }
 }
 
-/// The host of an entry and its port, if it has one. `None`: it makes no sense.
+/// Returns the host of an entry and its port, if it has one. `None`: it cannot be read.
 fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
-    let to_port = |text: &str| parse_digits(text).and_then(|port| u16::try_from(port).ok());
-    if let Some(rest) = entry.strip_prefix('[') {
-        let (address, after) = rest.split_once(']')?;
-        return match after {
-            "" => Some((address, None)),
-            _ => Some((address, Some(to_port(after.strip_prefix(':')?)?))),
-        };
-    }
+    // Without a port an IPv6 address needs no brackets.
     if entry.parse::<Ipv6Addr>().is_ok() {
         return Some((entry, None));
     }
-    match entry.split_once(':') {
-        Some((name, port)) => Some((name, Some(to_port(port)?))),
-        None => Some((entry, None)),
+    let authority = Authority::split(entry)?;
+    match authority.port {
+        None => Some((authority.host, None)),
+        Some(_) => Some((authority.host, Some(authority.port_number()?))),
     }
 }
 
 fn is_in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     let Some(bits) = parse_digits(bits).and_then(|bits| u32::try_from(bits).ok()) else { return false };
-    // The bits that differ must all lie behind the network's. A shift by the whole width is none at all.
+    // The bits that differ must all come after the network's. `checked_shr` gives `None` for a shift by the whole width.
     match (address, network.parse()) {
         (IpAddr::V4(address), Ok(IpAddr::V4(network))) if bits <= u32::BITS => {
             let difference = address.to_bits() ^ network.to_bits();
@@ -69,11 +66,10 @@ fn is_in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     }
 }
 
-/// Whether a host is the named one or below it: the name ends the host, at the border of a label.
+/// Returns whether a host is the named one or a subdomain of it: the name is a suffix of the host and begins at a label.
 fn is_at_or_below(host: &str, name: &str) -> bool {
     let name = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(name);
-    let name = name.strip_prefix('.').unwrap_or(name);
-    let name = name.strip_suffix('.').unwrap_or(name);
+    let name = without_root_dot(name.strip_prefix('.').unwrap_or(name));
     let Some(start) = host.len().checked_sub(name.len()).filter(|_| !name.is_empty()) else { return false };
     let ends_alike = host.get(start..).is_some_and(|end| end.eq_ignore_ascii_case(name));
     ends_alike && (start == 0 || host.as_bytes()[start - 1] == b'.')
@@ -129,6 +125,8 @@ mod tests {
     fn addresses_are_named_by_themselves_or_by_their_network() {
         for (list, host, is_named) in [
             ("10.0.0.7", "10.0.0.7", true),
+            ("10.0.0.7.", "10.0.0.7", true),
+            ("10.0.0.7", "10.0.0.7.", true),
             ("10.0.0.7", "10.0.0.70", false),
             ("0.0.7", "10.0.0.7", false),
             (".0.0.7", "10.0.0.7", false),

@@ -1,17 +1,16 @@
-//! What this process may use of the machine: CPUs and file descriptors.
+//! The CPUs and file descriptors that this process may use.
 //!
-//! The only part of `config` that asks the system. Nothing here fails: where the system does not say, there is a
-//! default.
+//! The only part of `config` that asks the system. Nothing here fails: if the system does not tell, there is a default.
 
 use std::num::NonZeroUsize;
 use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Stands for "unlimited": Linux's own ceiling for one process unless it was raised (`fs.nr_open`).
+/// The limit that is assumed for "unlimited": Linux's default of `fs.nr_open`, the maximum for one process.
 const DESCRIPTORS_WHEN_UNLIMITED: u64 = 1024 * 1024;
 
-/// One shard for each CPU that this process may use.
+/// The default number of shards: one for each CPU that this process may use.
 ///
 /// The affinity mask and the cgroup quota are both limits, so the smaller counts.
 pub fn default_shards() -> NonZeroUsize {
@@ -24,15 +23,15 @@ pub fn default_shards() -> NonZeroUsize {
     }
 }
 
-/// The soft `RLIMIT_NOFILE` of this moment, in descriptors.
+/// The current soft `RLIMIT_NOFILE`, in descriptors.
 pub fn descriptors_max() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(DESCRIPTORS_WHEN_UNLIMITED)
 }
 
-/// Raises the soft `RLIMIT_NOFILE` to the hard one and returns what then holds, in descriptors.
+/// Raises the soft `RLIMIT_NOFILE` to the hard one and returns the limit then in force, in descriptors.
 ///
 /// The soft limit is 1024 on most systems for the sake of programs that use `select`; this one does not.
-/// A refusal is not an error: the limit that stands is the answer.
+/// A refusal is not an error: the limit in force is returned.
 pub fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {

@@ -1,16 +1,16 @@
-//! The upstream's base URL, taken apart once.
+//! The upstream's base URL, parsed once.
 //!
 //! Invariant: an [`UpstreamConfig`] has a host, a port and a base path without trailing slash; user-info, query and
-//! fragment were refused. Whether plain HTTP to it is allowed is asked by [`UpstreamConfig::leaks_token`].
+//! fragment were refused. Plain HTTP to it is allowed or not by [`UpstreamConfig::leaks_token`], which the caller asks.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
 
+use super::authority::{Authority, is_loopback, join_authority, with_brackets};
 use super::upstream_proxy::UpstreamProxy;
-use super::value::{Expected, is_host_name, parse_digits};
+use super::value::Expected;
 
-/// Where requests go, and how.
+/// The upstream, and how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamConfig {
     pub scheme: Scheme,
@@ -26,14 +26,14 @@ pub struct UpstreamConfig {
     /// Reach it through a tunnel of this proxy.
     pub proxy: Option<UpstreamProxy>,
     pub trust: Trust,
-    /// Where the URL was configured, for the banner: `--upstream`, `environment FLOW_PROXY_TARGET_URL`, ….
+    /// The setting that holds the URL, for the banner: `--upstream`, `environment FLOW_PROXY_TARGET_URL`, ….
     pub source: String,
 }
 
-/// Whose word is taken for the upstream's certificate.
+/// The trust anchors for the upstream's certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trust {
-    /// The system's trust store, or the bundled one where there is none.
+    /// The system's trust store, or the bundled one if there is none.
     System,
     /// The certificates of this PEM file alone.
     File(PathBuf),
@@ -64,10 +64,10 @@ impl Scheme {
 }
 
 impl UpstreamConfig {
-    /// Reads a base URL such as `https://flow.ciandt.com/flow-llm-proxy`; `source` says where it was written.
+    /// Parses a base URL such as `https://flow.ciandt.com/flow-llm-proxy`; `source` names the setting that holds it.
     ///
     /// # Errors
-    /// What the URL would have to look like; never the URL itself, whose user-info may hold a password.
+    /// The form that the URL would have to have; never the URL itself, whose user-info may hold a password.
     pub fn parse(url: &str, source: impl Into<String>) -> Result<Self, Expected> {
         let (scheme, rest) = split_scheme(url).ok_or_else(|| {
             Expected::new(
@@ -83,7 +83,7 @@ impl UpstreamConfig {
                 "a URL without user name and password (user:password@): credentials belong in the secrets file",
             ));
         }
-        let (host, port) = split_authority(authority).ok_or_else(|| {
+        let (host, port) = host_and_port(authority, scheme).ok_or_else(|| {
             Expected::new("a URL with a valid host (a name, an IPv4 address or [an IPv6 address]) and port")
         })?;
         let base_path = base_path(path).ok_or_else(|| {
@@ -91,7 +91,6 @@ impl UpstreamConfig {
                 "a URL whose path is printable ASCII without spaces, backslashes, empty, `.` or `..` segments",
             )
         })?;
-        let port = port.unwrap_or(scheme.default_port());
         let authority = authority_of(&host, port, scheme);
         Ok(UpstreamConfig {
             scheme,
@@ -111,21 +110,21 @@ impl UpstreamConfig {
         format!("{}://{}{}", self.scheme.as_str(), self.authority, self.base_path)
     }
 
-    /// Whether a token would cross a network in the clear: plain HTTP to anything but this machine.
+    /// Returns whether a token would cross a network in the clear: plain HTTP to anything but this machine.
     ///
-    /// What counts is where the connection goes. Through a proxy elsewhere it leaves this machine, and what is loopback
-    /// then is that one.
+    /// The address of the connection counts. Through a proxy elsewhere it leaves this machine, and loopback then is the
+    /// proxy's.
     pub fn leaks_token(&self) -> bool {
         let proxy_is_here = self.proxy.as_ref().is_none_or(UpstreamProxy::is_on_this_machine);
         self.scheme == Scheme::Http && !(self.is_on_this_machine() && proxy_is_here)
     }
 
-    /// Where the connection, or the tunnel of the proxy, goes: `connect_to` decides where there is one.
+    /// The address of the connection, or of the proxy's tunnel: `connect_to` if there is one, else the URL's.
     pub fn address(&self) -> (&str, u16) {
         self.connect_to.as_ref().map_or((&self.host, self.port), |(host, port)| (host, *port))
     }
 
-    /// Whether its address is loopback.
+    /// Returns whether [`UpstreamConfig::address`] is loopback.
     pub fn is_on_this_machine(&self) -> bool {
         is_loopback(self.address().0)
     }
@@ -148,35 +147,17 @@ fn split_scheme(url: &str) -> Option<(Scheme, &str)> {
     }
 }
 
-/// Host in lower case without brackets, and the port if one is written.
-pub(super) fn split_authority(authority: &str) -> Option<(String, Option<u16>)> {
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let (address, after) = rest.split_once(']')?;
-            let address: Ipv6Addr = address.parse().ok()?;
-            let port = if after.is_empty() { None } else { Some(after.strip_prefix(':')?) };
-            (address.to_string(), port)
-        }
-        None => {
-            let (host, port) = match authority.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (authority, None),
-            };
-            if !is_host_name(host) {
-                return None;
-            }
-            (host.to_ascii_lowercase(), port)
-        }
-    };
-    let port = match port {
+fn host_and_port(authority: &str, scheme: Scheme) -> Option<(String, u16)> {
+    let authority = Authority::split(authority)?;
+    let port = match authority.port {
         // RFC 3986 §3.2.3: an empty port means the scheme's.
-        None | Some("") => None,
-        Some(port) => Some(parse_digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0)?),
+        None | Some("") => scheme.default_port(),
+        Some(_) => authority.port_number()?,
     };
-    Some((host, port))
+    Some((authority.normal_host()?, port))
 }
 
-/// The path without trailing slashes, or `None` where it could not be the beginning of a request target.
+/// Returns the path without trailing slashes, or `None` if it could not be the beginning of a request target.
 fn base_path(path: &str) -> Option<String> {
     let path = path.trim_end_matches('/');
     let is_graphic = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -186,17 +167,7 @@ fn base_path(path: &str) -> Option<String> {
 }
 
 fn authority_of(host: &str, port: u16, scheme: Scheme) -> String {
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    if port == scheme.default_port() { host } else { format!("{host}:{port}") }
-}
-
-/// Addresses and names that never leave this machine (RFC 6761 §6.3 for `localhost` and names below it).
-pub(super) fn is_loopback(host: &str) -> bool {
-    let name = host.strip_suffix('.').unwrap_or(host);
-    match host.parse::<IpAddr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => name == "localhost" || name.ends_with(".localhost"),
-    }
+    if port == scheme.default_port() { with_brackets(host) } else { join_authority(host, port) }
 }
 
 #[cfg(test)]
@@ -288,6 +259,9 @@ mod tests {
             ("http://127.9.9.9", false),
             ("http://[::1]", false),
             ("http://[::ffff:127.0.0.1]", false),
+            ("http://LOCALHOST.", false),
+            ("http://127.0.0.1.", false),
+            ("http://localhost.example.com.", true),
         ] {
             assert_eq!(parse(url).leaks_token(), leaks, "{url}");
         }
@@ -295,6 +269,8 @@ mod tests {
         assert!(elsewhere.leaks_token());
         let here = UpstreamConfig { connect_to: Some(("127.0.0.1".into(), 80)), ..parse("http://flow.ciandt.com") };
         assert!(!here.leaks_token());
+        let written = UpstreamConfig { connect_to: Some(("LocalHost.".into(), 80)), ..parse("http://flow.ciandt.com") };
+        assert!(!written.leaks_token());
         let through = |proxy: &str| {
             let proxy = UpstreamProxy::parse(proxy, "x").expect("a proxy");
             UpstreamConfig { proxy: Some(proxy), ..parse("http://localhost") }

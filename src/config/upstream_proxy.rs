@@ -1,16 +1,15 @@
-//! The proxy through which the upstream is reached, as company networks have one, taken apart once.
+//! The URL of the HTTP proxy before the upstream, as company networks have one, parsed once.
 //!
-//! Invariant: an [`UpstreamProxy`] has a host and a port; whatever its URL says of user and password is in its
-//! [`Concealed`] authorization alone, and no error repeats a part of the URL. Whether an upstream needs it (`NO_PROXY`)
-//! is not decided here.
+//! Invariant: an [`UpstreamProxy`] has a host and a port; the user and password of its URL are in its [`Concealed`]
+//! authorization alone, and no error repeats a part of the URL. Which upstreams need no proxy is decided by `no_proxy`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::authority::{is_loopback, join_authority, parse_authority};
 use super::concealed::Concealed;
-use super::upstream::{is_loopback, split_authority};
-use super::value::{Expected, join_authority};
+use super::value::Expected;
 
 /// User and password together, as they are written: more than any proxy takes.
 const USER_INFO_BYTES_MAX: usize = 2048;
@@ -23,16 +22,16 @@ pub struct UpstreamProxy {
     pub port: u16,
     /// The value of `Proxy-Authorization`.
     pub authorization: Option<Concealed>,
-    /// Where it was configured, for the banner: `--upstream-proxy`, `environment HTTPS_PROXY`, ….
+    /// The setting that holds it, for the banner: `--upstream-proxy`, `environment HTTPS_PROXY`, ….
     pub source: String,
 }
 
 impl UpstreamProxy {
-    /// Reads `http://[user[:password]@]host:port`; `source` says where it was written. As with curl and Go, `http://` may
-    /// be left out. The port may not: curl and Go do not agree on what is meant then.
+    /// Parses `http://[user[:password]@]host:port`; `source` names the setting that holds it. As with curl and Go,
+    /// `http://` may be left out. The port may not: curl and Go have different defaults for it.
     ///
     /// # Errors
-    /// What the URL would have to look like; never the URL itself, which may hold a password.
+    /// The form that the URL would have to have; never the URL itself, which may hold a password.
     pub fn parse(url: &str, source: impl Into<String>) -> Result<Self, Expected> {
         let rest = match url.split_once("://") {
             Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http") => rest,
@@ -44,16 +43,14 @@ impl UpstreamProxy {
             }
             None => url,
         };
-        // A raw @ in the password does no harm: no host has one.
+        // A raw @ in the password is unambiguous: no host contains one.
         let (user_info, authority) = match rest.rsplit_once('@') {
             Some((user_info, authority)) => (user_info, authority),
             None => ("", rest),
         };
         let authority = authority.strip_suffix('/').unwrap_or(authority);
-        let (host, port) = match split_authority(authority) {
-            Some((host, Some(port))) => (host, port),
-            _ => return Err(Expected::new("http://[user:password@]host:port, with a valid host and port and no path")),
-        };
+        let (host, port) = parse_authority(authority)
+            .map_err(|_| Expected::new("http://[user:password@]host:port, with a valid host and port and no path"))?;
         let authorization = if user_info.is_empty() { None } else { Some(authorization(user_info)?) };
         Ok(UpstreamProxy { host, port, authorization, source: source.into() })
     }
@@ -63,13 +60,13 @@ impl UpstreamProxy {
         format!("http://{}", join_authority(&self.host, self.port))
     }
 
-    /// Whether what is sent to it stays on this machine, as far as to it.
+    /// Returns whether the proxy itself is on this machine.
     pub fn is_on_this_machine(&self) -> bool {
         is_loopback(&self.host)
     }
 }
 
-/// RFC 7617 §2: the scheme `Basic`.
+/// Builds the value of `Proxy-Authorization`, of the scheme `Basic` (RFC 7617 §2).
 fn authorization(user_info: &str) -> Result<Concealed, Expected> {
     let expected = || {
         Expected::new(
@@ -77,7 +74,7 @@ fn authorization(user_info: &str) -> Result<Concealed, Expected> {
              the user's name not at all) and are of at most 2048 characters without control characters",
         )
     };
-    // What other programs would take for the end of the host.
+    // Other programs would take these for the end of the authority.
     if user_info.len() > USER_INFO_BYTES_MAX || user_info.contains(['/', '?', '#']) {
         return Err(expected());
     }
@@ -95,9 +92,9 @@ fn authorization(user_info: &str) -> Result<Concealed, Expected> {
     Ok(Concealed::new(["Basic ", &encoded].concat()))
 }
 
-/// RFC 3986 §2.1. `None`: a percent sign is not followed by two hexadecimal digits.
+/// Decodes percent-encoding (RFC 3986 §2.1). `None`: a percent sign is not followed by two hexadecimal digits.
 fn percent_decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    // Room for all of it: a growing vector would leave copies behind.
+    // Room for all of it: a vector that grows would leave copies in memory that is not zeroed.
     let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -1,15 +1,17 @@
-//! The text forms of single values: what is accepted, and the sentence that says so when something else came.
+//! The text forms of single values, and the error that names the expected form.
 //!
 //! Invariant: no error here repeats the text it refuses, since that text may be a secret pasted into the wrong place.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
-use super::{Filter, IoDriver, LogFormat, LogLevel, MEBIBYTE};
+/// One mebibyte, the unit of the size settings.
+pub const MEBIBYTE: u64 = 1024 * 1024;
 
-/// What a setting would have to look like, as the end of the sentence "expected …".
+/// One megabyte, the unit of the log's size, as its variable's name says.
+pub const MEGABYTE: u64 = 1_000_000;
+
+/// The form that a setting would have to have, as the end of the sentence "expected …".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expected(pub String);
 
@@ -27,7 +29,7 @@ impl fmt::Display for Expected {
 
 impl std::error::Error for Expected {}
 
-/// Seconds with decimals (`600`, `0.2`) within the two bounds.
+/// Parses seconds with decimals (`600`, `0.2`) within the two bounds.
 ///
 /// # Errors
 /// Any other form (signs, exponents, units) and values out of bounds.
@@ -46,7 +48,7 @@ pub fn parse_seconds(text: &str, min: Duration, max: Duration) -> Result<Duratio
     if value < min || value > max { Err(expected()) } else { Ok(value) }
 }
 
-/// A whole number of mebibytes within the two bounds, as bytes.
+/// Parses a whole number of mebibytes within the two bounds, and returns bytes.
 ///
 /// # Errors
 /// Any other form and values out of bounds.
@@ -54,7 +56,7 @@ pub fn parse_mebibytes(text: &str, min: u64, max: u64) -> Result<u64, Expected> 
     parse_count::<u64>(text, min, max, "a whole number of MiB").map(|count| count * MEBIBYTE)
 }
 
-/// A whole number within the bounds, as the type of the setting; `what` begins the expectation ("a port").
+/// Parses a whole number within the bounds, as the type of the setting; `what` begins the expectation ("a port").
 ///
 /// # Errors
 /// Any other form and values out of bounds.
@@ -65,7 +67,7 @@ pub fn parse_count<T: TryFrom<u64>>(text: &str, min: u64, max: u64, what: &str) 
         .ok_or_else(|| Expected::new(format!("{what} from {min} to {max}")))
 }
 
-/// `true` or `false`, or one of the words that stand for them, in any case.
+/// Parses `true` or `false`, or one of their synonyms, in any case.
 ///
 /// # Errors
 /// Any other word.
@@ -77,176 +79,9 @@ pub fn parse_bool(text: &str) -> Result<bool, Expected> {
     }
 }
 
-/// An IP address, with or without brackets, or a host name; without port.
-///
-/// # Errors
-/// Any other form.
-pub fn parse_host(text: &str) -> Result<String, Expected> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    if bare.parse::<IpAddr>().is_ok() || is_host_name(bare) {
-        Ok(bare.to_owned())
-    } else {
-        Err(Expected::new("an IP address or a host name, without port"))
-    }
-}
-
-/// `off`, or an IP address or `localhost` with a port; port 0 is any free one.
-///
-/// # Errors
-/// Any other form.
-pub fn parse_admin(text: &str) -> Result<Option<SocketAddr>, Expected> {
-    if text.eq_ignore_ascii_case("off") {
-        return Ok(None);
-    }
-    let of_localhost = || {
-        let (name, port) = text.rsplit_once(':')?;
-        let port = parse_digits(port).filter(|_| !port.is_empty()).and_then(|port| u16::try_from(port).ok())?;
-        name.eq_ignore_ascii_case("localhost").then(|| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
-    };
-    let address = text.parse().ok().or_else(of_localhost);
-    address.map(Some).ok_or_else(|| {
-        Expected::new("off, or an IP address or localhost with a port, such as 127.0.0.1:8900 or [::1]:8900")
-    })
-}
-
-/// `host:port` or `[IPv6]:port`, both parts required.
-///
-/// # Errors
-/// Any other form.
-pub fn parse_authority(text: &str) -> Result<(String, u16), Expected> {
-    let expected = || Expected::new("host:port, such as 10.0.0.7:443 or [::1]:8443");
-    let (host, port) = text.rsplit_once(':').ok_or_else(expected)?;
-    let port = parse_digits(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port != 0);
-    let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').filter(|address| address.parse::<Ipv6Addr>().is_ok()),
-        None => Some(host).filter(|host| is_host_name(host)),
-    };
-    Ok((host.ok_or_else(expected)?.to_ascii_lowercase(), port.ok_or_else(expected)?))
-}
-
-/// The counterpart of [`parse_authority`]: `host:port`, with an IPv6 address in brackets.
-pub fn join_authority(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-}
-
-/// Whether this can be a DNS name or an IPv4 address: letters, digits, `-`, `_` and dots between non-empty labels.
-pub(super) fn is_host_name(host: &str) -> bool {
-    // RFC 1035 §2.3.4: 63 octets a label, 253 characters a name; a final dot marks the root.
-    const LABEL_BYTES_MAX: usize = 63;
-    const NAME_BYTES_MAX: usize = 253;
-    let host = host.strip_suffix('.').unwrap_or(host);
-    let is_label = |label: &str| {
-        (1..=LABEL_BYTES_MAX).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-    };
-    host.len() <= NAME_BYTES_MAX && host.split('.').all(is_label)
-}
-
-/// An unsigned number of nothing but digits: `str::parse` would also take a leading `+`.
+/// Parses an unsigned number of nothing but digits: `str::parse` would also take a leading `+`.
 pub(super) fn parse_digits(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
-}
-
-impl FromStr for IoDriver {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(IoDriver::Auto),
-            "uring" => Ok(IoDriver::Uring),
-            "epoll" => Ok(IoDriver::Epoll),
-            _ => Err(Expected::new("auto, uring or epoll")),
-        }
-    }
-}
-
-impl FromStr for Filter {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "none" => Ok(Filter::None),
-            "anthropic-compat" => Ok(Filter::AnthropicCompat),
-            _ => Err(Expected::new("none or anthropic-compat")),
-        }
-    }
-}
-
-impl FromStr for LogLevel {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_uppercase().as_str() {
-            "DEBUG" => Ok(LogLevel::Debug),
-            "INFO" => Ok(LogLevel::Info),
-            "WARNING" => Ok(LogLevel::Warning),
-            "ERROR" => Ok(LogLevel::Error),
-            _ => Err(Expected::new("DEBUG, INFO, WARNING or ERROR")),
-        }
-    }
-}
-
-impl FromStr for LogFormat {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(Expected::new("text or json")),
-        }
-    }
-}
-
-impl fmt::Display for IoDriver {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            IoDriver::Auto => "auto",
-            IoDriver::Uring => "uring",
-            IoDriver::Epoll => "epoll",
-        })
-    }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Filter::None => "none",
-            Filter::AnthropicCompat => "anthropic-compat",
-        })
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            LogLevel::Debug => "DEBUG",
-            LogLevel::Info => "INFO",
-            LogLevel::Warning => "WARNING",
-            LogLevel::Error => "ERROR",
-        })
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        })
-    }
-}
-
-impl LogLevel {
-    /// The same threshold in the vocabulary of `tracing`.
-    pub fn threshold(self) -> tracing::Level {
-        match self {
-            LogLevel::Debug => tracing::Level::DEBUG,
-            LogLevel::Info => tracing::Level::INFO,
-            LogLevel::Warning => tracing::Level::WARN,
-            LogLevel::Error => tracing::Level::ERROR,
-        }
-    }
 }
 
 #[cfg(test)]
@@ -299,84 +134,5 @@ mod tests {
         for text in ["", "2", "y", "truely"] {
             assert_eq!(parse_bool(text).expect_err(text).to_string(), "expected true or false");
         }
-    }
-
-    #[test]
-    fn a_host_is_an_address_or_a_name() {
-        for (text, host) in
-            [("0.0.0.0", "0.0.0.0"), ("::", "::"), ("[::1]", "::1"), ("Gateway-1.lan.", "Gateway-1.lan.")]
-        {
-            assert_eq!(parse_host(text).as_deref(), Ok(host));
-        }
-        for text in ["", ".", "a..b", "a b", "127.0.0.1:80", "[::1]:80", "a/b", &"a".repeat(64)] {
-            let expected = parse_host(text).expect_err(text);
-            assert_eq!(expected.to_string(), "expected an IP address or a host name, without port");
-        }
-    }
-
-    #[test]
-    fn the_admin_address_is_an_address_with_a_port_or_off() {
-        for (text, address) in [
-            ("127.0.0.1:8900", Some("127.0.0.1:8900")),
-            ("[::1]:0", Some("[::1]:0")),
-            ("0.0.0.0:1", Some("0.0.0.0:1")),
-            ("LocalHost:8900", Some("127.0.0.1:8900")),
-            ("off", None),
-            ("OFF", None),
-        ] {
-            assert_eq!(parse_admin(text), Ok(address.map(|address| address.parse().expect("an address"))), "{text}");
-        }
-        for text in
-            ["", "on", "8900", ":8900", "127.0.0.1", "localhost", "localhost:", "localhost:x", "gateway:1", "::1:1"]
-        {
-            let expected = parse_admin(text).expect_err(text);
-            assert!(expected.to_string().starts_with("expected off, or an IP address or localhost with a port, "));
-        }
-    }
-
-    #[test]
-    fn an_authority_has_a_host_and_a_port() {
-        assert_eq!(parse_authority("10.0.0.7:443"), Ok(("10.0.0.7".into(), 443)));
-        assert_eq!(parse_authority("Edge.example.com:8443"), Ok(("edge.example.com".into(), 8443)));
-        assert_eq!(parse_authority("[::1]:8443"), Ok(("::1".into(), 8443)));
-        for text in ["10.0.0.7:443", "edge.example.com:8443", "[::1]:8443"] {
-            let (host, port) = parse_authority(text).expect(text);
-            assert_eq!(join_authority(&host, port), text);
-        }
-        for text in
-            ["", "host", "host:", ":1", "::1:80", "host:0", "host:65536", "host:+1", "a b:1", "[::1:1", "a..b:1"]
-        {
-            let expected = parse_authority(text).expect_err(text);
-            assert_eq!(expected.to_string(), "expected host:port, such as 10.0.0.7:443 or [::1]:8443");
-        }
-    }
-
-    #[test]
-    fn words_are_read_in_any_case_and_print_as_documented() {
-        for word in ["DEBUG", "INFO", "WARNING", "ERROR"] {
-            assert_eq!(word.parse::<LogLevel>().expect(word).to_string(), word);
-            assert_eq!(word.to_lowercase().parse::<LogLevel>().expect(word).to_string(), word);
-        }
-        for word in ["auto", "uring", "epoll"] {
-            assert_eq!(word.to_uppercase().parse::<IoDriver>().expect(word).to_string(), word);
-        }
-        for word in ["none", "anthropic-compat"] {
-            assert_eq!(word.to_uppercase().parse::<Filter>().expect(word).to_string(), word);
-        }
-        for word in ["text", "json"] {
-            assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
-        }
-        assert_eq!("verbose".parse::<LogLevel>().unwrap_err().to_string(), "expected DEBUG, INFO, WARNING or ERROR");
-        assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
-        assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
-        assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
-    }
-
-    #[test]
-    fn log_levels_map_to_the_threshold_of_the_same_name() {
-        assert_eq!(LogLevel::Debug.threshold(), tracing::Level::DEBUG);
-        assert_eq!(LogLevel::Info.threshold(), tracing::Level::INFO);
-        assert_eq!(LogLevel::Warning.threshold(), tracing::Level::WARN);
-        assert_eq!(LogLevel::Error.threshold(), tracing::Level::ERROR);
     }
 }

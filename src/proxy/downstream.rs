@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::http1::body::BodyReader;
 use crate::io::{Buffer, Deadline, Departure, Stream, WriteError, race};
-use crate::proxy::replay::copy::RequestCopy;
+use crate::proxy::replay::buffer::ReplayBuffer;
 
 /// A downstream connection.
 pub struct Downstream {
@@ -23,7 +23,7 @@ pub struct Downstream {
     pub upstream_deadline: Deadline,
     /// Set up with the first exchange that is forwarded.
     pub departure: Option<Departure>,
-    pub request_copy: RefCell<RequestCopy>,
+    pub request_copy: RefCell<ReplayBuffer>,
     /// Method and path of the exchange under way, for its line in the log.
     pub method: String,
     pub path: String,
@@ -36,7 +36,7 @@ pub struct Incoming<'a> {
     pub input: &'a mut Buffer,
     pub body: &'a mut BodyReader,
     pub deadline: &'a Deadline,
-    pub copy: &'a RefCell<RequestCopy>,
+    pub copy: &'a RefCell<ReplayBuffer>,
 }
 
 /// The answer's side of a downstream connection, and the watch on its client.

@@ -9,7 +9,7 @@ use crate::credentials::RoundRobin;
 use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger};
 use crate::proxy::failover::share::RetryShare;
-use crate::proxy::replay::copy::ReplayBudget;
+use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::upstream::{Connector, Pool};
 

@@ -34,7 +34,7 @@ use crate::observability::{Activity, Count, Ledger};
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::share::RetryShare;
-use crate::proxy::replay::copy::ReplayBudget;
+use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::Resources;
 use crate::upstream::{Connector, Pool, Route};

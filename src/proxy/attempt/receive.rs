@@ -11,7 +11,8 @@ use crate::proxy::error::{GatewayError, UpstreamPhase};
 use crate::proxy::outcome::{Outcome, keeps_alive};
 use crate::proxy::request::rules::Rules;
 use crate::proxy::response;
-use crate::proxy::response::head::{LocationRewrite, ResponseFacts};
+use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::response::location::LocationRewrite;
 use crate::proxy::retry_after::retry_after;
 use crate::upstream::{Connection, Received};
 
@@ -101,7 +102,7 @@ fn final_head(head: &ResponseHead<'_>, side: DownstreamSide<'_>) -> Result<Final
         keeps_alive(&side.reply, side.progress.request_is_whole(), is_delimited, &side.resources.lifecycle);
     let Rules { access, target, .. } = &side.resources.rules;
     let origin = side.reply.origin.map(|origin| access.origin_text(origin));
-    let downstream = response::head::Downstream { version: side.reply.version, keep_alive, origin };
+    let downstream = response::head::Recipient { version: side.reply.version, keep_alive, origin };
     let location = LocationRewrite {
         upstream_host: &target.upstream_host,
         upstream_port: target.upstream_port,

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::io::{self, Write};
 
 use crate::observability::{ERROR_CODES_MAX, Ending};
-use crate::proxy::guard;
+use crate::proxy::guard::cors;
 
 /// The methods that are forwarded or answered, as `Allow` lists them.
 const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
@@ -484,7 +484,7 @@ pub fn write_preflight(out: &mut Vec<u8>, fields: &[u8], reply: &Reply<'_>) {
 /// Appends what every head of ours ends with.
 fn end_head(out: &mut Vec<u8>, reply: &Reply<'_>) {
     if let Some(origin) = reply.origin {
-        guard::push_page_fields(out, origin);
+        cors::push_page_fields(out, origin);
     }
     append(out, format_args!("{}\r\n", Connection::of(reply.keep_alive, reply.is_http10).field()));
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::table::{Decision, Finding, decide};
-use crate::proxy::replay::copy::RequestCopy;
+use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::head::ResponseFacts;
 
@@ -13,7 +13,7 @@ use crate::proxy::response::head::ResponseFacts;
 pub struct Gate<'a> {
     pub resources: &'a Resources,
     pub failover: &'a mut Failover,
-    pub copy: &'a RefCell<RequestCopy>,
+    pub copy: &'a RefCell<ReplayBuffer>,
     /// When the first request byte was sent, on a connection that was used before.
     pub reused_since: Option<Instant>,
 }

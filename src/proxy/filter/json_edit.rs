@@ -1,9 +1,9 @@
-//! Taking members out of a JSON object without touching any other byte of it.
+//! Removes members of a JSON object without touching any other byte of it.
 //!
-//! The reading is serde_json's, and nothing is printed anew: what is to go comes back as ranges of the text. Invariant:
-//! what is left is an object with the other members, each as it was written, in their order. A member goes with the
-//! comma and the white space between it and the next one; the last ones go with what stands between them and the member
-//! before; where none is left, the white space within the braces stays. Not here: what is inside a value, however deep.
+//! serde_json parses, and nothing is serialized again: the parts to remove are ranges of the text. Invariant: the rest is
+//! an object with the other members, each as it was written, in their order. A member is removed together with the
+//! comma and the white space between it and the next one; the last ones together with the text between them and the
+//! member before; if none is left, the white space within the braces stays. Members of nested values are not considered.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use serde::Deserializer;
 use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// What has to be cut out of `text` so that its object has no member `key` any more, in order; nothing if it has none.
-/// Names are compared once their escapes are read (RFC 8259 §8.3), and of repeated ones all go.
+/// Returns the ranges to cut out of `text` so that its object has no member `key`, in order; none if it has no such
+/// member. Names are compared after their escapes are decoded (RFC 8259 §8.3), and all members of that name are cut.
 ///
-/// `None` where the text is not one valid JSON object (RFC 8259).
+/// `None`: the text is not one valid JSON object (RFC 8259).
 pub fn cuts(text: &[u8], key: &str) -> Option<Vec<Range<usize>>> {
     let text = std::str::from_utf8(text).ok()?;
     let mut json = serde_json::Deserializer::from_str(text);
@@ -24,7 +24,7 @@ pub fn cuts(text: &[u8], key: &str) -> Option<Vec<Range<usize>>> {
     Some(cuts)
 }
 
-/// Takes these ranges out of `text`; they are in order and do not overlap.
+/// Removes these ranges from `text`; they are in order and do not overlap.
 pub fn cut(text: &mut Vec<u8>, cuts: &[Range<usize>]) {
     let (mut kept, mut rest) = (0, 0);
     for Range { start, end } in cuts.iter().cloned() {
@@ -36,7 +36,7 @@ pub fn cut(text: &mut Vec<u8>, cuts: &[Range<usize>]) {
     text.truncate(kept + text.len() - rest);
 }
 
-/// Finds the members that are called `key`.
+/// Finds the members with the name `key`.
 struct Members<'a> {
     text: &'a str,
     key: &'a str,
@@ -51,7 +51,7 @@ impl<'a> Visitor<'a> for Members<'a> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Self::Value, A::Error> {
         let mut cuts = Vec::new();
-        // Where the members that go, and no other has followed yet, begin.
+        // The start of the members to cut that no other member has followed yet.
         let mut going = None;
         let mut kept_end = None;
         let mut end = 0;
@@ -71,19 +71,19 @@ impl<'a> Visitor<'a> for Members<'a> {
 }
 
 impl Members<'_> {
-    /// Where in the text this part of it stands.
+    /// Returns the range of the text that this part of it takes up.
     fn range(&self, part: &RawValue) -> Range<usize> {
         let start = part.get().as_ptr().addr() - self.text.as_ptr().addr();
         start..start + part.get().len()
     }
 }
 
-/// Whether `name`, as it is written with its quotes, means `key`.
+/// Returns whether `name`, as it is written with its quotes, decodes to `key`.
 fn is_named(name: &str, key: &str) -> bool {
     if !name.contains('\\') {
         return name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) == Some(key);
     }
-    // A name with half a surrogate pair is valid JSON and no text (RFC 8259 §8.2): it is not this one.
+    // A name with an unpaired surrogate is valid JSON and not a string (RFC 8259 §8.2): it does not equal `key`.
     serde_json::from_str::<String>(name).is_ok_and(|name| name == key)
 }
 

@@ -16,7 +16,8 @@ use crate::proxy::attempt::upload::{UploadError, hold};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Outcome;
-use crate::proxy::replay::copy::{ReplayBudget, RequestCopy};
+use crate::proxy::replay::budget::ReplayBudget;
+use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::head::{FilteredHead, RequestFacts};
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
@@ -116,7 +117,7 @@ async fn hold_body(
 /// Needs the body in one piece as long as it takes, so a shard holds one such piece at a time beside what the budget
 /// counts. It is done in one turn: 1 to 2 ms a MiB.
 fn edit(
-    copy: &mut RequestCopy,
+    copy: &mut ReplayBuffer,
     head: FilteredHead,
     request: &mut UpstreamRequest,
     budget: &ReplayBudget,
@@ -132,7 +133,7 @@ fn edit(
 }
 
 /// Returns the content of the body, which stands after a head of `head_bytes` in the copy, without its framing.
-fn content_of(copy: &RequestCopy, head_bytes: usize, length: BodyLength) -> Option<Vec<u8>> {
+fn content_of(copy: &ReplayBuffer, head_bytes: usize, length: BodyLength) -> Option<Vec<u8>> {
     let mut skipped = head_bytes;
     let mut content = Vec::with_capacity(copy.parts().map(<[u8]>::len).sum());
     let mut reader = BodyReader::new(length);

@@ -1,3 +1,4 @@
-//! What is kept of a request so that it can be sent again (`copy`).
+//! The request as it is kept to be sent again: its bytes (`buffer`), and the memory that they may take (`budget`).
 
-pub mod copy;
+pub mod budget;
+pub mod buffer;

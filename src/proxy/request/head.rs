@@ -1,4 +1,4 @@
-//! The downstream's request head: what it asks for, and how it reads when it is sent upstream.
+//! The request head: the facts that its fields state, and the head that goes upstream for it.
 //!
 //! Invariant: no credential of the downstream and no field that is meant for this hop goes upstream; `Host`,
 //! `Authorization` and the framing are ours whatever the request says. All other fields keep their order and bytes.
@@ -9,8 +9,8 @@ use std::ops::Range;
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
-use crate::proxy::guard::Caller;
-use crate::proxy::request::target::UpstreamPath;
+use crate::proxy::guard::origin::Caller;
+use crate::proxy::request::path::UpstreamPath;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -27,7 +27,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// Methods are case-sensitive (RFC 9110 §9.1).
+    /// Returns the method of that name; methods are case-sensitive (RFC 9110 §9.1).
     pub fn of(name: &str) -> Self {
         match name {
             "GET" => Method::Get,
@@ -43,32 +43,32 @@ impl Method {
         }
     }
 
-    /// RFC 9110 §9.2.2.
+    /// Returns whether RFC 9110 §9.2.2 calls the method idempotent.
     pub fn is_idempotent(self) -> bool {
         matches!(self, Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace)
     }
 
-    /// Whether a request without a body says so by `Content-Length: 0` (RFC 9110 §8.6).
+    /// Returns whether a request without a body needs `Content-Length: 0` (RFC 9110 §8.6).
     fn expects_body(self) -> bool {
         matches!(self, Method::Post | Method::Put | Method::Patch)
     }
 }
 
-/// What a request asks of whoever handles it.
+/// The facts about a request that decide how it is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RequestFacts {
     pub method: Method,
     pub version: Version,
     pub body: BodyLength,
     connection: ConnectionOptions,
-    /// Whether the downstream keeps the connection.
+    /// The downstream keeps the connection.
     pub keep_alive: bool,
-    /// Whether the downstream waits for `100 Continue` before it sends the body.
+    /// The downstream waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
     pub wants_websocket: bool,
 }
 
-/// Why a request is refused.
+/// An error in the head of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestError {
     Head(HeadError),
@@ -100,10 +100,10 @@ impl From<HeadError> for RequestError {
     }
 }
 
-/// Checks what the fields say about the message itself, in one pass, and notes in `caller` where it comes from.
+/// Checks the fields about the message itself, in one pass, and notes in `caller` those about its origin.
 ///
 /// # Errors
-/// Where `Host`, the framing, `Connection` or `Expect` cannot be accepted.
+/// `Host`, the framing, `Connection` or `Expect` cannot be accepted.
 pub fn examine<'h>(head: &RequestHead<'h>, caller: &mut Caller<'h>) -> Result<RequestFacts, RequestError> {
     let mut lengths = LengthFields::default();
     let mut connection = ConnectionOptions::default();
@@ -144,7 +144,7 @@ pub fn examine<'h>(head: &RequestHead<'h>, caller: &mut Caller<'h>) -> Result<Re
     })
 }
 
-/// RFC 9112 §3.2; HTTP/1.0 may do without the field.
+/// Requires a valid `Host` (RFC 9112 §3.2); HTTP/1.0 may do without the field.
 fn check_host(host: Option<&[u8]>, version: Version) -> Result<(), HeadError> {
     match host {
         Some(host) if fields::is_valid_host(host) => Ok(()),
@@ -154,7 +154,7 @@ fn check_host(host: Option<&[u8]>, version: Version) -> Result<(), HeadError> {
     }
 }
 
-/// What the `Expect` fields list (RFC 9110 §10.1.1).
+/// The expectations in the `Expect` fields (RFC 9110 §10.1.1).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Expectation {
     None,
@@ -175,7 +175,7 @@ impl Expectation {
     }
 }
 
-/// RFC 9110 §7.8: a list of `protocol-name [ "/" protocol-version ]`.
+/// Returns whether `websocket` is in a list of `protocol-name [ "/" protocol-version ]` (RFC 9110 §7.8).
 fn lists_websocket(upgrade: &[u8]) -> bool {
     fields::list_members(upgrade).any(|protocol| {
         let name_end = memchr::memchr(b'/', protocol).unwrap_or(protocol.len());
@@ -183,17 +183,17 @@ fn lists_websocket(upgrade: &[u8]) -> bool {
     })
 }
 
-/// How the upstream is addressed.
+/// The base path and the authority of the upstream.
 #[derive(Debug, Clone)]
 pub struct UpstreamIdentity {
-    /// As in the rules of [`crate::proxy::request::target`].
+    /// As in [`crate::proxy::request::target::TargetRules`].
     pub base_path: String,
     /// The value of `Host`.
     pub authority: String,
 }
 
-/// Appends the head that goes upstream, and returns where in `out` the value of `Authorization` stands.
-/// `authorization` is that whole value; `facts` is what [`examine`] found.
+/// Appends the head that goes upstream, and returns the range of `out` that holds the value of `Authorization`.
+/// `authorization` is that whole value; `facts` are those of [`examine`].
 pub fn write(
     out: &mut Vec<u8>,
     head: &RequestHead<'_>,

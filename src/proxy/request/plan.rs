@@ -7,10 +7,13 @@ use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Turn};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
-use crate::proxy::guard::{self, Admitted, Caller};
+use crate::proxy::guard::key::check_key;
+use crate::proxy::guard::origin::Caller;
+use crate::proxy::guard::{Admitted, cors};
 use crate::proxy::request::head::{self, FilteredHead, Method, RequestError, RequestFacts};
+use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::rules::Rules;
-use crate::proxy::request::target::{self, Route, TargetError, UpstreamPath};
+use crate::proxy::request::target::{self, Destination, TargetError};
 use crate::proxy::response::shape::ReplyShape;
 
 /// What is done with one request. `F` is known of a request that is forwarded: at first what its head says, later what
@@ -132,16 +135,16 @@ impl Admission {
         self.reply.origin = origin;
         if is_preflight {
             let mut fields = Vec::new();
-            guard::push_preflight_fields(&mut fields, head);
+            cors::push_preflight_fields(&mut fields, head);
             return Ok(Action::Answer(LocalAnswer::Preflight { fields }, facts.body));
         }
         let path = match target::route(head.method, head.target, &rules.target)? {
-            Route::AnswerLiveness => return Ok(Action::Answer(LocalAnswer::Liveness, facts.body)),
-            Route::AnswerOptions => {
+            Destination::AnswerLiveness => return Ok(Action::Answer(LocalAnswer::Liveness, facts.body)),
+            Destination::AnswerOptions => {
                 self.admit_key(head, keys)?;
                 return Ok(Action::Answer(LocalAnswer::Options, facts.body));
             }
-            Route::Forward(path) => path,
+            Destination::Forward(path) => path,
         };
         self.admit_key(head, keys)?;
         if facts.wants_websocket {
@@ -160,7 +163,7 @@ impl Admission {
     }
 
     fn admit_key(&mut self, head: &RequestHead<'_>, keys: Option<&ApiKeys>) -> Result<(), GatewayError> {
-        self.key = keys.map(|keys| guard::check_key(head, keys)).transpose()?;
+        self.key = keys.map(|keys| check_key(head, keys)).transpose()?;
         Ok(())
     }
 }

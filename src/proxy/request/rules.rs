@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use crate::config::{Config, Filter};
-use crate::proxy::guard::{AccessRules, HOST_OF_CONTAINERS, Hosts};
+use crate::proxy::guard::AccessRules;
+use crate::proxy::guard::host::{HOST_OF_CONTAINERS, Hosts};
 use crate::proxy::request::head::UpstreamIdentity;
 use crate::proxy::request::target::TargetRules;
 

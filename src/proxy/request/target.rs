@@ -1,27 +1,29 @@
-//! The request target: where a request is meant to go, or why it goes nowhere (RFC 9112 §3.2).
+//! The request target (RFC 9112 §3.2): the destination of a request, or the reason why it is refused.
 //!
-//! Invariant: a path that is forwarded cannot leave the upstream's base path, however the upstream decodes it, and
-//! nothing is ever forwarded to another host. Path and query are otherwise kept byte for byte.
+//! Invariant: a path that is forwarded cannot leave the upstream's base path, however the upstream decodes it (`path`),
+//! and nothing is ever forwarded to another host. Path and query are otherwise kept byte for byte.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// What targets are compared with. The same for all requests.
+use crate::config::{Authority, is_loopback, is_same_host, without_brackets};
+use crate::proxy::request::path::{UpstreamPath, is_bad_path, split_query, strip_base_path};
+
+/// The hosts, ports and base path with which targets are compared, the same for all requests.
 #[derive(Debug, Clone)]
 pub struct TargetRules {
     /// Without brackets or port.
     pub upstream_host: String,
     pub upstream_port: u16,
-    /// Empty, or a slash and segments without a slash at the end.
+    /// Empty, or begins with a slash and does not end with one.
     pub base_path: String,
     pub listener_port: u16,
-    /// Names of this listener beside the loopback names and addresses.
+    /// Names of this listener, beside the loopback names and addresses.
     pub listener_hosts: Vec<String>,
 }
 
-/// What is done with a request.
+/// The destination of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route<'a> {
+pub enum Destination<'a> {
     Forward(UpstreamPath<'a>),
     /// `OPTIONS *`.
     AnswerOptions,
@@ -29,39 +31,7 @@ pub enum Route<'a> {
     AnswerLiveness,
 }
 
-/// Path and query of a request that is forwarded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UpstreamPath<'a> {
-    /// Whether the base path is to be put before it.
-    pub needs_base: bool,
-    /// Begins with `/`, or where an absolute-form target has no path, is empty or begins with `?`.
-    pub path_and_query: &'a str,
-    /// How many bytes of it are the base path; none where that is to be put before it.
-    pub base_bytes: usize,
-}
-
-impl<'a> UpstreamPath<'a> {
-    /// Without the query and without the base path.
-    pub fn path(&self) -> &'a str {
-        match split_query(self.path_and_query.get(self.base_bytes..).unwrap_or_default()).0 {
-            "" => "/",
-            path => path,
-        }
-    }
-
-    /// Appends it in origin-form, as the upstream gets it.
-    pub fn push_to(&self, out: &mut Vec<u8>, base_path: &str) {
-        if self.needs_base {
-            out.extend_from_slice(base_path.as_bytes());
-        }
-        if !self.path_and_query.starts_with('/') {
-            out.push(b'/');
-        }
-        out.extend_from_slice(self.path_and_query.as_bytes());
-    }
-}
-
-/// Why a request is not forwarded.
+/// A reason why a request is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TargetError {
     /// It names another host, has user-info, or is outside the base path.
@@ -88,18 +58,18 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
-/// Decides by method and target alone. Methods are case-sensitive (RFC 9110 §9.1).
+/// Finds the destination, by method and target alone. Methods are case-sensitive (RFC 9110 §9.1).
 ///
 /// # Errors
-/// Where the request must not go upstream.
-pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Route<'a>, TargetError> {
+/// The request must not go upstream.
+pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Destination<'a>, TargetError> {
     match method {
         "CONNECT" => return Err(TargetError::ConnectNotSupported),
         "TRACE" => return Err(TargetError::MethodNotAllowed),
         _ => {}
     }
     if target.contains('#') {
-        // RFC 9112 §3.2: no form has a fragment, and who cuts one off sees another path.
+        // RFC 9112 §3.2: no form has a fragment, and an upstream that removes one gets another path.
         return Err(TargetError::Malformed("the target has a fragment"));
     }
     if target.starts_with('/') {
@@ -108,7 +78,7 @@ pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<R
     if target == "*" {
         // RFC 9112 §3.2.4: asterisk-form is for OPTIONS alone.
         return if method == "OPTIONS" {
-            Ok(Route::AnswerOptions)
+            Ok(Destination::AnswerOptions)
         } else {
             Err(TargetError::Malformed("only OPTIONS can have the target *"))
         };
@@ -119,28 +89,28 @@ pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<R
     route_absolute_form(method, absolute, rules)
 }
 
-fn route_origin_form<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Route<'a>, TargetError> {
+fn route_origin_form<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Destination<'a>, TargetError> {
     let path = split_query(target).0;
     if is_bad_path(path) {
         return Err(TargetError::BadPath);
     }
     if matches!(method, "GET" | "HEAD") && matches!(path, "" | "/" | "/api/hello") {
-        return Ok(Route::AnswerLiveness);
+        return Ok(Destination::AnswerLiveness);
     }
-    // RFC 9112 §3.2.4: what OPTIONS * becomes in absolute-form.
+    // RFC 9112 §3.2.4: the absolute-form of OPTIONS *.
     if method == "OPTIONS" && target.is_empty() {
-        return Ok(Route::AnswerOptions);
+        return Ok(Destination::AnswerOptions);
     }
     let needs_base = strip_base_path(target, &rules.base_path).is_none();
     let base_bytes = if needs_base { 0 } else { rules.base_path.len() };
-    Ok(Route::Forward(UpstreamPath { needs_base, path_and_query: target, base_bytes }))
+    Ok(Destination::Forward(UpstreamPath { needs_base, path_and_query: target, base_bytes }))
 }
 
 fn route_absolute_form<'a>(
     method: &str,
     absolute: AbsoluteForm<'a>,
     rules: &TargetRules,
-) -> Result<Route<'a>, TargetError> {
+) -> Result<Destination<'a>, TargetError> {
     let path_and_query = absolute.path_and_query;
     if absolute.names_upstream(&rules.upstream_host, rules.upstream_port)
         && strip_base_path(path_and_query, &rules.base_path).is_some()
@@ -149,7 +119,7 @@ fn route_absolute_form<'a>(
             return Err(TargetError::BadPath);
         }
         let base_bytes = rules.base_path.len();
-        return Ok(Route::Forward(UpstreamPath { needs_base: false, path_and_query, base_bytes }));
+        return Ok(Destination::Forward(UpstreamPath { needs_base: false, path_and_query, base_bytes }));
     }
     if absolute.names_listener(rules) {
         return route_origin_form(method, path_and_query, rules);
@@ -157,7 +127,7 @@ fn route_absolute_form<'a>(
     Err(TargetError::NotAnOpenProxy)
 }
 
-/// An `http` or `https` URL in parts.
+/// The parts of an `http` or `https` URL.
 #[derive(Clone, Copy)]
 pub(in crate::proxy) struct AbsoluteForm<'a> {
     /// Without brackets.
@@ -168,12 +138,12 @@ pub(in crate::proxy) struct AbsoluteForm<'a> {
 }
 
 impl<'a> AbsoluteForm<'a> {
-    /// `None` where there is no scheme.
+    /// Parses a URL; `None`: it has no scheme.
     pub(in crate::proxy) fn parse(url: &'a str) -> Result<Option<Self>, TargetError> {
         let Some((scheme, rest)) = url.split_once("://") else { return Ok(None) };
         let is_https = scheme.eq_ignore_ascii_case("https");
         if !is_https && !scheme.eq_ignore_ascii_case("http") {
-            // A path or query may hold "://" too, but what comes before it there is no scheme (RFC 3986 §3.1).
+            // A path or query may contain "://" too, but the text before it there is not a scheme (RFC 3986 §3.1).
             let is_scheme_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
             let is_scheme = !scheme.is_empty() && scheme.bytes().all(is_scheme_byte);
             return if is_scheme { Err(TargetError::NotAnOpenProxy) } else { Ok(None) };
@@ -190,7 +160,8 @@ impl<'a> AbsoluteForm<'a> {
         Ok(Some(AbsoluteForm { host, port, is_https, path_and_query }))
     }
 
-    /// Ports 80 and 443 stand for a base URL that was configured without a port, whichever scheme the downstream took.
+    /// Returns whether host and port are the upstream's. Ports 80 and 443 also stand for a base URL that was configured
+    /// without a port, whichever scheme the downstream used.
     pub(in crate::proxy) fn names_upstream(&self, host: &str, port: u16) -> bool {
         self.host.eq_ignore_ascii_case(host) && self.port.is_none_or(|named| matches!(named, 80 | 443) || named == port)
     }
@@ -198,109 +169,20 @@ impl<'a> AbsoluteForm<'a> {
     fn names_listener(&self, rules: &TargetRules) -> bool {
         let port = self.port.unwrap_or(if self.is_https { 443 } else { 80 });
         port == rules.listener_port
-            && (is_loopback_host(self.host)
-                || rules.listener_hosts.iter().any(|host| self.host.eq_ignore_ascii_case(without_brackets(host))))
+            && (is_loopback(self.host)
+                || rules.listener_hosts.iter().any(|host| is_same_host(self.host, without_brackets(host))))
     }
 }
 
-/// Whether a host, without brackets, can only mean this machine: `localhost`, a name below it (RFC 6761 §6.3), or a
-/// loopback address.
-pub fn is_loopback_host(host: &str) -> bool {
-    const LOCALHOST: &str = "localhost";
-    let name_start = host.len().wrapping_sub(LOCALHOST.len());
-    if host.get(name_start..).is_some_and(|end| end.eq_ignore_ascii_case(LOCALHOST)) {
-        return name_start == 0 || host.as_bytes()[..name_start].ends_with(b".");
-    }
-    match host.parse::<Ipv6Addr>() {
-        Ok(address) => address.to_canonical().is_loopback(),
-        Err(_) => host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback()),
-    }
-}
-
-/// What follows the base path, if that is a prefix that ends where a segment ends: empty, or begins with `/`, `?`, `#`.
-pub(in crate::proxy) fn strip_base_path<'a>(path_and_query: &'a str, base_path: &str) -> Option<&'a str> {
-    path_and_query.strip_prefix(base_path).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
-}
-
-/// Whether a path could mean another one to whoever decodes or normalises it: a segment `.` or `..`, with `/`, `\`,
-/// `%2f` and `%5c` between segments, `%2e` for a dot, and parameters after `;` ignored; or a control byte, `\`, `%00`.
-pub(in crate::proxy) fn is_bad_path(path: &str) -> bool {
-    // Most paths have nothing that needs a closer look.
-    !path.bytes().all(is_plain_path_byte) && has_bad_segment(path)
-}
-
-/// Whether a byte in a path means itself to everybody, and cannot be part of a dot segment.
-fn is_plain_path_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'~' | b':' | b'@')
-}
-
-fn has_bad_segment(path: &str) -> bool {
-    let mut segment = Segment::Dots(0);
-    let mut rest = path.as_bytes();
-    while let [byte, after @ ..] = rest {
-        let (byte, after) = match (byte, after) {
-            (b'%', [high, low, after @ ..]) => match decode_hex(*high, *low) {
-                Some(0) => return true,
-                Some(decoded @ (b'.' | b'/' | b'\\')) => (decoded, after),
-                // Whatever else is encoded is just not a dot; the digits are looked at on their own.
-                _ => (b'%', &rest[1..]),
-            },
-            (b'\\', _) => return true,
-            (byte, after) => (*byte, after),
-        };
-        rest = after;
-        segment = match (byte, segment) {
-            (0..=0x20 | 0x7f, _) => return true,
-            (b'/' | b'\\', segment) if segment.is_dot_segment() => return true,
-            (b'/' | b'\\', _) => Segment::Dots(0),
-            (b';', segment) if segment.is_dot_segment() => return true,
-            (b'.', Segment::Dots(dots @ 0..=1)) => Segment::Dots(dots + 1),
-            _ => Segment::Name,
-        };
-    }
-    segment.is_dot_segment()
-}
-
-/// What a path segment has been so far.
-#[derive(Clone, Copy)]
-enum Segment {
-    Dots(u8),
-    Name,
-}
-
-impl Segment {
-    fn is_dot_segment(self) -> bool {
-        matches!(self, Segment::Dots(1..=2))
-    }
-}
-
-fn decode_hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
-    Some(digit(high)? * 16 + digit(low)?)
-}
-
-fn split_query(path_and_query: &str) -> (&str, &str) {
-    path_and_query.split_at(path_and_query.find('?').unwrap_or(path_and_query.len()))
-}
-
-/// The host without brackets, and the port. A port is digits without a zero before them: compared exactly, as the host.
+/// Divides into the host without brackets and the port, whose digits must have no leading zero.
 fn split_port(authority: &str) -> Result<(&str, Option<u16>), TargetError> {
     const MALFORMED: TargetError = TargetError::Malformed("the target's host or port is malformed");
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or(MALFORMED)?,
-        None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
-    };
-    match port.strip_prefix(':') {
-        None if port.is_empty() => Ok((host, None)),
-        Some(digits) if digits.starts_with(|first: char| matches!(first, '1'..='9')) => {
-            digits.parse().map(|port| (host, Some(port))).map_err(|_| MALFORMED)
-        }
-        _ => Err(MALFORMED),
+    let authority = Authority::split(authority).ok_or(MALFORMED)?;
+    match authority.port {
+        None => Ok((authority.host, None)),
+        Some(digits) if digits.starts_with('0') => Err(MALFORMED),
+        Some(_) => authority.port_number().map(|port| (authority.host, Some(port))).ok_or(MALFORMED),
     }
-}
-
-fn without_brackets(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 #[cfg(test)]

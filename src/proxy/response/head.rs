@@ -1,32 +1,32 @@
-//! The upstream's response head: what follows it, and how it reads when it is sent downstream.
+//! The upstream's response head: the facts that its fields state, and the head that goes downstream for it.
 //!
-//! Invariant: status, reason and all fields are the upstream's, apart from those that are meant for its own hop,
+//! Invariant: status, reason and all fields are the upstream's, except those that are meant for its own hop,
 //! `Set-Cookie`, the framing, and a `Location` that would lead past this program.
 
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
-use crate::proxy::guard;
-use crate::proxy::request::target::{AbsoluteForm, is_bad_path, strip_base_path};
+use crate::proxy::guard::cors;
+use crate::proxy::response::location::{LocationRewrite, push_location};
 
-/// What a response says to whoever relays it.
+/// The facts about a response that decide how it is relayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseFacts {
     pub status: u16,
     pub version: Version,
     pub body: BodyLength,
-    /// What `Content-Length` says, also where there is no body (an answer to `HEAD`, a 304).
+    /// The value of `Content-Length`, also if there is no body (a response to `HEAD`, a 304).
     pub content_length: Option<u64>,
     pub connection: ConnectionOptions,
-    /// Whether the upstream keeps the connection, and its state after this response is certain.
+    /// The upstream keeps the connection, and the connection's state after this response is certain.
     pub keep_alive: bool,
     pub is_event_stream: bool,
-    /// Without a content coding: what is sent is what is meant.
+    /// The body has no content coding.
     pub is_identity_coded: bool,
 }
 
 impl ResponseFacts {
-    /// Whether a downstream of that version sees the end of the body by the close of its connection.
+    /// Returns whether the close of the connection is what ends the body for a downstream of that version.
     pub fn is_close_delimited_for(&self, version: Version) -> bool {
         match self.body {
             BodyLength::UntilClose => true,
@@ -36,10 +36,10 @@ impl ResponseFacts {
     }
 }
 
-/// Checks what the fields say about the message itself, in one pass.
+/// Checks the fields about the message itself, in one pass.
 ///
 /// # Errors
-/// Where the framing breaks RFC 9112 §6, or `Connection` lists too many options.
+/// The framing breaks RFC 9112 §6, or `Connection` lists too many options.
 pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<ResponseFacts, HeadError> {
     let mut lengths = LengthFields::default();
     let mut connection = ConnectionOptions::default();
@@ -58,7 +58,7 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
     connection.check_count()?;
     let declared = lengths.declared(head.version)?;
     let body = framing::response_body_length(declared, head.status, request_was_head);
-    // RFC 9110 §8.6, RFC 9112 §6.1: a 204 must not announce a body; who does may send one, too.
+    // RFC 9110 §8.6, RFC 9112 §6.1: a 204 must not announce a body; an upstream that does may send one, too.
     let may_be_followed = head.status == 204 && !matches!(declared, None | Some(BodyLength::Known(0)));
     Ok(ResponseFacts {
         status: head.status,
@@ -84,49 +84,40 @@ fn names_identity(content_encoding: &[u8]) -> bool {
     fields::list_members(content_encoding).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }
 
-/// What the downstream is told about its connection, and about the page behind its request.
+/// The downstream as the recipient of a response: its version, its connection and its page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Downstream<'a> {
+pub struct Recipient<'a> {
     pub version: Version,
     pub keep_alive: bool,
-    /// The page's origin, which may read the answer whatever the upstream says.
+    /// The origin of its page, which may read the response whatever the upstream says.
     pub origin: Option<&'a str>,
 }
 
-/// The upstream's base URL, below which a `Location` is made to lead here.
-#[derive(Debug, Clone, Copy)]
-pub struct LocationRewrite<'a> {
-    pub upstream_host: &'a str,
-    pub upstream_port: u16,
-    /// As in the rules of [`crate::proxy::request::target`].
-    pub base_path: &'a str,
-}
-
-/// Appends the head that goes downstream. `location` is `None` where the downstream itself named the upstream.
+/// Appends the head that goes downstream. `location` is `None` if the downstream itself named the upstream.
 ///
-/// Where [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `downstream` says.
+/// If [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `recipient` says.
 pub fn write(
     out: &mut Vec<u8>,
     head: &ResponseHead<'_>,
     facts: &ResponseFacts,
-    downstream: &Downstream<'_>,
+    recipient: &Recipient<'_>,
     location: Option<&LocationRewrite<'_>>,
 ) {
     push_status_line(out, head);
     let named = facts.connection.named(head.fields);
-    let is_decoded = facts.body == BodyLength::Chunked && downstream.version == Version::Http10;
+    let is_decoded = facts.body == BodyLength::Chunked && recipient.version == Version::Http10;
     let mut is_buffering_told = false;
     for field in head.fields {
         match fields::known(field.name) {
             known if !is_forwarded(known, field.name, &named) => continue,
-            // RFC 9112 §7.1.3: what announces trailers goes with them.
+            // RFC 9112 §7.1.3: the announcement of trailers is removed with them.
             Some(Known::Trailer) if is_decoded => continue,
             Some(Known::Location) => {
                 push_location(out, field.name, field.value, location);
                 continue;
             }
             Some(Known::XAccelBuffering) => is_buffering_told = true,
-            None if downstream.origin.is_some() && guard::is_page_field(field.name) => continue,
+            None if recipient.origin.is_some() && cors::is_page_field(field.name) => continue,
             _ => {}
         }
         fields::push_field(out, field.name, field.value);
@@ -134,18 +125,18 @@ pub fn write(
     if facts.is_event_stream && !is_buffering_told {
         fields::push_field(out, "X-Accel-Buffering", b"no");
     }
-    if let Some(origin) = downstream.origin {
-        guard::push_page_fields(out, origin);
+    if let Some(origin) = recipient.origin {
+        cors::push_page_fields(out, origin);
     }
-    push_framing(out, facts, downstream.version);
-    push_connection(out, facts, downstream);
+    push_framing(out, facts, recipient.version);
+    push_connection(out, facts, recipient);
     out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a 1xx other than 100 and 101 as it goes to an HTTP/1.1 downstream.
 pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     push_status_line(out, head);
-    // They are rare, and nothing else of them is looked at.
+    // They are rare, and none of their other fields is read.
     let named = NamedFields::gather(head.fields);
     for field in head.fields {
         if is_forwarded(fields::known(field.name), field.name, &named) {
@@ -155,7 +146,7 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// RFC 9112 §4. The space before the reason is sent also where there is none.
+/// Appends the status line (RFC 9112 §4), with the space before the reason also if there is no reason.
 fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     fields::push_decimal(out, u64::from(head.status));
@@ -176,7 +167,7 @@ fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bo
 fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
     let length = match facts.body {
         BodyLength::Known(length) => Some(length),
-        // RFC 9110 §8.6: an answer to HEAD and a 304 say what a GET would get; a 1xx and a 204 must not.
+        // RFC 9110 §8.6: a response to HEAD and a 304 state the length of a GET's; a 1xx and a 204 must not.
         BodyLength::None if !matches!(facts.status, 100..=199 | 204) => facts.content_length,
         _ => None,
     };
@@ -188,33 +179,13 @@ fn push_framing(out: &mut Vec<u8>, facts: &ResponseFacts, version: Version) {
     }
 }
 
-/// RFC 9112 §9.3 and §9.6.
-fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, downstream: &Downstream<'_>) {
-    if !downstream.keep_alive || facts.is_close_delimited_for(downstream.version) {
+/// Appends the `Connection` field (RFC 9112 §9.3 and §9.6).
+fn push_connection(out: &mut Vec<u8>, facts: &ResponseFacts, recipient: &Recipient<'_>) {
+    if !recipient.keep_alive || facts.is_close_delimited_for(recipient.version) {
         fields::push_field(out, "Connection", b"close");
-    } else if downstream.version == Version::Http10 {
+    } else if recipient.version == Version::Http10 {
         fields::push_field(out, "Connection", b"keep-alive");
     }
-}
-
-fn push_location(out: &mut Vec<u8>, name: &str, value: &[u8], rewrite: Option<&LocationRewrite<'_>>) {
-    let Some(rest) = rewrite.and_then(|rewrite| path_below(value, rewrite)) else {
-        return fields::push_field(out, name, value);
-    };
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(if rest.starts_with('/') { b": " } else { b": /" });
-    out.extend_from_slice(rest.as_bytes());
-    out.extend_from_slice(b"\r\n");
-}
-
-/// What follows the base URL in a `Location` below it, where that can stand alone: `//host` would lead to another host
-/// (RFC 3986 §4.2), and dot segments out of the base path.
-fn path_below<'a>(location: &'a [u8], rewrite: &LocationRewrite<'_>) -> Option<&'a str> {
-    let url = AbsoluteForm::parse(std::str::from_utf8(location).ok()?).ok().flatten()?;
-    let rest = strip_base_path(url.path_and_query, rewrite.base_path)?;
-    let path_end = rest.find(['?', '#']).unwrap_or(rest.len());
-    let can_stand_alone = !rest.starts_with("//") && !is_bad_path(&rest[..path_end]);
-    (url.names_upstream(rewrite.upstream_host, rewrite.upstream_port) && can_stand_alone).then_some(rest)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use crate::http1::head::{RequestHead, Version};
 use crate::proxy::error::Dialect;
-use crate::proxy::guard::AllowedOrigin;
+use crate::proxy::guard::origin::AllowedOrigin;
 
 /// The properties of a request that shape the answer to it.
 #[derive(Debug, Clone, Copy)]

@@ -28,7 +28,8 @@ use super::driver::{Driver, Runtime};
 use super::shard::Shared;
 use crate::config::IoDriver;
 use crate::io::{Timer, deadline};
-use crate::proxy::guard::{AccessRules, Hosts};
+use crate::proxy::guard::AccessRules;
+use crate::proxy::guard::host::Hosts;
 
 pub use address::{Opened, open};
 pub use roll_call::RollCall;

@@ -4,7 +4,8 @@
 
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
-use crate::proxy::guard::{AccessRules, Caller};
+use crate::proxy::guard::AccessRules;
+use crate::proxy::guard::origin::Caller;
 use crate::proxy::request;
 use crate::proxy::request::head::RequestError;
 
@@ -79,7 +80,7 @@ fn strip_scheme(target: &str) -> Option<&str> {
 mod tests {
     use super::*;
     use crate::http1::head::with_request;
-    use crate::proxy::guard::Hosts;
+    use crate::proxy::guard::host::Hosts;
 
     fn routed(head: &str) -> Result<Page, Refusal> {
         let hosts = Hosts::of_listener("127.0.0.1:1".parse().unwrap(), Vec::new(), &["gateway.lan".to_owned()]);

@@ -156,7 +156,7 @@ fn value() -> impl Strategy<Value = String> {
     ]);
     leaf.prop_map(str::to_owned).prop_recursive(3, 12, 3, |inner| {
         let member = (name(), space(), inner.clone(), space());
-        let member = member.prop_map(|(name, before, value, behind)| format!("{name}{before}:{value}{behind}"));
+        let member = member.prop_map(|(name, before, value, after)| format!("{name}{before}:{value}{after}"));
         prop_oneof![
             prop::collection::vec(inner, 0..3).prop_map(|values| format!("[{}]", values.join(" ,"))),
             prop::collection::vec(member, 0..3).prop_map(|members| format!("{{ {}}}", members.join(","))),
@@ -178,7 +178,7 @@ fn members() -> impl Strategy<Value = Vec<(&'static str, [&'static str; 4], Stri
     prop::collection::vec((name(), spaces, value()), 0..6)
 }
 
-/// Whether `part` is what is left of `whole` when bytes are taken out.
+/// Returns whether `part` is left of `whole` after bytes are removed.
 fn is_subsequence(part: &[u8], whole: &[u8]) -> bool {
     let mut whole = whole.iter();
     part.iter().all(|byte| whole.any(|other| other == byte))
@@ -201,9 +201,9 @@ proptest! {
         let mut rest = left.as_str();
         for (name, [_, b, c, _], value) in members.iter().filter(|(name, ..)| !is_named(name, "x")) {
             let written = format!("{name}{b}:{c}{value}");
-            let (before, behind) = rest.split_once(&written).unwrap_or_else(|| panic!("{written} is not in {rest}"));
+            let (before, after) = rest.split_once(&written).unwrap_or_else(|| panic!("{written} is not in {rest}"));
             prop_assert!(before.bytes().all(|byte| b"{, \t\r\n".contains(&byte)), "{}", left);
-            rest = behind;
+            rest = after;
         }
         prop_assert!(rest.bytes().all(|byte| b"{} \t\r\n".contains(&byte)), "{}", left);
         prop_assert_eq!(without_x(&left), Some(left.clone()), "twice is once");

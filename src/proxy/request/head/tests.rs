@@ -200,7 +200,7 @@ fn the_body_is_framed_upstream_as_it_is_here() {
     }
 }
 
-/// What must hold of every head that goes upstream, however odd the one that came.
+/// Asserts what must hold of every head that goes upstream, however odd the one that was received.
 fn check_rewritten(rewritten: &[u8]) {
     let span = HeadScanner::default().scan(rewritten, &HeadLimits::REQUEST).unwrap().unwrap();
     assert_eq!((span.start, span.end), (0, rewritten.len()), "one head and nothing after it");

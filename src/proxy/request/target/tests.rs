@@ -12,10 +12,10 @@ fn rules() -> TargetRules {
     }
 }
 
-/// What the upstream is asked for, and the path without the base that errors and logs go by.
+/// Returns the target that goes upstream, and the path without the base that errors and logs show.
 fn forwarded(method: &str, target: &str, rules: &TargetRules) -> Result<(String, String), String> {
     match route(method, target, rules) {
-        Ok(Route::Forward(path)) => {
+        Ok(Destination::Forward(path)) => {
             let mut out = Vec::new();
             path.push_to(&mut out, &rules.base_path);
             Ok((String::from_utf8(out).unwrap(), path.path().to_owned()))
@@ -45,11 +45,14 @@ fn targets_go_upstream_below_the_base_path() {
         ("http://localhost:8899/v1/models", "/flow-llm-proxy/v1/models", "/v1/models"),
         ("http://localhost:8899/flow-llm-proxy/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://x.LOCALHOST:8899/v1", "/flow-llm-proxy/v1", "/v1"),
+        ("http://LocalHost.:8899/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://127.0.0.1:8899/v1", "/flow-llm-proxy/v1", "/v1"),
+        ("http://127.0.0.1.:8899/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://127.1.2.3:8899/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://[::1]:8899/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://[::ffff:127.0.0.1]:8899/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://Gateway.example:8899/v1", "/flow-llm-proxy/v1", "/v1"),
+        ("http://gateway.EXAMPLE.:8899/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://[fd00::1]:8899/v1", "/flow-llm-proxy/v1", "/v1"),
         ("http://localhost:8899?x=http://evil/", "/flow-llm-proxy/?x=http://evil/", "/"),
         ("http://localhost:8899", "/flow-llm-proxy/", "/"),
@@ -109,6 +112,7 @@ fn this_is_not_an_open_proxy() {
         "http://localhost:8900/v1",
         "https://localhost/v1",
         "http://evillocalhost:8899/v1",
+        "http://localhost..:8899/v1",
         "http://localhost.evil.example:8899/v1",
         "http://127.0.0.1.evil.example:8899/v1",
         "http://128.0.0.1:8899/v1",
@@ -125,16 +129,16 @@ fn this_is_not_an_open_proxy() {
 #[test]
 fn some_requests_are_answered_here() {
     let rows = [
-        ("OPTIONS", "*", Route::AnswerOptions),
-        ("OPTIONS", "http://localhost:8899", Route::AnswerOptions),
-        ("GET", "/", Route::AnswerLiveness),
-        ("HEAD", "/", Route::AnswerLiveness),
-        ("GET", "/?probe=1", Route::AnswerLiveness),
-        ("GET", "/api/hello", Route::AnswerLiveness),
-        ("HEAD", "/api/hello?x", Route::AnswerLiveness),
-        ("GET", "http://localhost:8899", Route::AnswerLiveness),
-        ("GET", "http://localhost:8899?x", Route::AnswerLiveness),
-        ("HEAD", "http://127.0.0.1:8899/api/hello", Route::AnswerLiveness),
+        ("OPTIONS", "*", Destination::AnswerOptions),
+        ("OPTIONS", "http://localhost:8899", Destination::AnswerOptions),
+        ("GET", "/", Destination::AnswerLiveness),
+        ("HEAD", "/", Destination::AnswerLiveness),
+        ("GET", "/?probe=1", Destination::AnswerLiveness),
+        ("GET", "/api/hello", Destination::AnswerLiveness),
+        ("HEAD", "/api/hello?x", Destination::AnswerLiveness),
+        ("GET", "http://localhost:8899", Destination::AnswerLiveness),
+        ("GET", "http://localhost:8899?x", Destination::AnswerLiveness),
+        ("HEAD", "http://127.0.0.1:8899/api/hello", Destination::AnswerLiveness),
     ];
     for (method, target, expected) in rows {
         assert_eq!(route(method, target, &rules()), Ok(expected), "{method} {target}");
@@ -277,7 +281,8 @@ fn malformed_targets_are_refused() {
     }
 }
 
-/// What a lenient upstream could make of a path: decoded once, back slashes as slashes, parameters dropped.
+/// Returns whether a lenient upstream could leave its root: it decodes once, takes back slashes for slashes and drops
+/// parameters.
 fn leaves_its_root(path: &str) -> bool {
     let decoded = path.replace("%2e", ".").replace("%2E", ".").replace("%2f", "/").replace("%5c", "\\");
     decoded.split(['/', '\\']).any(|segment| matches!(segment.split(';').next(), Some("." | "..")))

@@ -3,14 +3,14 @@ use proptest::prelude::*;
 use super::*;
 use crate::http1::head::{HeadLimits, HeadScanner, with_response};
 
-const KEEP: Downstream<'_> = Downstream { version: Version::Http11, keep_alive: true, origin: None };
-const OLD: Downstream<'_> = Downstream { version: Version::Http10, keep_alive: true, origin: None };
+const KEEP: Recipient<'_> = Recipient { version: Version::Http11, keep_alive: true, origin: None };
+const OLD: Recipient<'_> = Recipient { version: Version::Http10, keep_alive: true, origin: None };
 
 fn facts_of(head: &str, request_was_head: bool) -> Result<ResponseFacts, HeadError> {
     with_response(head.as_bytes(), |head| examine(head, request_was_head)).unwrap()
 }
 
-fn rewrite(head: &[u8], downstream: Downstream<'_>, location: Option<&LocationRewrite<'_>>) -> String {
+fn rewrite(head: &[u8], downstream: Recipient<'_>, location: Option<&LocationRewrite<'_>>) -> String {
     with_response(head, |head| {
         let mut out = b"before".to_vec();
         write(&mut out, head, &examine(head, false).unwrap(), &downstream, location);
@@ -115,8 +115,8 @@ fn a_head_goes_downstream_as_it_came_without_the_fields_of_its_hop() {
 fn each_framing_reaches_each_version_in_a_form_it_reads() {
     let sized = "Content-Length: 5\r\n";
     let chunked = "Transfer-Encoding: chunked\r\n";
-    let close = Downstream { keep_alive: false, ..KEEP };
-    let old_close = Downstream { keep_alive: false, ..OLD };
+    let close = Recipient { keep_alive: false, ..KEEP };
+    let old_close = Recipient { keep_alive: false, ..OLD };
     let rows = [
         (sized, KEEP, "Content-Length: 5\r\n"),
         (sized, close, "Content-Length: 5\r\nConnection: close\r\n"),
@@ -285,7 +285,7 @@ proptest! {
         let mut out = Vec::new();
         let facts = with_response(head.as_bytes(), |head| {
             let facts = examine(head, was_head)?;
-            write(&mut out, head, &facts, &Downstream { version, keep_alive, origin: None }, Some(&location));
+            write(&mut out, head, &facts, &Recipient { version, keep_alive, origin: None }, Some(&location));
             Ok::<_, HeadError>(facts)
         }).unwrap();
         if let Ok(facts) = facts {

@@ -1,84 +1,20 @@
-//! The request as it goes upstream: what is still to be sent, and the copy kept for a second attempt.
+//! The replay buffer: the bytes of a request on their way upstream, the sent ones kept for a second attempt.
 //!
-//! Invariant: a kept copy is whole, from the first byte of the head to the last that came. Beyond its limits it is
-//! given up and only what is unsent stays, so memory is bounded whatever the body's size.
+//! Invariant: a buffer that can be replayed is whole, from the first byte of the head to the last that was received.
+//! Beyond its limits it keeps the unsent bytes alone, so memory is bounded whatever the body's size.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::io::Buffer;
 use crate::io::buffer::PLAINTEXT_MAX;
+use crate::proxy::replay::budget::ReplayBudget;
 
-/// What a shard takes from the process' budget at a time, at most, so that small requests never touch the shared counter.
-const BUDGET_STEP_BYTES_MAX: usize = 1024 * 1024;
-
-/// Into how many steps the budget is divided for each shard. A shard keeps less than two of them for itself, so that at
-/// least three quarters of the budget are there for whoever needs them, however many shards there are.
-const BUDGET_STEPS_PER_SHARD: usize = 8;
-
-/// A shard's part of the memory that all kept copies of the process may take together.
-#[derive(Debug)]
-pub struct ReplayBudget {
-    /// Bytes that no shard has taken, shared by all of them.
-    process_free: Arc<AtomicUsize>,
-    /// Bytes that this shard has taken and not used.
-    shard_free: Cell<usize>,
-    step_bytes: usize,
-}
-
-impl ReplayBudget {
-    /// One of so many `shards` that share `process_free`, which is `total_bytes` when nothing is kept.
-    pub fn new(process_free: Arc<AtomicUsize>, total_bytes: usize, shards: usize) -> Self {
-        let step_bytes = (total_bytes / (BUDGET_STEPS_PER_SHARD * shards)).clamp(1, BUDGET_STEP_BYTES_MAX);
-        ReplayBudget { process_free, shard_free: Cell::new(0), step_bytes }
-    }
-
-    fn reserve(&self, bytes: usize) -> bool {
-        let missing = bytes.saturating_sub(self.shard_free.get());
-        if missing > 0 {
-            let wanted = missing.next_multiple_of(self.step_bytes);
-            let taken = self.process_free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |free| {
-                (free >= missing).then(|| free - free.min(wanted))
-            });
-            match taken {
-                Ok(free) => self.shard_free.set(self.shard_free.get() + free.min(wanted)),
-                Err(_) => return false,
-            }
-        }
-        self.shard_free.set(self.shard_free.get() - bytes);
-        true
-    }
-
-    /// Whether so much could be reserved now.
-    fn has(&self, bytes: usize) -> bool {
-        self.shard_free.get() >= bytes || self.shard_free.get() + self.process_free.load(Ordering::Relaxed) >= bytes
-    }
-
-    fn give_back(&self, bytes: usize) {
-        let free = self.shard_free.get() + bytes;
-        // One step stays, so that a shard in the steady state leaves the shared counter alone.
-        let surplus = free.saturating_sub(self.step_bytes) / self.step_bytes * self.step_bytes;
-        self.shard_free.set(free - surplus);
-        if surplus > 0 {
-            self.process_free.fetch_add(surplus, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for ReplayBudget {
-    fn drop(&mut self) {
-        self.process_free.fetch_add(self.shard_free.get(), Ordering::Relaxed);
-    }
-}
-
-/// The bytes of one request on their way upstream. Reused by the exchanges of a connection.
+/// The bytes of one request on their way upstream, reused by the exchanges of a connection.
 #[derive(Debug, Default)]
-pub struct RequestCopy {
+pub struct ReplayBuffer {
     segments: VecDeque<Buffer>,
-    /// The segment that is being sent, and how much of it was.
+    /// The index of the segment that is being sent, and how much of it was sent.
     sending: usize,
     sent_bytes: usize,
     kept: Kept,
@@ -86,15 +22,15 @@ pub struct RequestCopy {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Kept {
-    /// The whole request so far, with what it took from the budget.
+    /// The whole request so far, with the bytes that it reserved of the budget.
     Whole { reserved_bytes: usize },
-    /// Only what is unsent.
+    /// The unsent bytes alone.
     #[default]
     Unsent,
 }
 
-impl RequestCopy {
-    /// Starts over with an empty first segment, which is for the head; the limits are for what comes behind it.
+impl ReplayBuffer {
+    /// Starts over with an empty first segment, which is for the head; the limits are for the body after it.
     pub fn begin(&mut self, budget: &ReplayBudget) -> &mut Vec<u8> {
         self.release(budget);
         self.kept = Kept::Whole { reserved_bytes: 0 };
@@ -102,8 +38,8 @@ impl RequestCopy {
         self.segments[0].tail()
     }
 
-    /// Appends body bytes. The copy is given up when it would grow beyond `limit_bytes` or the budget; returns false at
-    /// the moment when that happens.
+    /// Appends body bytes. If the body would grow beyond `limit_bytes` or the budget, sent bytes are kept no longer;
+    /// returns false from the call in which that happens.
     pub fn push(&mut self, bytes: &[u8], limit_bytes: usize, budget: &ReplayBudget) -> bool {
         let keeps = self.account(bytes.len(), limit_bytes, budget);
         self.append(bytes);
@@ -124,7 +60,7 @@ impl RequestCopy {
         self.segments[last].tail().extend_from_slice(bytes);
     }
 
-    /// Whether the copy is whole and would stay so with so many more body bytes.
+    /// Returns whether the buffer is whole and would stay so with `bytes` more body bytes.
     pub fn has_room_for(&self, bytes: usize, limit_bytes: usize, budget: &ReplayBudget) -> bool {
         match self.kept {
             Kept::Whole { reserved_bytes } => bytes <= limit_bytes.saturating_sub(reserved_bytes) && budget.has(bytes),
@@ -142,14 +78,14 @@ impl RequestCopy {
         false
     }
 
-    /// What is to be sent next, at most [`PLAINTEXT_MAX`] bytes; empty when all was sent.
+    /// Returns the bytes to be sent next, at most [`PLAINTEXT_MAX`]; none when all were sent.
     pub fn unsent(&self) -> &[u8] {
         let Some(segment) = self.segments.get(self.sending) else { return &[] };
         let rest = &segment.filled()[self.sent_bytes..];
         &rest[..rest.len().min(PLAINTEXT_MAX)]
     }
 
-    /// `count` bytes of [`RequestCopy::unsent`] were sent.
+    /// Notes that `count` bytes of [`ReplayBuffer::unsent`] were sent.
     pub fn mark_sent(&mut self, count: usize) {
         self.sent_bytes += count;
         let is_last = self.sending + 1 == self.segments.len();
@@ -166,35 +102,35 @@ impl RequestCopy {
         }
     }
 
-    /// Whether a second attempt can send the request again from its first byte.
+    /// Returns whether a second attempt can send the request again from its first byte.
     pub fn is_whole(&self) -> bool {
         matches!(self.kept, Kept::Whole { .. })
     }
 
-    /// Goes back to the first byte, for another attempt. Only a whole copy can.
+    /// Goes back to the first byte, for another attempt. The buffer must be whole.
     pub fn rewind(&mut self) {
         debug_assert!(self.is_whole());
         self.sending = 0;
         self.sent_bytes = 0;
     }
 
-    /// Puts `value` in the place of `range` of the head, for an attempt with another credential, and returns where it now
-    /// is. Only while nothing was sent yet; the copy may have been given up already.
+    /// Replaces `range` of the head by `value`, for an attempt with another credential, and returns the range of `value`.
+    /// Only while nothing was sent yet; the buffer need not be whole.
     pub fn replace(&mut self, range: Range<usize>, value: &[u8]) -> Range<usize> {
         debug_assert!(self.sending == 0 && self.sent_bytes == 0);
         let start = range.start;
-        // What is not sent was never consumed, so the segment begins where its vector does.
+        // Unsent bytes were never consumed, so the segment begins at the start of its vector.
         self.segments[0].tail().splice(range, value.iter().copied());
         start..start + value.len()
     }
 
-    /// All that is held, the head at its beginning if nothing was sent yet.
+    /// Returns all bytes that are held, beginning with the head if nothing was sent yet.
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         self.segments.iter().map(Buffer::filled)
     }
 
-    /// Puts another request in the place of a whole copy of which nothing was sent. Its body is no longer than the one
-    /// that came, so that the budget has room for it.
+    /// Replaces the request of a whole buffer of which nothing was sent. The new body must not be longer than the old
+    /// one, so that the budget has room for it.
     pub fn rewrite(&mut self, head: &[u8], body: &[u8], budget: &ReplayBudget) {
         debug_assert!(self.is_whole() && self.sending == 0 && self.sent_bytes == 0);
         if let Kept::Whole { reserved_bytes } = &mut self.kept {
@@ -203,13 +139,13 @@ impl RequestCopy {
         }
         self.segments.clear();
         self.append(head);
-        // As much as fits goes out in one write with the head.
+        // As much of the body as fits goes out in one write with the head.
         let (first, rest) = body.split_at(body.len().min(PLAINTEXT_MAX.saturating_sub(head.len())));
         self.append(first);
         rest.chunks(PLAINTEXT_MAX).for_each(|part| self.append(part));
     }
 
-    /// No further attempt will be made: from here on only what is unsent is held.
+    /// Drops the sent bytes and keeps no further ones: no further attempt will be made.
     pub fn stop_keeping(&mut self, budget: &ReplayBudget) {
         let Kept::Whole { reserved_bytes } = std::mem::take(&mut self.kept) else { return };
         budget.give_back(reserved_bytes);
@@ -221,7 +157,7 @@ impl RequestCopy {
         }
     }
 
-    /// Lets go of everything, sent or not.
+    /// Drops all bytes, sent or not.
     pub fn release(&mut self, budget: &ReplayBudget) {
         self.stop_keeping(budget);
         self.segments.clear();
