@@ -15,6 +15,7 @@ pub mod error;
 pub mod failover;
 pub mod filter;
 pub mod guard;
+pub mod local_answer;
 pub mod replay;
 pub mod request;
 pub mod response;
@@ -34,10 +35,11 @@ use self::attempt::relay::Progress;
 use self::attempt::upload::{Keeper, Source, check_start, take_body};
 use self::attempt::{Attempts, Outcome};
 use self::downstream::Downstream;
-use self::error::{GatewayError, Reply};
+use self::error::GatewayError;
 use self::failover::Failover;
 use self::failover::share::RetryShare;
 use self::guard::{AccessRules, HOST_OF_CONTAINERS, Hosts};
+use self::local_answer::Reply;
 use self::replay::copy::ReplayBudget;
 use self::request::head::RequestFacts;
 use self::request::plan::{Action, Client, Forward, Rules};
@@ -176,13 +178,15 @@ impl Proxy {
         let disposition = match plan.action {
             Action::Refuse(error) => self.refuse(&mut exchange, downstream, plan.client, &error).await,
             Action::AnswerLiveness { body } => {
-                self.answer_locally(&mut exchange, downstream, plan.client, body, 200, error::write_liveness).await
+                self.answer_locally(&mut exchange, downstream, plan.client, body, 200, local_answer::write_liveness)
+                    .await
             }
             Action::AnswerOptions { body } => {
-                self.answer_locally(&mut exchange, downstream, plan.client, body, 204, error::write_options).await
+                self.answer_locally(&mut exchange, downstream, plan.client, body, 204, local_answer::write_options)
+                    .await
             }
             Action::AnswerPreflight { body, fields } => {
-                let write = |out: &mut Vec<u8>, reply: &Reply<'_>| error::write_preflight(out, &fields, reply);
+                let write = |out: &mut Vec<u8>, reply: &Reply<'_>| local_answer::write_preflight(out, &fields, reply);
                 self.answer_locally(&mut exchange, downstream, plan.client, body, 204, write).await
             }
             Action::Forward(forward) => self.forward(&mut exchange, downstream, plan.client, forward).await,
@@ -323,7 +327,7 @@ impl Proxy {
         exchange.ending = ending_of(error);
         self.activity.tally.error(error.place());
         let mut out = Buffer::take();
-        error::write_answer(out.tail(), error, client.dialect, &self.reply(client, goes_on));
+        local_answer::write_answer(out.tail(), error, client.dialect, &self.reply(client, goes_on));
         let after = if goes_on { Disposition::KeepAlive } else { Disposition::Linger };
         self.send(exchange, downstream, out, answer.status, after).await
     }

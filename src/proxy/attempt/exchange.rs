@@ -20,10 +20,10 @@ use crate::proxy::attempt::relay::{ClientSide, NoAnswer, Over, Progress, Relayed
 use crate::proxy::attempt::upload::{Keeper, Source, UploadError, upload};
 use crate::proxy::attempt::{Attempts, Outcome};
 use crate::proxy::downstream::{Downstream, departed, left};
-use crate::proxy::error::{self, GatewayError, UpstreamPhase};
+use crate::proxy::error::{GatewayError, UpstreamPhase};
 use crate::proxy::failover::Gate;
 use crate::proxy::request::head::RequestFacts;
-use crate::proxy::{Proxy, ending_of};
+use crate::proxy::{Proxy, ending_of, local_answer};
 use crate::upstream::{ConnectError, Connection, ProxyFault, TransportError};
 
 /// What an exchange is given to end well after the drain has expired; the process waits somewhat longer.
@@ -255,7 +255,7 @@ impl Proxy {
             facts.expects_continue && body.data_bytes() == 0 && downstream.input.is_empty() && !body.is_complete();
         if is_awaited {
             let mut out = Buffer::take();
-            error::write_continue(out.tail());
+            local_answer::write_continue(out.tail());
             let written = downstream.write(out, self.timeouts.downstream_write).await;
             written.map_err(|_| Outcome::ClientGone(Ending::ClientDisconnected))?;
         }

@@ -14,7 +14,7 @@ use super::super::driver::Driver;
 use super::pages::Pages;
 use crate::observability::log::lost_lines;
 use crate::observability::{Activity, Count, Ending, Histogram, Spread, StatusClass};
-use crate::proxy::error::CODES;
+use crate::proxy::error::table::CODES;
 
 /// Writes all of them; `alive` is how many shards answer.
 ///

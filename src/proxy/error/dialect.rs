@@ -1,0 +1,67 @@
+//! The forms of error bodies.
+
+use std::io::Write;
+
+use crate::proxy::error::GatewayError;
+use crate::proxy::error::table::Answer;
+
+/// Whose error body the client understands, by the path that it asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Anthropic,
+    OpenAi,
+}
+
+impl Dialect {
+    /// `/v1/messages` and what is below it speak Anthropic's dialect, also below a base path; all else OpenAI's.
+    pub fn of_path(path: impl AsRef<[u8]>) -> Self {
+        const MESSAGES: &[u8] = b"/v1/messages";
+        let path = path.as_ref();
+        let path = &path[..memchr::memchr2(b'?', b'#', path).unwrap_or(path.len())];
+        // Paths are short: to prepare a fast search takes longer than a plain one.
+        let is_messages = path
+            .windows(MESSAGES.len())
+            .zip(MESSAGES.len()..)
+            .any(|(part, end)| part == MESSAGES && matches!(path.get(end), None | Some(b'/')));
+        if is_messages { Self::Anthropic } else { Self::OpenAi }
+    }
+}
+
+/// Appends the JSON body.
+pub fn write_error_body(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect) {
+    let Answer { status, code, .. } = error.answer();
+    match dialect {
+        Dialect::Anthropic => {
+            let kind = anthropic_type(status);
+            append(out, format_args!(r#"{{"type":"error","error":{{"type":"{kind}","message":"#));
+            append_json_string(out, &error.message());
+        }
+        Dialect::OpenAi => {
+            append(out, format_args!(r#"{{"error":{{"message":"#));
+            append_json_string(out, &error.message());
+            append(out, format_args!(r#","type":"flow_uring_error","code":"{code}""#));
+        }
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Anthropic's name for a status (its API reference, "Errors").
+pub const fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "api_error",
+    }
+}
+
+/// Appends `text` with its quotes and escapes.
+pub fn append_json_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("a Vec takes every byte, and a string is always JSON");
+}
+
+fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a Vec takes every byte");
+}
