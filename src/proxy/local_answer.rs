@@ -5,13 +5,13 @@
 use std::io::Write;
 
 use crate::proxy::error::dialect::write_error_body;
-use crate::proxy::error::table::{ALLOW, Answer};
+use crate::proxy::error::table::{ALLOW, ErrorRow};
 use crate::proxy::error::{Dialect, GatewayError};
 use crate::proxy::guard;
 
 /// What an answer made here must know of whom it is for.
 #[derive(Debug, Clone, Copy)]
-pub struct Reply<'a> {
+pub struct ReplyShape<'a> {
     /// It answers a `HEAD`: the fields of the answer, `Content-Length` included, without its body (RFC 9110 §9.3.2).
     pub is_head: bool,
     /// What the exchange would allow; an error that closes overrules it.
@@ -22,56 +22,56 @@ pub struct Reply<'a> {
 }
 
 /// Appends the whole HTTP/1.1 response for `error`.
-pub fn write_answer(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect, reply: &Reply<'_>) {
-    let answer = error.answer();
-    let reply = Reply { keep_alive: reply.keep_alive && !answer.closes, ..*reply };
+pub fn write_error(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect, shape: &ReplyShape<'_>) {
+    let row = error.row();
+    let shape = ReplyShape { keep_alive: shape.keep_alive && !row.closes, ..*shape };
     write_json(
         out,
-        reply.is_head,
+        shape.is_head,
         |out| write_error_body(out, error, dialect),
         |out, length| {
-            let Answer { status, reason, code, fields, .. } = answer;
+            let ErrorRow { status, reason, code, fields, .. } = row;
             append(out, format_args!("HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"));
             append(out, format_args!("Content-Length: {length}\r\nX-Flow-Uring-Error: {code}\r\n{fields}"));
-            end_head(out, &reply);
+            end_head(out, &shape);
         },
     );
 }
 
 /// Appends the answer to `GET` and `HEAD` of `/` and `/api/hello`: who this is, and that it lives.
-pub fn write_liveness(out: &mut Vec<u8>, reply: &Reply<'_>) {
+pub fn write_liveness(out: &mut Vec<u8>, shape: &ReplyShape<'_>) {
     const BODY: &str = concat!(r#"{"name":"flow-uring","version":""#, env!("CARGO_PKG_VERSION"), r#"","status":"ok"}"#);
     write_json(
         out,
-        reply.is_head,
+        shape.is_head,
         |out| out.extend_from_slice(BODY.as_bytes()),
         |out, length| {
             append(out, format_args!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"));
             append(out, format_args!("Content-Length: {length}\r\nCache-Control: no-store\r\n"));
-            end_head(out, reply);
+            end_head(out, shape);
         },
     );
 }
 
 /// Appends the answer to `OPTIONS *`. RFC 9110 §8.6: a 204 has no `Content-Length`.
-pub fn write_options(out: &mut Vec<u8>, reply: &Reply<'_>) {
+pub fn write_options(out: &mut Vec<u8>, shape: &ReplyShape<'_>) {
     append(out, format_args!("HTTP/1.1 204 No Content\r\n{ALLOW}"));
-    end_head(out, reply);
+    end_head(out, shape);
 }
 
 /// Appends the answer to a CORS preflight; `fields` are whole lines.
-pub fn write_preflight(out: &mut Vec<u8>, fields: &[u8], reply: &Reply<'_>) {
+pub fn write_preflight(out: &mut Vec<u8>, fields: &[u8], shape: &ReplyShape<'_>) {
     append(out, format_args!("HTTP/1.1 204 No Content\r\n"));
     out.extend_from_slice(fields);
-    end_head(out, reply);
+    end_head(out, shape);
 }
 
 /// Appends what every head of ours ends with.
-fn end_head(out: &mut Vec<u8>, reply: &Reply<'_>) {
-    if let Some(origin) = reply.origin {
+fn end_head(out: &mut Vec<u8>, shape: &ReplyShape<'_>) {
+    if let Some(origin) = shape.origin {
         guard::push_page_fields(out, origin);
     }
-    append(out, format_args!("{}\r\n", Connection::of(reply.keep_alive, reply.is_http10).field()));
+    append(out, format_args!("{}\r\n", ConnectionField::of(shape.keep_alive, shape.is_http10).field()));
 }
 
 /// Appends the interim answer that asks for the body.
@@ -81,7 +81,7 @@ pub fn write_continue(out: &mut Vec<u8>) {
 
 /// What an answer of ours says of its connection's future (RFC 9112 §9.3).
 #[derive(Clone, Copy)]
-enum Connection {
+enum ConnectionField {
     /// It persists, as is the rule in HTTP/1.1.
     Persists,
     /// It persists because an HTTP/1.0 client asked for it.
@@ -89,7 +89,7 @@ enum Connection {
     Close,
 }
 
-impl Connection {
+impl ConnectionField {
     const fn of(keep_alive: bool, http10: bool) -> Self {
         match (keep_alive, http10) {
             (false, _) => Self::Close,
@@ -135,13 +135,13 @@ mod tests {
     use crate::proxy::error::dialect::anthropic_type;
     use crate::proxy::error::tests::all_errors;
 
-    fn reply(is_head: bool, keep_alive: bool, is_http10: bool) -> Reply<'static> {
-        Reply { is_head, keep_alive, is_http10, origin: None }
+    fn shape(is_head: bool, keep_alive: bool, is_http10: bool) -> ReplyShape<'static> {
+        ReplyShape { is_head, keep_alive, is_http10, origin: None }
     }
 
     fn written(error: &GatewayError, dialect: Dialect, head_only: bool, keep_alive: bool, http10: bool) -> String {
         let mut out = b"before".to_vec();
-        write_answer(&mut out, error, dialect, &reply(head_only, keep_alive, http10));
+        write_error(&mut out, error, dialect, &shape(head_only, keep_alive, http10));
         String::from_utf8(out).unwrap().strip_prefix("before").unwrap().to_owned()
     }
 
@@ -153,7 +153,7 @@ mod tests {
     fn every_error_is_answered_with_a_whole_response_in_both_dialects() {
         for error in all_errors() {
             for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
-                let Answer { status, reason, code, closes, .. } = error.answer();
+                let ErrorRow { status, reason, code, closes, .. } = error.row();
                 let text = written(&error, dialect, false, true, false);
                 let (head, body) = text.split_once("\r\n\r\n").unwrap();
                 assert_eq!(head.lines().next().unwrap(), format!("HTTP/1.1 {status} {reason}"));
@@ -212,7 +212,7 @@ mod tests {
     #[test]
     fn liveness_options_and_continue_are_whole_answers() {
         let mut out = Vec::new();
-        write_liveness(&mut out, &reply(false, true, false));
+        write_liveness(&mut out, &shape(false, true, false));
         let text = String::from_utf8(out).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK\r\n"));
@@ -223,11 +223,11 @@ mod tests {
         assert_eq!(body["status"], "ok");
 
         let mut head_only = Vec::new();
-        write_liveness(&mut head_only, &reply(true, true, false));
+        write_liveness(&mut head_only, &shape(true, true, false));
         assert_eq!(head_only, [head.as_bytes(), b"\r\n\r\n"].concat());
 
         let mut out = Vec::new();
-        write_options(&mut out, &reply(false, true, false));
+        write_options(&mut out, &shape(false, true, false));
         assert_eq!(out, format!("HTTP/1.1 204 No Content\r\n{ALLOW}\r\n").into_bytes());
 
         let mut out = Vec::new();

@@ -39,7 +39,7 @@ use self::error::GatewayError;
 use self::failover::Failover;
 use self::failover::share::RetryShare;
 use self::guard::{AccessRules, HOST_OF_CONTAINERS, Hosts};
-use self::local_answer::Reply;
+use self::local_answer::ReplyShape;
 use self::replay::copy::ReplayBudget;
 use self::request::head::RequestFacts;
 use self::request::plan::{Action, Client, Forward, Rules};
@@ -186,7 +186,8 @@ impl Proxy {
                     .await
             }
             Action::AnswerPreflight { body, fields } => {
-                let write = |out: &mut Vec<u8>, reply: &Reply<'_>| local_answer::write_preflight(out, &fields, reply);
+                let write =
+                    |out: &mut Vec<u8>, reply: &ReplyShape<'_>| local_answer::write_preflight(out, &fields, reply);
                 self.answer_locally(&mut exchange, downstream, plan.client, body, 204, write).await
             }
             Action::Forward(forward) => self.forward(&mut exchange, downstream, plan.client, forward).await,
@@ -322,14 +323,14 @@ impl Proxy {
         client: Client,
         error: &GatewayError,
     ) -> Disposition {
-        let answer = error.answer();
-        let goes_on = client.keep_alive && !answer.closes && self.lifecycle.phase() == Phase::Serving;
+        let row = error.row();
+        let goes_on = client.keep_alive && !row.closes && self.lifecycle.phase() == Phase::Serving;
         exchange.ending = ending_of(error);
         self.activity.tally.error(error.place());
         let mut out = Buffer::take();
-        local_answer::write_answer(out.tail(), error, client.dialect, &self.reply(client, goes_on));
+        local_answer::write_error(out.tail(), error, client.dialect, &self.reply_shape(client, goes_on));
         let after = if goes_on { Disposition::KeepAlive } else { Disposition::Linger };
-        self.send(exchange, downstream, out, answer.status, after).await
+        self.send(exchange, downstream, out, row.status, after).await
     }
 
     async fn answer_locally(
@@ -339,13 +340,13 @@ impl Proxy {
         client: Client,
         body: BodyLength,
         status: u16,
-        write: impl FnOnce(&mut Vec<u8>, &Reply<'_>),
+        write: impl FnOnce(&mut Vec<u8>, &ReplyShape<'_>),
     ) -> Disposition {
         // A body that nobody asked for is not read: the connection ends with the answer.
         let has_no_body = matches!(body, BodyLength::None | BodyLength::Known(0));
         let goes_on = client.keep_alive && has_no_body && self.lifecycle.phase() == Phase::Serving;
         let mut out = Buffer::take();
-        write(out.tail(), &self.reply(client, goes_on));
+        write(out.tail(), &self.reply_shape(client, goes_on));
         let after = match (goes_on, has_no_body) {
             (true, _) => Disposition::KeepAlive,
             (false, true) => Disposition::Close,
@@ -354,9 +355,9 @@ impl Proxy {
         self.send(exchange, downstream, out, status, after).await
     }
 
-    fn reply(&self, client: Client, keep_alive: bool) -> Reply<'_> {
+    fn reply_shape(&self, client: Client, keep_alive: bool) -> ReplyShape<'_> {
         let origin = client.origin.map(|origin| self.rules.access.origin_text(origin));
-        Reply { is_head: client.is_head, keep_alive, is_http10: client.is_http10(), origin }
+        ReplyShape { is_head: client.is_head, keep_alive, is_http10: client.is_http10(), origin }
     }
 
     async fn send(

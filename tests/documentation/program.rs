@@ -30,7 +30,7 @@ pub fn is_variable(name: &str) -> bool {
 /// The codes of the table in the source, where every error of the gateway has its row.
 pub fn error_codes() -> BTreeSet<String> {
     let source = read(Path::new("src/proxy/error/table.rs"));
-    let (_, table) = source.split_once("pub fn answer(&self) -> Answer {").expect("the table of errors");
+    let (_, table) = source.split_once("pub fn row(&self) -> ErrorRow {").expect("the table of errors");
     let (table, _) = table.split_once("\n    }\n").expect("the end of the table");
     let codes: BTreeSet<String> = table.split('"').skip(3).step_by(4).map(str::to_owned).collect();
     assert!(codes.len() > 20 && codes.iter().all(|code| is_code(code)), "not the codes: {codes:?}");

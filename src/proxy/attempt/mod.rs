@@ -111,7 +111,7 @@ impl Attempts<'_> {
     fn better(&self, best: Option<Best>, new: Best) -> Best {
         match (best, new) {
             (Some(Best::Held(first)), Best::Held(_)) if self.failover.has_only_refusals() => Best::Held(first),
-            (Some(Best::Held(last)), Best::Failed(error)) if error.answer().status >= 500 => Best::Held(last),
+            (Some(Best::Held(last)), Best::Failed(error)) if error.row().status >= 500 => Best::Held(last),
             (_, new) => new,
         }
     }

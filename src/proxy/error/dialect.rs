@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::proxy::error::GatewayError;
-use crate::proxy::error::table::Answer;
+use crate::proxy::error::table::ErrorRow;
 
 /// Whose error body the client understands, by the path that it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Dialect {
 
 /// Appends the JSON body.
 pub fn write_error_body(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect) {
-    let Answer { status, code, .. } = error.answer();
+    let ErrorRow { status, code, .. } = error.row();
     match dialect {
         Dialect::Anthropic => {
             let kind = anthropic_type(status);

@@ -59,7 +59,7 @@ const _: () = assert!(CODES.len() <= ERROR_CODES_MAX, "every code has a place wh
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct ErrorRow {
     pub status: u16,
     pub reason: &'static str,
     /// The value of `X-Flow-Uring-Error`, and of `code` in the body.
@@ -73,7 +73,7 @@ pub struct Answer {
 
 impl GatewayError {
     /// The table. It has no `_` arm: a new error needs its row.
-    pub fn answer(&self) -> Answer {
+    pub fn row(&self) -> ErrorRow {
         match self {
             Self::BadRequest(_) => refusal(400, "Bad Request", "bad_request"),
             Self::BadPath => refusal(400, "Bad Request", "bad_path"),
@@ -123,7 +123,7 @@ impl GatewayError {
 
     /// Where in [`CODES`] its code is.
     pub fn place(&self) -> usize {
-        let code = self.answer().code;
+        let code = self.row().code;
         CODES.iter().position(|known| *known == code).expect("every code of the table is among them")
     }
 
@@ -260,16 +260,16 @@ impl GatewayError {
 }
 
 /// The request is at fault, or nothing more is served: the connection closes.
-const fn refusal(status: u16, reason: &'static str, code: &'static str) -> Answer {
-    Answer { status, reason, code, closes: true, fields: "" }
+const fn refusal(status: u16, reason: &'static str, code: &'static str) -> ErrorRow {
+    ErrorRow { status, reason, code, closes: true, fields: "" }
 }
 
 /// The upstream is at fault: the downstream connection may live on.
-const fn failure(status: u16, reason: &'static str, code: &'static str) -> Answer {
-    Answer { status, reason, code, closes: false, fields: "" }
+const fn failure(status: u16, reason: &'static str, code: &'static str) -> ErrorRow {
+    ErrorRow { status, reason, code, closes: false, fields: "" }
 }
 
-impl Answer {
+impl ErrorRow {
     const fn with(self, fields: &'static str) -> Self {
         Self { fields, ..self }
     }

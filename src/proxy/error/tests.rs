@@ -1,6 +1,6 @@
 use std::io;
 
-use super::table::{Answer, CODES};
+use super::table::{CODES, ErrorRow};
 use super::*;
 
 /// One of each.
@@ -63,18 +63,18 @@ fn a_message_is_one_sentence_that_says_what_to_do() {
 #[test]
 fn a_refused_request_closes_and_a_failure_beyond_it_does_not() {
     for error in all_errors() {
-        let answer = error.answer();
-        let is_beyond = matches!(answer.status, 500 | 502 | 504) || error == GatewayError::OutOfDescriptors;
-        assert_eq!(answer.closes, !is_beyond, "{error:?}");
+        let row = error.row();
+        let is_beyond = matches!(row.status, 500 | 502 | 504) || error == GatewayError::OutOfDescriptors;
+        assert_eq!(row.closes, !is_beyond, "{error:?}");
     }
 }
 
 #[test]
 fn codes_are_snake_case_and_only_shared_within_a_status() {
-    let answers: Vec<Answer> = all_errors().iter().map(GatewayError::answer).collect();
-    for answer in &answers {
-        assert!(answer.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", answer.code);
-        assert!(answers.iter().filter(|other| other.code == answer.code).all(|other| other == answer));
+    let rows: Vec<ErrorRow> = all_errors().iter().map(GatewayError::row).collect();
+    for row in &rows {
+        assert!(row.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", row.code);
+        assert!(rows.iter().filter(|other| other.code == row.code).all(|other| other == row));
     }
 }
 
@@ -83,7 +83,7 @@ fn every_code_has_one_place_where_it_is_counted_and_no_place_is_for_nothing() {
     let errors = all_errors();
     let used: std::collections::BTreeSet<usize> = errors.iter().map(GatewayError::place).collect();
     assert_eq!(used.into_iter().collect::<Vec<_>>(), (0..CODES.len()).collect::<Vec<_>>());
-    assert!(errors.iter().all(|error| CODES[error.place()] == error.answer().code));
+    assert!(errors.iter().all(|error| CODES[error.place()] == error.row().code));
 }
 
 #[test]
