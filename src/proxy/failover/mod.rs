@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::credentials::{CredentialId, Fault, Turn};
-use crate::observability::Count;
+use crate::observability::{CooldownReason, Count, RetryReason};
 use crate::proxy::Proxy;
 use crate::proxy::attempt::Best;
 use crate::proxy::failover::table::{Decision, Finding, Situation};
@@ -59,7 +59,7 @@ struct Suspect {
 #[derive(Debug, Clone, Copy)]
 pub struct Next {
     pub turn: Turn,
-    pub reason: Count,
+    pub reason: RetryReason,
     pub pause: Duration,
     /// When the credential was chosen.
     pub chosen: Instant,
@@ -204,8 +204,8 @@ impl Failover {
         if let Some(duration) = credentials.cool(credential, fault, chosen, Instant::now()) {
             proxy.activity.counters.add(Count::Cooldowns);
             let reason = match fault {
-                Fault::Refused => Count::Refused,
-                Fault::RateLimited { .. } => Count::RateLimited,
+                Fault::Refused => CooldownReason::Refused,
+                Fault::RateLimited { .. } => CooldownReason::RateLimited,
             };
             tracing::warn!(
                 credential = self.snapshot.name(credential),
@@ -242,7 +242,7 @@ impl Failover {
         } else {
             self.repeats += 1;
         }
-        proxy.activity.counters.add(reason);
+        proxy.activity.counters.add_retry(reason);
         Some(Next { turn, reason, pause, chosen: now })
     }
 

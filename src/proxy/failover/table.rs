@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::observability::Count;
+use crate::observability::RetryReason;
 use crate::proxy::error::{GatewayError, UpstreamPhase};
 
 /// Attempts beyond the first after a failure of the connection or of the upstream.
@@ -73,15 +73,15 @@ impl Finding {
         }
     }
 
-    /// The reason of another attempt, for the log; none where there is none.
-    pub fn reason(self) -> Option<Count> {
+    /// The reason of another attempt; none where there is no other.
+    pub fn reason(self) -> Option<RetryReason> {
         match self {
-            Finding::Unreachable => Some(Count::Unreachable),
-            Finding::Closed => Some(Count::UpstreamClosed),
-            Finding::Stalled => Some(Count::WriteStalled),
-            Finding::Unavailable => Some(Count::Unavailable),
-            Finding::Refused => Some(Count::Refused),
-            Finding::RateLimited => Some(Count::RateLimited),
+            Finding::Unreachable => Some(RetryReason::Unreachable),
+            Finding::Closed => Some(RetryReason::UpstreamClosed),
+            Finding::Stalled => Some(RetryReason::WriteStalled),
+            Finding::Unavailable => Some(RetryReason::Unavailable),
+            Finding::Refused => Some(RetryReason::Refused),
+            Finding::RateLimited => Some(RetryReason::RateLimited),
             Finding::Settled => None,
         }
     }
