@@ -4,7 +4,6 @@
 
 use std::io::Write;
 
-use crate::proxy::error::dialect::write_error_body;
 use crate::proxy::error::table::{ALLOW, ErrorRow};
 use crate::proxy::error::{Dialect, GatewayError};
 use crate::proxy::guard;
@@ -28,7 +27,7 @@ pub fn write_error(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect, sh
     write_json(
         out,
         shape.is_head,
-        |out| write_error_body(out, error, dialect),
+        |out| dialect.write_error(out, row.status, row.code, &error.message()),
         |out, length| {
             let ErrorRow { status, reason, code, fields, .. } = row;
             append(out, format_args!("HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"));
@@ -133,7 +132,7 @@ fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
     use crate::proxy::error::dialect::anthropic_type;
-    use crate::proxy::error::tests::all_errors;
+    use crate::proxy::error::table::tests::all_errors;
 
     fn shape(is_head: bool, keep_alive: bool, is_http10: bool) -> ReplyShape<'static> {
         ReplyShape { is_head, keep_alive, is_http10, origin: None }
@@ -153,7 +152,7 @@ mod tests {
     fn every_error_is_answered_with_a_whole_response_in_both_dialects() {
         for error in all_errors() {
             for dialect in [Dialect::Anthropic, Dialect::OpenAi] {
-                let ErrorRow { status, reason, code, closes, .. } = error.row();
+                let ErrorRow { status, reason, code, closes, .. } = *error.row();
                 let text = written(&error, dialect, false, true, false);
                 let (head, body) = text.split_once("\r\n\r\n").unwrap();
                 assert_eq!(head.lines().next().unwrap(), format!("HTTP/1.1 {status} {reason}"));

@@ -10,6 +10,7 @@
 //! formed; everything else ends it.
 
 pub mod attempt;
+pub mod attempt_class;
 pub mod downstream;
 pub mod error;
 pub mod failover;
@@ -325,8 +326,8 @@ impl Proxy {
     ) -> Disposition {
         let row = error.row();
         let goes_on = client.keep_alive && !row.closes && self.lifecycle.phase() == Phase::Serving;
-        exchange.ending = ending_of(error);
-        self.activity.tally.error(error.place());
+        exchange.ending = row.ending;
+        self.activity.tally.error(row.place);
         let mut out = Buffer::take();
         local_answer::write_error(out.tail(), error, client.dialect, &self.reply_shape(client, goes_on));
         let after = if goes_on { Disposition::KeepAlive } else { Disposition::Linger };
@@ -467,46 +468,4 @@ pub struct Exchange {
     request_bytes: u64,
     ending: Ending,
     progress: Progress,
-}
-
-/// How an exchange ended that was answered with `error`.
-pub(crate) fn ending_of(error: &GatewayError) -> Ending {
-    match error {
-        GatewayError::UpstreamResolve
-        | GatewayError::UpstreamConnect(_)
-        | GatewayError::UpstreamTls
-        | GatewayError::UpstreamCertificate
-        | GatewayError::ProxyResolve
-        | GatewayError::ProxyConnect(_)
-        | GatewayError::ProxyClosed
-        | GatewayError::ProxyMalformed(_)
-        | GatewayError::ProxyRefused { .. }
-        | GatewayError::ProxyFailed { .. } => Ending::UpstreamUnreachable,
-        GatewayError::UpstreamClosed => Ending::UpstreamClosed,
-        GatewayError::UpstreamMalformed(_) | GatewayError::UpstreamSwitchedProtocols => Ending::UpstreamInvalid,
-        GatewayError::HeadTimeout
-        | GatewayError::BodyTimeout
-        | GatewayError::ConnectTimeout
-        | GatewayError::UpstreamTimeout { .. } => Ending::Timeout,
-        GatewayError::Draining => Ending::Shutdown,
-        GatewayError::TokenFailed | GatewayError::OutOfDescriptors => Ending::Internal,
-        GatewayError::BadRequest(_)
-        | GatewayError::BadPath
-        | GatewayError::BodyTooLarge { .. }
-        | GatewayError::RequestLineTooLong
-        | GatewayError::HeadTooLarge
-        | GatewayError::TooManyFields
-        | GatewayError::ExpectationNotSupported
-        | GatewayError::TransferCodingNotSupported
-        | GatewayError::VersionNotSupported
-        | GatewayError::TlsRequired
-        | GatewayError::NotAnOpenProxy
-        | GatewayError::ConnectNotSupported
-        | GatewayError::TraceNotSupported
-        | GatewayError::WebsocketNotSupported
-        | GatewayError::HostNotAllowed
-        | GatewayError::OriginNotAllowed
-        | GatewayError::ApiKeyMissing
-        | GatewayError::ApiKeyUnknown => Ending::Refused,
-    }
 }

@@ -23,7 +23,7 @@ use crate::proxy::downstream::{Downstream, departed, left};
 use crate::proxy::error::{GatewayError, UpstreamPhase};
 use crate::proxy::failover::Gate;
 use crate::proxy::request::head::RequestFacts;
-use crate::proxy::{Proxy, ending_of, local_answer};
+use crate::proxy::{Proxy, local_answer};
 use crate::upstream::{ConnectError, Connection, ProxyFault, TransportError};
 
 /// What an exchange is given to end well after the drain has expired; the process waits somewhat longer.
@@ -293,7 +293,7 @@ fn after_upload(result: Result<(), UploadError>, progress: &Progress, timeouts: 
         }
     };
     Some(if progress.has_begun_answer() {
-        Relayed::Over(Outcome::Cut { ending: ending_of(&error), needs_reset: true }.into())
+        Relayed::Over(Outcome::Cut { ending: error.row().ending, needs_reset: true }.into())
     } else {
         Relayed::NoAnswer(NoAnswer { error, has_received: false, cause: None })
     })

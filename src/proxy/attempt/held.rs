@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crate::io::Deadline;
 use crate::proxy::attempt::relay::Progress;
-use crate::proxy::failover::table::Finding;
+use crate::proxy::attempt_class::Finding;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::sse::opening::{HELD_LIMIT, Opening};

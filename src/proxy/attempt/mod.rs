@@ -14,7 +14,6 @@ use crate::observability::{Count, Ending};
 use crate::proxy::attempt::exchange::{Attempted, Held};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
-use crate::proxy::failover::table::Finding;
 use crate::proxy::failover::{Failover, Next};
 use crate::proxy::request::plan::{Client, Forward};
 use crate::proxy::{Exchange, Proxy, Written};
@@ -85,7 +84,7 @@ impl Attempts<'_> {
                         tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
                     }
                     let copy_is_whole = self.downstream.request_copy.is_whole();
-                    self.failover.failed(self.proxy, Finding::of_error(&failure.error), copy_is_whole);
+                    self.failover.failed(self.proxy, failure.error.row().class, copy_is_whole);
                     Best::Failed(failure.error)
                 }
             };

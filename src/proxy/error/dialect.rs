@@ -1,11 +1,9 @@
-//! The forms of error bodies.
+//! The dialects of error bodies.
 
+use std::fmt;
 use std::io::Write;
 
-use crate::proxy::error::GatewayError;
-use crate::proxy::error::table::ErrorRow;
-
-/// Whose error body the client understands, by the path that it asked for.
+/// The API whose error bodies the client understands, by the path that it asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Anthropic,
@@ -25,24 +23,23 @@ impl Dialect {
             .any(|(part, end)| part == MESSAGES && matches!(path.get(end), None | Some(b'/')));
         if is_messages { Self::Anthropic } else { Self::OpenAi }
     }
-}
 
-/// Appends the JSON body.
-pub fn write_error_body(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect) {
-    let ErrorRow { status, code, .. } = error.row();
-    match dialect {
-        Dialect::Anthropic => {
-            let kind = anthropic_type(status);
-            append(out, format_args!(r#"{{"type":"error","error":{{"type":"{kind}","message":"#));
-            append_json_string(out, &error.message());
+    /// Appends an error made here as a JSON body.
+    pub fn write_error(self, out: &mut Vec<u8>, status: u16, code: &str, message: &str) {
+        match self {
+            Self::Anthropic => {
+                let kind = anthropic_type(status);
+                append(out, format_args!(r#"{{"type":"error","error":{{"type":"{kind}","message":"#));
+                append_json_string(out, message);
+            }
+            Self::OpenAi => {
+                append(out, format_args!(r#"{{"error":{{"message":"#));
+                append_json_string(out, message);
+                append(out, format_args!(r#","type":"flow_uring_error","code":"{code}""#));
+            }
         }
-        Dialect::OpenAi => {
-            append(out, format_args!(r#"{{"error":{{"message":"#));
-            append_json_string(out, &error.message());
-            append(out, format_args!(r#","type":"flow_uring_error","code":"{code}""#));
-        }
+        out.extend_from_slice(b"}}");
     }
-    out.extend_from_slice(b"}}");
 }
 
 /// Anthropic's name for a status (its API reference, "Errors").
@@ -62,6 +59,22 @@ pub fn append_json_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("a Vec takes every byte, and a string is always JSON");
 }
 
-fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+fn append(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a Vec takes every byte");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_tells_the_dialect() {
+        for path in ["/v1/messages", "/v1/messages/count_tokens", "/flow-llm-proxy/v1/messages?beta=true"] {
+            assert_eq!(Dialect::of_path(path), Dialect::Anthropic, "{path}");
+        }
+        for path in ["/v1/messages_of", "/v1/chat/completions", "/", "", "/v1/models?next=/v1/messages", "/v1/message"]
+        {
+            assert_eq!(Dialect::of_path(path), Dialect::OpenAi, "{path}");
+        }
+    }
 }

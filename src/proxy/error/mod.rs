@@ -94,6 +94,3 @@ pub enum UpstreamPhase {
     /// To begin and to finish its response head.
     ResponseHead,
 }
-
-#[cfg(test)]
-pub mod tests;

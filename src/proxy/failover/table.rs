@@ -5,8 +5,7 @@
 
 use std::time::Duration;
 
-use crate::observability::RetryReason;
-use crate::proxy::error::{GatewayError, UpstreamPhase};
+use crate::proxy::attempt_class::Finding;
 
 /// Attempts beyond the first after a failure of the connection or of the upstream.
 const REPEATS_MAX: u32 = 2;
@@ -24,68 +23,6 @@ const FAST_FAILURE: Duration = Duration::from_secs(15);
 /// The shortest and longest pause before the same is tried again. Jittered, so that the requests that failed together do
 /// not come back together.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
-
-/// What became of an attempt, by what it means for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
-    /// There was no connection, so not a byte of the request was sent.
-    Unreachable,
-    /// The connection ended before the response head was whole.
-    Closed,
-    /// The upstream took nothing of the request for the whole write limit.
-    Stalled,
-    /// 502, 503, 504, or an event stream that begins with an error.
-    Unavailable,
-    /// 401 or 403.
-    Refused,
-    /// 429, or an event stream that begins with an error that says so.
-    RateLimited,
-    /// What the exchange ends with, good or bad.
-    Settled,
-}
-
-impl Finding {
-    /// What the status of an answer means.
-    pub fn of_status(status: u16) -> Self {
-        match status {
-            401 | 403 => Finding::Refused,
-            429 => Finding::RateLimited,
-            502..=504 => Finding::Unavailable,
-            _ => Finding::Settled,
-        }
-    }
-
-    /// What an attempt without an answer means.
-    pub fn of_error(error: &GatewayError) -> Self {
-        match error {
-            GatewayError::UpstreamResolve
-            | GatewayError::UpstreamConnect(_)
-            | GatewayError::UpstreamTls
-            | GatewayError::ProxyResolve
-            | GatewayError::ProxyConnect(_)
-            | GatewayError::ProxyClosed
-            | GatewayError::ProxyMalformed(_)
-            | GatewayError::ProxyFailed { .. }
-            | GatewayError::ConnectTimeout => Finding::Unreachable,
-            GatewayError::UpstreamClosed => Finding::Closed,
-            GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request } => Finding::Stalled,
-            _ => Finding::Settled,
-        }
-    }
-
-    /// The reason of another attempt; none where there is no other.
-    pub fn reason(self) -> Option<RetryReason> {
-        match self {
-            Finding::Unreachable => Some(RetryReason::Unreachable),
-            Finding::Closed => Some(RetryReason::UpstreamClosed),
-            Finding::Stalled => Some(RetryReason::WriteStalled),
-            Finding::Unavailable => Some(RetryReason::Unavailable),
-            Finding::Refused => Some(RetryReason::Refused),
-            Finding::RateLimited => Some(RetryReason::RateLimited),
-            Finding::Settled => None,
-        }
-    }
-}
 
 /// What the decision depends on besides the finding.
 #[derive(Debug, Clone, Copy)]
@@ -208,38 +145,6 @@ mod tests {
             ("no copy", Situation { copy_is_whole: false, ..FRESH }, [settle; 7]),
         ] {
             assert_eq!(decisions(situation), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn statuses_and_failures_are_what_the_table_calls_them() {
-        for (statuses, finding) in [
-            (&[401, 403][..], Finding::Refused),
-            (&[429], Finding::RateLimited),
-            (&[502, 503, 504], Finding::Unavailable),
-            (&[200, 204, 302, 400, 404, 408, 409, 500, 501, 505, 520, 529], Finding::Settled),
-        ] {
-            for status in statuses {
-                assert_eq!(Finding::of_status(*status), finding, "{status}");
-            }
-        }
-        for (error, finding) in [
-            (GatewayError::UpstreamResolve, Finding::Unreachable),
-            (GatewayError::UpstreamTls, Finding::Unreachable),
-            (GatewayError::ConnectTimeout, Finding::Unreachable),
-            (GatewayError::UpstreamCertificate, Finding::Settled),
-            (GatewayError::ProxyResolve, Finding::Unreachable),
-            (GatewayError::ProxyClosed, Finding::Unreachable),
-            (GatewayError::ProxyFailed { status: 503 }, Finding::Unreachable),
-            (GatewayError::ProxyRefused { status: 407 }, Finding::Settled),
-            (GatewayError::OutOfDescriptors, Finding::Settled),
-            (GatewayError::UpstreamClosed, Finding::Closed),
-            (GatewayError::UpstreamMalformed("x"), Finding::Settled),
-            (GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }, Finding::Stalled),
-            (GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead }, Finding::Settled),
-            (GatewayError::Draining, Finding::Settled),
-        ] {
-            assert_eq!(Finding::of_error(&error), finding, "{error:?}");
         }
     }
 

@@ -1,9 +1,9 @@
+use std::collections::BTreeSet;
 use std::io;
 
-use super::table::{CODES, ErrorRow};
 use super::*;
 
-/// One of each.
+/// One error for each row.
 pub fn all_errors() -> Vec<GatewayError> {
     use GatewayError::*;
     vec![
@@ -70,28 +70,48 @@ fn a_refused_request_closes_and_a_failure_beyond_it_does_not() {
 }
 
 #[test]
-fn codes_are_snake_case_and_only_shared_within_a_status() {
-    let rows: Vec<ErrorRow> = all_errors().iter().map(GatewayError::row).collect();
+fn every_row_has_its_example_here() {
+    let texts: BTreeSet<_> = all_errors().iter().map(GatewayError::message).collect();
+    assert_eq!((texts.len(), all_errors().len()), (ROW_CODES.len(), ROW_CODES.len()));
+}
+
+#[test]
+fn codes_are_snake_case_and_only_shared_by_answers_that_are_the_same_but_for_their_text() {
+    let rows: Vec<ErrorRow> = all_errors().iter().map(|error| *error.row()).collect();
     for row in &rows {
         assert!(row.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{}", row.code);
-        assert!(rows.iter().filter(|other| other.code == row.code).all(|other| other == row));
+        let alike = rows.iter().filter(|other| other.code == row.code);
+        assert!(alike.into_iter().all(|other| ErrorRow { class: row.class, ..*other } == *row), "{}", row.code);
     }
 }
 
 #[test]
 fn every_code_has_one_place_where_it_is_counted_and_no_place_is_for_nothing() {
-    let errors = all_errors();
-    let used: std::collections::BTreeSet<usize> = errors.iter().map(GatewayError::place).collect();
+    assert_eq!(CODES.iter().collect::<BTreeSet<_>>().len(), CODES.len(), "rows that share a code follow each other");
+    let rows: Vec<&ErrorRow> = all_errors().iter().map(GatewayError::row).collect();
+    let used: BTreeSet<usize> = rows.iter().map(|row| row.place).collect();
     assert_eq!(used.into_iter().collect::<Vec<_>>(), (0..CODES.len()).collect::<Vec<_>>());
-    assert!(errors.iter().all(|error| CODES[error.place()] == error.row().code));
+    assert!(rows.iter().all(|row| CODES[row.place] == row.code));
 }
 
 #[test]
-fn the_path_tells_the_dialect() {
-    for path in ["/v1/messages", "/v1/messages/count_tokens", "/flow-llm-proxy/v1/messages?beta=true"] {
-        assert_eq!(Dialect::of_path(path), Dialect::Anthropic, "{path}");
-    }
-    for path in ["/v1/messages_of", "/v1/chat/completions", "/", "", "/v1/models?next=/v1/messages", "/v1/message"] {
-        assert_eq!(Dialect::of_path(path), Dialect::OpenAi, "{path}");
+fn an_attempt_that_ends_with_an_error_is_of_the_class_of_its_row() {
+    for (error, class) in [
+        (GatewayError::UpstreamResolve, Finding::Unreachable),
+        (GatewayError::UpstreamTls, Finding::Unreachable),
+        (GatewayError::ConnectTimeout, Finding::Unreachable),
+        (GatewayError::UpstreamCertificate, Finding::Settled),
+        (GatewayError::ProxyResolve, Finding::Unreachable),
+        (GatewayError::ProxyClosed, Finding::Unreachable),
+        (GatewayError::ProxyFailed { status: 503 }, Finding::Unreachable),
+        (GatewayError::ProxyRefused { status: 407 }, Finding::Settled),
+        (GatewayError::OutOfDescriptors, Finding::Settled),
+        (GatewayError::UpstreamClosed, Finding::Closed),
+        (GatewayError::UpstreamMalformed("x"), Finding::Settled),
+        (GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }, Finding::Stalled),
+        (GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead }, Finding::Settled),
+        (GatewayError::Draining, Finding::Settled),
+    ] {
+        assert_eq!(error.row().class, class, "{error:?}");
     }
 }

@@ -1,0 +1,67 @@
+//! Classes of attempts, by what their end means for another attempt: what the failover table, the table of errors and
+//! the attempts themselves share.
+
+use crate::observability::RetryReason;
+
+/// What became of an attempt, by what it means for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// There was no connection, so not a byte of the request was sent.
+    Unreachable,
+    /// The connection ended before the response head was whole.
+    Closed,
+    /// The upstream took nothing of the request for the whole write limit.
+    Stalled,
+    /// 502, 503, 504, or an event stream that begins with an error.
+    Unavailable,
+    /// 401 or 403.
+    Refused,
+    /// 429, or an event stream that begins with an error that says so.
+    RateLimited,
+    /// What the exchange ends with, good or bad.
+    Settled,
+}
+
+impl Finding {
+    /// What the status of an answer means.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            401 | 403 => Finding::Refused,
+            429 => Finding::RateLimited,
+            502..=504 => Finding::Unavailable,
+            _ => Finding::Settled,
+        }
+    }
+
+    /// The reason of another attempt; none where there is no other.
+    pub fn reason(self) -> Option<RetryReason> {
+        match self {
+            Finding::Unreachable => Some(RetryReason::Unreachable),
+            Finding::Closed => Some(RetryReason::UpstreamClosed),
+            Finding::Stalled => Some(RetryReason::WriteStalled),
+            Finding::Unavailable => Some(RetryReason::Unavailable),
+            Finding::Refused => Some(RetryReason::Refused),
+            Finding::RateLimited => Some(RetryReason::RateLimited),
+            Finding::Settled => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_the_class_of_its_attempt() {
+        for (statuses, finding) in [
+            (&[401, 403][..], Finding::Refused),
+            (&[429], Finding::RateLimited),
+            (&[502, 503, 504], Finding::Unavailable),
+            (&[200, 204, 302, 400, 404, 408, 409, 500, 501, 505, 520, 529], Finding::Settled),
+        ] {
+            for status in statuses {
+                assert_eq!(Finding::of_status(*status), finding, "{status}");
+            }
+        }
+    }
+}
