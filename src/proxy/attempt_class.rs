@@ -5,7 +5,7 @@ use crate::observability::RetryReason;
 
 /// What became of an attempt, by what it means for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
+pub enum AttemptClass {
     /// There was no connection, so not a byte of the request was sent.
     Unreachable,
     /// The connection ended before the response head was whole.
@@ -22,27 +22,27 @@ pub enum Finding {
     Settled,
 }
 
-impl Finding {
+impl AttemptClass {
     /// What the status of an answer means.
     pub fn of_status(status: u16) -> Self {
         match status {
-            401 | 403 => Finding::Refused,
-            429 => Finding::RateLimited,
-            502..=504 => Finding::Unavailable,
-            _ => Finding::Settled,
+            401 | 403 => AttemptClass::Refused,
+            429 => AttemptClass::RateLimited,
+            502..=504 => AttemptClass::Unavailable,
+            _ => AttemptClass::Settled,
         }
     }
 
     /// The reason of another attempt; none where there is no other.
     pub fn reason(self) -> Option<RetryReason> {
         match self {
-            Finding::Unreachable => Some(RetryReason::Unreachable),
-            Finding::Closed => Some(RetryReason::UpstreamClosed),
-            Finding::Stalled => Some(RetryReason::WriteStalled),
-            Finding::Unavailable => Some(RetryReason::Unavailable),
-            Finding::Refused => Some(RetryReason::Refused),
-            Finding::RateLimited => Some(RetryReason::RateLimited),
-            Finding::Settled => None,
+            AttemptClass::Unreachable => Some(RetryReason::Unreachable),
+            AttemptClass::Closed => Some(RetryReason::UpstreamClosed),
+            AttemptClass::Stalled => Some(RetryReason::WriteStalled),
+            AttemptClass::Unavailable => Some(RetryReason::Unavailable),
+            AttemptClass::Refused => Some(RetryReason::Refused),
+            AttemptClass::RateLimited => Some(RetryReason::RateLimited),
+            AttemptClass::Settled => None,
         }
     }
 }
@@ -53,14 +53,14 @@ mod tests {
 
     #[test]
     fn a_status_tells_the_class_of_its_attempt() {
-        for (statuses, finding) in [
-            (&[401, 403][..], Finding::Refused),
-            (&[429], Finding::RateLimited),
-            (&[502, 503, 504], Finding::Unavailable),
-            (&[200, 204, 302, 400, 404, 408, 409, 500, 501, 505, 520, 529], Finding::Settled),
+        for (statuses, class) in [
+            (&[401, 403][..], AttemptClass::Refused),
+            (&[429], AttemptClass::RateLimited),
+            (&[502, 503, 504], AttemptClass::Unavailable),
+            (&[200, 204, 302, 400, 404, 408, 409, 500, 501, 505, 520, 529], AttemptClass::Settled),
         ] {
             for status in statuses {
-                assert_eq!(Finding::of_status(*status), finding, "{status}");
+                assert_eq!(AttemptClass::of_status(*status), class, "{status}");
             }
         }
     }

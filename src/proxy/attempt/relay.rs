@@ -18,7 +18,7 @@ use crate::io::{Buffer, Deadline, Lifecycle, Phase, Stream, Turns, WriteError};
 use crate::observability::Ending;
 use crate::proxy::attempt::Outcome;
 use crate::proxy::attempt::held::Answer;
-use crate::proxy::attempt_class::Finding;
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::{GatewayError, UpstreamPhase};
 use crate::proxy::failover::Gate;
 use crate::proxy::request::plan::{Client, Rules};
@@ -156,16 +156,16 @@ pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gat
     }
     answer.body.take(received.filled());
     drop(received);
-    let finding = match Finding::of_status(facts.status) {
-        Finding::Settled if holds_opening => answer.listen_to_opening(connection, side.upstream_deadline).await,
-        finding => finding,
+    let class = match AttemptClass::of_status(facts.status) {
+        AttemptClass::Settled if holds_opening => answer.listen_to_opening(connection, side.upstream_deadline).await,
+        class => class,
     };
     // Nothing has gone downstream, so the client can be told.
     if let Some(error) = answer.body.error {
         return no_answer(GatewayError::UpstreamMalformed(error.as_str()), true, None);
     }
     answer.body.end_opening();
-    if !gate.passes(finding, retry_after) {
+    if !gate.passes(class, retry_after) {
         answer.take_what_came(connection);
         return Relayed::Held(Box::new(answer));
     }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::observability::{ERROR_CODES_MAX, Ending};
-use crate::proxy::attempt_class::Finding;
-use crate::proxy::attempt_class::Finding::{Closed, Settled, Stalled, Unreachable};
+use crate::proxy::attempt_class::AttemptClass;
+use crate::proxy::attempt_class::AttemptClass::{Closed, Settled, Stalled, Unreachable};
 use crate::proxy::error::{GatewayError, UpstreamPhase};
 
 /// The methods that are forwarded or answered, as `Allow` lists them.
@@ -37,7 +37,7 @@ pub struct ErrorRow {
     /// The end of an exchange that is answered with it.
     pub ending: Ending,
     /// The class of an attempt that ends with it.
-    pub class: Finding,
+    pub class: AttemptClass,
 }
 
 /// Makes the methods of [`GatewayError`] and the list of codes from rows of the form `pattern => row, message;`.
@@ -214,7 +214,13 @@ const fn refusal(status: u16, reason: &'static str, code: &'static str, ending: 
 }
 
 /// The upstream is at fault, or the gateway: the downstream connection may live on.
-const fn failure(status: u16, reason: &'static str, code: &'static str, ending: Ending, class: Finding) -> ErrorRow {
+const fn failure(
+    status: u16,
+    reason: &'static str,
+    code: &'static str,
+    ending: Ending,
+    class: AttemptClass,
+) -> ErrorRow {
     ErrorRow { status, reason, code, place: 0, closes: false, fields: "", ending, class }
 }
 

@@ -15,7 +15,7 @@ use crate::credentials::{CredentialId, Fault, Turn};
 use crate::observability::{CooldownReason, Count, RetryReason};
 use crate::proxy::Proxy;
 use crate::proxy::attempt::Best;
-use crate::proxy::attempt_class::Finding;
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::table::{Decision, Situation};
 use crate::proxy::replay::copy::RequestCopy;
 use crate::proxy::response::head::ResponseFacts;
@@ -52,7 +52,7 @@ pub struct Failover {
 /// A credential that was refused or limited, while it is not known whether that is its fault or the request's.
 struct Suspect {
     turn: Turn,
-    finding: Finding,
+    class: AttemptClass,
     chosen: Instant,
 }
 
@@ -140,8 +140,8 @@ impl Failover {
     }
 
     /// The attempt brought no answer.
-    pub fn failed(&mut self, proxy: &Proxy, finding: Finding, copy_is_whole: bool) {
-        self.next = self.follow(proxy, finding, copy_is_whole);
+    pub fn failed(&mut self, proxy: &Proxy, class: AttemptClass, copy_is_whole: bool) {
+        self.next = self.follow(proxy, class, copy_is_whole);
         self.let_go_of_probe();
     }
 
@@ -149,46 +149,46 @@ impl Failover {
     fn answered(
         &mut self,
         proxy: &Proxy,
-        finding: Finding,
+        class: AttemptClass,
         retry_after: Option<Duration>,
         copy_is_whole: bool,
     ) -> bool {
         self.answers += 1;
-        self.refusals += u32::from(finding == Finding::Refused);
-        self.judge(proxy, finding, retry_after);
-        self.next = self.follow(proxy, finding, copy_is_whole);
+        self.refusals += u32::from(class == AttemptClass::Refused);
+        self.judge(proxy, class, retry_after);
+        self.next = self.follow(proxy, class, copy_is_whole);
         self.let_go_of_probe();
-        let first_is_better = finding == Finding::Refused && self.refusals > 1 && self.has_only_refusals();
+        let first_is_better = class == AttemptClass::Refused && self.refusals > 1 && self.has_only_refusals();
         self.next.is_none() && !first_is_better
     }
 
     /// Draws the conclusions about credentials.
-    fn judge(&mut self, proxy: &Proxy, finding: Finding, retry_after: Option<Duration>) {
+    fn judge(&mut self, proxy: &Proxy, class: AttemptClass, retry_after: Option<Duration>) {
         // A front door that cannot reach what is behind it says nothing of any credential.
-        if finding == Finding::Unavailable {
+        if class == AttemptClass::Unavailable {
             return;
         }
         let suspects = std::mem::take(&mut self.suspects);
-        let (blamed, others) = suspects.into_iter().partition(|suspect: &Suspect| suspect.finding != finding);
+        let (blamed, others) = suspects.into_iter().partition(|suspect: &Suspect| suspect.class != class);
         self.suspects = others;
         let blamed: Vec<Suspect> = blamed;
         for suspect in blamed {
-            let fault = match suspect.finding {
-                Finding::RateLimited => Fault::RateLimited { retry_after: None },
+            let fault = match suspect.class {
+                AttemptClass::RateLimited => Fault::RateLimited { retry_after: None },
                 _ => Fault::Refused,
             };
             self.cool(proxy, suspect.turn.credential, fault, suspect.chosen);
         }
         let credential = self.turn.credential;
         let credentials = &self.snapshot.credentials;
-        match finding {
-            Finding::RateLimited if retry_after.is_some() => {
+        match class {
+            AttemptClass::RateLimited if retry_after.is_some() => {
                 self.cool(proxy, credential, Fault::RateLimited { retry_after }, self.chosen);
                 self.tried.push(credential);
             }
-            Finding::Refused | Finding::RateLimited => {
+            AttemptClass::Refused | AttemptClass::RateLimited => {
                 credentials.suspect(credential, Instant::now());
-                self.suspects.push(Suspect { turn: self.turn, finding, chosen: self.chosen });
+                self.suspects.push(Suspect { turn: self.turn, class, chosen: self.chosen });
                 self.turn.is_probe = false;
                 self.tried.push(credential);
             }
@@ -217,14 +217,14 @@ impl Failover {
         }
     }
 
-    fn follow(&mut self, proxy: &Proxy, finding: Finding, copy_is_whole: bool) -> Option<Next> {
-        let reason = finding.reason()?;
+    fn follow(&mut self, proxy: &Proxy, class: AttemptClass, copy_is_whole: bool) -> Option<Next> {
+        let reason = class.reason()?;
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         let other = |failover: &Failover| credentials.other(failover.turn.credential, &failover.tried, now);
-        let (turn, pause) = match table::decide(finding, &self.situation(proxy, copy_is_whole, now)) {
+        let (turn, pause) = match table::decide(class, &self.situation(proxy, copy_is_whole, now)) {
             Decision::Settle => return None,
-            Decision::Switch => (other(self).or_else(|| self.last_resort(finding, now))?, Duration::ZERO),
+            Decision::Switch => (other(self).or_else(|| self.last_resort(class, now))?, Duration::ZERO),
             Decision::Repeat { next_credential } => {
                 let pause = table::back_off(fastrand::f64());
                 if now + pause >= self.began + proxy.timeouts.retry {
@@ -249,8 +249,8 @@ impl Failover {
 
     /// Where all others cool down, a refusal is worth a look at one of them: it may be the only one that works, and its
     /// answer tells whose fault the refusal was.
-    fn last_resort(&self, finding: Finding, now: Instant) -> Option<Turn> {
-        let is_first_refusal = finding == Finding::Refused && self.refusals == 1;
+    fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
+        let is_first_refusal = class == AttemptClass::Refused && self.refusals == 1;
         let credentials = &self.snapshot.credentials;
         is_first_refusal.then(|| credentials.last_resort(self.turn.credential, &self.tried, now)).flatten()
     }
@@ -317,16 +317,16 @@ impl Gate<'_, '_> {
         }
         let copy_is_whole = self.copy.borrow().is_whole();
         let situation = self.failover.situation(self.proxy, copy_is_whole, Instant::now());
-        let leads_on = |finding| table::decide(finding, &situation) != Decision::Settle;
-        leads_on(Finding::Unavailable)
-            || leads_on(Finding::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
+        let leads_on = |class| table::decide(class, &situation) != Decision::Settle;
+        leads_on(AttemptClass::Unavailable)
+            || leads_on(AttemptClass::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
     }
 
     /// Decides about an answer. One that passes goes downstream, so that no other attempt can follow, and what was kept
     /// for one is let go of: the answer may take minutes.
-    pub fn passes(&mut self, finding: Finding, retry_after: Option<Duration>) -> bool {
+    pub fn passes(&mut self, class: AttemptClass, retry_after: Option<Duration>) -> bool {
         let copy_is_whole = self.copy.borrow().is_whole();
-        let passes = self.failover.answered(self.proxy, finding, retry_after, copy_is_whole);
+        let passes = self.failover.answered(self.proxy, class, retry_after, copy_is_whole);
         if passes {
             self.copy.borrow_mut().stop_keeping(&self.proxy.budget);
             *self.best = None;

@@ -1,11 +1,11 @@
 //! Whether an exchange gets another attempt: the failover table, as a pure function.
 //!
-//! What became of an attempt is a [`Finding`]; [`decide`] looks it up together with the [`Situation`]. Who takes the
+//! What became of an attempt is a [`AttemptClass`]; [`decide`] looks it up together with the [`Situation`]. Who takes the
 //! next attempt, and whether the process can afford it, is `failover`'s business.
 
 use std::time::Duration;
 
-use crate::proxy::attempt_class::Finding;
+use crate::proxy::attempt_class::AttemptClass;
 
 /// Attempts beyond the first after a failure of the connection or of the upstream.
 const REPEATS_MAX: u32 = 2;
@@ -24,7 +24,7 @@ const FAST_FAILURE: Duration = Duration::from_secs(15);
 /// not come back together.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
-/// What the decision depends on besides the finding.
+/// What the decision depends on besides the class.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation {
     /// How long the attempt took, its connect included.
@@ -56,29 +56,29 @@ pub enum Decision {
     Switch,
 }
 
-/// Looks the finding up in the failover table.
-pub fn decide(finding: Finding, situation: &Situation) -> Decision {
+/// Looks the class up in the failover table.
+pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
     if !situation.copy_is_whole || situation.exchange_age >= situation.deadline {
         return Decision::Settle;
     }
     let may_repeat = situation.repeats < REPEATS_MAX;
     let is_fast = situation.attempt_age < FAST_FAILURE;
-    match finding {
-        Finding::Unreachable if may_repeat => Decision::Repeat { next_credential: false },
-        Finding::Closed | Finding::Unavailable if may_repeat && situation.may_replay && is_fast => {
+    match class {
+        AttemptClass::Unreachable if may_repeat => Decision::Repeat { next_credential: false },
+        AttemptClass::Closed | AttemptClass::Unavailable if may_repeat && situation.may_replay && is_fast => {
             Decision::Repeat { next_credential: true }
         }
         // It took its limit's time to show, so only the deadline of the exchange counts.
-        Finding::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
-        Finding::Refused if situation.refusals < REFUSALS_MAX => Decision::Switch,
-        Finding::RateLimited if situation.switches < SWITCHES_MAX => Decision::Switch,
-        Finding::Unreachable
-        | Finding::Closed
-        | Finding::Stalled
-        | Finding::Unavailable
-        | Finding::Refused
-        | Finding::RateLimited
-        | Finding::Settled => Decision::Settle,
+        AttemptClass::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
+        AttemptClass::Refused if situation.refusals < REFUSALS_MAX => Decision::Switch,
+        AttemptClass::RateLimited if situation.switches < SWITCHES_MAX => Decision::Switch,
+        AttemptClass::Unreachable
+        | AttemptClass::Closed
+        | AttemptClass::Stalled
+        | AttemptClass::Unavailable
+        | AttemptClass::Refused
+        | AttemptClass::RateLimited
+        | AttemptClass::Settled => Decision::Settle,
     }
 }
 
@@ -104,22 +104,22 @@ mod tests {
     };
     const SAME: Decision = Decision::Repeat { next_credential: false };
     const NEXT: Decision = Decision::Repeat { next_credential: true };
-    const ALL: [Finding; 7] = [
-        Finding::Unreachable,
-        Finding::Closed,
-        Finding::Stalled,
-        Finding::Unavailable,
-        Finding::Refused,
-        Finding::RateLimited,
-        Finding::Settled,
+    const ALL: [AttemptClass; 7] = [
+        AttemptClass::Unreachable,
+        AttemptClass::Closed,
+        AttemptClass::Stalled,
+        AttemptClass::Unavailable,
+        AttemptClass::Refused,
+        AttemptClass::RateLimited,
+        AttemptClass::Settled,
     ];
 
     fn decisions(situation: Situation) -> [Decision; 7] {
-        ALL.map(|finding| decide(finding, &situation))
+        ALL.map(|class| decide(class, &situation))
     }
 
     #[test]
-    fn every_finding_has_its_row() {
+    fn every_class_has_its_row() {
         let settle = Decision::Settle;
         let switch = Decision::Switch;
         for (what, situation, expected) in [

@@ -97,20 +97,20 @@ fn every_code_has_one_place_where_it_is_counted_and_no_place_is_for_nothing() {
 #[test]
 fn an_attempt_that_ends_with_an_error_is_of_the_class_of_its_row() {
     for (error, class) in [
-        (GatewayError::UpstreamResolve, Finding::Unreachable),
-        (GatewayError::UpstreamTls, Finding::Unreachable),
-        (GatewayError::ConnectTimeout, Finding::Unreachable),
-        (GatewayError::UpstreamCertificate, Finding::Settled),
-        (GatewayError::ProxyResolve, Finding::Unreachable),
-        (GatewayError::ProxyClosed, Finding::Unreachable),
-        (GatewayError::ProxyFailed { status: 503 }, Finding::Unreachable),
-        (GatewayError::ProxyRefused { status: 407 }, Finding::Settled),
-        (GatewayError::OutOfDescriptors, Finding::Settled),
-        (GatewayError::UpstreamClosed, Finding::Closed),
-        (GatewayError::UpstreamMalformed("x"), Finding::Settled),
-        (GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }, Finding::Stalled),
-        (GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead }, Finding::Settled),
-        (GatewayError::Draining, Finding::Settled),
+        (GatewayError::UpstreamResolve, AttemptClass::Unreachable),
+        (GatewayError::UpstreamTls, AttemptClass::Unreachable),
+        (GatewayError::ConnectTimeout, AttemptClass::Unreachable),
+        (GatewayError::UpstreamCertificate, AttemptClass::Settled),
+        (GatewayError::ProxyResolve, AttemptClass::Unreachable),
+        (GatewayError::ProxyClosed, AttemptClass::Unreachable),
+        (GatewayError::ProxyFailed { status: 503 }, AttemptClass::Unreachable),
+        (GatewayError::ProxyRefused { status: 407 }, AttemptClass::Settled),
+        (GatewayError::OutOfDescriptors, AttemptClass::Settled),
+        (GatewayError::UpstreamClosed, AttemptClass::Closed),
+        (GatewayError::UpstreamMalformed("x"), AttemptClass::Settled),
+        (GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }, AttemptClass::Stalled),
+        (GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead }, AttemptClass::Settled),
+        (GatewayError::Draining, AttemptClass::Settled),
     ] {
         assert_eq!(error.row().class, class, "{error:?}");
     }
