@@ -8,7 +8,7 @@ use crossbeam_utils::CachePadded;
 
 use super::reasons::RetryReason;
 
-/// Something that is counted, but for retries, which have a count for each [`RetryReason`].
+/// The things that are counted, beside retries, which have a count for each [`RetryReason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// Exchanges that were forwarded.
@@ -18,11 +18,11 @@ pub enum Count {
     /// Replays on a fresh connection because a pooled one had been closed; no attempts of their own.
     Stale,
 
-    /// Attempts that were not made because too many were.
+    /// Attempts that were not made because there were too many.
     ShareExhausted,
     /// Requests too large to be kept for a second attempt.
     CopiesDropped,
-    /// Requests that the filter is for and that could not be filtered.
+    /// Requests within the filter's scope that could not be filtered.
     Unfiltered,
     /// Cooldowns that began.
     Cooldowns,
@@ -85,12 +85,12 @@ impl Counters {
     }
 }
 
-/// Only for the thread that owns the cell: an addition without the lock that an atomic one takes on the memory bus.
+/// Adds without the bus lock of an atomic addition. Only for the thread that owns the cell.
 pub(super) fn add(cell: &AtomicU64, amount: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
-/// Logs the sums of all `counters`, at INFO.
+/// Logs the sums over all `counters`, at INFO.
 pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
     let total = |count| counters.clone().map(|counters| counters.value(count)).sum::<u64>();
     let retries = |reason| counters.clone().map(|counters| counters.retries(reason)).sum::<u64>();

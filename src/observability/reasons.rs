@@ -1,6 +1,6 @@
 //! Reasons that the log and the metrics give by the same names.
 
-/// Says why an attempt was followed by another.
+/// The reason of a further attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryReason {
     /// There was no connection to the upstream.
@@ -27,7 +27,7 @@ impl RetryReason {
         RetryReason::RateLimited,
     ];
 
-    /// Its name in the log and as the label `reason` of `flow_uring_retries_total`.
+    /// Returns its name in the log and as the label `reason` of `flow_uring_retries_total`.
     pub fn as_str(self) -> &'static str {
         match self {
             RetryReason::Unreachable => "unreachable",
@@ -40,7 +40,7 @@ impl RetryReason {
     }
 }
 
-/// Says why a credential cools down.
+/// The reason of a cooldown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CooldownReason {
     /// The upstream refused it.
@@ -50,7 +50,7 @@ pub enum CooldownReason {
 }
 
 impl CooldownReason {
-    /// Its name in the log and on the readiness page.
+    /// Returns its name in the log and on the readiness page.
     pub fn as_str(self) -> &'static str {
         match self {
             CooldownReason::Refused => "refused",

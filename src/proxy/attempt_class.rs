@@ -1,9 +1,8 @@
-//! Classes of attempts, by what their end means for another attempt: what the failover table, the table of errors and
-//! the attempts themselves share.
+//! Classification of attempts, which the table of errors, the attempts and the failover table share.
 
 use crate::observability::RetryReason;
 
-/// What became of an attempt, by what it means for another.
+/// The class of an attempt that is over, by its consequences for another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptClass {
     /// There was no connection, so not a byte of the request was sent.
@@ -18,12 +17,12 @@ pub enum AttemptClass {
     Refused,
     /// 429, or an event stream that begins with an error that says so.
     RateLimited,
-    /// What the exchange ends with, good or bad.
+    /// The exchange ends with it, well or not.
     Settled,
 }
 
 impl AttemptClass {
-    /// What the status of an answer means.
+    /// Classifies an attempt by the status of its answer.
     pub fn of_status(status: u16) -> Self {
         match status {
             401 | 403 => AttemptClass::Refused,

@@ -1,6 +1,7 @@
-//! The responses that are made here: to errors, and to requests that need no upstream.
+//! Responses that the gateway makes itself: to errors, and to requests that need no upstream.
 //!
-//! Invariant: each is whole, and says what becomes of its connection.
+//! Invariant: each is whole, and its `Connection` field is true. Not here: the texts and rows of errors (`error`), and
+//! the error events of streams that break (`sse`).
 
 use std::io::Write;
 
@@ -8,15 +9,15 @@ use crate::proxy::error::table::{ALLOW, ErrorRow};
 use crate::proxy::error::{Dialect, GatewayError};
 use crate::proxy::guard;
 
-/// What an answer made here must know of whom it is for.
+/// The properties of a request that shape its local reply.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyShape<'a> {
     /// It answers a `HEAD`: the fields of the answer, `Content-Length` included, without its body (RFC 9110 §9.3.2).
     pub is_head: bool,
-    /// What the exchange would allow; an error that closes overrules it.
+    /// The exchange allows the connection to persist; an error that closes it overrules this.
     pub keep_alive: bool,
     pub is_http10: bool,
-    /// Of the page behind the request, which may read the answer.
+    /// The origin of the page that made the request, which may read the answer.
     pub origin: Option<&'a str>,
 }
 
@@ -65,7 +66,7 @@ pub fn write_preflight(out: &mut Vec<u8>, fields: &[u8], shape: &ReplyShape<'_>)
     end_head(out, shape);
 }
 
-/// Appends what every head of ours ends with.
+/// Appends the fields that all these heads have, and their end.
 fn end_head(out: &mut Vec<u8>, shape: &ReplyShape<'_>) {
     if let Some(origin) = shape.origin {
         guard::push_page_fields(out, origin);
@@ -78,12 +79,12 @@ pub fn write_continue(out: &mut Vec<u8>) {
     out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
 }
 
-/// What an answer of ours says of its connection's future (RFC 9112 §9.3).
+/// The `Connection` field of a local reply (RFC 9112 §9.3).
 #[derive(Clone, Copy)]
 enum ConnectionField {
-    /// It persists, as is the rule in HTTP/1.1.
+    /// None: the connection persists, as is the rule in HTTP/1.1.
     Persists,
-    /// It persists because an HTTP/1.0 client asked for it.
+    /// The connection persists because an HTTP/1.0 request asked for it.
     KeepAlive,
     Close,
 }
@@ -106,7 +107,7 @@ impl ConnectionField {
     }
 }
 
-/// Appends head and body. The body is written first, since the head states its length, and the two then change places.
+/// Appends head and body. The body is written first, since the head states its length, and then they change places.
 fn write_json(
     out: &mut Vec<u8>,
     head_only: bool,

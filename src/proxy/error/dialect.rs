@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write;
 
-/// The API whose error bodies the client understands, by the path that it asked for.
+/// The API whose error bodies the caller understands, by the path of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Anthropic,
@@ -11,7 +11,7 @@ pub enum Dialect {
 }
 
 impl Dialect {
-    /// `/v1/messages` and what is below it speak Anthropic's dialect, also below a base path; all else OpenAI's.
+    /// Returns Anthropic's for `/v1/messages` and paths below it, also below a base path, and OpenAI's for all others.
     pub fn of_path(path: impl AsRef<[u8]>) -> Self {
         const MESSAGES: &[u8] = b"/v1/messages";
         let path = path.as_ref();

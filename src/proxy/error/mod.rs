@@ -15,7 +15,7 @@ use std::io;
 
 pub use self::dialect::{Dialect, append_json_string};
 
-/// Why the gateway answers by itself, by fault.
+/// A fault that the gateway answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayError {
     // The request breaks HTTP/1.1 or a limit.
@@ -42,7 +42,7 @@ pub enum GatewayError {
     TraceNotSupported,
     WebsocketNotSupported,
 
-    // The caller may not.
+    // The caller is not allowed to.
     /// The gateway is called by a name that is not its own.
     HostNotAllowed,
     /// A page of an origin that is not allowed made the request.
@@ -70,7 +70,7 @@ pub enum GatewayError {
     ProxyClosed,
     /// The text says what is wrong, as the end of "… does not answer as an HTTP proxy: …".
     ProxyMalformed(&'static str),
-    /// It would say no to every attempt.
+    /// It would refuse every attempt.
     ProxyRefused {
         status: u16,
     },
@@ -86,7 +86,7 @@ pub enum GatewayError {
     TokenFailed,
 }
 
-/// What an upstream took too long for.
+/// The step that an upstream took too long for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamPhase {
     /// To take the request's bytes.

@@ -29,8 +29,8 @@ pub struct ErrorRow {
     pub code: &'static str,
     /// The index of the code in [`CODES`], where the error is counted.
     pub place: usize,
-    /// Whether the downstream connection ends with this answer: after every refusal, since what follows on the wire
-    /// may be the refused request's body.
+    /// The downstream connection ends with this answer: after every refusal, since the bytes that follow may be the
+    /// refused request's body.
     pub closes: bool,
     /// Whole header lines that belong to the status, or nothing.
     pub fields: &'static str,
@@ -110,7 +110,7 @@ error_table! {
         refusal(426, "Upgrade Required", "websocket_not_supported", Ending::Refused).with(UPGRADE),
         "WebSockets are not supported here; use plain HTTP requests with server-sent events.";
 
-    // The caller may not.
+    // The caller is not allowed to.
 
     Self::HostNotAllowed => refusal(403, "Forbidden", "host_not_allowed", Ending::Refused),
         "This gateway is not called by that host name; use its address, or allow the name with --allow-host.";
@@ -136,7 +136,7 @@ error_table! {
         failure(502, "Bad Gateway", "upstream_certificate_refused", Ending::UpstreamUnreachable, Settled),
         "The upstream's certificate was refused; if a private authority issued it, name that with --upstream-ca.";
 
-    // Nor to the proxy before it, or none through it.
+    // There was none to or through the proxy before it.
 
     Self::ProxyResolve =>
         failure(502, "Bad Gateway", "upstream_proxy_failed", Ending::UpstreamUnreachable, Unreachable),

@@ -1,7 +1,7 @@
-//! Whether an exchange gets another attempt: the failover table, as a pure function.
+//! The failover table, as a pure function: it decides whether an exchange gets another attempt.
 //!
-//! What became of an attempt is a [`AttemptClass`]; [`decide`] looks it up together with the [`Situation`]. Who takes the
-//! next attempt, and whether the process can afford it, is `failover`'s business.
+//! [`decide`] looks up the [`AttemptClass`] of the last attempt together with the [`Situation`]. Not here: the choice
+//! of the next credential, and whether the process can afford the attempt (`failover`).
 
 use std::time::Duration;
 
@@ -24,18 +24,18 @@ const FAST_FAILURE: Duration = Duration::from_secs(15);
 /// not come back together.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
-/// What the decision depends on besides the class.
+/// The state of the exchange, on which the decision depends besides the class.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation {
-    /// How long the attempt took, its connect included.
+    /// The duration of the attempt, its connect included.
     pub attempt_age: Duration,
-    /// How long ago the exchange began.
+    /// The time since the exchange began.
     pub exchange_age: Duration,
     /// No attempt starts when the exchange is older (`--retry-deadline`).
     pub deadline: Duration,
-    /// Whether the request can be sent again from its first byte.
+    /// The request can be sent again from its first byte.
     pub copy_is_whole: bool,
-    /// Whether the request may reach the upstream twice.
+    /// The request may reach the upstream twice.
     pub may_replay: bool,
     /// Attempts that were made for [`Decision::Repeat`] so far.
     pub repeats: u32,
@@ -45,10 +45,10 @@ pub struct Situation {
     pub switches: u32,
 }
 
-/// What follows an attempt.
+/// The consequence of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing better is to be expected: the client gets what there is.
+    /// No other attempt: the best answer so far goes downstream.
     Settle,
     /// Another attempt after a pause, if the process can afford it, with the next credential or the same.
     Repeat { next_credential: bool },

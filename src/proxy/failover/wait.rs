@@ -1,4 +1,4 @@
-//! What an exchange waits for outside its attempts: the outcome of another's probe, and the back-off.
+//! Waits of an exchange outside its attempts: for the outcome of another's probe, and for the back-off.
 //!
 //! Invariant: every wait here ends with its limit, with the client, or with the drain, whichever comes first.
 
@@ -14,15 +14,15 @@ use crate::proxy::downstream::{Downstream, left};
 use crate::proxy::error::GatewayError;
 use crate::proxy::snapshot::Snapshot;
 
-/// How long an exchange waits for the outcome of a probe while all credentials cool down, and how often it looks.
+/// The longest wait for the outcome of a probe while all credentials cool down, and the pause between two looks.
 /// Looking costs nothing and needs no wake-up from another shard.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 const PROBE_LOOK: Duration = Duration::from_millis(20);
-/// How many exchanges of the process wait for one; the others go on at once.
+/// The limit on exchanges of the process that wait for one; the others go on at once.
 const PROBE_WAITERS_MAX: usize = 1000;
 
 impl Proxy {
-    /// Whose name the first attempt uses, once that is clear.
+    /// Settles which credential the first attempt uses.
     ///
     /// # Errors
     /// As [`Proxy::pause`].
@@ -52,7 +52,7 @@ impl Proxy {
     /// Waits for `time`.
     ///
     /// # Errors
-    /// How the exchange ends, if the client has left meanwhile or the drain has expired.
+    /// The end of the exchange, if the client has left meanwhile or the drain has expired.
     pub async fn pause(&self, downstream: &Downstream, time: Duration) -> Result<(), Outcome> {
         let over = downstream.upstream_deadline.passed(time);
         let interrupted =
