@@ -1,4 +1,4 @@
-//! What a shard has done since its start, in counts.
+//! Counts of a shard's work since its start.
 //!
 //! Written by the shard alone, with plain loads and stores on cache lines of its own; read by other threads.
 
@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// What is counted.
+use super::reasons::RetryReason;
+
+/// The things that are counted, beside retries, which have a count for each [`RetryReason`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// Exchanges that were forwarded.
@@ -16,19 +18,11 @@ pub enum Count {
     /// Replays on a fresh connection because a pooled one had been closed; no attempts of their own.
     Stale,
 
-    // Further attempts, by their reason.
-    Unreachable,
-    UpstreamClosed,
-    WriteStalled,
-    Unavailable,
-    Refused,
-    RateLimited,
-
-    /// Attempts that were not made because too many were.
+    /// Attempts that were not made because there were too many.
     ShareExhausted,
     /// Requests too large to be kept for a second attempt.
     CopiesDropped,
-    /// Requests that the filter is for and that could not be filtered.
+    /// Requests within the filter's scope that could not be filtered.
     Unfiltered,
     /// Cooldowns that began.
     Cooldowns,
@@ -44,16 +38,10 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 17] = [
+    pub const ALL: [Count; 11] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
-        Count::Unreachable,
-        Count::UpstreamClosed,
-        Count::WriteStalled,
-        Count::Unavailable,
-        Count::Refused,
-        Count::RateLimited,
         Count::ShareExhausted,
         Count::CopiesDropped,
         Count::Unfiltered,
@@ -63,66 +51,59 @@ impl Count {
         Count::UpstreamReused,
         Count::AcceptErrors,
     ];
-
-    /// Its name in the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Count::Requests => "requests",
-            Count::Attempts => "attempts",
-            Count::Stale => "stale",
-            Count::Unreachable => "unreachable",
-            Count::UpstreamClosed => "upstream_closed",
-            Count::WriteStalled => "write_stalled",
-            Count::Unavailable => "unavailable",
-            Count::Refused => "refused",
-            Count::RateLimited => "rate_limited",
-            Count::ShareExhausted => "share_exhausted",
-            Count::CopiesDropped => "copies_dropped",
-            Count::Unfiltered => "unfiltered",
-            Count::Cooldowns => "cooldowns",
-            Count::Recoveries => "recoveries",
-            Count::UpstreamOpened => "upstream_opened",
-            Count::UpstreamReused => "upstream_reused",
-            Count::AcceptErrors => "accept_errors",
-        }
-    }
 }
 
 /// The counts of one shard.
 #[derive(Debug, Default)]
 pub struct Counters {
-    counts: CachePadded<[AtomicU64; Count::ALL.len()]>,
+    cells: CachePadded<Cells>,
+}
+
+#[derive(Debug, Default)]
+struct Cells {
+    counts: [AtomicU64; Count::ALL.len()],
+    retries: [AtomicU64; RetryReason::ALL.len()],
 }
 
 impl Counters {
     /// Only for the shard that owns this.
     pub fn add(&self, count: Count) {
-        add(&self.counts[count as usize], 1);
+        add(&self.cells.counts[count as usize], 1);
     }
 
     pub fn value(&self, count: Count) -> u64 {
-        self.counts[count as usize].load(Ordering::Relaxed)
+        self.cells.counts[count as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts an attempt beyond the first. Only for the shard that owns this.
+    pub fn add_retry(&self, reason: RetryReason) {
+        add(&self.cells.retries[reason as usize], 1);
+    }
+
+    pub fn retries(&self, reason: RetryReason) -> u64 {
+        self.cells.retries[reason as usize].load(Ordering::Relaxed)
     }
 }
 
-/// Only for the thread that owns the cell: an addition without the lock that an atomic one takes on the memory bus.
+/// Adds without the bus lock of an atomic addition. Only for the thread that owns the cell.
 pub(super) fn add(cell: &AtomicU64, amount: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
-/// Writes what the shards of `counters` have done together, at INFO.
+/// Logs the sums over all `counters`, at INFO.
 pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
     let total = |count| counters.clone().map(|counters| counters.value(count)).sum::<u64>();
+    let retries = |reason| counters.clone().map(|counters| counters.retries(reason)).sum::<u64>();
     tracing::info!(
         requests = total(Count::Requests),
         attempts = total(Count::Attempts),
         stale = total(Count::Stale),
-        unreachable = total(Count::Unreachable),
-        upstream_closed = total(Count::UpstreamClosed),
-        write_stalled = total(Count::WriteStalled),
-        unavailable = total(Count::Unavailable),
-        refused = total(Count::Refused),
-        rate_limited = total(Count::RateLimited),
+        unreachable = retries(RetryReason::Unreachable),
+        upstream_closed = retries(RetryReason::UpstreamClosed),
+        write_stalled = retries(RetryReason::WriteStalled),
+        unavailable = retries(RetryReason::Unavailable),
+        refused = retries(RetryReason::Refused),
+        rate_limited = retries(RetryReason::RateLimited),
         share_exhausted = total(Count::ShareExhausted),
         copies_dropped = total(Count::CopiesDropped),
         unfiltered = total(Count::Unfiltered),
@@ -137,13 +118,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_count_has_a_place_of_its_own() {
+    fn every_count_and_every_reason_has_a_place_of_its_own() {
         let counters = Counters::default();
         for (place, count) in Count::ALL.into_iter().enumerate() {
-            assert_eq!(count as usize, place, "{}", count.as_str());
-            counters.add(count);
+            assert_eq!(count as usize, place, "{count:?}");
             counters.add(count);
         }
-        assert!(Count::ALL.into_iter().all(|count| counters.value(count) == 2));
+        for (place, reason) in RetryReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, place, "{reason:?}");
+            counters.add_retry(reason);
+        }
+        assert!(Count::ALL.into_iter().all(|count| counters.value(count) == 1));
+        assert!(RetryReason::ALL.into_iter().all(|reason| counters.retries(reason) == 1));
     }
 }

@@ -16,6 +16,7 @@ mod log_panics;
 mod log_retention;
 mod log_writer;
 mod pulse;
+mod reasons;
 mod shortened;
 mod tally;
 
@@ -26,4 +27,5 @@ pub use exchange::{Ending, ExchangeId, ExchangeRecord};
 pub use histogram::{BOUNDS, Histogram, Spread};
 pub use ledger::{Account, Ledger, StatusClass};
 pub use pulse::Pulse;
+pub use reasons::{CooldownReason, RetryReason};
 pub use tally::{ERROR_CODES_MAX, Tally};

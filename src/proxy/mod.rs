@@ -8,6 +8,7 @@
 //! `tests/layering.rs`.
 
 pub mod attempt;
+pub mod attempt_class;
 pub mod downstream;
 pub mod error;
 pub mod exchange;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::pages::{read, root};
-use super::support::{command, output_of};
+use super::support::{Client, Gateway, Upstream, command, json, output_of};
 
 /// The flags of the program and of its commands.
 pub fn flags() -> BTreeSet<String> {
@@ -27,12 +27,14 @@ pub fn is_variable(name: &str) -> bool {
     text.contains(name)
 }
 
-/// The codes of the table in the source, where every error of the gateway has its row.
+/// The codes of the errors that the program counts, each of which is on its metrics page from the start.
 pub fn error_codes() -> BTreeSet<String> {
-    let source = read(Path::new("src/proxy/error/mod.rs"));
-    let (_, table) = source.split_once("pub fn answer(&self) -> Answer {").expect("the table of errors");
-    let (table, _) = table.split_once("\n    }\n").expect("the end of the table");
-    let codes: BTreeSet<String> = table.split('"').skip(3).step_by(4).map(str::to_owned).collect();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = Gateway::builder().upstream(&upstream).arg("--admin", "127.0.0.1:0").start();
+    let mut client = Client::connect(gateway.admin_port());
+    let page = client.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let codes = page.lines().filter_map(|line| line.strip_prefix("flow_uring_errors_total{code=\"")?.split('"').next());
+    let codes: BTreeSet<String> = codes.map(str::to_owned).collect();
     assert!(codes.len() > 20 && codes.iter().all(|code| is_code(code)), "not the codes: {codes:?}");
     codes
 }

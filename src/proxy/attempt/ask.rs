@@ -3,7 +3,7 @@
 use crate::http1::body::BodyReader;
 use crate::io::Buffer;
 use crate::proxy::downstream::Downstream;
-use crate::proxy::error;
+use crate::proxy::local_answer::write::write_continue;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::request::head::RequestFacts;
 use crate::proxy::resources::Resources;
@@ -23,7 +23,7 @@ pub async fn ask_for_body(
         facts.expects_continue && body.data_bytes() == 0 && downstream.input.is_empty() && !body.is_complete();
     if is_awaited {
         let mut out = Buffer::take();
-        error::write_continue(out.tail());
+        write_continue(out.tail());
         let written = downstream.write(out, resources.timeouts.downstream_write).await;
         written.map_err(|_| Outcome::CLIENT_GONE)?;
     }

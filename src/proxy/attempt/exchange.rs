@@ -218,7 +218,7 @@ fn after_upload(result: Result<(), UploadError>, progress: &Progress, timeouts: 
         }
     };
     Some(if progress.has_begun_answer() {
-        Outcome::Aborted { ending: error.ending(), needs_reset: true }.into()
+        Outcome::Aborted { ending: error.row().ending, needs_reset: true }.into()
     } else {
         NoAnswer::silent(error).into()
     })

@@ -6,9 +6,9 @@
 use std::time::Instant;
 
 use crate::io::Deadline;
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Progress;
-use crate::proxy::failover::table::Finding;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::sse::opening::{HELD_LIMIT, Opening};
@@ -44,18 +44,18 @@ impl PendingAnswer {
     }
 
     /// Takes the first events of a stream in, until they tell an error from an answer or cannot be held for longer.
-    pub async fn listen_to_opening(&mut self, connection: &Connection, deadline: &Deadline) -> Finding {
+    pub async fn listen_to_opening(&mut self, connection: &Connection, deadline: &Deadline) -> AttemptClass {
         let due = Instant::now() + HELD_LIMIT;
         loop {
             match self.body.opening() {
                 Opening::Undecided => {}
-                Opening::Harmless => return Finding::Settled,
-                Opening::Error { is_rate_limit: true } => return Finding::RateLimited,
-                Opening::Error { is_rate_limit: false } => return Finding::Unavailable,
+                Opening::Harmless => return AttemptClass::Settled,
+                Opening::Error { is_rate_limit: true } => return AttemptClass::RateLimited,
+                Opening::Error { is_rate_limit: false } => return AttemptClass::Unavailable,
             }
             // Readiness is waited for, not bytes: when the time is over no read may be under way.
             if !self.goes_on() || deadline.before(due, connection.readable()).await.is_err() {
-                return Finding::Settled;
+                return AttemptClass::Settled;
             }
             self.read_now(connection);
         }
@@ -103,7 +103,7 @@ impl Best {
     pub fn or_better(self, new: Best, has_only_refusals: bool) -> Self {
         match (self, new) {
             (Best::Held(first), Best::Held(_)) if has_only_refusals => Best::Held(first),
-            (Best::Held(last), Best::Failed(error)) if error.answer().status >= 500 => Best::Held(last),
+            (Best::Held(last), Best::Failed(error)) if error.row().status >= 500 => Best::Held(last),
             (_, new) => new,
         }
     }

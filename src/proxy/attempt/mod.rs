@@ -26,7 +26,6 @@ use crate::proxy::attempt::held::Best;
 use crate::proxy::attempt::relayed::NoAnswer;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failover::Next;
-use crate::proxy::failover::table::Finding;
 use crate::proxy::failover::wait::pause;
 use crate::proxy::outcome::Outcome;
 
@@ -77,7 +76,7 @@ fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> 
         tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
     }
     let copy_is_whole = attempt.downstream.request_copy.get_mut().is_whole();
-    attempt.failover.failed(attempt.resources, Finding::of_error(&error), copy_is_whole);
+    attempt.failover.failed(attempt.resources, error.row().class, copy_is_whole);
     Best::Failed(error)
 }
 

@@ -13,9 +13,9 @@ use crate::proxy::attempt::held::{Best, PendingAnswer};
 use crate::proxy::attempt::interrupt::{Interruption, guarded};
 use crate::proxy::attempt::receive::{FinalHead, receive_head};
 use crate::proxy::attempt::relayed::{NoAnswer, Over, Relayed};
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::gate::{Gate, Verdict};
-use crate::proxy::failover::table::Finding;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
@@ -50,18 +50,18 @@ pub async fn relay_answer(
     }
     answer.body.take(received.filled());
     drop(received);
-    let finding = match Finding::of_status(facts.status) {
-        Finding::Settled if holds_opening => {
+    let class = match AttemptClass::of_status(facts.status) {
+        AttemptClass::Settled if holds_opening => {
             answer.listen_to_opening(connection, side.outgoing.upstream_deadline).await
         }
-        finding => finding,
+        class => class,
     };
     // Nothing has gone downstream, so the client can be told.
     if let Some(error) = answer.body.error {
         return NoAnswer::malformed(GatewayError::UpstreamMalformed(error.as_str())).into();
     }
     answer.body.end_opening();
-    if gate.judge(finding, retry_after) == Verdict::Hold {
+    if gate.judge(class, retry_after) == Verdict::Hold {
         answer.take_what_came(connection);
         return Relayed::Held(Box::new(answer));
     }

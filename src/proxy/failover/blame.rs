@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use crate::credentials::{CredentialId, Credentials, Fault, Turn};
-use crate::observability::Count;
-use crate::proxy::failover::table::Finding;
+use crate::observability::{CooldownReason, Count};
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::resources::Resources;
 
 /// A turn, and when its credential was chosen.
@@ -29,7 +29,7 @@ pub struct Blame {
 /// A credential that was refused or limited, while it is not known whether that is its fault or the request's.
 struct Suspect {
     chosen: Chosen,
-    finding: Finding,
+    class: AttemptClass,
 }
 
 impl Blame {
@@ -44,23 +44,23 @@ impl Blame {
         resources: &Resources,
         credentials: &Credentials,
         chosen: &mut Chosen,
-        finding: Finding,
+        class: AttemptClass,
         retry_after: Option<Duration>,
     ) {
         // A front door that cannot reach what is behind it says nothing of any credential.
-        if finding == Finding::Unavailable {
+        if class == AttemptClass::Unavailable {
             return;
         }
-        self.convict(resources, credentials, finding);
+        self.convict(resources, credentials, class);
         let credential = chosen.turn.credential;
-        match finding {
-            Finding::RateLimited if retry_after.is_some() => {
+        match class {
+            AttemptClass::RateLimited if retry_after.is_some() => {
                 cool(resources, credentials, *chosen, Fault::RateLimited { retry_after });
                 self.tried.push(credential);
             }
-            Finding::Refused | Finding::RateLimited => {
+            AttemptClass::Refused | AttemptClass::RateLimited => {
                 credentials.suspect(credential, Instant::now());
-                self.suspects.push(Suspect { chosen: *chosen, finding });
+                self.suspects.push(Suspect { chosen: *chosen, class });
                 chosen.turn.is_probe = false;
                 self.tried.push(credential);
             }
@@ -73,10 +73,10 @@ impl Blame {
     }
 
     /// Blames the suspects that had another answer than this one: the request is the same, so it was the credential.
-    fn convict(&mut self, resources: &Resources, credentials: &Credentials, finding: Finding) {
-        for suspect in self.suspects.extract_if(.., |suspect| suspect.finding != finding) {
-            let fault = match suspect.finding {
-                Finding::RateLimited => Fault::RateLimited { retry_after: None },
+    fn convict(&mut self, resources: &Resources, credentials: &Credentials, class: AttemptClass) {
+        for suspect in self.suspects.extract_if(.., |suspect| suspect.class != class) {
+            let fault = match suspect.class {
+                AttemptClass::RateLimited => Fault::RateLimited { retry_after: None },
                 _ => Fault::Refused,
             };
             cool(resources, credentials, suspect.chosen, fault);
@@ -99,8 +99,8 @@ fn cool(resources: &Resources, credentials: &Credentials, chosen: Chosen, fault:
     if let Some(duration) = credentials.cool(credential, fault, at, Instant::now()) {
         resources.activity.counters.add(Count::Cooldowns);
         let reason = match fault {
-            Fault::Refused => Count::Refused,
-            Fault::RateLimited { .. } => Count::RateLimited,
+            Fault::Refused => CooldownReason::Refused,
+            Fault::RateLimited { .. } => CooldownReason::RateLimited,
         };
         tracing::warn!(
             credential = credentials.entry(credential).name,

@@ -3,8 +3,9 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::Failover;
-use crate::proxy::failover::table::{Decision, Finding, decide};
+use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::head::ResponseFacts;
@@ -41,16 +42,16 @@ impl Gate<'_> {
         }
         let copy_is_whole = self.copy.borrow().is_whole();
         let situation = self.failover.situation(self.resources, copy_is_whole, Instant::now());
-        let leads_on = |finding| decide(finding, &situation) != Decision::Settle;
-        leads_on(Finding::Unavailable)
-            || leads_on(Finding::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
+        let leads_on = |class| decide(class, &situation) != Decision::Settle;
+        leads_on(AttemptClass::Unavailable)
+            || leads_on(AttemptClass::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
     }
 
     /// Decides about an answer. With one that passes, what was kept of the request is let go of: the answer may take
     /// minutes.
-    pub fn judge(&mut self, finding: Finding, retry_after: Option<Duration>) -> Verdict {
+    pub fn judge(&mut self, class: AttemptClass, retry_after: Option<Duration>) -> Verdict {
         let copy_is_whole = self.copy.borrow().is_whole();
-        if !self.failover.answered(self.resources, finding, retry_after, copy_is_whole) {
+        if !self.failover.answered(self.resources, class, retry_after, copy_is_whole) {
             return Verdict::Hold;
         }
         self.copy.borrow_mut().stop_keeping(&self.resources.budget);

@@ -15,9 +15,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::credentials::{CredentialId, Turn};
-use crate::observability::Count;
+use crate::observability::{Count, RetryReason};
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::blame::{Blame, Chosen};
-use crate::proxy::failover::table::{Decision, Finding, Situation, back_off, decide};
+use crate::proxy::failover::table::{Decision, Situation, back_off, decide};
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -57,7 +58,7 @@ struct AttemptCounts {
 #[derive(Debug, Clone, Copy)]
 pub struct Next {
     pub chosen: Chosen,
-    pub reason: Count,
+    pub reason: RetryReason,
     pub pause: Duration,
 }
 
@@ -144,8 +145,8 @@ impl Failover {
     }
 
     /// Notes that the attempt brought no answer.
-    pub fn failed(&mut self, resources: &Resources, finding: Finding, copy_is_whole: bool) {
-        self.next = self.follow(resources, finding, copy_is_whole);
+    pub fn failed(&mut self, resources: &Resources, class: AttemptClass, copy_is_whole: bool) {
+        self.next = self.follow(resources, class, copy_is_whole);
         self.release_probe();
     }
 
@@ -153,28 +154,28 @@ impl Failover {
     fn answered(
         &mut self,
         resources: &Resources,
-        finding: Finding,
+        class: AttemptClass,
         retry_after: Option<Duration>,
         copy_is_whole: bool,
     ) -> bool {
         self.counts.answers += 1;
-        self.counts.refusals += u32::from(finding == Finding::Refused);
-        self.blame.judge(resources, &self.snapshot.credentials, &mut self.chosen, finding, retry_after);
-        self.next = self.follow(resources, finding, copy_is_whole);
+        self.counts.refusals += u32::from(class == AttemptClass::Refused);
+        self.blame.judge(resources, &self.snapshot.credentials, &mut self.chosen, class, retry_after);
+        self.next = self.follow(resources, class, copy_is_whole);
         self.release_probe();
-        let first_is_better = finding == Finding::Refused && self.counts.refusals > 1 && self.has_only_refusals();
+        let first_is_better = class == AttemptClass::Refused && self.counts.refusals > 1 && self.has_only_refusals();
         self.next.is_none() && !first_is_better
     }
 
     /// Looks the attempt up in the table, and chooses by whom the next one is made.
-    fn follow(&mut self, resources: &Resources, finding: Finding, copy_is_whole: bool) -> Option<Next> {
-        let reason = finding.reason()?;
+    fn follow(&mut self, resources: &Resources, class: AttemptClass, copy_is_whole: bool) -> Option<Next> {
+        let reason = class.reason()?;
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         let other = |failover: &Failover| credentials.other(failover.credential(), failover.blame.tried(), now);
-        let (turn, pause) = match decide(finding, &self.situation(resources, copy_is_whole, now)) {
+        let (turn, pause) = match decide(class, &self.situation(resources, copy_is_whole, now)) {
             Decision::Settle => return None,
-            Decision::Switch => (other(self).or_else(|| self.last_resort(finding, now))?, Duration::ZERO),
+            Decision::Switch => (other(self).or_else(|| self.last_resort(class, now))?, Duration::ZERO),
             Decision::Repeat { next_credential } => {
                 let pause = back_off(fastrand::f64());
                 if now + pause >= self.began + resources.timeouts.retry {
@@ -193,14 +194,14 @@ impl Failover {
         } else {
             self.counts.repeats += 1;
         }
-        resources.activity.counters.add(reason);
+        resources.activity.counters.add_retry(reason);
         Some(Next { chosen: Chosen { turn, at: now }, reason, pause })
     }
 
     /// Chooses a credential that cools down, where all others do: after a refusal that is worth a look, since it may be the only one that works, and its
     /// answer tells whose fault the refusal was.
-    fn last_resort(&self, finding: Finding, now: Instant) -> Option<Turn> {
-        let is_first_refusal = finding == Finding::Refused && self.counts.refusals == 1;
+    fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
+        let is_first_refusal = class == AttemptClass::Refused && self.counts.refusals == 1;
         let credentials = &self.snapshot.credentials;
         is_first_refusal
             .then(|| credentials.last_resort(self.chosen.turn.credential, self.blame.tried(), now))

@@ -1,4 +1,4 @@
-//! How much of the load may be repeats: what keeps an upstream that is down from being asked three times as often.
+//! The share of the load that may be repeats, so that an upstream that is down is not asked three times as often.
 //!
 //! Each shard counts its own requests and repeats by the second, with plain stores on cache lines of its own; only who
 //! wants to repeat reads the counts of all. Invariant: over the process, repeats stay below a fifth of the requests of
@@ -14,7 +14,7 @@ use crossbeam_utils::CachePadded;
 const WINDOW_SECONDS: u64 = 10;
 /// One repeat for so many requests.
 const REQUESTS_PER_REPEAT: u64 = 5;
-/// What is allowed however few requests there are: a single user's requests are repeated each.
+/// Repeats that are allowed however few requests there are: a single user's requests are repeated each.
 const FLOOR_PER_SECOND: u64 = 10;
 /// More than the window's seconds, so that the oldest is not overwritten while it counts; a power of two.
 const SECOND_COUNT: usize = 16;
@@ -50,7 +50,7 @@ impl RetryShare {
         second.requests.store(second.requests.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
-    /// Whether `shard`, which alone may call this, may repeat a request; if so, it is counted.
+    /// Returns whether `shard`, which alone may call this, may repeat a request, and counts the repeat if so.
     pub fn take_repeat(&self, shard: usize, now: Instant) -> bool {
         let number = self.number(now);
         let (mut requests, mut repeats, mut repeats_now) = (0, 0, 0);

@@ -1,12 +1,11 @@
-//! Whether an exchange gets another attempt: the failover table, as a pure function.
+//! The failover table, as a pure function: it decides whether an exchange gets another attempt.
 //!
-//! What became of an attempt is a [`Finding`]; [`decide`] looks it up together with the [`Situation`]. Who takes the
-//! next attempt, and whether the process can afford it, is `failover`'s business.
+//! [`decide`] looks up the [`AttemptClass`] of the last attempt together with the [`Situation`]. Not here: the choice
+//! of the next credential, and whether the process can afford the attempt (`failover`).
 
 use std::time::Duration;
 
-use crate::observability::Count;
-use crate::proxy::error::{GatewayError, UpstreamPhase};
+use crate::proxy::attempt_class::AttemptClass;
 
 /// Attempts beyond the first after a failure of the connection or of the upstream.
 const REPEATS_MAX: u32 = 2;
@@ -25,80 +24,18 @@ const FAST_FAILURE: Duration = Duration::from_secs(15);
 /// not come back together.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
-/// What became of an attempt, by what it means for another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Finding {
-    /// There was no connection, so not a byte of the request was sent.
-    Unreachable,
-    /// The connection ended before the response head was whole.
-    Closed,
-    /// The upstream took nothing of the request for the whole write limit.
-    Stalled,
-    /// 502, 503, 504, or an event stream that begins with an error.
-    Unavailable,
-    /// 401 or 403.
-    Refused,
-    /// 429, or an event stream that begins with an error that says so.
-    RateLimited,
-    /// What the exchange ends with, good or bad.
-    Settled,
-}
-
-impl Finding {
-    /// What the status of an answer means.
-    pub fn of_status(status: u16) -> Self {
-        match status {
-            401 | 403 => Finding::Refused,
-            429 => Finding::RateLimited,
-            502..=504 => Finding::Unavailable,
-            _ => Finding::Settled,
-        }
-    }
-
-    /// What an attempt without an answer means.
-    pub fn of_error(error: &GatewayError) -> Self {
-        match error {
-            GatewayError::UpstreamResolve
-            | GatewayError::UpstreamConnect(_)
-            | GatewayError::UpstreamTls
-            | GatewayError::ProxyResolve
-            | GatewayError::ProxyConnect(_)
-            | GatewayError::ProxyClosed
-            | GatewayError::ProxyMalformed(_)
-            | GatewayError::ProxyFailed { .. }
-            | GatewayError::ConnectTimeout => Finding::Unreachable,
-            GatewayError::UpstreamClosed => Finding::Closed,
-            GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request } => Finding::Stalled,
-            _ => Finding::Settled,
-        }
-    }
-
-    /// The reason of another attempt, for the log; none where there is none.
-    pub fn reason(self) -> Option<Count> {
-        match self {
-            Finding::Unreachable => Some(Count::Unreachable),
-            Finding::Closed => Some(Count::UpstreamClosed),
-            Finding::Stalled => Some(Count::WriteStalled),
-            Finding::Unavailable => Some(Count::Unavailable),
-            Finding::Refused => Some(Count::Refused),
-            Finding::RateLimited => Some(Count::RateLimited),
-            Finding::Settled => None,
-        }
-    }
-}
-
-/// What the decision depends on besides the finding.
+/// The state of the exchange, on which the decision depends besides the class.
 #[derive(Debug, Clone, Copy)]
 pub struct Situation {
-    /// How long the attempt took, its connect included.
+    /// The duration of the attempt, its connect included.
     pub attempt_age: Duration,
-    /// How long ago the exchange began.
+    /// The time since the exchange began.
     pub exchange_age: Duration,
     /// No attempt starts when the exchange is older (`--retry-deadline`).
     pub deadline: Duration,
-    /// Whether the request can be sent again from its first byte.
+    /// The request can be sent again from its first byte.
     pub copy_is_whole: bool,
-    /// Whether the request may reach the upstream twice.
+    /// The request may reach the upstream twice.
     pub may_replay: bool,
     /// Attempts that were made for [`Decision::Repeat`] so far.
     pub repeats: u32,
@@ -108,10 +45,10 @@ pub struct Situation {
     pub switches: u32,
 }
 
-/// What follows an attempt.
+/// The consequence of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing better is to be expected: the client gets what there is.
+    /// No other attempt: the best answer so far goes downstream.
     Settle,
     /// Another attempt after a pause, if the process can afford it, with the next credential or the same.
     Repeat { next_credential: bool },
@@ -119,29 +56,29 @@ pub enum Decision {
     Switch,
 }
 
-/// Looks the finding up in the failover table.
-pub fn decide(finding: Finding, situation: &Situation) -> Decision {
+/// Looks the class up in the failover table.
+pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
     if !situation.copy_is_whole || situation.exchange_age >= situation.deadline {
         return Decision::Settle;
     }
     let may_repeat = situation.repeats < REPEATS_MAX;
     let is_fast = situation.attempt_age < FAST_FAILURE;
-    match finding {
-        Finding::Unreachable if may_repeat => Decision::Repeat { next_credential: false },
-        Finding::Closed | Finding::Unavailable if may_repeat && situation.may_replay && is_fast => {
+    match class {
+        AttemptClass::Unreachable if may_repeat => Decision::Repeat { next_credential: false },
+        AttemptClass::Closed | AttemptClass::Unavailable if may_repeat && situation.may_replay && is_fast => {
             Decision::Repeat { next_credential: true }
         }
         // It took its limit's time to show, so only the deadline of the exchange counts.
-        Finding::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
-        Finding::Refused if situation.refusals < REFUSALS_MAX => Decision::Switch,
-        Finding::RateLimited if situation.switches < SWITCHES_MAX => Decision::Switch,
-        Finding::Unreachable
-        | Finding::Closed
-        | Finding::Stalled
-        | Finding::Unavailable
-        | Finding::Refused
-        | Finding::RateLimited
-        | Finding::Settled => Decision::Settle,
+        AttemptClass::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
+        AttemptClass::Refused if situation.refusals < REFUSALS_MAX => Decision::Switch,
+        AttemptClass::RateLimited if situation.switches < SWITCHES_MAX => Decision::Switch,
+        AttemptClass::Unreachable
+        | AttemptClass::Closed
+        | AttemptClass::Stalled
+        | AttemptClass::Unavailable
+        | AttemptClass::Refused
+        | AttemptClass::RateLimited
+        | AttemptClass::Settled => Decision::Settle,
     }
 }
 
@@ -167,22 +104,22 @@ mod tests {
     };
     const SAME: Decision = Decision::Repeat { next_credential: false };
     const NEXT: Decision = Decision::Repeat { next_credential: true };
-    const ALL: [Finding; 7] = [
-        Finding::Unreachable,
-        Finding::Closed,
-        Finding::Stalled,
-        Finding::Unavailable,
-        Finding::Refused,
-        Finding::RateLimited,
-        Finding::Settled,
+    const ALL: [AttemptClass; 7] = [
+        AttemptClass::Unreachable,
+        AttemptClass::Closed,
+        AttemptClass::Stalled,
+        AttemptClass::Unavailable,
+        AttemptClass::Refused,
+        AttemptClass::RateLimited,
+        AttemptClass::Settled,
     ];
 
     fn decisions(situation: Situation) -> [Decision; 7] {
-        ALL.map(|finding| decide(finding, &situation))
+        ALL.map(|class| decide(class, &situation))
     }
 
     #[test]
-    fn every_finding_has_its_row() {
+    fn every_class_has_its_row() {
         let settle = Decision::Settle;
         let switch = Decision::Switch;
         for (what, situation, expected) in [
@@ -208,38 +145,6 @@ mod tests {
             ("no copy", Situation { copy_is_whole: false, ..FRESH }, [settle; 7]),
         ] {
             assert_eq!(decisions(situation), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn statuses_and_failures_are_what_the_table_calls_them() {
-        for (statuses, finding) in [
-            (&[401, 403][..], Finding::Refused),
-            (&[429], Finding::RateLimited),
-            (&[502, 503, 504], Finding::Unavailable),
-            (&[200, 204, 302, 400, 404, 408, 409, 500, 501, 505, 520, 529], Finding::Settled),
-        ] {
-            for status in statuses {
-                assert_eq!(Finding::of_status(*status), finding, "{status}");
-            }
-        }
-        for (error, finding) in [
-            (GatewayError::UpstreamResolve, Finding::Unreachable),
-            (GatewayError::UpstreamTls, Finding::Unreachable),
-            (GatewayError::ConnectTimeout, Finding::Unreachable),
-            (GatewayError::UpstreamCertificate, Finding::Settled),
-            (GatewayError::ProxyResolve, Finding::Unreachable),
-            (GatewayError::ProxyClosed, Finding::Unreachable),
-            (GatewayError::ProxyFailed { status: 503 }, Finding::Unreachable),
-            (GatewayError::ProxyRefused { status: 407 }, Finding::Settled),
-            (GatewayError::OutOfDescriptors, Finding::Settled),
-            (GatewayError::UpstreamClosed, Finding::Closed),
-            (GatewayError::UpstreamMalformed("x"), Finding::Settled),
-            (GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }, Finding::Stalled),
-            (GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead }, Finding::Settled),
-            (GatewayError::Draining, Finding::Settled),
-        ] {
-            assert_eq!(Finding::of_error(&error), finding, "{error:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! What an exchange waits for outside its attempts: the outcome of another's probe, and the back-off.
+//! Waits of an exchange outside its attempts: for the outcome of another's probe, and for the back-off.
 //!
 //! Invariant: every wait here ends with its limit, with the client, or with the drain, whichever comes first.
 
@@ -13,14 +13,14 @@ use crate::proxy::outcome::Outcome;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
-/// How long an exchange waits for the outcome of a probe while all credentials cool down, and how often it looks.
+/// The longest wait for the outcome of a probe while all credentials cool down, and the pause between two looks.
 /// Looking costs nothing and needs no wake-up from another shard.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
 const PROBE_LOOK: Duration = Duration::from_millis(20);
-/// How many exchanges of the process wait for one; the others go on at once.
+/// The limit on exchanges of the process that wait for one; the others go on at once.
 const PROBE_WAITERS_MAX: usize = 1000;
 
-/// Settles whose name the first attempt uses, once that is clear.
+/// Settles which credential the first attempt uses.
 ///
 /// # Errors
 /// As [`pause`].

@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::roll_call::{Presence, RollCall};
 use super::{Stage, StageCell};
 use crate::credentials::{Cooling, Credentials};
-use crate::observability::Count;
+use crate::observability::CooldownReason;
 
 /// A shard that gets round to nothing for so long serves nobody; one that is merely busy does within milliseconds.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);
@@ -85,7 +85,7 @@ impl Pages {
 fn cooldowns(credentials: &Credentials, now: Instant) -> Vec<Value> {
     let cooldown = |(id, entry): (_, &crate::credentials::Credential)| {
         let Cooling { rest, is_rate_limited } = credentials.cooling(id, now)?;
-        let reason = if is_rate_limited { Count::RateLimited } else { Count::Refused };
+        let reason = if is_rate_limited { CooldownReason::RateLimited } else { CooldownReason::Refused };
         Some(json!({
             "credential": entry.name,
             "seconds": rest.as_secs_f64().ceil() as u64,

@@ -13,8 +13,8 @@ use self::exposition::{Exposition, Sample, plain};
 use super::super::driver::Driver;
 use super::pages::Pages;
 use crate::observability::log::lost_lines;
-use crate::observability::{Activity, Count, Ending, Histogram, Spread, StatusClass};
-use crate::proxy::error::CODES;
+use crate::observability::{Activity, Count, Ending, Histogram, RetryReason, Spread, StatusClass};
+use crate::proxy::error::table::CODES;
 
 /// Writes all of them; `alive` is how many shards answer.
 ///
@@ -114,18 +114,14 @@ fn attempts(page: &mut Exposition, pages: &Pages) {
         "Attempts of forwarded requests; one without trouble has one.",
         Count::Attempts,
     );
-    const REASONS: [Count; 6] = [
-        Count::Unreachable,
-        Count::UpstreamClosed,
-        Count::WriteStalled,
-        Count::Unavailable,
-        Count::Refused,
-        Count::RateLimited,
-    ];
+    let retries = |reason: RetryReason| {
+        let sum = total(pages, |activity| activity.counters.retries(reason));
+        (vec![("reason", reason.as_str().to_owned())], sum)
+    };
     page.counter(
         "flow_uring_retries_total",
         "Further attempts, by why the one before was not enough.",
-        REASONS.map(|reason| (vec![("reason", reason.as_str().to_owned())], counted(pages, reason))),
+        RetryReason::ALL.map(retries),
     );
     let mut counter = |name, help, count| page.counter(name, help, plain(counted(pages, count)));
     counter(

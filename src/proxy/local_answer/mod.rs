@@ -1,10 +1,13 @@
-//! Whatever is answered here: errors, liveness, `OPTIONS *` and CORS preflights.
+//! The answers that are made here: errors, liveness, `OPTIONS *` and CORS preflights. `write` has their bytes.
 
+pub mod write;
+
+use self::write::ReplyHead;
 use crate::http1::framing::BodyLength;
 use crate::io::Buffer;
 use crate::observability::Ending;
 use crate::proxy::downstream::Downstream;
-use crate::proxy::error::{self, GatewayError, Reply};
+use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outcome::{Disposition, keeps_alive};
 use crate::proxy::request::plan::LocalAnswer;
@@ -20,12 +23,12 @@ pub async fn refuse(
     request_is_whole: bool,
     error: &GatewayError,
 ) -> Disposition {
-    let row = error.answer();
+    let row = error.row();
     let keep_alive = keeps_alive(shape, request_is_whole, !row.closes, &resources.lifecycle);
-    exchange.ending = error.ending();
-    resources.activity.tally.error(error.place());
+    exchange.ending = row.ending;
+    resources.activity.tally.error(row.place);
     let mut out = Buffer::take();
-    error::write_answer(out.tail(), error, shape.dialect, &reply(resources, shape, keep_alive));
+    write::write_error(out.tail(), error, shape.dialect, &reply(resources, shape, keep_alive));
     // What follows a refused request on the wire may be its body, so it is read before the connection ends.
     let after = if keep_alive { Disposition::KeepAlive } else { Disposition::Linger };
     send(resources, exchange, downstream, out, row.status, after).await
@@ -46,15 +49,15 @@ pub async fn answer(
     let mut out = Buffer::take();
     let status = match answer {
         LocalAnswer::Liveness => {
-            error::write_liveness(out.tail(), &reply);
+            write::write_liveness(out.tail(), &reply);
             200
         }
         LocalAnswer::Options => {
-            error::write_options(out.tail(), &reply);
+            write::write_options(out.tail(), &reply);
             204
         }
         LocalAnswer::Preflight { fields } => {
-            error::write_preflight(out.tail(), fields, &reply);
+            write::write_preflight(out.tail(), fields, &reply);
             204
         }
     };
@@ -62,9 +65,9 @@ pub async fn answer(
     send(resources, exchange, downstream, out, status, after).await
 }
 
-fn reply<'a>(resources: &'a Resources, shape: &ReplyShape, keep_alive: bool) -> Reply<'a> {
+fn reply<'a>(resources: &'a Resources, shape: &ReplyShape, keep_alive: bool) -> ReplyHead<'a> {
     let origin = shape.origin.map(|origin| resources.rules.access.origin_text(origin));
-    Reply { is_head: shape.is_head, keep_alive, is_http10: shape.is_http10(), origin }
+    ReplyHead { is_head: shape.is_head, keep_alive, is_http10: shape.is_http10(), origin }
 }
 
 async fn send(
