@@ -5,8 +5,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::certificate::ListenerTlsError;
-use super::conversation::ConversationError;
-use super::driver::Refusal;
+use super::shard::driver::Refusal;
+use super::take_over::ConversationError;
 use crate::upstream::tls::TrustError;
 
 /// Why the program could not start, or could not end in peace.

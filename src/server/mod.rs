@@ -3,20 +3,11 @@
 //! [`run`] opens everything that can fail before anything is served, starts the shards, and becomes their `supervisor`.
 //! The main thread serves nothing itself.
 
-mod accept;
 mod admin;
 pub mod certificate;
-mod connection;
-mod control;
-mod conversation;
-mod driver;
 mod error;
-mod hand_over;
-mod listener;
 mod reload;
-mod rendezvous;
 mod shard;
-mod shutdown;
 mod supervisor;
 mod take_over;
 
@@ -35,11 +26,12 @@ use crossbeam_utils::CachePadded;
 use rustls::pki_types::ServerName;
 
 use self::admin::{Admin, Opened, Stage};
-use self::hand_over::HandOver;
 use self::reload::Reload;
-use self::shard::{Seat, Shared, Started};
+use self::shard::{Seat, Shared, Started, listener};
 use self::supervisor::{Event, Supervisor};
-use self::take_over::Predecessor;
+use self::take_over::hand_over::HandOver;
+use self::take_over::predecessor::{self, Predecessor};
+use self::take_over::rendezvous;
 use crate::config::{Config, Scheme, UpstreamConfig};
 use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::observability::{Activity, Ledger};
@@ -47,9 +39,9 @@ use crate::proxy::retry_share::RetryShare;
 use crate::upstream::tls;
 use crate::upstream::{Resolver, Route, Tunnel};
 
-pub use driver::Driver;
 pub use error::RunError;
 pub use reload::{Source, Sources, Version, WatchedFile};
+pub use shard::driver::Driver;
 
 /// How long a gateway that was to take over, and found none, waits for the port: of one that was just stopped or killed
 /// it is free some milliseconds later.
@@ -178,7 +170,7 @@ fn open_listeners(config: &Config) -> io::Result<(Option<Predecessor>, Vec<TcpLi
     if config.take_over {
         match rendezvous::path(config.runtime_directory.as_deref(), config.listen) {
             Ok(path) => {
-                if let Some((predecessor, sockets)) = take_over::take(&path, config.listen) {
+                if let Some((predecessor, sockets)) = predecessor::take(&path, config.listen) {
                     return Ok((Some(predecessor), listener::complete(sockets, shards)?));
                 }
             }

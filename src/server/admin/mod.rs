@@ -24,11 +24,11 @@ use std::thread;
 use std::time::SystemTime;
 
 use self::pages::Pages;
-use super::driver::{Driver, Runtime};
-use super::shard::Shared;
 use crate::config::IoDriver;
 use crate::io::{Timer, deadline};
 use crate::proxy::access::{AccessRules, Hosts};
+use crate::server::shard::Shared;
+use crate::server::shard::driver::{Driver, Runtime};
 
 pub use address::{Opened, open};
 pub use roll_call::RollCall;

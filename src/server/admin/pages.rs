@@ -6,14 +6,14 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
 
-use super::super::driver::Driver;
-use super::super::shard::Shared;
 use super::metrics;
 use super::reply::Reply;
 use super::roll_call::{Presence, RollCall};
 use super::{Stage, StageCell};
 use crate::credentials::{Cooling, Credentials};
 use crate::observability::Count;
+use crate::server::shard::Shared;
+use crate::server::shard::driver::Driver;
 
 /// A shard that gets round to nothing for so long serves nobody; one that is merely busy does within milliseconds.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);

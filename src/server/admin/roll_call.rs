@@ -9,9 +9,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::super::control::Order;
 use crate::io::pause;
 use crate::observability::Activity;
+use crate::server::supervisor::control::Order;
 
 /// How often the answers are looked at, at most: deadlines are coarser.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
@@ -105,9 +105,9 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use super::super::super::control::Shards;
     use super::*;
     use crate::io::deadline::on_a_shard;
+    use crate::server::supervisor::control::Shards;
 
     const LIMIT: Duration = Duration::from_millis(50);
     /// What nothing takes here, even on a busy machine.

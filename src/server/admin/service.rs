@@ -17,7 +17,6 @@ use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
-use super::super::accept::{self, AcceptWarnings};
 use super::address::{self, Opened};
 use super::pages::Pages;
 use super::reply::Reply;
@@ -26,6 +25,7 @@ use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_requ
 use crate::io::deadline::next_turn;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
 use crate::proxy::access::AccessRules;
+use crate::server::shard::accept::{self, AcceptWarnings};
 
 /// Health checks and scrapers have one each.
 const CONNECTIONS_MAX: usize = 32;

@@ -10,11 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Instant, UNIX_EPOCH};
 
 use self::exposition::{Exposition, Sample, plain};
-use super::super::driver::Driver;
 use super::pages::Pages;
 use crate::observability::log::lost_lines;
 use crate::observability::{Activity, Count, Ending, Histogram, Spread, StatusClass};
 use crate::proxy::error::CODES;
+use crate::server::shard::driver::Driver;
 
 /// Writes all of them; `alive` is how many shards answer.
 ///

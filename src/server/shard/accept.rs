@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::shard::Shared;
+use super::Shared;
 
 /// Never blocks, on either driver: connections are taken until there are none. The flag is the socket's and not this
 /// process' alone, and every gateway that takes the socket over, or lends it, sets it the same.

@@ -15,9 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use super::certificate;
-use super::control::{Order, Shards};
 use super::shard::Shared;
 use super::supervisor::Event;
+use super::supervisor::control::{Order, Shards};
 use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, SecretsFault, SecretsFileError};
 
 /// How often the file is looked at. A change is loaded at the second look that agrees, so half a second to one after it

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::VERSION;
+use super::conversation::VERSION;
 
 /// Why a conversation came to nothing.
 #[derive(Debug)]

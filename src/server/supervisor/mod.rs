@@ -2,6 +2,9 @@
 //!
 //! Invariant: whatever comes is handled one after the other, and nothing that is handled waits without a limit.
 
+pub mod control;
+mod shutdown;
+
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -12,12 +15,12 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::RunError;
+use self::control::{Order, Shards};
+use self::shutdown::Reason;
 use super::admin::{Admin, RollCall};
-use super::control::{Order, Shards};
-use super::hand_over::{HandOver, Successor};
+use super::error::RunError;
 use super::reload::{Reload, Version, WatchedFile};
-use super::shutdown::{self, Reason};
+use super::take_over::hand_over::{HandOver, Successor};
 use crate::observability::Activity;
 
 /// What the main thread waits for.

@@ -4,9 +4,6 @@
 //! the successor serves on them and says that it is ready; the running one bids farewell, or refuses. Invariant: both sides belong to
 //! one user or root, every step has a limit of time, and nothing that the other says is longer than what is asked for.
 
-mod descriptors;
-mod error;
-
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,13 +14,12 @@ use std::time::{Duration, Instant};
 use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use self::descriptors::BATCH_MAX;
+use super::conversation_error::ConversationError;
+use super::descriptors::{self, BATCH_MAX};
 use crate::config::SHARDS_MAX;
 
-pub use error::ConversationError;
-
 /// To be raised when the conversation changes.
-const VERSION: u8 = 1;
+pub const VERSION: u8 = 1;
 const MAGIC: [u8; 7] = *b"flow-to";
 /// What one step may take. Each is a few system calls; the longest is to start all shards.
 pub const STEP_LIMIT: Duration = Duration::from_secs(5);
@@ -204,7 +200,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::server::listener;
+    use crate::server::shard::listener;
 
     fn pair() -> (Conversation, Conversation) {
         let (one, other) = UnixStream::pair().unwrap();

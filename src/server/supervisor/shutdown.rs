@@ -6,10 +6,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::RunError;
-use super::admin::{Admin, Stage};
+use super::Event;
 use super::control::{Order, Shards};
-use super::supervisor::Event;
+use crate::server::admin::{Admin, Stage};
+use crate::server::error::RunError;
 
 /// How long the shards have to end their streams when the drain limit has passed.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(5);

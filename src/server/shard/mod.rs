@@ -3,6 +3,11 @@
 //! Shards share the immutable configuration, the newest snapshot of credentials and API keys, the round-robin counter, the replay
 //! budget and the count of open connections. Nothing on the path of a request waits for another shard.
 
+pub mod accept;
+mod connection;
+pub mod driver;
+pub mod listener;
+
 use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
@@ -21,10 +26,10 @@ use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 use rustls::ServerConfig;
 
-use super::accept::{self, AcceptWarnings, OpenConnection};
-use super::connection::{self, Arrival, Resting};
-use super::control::Order;
-use super::driver::{Driver, Runtime};
+use self::accept::{AcceptWarnings, OpenConnection};
+use self::connection::{Arrival, Resting};
+use self::driver::{Driver, Runtime};
+use super::supervisor::control::Order;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::io::{

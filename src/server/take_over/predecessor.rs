@@ -9,7 +9,8 @@ use std::path::Path;
 
 use socket2::{Protocol, SockRef, Socket, Type};
 
-use super::conversation::{Conversation, ConversationError};
+use super::conversation::Conversation;
+use super::conversation_error::ConversationError;
 
 /// The gateway whose sockets these are, for as long as it still accepts on them too.
 pub struct Predecessor {

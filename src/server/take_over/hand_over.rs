@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::conversation::{Conversation, ConversationError, STEP_LIMIT};
+use super::conversation::{Conversation, STEP_LIMIT};
+use super::conversation_error::ConversationError;
 use super::rendezvous::{self, Unusable};
-use super::supervisor::Event;
+use crate::server::supervisor::Event;
 
 /// What a thread that cannot accept waits before it tries again: it lacks descriptors, and that lasts.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
