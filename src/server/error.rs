@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use super::certificate::ListenerTlsError;
-use super::shard::driver::Refusal;
+use super::shard::driver::RingRefusal;
 use super::take_over::ConversationError;
 use crate::upstream::tls::TrustError;
 
@@ -63,7 +63,7 @@ impl fmt::Display for RunError {
                 )
             }
             RunError::Driver(error) => {
-                let why = Refusal::from(error);
+                let why = RingRefusal::from(error);
                 write!(formatter, "cannot set up the I/O driver: {why}; try --io-driver epoll")
             }
             RunError::Thread(error) => write!(formatter, "cannot start a thread: {error}"),

@@ -27,8 +27,8 @@ use rustls::pki_types::ServerName;
 
 use self::admin::{Admin, Opened, Stage};
 use self::reload::Reload;
-use self::shard::{Seat, Shared, Started, listener};
-use self::supervisor::{Event, Supervisor};
+use self::shard::{ShardSetup, Shared, Started, listener};
+use self::supervisor::{Supervisor, SupervisorEvent};
 use self::take_over::hand_over::HandOver;
 use self::take_over::predecessor::{self, Predecessor};
 use self::take_over::rendezvous;
@@ -40,7 +40,7 @@ use crate::upstream::tls;
 use crate::upstream::{Resolver, Route, Tunnel};
 
 pub use error::RunError;
-pub use reload::{Source, Sources, Version, WatchedFile};
+pub use reload::{FileSource, FileVersion, Sources, WatchedFile};
 pub use shard::driver::Driver;
 
 /// How long a gateway that was to take over, and found none, waits for the port: of one that was just stopped or killed
@@ -103,7 +103,7 @@ pub fn run(
     listener::listen(&lent).map_err(listen_failed)?;
     supervisor.serve();
     if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.relieve(&lent)
+        && let Err(error) = predecessor.retire(&lent)
     {
         supervisor.withdraw(shared.config.timeouts.drain)?;
         return Err(RunError::TakeOver(error));
@@ -131,7 +131,7 @@ fn start_admin(
     driver: &Driver,
     supervisor: &Supervisor,
 ) -> Result<Option<Admin>, RunError> {
-    let start = |opened| Admin::start(opened, shared.clone(), driver.clone(), supervisor.roll_call());
+    let start = |opened| Admin::start(opened, shared.clone(), driver.clone(), supervisor.liveness_probe());
     opened.map(start).transpose().map_err(RunError::Thread)
 }
 
@@ -140,7 +140,7 @@ fn start_shards(
     shared: &Arc<Shared>,
     listeners: Vec<TcpListener>,
     supervisor: &mut Supervisor,
-    events: &Sender<Event>,
+    events: &Sender<SupervisorEvent>,
 ) -> Result<Driver, RunError> {
     let shards = shared.config.shards.get();
     let (started, reports) = channel();
@@ -150,8 +150,8 @@ fn start_shards(
         let activity = Arc::new(Activity::default());
         supervisor.add_shard(control, activity.clone()).map_err(RunError::Thread)?;
         let pulse_of = activity.clone();
-        let seat = Seat { index, core: cores.get(index).copied(), listeners, control: shard_control, activity };
-        start_shard(shared.clone(), seat, started.clone(), ShardEnd { events: events.clone(), activity: pulse_of })
+        let setup = ShardSetup { index, core: cores.get(index).copied(), listeners, control: shard_control, activity };
+        start_shard(shared.clone(), setup, started.clone(), ShardEnd { events: events.clone(), activity: pulse_of })
             .map_err(RunError::Thread)?;
     }
     drop(started);
@@ -193,7 +193,7 @@ fn offer_hand_over(
     config: &Config,
     bound: SocketAddr,
     sockets: Vec<TcpListener>,
-    events: Sender<Event>,
+    events: Sender<SupervisorEvent>,
 ) -> Option<HandOver> {
     let offered = rendezvous::path(config.runtime_directory.as_deref(), bound)
         .and_then(|path| HandOver::offer(&path, sockets, events));
@@ -258,10 +258,10 @@ fn cores(shards: usize) -> Vec<CoreId> {
     cores.iter().copied().cycle().take(if cores.is_empty() { 0 } else { shards }).collect()
 }
 
-fn start_shard(shared: Arc<Shared>, seat: Seat, started: Sender<Started>, end: ShardEnd) -> io::Result<()> {
-    let name = format!("flow-shard-{}", seat.index);
+fn start_shard(shared: Arc<Shared>, setup: ShardSetup, started: Sender<Started>, end: ShardEnd) -> io::Result<()> {
+    let name = format!("flow-shard-{}", setup.index);
     thread::Builder::new().name(name).spawn(move || {
-        shard::run(&shared, seat, &started);
+        shard::run(&shared, setup, &started);
         drop(end);
     })?;
     Ok(())
@@ -269,13 +269,13 @@ fn start_shard(shared: Arc<Shared>, seat: Seat, started: Sender<Started>, end: S
 
 /// Tells that a shard's thread has ended, be it by a panic.
 struct ShardEnd {
-    events: Sender<Event>,
+    events: Sender<SupervisorEvent>,
     activity: Arc<Activity>,
 }
 
 impl Drop for ShardEnd {
     fn drop(&mut self) {
         self.activity.pulse.end();
-        let _ = self.events.send(Event::ShardEnded { has_panicked: thread::panicking() });
+        let _ = self.events.send(SupervisorEvent::ShardEnded { has_panicked: thread::panicking() });
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! The main thread opens the address (`address`, `holder`) and tells the phase of the process; the thread accepts
 //! (`service`), decides what each request gets (`route`, under the guards of `proxy::access`), asks the shards
-//! (`roll_call`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits
+//! (`liveness_probe`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits
 //! without a limit, and no page holds a secret: of a credential it knows the name.
 
 mod address;
 mod holder;
+mod liveness_probe;
 mod metrics;
 mod pages;
 mod reply;
-mod roll_call;
 mod route;
 mod service;
 
@@ -31,7 +31,7 @@ use crate::server::shard::Shared;
 use crate::server::shard::driver::{Driver, Runtime};
 
 pub use address::{Opened, open};
-pub use roll_call::RollCall;
+pub use liveness_probe::LivenessProbe;
 
 /// What the process is doing, as `/readyz` tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +77,12 @@ impl Admin {
     ///
     /// # Errors
     /// When it, or what it waits with, cannot be set up.
-    pub fn start(opened: Opened, shared: Arc<Shared>, driver: Driver, roll_call: RollCall) -> io::Result<Self> {
+    pub fn start(
+        opened: Opened,
+        shared: Arc<Shared>,
+        driver: Driver,
+        liveness_probe: LivenessProbe,
+    ) -> io::Result<Self> {
         let (control, thread_control) = UnixStream::pair()?;
         thread_control.set_nonblocking(true)?;
         let stage = Arc::new(StageCell::default());
@@ -86,7 +91,7 @@ impl Admin {
             allow_origins: Vec::new(),
             hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
         };
-        let pages = Pages { shared, driver, roll_call, stage: stage.clone(), started: SystemTime::now() };
+        let pages = Pages { shared, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
         let (started, reports) = sync_channel(1);
         let body = move || run(opened, thread_control, pages, rules, &started);
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;

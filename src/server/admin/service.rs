@@ -19,8 +19,8 @@ use socket2::SockRef;
 
 use super::address::{self, Opened};
 use super::pages::Pages;
-use super::reply::Reply;
-use super::route::{Page, Refusal, route};
+use super::reply::AdminReply;
+use super::route::{AdminPage, AdminRefusal, route};
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_request};
 use crate::io::deadline::next_turn;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
@@ -93,12 +93,12 @@ struct Service {
     pages: Pages,
     rules: AccessRules,
     /// Oldest at the front.
-    open: RefCell<VecDeque<Rc<Client>>>,
+    open: RefCell<VecDeque<Rc<AdminConnection>>>,
     number: Cell<u64>,
 }
 
 /// A connection.
-struct Client {
+struct AdminConnection {
     number: u64,
     stream: Stream,
     /// Whether its request is whole, and an answer is on its way.
@@ -125,13 +125,13 @@ impl Service {
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
         let number = self.number.get();
         self.number.set(number + 1);
-        let client = Rc::new(Client { number, stream, has_asked: Cell::new(false) });
+        let connection = Rc::new(AdminConnection { number, stream, has_asked: Cell::new(false) });
         self.make_room();
-        self.open.borrow_mut().push_back(client.clone());
+        self.open.borrow_mut().push_back(connection.clone());
         let service = self.clone();
         monoio::spawn(async move {
             // Whoever is too slow is not told: it would be too slow for that too.
-            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&client)).await;
+            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&connection)).await;
             service.open.borrow_mut().retain(|other| other.number != number);
         });
         Ok(true)
@@ -143,19 +143,19 @@ impl Service {
         if open.len() < CONNECTIONS_MAX {
             return;
         }
-        let silent = open.iter().position(|client| !client.has_asked.get());
-        if let Some(client) = open.remove(silent.unwrap_or(0)) {
-            end(&client.stream);
+        let silent = open.iter().position(|connection| !connection.has_asked.get());
+        if let Some(connection) = open.remove(silent.unwrap_or(0)) {
+            end(&connection.stream);
         }
     }
 
-    async fn exchange(&self, Client { stream, has_asked, .. }: &Client) {
+    async fn exchange(&self, AdminConnection { stream, has_asked, .. }: &AdminConnection) {
         let (reply, is_head) = match read_request(stream).await {
             Ok(Some((input, span))) => {
                 has_asked.set(true);
                 let head = &input.filled()[span.start..span.end];
                 let routed = with_request(head, |head| (route(head, &self.rules), head.method == "HEAD"));
-                match routed.map_err(Refusal::from) {
+                match routed.map_err(AdminRefusal::from) {
                     Ok((Ok(page), is_head)) => (self.page(page).await, is_head),
                     Ok((Err(refusal), is_head)) => (refusal.into(), is_head),
                     Err(refusal) => (refusal.into(), false),
@@ -174,11 +174,11 @@ impl Service {
     }
 
     /// Boxed, since the task of a connection would else have room for each page all its life.
-    fn page(&self, page: Page) -> std::pin::Pin<Box<dyn Future<Output = Reply> + '_>> {
+    fn page(&self, page: AdminPage) -> std::pin::Pin<Box<dyn Future<Output = AdminReply> + '_>> {
         match page {
-            Page::Health => Box::pin(self.pages.health()),
-            Page::Readiness => Box::pin(std::future::ready(self.pages.readiness())),
-            Page::Metrics => Box::pin(self.pages.metrics()),
+            AdminPage::Health => Box::pin(self.pages.health()),
+            AdminPage::Readiness => Box::pin(std::future::ready(self.pages.readiness())),
+            AdminPage::Metrics => Box::pin(self.pages.metrics()),
         }
     }
 }
@@ -191,11 +191,11 @@ fn end(stream: &Stream) {
 }
 
 /// `None` when the client has gone before its head was whole.
-async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, Refusal> {
+async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, AdminRefusal> {
     let mut scanner = HeadScanner::default();
     let mut input = Buffer::take();
     loop {
-        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(Refusal::from)? {
+        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(AdminRefusal::from)? {
             return Ok(Some((input, span)));
         }
         input.reserve(READ_ROOM);

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::certificate;
 use super::shard::Shared;
-use super::supervisor::Event;
+use super::supervisor::SupervisorEvent;
 use super::supervisor::control::{Order, Shards};
 use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, SecretsFault, SecretsFileError};
 
@@ -26,12 +26,12 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where something came from that can change while the program runs.
 #[derive(Debug)]
-pub enum Source {
+pub enum FileSource {
     /// A file, which is read again when it changes.
     File {
         path: PathBuf,
         /// What it was when it was first read.
-        version: Option<Version>,
+        version: Option<FileVersion>,
     },
     /// Nothing that could be read again.
     Fixed,
@@ -40,8 +40,8 @@ pub enum Source {
 /// Where credentials and API keys came from.
 #[derive(Debug)]
 pub struct Sources {
-    pub secrets: Source,
-    pub api_keys: Source,
+    pub secrets: FileSource,
+    pub api_keys: FileSource,
 }
 
 /// A file that is watched.
@@ -51,21 +51,21 @@ pub enum WatchedFile {
     ApiKeys,
 }
 
-impl Source {
+impl FileSource {
     /// To be called before the file is read, so that a change in between is seen. A pipe is read once: what it gave is
     /// gone.
     #[expect(clippy::disallowed_methods, reason = "asked before there are shards")]
     pub fn file(path: &Path) -> Self {
         if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return Source::Fixed;
+            return FileSource::Fixed;
         }
-        Source::File { path: path.to_owned(), version: Version::of(path).ok() }
+        FileSource::File { path: path.to_owned(), version: FileVersion::of(path).ok() }
     }
 
-    /// Starts to watch the file if there is one; changes come as [`Event::FileChanged`].
-    fn watch(&self, file: WatchedFile, events: Sender<Event>) -> io::Result<()> {
-        if let Source::File { path, version } = self {
-            let (path, seen) = (path.clone(), Seen::new(*version));
+    /// Starts to watch the file if there is one; changes come as [`SupervisorEvent::FileChanged`].
+    fn watch(&self, file: WatchedFile, events: Sender<SupervisorEvent>) -> io::Result<()> {
+        if let FileSource::File { path, version } = self {
+            let (path, seen) = (path.clone(), ChangeDetector::new(*version));
             let name = match file {
                 WatchedFile::Secrets => "flow-secrets",
                 WatchedFile::ApiKeys => "flow-keys",
@@ -78,7 +78,7 @@ impl Source {
 
 /// Tells one content of a file from another without reading it; symbolic links are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Version {
+pub struct FileVersion {
     device: u64,
     inode: u64,
     modified: (i64, i64),
@@ -86,7 +86,7 @@ pub struct Version {
     size_bytes: u64,
 }
 
-impl Version {
+impl FileVersion {
     #[expect(clippy::disallowed_methods, reason = "runs on the main thread and on the one that watches the file")]
     fn of(path: &Path) -> io::Result<Self> {
         let metadata = std::fs::metadata(path)?;
@@ -94,13 +94,13 @@ impl Version {
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        Ok(Version::from(&metadata))
+        Ok(FileVersion::from(&metadata))
     }
 }
 
-impl From<&Metadata> for Version {
+impl From<&Metadata> for FileVersion {
     fn from(metadata: &Metadata) -> Self {
-        Version {
+        FileVersion {
             device: metadata.dev(),
             inode: metadata.ino(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -118,17 +118,17 @@ pub struct Reload {
 
 /// Why a file is read again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reason {
+enum ReloadReason {
     Asked,
     Changed,
 }
 
 impl Reload {
-    /// Starts to watch the files; changes come as [`Event::FileChanged`].
+    /// Starts to watch the files; changes come as [`SupervisorEvent::FileChanged`].
     ///
     /// # Errors
     /// When a thread cannot be started.
-    pub fn start(sources: Sources, shared: Arc<Shared>, events: &Sender<Event>) -> io::Result<Self> {
+    pub fn start(sources: Sources, shared: Arc<Shared>, events: &Sender<SupervisorEvent>) -> io::Result<Self> {
         sources.secrets.watch(WatchedFile::Secrets, events.clone())?;
         sources.api_keys.watch(WatchedFile::ApiKeys, events.clone())?;
         Ok(Reload { sources, shared })
@@ -136,46 +136,46 @@ impl Reload {
 
     /// SIGHUP: loads the files, changed or not.
     pub fn on_hangup(&mut self, shards: &Shards) {
-        if let Source::Fixed = self.sources.secrets {
+        if let FileSource::Fixed = self.sources.secrets {
             tracing::warn!(
                 "SIGHUP changes nothing of the credentials: they did not come from a file that can be read again"
             );
         }
-        self.load(WatchedFile::Secrets, shards, Reason::Asked);
-        self.load(WatchedFile::ApiKeys, shards, Reason::Asked);
+        self.load(WatchedFile::Secrets, shards, ReloadReason::Asked);
+        self.load(WatchedFile::ApiKeys, shards, ReloadReason::Asked);
         self.load_certificate();
     }
 
     /// A file was seen to be another, unless SIGHUP was faster.
-    pub fn on_change(&mut self, file: WatchedFile, now: Option<Version>, shards: &Shards) {
-        if matches!(self.source(file), Source::File { version, .. } if *version != now) {
-            self.load(file, shards, Reason::Changed);
+    pub fn on_change(&mut self, file: WatchedFile, now: Option<FileVersion>, shards: &Shards) {
+        if matches!(self.source(file), FileSource::File { version, .. } if *version != now) {
+            self.load(file, shards, ReloadReason::Changed);
         }
     }
 
-    fn source(&mut self, file: WatchedFile) -> &mut Source {
+    fn source(&mut self, file: WatchedFile) -> &mut FileSource {
         match file {
             WatchedFile::Secrets => &mut self.sources.secrets,
             WatchedFile::ApiKeys => &mut self.sources.api_keys,
         }
     }
 
-    fn load(&mut self, file: WatchedFile, shards: &Shards, reason: Reason) {
-        let Source::File { path, version } = self.source(file) else { return };
+    fn load(&mut self, file: WatchedFile, shards: &Shards, reason: ReloadReason) {
+        let FileSource::File { path, version } = self.source(file) else { return };
         // Asked before the file is read: a change while it is read is one more change.
-        let now = Version::of(path);
+        let now = FileVersion::of(path);
         *version = now.as_ref().ok().copied();
         let path = path.clone();
         let is_gone = now.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
         let has_changed = match (file, now) {
-            (WatchedFile::Secrets, _) if is_gone && reason == Reason::Changed => {
+            (WatchedFile::Secrets, _) if is_gone && reason == ReloadReason::Changed => {
                 tracing::warn!(
                     "the secrets file {} is gone; the credentials loaded before stay in use",
                     path.display()
                 );
                 false
             }
-            (WatchedFile::ApiKeys, _) if is_gone && reason == Reason::Changed => {
+            (WatchedFile::ApiKeys, _) if is_gone && reason == ReloadReason::Changed => {
                 tracing::warn!("the file of API keys {} is gone; the keys loaded before stay in use", path.display());
                 false
             }
@@ -203,7 +203,7 @@ impl Reload {
         }
     }
 
-    fn load_secrets(&self, path: &Path, now: io::Result<Version>) -> bool {
+    fn load_secrets(&self, path: &Path, now: io::Result<FileVersion>) -> bool {
         let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: SecretsFault::Unreadable(error) };
         let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
             Ok(loaded) => loaded,
@@ -225,7 +225,7 @@ impl Reload {
         true
     }
 
-    fn load_api_keys(&self, path: &Path, now: io::Result<Version>) -> bool {
+    fn load_api_keys(&self, path: &Path, now: io::Result<FileVersion>) -> bool {
         let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ApiKeysFault::Unreadable(error) };
         let loaded = match now.map_err(unreadable).and_then(|_| ApiKeys::load(path)) {
             Ok(loaded) => loaded,
@@ -258,36 +258,36 @@ fn changed_names<'a>(before: impl Iterator<Item = &'a str>, after: impl Iterator
 
 /// Looks at the file for as long as anybody wants to know.
 #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
-fn watch(path: &Path, file: WatchedFile, mut seen: Seen, events: &Sender<Event>) {
+fn watch(path: &Path, file: WatchedFile, mut seen: ChangeDetector, events: &Sender<SupervisorEvent>) {
     loop {
         thread::sleep(LOOK_INTERVAL);
-        let now = Version::of(path).ok();
-        if seen.is_news(now) && events.send(Event::FileChanged(file, now)).is_err() {
+        let now = FileVersion::of(path).ok();
+        if seen.is_change(now) && events.send(SupervisorEvent::FileChanged(file, now)).is_err() {
             return;
         }
     }
 }
 
 /// What was seen of a file so far; `None` is a file that is not there, or cannot be asked.
-struct Seen {
-    told: Option<Version>,
-    last: Option<Version>,
+struct ChangeDetector {
+    told: Option<FileVersion>,
+    last: Option<FileVersion>,
 }
 
-impl Seen {
-    fn new(version: Option<Version>) -> Self {
-        Seen { told: version, last: version }
+impl ChangeDetector {
+    fn new(version: Option<FileVersion>) -> Self {
+        ChangeDetector { told: version, last: version }
     }
 
     /// Whether this look agrees with the one before it, so that a file is seldom read half-written, and was not told yet.
-    fn is_news(&mut self, now: Option<Version>) -> bool {
+    fn is_change(&mut self, now: Option<FileVersion>) -> bool {
         let is_steady = self.last == now;
         self.last = now;
-        let is_news = is_steady && self.told != now;
-        if is_news {
+        let is_change = is_steady && self.told != now;
+        if is_change {
             self.told = now;
         }
-        is_news
+        is_change
     }
 }
 
@@ -295,26 +295,26 @@ impl Seen {
 mod tests {
     use super::*;
 
-    fn version(inode: u64) -> Option<Version> {
-        Some(Version { device: 1, inode, modified: (1, 2), changed: (1, 2), size_bytes: 3 })
+    fn version(inode: u64) -> Option<FileVersion> {
+        Some(FileVersion { device: 1, inode, modified: (1, 2), changed: (1, 2), size_bytes: 3 })
     }
 
     #[test]
     fn a_change_is_news_at_the_second_look_that_agrees_and_only_once() {
-        let mut seen = Seen::new(version(1));
+        let mut seen = ChangeDetector::new(version(1));
         let looks = [1, 2, 3, 3, 3, 0, 0, 0, 3, 3, 4, 3, 3].map(|inode| if inode == 0 { None } else { version(inode) });
-        let news: Vec<bool> = looks.into_iter().map(|look| seen.is_news(look)).collect();
+        let news: Vec<bool> = looks.into_iter().map(|look| seen.is_change(look)).collect();
         let expected = [3, 6, 9].map(|index: usize| index);
         assert_eq!(
-            news.iter().enumerate().filter(|(_, is_news)| **is_news).map(|(at, _)| at).collect::<Vec<_>>(),
+            news.iter().enumerate().filter(|(_, is_change)| **is_change).map(|(at, _)| at).collect::<Vec<_>>(),
             expected
         );
     }
 
     #[test]
     fn a_pipe_is_never_read_again() {
-        assert!(matches!(Source::file(Path::new("/dev/null")), Source::Fixed));
-        assert!(matches!(Source::file(Path::new("/nowhere")), Source::File { version: None, .. }));
+        assert!(matches!(FileSource::file(Path::new("/dev/null")), FileSource::Fixed));
+        assert!(matches!(FileSource::file(Path::new("/nowhere")), FileSource::File { version: None, .. }));
     }
 
     #[test]

@@ -68,20 +68,20 @@ pub fn shut_down(listener: &monoio::net::TcpListener) {
 }
 
 /// A place among the open connections, which is given back when it is dropped.
-pub struct OpenConnection {
+pub struct ConnectionPermit {
     shared: Arc<Shared>,
     open: Rc<Cell<usize>>,
 }
 
-impl OpenConnection {
+impl ConnectionPermit {
     /// The place in the process' count has been taken already.
     pub fn take(shared: Arc<Shared>, open: Rc<Cell<usize>>) -> Self {
         open.set(open.get() + 1);
-        OpenConnection { shared, open }
+        ConnectionPermit { shared, open }
     }
 }
 
-impl Drop for OpenConnection {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.open.set(self.open.get() - 1);
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);

@@ -38,7 +38,7 @@ const DRAIN_GRACE: Duration = Duration::from_secs(1);
 const READ_ROOM: usize = 16 * 1024;
 
 /// A connection between two requests, without what it needs during one.
-pub struct Resting {
+pub struct IdleConnection {
     stream: Stream,
     departure: Option<Departure>,
     since: Instant,
@@ -46,7 +46,7 @@ pub struct Resting {
     pub visit: Visit,
 }
 
-impl Resting {
+impl IdleConnection {
     /// When it has been idle for too long.
     pub fn due(&self, proxy: &Proxy) -> Instant {
         self.since + proxy.timeouts.keepalive
@@ -58,7 +58,7 @@ impl Resting {
     }
 }
 
-impl AsRawFd for Resting {
+impl AsRawFd for IdleConnection {
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_raw_fd()
     }
@@ -67,24 +67,24 @@ impl AsRawFd for Resting {
 /// How a connection comes to be served.
 pub enum Arrival {
     /// It was accepted.
-    New(Stream),
+    Accepted(Stream),
     /// Something has come while it rested.
-    Again(Resting),
+    Resumed(IdleConnection),
 }
 
 /// Serves a connection until it ends, or rests.
-pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<Resting> {
-    let (mut connection, mut idle) = match arrival {
-        Arrival::New(stream) => (Downstream::new(stream, None), Idle::new(Visit::First, Pace::New, None)),
-        Arrival::Again(resting) => resume(resting)?,
+pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<IdleConnection> {
+    let (mut connection, mut keep_alive) = match arrival {
+        Arrival::Accepted(stream) => (Downstream::new(stream, None), KeepAlive::new(Visit::First, Pace::New, None)),
+        Arrival::Resumed(idle) => resume(idle)?,
     };
-    let rests = serve_on(&mut connection, &mut idle, &proxy).await;
-    rests.then(|| idle.rest(connection))
+    let is_idle = serve_on(&mut connection, &mut keep_alive, &proxy).await;
+    is_idle.then(|| keep_alive.into_idle(connection))
 }
 
 /// Takes what has come; `None` if that is the end.
-fn resume(resting: Resting) -> Option<(Downstream, Idle)> {
-    let Resting { stream, departure, since, .. } = resting;
+fn resume(idle: IdleConnection) -> Option<(Downstream, KeepAlive)> {
+    let IdleConnection { stream, departure, since, .. } = idle;
     let pace = if since.elapsed() < WARM_IDLE { Pace::Brisk } else { Pace::Slow };
     let mut connection = Downstream::new(stream, departure);
     let mut input = Buffer::take();
@@ -97,16 +97,16 @@ fn resume(resting: Resting) -> Option<(Downstream, Idle)> {
         Ok(None) => Some(since),
         Ok(Some(0)) | Err(_) => return None,
     };
-    Some((connection, Idle::new(Visit::Again, pace, idle_since)))
+    Some((connection, KeepAlive::new(Visit::Again, pace, idle_since)))
 }
 
 /// Whether it rests; else it has ended.
-async fn serve_on(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) -> bool {
+async fn serve_on(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy: &Proxy) -> bool {
     loop {
-        let disposition = match read_head(connection, idle, proxy).await {
+        let disposition = match read_head(connection, keep_alive, proxy).await {
             HeadRead::Head(span) => proxy.handle(connection, span).await,
             HeadRead::Refused(error) => proxy.refuse_unread(connection, error).await,
-            HeadRead::Resting => return true,
+            HeadRead::Idle => return true,
             HeadRead::Ended => return false,
         };
         match disposition {
@@ -146,18 +146,18 @@ enum HeadRead {
     Head(HeadSpan),
     Refused(GatewayError),
     /// Nothing comes for now.
-    Resting,
+    Idle,
     /// The client closed, or the drain wants the connection to end.
     Ended,
 }
 
-async fn read_head(connection: &mut Downstream, idle: &mut Idle, proxy: &Proxy) -> HeadRead {
+async fn read_head(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy: &Proxy) -> HeadRead {
     if connection.input.is_empty() {
         connection.input = Buffer::none();
-        match idle.wait(connection, proxy).await {
+        match keep_alive.wait(connection, proxy).await {
             Waited::Read(Ok(input)) => connection.input = input,
-            Waited::Cooled => return HeadRead::Resting,
-            Waited::Read(Err(_)) | Waited::Dismissed => return HeadRead::Ended,
+            Waited::TimedOut => return HeadRead::Idle,
+            Waited::Read(Err(_)) | Waited::Draining => return HeadRead::Ended,
         }
     }
     let due = Instant::now() + proxy.timeouts.head;
@@ -190,7 +190,7 @@ enum Pace {
 }
 
 /// How a connection waits for its next request.
-struct Idle {
+struct KeepAlive {
     pace: Pace,
     since: Instant,
     /// Since when it is idle already, if it comes from a rest that nothing has ended.
@@ -203,22 +203,22 @@ struct Idle {
 enum Waited {
     Read(io::Result<Buffer>),
     /// Nothing came for [`WARM_IDLE`]; nothing is under way any more and no byte is lost.
-    Cooled,
+    TimedOut,
     /// The drain wants the connection to end.
-    Dismissed,
+    Draining,
 }
 
-impl Idle {
+impl KeepAlive {
     fn new(visit: Visit, pace: Pace, idle_since: Option<Instant>) -> Self {
-        Idle { pace, since: Instant::now(), idle_since, visit, canceller: Canceller::new() }
+        KeepAlive { pace, since: Instant::now(), idle_since, visit, canceller: Canceller::new() }
     }
 
-    fn rest(self, connection: Downstream) -> Resting {
+    fn into_idle(self, connection: Downstream) -> IdleConnection {
         let Downstream { stream, departure, .. } = connection;
         if let Some(departure) = &departure {
             departure.forget_waiter();
         }
-        Resting { stream, departure, since: self.since, visit: self.visit }
+        IdleConnection { stream, departure, since: self.since, visit: self.visit }
     }
 
     /// The first bytes of the next request, if they come soon.
@@ -232,10 +232,10 @@ impl Idle {
         let is_first = self.pace == Pace::New;
         self.pace = pace;
         let waited =
-            if limit.is_zero() { Waited::Cooled } else { self.wait_warm(connection, proxy, limit, is_first).await };
+            if limit.is_zero() { Waited::TimedOut } else { self.wait_warm(connection, proxy, limit, is_first).await };
         match waited {
             // What is there already would not wake it where it rests.
-            Waited::Cooled if proxy.lifecycle.phase() != Phase::Serving || connection.stream.has_pending() => {
+            Waited::TimedOut if proxy.lifecycle.phase() != Phase::Serving || connection.stream.has_pending() => {
                 last_look(connection)
             }
             waited => waited,
@@ -258,9 +258,9 @@ impl Idle {
                     (Err(error), _) if error.raw_os_error() == Some(libc::ECANCELED) => {
                         self.pace = Pace::Slow;
                         return if matches!(interrupted, Either::First(())) {
-                            Waited::Cooled
+                            Waited::TimedOut
                         } else {
-                            Waited::Dismissed
+                            Waited::Draining
                         };
                     }
                     read => read,
@@ -281,7 +281,7 @@ fn last_look(connection: &Downstream) -> Waited {
     let mut input = Buffer::take();
     match connection.stream.read_now(&mut input) {
         Ok(Some(1..)) => Waited::Read(Ok(input)),
-        Ok(_) | Err(_) => Waited::Dismissed,
+        Ok(_) | Err(_) => Waited::Draining,
     }
 }
 

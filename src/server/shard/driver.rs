@@ -18,7 +18,7 @@ pub enum Driver {
     /// epoll because it was asked for.
     Epoll,
     /// epoll because io_uring was refused, and why.
-    EpollFallback(Refusal),
+    EpollFallback(RingRefusal),
 }
 
 impl Driver {
@@ -41,12 +41,12 @@ impl fmt::Display for Driver {
 
 /// Why there is no ring, and what usually stands behind that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RingRefusal {
     error: String,
     cause: &'static str,
 }
 
-impl From<&io::Error> for Refusal {
+impl From<&io::Error> for RingRefusal {
     fn from(error: &io::Error) -> Self {
         let cause = match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
@@ -60,11 +60,11 @@ impl From<&io::Error> for Refusal {
             Some(libc::ENOMEM) => ", as where memory is short or the limit on locked memory is low (ulimit -l)",
             _ => "",
         };
-        Refusal { error: error.to_string(), cause }
+        RingRefusal { error: error.to_string(), cause }
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RingRefusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}{}", self.error, self.cause)
     }
@@ -85,7 +85,7 @@ impl Runtime {
         match wanted {
             IoDriver::Uring => uring(),
             IoDriver::Epoll => epoll().map(|runtime| (runtime, Driver::Epoll)),
-            IoDriver::Auto => uring().or_else(|error| Ok((epoll()?, Driver::EpollFallback(Refusal::from(&error))))),
+            IoDriver::Auto => uring().or_else(|error| Ok((epoll()?, Driver::EpollFallback(RingRefusal::from(&error))))),
         }
     }
 
@@ -130,8 +130,8 @@ fn epoll() -> io::Result<Runtime> {
 mod tests {
     use super::*;
 
-    fn refusal(errno: i32) -> Refusal {
-        Refusal::from(&io::Error::from_raw_os_error(errno))
+    fn refusal(errno: i32) -> RingRefusal {
+        RingRefusal::from(&io::Error::from_raw_os_error(errno))
     }
 
     #[test]

@@ -26,8 +26,8 @@ use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 use rustls::ServerConfig;
 
-use self::accept::{AcceptWarnings, OpenConnection};
-use self::connection::{Arrival, Resting};
+use self::accept::{AcceptWarnings, ConnectionPermit};
+use self::connection::{Arrival, IdleConnection};
 use self::driver::{Driver, Runtime};
 use super::supervisor::control::Order;
 use crate::config::Config;
@@ -66,7 +66,7 @@ pub struct Shared {
 }
 
 /// What one shard has for itself.
-pub struct Seat {
+pub struct ShardSetup {
     pub index: usize,
     /// The CPU that it is pinned to.
     pub core: Option<CoreId>,
@@ -81,8 +81,8 @@ pub struct Seat {
 pub type Started = io::Result<Driver>;
 
 /// The body of a shard's thread. Returns when the shard has drained.
-pub fn run(shared: &Arc<Shared>, seat: Seat, started: &Sender<Started>) {
-    if let Some(core) = seat.core {
+pub fn run(shared: &Arc<Shared>, setup: ShardSetup, started: &Sender<Started>) {
+    if let Some(core) = setup.core {
         core_affinity::set_for_current(core);
     }
     let (mut runtime, driver) = match Runtime::build(shared.config.io_driver) {
@@ -94,7 +94,7 @@ pub fn run(shared: &Arc<Shared>, seat: Seat, started: &Sender<Started>) {
     };
     let uses_epoll = !matches!(driver, Driver::Uring(_));
     runtime.block_on(async {
-        match Shard::start(shared.clone(), seat, uses_epoll) {
+        match Shard::start(shared.clone(), setup, uses_epoll) {
             Ok((shard, listeners)) => {
                 let _ = started.send(Ok(driver));
                 shard.serve(listeners).await;
@@ -106,15 +106,15 @@ pub fn run(shared: &Arc<Shared>, seat: Seat, started: &Sender<Started>) {
     });
 }
 
-/// A connection that rests, with its place among the open ones.
-struct Guest {
-    resting: Resting,
-    place: OpenConnection,
+/// A connection that rests, with its permit among the open ones.
+struct ParkedConnection {
+    idle: IdleConnection,
+    permit: ConnectionPermit,
 }
 
-impl AsRawFd for Guest {
+impl AsRawFd for ParkedConnection {
     fn as_raw_fd(&self) -> RawFd {
-        self.resting.as_raw_fd()
+        self.idle.as_raw_fd()
     }
 }
 
@@ -126,20 +126,20 @@ struct Shard {
     keeps_sockets: Cell<bool>,
     /// Open connections of this shard.
     open: Rc<Cell<usize>>,
-    parking: Parking<Guest>,
+    parking: Parking<ParkedConnection>,
     uses_epoll: bool,
     warnings: AcceptWarnings,
 }
 
 impl Shard {
-    fn start(shared: Arc<Shared>, seat: Seat, uses_epoll: bool) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
-        let port = seat.listeners[0].local_addr()?.port();
+    fn start(shared: Arc<Shared>, setup: ShardSetup, uses_epoll: bool) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
+        let port = setup.listeners[0].local_addr()?.port();
         let lifecycle = Rc::new(Lifecycle::default());
         let proxy = Proxy::new(
             &shared.config,
             port,
             Parts {
-                shard: seat.index,
+                shard: setup.index,
                 credentials: shared.credentials.load_full(),
                 keys: shared.api_keys.load_full(),
                 round_robin: shared.round_robin.clone(),
@@ -152,7 +152,7 @@ impl Shard {
                 share: shared.share.clone(),
                 probe_waiters: shared.probe_waiters.clone(),
                 lifecycle: lifecycle.clone(),
-                activity: seat.activity,
+                activity: setup.activity,
                 ledger: shared.ledger.clone(),
             },
         );
@@ -169,8 +169,8 @@ impl Shard {
             }
         });
         let (parking, arrivals) = Parking::open()?;
-        seat.control.set_nonblocking(uses_epoll)?;
-        let control = monoio::net::UnixStream::from_std(seat.control)?;
+        setup.control.set_nonblocking(uses_epoll)?;
+        let control = monoio::net::UnixStream::from_std(setup.control)?;
         let shard = Rc::new(Shard {
             shared,
             proxy: Rc::new(proxy),
@@ -181,9 +181,9 @@ impl Shard {
             uses_epoll,
             warnings: AcceptWarnings::default(),
         });
-        monoio::spawn(shard.clone().follow(control));
-        monoio::spawn(shard.clone().attend_parking(arrivals));
-        Ok((shard, seat.listeners))
+        monoio::spawn(shard.clone().follow_orders(control));
+        monoio::spawn(shard.clone().resume_parked(arrivals));
+        Ok((shard, setup.listeners))
     }
 
     /// Accepts from the order to serve until the drain begins, and returns when the last connection has ended.
@@ -199,7 +199,7 @@ impl Shard {
         for accepting in accepting {
             accepting.await;
         }
-        self.dismiss_parked();
+        self.close_parked();
         self.proxy.pool.clear();
         while self.open.get() > 0 {
             pause(DRAIN_PAUSE).await;
@@ -228,24 +228,24 @@ impl Shard {
     }
 
     /// Closes all connections that rest. One on which a request has come meanwhile is served first.
-    fn dismiss_parked(self: &Rc<Self>) {
-        for Guest { resting, place } in self.parking.take_all() {
-            if !resting.is_quiet() {
-                self.spawn(place, Arrival::Again(resting));
+    fn close_parked(self: &Rc<Self>) {
+        for ParkedConnection { idle, permit } in self.parking.take_all() {
+            if !idle.is_quiet() {
+                self.spawn(permit, Arrival::Resumed(idle));
             }
         }
     }
 
     /// Goes on with connections on which something has come.
-    async fn attend_parking(self: Rc<Self>, arrivals: TcpStream) {
-        let go_on = |Guest { resting, place }: Guest| self.spawn(place, Arrival::Again(resting));
+    async fn resume_parked(self: Rc<Self>, arrivals: TcpStream) {
+        let go_on = |ParkedConnection { idle, permit }: ParkedConnection| self.spawn(permit, Arrival::Resumed(idle));
         if let Err(error) = self.parking.attend(arrivals, go_on).await {
             tracing::error!(%error, "idle connections are no longer served");
         }
     }
 
     /// Does what the main thread orders over `control`.
-    async fn follow(self: Rc<Self>, mut control: monoio::net::UnixStream) {
+    async fn follow_orders(self: Rc<Self>, mut control: monoio::net::UnixStream) {
         let mut byte = vec![0; 1];
         loop {
             let result;
@@ -305,33 +305,33 @@ impl Shard {
             connections.fetch_sub(1, Ordering::Relaxed);
             return Ok(false);
         }
-        let place = OpenConnection::take(self.shared.clone(), self.open.clone());
+        let permit = ConnectionPermit::take(self.shared.clone(), self.open.clone());
         let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
         match &self.shared.listener_tls {
-            Some(config) => drop(monoio::spawn(self.clone().secure(place, stream, config.load_full()))),
-            None => self.spawn(place, Arrival::New(stream)),
+            Some(config) => drop(monoio::spawn(self.clone().secure(permit, stream, config.load_full()))),
+            None => self.spawn(permit, Arrival::Accepted(stream)),
         }
         Ok(true)
     }
 
-    fn spawn(self: &Rc<Self>, place: OpenConnection, arrival: Arrival) {
-        monoio::spawn(self.clone().run(place, arrival));
+    fn spawn(self: &Rc<Self>, permit: ConnectionPermit, arrival: Arrival) {
+        monoio::spawn(self.clone().run(permit, arrival));
     }
 
     /// Runs a connection until it ends or rests.
-    async fn run(self: Rc<Self>, place: OpenConnection, arrival: Arrival) {
-        if let Some(resting) = connection::serve(arrival, self.proxy.clone()).await {
-            self.rest(place, resting);
+    async fn run(self: Rc<Self>, permit: ConnectionPermit, arrival: Arrival) {
+        if let Some(idle) = connection::serve(arrival, self.proxy.clone()).await {
+            self.park(permit, idle);
         }
     }
 
     /// Shakes hands with a client that has just connected, in a task of its own: the one that serves it is no larger for
     /// it. A client that speaks plain HTTP is told so.
-    async fn secure(self: Rc<Self>, place: OpenConnection, stream: Stream, config: Arc<ServerConfig>) {
+    async fn secure(self: Rc<Self>, permit: ConnectionPermit, stream: Stream, config: Arc<ServerConfig>) {
         let handshake = tls::accept(stream, config, self.proxy.timeouts.handshake);
         match race(handshake, connection::drained(&self.proxy, &Deadline::default())).await {
-            Either::First(Ok(stream)) => self.spawn(place, Arrival::New(stream)),
+            Either::First(Ok(stream)) => self.spawn(permit, Arrival::Accepted(stream)),
             Either::First(Err(HandshakeError::NotTls(stream))) => {
                 connection::refuse(stream, GatewayError::TlsRequired, &self.proxy).await;
             }
@@ -340,11 +340,11 @@ impl Shard {
         }
     }
 
-    fn rest(&self, place: OpenConnection, resting: Resting) {
-        let (visit, due) = (resting.visit, resting.due(&self.proxy));
-        if let Err((guest, error)) = self.parking.park(Guest { resting, place }, visit, due) {
+    fn park(&self, permit: ConnectionPermit, idle: IdleConnection) {
+        let (visit, due) = (idle.visit, idle.due(&self.proxy));
+        if let Err((parked, error)) = self.parking.park(ParkedConnection { idle, permit }, visit, due) {
             tracing::warn!(%error, "cannot wait for the next request of an idle connection; it is closed");
-            drop(guest);
+            drop(parked);
         }
     }
 }
@@ -357,7 +357,7 @@ mod tests {
     /// that is what usually breaks this.
     #[test]
     fn the_task_of_a_connection_stays_small() {
-        fn size_of_future<F>(_run: fn(Rc<Shard>, OpenConnection, Arrival) -> F) -> usize {
+        fn size_of_future<F>(_run: fn(Rc<Shard>, ConnectionPermit, Arrival) -> F) -> usize {
             size_of::<F>()
         }
         let bytes = size_of_future(Shard::run);

@@ -16,22 +16,22 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::control::{Order, Shards};
-use self::shutdown::Reason;
-use super::admin::{Admin, RollCall};
+use self::shutdown::ShutdownReason;
+use super::admin::{Admin, LivenessProbe};
 use super::error::RunError;
-use super::reload::{Reload, Version, WatchedFile};
+use super::reload::{FileVersion, Reload, WatchedFile};
 use super::take_over::hand_over::{HandOver, Successor};
 use crate::observability::Activity;
 
 /// What the main thread waits for.
 #[derive(Debug)]
-pub enum Event {
+pub enum SupervisorEvent {
     /// SIGTERM or SIGINT.
     Stop,
     /// SIGHUP.
     Hangup,
     /// The file is another than the one that was told last; `None`: it is gone.
-    FileChanged(WatchedFile, Option<Version>),
+    FileChanged(WatchedFile, Option<FileVersion>),
     /// Another gateway serves on this one's sockets.
     Successor(Successor),
     ShardEnded {
@@ -41,7 +41,7 @@ pub enum Event {
 
 /// The main thread's hold on signals and shards.
 pub struct Supervisor {
-    events: Receiver<Event>,
+    events: Receiver<SupervisorEvent>,
     shards: Shards,
     pub admin: Option<Admin>,
 }
@@ -51,11 +51,11 @@ impl Supervisor {
     ///
     /// # Errors
     /// When the handlers or their thread cannot be set up.
-    pub fn on_signals(sender: Sender<Event>, events: Receiver<Event>) -> io::Result<Self> {
+    pub fn on_signals(sender: Sender<SupervisorEvent>, events: Receiver<SupervisorEvent>) -> io::Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         thread::Builder::new().name("flow-signals".into()).spawn(move || {
             for signal in signals.forever() {
-                let event = if signal == SIGHUP { Event::Hangup } else { Event::Stop };
+                let event = if signal == SIGHUP { SupervisorEvent::Hangup } else { SupervisorEvent::Stop };
                 if sender.send(event).is_err() {
                     return;
                 }
@@ -71,8 +71,8 @@ impl Supervisor {
     }
 
     /// For whoever asks the shards added so far whether they are alive.
-    pub fn roll_call(&self) -> RollCall {
-        RollCall::of(self.shards.members())
+    pub fn liveness_probe(&self) -> LivenessProbe {
+        LivenessProbe::of(self.shards.members())
     }
 
     /// All shards have started: they may accept.
@@ -85,7 +85,7 @@ impl Supervisor {
     /// # Errors
     /// As [`Supervisor::wait`].
     pub fn withdraw(self, drain_limit: Duration) -> Result<(), RunError> {
-        shutdown::drain(&self.events, &self.shards, self.admin, Reason::NotRelieved, drain_limit)
+        shutdown::drain(&self.events, &self.shards, self.admin, ShutdownReason::TakeOverFailed, drain_limit)
     }
 
     /// Reloads until the program is to end or another has taken over, and then drains.
@@ -96,22 +96,26 @@ impl Supervisor {
     pub fn wait(self, mut reload: Reload, hand_over: Option<HandOver>, drain_limit: Duration) -> Result<(), RunError> {
         let reason = loop {
             match self.events.recv() {
-                Ok(Event::Stop) if hand_over.as_ref().is_none_or(HandOver::withdraw) => break Reason::Signal,
-                Ok(Event::Stop) => break Reason::SignalWhileLending,
-                Ok(Event::Successor(successor)) => {
+                Ok(SupervisorEvent::Stop) if hand_over.as_ref().is_none_or(HandOver::withdraw) => {
+                    break ShutdownReason::Signal;
+                }
+                Ok(SupervisorEvent::Stop) => break ShutdownReason::SignalWhileLending,
+                Ok(SupervisorEvent::Successor(successor)) => {
                     if successor.grant() {
-                        break Reason::Successor;
+                        break ShutdownReason::Successor;
                     }
                 }
-                Ok(Event::Hangup) => reload.on_hangup(&self.shards),
-                Ok(Event::FileChanged(file, version)) => reload.on_change(file, version, &self.shards),
-                Ok(Event::ShardEnded { .. }) | Err(_) => return Err(RunError::ShardDied),
+                Ok(SupervisorEvent::Hangup) => reload.on_hangup(&self.shards),
+                Ok(SupervisorEvent::FileChanged(file, version)) => reload.on_change(file, version, &self.shards),
+                Ok(SupervisorEvent::ShardEnded { .. }) | Err(_) => return Err(RunError::ShardDied),
             }
         };
         match reason {
-            Reason::Successor => hand_over.into_iter().for_each(HandOver::leave),
+            ShutdownReason::Successor => hand_over.into_iter().for_each(HandOver::leave),
             // Whoever comes to take over from here on starts as usual.
-            Reason::Signal | Reason::SignalWhileLending | Reason::NotRelieved => drop(hand_over),
+            ShutdownReason::Signal | ShutdownReason::SignalWhileLending | ShutdownReason::TakeOverFailed => {
+                drop(hand_over)
+            }
         }
         shutdown::drain(&self.events, &self.shards, self.admin, reason, drain_limit)
     }

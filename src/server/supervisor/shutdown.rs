@@ -6,7 +6,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::Event;
+use super::SupervisorEvent;
 use super::control::{Order, Shards};
 use crate::server::admin::{Admin, Stage};
 use crate::server::error::RunError;
@@ -16,21 +16,23 @@ const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Why the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum ShutdownReason {
     Signal,
     /// A signal that came while a gateway that takes over has the listening sockets, and does not serve on them yet.
     SignalWhileLending,
     /// Another gateway has taken over.
     Successor,
     /// This one was to take over, and the other one goes on.
-    NotRelieved,
+    TakeOverFailed,
 }
 
-impl Reason {
+impl ShutdownReason {
     fn order(self) -> Order {
         match self {
-            Reason::Signal => Order::Drain,
-            Reason::SignalWhileLending | Reason::Successor | Reason::NotRelieved => Order::DrainKeepingSockets,
+            ShutdownReason::Signal => Order::Drain,
+            ShutdownReason::SignalWhileLending | ShutdownReason::Successor | ShutdownReason::TakeOverFailed => {
+                Order::DrainKeepingSockets
+            }
         }
     }
 }
@@ -41,21 +43,21 @@ impl Reason {
 /// # Errors
 /// A shard has died, or a second signal came.
 pub fn drain(
-    events: &Receiver<Event>,
+    events: &Receiver<SupervisorEvent>,
     shards: &Shards,
     admin: Option<Admin>,
-    reason: Reason,
+    reason: ShutdownReason,
     drain_limit: Duration,
 ) -> Result<(), RunError> {
     admin.iter().for_each(|admin| admin.note(Stage::Draining));
-    let admin = admin.filter(|_| reason != Reason::Successor);
+    let admin = admin.filter(|_| reason != ShutdownReason::Successor);
     tracing::info!(
         open_exchanges = shards.open_exchanges(),
         "stopping: waiting for open exchanges; a second signal exits at once"
     );
     // A gateway that was taken over drains without a signal; the first one asks for what it does already.
     let keeps_sockets = reason.order() == Order::DrainKeepingSockets;
-    let was_signalled = matches!(reason, Reason::Signal | Reason::SignalWhileLending);
+    let was_signalled = matches!(reason, ShutdownReason::Signal | ShutdownReason::SignalWhileLending);
     let mut drain = Drain { events, shards, admin, running: shards.count(), was_signalled, keeps_sockets };
     shards.tell_all(reason.order());
     if drain.wait_for_shards(drain_limit)? {
@@ -73,7 +75,7 @@ pub fn drain(
 }
 
 struct Drain<'a> {
-    events: &'a Receiver<Event>,
+    events: &'a Receiver<SupervisorEvent>,
     shards: &'a Shards,
     admin: Option<Admin>,
     running: usize,
@@ -88,21 +90,21 @@ impl Drain<'_> {
         let due = Instant::now() + limit;
         while self.running > 0 {
             match self.events.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Event::ShardEnded { has_panicked: true }) => return Err(RunError::ShardDied),
-                Ok(Event::ShardEnded { has_panicked: false }) => self.running -= 1,
+                Ok(SupervisorEvent::ShardEnded { has_panicked: true }) => return Err(RunError::ShardDied),
+                Ok(SupervisorEvent::ShardEnded { has_panicked: false }) => self.running -= 1,
                 // What still begins ends soon.
-                Ok(Event::Hangup | Event::FileChanged(..)) => {}
+                Ok(SupervisorEvent::Hangup | SupervisorEvent::FileChanged(..)) => {}
                 // One that had the sockets when the signal came; they were kept for it, and it is too late for others.
-                Ok(Event::Successor(successor)) => {
+                Ok(SupervisorEvent::Successor(successor)) => {
                     if self.keeps_sockets && successor.grant() {
                         self.admin = None;
                     }
                 }
-                Ok(Event::Stop) if !self.was_signalled => {
+                Ok(SupervisorEvent::Stop) if !self.was_signalled => {
                     self.was_signalled = true;
                     tracing::info!(open_exchanges = self.shards.open_exchanges(), "still waiting for open exchanges");
                 }
-                Ok(Event::Stop) => {
+                Ok(SupervisorEvent::Stop) => {
                     return Err(RunError::Interrupted { open_exchanges: self.shards.open_exchanges() });
                 }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return Ok(false),

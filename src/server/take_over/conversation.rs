@@ -58,7 +58,7 @@ impl Conversation {
     pub fn over(stream: UnixStream) -> Result<Self, ConversationError> {
         let peer = descriptors::peer_of(&stream)?;
         if peer.uid != geteuid().as_raw() && peer.uid != 0 {
-            return Err(ConversationError::Stranger { uid: peer.uid });
+            return Err(ConversationError::OtherUser { uid: peer.uid });
         }
         Ok(Conversation { stream, process: peer.pid })
     }
@@ -67,7 +67,7 @@ impl Conversation {
     ///
     /// # Errors
     /// As for all steps: see [`ConversationError`].
-    pub fn say_hello(&mut self) -> Result<(), ConversationError> {
+    pub fn send_hello(&mut self) -> Result<(), ConversationError> {
         self.write(&hello())
     }
 
@@ -75,15 +75,15 @@ impl Conversation {
     ///
     /// # Errors
     /// See [`ConversationError`].
-    pub fn hear_hello(&mut self) -> Result<(), ConversationError> {
-        let mut heard = [0; 8];
-        self.read(&mut heard, STEP_LIMIT)?;
-        if !heard.starts_with(&MAGIC) {
-            return Err(ConversationError::Nonsense);
+    pub fn receive_hello(&mut self) -> Result<(), ConversationError> {
+        let mut received = [0; 8];
+        self.read(&mut received, STEP_LIMIT)?;
+        if !received.starts_with(&MAGIC) {
+            return Err(ConversationError::Unexpected);
         }
         // Also to one that speaks another version: it is to know why it gets nothing.
         self.write(&hello())?;
-        check_version(heard[MAGIC.len()])
+        check_version(received[MAGIC.len()])
     }
 
     /// Lends the successor all of `sockets`, which stay open here too.
@@ -91,7 +91,7 @@ impl Conversation {
     /// # Errors
     /// See [`ConversationError`].
     pub fn send_sockets(&mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
-        let count = u16::try_from(sockets.len()).map_err(|_| ConversationError::Nonsense)?;
+        let count = u16::try_from(sockets.len()).map_err(|_| ConversationError::Unexpected)?;
         self.write(&count.to_be_bytes())?;
         let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
         Ok(sockets.chunks(BATCH_MAX).try_for_each(|batch| descriptors::send(&self.stream, batch))?)
@@ -102,58 +102,58 @@ impl Conversation {
     /// # Errors
     /// See [`ConversationError`].
     pub fn receive_sockets(&mut self) -> Result<Vec<OwnedFd>, ConversationError> {
-        let mut heard = [0; 8];
-        self.read(&mut heard, STEP_LIMIT)?;
-        if !heard.starts_with(&MAGIC) {
-            return Err(ConversationError::Nonsense);
+        let mut received = [0; 8];
+        self.read(&mut received, STEP_LIMIT)?;
+        if !received.starts_with(&MAGIC) {
+            return Err(ConversationError::Unexpected);
         }
-        check_version(heard[MAGIC.len()])?;
+        check_version(received[MAGIC.len()])?;
         let mut count = [0; 2];
         self.read(&mut count, STEP_LIMIT)?;
         let count = usize::from(u16::from_be_bytes(count));
         if count == 0 || count > SHARDS_MAX {
-            return Err(ConversationError::Nonsense);
+            return Err(ConversationError::Unexpected);
         }
         let mut sockets = Vec::with_capacity(count);
         while sockets.len() < count {
             self.stream.set_read_timeout(Some(STEP_LIMIT))?;
             let batch = descriptors::receive(&self.stream)?;
             if batch.len() != BATCH_MAX.min(count - sockets.len()) {
-                return Err(ConversationError::Nonsense);
+                return Err(ConversationError::Unexpected);
             }
             sockets.extend(batch);
         }
         Ok(sockets)
     }
 
-    pub fn say_ready(&mut self) -> Result<(), ConversationError> {
+    pub fn send_ready(&mut self) -> Result<(), ConversationError> {
         self.write(&[READY])
     }
 
-    pub fn hear_ready(&mut self) -> Result<(), ConversationError> {
-        self.hear(READY, STEP_LIMIT)
+    pub fn receive_ready(&mut self) -> Result<(), ConversationError> {
+        self.receive(READY, STEP_LIMIT)
     }
 
-    pub fn bid_farewell(&mut self) -> Result<(), ConversationError> {
+    pub fn send_farewell(&mut self) -> Result<(), ConversationError> {
         self.write(&[FAREWELL])
     }
 
     /// Tells a successor that nothing comes of it, so that it does not take the end of the stream for that of a process.
-    pub fn refuse(&mut self) -> Result<(), ConversationError> {
+    pub fn send_refusal(&mut self) -> Result<(), ConversationError> {
         self.write(&[REFUSAL])
     }
 
-    pub fn hear_farewell(&mut self) -> Result<(), ConversationError> {
-        self.hear(FAREWELL, FAREWELL_LIMIT)
+    pub fn receive_farewell(&mut self) -> Result<(), ConversationError> {
+        self.receive(FAREWELL, FAREWELL_LIMIT)
     }
 
-    fn hear(&mut self, word: u8, limit: Duration) -> Result<(), ConversationError> {
-        let mut heard = [0; 1];
-        self.read(&mut heard, limit)?;
-        match heard[0] {
-            heard if heard == word => Ok(()),
+    fn receive(&mut self, word: u8, limit: Duration) -> Result<(), ConversationError> {
+        let mut received = [0; 1];
+        self.read(&mut received, limit)?;
+        match received[0] {
+            received if received == word => Ok(()),
             REFUSAL => Err(ConversationError::Refused),
-            _ => Err(ConversationError::Nonsense),
+            _ => Err(ConversationError::Unexpected),
         }
     }
 
@@ -212,9 +212,9 @@ mod tests {
         for count in [1, 63, 64, 65, 200] {
             let sockets = listener::open("127.0.0.1:0".parse().unwrap(), count).unwrap();
             let (mut running, mut successor) = pair();
-            successor.say_hello().unwrap();
+            successor.send_hello().unwrap();
             let received = thread::scope(|scope| {
-                scope.spawn(|| running.hear_hello().and_then(|()| running.send_sockets(&sockets)).unwrap());
+                scope.spawn(|| running.receive_hello().and_then(|()| running.send_sockets(&sockets)).unwrap());
                 successor.receive_sockets().unwrap()
             });
             assert_eq!(received.len(), count);
@@ -223,10 +223,10 @@ mod tests {
                     |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
                 assert_eq!(inode(sent.as_fd()), inode(received.as_fd()));
             }
-            successor.say_ready().unwrap();
-            running.hear_ready().unwrap();
-            running.bid_farewell().unwrap();
-            successor.hear_farewell().unwrap();
+            successor.send_ready().unwrap();
+            running.receive_ready().unwrap();
+            running.send_farewell().unwrap();
+            successor.receive_farewell().unwrap();
         }
     }
 
@@ -245,14 +245,14 @@ mod tests {
             UnixStream::pair().unwrap()
         });
         let (stream, _other) = of_nobody.join().unwrap();
-        assert!(matches!(Conversation::over(stream), Err(ConversationError::Stranger { uid: 65_534 })));
+        assert!(matches!(Conversation::over(stream), Err(ConversationError::OtherUser { uid: 65_534 })));
     }
 
     #[test]
     fn another_version_is_told_to_both_sides_and_gets_no_socket() {
         let (mut running, mut successor) = pair();
         successor.write(b"flow-to\x09").unwrap();
-        assert!(matches!(running.hear_hello(), Err(ConversationError::Version(9))));
+        assert!(matches!(running.receive_hello(), Err(ConversationError::Version(9))));
         drop(running);
         let mut answer = Vec::new();
         successor.stream.read_to_end(&mut answer).unwrap();
@@ -267,18 +267,18 @@ mod tests {
     fn nonsense_is_refused_at_every_step() {
         let (mut running, mut other) = pair();
         other.write(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-        assert!(matches!(running.hear_hello(), Err(ConversationError::Nonsense)));
+        assert!(matches!(running.receive_hello(), Err(ConversationError::Unexpected)));
         for answer in
             [&b"HTTP/1.1 200 OK\r\n"[..], b"flow-to\x01\x00\x00", b"flow-to\x01\xff\xff", b"flow-to\x01\x00\x01S"]
         {
             let (mut running, mut successor) = pair();
             running.write(answer).unwrap();
-            assert!(matches!(successor.receive_sockets(), Err(ConversationError::Nonsense)), "{answer:?}");
+            assert!(matches!(successor.receive_sockets(), Err(ConversationError::Unexpected)), "{answer:?}");
         }
         let (mut running, mut successor) = pair();
         successor.write(b"x").unwrap();
-        assert!(matches!(running.hear_ready(), Err(ConversationError::Nonsense)));
+        assert!(matches!(running.receive_ready(), Err(ConversationError::Unexpected)));
         drop(running);
-        assert!(matches!(successor.hear_farewell(), Err(ConversationError::Closed)));
+        assert!(matches!(successor.receive_farewell(), Err(ConversationError::Closed)));
     }
 }

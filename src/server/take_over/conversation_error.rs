@@ -9,11 +9,11 @@ use super::conversation::VERSION;
 #[derive(Debug)]
 pub enum ConversationError {
     /// Of another user than this process.
-    Stranger {
+    OtherUser {
         uid: u32,
     },
     /// Not what this version says at this point.
-    Nonsense,
+    Unexpected,
     /// The other speaks this one.
     Version(u8),
     /// The other took too long for a step.
@@ -28,10 +28,10 @@ pub enum ConversationError {
 impl fmt::Display for ConversationError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConversationError::Stranger { uid } => {
+            ConversationError::OtherUser { uid } => {
                 write!(formatter, "the other process is user {uid}'s, not this user's or root's")
             }
-            ConversationError::Nonsense => formatter.write_str("the other process said something unexpected"),
+            ConversationError::Unexpected => formatter.write_str("the other process said something unexpected"),
             ConversationError::Version(version) => write!(
                 formatter,
                 "the other process speaks version {version} of the take-over and this one version {VERSION}: stop it first"

@@ -19,8 +19,8 @@ use socket2::SockRef;
 
 use super::conversation::{Conversation, STEP_LIMIT};
 use super::conversation_error::ConversationError;
-use super::rendezvous::{self, Unusable};
-use crate::server::supervisor::Event;
+use super::rendezvous::{self, RendezvousError};
+use crate::server::supervisor::SupervisorEvent;
 
 /// What a thread that cannot accept waits before it tries again: it lacks descriptors, and that lasts.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub struct Successor {
     process: i32,
     granted: SyncSender<()>,
     /// Comes when it has been bidden farewell.
-    relieved: Receiver<()>,
+    finished: Receiver<()>,
 }
 
 impl Successor {
@@ -39,11 +39,11 @@ impl Successor {
     /// nothing is to happen.
     #[expect(clippy::disallowed_methods, reason = "waits for a write of one byte, on the main thread")]
     pub fn grant(&self) -> bool {
-        let is_relieved = self.granted.send(()).is_ok() && self.relieved.recv_timeout(STEP_LIMIT).is_ok();
-        if is_relieved {
+        let has_finished = self.granted.send(()).is_ok() && self.finished.recv_timeout(STEP_LIMIT).is_ok();
+        if has_finished {
             tracing::info!(process = self.process, "another gateway has taken over and accepts from here on");
         }
-        is_relieved
+        has_finished
     }
 }
 
@@ -75,19 +75,23 @@ pub struct HandOver {
 }
 
 impl HandOver {
-    /// Offers `sockets` to whoever takes them over; when one serves, [`Event::Successor`] comes.
+    /// Offers `sockets` to whoever takes them over; when one serves, [`SupervisorEvent::Successor`] comes.
     ///
     /// # Errors
     /// When the socket cannot be set up.
-    pub fn offer(path: &Path, sockets: Vec<TcpListener>, events: Sender<Event>) -> Result<Self, Unusable> {
+    pub fn offer(
+        path: &Path,
+        sockets: Vec<TcpListener>,
+        events: Sender<SupervisorEvent>,
+    ) -> Result<Self, RendezvousError> {
         let listener = rendezvous::listen(path)?;
-        let failed = |error| Unusable::Io { path: path.to_owned(), error };
+        let failed = |error| RendezvousError::Io { path: path.to_owned(), error };
         let identity = std::fs::symlink_metadata(path).map(|metadata| identity_of(&metadata)).map_err(failed)?;
         let hand_over =
             HandOver { listener, path: path.to_owned(), identity, lending: Arc::default(), is_of_successor: false };
         let listener = hand_over.listener.try_clone().map_err(failed)?;
         let lender = Lender { sockets, events, lending: hand_over.lending.clone() };
-        let body = move || lender.wait_for_successors(&listener);
+        let body = move || lender.serve_successors(&listener);
         thread::Builder::new().name("flow-hand-over".into()).spawn(body).map_err(failed)?;
         Ok(hand_over)
     }
@@ -122,14 +126,14 @@ fn identity_of(metadata: &Metadata) -> (u64, u64) {
 /// The thread that talks to successors.
 struct Lender {
     sockets: Vec<TcpListener>,
-    events: Sender<Event>,
+    events: Sender<SupervisorEvent>,
     lending: Arc<Lending>,
 }
 
 impl Lender {
     /// Serves one after the other until one has taken over or the socket is shut down.
     #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
-    fn wait_for_successors(&self, listener: &UnixListener) {
+    fn serve_successors(&self, listener: &UnixListener) {
         loop {
             match listener.accept() {
                 Ok((stream, _)) => {
@@ -163,7 +167,7 @@ impl Lender {
         if let Err(error) = &lent {
             tracing::warn!(%error, process, "a take-over came to nothing; this gateway goes on");
             // Whoever does not hear it has gone.
-            let _ = conversation.refuse();
+            let _ = conversation.send_refusal();
         }
         lent.is_ok()
     }
@@ -172,18 +176,18 @@ impl Lender {
     #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
     fn lend(&self, conversation: &mut Conversation) -> Result<(), ConversationError> {
         let process = conversation.process;
-        conversation.hear_hello()?;
+        conversation.receive_hello()?;
         if !self.lending.change(Lending::POSSIBLE, Lending::UNDER_WAY) {
             return Err(ConversationError::Refused);
         }
         conversation.send_sockets(&self.sockets)?;
         let sockets = self.sockets.len();
         tracing::info!(process, sockets, "another gateway has the listening sockets too and is starting");
-        conversation.hear_ready()?;
+        conversation.receive_ready()?;
         // Without a buffer: what was granted was heard.
         let (granted, grant) = sync_channel(0);
-        let (relieving, relieved) = channel();
-        let successor = Event::Successor(Successor { process, granted, relieved });
+        let (finishing, finished) = channel();
+        let successor = SupervisorEvent::Successor(Successor { process, granted, finished });
         // Without a main thread it is dropped, which is seen below.
         let _ = self.events.send(successor);
         match grant.recv_timeout(STEP_LIMIT) {
@@ -195,9 +199,9 @@ impl Lender {
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
         // Before the shards are told: one that has gone since it said that it serves takes nothing over.
-        conversation.bid_farewell()?;
+        conversation.send_farewell()?;
         // Without a main thread there is nobody to be told.
-        let _ = relieving.send(());
+        let _ = finishing.send(());
         Ok(())
     }
 }
@@ -215,10 +219,10 @@ mod tests {
         let (running, successor) = UnixStream::pair().expect("two sockets");
         let successor = thread::spawn(move || {
             let mut conversation = Conversation::over(successor)?;
-            conversation.say_hello()?;
+            conversation.send_hello()?;
             let sockets = conversation.receive_sockets()?;
-            conversation.say_ready()?;
-            Ok::<_, ConversationError>((sockets.len(), conversation.hear_farewell()))
+            conversation.send_ready()?;
+            Ok::<_, ConversationError>((sockets.len(), conversation.receive_farewell()))
         });
         assert!(lender.serve(running), "the thread has no more to do");
         let heard = successor.join().expect("no panic");

@@ -27,14 +27,14 @@ impl Predecessor {
     ///
     /// # Errors
     /// It did not agree, it hangs, or it has stopped and its sockets with it.
-    pub fn relieve(mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
+    pub fn retire(mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
         let process = self.conversation.process;
-        match self.conversation.say_ready() {
+        match self.conversation.send_ready() {
             // It may have refused before it closed.
             Ok(()) | Err(ConversationError::Closed) => {}
             Err(error) => return Err(error),
         }
-        match self.conversation.hear_farewell() {
+        match self.conversation.receive_farewell() {
             Ok(()) => {
                 tracing::info!(process, "took over from the gateway that ran here; it ends what it has open and exits");
             }
@@ -55,13 +55,13 @@ fn is_listening(socket: &TcpListener) -> bool {
 /// The sockets of the gateway that listens at `path`. `None` where there is none, or none that gives them: then this
 /// process starts as usual, and if the port is in use, that is the usual error.
 pub fn take(path: &Path, address: SocketAddr) -> Option<(Predecessor, Vec<TcpListener>)> {
-    match ask(path, address) {
+    match request_sockets(path, address) {
         Ok((predecessor, sockets)) => {
             let process = predecessor.conversation.process;
             tracing::info!(process, sockets = sockets.len(), "taking over from the gateway that runs here");
             Some((predecessor, sockets))
         }
-        Err(ConversationError::Io(error)) if is_nobody(&error) => {
+        Err(ConversationError::Io(error)) if is_no_gateway(&error) => {
             tracing::info!(path = %path.display(), "there is no gateway to take over from; starting as usual");
             None
         }
@@ -72,13 +72,13 @@ pub fn take(path: &Path, address: SocketAddr) -> Option<(Predecessor, Vec<TcpLis
     }
 }
 
-fn is_nobody(error: &io::Error) -> bool {
+fn is_no_gateway(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-fn ask(path: &Path, address: SocketAddr) -> Result<(Predecessor, Vec<TcpListener>), ConversationError> {
+fn request_sockets(path: &Path, address: SocketAddr) -> Result<(Predecessor, Vec<TcpListener>), ConversationError> {
     let mut conversation = Conversation::begin(path)?;
-    conversation.say_hello()?;
+    conversation.send_hello()?;
     let sockets = conversation.receive_sockets()?;
     let sockets = sockets.into_iter().map(|socket| listener_on(socket, address)).collect::<io::Result<_>>()?;
     Ok((Predecessor { conversation }, sockets))
@@ -135,23 +135,23 @@ mod tests {
     fn the_end_of_the_predecessor_is_as_good_as_its_word_while_the_sockets_listen() {
         type Ending = fn(Conversation);
         let endings: [(&str, Ending, bool); 4] = [
-            ("a farewell", |mut other| other.bid_farewell().unwrap(), true),
+            ("a farewell", |mut other| other.send_farewell().unwrap(), true),
             ("its end", drop, true),
-            ("a refusal", |mut other| other.refuse().unwrap(), false),
-            ("nonsense", |mut other| other.say_ready().unwrap(), false),
+            ("a refusal", |mut other| other.send_refusal().unwrap(), false),
+            ("nonsense", |mut other| other.send_ready().unwrap(), false),
         ];
         for (what, ending, is_fine) in endings {
             let sockets = [TcpListener::bind("127.0.0.1:0").unwrap()];
             let (ours, theirs) = UnixStream::pair().unwrap();
             ending(Conversation::over(theirs).unwrap());
             let predecessor = Predecessor { conversation: Conversation::over(ours).unwrap() };
-            assert_eq!(predecessor.relieve(&sockets).is_ok(), is_fine, "{what}");
+            assert_eq!(predecessor.retire(&sockets).is_ok(), is_fine, "{what}");
         }
         let sockets = [TcpListener::bind("127.0.0.1:0").unwrap()];
         SockRef::from(&sockets[0]).shutdown(Shutdown::Both).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         let predecessor = Predecessor { conversation: Conversation::over(ours).unwrap() };
-        assert!(matches!(predecessor.relieve(&sockets), Err(ConversationError::Closed)), "it took the sockets along");
+        assert!(matches!(predecessor.retire(&sockets), Err(ConversationError::Closed)), "it took the sockets along");
     }
 }

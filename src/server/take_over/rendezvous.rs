@@ -24,7 +24,7 @@ const SHARED_DIRECTORY: &str = "/tmp";
 ///
 /// # Errors
 /// The path is too long for a socket, or there is no directory that is safe.
-pub fn path(runtime_directory: Option<&Path>, address: SocketAddr) -> Result<PathBuf, Unusable> {
+pub fn path(runtime_directory: Option<&Path>, address: SocketAddr) -> Result<PathBuf, RendezvousError> {
     let directory = match runtime_directory {
         Some(directory) => directory.to_owned(),
         None => private_directory(Path::new(SHARED_DIRECTORY))?,
@@ -32,12 +32,12 @@ pub fn path(runtime_directory: Option<&Path>, address: SocketAddr) -> Result<Pat
     let path = directory.join(format!("flow-uring-{}-{}.sock", address.ip(), address.port()));
     // The name under which it is bound is the longer one.
     let length = interim(&path).as_os_str().as_bytes().len();
-    if length > PATH_BYTES_MAX { Err(Unusable::TooLong { path, length }) } else { Ok(path) }
+    if length > PATH_BYTES_MAX { Err(RendezvousError::TooLong { path, length }) } else { Ok(path) }
 }
 
 /// Why no socket can be had.
 #[derive(Debug)]
-pub enum Unusable {
+pub enum RendezvousError {
     TooLong {
         path: PathBuf,
         length: usize,
@@ -52,30 +52,30 @@ pub enum Unusable {
     },
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for RendezvousError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unusable::TooLong { path, length } => write!(
+            RendezvousError::TooLong { path, length } => write!(
                 formatter,
                 "{} would need {length} bytes while it is bound, and the path of a socket has {PATH_BYTES_MAX} at most: set \
                  XDG_RUNTIME_DIR to a shorter one",
                 path.display()
             ),
-            Unusable::NotPrivate { directory } => write!(
+            RendezvousError::NotPrivate { directory } => write!(
                 formatter,
                 "{} is not a directory of this user's alone (mode 700): remove it, or set XDG_RUNTIME_DIR",
                 directory.display()
             ),
-            Unusable::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
+            RendezvousError::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
         }
     }
 }
 
-impl std::error::Error for Unusable {
+impl std::error::Error for RendezvousError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Unusable::Io { error, .. } => Some(error),
-            Unusable::TooLong { .. } | Unusable::NotPrivate { .. } => None,
+            RendezvousError::Io { error, .. } => Some(error),
+            RendezvousError::TooLong { .. } | RendezvousError::NotPrivate { .. } => None,
         }
     }
 }
@@ -85,9 +85,9 @@ impl std::error::Error for Unusable {
 ///
 /// # Errors
 /// When the socket cannot be bound or put there.
-pub fn listen(path: &Path) -> Result<UnixListener, Unusable> {
+pub fn listen(path: &Path) -> Result<UnixListener, RendezvousError> {
     let interim = interim(path);
-    let failed = |error| Unusable::Io { path: path.to_owned(), error };
+    let failed = |error| RendezvousError::Io { path: path.to_owned(), error };
     // Of a process that had the same id and was killed right here; mostly there is none.
     let _ = std::fs::remove_file(&interim);
     let listener = UnixListener::bind(&interim).map_err(failed)?;
@@ -108,20 +108,20 @@ fn interim(path: &Path) -> PathBuf {
 }
 
 /// A directory of this user's alone in one where everybody may write.
-fn private_directory(parent: &Path) -> Result<PathBuf, Unusable> {
+fn private_directory(parent: &Path) -> Result<PathBuf, RendezvousError> {
     let directory = parent.join(format!("flow-uring-{}", geteuid()));
     let made = DirBuilder::new().mode(0o700).create(&directory);
     if let Err(error) = made
         && error.kind() != io::ErrorKind::AlreadyExists
     {
-        return Err(Unusable::Io { path: directory, error });
+        return Err(RendezvousError::Io { path: directory, error });
     }
     // Of the name itself: a link that somebody put there must not lead to where they like. Once it is ours and closed to
     // others, nobody else can change it: in /tmp only owners move and remove (its sticky bit).
     let is_private = std::fs::symlink_metadata(&directory).is_ok_and(|metadata| {
         metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0
     });
-    if is_private { Ok(directory) } else { Err(Unusable::NotPrivate { directory }) }
+    if is_private { Ok(directory) } else { Err(RendezvousError::NotPrivate { directory }) }
 }
 
 #[cfg(test)]
@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn a_path_that_no_socket_can_have_is_refused_with_what_to_do() {
         let error = path(Some(&Path::new("/").join("d".repeat(80))), address("127.0.0.1:8899")).unwrap_err();
-        assert!(matches!(error, Unusable::TooLong { .. }), "{error}");
+        assert!(matches!(error, RendezvousError::TooLong { .. }), "{error}");
         assert!(error.to_string().contains("107") && error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
     }
 
@@ -176,7 +176,7 @@ mod tests {
             let elsewhere = tempfile::tempdir().unwrap();
             attack(elsewhere.path(), &parent.path().join(format!("flow-uring-{}", geteuid())));
             let refused = private_directory(parent.path());
-            assert!(matches!(refused, Err(Unusable::NotPrivate { .. })), "{what}: {refused:?}");
+            assert!(matches!(refused, Err(RendezvousError::NotPrivate { .. })), "{what}: {refused:?}");
             assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{what}");
         }
     }
@@ -193,7 +193,7 @@ mod tests {
         fs::create_dir(&place).unwrap();
         fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::chown(&place, Some(65_534), None).unwrap();
-        assert!(matches!(private_directory(parent.path()), Err(Unusable::NotPrivate { .. })));
+        assert!(matches!(private_directory(parent.path()), Err(RendezvousError::NotPrivate { .. })));
     }
 
     #[test]

@@ -210,7 +210,7 @@ fn connections(page: &mut Exposition, pages: &Pages) {
 }
 
 fn times(page: &mut Exposition, pages: &Pages) {
-    let spread = |of: fn(&Activity) -> &Histogram| Spread::of(pages.roll_call.activities().map(of));
+    let spread = |of: fn(&Activity) -> &Histogram| Spread::of(pages.liveness_probe.activities().map(of));
     page.histogram(
         "flow_uring_time_to_first_byte_seconds",
         "Time from the end of a forwarded request's head to the first byte sent to its client.",
@@ -237,5 +237,5 @@ fn counted(pages: &Pages, count: Count) -> f64 {
 
 /// A number of all shards together.
 fn total(pages: &Pages, of_shard: impl Fn(&Activity) -> u64) -> f64 {
-    pages.roll_call.activities().map(of_shard).sum::<u64>() as f64
+    pages.liveness_probe.activities().map(of_shard).sum::<u64>() as f64
 }

@@ -18,7 +18,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a shard said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
+pub enum ShardLiveness {
     Answers,
     /// It said nothing within the limit.
     Silent,
@@ -26,18 +26,18 @@ pub enum Presence {
     Ended,
 }
 
-impl Presence {
+impl ShardLiveness {
     pub fn as_str(self) -> &'static str {
         match self {
-            Presence::Answers => "answers",
-            Presence::Silent => "silent",
-            Presence::Ended => "ended",
+            ShardLiveness::Answers => "answers",
+            ShardLiveness::Silent => "silent",
+            ShardLiveness::Ended => "ended",
         }
     }
 }
 
 /// All shards, for the one thread that asks them.
-pub struct RollCall {
+pub struct LivenessProbe {
     members: Vec<Member>,
 }
 
@@ -48,10 +48,10 @@ struct Member {
     told: Cell<u64>,
 }
 
-impl RollCall {
+impl LivenessProbe {
     pub fn of(members: impl Iterator<Item = (Weak<UnixStream>, Arc<Activity>)>) -> Self {
         let member = |(control, activity)| Member { control, activity, told: Cell::new(0) };
-        RollCall { members: members.map(member).collect() }
+        LivenessProbe { members: members.map(member).collect() }
     }
 
     /// What the shards have under way and have done, in their order.
@@ -60,14 +60,14 @@ impl RollCall {
     }
 
     /// Asks all, and waits until the last has answered, at most `limit` long.
-    pub async fn call(&self, limit: Duration) -> Vec<Presence> {
+    pub async fn ask(&self, limit: Duration) -> Vec<ShardLiveness> {
         let due = Instant::now() + limit;
         let questions: Vec<u64> = self.members.iter().map(|member| member.activity.pulse.ask()).collect();
         loop {
-            let presences: Vec<Presence> =
-                self.members.iter().zip(&questions).map(|(member, question)| member.presence(*question)).collect();
-            if !presences.contains(&Presence::Silent) || Instant::now() >= due {
-                return presences;
+            let liveness: Vec<ShardLiveness> =
+                self.members.iter().zip(&questions).map(|(member, question)| member.liveness(*question)).collect();
+            if !liveness.contains(&ShardLiveness::Silent) || Instant::now() >= due {
+                return liveness;
             }
             pause(LOOK_PAUSE).await;
         }
@@ -75,19 +75,19 @@ impl RollCall {
 }
 
 impl Member {
-    fn presence(&self, question: u64) -> Presence {
+    fn liveness(&self, question: u64) -> ShardLiveness {
         let pulse = &self.activity.pulse;
         if pulse.has_answered(question) {
-            return Presence::Answers;
+            return ShardLiveness::Answers;
         }
         if pulse.has_ended() {
-            return Presence::Ended;
+            return ShardLiveness::Ended;
         }
         // It has read what it was told last, and that may have been before this question.
         if pulse.has_answered(self.told.get()) {
             self.tell(question);
         }
-        Presence::Silent
+        ShardLiveness::Silent
     }
 
     fn tell(&self, question: u64) {
@@ -128,15 +128,15 @@ mod tests {
                 activity.pulse.answer();
             }
         });
-        let roll_call = RollCall::of(shards.members());
+        let liveness_probe = LivenessProbe::of(shards.members());
         on_a_shard(async move {
             for _ in 0..5 {
                 let due = Instant::now() + ENOUGH;
                 // On a busy machine the thread that answers may need more than one call.
-                while let presences = roll_call.call(LIMIT).await
-                    && presences != [Presence::Silent, Presence::Answers]
+                while let liveness = liveness_probe.ask(LIMIT).await
+                    && liveness != [ShardLiveness::Silent, ShardLiveness::Answers]
                 {
-                    assert_eq!(presences, [Presence::Silent; 2]);
+                    assert_eq!(liveness, [ShardLiveness::Silent; 2]);
                     assert!(Instant::now() < due, "the lively one is not told");
                 }
             }
@@ -157,11 +157,11 @@ mod tests {
         shards.add(control, activities[0].clone()).unwrap();
         shards.add(ending, activities[1].clone()).unwrap();
         activities[1].pulse.end();
-        let roll_call = RollCall::of(shards.members());
+        let liveness_probe = LivenessProbe::of(shards.members());
         let has_read = Arc::new(AtomicBool::new(false));
         let (activity, seen) = (activities[0].clone(), has_read.clone());
         on_a_shard(async move {
-            assert_eq!(roll_call.call(Duration::ZERO).await, [Presence::Silent, Presence::Ended]);
+            assert_eq!(liveness_probe.ask(Duration::ZERO).await, [ShardLiveness::Silent, ShardLiveness::Ended]);
             thread::spawn(move || {
                 slow.read_exact(&mut [0]).unwrap();
                 // Before the answer, with which the call may be over.
@@ -172,7 +172,7 @@ mod tests {
                     activity.pulse.answer();
                 }
             });
-            assert_eq!(roll_call.call(ENOUGH).await, [Presence::Answers, Presence::Ended]);
+            assert_eq!(liveness_probe.ask(ENOUGH).await, [ShardLiveness::Answers, ShardLiveness::Ended]);
         });
         assert!(has_read.load(Ordering::SeqCst));
     }
