@@ -6,6 +6,7 @@
 //! without a limit, and no page holds a secret: of a credential it knows the name.
 
 mod address;
+mod gateway_state;
 mod holder;
 mod liveness_probe;
 mod metrics;
@@ -13,52 +14,27 @@ mod pages;
 mod reply;
 mod route;
 mod service;
+pub mod stage;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
+use self::gateway_state::GatewayState;
 use self::pages::Pages;
+use self::stage::{Stage, StageCell};
 use crate::config::IoDriver;
 use crate::io::{Timer, deadline};
 use crate::proxy::access::{AccessRules, Hosts};
-use crate::server::shard::Shared;
 use crate::server::shard::driver::{Driver, Runtime};
+use crate::server::shard::shared::Shared;
 
 pub use address::{Opened, open};
 pub use liveness_probe::LivenessProbe;
-
-/// What the process is doing, as `/readyz` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stage {
-    Starting = 0,
-    Serving = 1,
-    Draining = 2,
-}
-
-/// The stage that the main thread tells and the admin thread reads.
-#[derive(Debug, Default)]
-pub struct StageCell(AtomicU8);
-
-impl StageCell {
-    fn set(&self, stage: Stage) {
-        self.0.store(stage as u8, Ordering::Release);
-    }
-
-    fn get(&self) -> Stage {
-        match self.0.load(Ordering::Acquire) {
-            0 => Stage::Starting,
-            1 => Stage::Serving,
-            _ => Stage::Draining,
-        }
-    }
-}
 
 /// The main thread's hold on the admin thread. Dropped, the address is given up at once, and the thread ends when it has
 /// answered what it has taken.
@@ -91,7 +67,8 @@ impl Admin {
             allow_origins: Vec::new(),
             hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
         };
-        let pages = Pages { shared, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
+        let gateway = GatewayState { shared, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
+        let pages = Pages { gateway };
         let (started, reports) = sync_channel(1);
         let body = move || run(opened, thread_control, pages, rules, &started);
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;

@@ -1,36 +1,30 @@
 //! What the pages say: whether the process is alive, whether it is ready, and what it has counted.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
 
-use super::liveness_probe::{LivenessProbe, ShardLiveness};
+use super::gateway_state::GatewayState;
+use super::liveness_probe::ShardLiveness;
 use super::metrics;
 use super::reply::AdminReply;
-use super::{Stage, StageCell};
+use super::stage::Stage;
 use crate::credentials::{Cooling, Credentials};
 use crate::observability::Count;
-use crate::server::shard::Shared;
-use crate::server::shard::driver::Driver;
 
 /// A shard that gets round to nothing for so long serves nobody; one that is merely busy does within milliseconds.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the pages are made of.
+/// The pages about one gateway.
 pub struct Pages {
-    pub shared: Arc<Shared>,
-    pub driver: Driver,
-    pub liveness_probe: LivenessProbe,
-    pub stage: Arc<StageCell>,
-    pub started: SystemTime,
+    pub gateway: GatewayState,
 }
 
 impl Pages {
     /// Whether every shard answers.
     pub async fn health(&self) -> AdminReply {
-        let liveness = self.liveness_probe.ask(ALIVE_LIMIT).await;
+        let liveness = self.gateway.liveness_probe.ask(ALIVE_LIMIT).await;
         let shard = |(number, liveness): (usize, &ShardLiveness)| json!({"shard": number, "state": liveness.as_str()});
         let shards: Vec<Value> = liveness.iter().enumerate().map(shard).collect();
         let silent: Vec<String> = (0..liveness.len())
@@ -47,12 +41,12 @@ impl Pages {
     /// Whether new requests are welcome. Credentials that cool down are told and change nothing: a gateway that is taken
     /// out of service for them would be one less that could serve by the others.
     pub fn readiness(&self) -> AdminReply {
-        let (status, word, reason) = match self.stage.get() {
+        let (status, word, reason) = match self.gateway.stage.get() {
             Stage::Starting => (503, "starting", Some("the listener is not served yet")),
             Stage::Serving => (200, "ready", None),
             Stage::Draining => (503, "draining", Some("open requests are ended and no new ones are taken")),
         };
-        let credentials = self.shared.credentials.load();
+        let credentials = self.gateway.shared.credentials.load();
         let mut page = json!({
             "status": word,
             "name": "flow-uring",
@@ -69,10 +63,10 @@ impl Pages {
 
     /// All metrics. The shards are asked first, since what they have idle is told by themselves.
     pub async fn metrics(&self) -> AdminReply {
-        let liveness = self.liveness_probe.ask(ALIVE_LIMIT).await;
+        let liveness = self.gateway.liveness_probe.ask(ALIVE_LIMIT).await;
         // One that has drained and ended does not hang.
         let alive = liveness.iter().filter(|liveness| **liveness != ShardLiveness::Silent).count();
-        match metrics::text(self, alive) {
+        match metrics::text(&self.gateway, alive) {
             Ok(body) => AdminReply { status: 200, content_type: TEXT_FORMAT, fields: String::new(), body },
             Err(error) => {
                 tracing::error!(%error, "the metrics cannot be written");

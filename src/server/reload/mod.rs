@@ -4,111 +4,23 @@
 //! A thread of its own looks at each file, the main thread loads it. Invariant: a file that cannot be used changes
 //! nothing, and one version of a file is loaded or complained of once, unless SIGHUP asks for it again.
 
+pub mod source;
+mod watch;
+pub mod watched_file;
+
 use std::collections::BTreeSet;
-use std::fs::Metadata;
 use std::io;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::thread;
-use std::time::Duration;
 
+use self::source::{FileSource, Sources};
+use self::watched_file::{FileVersion, WatchedFile};
 use super::certificate;
-use super::shard::Shared;
-use super::supervisor::SupervisorEvent;
+use super::shard::shared::Shared;
 use super::supervisor::control::{Order, Shards};
+use super::supervisor::event::SupervisorEvent;
 use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, SecretsFault, SecretsFileError};
-
-/// How often the file is looked at. A change is loaded at the second look that agrees, so half a second to one after it
-/// was made; asking the kernel costs some microseconds.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Where something came from that can change while the program runs.
-#[derive(Debug)]
-pub enum FileSource {
-    /// A file, which is read again when it changes.
-    File {
-        path: PathBuf,
-        /// What it was when it was first read.
-        version: Option<FileVersion>,
-    },
-    /// Nothing that could be read again.
-    Fixed,
-}
-
-/// Where credentials and API keys came from.
-#[derive(Debug)]
-pub struct Sources {
-    pub secrets: FileSource,
-    pub api_keys: FileSource,
-}
-
-/// A file that is watched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WatchedFile {
-    Secrets,
-    ApiKeys,
-}
-
-impl FileSource {
-    /// To be called before the file is read, so that a change in between is seen. A pipe is read once: what it gave is
-    /// gone.
-    #[expect(clippy::disallowed_methods, reason = "asked before there are shards")]
-    pub fn file(path: &Path) -> Self {
-        if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-            return FileSource::Fixed;
-        }
-        FileSource::File { path: path.to_owned(), version: FileVersion::of(path).ok() }
-    }
-
-    /// Starts to watch the file if there is one; changes come as [`SupervisorEvent::FileChanged`].
-    fn watch(&self, file: WatchedFile, events: Sender<SupervisorEvent>) -> io::Result<()> {
-        if let FileSource::File { path, version } = self {
-            let (path, seen) = (path.clone(), ChangeDetector::new(*version));
-            let name = match file {
-                WatchedFile::Secrets => "flow-secrets",
-                WatchedFile::ApiKeys => "flow-keys",
-            };
-            thread::Builder::new().name(name.into()).spawn(move || watch(&path, file, seen, &events))?;
-        }
-        Ok(())
-    }
-}
-
-/// Tells one content of a file from another without reading it; symbolic links are followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileVersion {
-    device: u64,
-    inode: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-    size_bytes: u64,
-}
-
-impl FileVersion {
-    #[expect(clippy::disallowed_methods, reason = "runs on the main thread and on the one that watches the file")]
-    fn of(path: &Path) -> io::Result<Self> {
-        let metadata = std::fs::metadata(path)?;
-        // A pipe would hold up the main thread until somebody writes to it.
-        if !metadata.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        Ok(FileVersion::from(&metadata))
-    }
-}
-
-impl From<&Metadata> for FileVersion {
-    fn from(metadata: &Metadata) -> Self {
-        FileVersion {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            size_bytes: metadata.size(),
-        }
-    }
-}
 
 /// The main thread's side: loads the files, and shares what they held.
 pub struct Reload {
@@ -129,8 +41,8 @@ impl Reload {
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(sources: Sources, shared: Arc<Shared>, events: &Sender<SupervisorEvent>) -> io::Result<Self> {
-        sources.secrets.watch(WatchedFile::Secrets, events.clone())?;
-        sources.api_keys.watch(WatchedFile::ApiKeys, events.clone())?;
+        watch::start(&sources.secrets, WatchedFile::Secrets, events.clone())?;
+        watch::start(&sources.api_keys, WatchedFile::ApiKeys, events.clone())?;
         Ok(Reload { sources, shared })
     }
 
@@ -256,66 +168,9 @@ fn changed_names<'a>(before: impl Iterator<Item = &'a str>, after: impl Iterator
     if changes.is_empty() { "unchanged".into() } else { changes.join("; ") }
 }
 
-/// Looks at the file for as long as anybody wants to know.
-#[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
-fn watch(path: &Path, file: WatchedFile, mut seen: ChangeDetector, events: &Sender<SupervisorEvent>) {
-    loop {
-        thread::sleep(LOOK_INTERVAL);
-        let now = FileVersion::of(path).ok();
-        if seen.is_change(now) && events.send(SupervisorEvent::FileChanged(file, now)).is_err() {
-            return;
-        }
-    }
-}
-
-/// What was seen of a file so far; `None` is a file that is not there, or cannot be asked.
-struct ChangeDetector {
-    told: Option<FileVersion>,
-    last: Option<FileVersion>,
-}
-
-impl ChangeDetector {
-    fn new(version: Option<FileVersion>) -> Self {
-        ChangeDetector { told: version, last: version }
-    }
-
-    /// Whether this look agrees with the one before it, so that a file is seldom read half-written, and was not told yet.
-    fn is_change(&mut self, now: Option<FileVersion>) -> bool {
-        let is_steady = self.last == now;
-        self.last = now;
-        let is_change = is_steady && self.told != now;
-        if is_change {
-            self.told = now;
-        }
-        is_change
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn version(inode: u64) -> Option<FileVersion> {
-        Some(FileVersion { device: 1, inode, modified: (1, 2), changed: (1, 2), size_bytes: 3 })
-    }
-
-    #[test]
-    fn a_change_is_news_at_the_second_look_that_agrees_and_only_once() {
-        let mut seen = ChangeDetector::new(version(1));
-        let looks = [1, 2, 3, 3, 3, 0, 0, 0, 3, 3, 4, 3, 3].map(|inode| if inode == 0 { None } else { version(inode) });
-        let news: Vec<bool> = looks.into_iter().map(|look| seen.is_change(look)).collect();
-        let expected = [3, 6, 9].map(|index: usize| index);
-        assert_eq!(
-            news.iter().enumerate().filter(|(_, is_change)| **is_change).map(|(at, _)| at).collect::<Vec<_>>(),
-            expected
-        );
-    }
-
-    #[test]
-    fn a_pipe_is_never_read_again() {
-        assert!(matches!(FileSource::file(Path::new("/dev/null")), FileSource::Fixed));
-        assert!(matches!(FileSource::file(Path::new("/nowhere")), FileSource::File { version: None, .. }));
-    }
 
     #[test]
     fn names_that_come_and_go_are_told() {

@@ -6,14 +6,9 @@ use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-
-use super::Shared;
 
 /// Never blocks, on either driver: connections are taken until there are none. The flag is the socket's and not this
 /// process' alone, and every gateway that takes the socket over, or lends it, sets it the same.
@@ -65,25 +60,4 @@ pub fn shut_down(listener: &monoio::net::TcpListener) {
     // SAFETY: the descriptor is open as long as `listener` is.
     let socket = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
     let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
-}
-
-/// A place among the open connections, which is given back when it is dropped.
-pub struct ConnectionPermit {
-    shared: Arc<Shared>,
-    open: Rc<Cell<usize>>,
-}
-
-impl ConnectionPermit {
-    /// The place in the process' count has been taken already.
-    pub fn take(shared: Arc<Shared>, open: Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
-        ConnectionPermit { shared, open }
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.open.set(self.open.get() - 1);
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -3,6 +3,7 @@
 //! Invariant: whatever comes is handled one after the other, and nothing that is handled waits without a limit.
 
 pub mod control;
+pub mod event;
 mod shutdown;
 
 use std::io;
@@ -16,28 +17,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::control::{Order, Shards};
+use self::event::SupervisorEvent;
 use self::shutdown::ShutdownReason;
 use super::admin::{Admin, LivenessProbe};
 use super::error::RunError;
-use super::reload::{FileVersion, Reload, WatchedFile};
-use super::take_over::hand_over::{HandOver, Successor};
+use super::reload::Reload;
+use super::take_over::hand_over::HandOver;
 use crate::observability::Activity;
-
-/// What the main thread waits for.
-#[derive(Debug)]
-pub enum SupervisorEvent {
-    /// SIGTERM or SIGINT.
-    Stop,
-    /// SIGHUP.
-    Hangup,
-    /// The file is another than the one that was told last; `None`: it is gone.
-    FileChanged(WatchedFile, Option<FileVersion>),
-    /// Another gateway serves on this one's sockets.
-    Successor(Successor),
-    ShardEnded {
-        has_panicked: bool,
-    },
-}
 
 /// The main thread's hold on signals and shards.
 pub struct Supervisor {

@@ -6,9 +6,10 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use super::SupervisorEvent;
 use super::control::{Order, Shards};
-use crate::server::admin::{Admin, Stage};
+use super::event::SupervisorEvent;
+use crate::server::admin::Admin;
+use crate::server::admin::stage::Stage;
 use crate::server::error::RunError;
 
 /// How long the shards have to end their streams when the drain limit has passed.

@@ -16,22 +16,14 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::conversation_error::ConversationError;
 use super::descriptors::{self, BATCH_MAX};
+use super::protocol::{FAREWELL, MAGIC, READY, REFUSAL, VERSION, hello};
 use crate::config::SHARDS_MAX;
 
-/// To be raised when the conversation changes.
-pub const VERSION: u8 = 1;
-const MAGIC: [u8; 7] = *b"flow-to";
 /// What one step may take. Each is a few system calls; the longest is to start all shards.
 pub const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// What the successor grants the running one between its last word and the farewell: as many steps as are taken there,
 /// and one more, so that it is not the one that gives up first.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());
-/// The successor serves on the sockets.
-const READY: u8 = b'R';
-/// The running one accepts no more.
-const FAREWELL: u8 = b'F';
-/// The running one goes on, or cannot give the sockets away any more.
-const REFUSAL: u8 = b'N';
 
 /// One side of a conversation.
 pub struct Conversation {
@@ -182,12 +174,6 @@ impl Conversation {
         self.stream.set_write_timeout(Some(STEP_LIMIT))?;
         Ok(self.stream.write_all(bytes)?)
     }
-}
-
-fn hello() -> [u8; 8] {
-    let mut hello = [VERSION; 8];
-    hello[..MAGIC.len()].copy_from_slice(&MAGIC);
-    hello
 }
 
 fn check_version(version: u8) -> Result<(), ConversationError> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use super::conversation::VERSION;
+use super::protocol::VERSION;
 
 /// Why a conversation came to nothing.
 #[derive(Debug)]

@@ -11,41 +11,20 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::conversation::{Conversation, STEP_LIMIT};
+use super::conversation::Conversation;
 use super::conversation_error::ConversationError;
 use super::rendezvous::{self, RendezvousError};
-use crate::server::supervisor::SupervisorEvent;
+use super::successor::Successor;
+use crate::server::supervisor::event::SupervisorEvent;
 
 /// What a thread that cannot accept waits before it tries again: it lacks descriptors, and that lasts.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-/// A successor that serves on this process' sockets.
-#[derive(Debug)]
-pub struct Successor {
-    process: i32,
-    granted: SyncSender<()>,
-    /// Comes when it has been bidden farewell.
-    finished: Receiver<()>,
-}
-
-impl Successor {
-    /// Lets it have the sockets: this process accepts no more. False when it has given up meanwhile, or has gone, and
-    /// nothing is to happen.
-    #[expect(clippy::disallowed_methods, reason = "waits for a write of one byte, on the main thread")]
-    pub fn grant(&self) -> bool {
-        let has_finished = self.granted.send(()).is_ok() && self.finished.recv_timeout(STEP_LIMIT).is_ok();
-        if has_finished {
-            tracing::info!(process = self.process, "another gateway has taken over and accepts from here on");
-        }
-        has_finished
-    }
-}
 
 /// Whether the sockets are another gateway's too. The main thread that stops and the thread that lends may come at the
 /// same moment: whoever changes this first has its way.
@@ -173,7 +152,6 @@ impl Lender {
     }
 
     /// Lends the sockets, and ends when the other side has them and this one accepts no more, or has ended.
-    #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
     fn lend(&self, conversation: &mut Conversation) -> Result<(), ConversationError> {
         let process = conversation.process;
         conversation.receive_hello()?;
@@ -184,13 +162,10 @@ impl Lender {
         let sockets = self.sockets.len();
         tracing::info!(process, sockets, "another gateway has the listening sockets too and is starting");
         conversation.receive_ready()?;
-        // Without a buffer: what was granted was heard.
-        let (granted, grant) = sync_channel(0);
-        let (finishing, finished) = channel();
-        let successor = SupervisorEvent::Successor(Successor { process, granted, finished });
+        let (successor, grant) = Successor::new(process);
         // Without a main thread it is dropped, which is seen below.
-        let _ = self.events.send(successor);
-        match grant.recv_timeout(STEP_LIMIT) {
+        let _ = self.events.send(SupervisorEvent::Successor(successor));
+        match grant.wait() {
             Ok(()) => {}
             Err(RecvTimeoutError::Timeout) => return Err(ConversationError::Refused),
             // The main thread has ended: a stop signal came after the sockets were lent, they were left to the successor,
@@ -200,14 +175,15 @@ impl Lender {
         }
         // Before the shards are told: one that has gone since it said that it serves takes nothing over.
         conversation.send_farewell()?;
-        // Without a main thread there is nobody to be told.
-        let _ = finishing.send(());
+        grant.finish();
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     #[test]
