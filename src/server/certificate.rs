@@ -1,6 +1,7 @@
-//! The certificate that the listener shows, and who may not speak TLS to it after all.
+//! The certificate and the key of the listener, and the TLS configuration made of them.
 //!
-//! Read at start and on SIGHUP. Invariant: what cannot be used changes nothing, and nothing of the key is ever shown.
+//! Read at start and on SIGHUP. Invariant: files that cannot be used change nothing, and nothing of the key is ever
+//! shown.
 
 use std::fmt;
 use std::io;
@@ -16,7 +17,7 @@ use rustls::server::NoServerSessionStorage;
 use crate::config::ListenerTls;
 use crate::credentials::private_file::{self, FILE_BYTES_MAX, ReadFault};
 
-/// Why the listener cannot speak TLS.
+/// The error that keeps the listener from speaking TLS.
 #[derive(Debug)]
 pub struct ListenerTlsError {
     /// The file that is at fault.
@@ -33,7 +34,7 @@ enum CertificateFault {
     Pem(pem::Error),
     NoCertificate,
     NoKey,
-    /// The key is not that of the first certificate, or of a kind that is not known.
+    /// The key does not belong to the first certificate, or is of an unknown kind.
     Unusable(rustls::Error),
 }
 
@@ -82,17 +83,17 @@ impl std::error::Error for ListenerTlsError {
     }
 }
 
-/// What the files gave.
+/// The TLS configuration that the files gave.
 #[derive(Debug)]
 pub struct LoadedCertificate {
     pub config: Arc<ServerConfig>,
-    /// A line for the operator: who else can read the key.
+    /// A line for the operator, if others can read the key.
     pub warning: Option<String>,
 }
 
-/// TLS 1.2 and 1.3 with the certificate chain and the key of `files`, ALPN `http/1.1`. Sessions are resumed by tickets, so
-/// that a client that connects again is spared half the handshake; the keys of the tickets are behind a lock, which a
-/// handshake takes, and no request.
+/// Loads a configuration for TLS 1.2 and 1.3 with the certificate chain and the key of `files`, ALPN `http/1.1`.
+/// Sessions are resumed by tickets, which saves a client that reconnects half the handshake; a lock guards the keys of
+/// the tickets, which handshakes take, and requests do not.
 ///
 /// # Errors
 /// See [`ListenerTlsError`].
@@ -109,7 +110,7 @@ pub fn load(files: &ListenerTls) -> Result<LoadedCertificate, ListenerTlsError> 
     let (text, metadata) = private_file::read(&files.key).map_err(|fault| of_key(fault.into()))?;
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| match error {
         pem::Error::NoItemsFound => of_key(CertificateFault::NoKey),
-        // As OpenSSL writes it with a passphrase; PKCS #8 has a label of its own for that.
+        // The form that OpenSSL writes with a passphrase; PKCS #8 has a label of its own for that.
         _ if text.contains("Proc-Type: 4,ENCRYPTED") => of_key(CertificateFault::NoKey),
         error => of_key(CertificateFault::Pem(error)),
     })?;
@@ -119,14 +120,14 @@ pub fn load(files: &ListenerTls) -> Result<LoadedCertificate, ListenerTlsError> 
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
         .map_err(|error| of_certificate(CertificateFault::Unusable(error)))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Sessions that this side would have to remember are behind a lock too, and only for clients that take no ticket.
+    // A lock would guard sessions stored on this side too, and only clients that take no ticket need them.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| of_certificate(CertificateFault::Unusable(error)))?;
     let warning = private_file::exposure_warning(&files.key, &metadata, "the listener's private key");
     Ok(LoadedCertificate { config: Arc::new(config), warning })
 }
 
-/// Loads what may have changed. A pipe gave at the start what it had, and would hold up the main thread now.
+/// Loads the files again. A pipe gave its content at the start, and would block the main thread now: it is an error.
 ///
 /// # Errors
 /// See [`ListenerTlsError`].
@@ -176,7 +177,7 @@ mod tests {
         let files = Files::new();
         let config = files.load(&files.certificate_pem, &files.key_pem).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
-        // In one file, as some tools write them.
+        // Both in one file, as some tools write them.
         let both = format!("{}{}", files.key_pem, files.certificate_pem);
         assert!(files.load(&both, &both).is_ok());
     }

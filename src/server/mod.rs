@@ -1,7 +1,9 @@
-//! Who listens, and when it stops: the process around the shards.
+//! The process around the shards, from its start to its end.
 //!
-//! [`run`] opens everything that can fail before anything is served, starts the shards, and becomes their `supervisor`.
-//! The main thread serves nothing itself.
+//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `take_over`,
+//! `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which reloads files
+//! (`reload`) and drains. The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
+//! and `admin` has a folder, whose `mod.rs` is its map.
 
 mod admin;
 pub mod certificate;
@@ -37,25 +39,25 @@ pub use shard::driver::Driver;
 pub use shard::shared::Keyring;
 pub use upstream_route::route;
 
-/// What is known when the shards serve.
+/// The facts that are known once the shards serve.
 #[derive(Debug)]
 pub struct Ready {
-    /// What the listeners are bound to.
+    /// The address of the listeners.
     pub bound: SocketAddr,
     pub driver: Driver,
     pub admin: Option<AdminAddress>,
 }
 
-/// Where the admin pages are.
+/// The address of the admin pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminAddress {
     pub address: SocketAddr,
-    /// The process that has the address still, and gives it up when it has ended what it has open.
+    /// The process that still has the address, and releases it when it has drained.
     pub held_by: Option<i32>,
 }
 
-/// Serves until a signal ends it, with what `keyring` holds until `sources` give others. `on_ready` is called once, when
-/// every shard accepts connections.
+/// Serves until a signal or a successor ends it, with the credentials of `keyring` until those of `sources` change.
+/// `on_ready` is called once, when every shard accepts connections.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -67,7 +69,7 @@ pub fn run(
 ) -> Result<(), RunError> {
     let address = config.listen;
     let listen_failed = |error| RunError::Listen { address, error };
-    // What can fail comes first: a gateway that is to be taken over goes on as if nothing had been.
+    // Everything that can fail comes first: then a gateway that was to be taken over goes on undisturbed.
     let credentials = keyring.credentials.clone();
     let shared = Arc::new(Shared::new(config, keyring)?);
     let (events, incoming) = channel();
@@ -97,8 +99,8 @@ pub fn run(
     supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
 }
 
-/// The address of the admin pages, unless they are off. Beside a gateway that was just stopped or killed it is waited for
-/// as the port is.
+/// Opens the address of the admin pages, unless they are off. If a gateway was just stopped or killed, this waits for
+/// the address as for the port.
 fn open_admin(config: &Config, predecessor: Option<&Predecessor>) -> Result<Option<Opened>, RunError> {
     let Some(address) = config.admin else { return Ok(None) };
     let patience = if config.take_over && predecessor.is_none() { RELEASE_LIMIT } else { Duration::ZERO };

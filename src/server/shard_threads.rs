@@ -1,6 +1,6 @@
 //! The threads of the shards: one a shard, each with a CPU of its own where there are enough.
 //!
-//! Invariant: the supervisor hears of the end of every thread that was started, also of one that panics.
+//! Invariant: the end of every thread that was started is reported to the supervisor, also if it panics.
 
 use std::io;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use super::supervisor::Supervisor;
 use super::supervisor::event::SupervisorEvent;
 use crate::observability::Activity;
 
-/// Starts all shards, which do not accept yet.
+/// Starts all shards, which do not accept connections yet, and returns the driver that they run on.
 pub fn start(
     shared: &Arc<Shared>,
     listeners: Vec<TcpListener>,
@@ -47,7 +47,7 @@ pub fn start(
     driver.ok_or(RunError::ShardDied)
 }
 
-/// The CPU of each shard. More shards than CPUs share them in turn.
+/// Assigns a CPU to each shard. More shards than CPUs share them in turn.
 fn cores(shards: usize) -> Vec<CoreId> {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     if cores.is_empty() {
@@ -67,7 +67,7 @@ fn start_shard(shared: Arc<Shared>, setup: ShardSetup, started: Sender<Started>,
     Ok(())
 }
 
-/// Tells that a shard's thread has ended, be it by a panic.
+/// Reports, when it is dropped, that a shard's thread has ended, even by a panic.
 struct ShardEnd {
     events: Sender<SupervisorEvent>,
     activity: Arc<Activity>,

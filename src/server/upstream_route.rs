@@ -1,4 +1,4 @@
-//! The route to the upstream that a configuration asks for.
+//! The route to the upstream, as the configuration describes it.
 
 use rustls::pki_types::ServerName;
 
@@ -6,10 +6,11 @@ use super::error::RunError;
 use crate::config::{Scheme, UpstreamConfig};
 use crate::upstream::{Resolver, Route, Tunnel, tls};
 
-/// Starts the resolver of the upstream's name, and loads the certificates that it is checked against.
+/// Loads the trust anchors, and starts the resolver of the upstream's name, or of its proxy's.
 ///
 /// # Errors
-/// When its certificates cannot be checked, or the resolver's thread cannot be started.
+/// The trust anchors cannot be loaded, the host is no name of a certificate, or the resolver's thread cannot be
+/// started.
 pub fn route(upstream: &UpstreamConfig) -> Result<Route, RunError> {
     let tls = match upstream.scheme {
         Scheme::Http => None,

@@ -9,7 +9,7 @@ use crate::observability::{Activity, Count};
 use crate::server::shard::driver::Driver;
 use crate::server::shard::shared::Shared;
 
-/// Everything that the pages are made of.
+/// The parts that the pages read.
 pub struct GatewayState {
     pub shared: Arc<Shared>,
     pub driver: Driver,

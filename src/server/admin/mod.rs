@@ -1,9 +1,9 @@
 //! The admin listener: `/healthz`, `/readyz` and `/metrics`, on an address and a thread of their own.
 //!
-//! The main thread opens the address (`address`, `holder`) and tells the phase of the process; the thread accepts
-//! (`service`), decides what each request gets (`route`, under the guards of `proxy::access`), asks the shards
-//! (`liveness_probe`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits
-//! without a limit, and no page holds a secret: of a credential it knows the name.
+//! The main thread opens the address (`address`, `holder`) and sets the `stage` of the process; the admin thread
+//! accepts (`service`), decides what each request gets (`route`, under the guards of `proxy::access`), asks the shards
+//! (`liveness_probe`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here
+//! waits without a limit, and no page holds a secret: of a credential it knows the name.
 
 mod address;
 mod gateway_state;
@@ -36,13 +36,13 @@ use crate::server::shard::shared::Shared;
 pub use address::{Opened, open};
 pub use liveness_probe::LivenessProbe;
 
-/// The main thread's hold on the admin thread. Dropped, the address is given up at once, and the thread ends when it has
-/// answered what it has taken.
+/// The main thread's handle to the admin thread. When it is dropped, the address is released at once, and the thread
+/// ends when it has answered the connections that it has accepted.
 pub struct Admin {
     stage: Arc<StageCell>,
-    /// The end of it tells the thread.
+    /// Its end tells the thread to end.
     _control: UnixStream,
-    /// Where the pages are, or will be.
+    /// The address of the pages, once it is bound.
     pub address: SocketAddr,
     /// The process that still has the address.
     pub held_by: Option<i32>,
@@ -52,7 +52,7 @@ impl Admin {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When it, or what it waits with, cannot be set up.
+    /// The thread, its sockets or its timer cannot be set up.
     pub fn start(
         opened: Opened,
         shared: Arc<Shared>,
@@ -77,12 +77,13 @@ impl Admin {
         Ok(Admin { stage, _control: control, address, held_by })
     }
 
+    /// Changes what `/readyz` reports.
     pub fn note(&self, stage: Stage) {
         self.stage.set(stage);
     }
 }
 
-/// The body of the thread, which reports when it can answer, or cannot.
+/// Runs the thread, which reports over `started` when it can answer, or why it cannot.
 fn run(opened: Opened, control: UnixStream, pages: Pages, rules: AccessRules, started: &SyncSender<io::Result<()>>) {
     let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
         Ok(built) => built,

@@ -1,4 +1,4 @@
-//! What the pages say: whether the process is alive, whether it is ready, and what it has counted.
+//! The pages: whether the process is alive, whether it is ready, and what it has counted.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,8 @@ use super::stage::Stage;
 use crate::credentials::{Cooling, Credentials};
 use crate::observability::Count;
 
-/// A shard that gets round to nothing for so long serves nobody; one that is merely busy does within milliseconds.
+/// The time within which a shard must answer. A busy one does within milliseconds; one that does not in a second is
+/// stuck.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The pages about one gateway.
@@ -22,7 +23,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Whether every shard answers.
+    /// Asks every shard, and reports which of them answer.
     pub async fn health(&self) -> AdminReply {
         let liveness = self.gateway.liveness_probe.ask(ALIVE_LIMIT).await;
         let shard = |(number, liveness): (usize, &ShardLiveness)| json!({"shard": number, "state": liveness.as_str()});
@@ -38,8 +39,8 @@ impl Pages {
         AdminReply::json(503, &json!({"status": "failing", "reason": reason, "shards": shards}))
     }
 
-    /// Whether new requests are welcome. Credentials that cool down are told and change nothing: a gateway that is taken
-    /// out of service for them would be one less that could serve by the others.
+    /// Reports whether new requests are served. Credentials that cool down are listed and change nothing: the gateway
+    /// still serves with the others, so a load balancer should not take it out.
     pub fn readiness(&self) -> AdminReply {
         let (status, word, reason) = match self.gateway.stage.get() {
             Stage::Starting => (503, "starting", Some("the listener is not served yet")),
@@ -61,10 +62,10 @@ impl Pages {
         AdminReply::json(status, &page)
     }
 
-    /// All metrics. The shards are asked first, since what they have idle is told by themselves.
+    /// Writes all metrics. The shards are asked first, since only they know their idle connections.
     pub async fn metrics(&self) -> AdminReply {
         let liveness = self.gateway.liveness_probe.ask(ALIVE_LIMIT).await;
-        // One that has drained and ended does not hang.
+        // A shard that has drained and ended is not stuck.
         let alive = liveness.iter().filter(|liveness| **liveness != ShardLiveness::Silent).count();
         match metrics::text(&self.gateway, alive) {
             Ok(body) => AdminReply { status: 200, content_type: TEXT_FORMAT, fields: String::new(), body },

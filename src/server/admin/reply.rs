@@ -1,4 +1,4 @@
-//! The bytes of an answer of the admin listener. Each ends its connection.
+//! The bytes of a reply of the admin listener. Each closes its connection.
 
 use std::io::Write;
 
@@ -9,24 +9,25 @@ use crate::http1::head::HeadError;
 
 pub const JSON: &str = "application/json";
 
-/// A whole answer.
+/// A whole reply.
 #[derive(Debug)]
 pub struct AdminReply {
     pub status: u16,
     pub content_type: &'static str,
-    /// Whole header lines, or nothing.
+    /// Further header lines, each with its end, or nothing.
     pub fields: String,
     pub body: Vec<u8>,
 }
 
 impl AdminReply {
+    /// Makes a reply with `value` as its body.
     pub fn json(status: u16, value: &serde_json::Value) -> Self {
         let mut body = value.to_string().into_bytes();
         body.push(b'\n');
         AdminReply { status, content_type: JSON, fields: String::new(), body }
     }
 
-    /// Appends it. The answer to a `HEAD` is the same without its body (RFC 9110 §9.3.2).
+    /// Appends the reply to `out`. The reply to a `HEAD` is the same without its body (RFC 9110 §9.3.2).
     pub fn write(&self, out: &mut Vec<u8>, head_only: bool) {
         let AdminReply { status, content_type, fields, body } = self;
         let length = body.len();

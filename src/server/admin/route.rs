@@ -1,13 +1,13 @@
-//! What a request to the admin listener gets: a page, or why not.
+//! The routes of the admin listener: from a request to its page, or to the refusal.
 //!
-//! Pure. The order of the checks is that of how much an answer tells: who must not ask learns nothing of what there is.
+//! Pure. The access rules come first, so that a caller who is refused learns nothing of what pages there are.
 
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::access::{AccessRules, Caller};
 use crate::proxy::error::GatewayError;
 use crate::proxy::request_head::{self, RequestError};
 
-/// What there is.
+/// A page of the admin listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminPage {
     Health,
@@ -15,11 +15,11 @@ pub enum AdminPage {
     Metrics,
 }
 
-/// The paths of all pages.
+/// All pages with their paths.
 pub const PATHS: [(&str, AdminPage); 3] =
     [("/healthz", AdminPage::Health), ("/readyz", AdminPage::Readiness), ("/metrics", AdminPage::Metrics)];
 
-/// Why a request gets no page.
+/// The reason why a request gets no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AdminRefusal {
     Unreadable(HeadError),
@@ -35,7 +35,7 @@ impl From<HeadError> for AdminRefusal {
     }
 }
 
-/// Looks the request up; `rules` are those of a listener of which no page is a friend.
+/// Finds the page of a request. `rules` allow no origin: web pages may not ask.
 ///
 /// # Errors
 /// See [`AdminRefusal`].
@@ -64,7 +64,8 @@ pub fn route(head: &RequestHead<'_>, rules: &AccessRules) -> Result<AdminPage, A
     }
 }
 
-/// The authority, which only a target in absolute form has, and the path (RFC 9112 §3.2.2: every server takes that form).
+/// Splits a target into its authority, which only the absolute form has, and its path (RFC 9112 §3.2.2: a server must
+/// accept that form).
 fn split_target(target: &str) -> (Option<&str>, &str) {
     let Some(rest) = strip_scheme(target) else { return (None, target) };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

@@ -1,7 +1,7 @@
-//! The connections of the admin listener: one request each, all at the same time, within bounds.
+//! The connections of the admin listener: one request each, served concurrently, within bounds.
 //!
-//! Invariant: no client holds up another. When too many are there, the oldest that has asked for nothing yet makes room
-//! for the next (else the oldest), so that clients that hang cannot keep a health check out.
+//! Invariant: no client holds up another. When there are too many, the oldest that has not sent its request yet is
+//! closed for the next (else the oldest), so that clients that hang cannot keep a health check out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -27,26 +27,27 @@ use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
 use crate::proxy::access::AccessRules;
 use crate::server::shard::accept::{self, AcceptWarnings};
 
-/// Health checks and scrapers have one each.
+/// Connections that are open at once, at most: health checks and scrapers have one each.
 const CONNECTIONS_MAX: usize = 32;
 
-/// From the accept to the close.
+/// The time from the accept to the close, at most.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a browser or a scraper sends fits several times.
+/// The limits of a request head, several times what a browser or a scraper sends.
 const HEAD: HeadLimits =
     HeadLimits { start_line: StartLine::Request, line_bytes_max: 4 * 1024, head_bytes_max: 8 * 1024, fields_max: 64 };
 
 /// Room for one read of a head.
 const READ_ROOM: usize = 4 * 1024;
 
-/// What is read and discarded behind a request before the close, which would else be a reset (RFC 9112 §9.6).
+/// Bytes that are read and discarded after a request before the close, at most: a close over unread bytes would be a
+/// reset (RFC 9112 §9.6).
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 
-/// How often a thread that cannot accept, or has no address yet, tries again.
+/// The pause before a thread that cannot accept, or has no address yet, tries again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Answers until `control` ends, and then what it has taken already.
+/// Serves until `control` ends, and then the connections that it has accepted already.
 pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Pages, rules: AccessRules) {
     let mut ended = pin!(async move { drop(control.read(vec![0; 1]).await) });
     let Either::Second(listener) = race(ended.as_mut(), listener(opened)).await else { return };
@@ -62,7 +63,7 @@ pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: 
             pause(RETRY_PAUSE).await;
         }
     }
-    // A listener that closes resets what waits in its queue.
+    // Closing a listener resets the connections in its queue.
     while service.accept_one(&listener).is_ok_and(|accepted| accepted) {}
     accept::shut_down(&listener);
     drop(listener);
@@ -71,7 +72,7 @@ pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: 
     }
 }
 
-/// Waits until the gateway has gone that still has the address.
+/// Waits until the gateway that still has the address releases it.
 async fn listener(opened: Opened) -> io::Result<TcpListener> {
     let (address, process) = match opened {
         Opened::Listening(listener) => return Ok(listener),
@@ -92,21 +93,21 @@ async fn listener(opened: Opened) -> io::Result<TcpListener> {
 struct Service {
     pages: Pages,
     rules: AccessRules,
-    /// Oldest at the front.
+    /// The oldest first.
     open: RefCell<VecDeque<Rc<AdminConnection>>>,
     number: Cell<u64>,
 }
 
-/// A connection.
+/// A connection of the admin listener.
 struct AdminConnection {
     number: u64,
     stream: Stream,
-    /// Whether its request is whole, and an answer is on its way.
+    /// Set when its request head is complete, and a reply is being made.
     has_asked: Cell<bool>,
 }
 
 impl Service {
-    /// Waits for connections, and takes some of them.
+    /// Waits for connections, and accepts at most [`CONNECTIONS_MAX`] of them.
     async fn accept_ready(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<()> {
         listener.readable(false).await?;
         for _ in 0..CONNECTIONS_MAX {
@@ -114,12 +115,12 @@ impl Service {
                 return Ok(());
             }
         }
-        // Those that were taken come first.
+        // Those that were accepted come first.
         next_turn().await;
         Ok(())
     }
 
-    /// Takes one connection off the queue; false when there is none.
+    /// Accepts one connection; false when none waits.
     fn accept_one(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<bool> {
         let Some(socket) = accept::accept(listener, true)? else { return Ok(false) };
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
@@ -130,14 +131,14 @@ impl Service {
         self.open.borrow_mut().push_back(connection.clone());
         let service = self.clone();
         monoio::spawn(async move {
-            // Whoever is too slow is not told: it would be too slow for that too.
+            // A client that is too slow gets no reply: it would be too slow to read it.
             let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&connection)).await;
             service.open.borrow_mut().retain(|other| other.number != number);
         });
         Ok(true)
     }
 
-    /// Ends the oldest connection if there are too many, and rather one that has not asked for anything yet.
+    /// Ends the oldest connection if there are too many, preferably one that has not sent its request yet.
     fn make_room(&self) {
         let mut open = self.open.borrow_mut();
         if open.len() < CONNECTIONS_MAX {
@@ -173,7 +174,7 @@ impl Service {
         }
     }
 
-    /// Boxed, since the task of a connection would else have room for each page all its life.
+    /// Makes a page. Boxed: the task of a connection would else be as large as the largest page's future, all its life.
     fn page(&self, page: AdminPage) -> std::pin::Pin<Box<dyn Future<Output = AdminReply> + '_>> {
         match page {
             AdminPage::Health => Box::pin(self.pages.health()),
@@ -183,14 +184,14 @@ impl Service {
     }
 }
 
-/// Ends both directions: whatever its task waits for comes at once.
+/// Shuts both directions down, which ends every wait of its task at once.
 fn end(stream: &Stream) {
     // SAFETY: the descriptor is open for as long as `stream` is.
     let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
     let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
 }
 
-/// `None` when the client has gone before its head was whole.
+/// Reads a request head; `None` if the client has closed before it was complete.
 async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, AdminRefusal> {
     let mut scanner = HeadScanner::default();
     let mut input = Buffer::take();
@@ -207,7 +208,7 @@ async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, Adm
     }
 }
 
-/// Reads on until the client has closed too.
+/// Reads and discards until the client has closed too.
 async fn linger(stream: &Stream) {
     let mut discarded = 0;
     let mut input = Buffer::take();

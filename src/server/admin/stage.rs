@@ -1,8 +1,8 @@
-//! The stage of the process, told by the main thread and read by the admin thread.
+//! The stage of the process, written by the main thread and read by the admin thread.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What the process is doing, as `/readyz` tells it.
+/// The stage of the process, as `/readyz` reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Stage {
@@ -11,7 +11,7 @@ pub enum Stage {
     Draining = 2,
 }
 
-/// The stage that the main thread tells and the admin thread reads.
+/// A [`Stage`] that two threads share.
 #[derive(Debug, Default)]
 pub struct StageCell(AtomicU8);
 

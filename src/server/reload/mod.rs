@@ -1,8 +1,9 @@
-//! New credentials and API keys while the program runs, on SIGHUP and when their file has changed; and a new certificate,
-//! on SIGHUP.
+//! The reload of credentials and API keys, on SIGHUP and when their file has changed, and of the certificate, on
+//! SIGHUP.
 //!
-//! A thread of its own looks at each file, the main thread loads it. Invariant: a file that cannot be used changes
-//! nothing, and one version of a file is loaded or complained of once, unless SIGHUP asks for it again.
+//! A thread of its own watches each file (`watch`), the main thread loads it. Invariant: a file that cannot be used
+//! changes nothing, and one version of a file (`watched_file`) is loaded, or its error logged, once, unless SIGHUP asks
+//! for it again.
 
 pub mod source;
 mod watch;
@@ -22,13 +23,13 @@ use super::supervisor::control::{Order, Shards};
 use super::supervisor::event::SupervisorEvent;
 use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, SecretsFault, SecretsFileError};
 
-/// The main thread's side: loads the files, and shares what they held.
+/// Loads the files on the main thread, and shares their content with the shards.
 pub struct Reload {
     sources: Sources,
     shared: Arc<Shared>,
 }
 
-/// Why a file is read again.
+/// The reason why a file is read again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ReloadReason {
     Asked,
@@ -36,17 +37,17 @@ enum ReloadReason {
 }
 
 impl Reload {
-    /// Starts to watch the files; changes come as [`SupervisorEvent::FileChanged`].
+    /// Starts to watch the files; changes are sent as [`SupervisorEvent::FileChanged`].
     ///
     /// # Errors
-    /// When a thread cannot be started.
+    /// A thread cannot be started.
     pub fn start(sources: Sources, shared: Arc<Shared>, events: &Sender<SupervisorEvent>) -> io::Result<Self> {
         watch::start(&sources.secrets, WatchedFile::Secrets, events.clone())?;
         watch::start(&sources.api_keys, WatchedFile::ApiKeys, events.clone())?;
         Ok(Reload { sources, shared })
     }
 
-    /// SIGHUP: loads the files, changed or not.
+    /// Loads all files on SIGHUP, changed or not.
     pub fn on_hangup(&mut self, shards: &Shards) {
         if let FileSource::Fixed = self.sources.secrets {
             tracing::warn!(
@@ -58,7 +59,7 @@ impl Reload {
         self.load_certificate();
     }
 
-    /// A file was seen to be another, unless SIGHUP was faster.
+    /// Loads a file that has changed, unless a SIGHUP has done so already.
     pub fn on_change(&mut self, file: WatchedFile, now: Option<FileVersion>, shards: &Shards) {
         if matches!(self.source(file), FileSource::File { version, .. } if *version != now) {
             self.load(file, shards, ReloadReason::Changed);
@@ -74,7 +75,7 @@ impl Reload {
 
     fn load(&mut self, file: WatchedFile, shards: &Shards, reason: ReloadReason) {
         let FileSource::File { path, version } = self.source(file) else { return };
-        // Asked before the file is read: a change while it is read is one more change.
+        // Taken before the file is read: a change while it is read counts as one more.
         let now = FileVersion::of(path);
         *version = now.as_ref().ok().copied();
         let path = path.clone();
@@ -99,7 +100,7 @@ impl Reload {
         }
     }
 
-    /// New connections get it; those that are open keep theirs.
+    /// Loads the certificate for new connections; open ones keep theirs.
     fn load_certificate(&self) {
         let Shared { config, listener_tls, .. } = &*self.shared;
         let (Some(files), Some(current)) = (&config.listener_tls, listener_tls) else { return };
@@ -158,7 +159,7 @@ impl Reload {
     }
 }
 
-/// Which names came and which went.
+/// Lists the names that were added and removed.
 fn changed_names<'a>(before: impl Iterator<Item = &'a str>, after: impl Iterator<Item = &'a str>) -> String {
     let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.collect(), after.collect());
     let list = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));

@@ -1,23 +1,23 @@
-//! The files that credentials and API keys came from.
+//! The files that credentials and API keys were read from.
 
 use std::path::{Path, PathBuf};
 
 use super::watched_file::FileVersion;
 
-/// Where something came from that can change while the program runs.
+/// The source of something that can change while the program runs.
 #[derive(Debug)]
 pub enum FileSource {
     /// A file, which is read again when it changes.
     File {
         path: PathBuf,
-        /// What it was when it was first read.
+        /// The version that was read first.
         version: Option<FileVersion>,
     },
-    /// Nothing that could be read again.
+    /// Something that cannot be read again.
     Fixed,
 }
 
-/// Where credentials and API keys came from.
+/// The sources of credentials and API keys.
 #[derive(Debug)]
 pub struct Sources {
     pub secrets: FileSource,
@@ -25,8 +25,8 @@ pub struct Sources {
 }
 
 impl FileSource {
-    /// To be called before the file is read, so that a change in between is seen. A pipe is read once: what it gave is
-    /// gone.
+    /// Notes the version of the file. To be called before the file is read, so that a change in between is seen. A pipe
+    /// can be read only once.
     #[expect(clippy::disallowed_methods, reason = "asked before there are shards")]
     pub fn file(path: &Path) -> Self {
         if std::fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {

@@ -12,11 +12,11 @@ use super::source::FileSource;
 use super::watched_file::{FileVersion, WatchedFile};
 use crate::server::supervisor::event::SupervisorEvent;
 
-/// How often the file is looked at. A change is loaded at the second look that agrees, so half a second to one after it
-/// was made; asking the kernel costs some microseconds.
+/// The pause between two looks at the file. A change is reported at the second look that agrees, so half a second to
+/// one after it was made; a look costs some microseconds.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Starts to watch the file if there is one; changes come as [`SupervisorEvent::FileChanged`].
+/// Starts to watch the file if there is one; changes are sent as [`SupervisorEvent::FileChanged`].
 pub fn start(source: &FileSource, file: WatchedFile, events: Sender<SupervisorEvent>) -> io::Result<()> {
     if let FileSource::File { path, version } = source {
         let (path, seen) = (path.clone(), ChangeDetector::new(*version));
@@ -29,7 +29,7 @@ pub fn start(source: &FileSource, file: WatchedFile, events: Sender<SupervisorEv
     Ok(())
 }
 
-/// Looks at the file for as long as anybody wants to know.
+/// Looks at the file until the receiver of the events is gone.
 #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
 fn watch(path: &Path, file: WatchedFile, mut seen: ChangeDetector, events: &Sender<SupervisorEvent>) {
     loop {
@@ -41,24 +41,26 @@ fn watch(path: &Path, file: WatchedFile, mut seen: ChangeDetector, events: &Send
     }
 }
 
-/// What was seen of a file so far; `None` is a file that is not there, or cannot be asked.
+/// Tells a change of a file that is complete from one that is under way. `None` stands for a file that is missing or
+/// cannot be examined.
 struct ChangeDetector {
-    told: Option<FileVersion>,
-    last: Option<FileVersion>,
+    reported: Option<FileVersion>,
+    last_seen: Option<FileVersion>,
 }
 
 impl ChangeDetector {
     fn new(version: Option<FileVersion>) -> Self {
-        ChangeDetector { told: version, last: version }
+        ChangeDetector { reported: version, last_seen: version }
     }
 
-    /// Whether this look agrees with the one before it, so that a file is seldom read half-written, and was not told yet.
+    /// Returns whether this version is to be reported: it agrees with the look before, so that a file is seldom read
+    /// half-written, and was not reported yet.
     fn is_change(&mut self, now: Option<FileVersion>) -> bool {
-        let is_steady = self.last == now;
-        self.last = now;
-        let is_change = is_steady && self.told != now;
+        let is_steady = self.last_seen == now;
+        self.last_seen = now;
+        let is_change = is_steady && self.reported != now;
         if is_change {
-            self.told = now;
+            self.reported = now;
         }
         is_change
     }
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_news_at_the_second_look_that_agrees_and_only_once() {
+    fn a_change_is_reported_at_the_second_look_that_agrees_and_only_once() {
         let mut seen = ChangeDetector::new(version(1));
         let looks = [1, 2, 3, 3, 3, 0, 0, 0, 3, 3, 4, 3, 3].map(|inode| if inode == 0 { None } else { version(inode) });
         let news: Vec<bool> = looks.into_iter().map(|look| seen.is_change(look)).collect();

@@ -1,4 +1,4 @@
-//! The files that are watched, and the versions of them.
+//! The files that are watched, and their versions.
 
 use std::fs::Metadata;
 use std::io;
@@ -12,7 +12,7 @@ pub enum WatchedFile {
     ApiKeys,
 }
 
-/// Tells one content of a file from another without reading it; symbolic links are followed.
+/// A version of a file, told from others without reading it; symbolic links are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileVersion {
     device: u64,
@@ -23,10 +23,14 @@ pub struct FileVersion {
 }
 
 impl FileVersion {
+    /// Examines the file.
+    ///
+    /// # Errors
+    /// The file is missing, cannot be examined, or is not a regular file.
     #[expect(clippy::disallowed_methods, reason = "runs on the main thread and on the one that watches the file")]
     pub fn of(path: &Path) -> io::Result<Self> {
         let metadata = std::fs::metadata(path)?;
-        // A pipe would hold up the main thread until somebody writes to it.
+        // A pipe would block the main thread until a process writes to it.
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }

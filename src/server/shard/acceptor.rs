@@ -1,6 +1,7 @@
 //! The accept loop of one shard.
 //!
-//! Invariant: what waits in the queue of a listener that closes is served first, unless the listener is a successor's too.
+//! Invariant: connections in the queue of a listener are served before it closes, unless a successor has the listener
+//! too.
 
 use std::cell::Cell;
 use std::io;
@@ -15,7 +16,7 @@ use crate::io::{Either, Phase, Stream, pause, race};
 use crate::observability::Count;
 use crate::proxy::Proxy;
 
-/// How often a shard that may accept no more connections, or cannot, looks again.
+/// The pause before a shard that may accept no more connections, or cannot, tries again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts the connections of one shard.
@@ -23,7 +24,7 @@ pub struct Acceptor {
     connections: Rc<Connections>,
     proxy: Rc<Proxy>,
     uses_epoll: bool,
-    /// Whether the listening sockets are a successor's once this shard accepts no more.
+    /// Set if a successor has the listening sockets when this shard accepts no more.
     keeps_sockets: Cell<bool>,
     warnings: AcceptWarnings,
 }
@@ -34,12 +35,12 @@ impl Acceptor {
         Acceptor { connections, proxy, uses_epoll, keeps_sockets, warnings }
     }
 
-    /// Leaves the listening sockets, and what waits in their queues, to a successor when the drain begins.
+    /// Leaves the listening sockets, with the connections in their queues, to a successor when the drain begins.
     pub fn keep_sockets(&self) {
         self.keeps_sockets.set(true);
     }
 
-    /// Accepts from one listener until the drain begins, and ends it.
+    /// Accepts from one listener until the drain begins, and then closes it.
     pub async fn accept_all(self: Rc<Self>, listener: monoio::net::TcpListener) {
         loop {
             // The drain comes first: without a main thread the sockets are not this shard's any more.
@@ -49,16 +50,16 @@ impl Acceptor {
             }
         }
         if self.keeps_sockets.get() {
-            // What waits in the queue is the successor's. To shut the socket down would end its listening too: it is one
-            // socket, and only this hold on it is given up.
+            // The connections in the queue are the successor's. A shutdown would end its listening too, since it is the
+            // same socket: only this descriptor is closed.
             return;
         }
-        // Connections that the kernel has taken already are served; a listener that closes resets those in its queue.
+        // Connections that the kernel has accepted already are served: closing a listener resets those in its queue.
         while self.accept_one(&listener).is_ok_and(|accepted| accepted) {}
         accept::shut_down(&listener);
     }
 
-    /// Waits for connections and takes all that are there.
+    /// Waits for connections, and accepts all that are in the queue.
     async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
         if self.connections.is_full() {
             return pause(ACCEPT_PAUSE).await;
@@ -80,7 +81,7 @@ impl Acceptor {
         }
     }
 
-    /// Takes one connection off the queue; false when there is none or no more may be open.
+    /// Accepts one connection; false when none waits or no more may be open.
     fn accept_one(&self, listener: &monoio::net::TcpListener) -> io::Result<bool> {
         let Some(permit) = self.connections.permit() else { return Ok(false) };
         let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };

@@ -1,7 +1,8 @@
 //! One downstream connection, from its first request to its close.
 //!
-//! Reads heads, hands each exchange to the proxy, and ends the connection as the exchange says. Invariant: an idle
-//! connection holds no buffer, and it always waits with a limit.
+//! Reads heads, hands each exchange to the proxy, and ends the connection as its [`Disposition`] says. This is the one
+//! place that owns a downstream connection's life; `keep_alive` waits for its next request, `lingering_close` closes
+//! it. Invariant: every wait has a limit.
 
 use std::rc::Rc;
 use std::time::Instant;
@@ -15,18 +16,18 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::{Disposition, Proxy};
 
-/// Room for one read of a head.
+/// The room for one read of a head.
 const READ_ROOM: usize = 16 * 1024;
 
-/// How a connection comes to be served.
+/// A connection that is to be served.
 pub enum Arrival {
-    /// It was accepted.
+    /// It has just been accepted.
     Accepted(Stream),
-    /// Something has come while it rested.
+    /// Something has arrived while it was idle.
     Resumed(IdleConnection),
 }
 
-/// Serves a connection until it ends, or rests.
+/// Serves a connection until it ends, or becomes idle.
 pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<IdleConnection> {
     let (mut connection, mut keep_alive) = match arrival {
         Arrival::Accepted(stream) => (Downstream::new(stream, None), KeepAlive::of_accepted()),
@@ -36,7 +37,7 @@ pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<IdleConnection>
     is_idle.then(|| keep_alive.into_idle(connection))
 }
 
-/// Whether it rests; else it has ended.
+/// Serves requests. Returns true when the connection has become idle, and false when it has ended.
 async fn serve_on(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy: &Proxy) -> bool {
     loop {
         let disposition = match read_head(connection, keep_alive, proxy).await {
@@ -47,7 +48,7 @@ async fn serve_on(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy
         };
         match disposition {
             Disposition::KeepAlive => {}
-            // Whoever keeps a connection that has ended would hold up a drain for nothing.
+            // The client sends nothing: a lingering close would hold up a drain for nothing.
             Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return false,
             Disposition::Close | Disposition::Linger => {
                 race(linger(connection), draining::grace_over(proxy, &connection.upstream_deadline)).await;
@@ -65,19 +66,20 @@ async fn serve_on(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy
     }
 }
 
-/// Tells a client why it is not served here.
+/// Sends an error to a client that is not served, and closes the connection.
 pub async fn refuse(stream: Stream, error: GatewayError, proxy: &Proxy) {
     let mut connection = Downstream::new(stream, None);
     proxy.refuse_unread(&mut connection, error).await;
     race(linger(&connection), draining::grace_over(proxy, &connection.upstream_deadline)).await;
 }
 
+/// The result of reading a request head.
 enum HeadRead {
     Head(HeadSpan),
     Refused(GatewayError),
-    /// Nothing comes for now.
+    /// No request has come.
     Idle,
-    /// The client closed, or the drain wants the connection to end.
+    /// The client has closed, or the drain ends the connection.
     Ended,
 }
 

@@ -1,6 +1,6 @@
 //! The open connections of one shard: each has a task while it is served, and is parked without one while it is idle.
 //!
-//! Invariant: every connection holds a permit, which is given back when it ends.
+//! Invariant: every open connection holds a permit, which it returns when it ends.
 
 use std::cell::Cell;
 use std::io;
@@ -24,12 +24,12 @@ use crate::proxy::error::GatewayError;
 pub struct Connections {
     shared: Arc<Shared>,
     proxy: Rc<Proxy>,
-    /// The permits that are out.
+    /// The number of permits that connections hold.
     open: Rc<Cell<usize>>,
     parking: Parking<ParkedConnection>,
 }
 
-/// A connection that rests, with its permit among the open ones.
+/// An idle connection with its permit.
 struct ParkedConnection {
     idle: IdleConnection,
     permit: ConnectionPermit,
@@ -42,10 +42,10 @@ impl AsRawFd for ParkedConnection {
 }
 
 impl Connections {
-    /// Starts the task that serves idle connections again. To be called on the thread of the shard.
+    /// Starts with none, and with the task that resumes idle connections. To be called on the thread of the shard.
     ///
     /// # Errors
-    /// When there is nothing to wait with.
+    /// The parking cannot be set up.
     pub fn start(shared: Arc<Shared>, proxy: Rc<Proxy>) -> io::Result<Rc<Self>> {
         let (parking, arrivals) = Parking::open()?;
         let connections = Rc::new(Connections { shared, proxy, open: Rc::default(), parking });
@@ -81,7 +81,7 @@ impl Connections {
         }
     }
 
-    /// Closes all idle connections. One on which a request has come meanwhile is served first.
+    /// Closes all idle connections. One on which a request has arrived meanwhile is served first.
     pub fn close_parked(self: &Rc<Self>) {
         for ParkedConnection { idle, permit } in self.parking.take_all() {
             if !idle.is_quiet() {
@@ -90,7 +90,7 @@ impl Connections {
         }
     }
 
-    /// Serves idle connections again on which something has come.
+    /// Resumes idle connections on which something has arrived.
     async fn resume_parked(self: Rc<Self>, arrivals: TcpStream) {
         let go_on = |ParkedConnection { idle, permit }: ParkedConnection| self.spawn(permit, Arrival::Resumed(idle));
         if let Err(error) = self.parking.attend(arrivals, go_on).await {
@@ -102,15 +102,15 @@ impl Connections {
         monoio::spawn(self.clone().run(permit, arrival));
     }
 
-    /// Runs a connection until it ends or rests.
+    /// Serves a connection until it ends or is parked.
     async fn run(self: Rc<Self>, permit: ConnectionPermit, arrival: Arrival) {
         if let Some(idle) = connection::serve(arrival, self.proxy.clone()).await {
             self.park(permit, idle);
         }
     }
 
-    /// Performs the TLS handshake with a client that has just connected, in a task of its own: the one that serves it is
-    /// no larger for it. A client that speaks plain HTTP is told so.
+    /// Performs the TLS handshake with a client that has just connected, in a task of its own, so that the task that
+    /// serves the connection is no larger. A client that speaks plain HTTP gets an error page.
     async fn secure(self: Rc<Self>, permit: ConnectionPermit, stream: Stream, config: Arc<ServerConfig>) {
         let handshake = tls::accept(stream, config, self.proxy.timeouts.handshake);
         match race(handshake, draining::grace_over(&self.proxy, &Deadline::default())).await {
@@ -132,7 +132,7 @@ impl Connections {
     }
 }
 
-/// The right to be one of the open connections of the process, given back when it is dropped.
+/// The permit to be one of the open connections of the process, returned when it is dropped.
 pub struct ConnectionPermit {
     shared: Arc<Shared>,
     open: Rc<Cell<usize>>,

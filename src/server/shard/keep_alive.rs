@@ -1,4 +1,4 @@
-//! A downstream connection between two requests: the wait for the next one, and what stays of a connection that is idle.
+//! A downstream connection between two requests: the wait for the next one, and the idle connection.
 //!
 //! Invariant: an idle connection holds no buffer, and no byte is lost when a wait ends.
 
@@ -14,34 +14,34 @@ use crate::io::{Buffer, Departure, Either, Phase, Stream, Visit, race};
 use crate::proxy::Proxy;
 use crate::proxy::downstream::Downstream;
 
-/// How long a connection whose requests follow each other keeps a read with its buffer under way between two of them: a
-/// read costs half of what a rest and a read do. A client that thinks for longer rests (see [`crate::io::Parking`]).
+/// The time for which a connection whose requests follow each other keeps a read with its buffer pending between two of
+/// them: a read costs half of what parking and a read do. After that the connection is parked ([`crate::io::Parking`]).
 const WARM_IDLE: Duration = Duration::from_millis(100);
 
-/// As long for a client that has just connected: it most likely did so for a request.
+/// The same for a client that has just connected, most likely for a request.
 const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
-/// A connection between two requests, without what it needs during one.
+/// A connection between two requests, without the buffers that it needs during one.
 pub struct IdleConnection {
     stream: Stream,
     departure: Option<Departure>,
     since: Instant,
-    /// What the next visit to the parking is.
+    /// Tells a first stay in the parking from a later one.
     pub visit: Visit,
 }
 
 impl IdleConnection {
-    /// When it has been idle for too long.
+    /// Returns the time at which it has been idle for too long.
     pub fn due(&self, proxy: &Proxy) -> Instant {
         self.since + proxy.timeouts.keepalive
     }
 
-    /// Returns whether neither bytes nor the end of the stream have come.
+    /// Returns whether neither bytes nor the end of the stream have arrived.
     pub fn is_quiet(&self) -> bool {
         self.stream.is_quiet()
     }
 
-    /// Reads what has come; `None` if that is the end of the stream.
+    /// Reads what has arrived; `None` if that is the end of the stream.
     pub fn resume(self) -> Option<(Downstream, KeepAlive)> {
         let IdleConnection { stream, departure, since, .. } = self;
         let pace = if since.elapsed() < WARM_IDLE { Pace::Brisk } else { Pace::Slow };
@@ -66,10 +66,10 @@ impl AsRawFd for IdleConnection {
     }
 }
 
-/// How soon a connection's next request is to be expected.
+/// The expected time to a connection's next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pace {
-    /// It has just connected, and most likely has something to say.
+    /// It has just connected, and most likely sends a request.
     New,
     /// Its last request came within [`WARM_IDLE`].
     Brisk,
@@ -78,7 +78,7 @@ enum Pace {
 }
 
 impl Pace {
-    /// The time for which a read is kept under way; `None`: the connection is idle at once.
+    /// The time for which a read is kept pending; `None`: the connection is idle at once.
     fn read_limit(self) -> Option<Duration> {
         match self {
             Pace::New => Some(FIRST_REQUEST_WAIT),
@@ -92,7 +92,7 @@ impl Pace {
 pub struct KeepAlive {
     pace: Pace,
     since: Instant,
-    /// Since when it is idle already, if it comes from a rest that nothing has ended.
+    /// The beginning of its idle time, if it was resumed by a false alarm.
     idle_since: Option<Instant>,
     visit: Visit,
     canceller: Canceller,
@@ -101,9 +101,9 @@ pub struct KeepAlive {
 /// The result of a wait for the next request.
 pub enum Waited {
     Read(io::Result<Buffer>),
-    /// Nothing came for [`WARM_IDLE`]; nothing is under way any more and no byte is lost.
+    /// Nothing has arrived in time; no read is pending any more, and no byte is lost.
     TimedOut,
-    /// The drain wants the connection to end.
+    /// The drain ends the connection.
     Draining,
 }
 
@@ -117,6 +117,7 @@ impl KeepAlive {
         KeepAlive { pace, since: Instant::now(), idle_since, visit, canceller: Canceller::new() }
     }
 
+    /// Makes an idle connection of one whose wait has timed out.
     pub fn into_idle(self, connection: Downstream) -> IdleConnection {
         let Downstream { stream, departure, .. } = connection;
         if let Some(departure) = &departure {
@@ -125,7 +126,7 @@ impl KeepAlive {
         IdleConnection { stream, departure, since: self.since, visit: self.visit }
     }
 
-    /// The first bytes of the next request, if they come soon.
+    /// Waits for the first bytes of the next request, as long as they are expected soon.
     pub async fn wait(&mut self, connection: &Downstream, proxy: &Proxy) -> Waited {
         self.since = self.idle_since.take().unwrap_or_else(Instant::now);
         let waited = match self.pace.read_limit() {
@@ -137,7 +138,7 @@ impl KeepAlive {
             _ => Pace::Slow,
         };
         match waited {
-            // What is there already would not wake it where it rests.
+            // Bytes that are there already would not wake it in the parking.
             Waited::TimedOut if proxy.lifecycle.phase() != Phase::Serving || connection.stream.has_pending() => {
                 last_look(connection)
             }
@@ -145,7 +146,7 @@ impl KeepAlive {
         }
     }
 
-    /// Reads for at most `limit`.
+    /// Reads, for `limit` at most.
     async fn read(&mut self, connection: &Downstream, proxy: &Proxy, limit: Duration) -> Waited {
         let Downstream { stream, deadline, upstream_deadline, .. } = connection;
         let draining = draining::wait_over(proxy, upstream_deadline, self.pace == Pace::New);
@@ -157,7 +158,7 @@ impl KeepAlive {
             Either::Second(interrupted) => {
                 let canceller = std::mem::take(&mut self.canceller);
                 self.canceller = canceller.cancel();
-                // Data may have come just before the cancellation: only the result tells.
+                // Data may have arrived just before the cancellation: only the result tells.
                 match read.await {
                     (Err(error), _) if error.raw_os_error() == Some(libc::ECANCELED) => {
                         return match interrupted {
@@ -177,8 +178,8 @@ impl KeepAlive {
     }
 }
 
-/// The drain wants a connection that waits for a request to end: it does, unless one has come already. To close it over
-/// unread bytes would reset it, and the client had been told that it goes on.
+/// Ends a connection that waits for a request during a drain, unless one has arrived already: a close over unread bytes
+/// would be a reset, although the last response had promised to keep the connection alive.
 fn last_look(connection: &Downstream) -> Waited {
     let mut input = Buffer::take();
     match connection.stream.read_now(&mut input) {

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use crate::io::{Buffer, Turns};
 use crate::proxy::downstream::Downstream;
 
-/// What is read and discarded before a connection closes whose client may still be sending (RFC 9112 §9.6), at most.
-/// As much as a request body may have by default: SDKs send all of a body before they look for the answer, and an
-/// asyncio client that is reset meanwhile never sees it. On most networks the limit of time ends it first.
+/// Bytes that are read and discarded before the close, at most. As many as a request body may have by default: SDKs
+/// send all of a body before they read the response, and an asyncio client that is reset meanwhile never sees it. On
+/// most networks the time limit ends it first.
 const LINGER_BYTES_MAX: usize = 256 * 1024 * 1024;
 const LINGER_LIMIT: Duration = Duration::from_secs(5);
 
-/// Closes so that the client sees the answer: the end of the stream is sent, and what the client still sends is read
-/// and discarded, since closing over unread bytes would reset the connection and could take the answer with it.
+/// Closes so that the client sees the response: the end of the stream is sent, and what the client still sends is read
+/// and discarded, since a close over unread bytes would reset the connection, and the client could lose the response.
 pub async fn linger(connection: &Downstream) {
     connection.stream.shutdown_write();
     let due = Instant::now() + LINGER_LIMIT;

@@ -1,9 +1,9 @@
 //! One shard: a pinned thread with its own runtime, listeners, pool and token cache.
 //!
-//! [`run`] builds them (`driver`, `listener`), and follows the orders of the main thread until it has drained. `acceptor`
-//! takes connections off the listeners (`accept`), `connections` holds those that are open, and `connection` serves one of
-//! them from its first request to its close (`keep_alive`, `lingering_close`, `draining`). Shards share only what
-//! [`shared::Shared`] holds. Nothing on the path of a request waits for another shard.
+//! [`run`] builds them (`driver`, `listener`), and follows the orders of the main thread until it has drained.
+//! `acceptor` takes connections off the listeners (`accept`), `connections` holds those that are open, and `connection`
+//! serves one of them from its first request to its close (`keep_alive`, `lingering_close`, `draining`). Shards share
+//! only what [`shared::Shared`] holds. Nothing on the path of a request waits for another shard.
 
 pub mod accept;
 mod acceptor;
@@ -38,25 +38,25 @@ use crate::proxy::request_copy::ReplayBudget;
 use crate::proxy::{Parts, Proxy};
 use crate::upstream::Connector;
 
-/// How often a shard that drains looks whether its last connection has ended.
+/// The pause between two looks of a draining shard whether its last connection has ended.
 const DRAIN_PAUSE: Duration = Duration::from_millis(10);
 
-/// What one shard has for itself.
+/// The parts that one shard has for itself.
 pub struct ShardSetup {
     pub index: usize,
     /// The CPU that it is pinned to.
     pub core: Option<CoreId>,
     /// At least one; more after a take-over from a gateway with more shards.
     pub listeners: Vec<TcpListener>,
-    /// Where the main thread's orders come from.
+    /// The socket that the main thread's orders come over.
     pub control: UnixStream,
     pub activity: Arc<Activity>,
 }
 
-/// What a shard reports when it can serve, or cannot.
+/// The report of a shard that has started: the driver that it runs on, or the error.
 pub type Started = io::Result<Driver>;
 
-/// The body of a shard's thread. Returns when the shard has drained.
+/// Runs a shard on this thread. Returns when the shard has drained.
 pub fn run(shared: &Arc<Shared>, setup: ShardSetup, started: &Sender<Started>) {
     if let Some(core) = setup.core {
         core_affinity::set_for_current(core);
@@ -106,7 +106,7 @@ impl Shard {
     /// Accepts from the order to serve until the drain begins, and returns when the last connection has ended.
     async fn serve(self: Rc<Self>, listeners: Vec<TcpListener>) {
         self.proxy.lifecycle.reached(Phase::Serving).await;
-        // Not earlier: a socket that does not listen yet looks hung up to epoll.
+        // Not earlier: epoll reports a socket that does not listen yet as hung up.
         let listeners: Vec<_> = match listeners.into_iter().map(accept::listening).collect::<io::Result<_>>() {
             Ok(listeners) => listeners,
             Err(error) => return tracing::error!(%error, "cannot wait for connections"),
@@ -133,7 +133,7 @@ impl Shard {
             let result;
             (result, byte) = control.read(byte).await;
             let Ok(1) = result else {
-                // The main thread is gone, and so everything ends here. The sockets may be another gateway's still.
+                // The main thread is gone, so the shard ends. Another gateway may still have the sockets.
                 self.acceptor.keep_sockets();
                 return lifecycle.advance(Phase::Expired);
             };
@@ -184,7 +184,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
     )
 }
 
-/// Starts the tasks that wake what waits for a time limit, or for a client that leaves.
+/// Starts the tasks that wake waits whose time limit has passed or whose client has left.
 fn watch_deadlines_and_departures() -> io::Result<()> {
     let timer = Timer::open()?;
     monoio::spawn(async move {

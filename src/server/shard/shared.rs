@@ -1,4 +1,7 @@
-//! What all shards share: the immutable configuration, the newest credentials and API keys, and counts of the process.
+//! The state that all shards share: the immutable configuration, the newest credentials and API keys, and counts of the
+//! process.
+//!
+//! Invariant: no lock, and nothing that a shard waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -24,10 +27,10 @@ pub struct Keyring {
     pub api_keys: Option<Arc<ApiKeys>>,
 }
 
-/// What all shards share.
+/// The state that all shards share.
 pub struct Shared {
     pub config: Config,
-    /// The newest; each shard takes it over when it is told to.
+    /// The newest credentials; each shard loads them on [`Order::Reload`](crate::server::supervisor::control::Order).
     pub credentials: Arc<ArcSwap<Credentials>>,
     pub api_keys: Arc<ArcSwapOption<ApiKeys>>,
     pub round_robin: Arc<RoundRobin>,
@@ -37,12 +40,12 @@ pub struct Shared {
     pub connections: CachePadded<AtomicUsize>,
     pub ledger: Arc<Ledger>,
     pub route: Route,
-    /// What the listener speaks TLS with.
+    /// The TLS configuration of the listener; `None`: it speaks plain HTTP.
     pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
 }
 
 impl Shared {
-    /// Loads the listener's certificate, and finds the way to the upstream.
+    /// Loads the listener's certificate, and sets up the route to the upstream.
     ///
     /// # Errors
     /// Those of [`certificate::load`] and [`upstream_route::route`].

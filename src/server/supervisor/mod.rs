@@ -1,6 +1,7 @@
-//! The main thread once the shards serve: it waits for signals, changed files and shards in one queue.
+//! The main thread once the shards serve: signals, changed files, successors and the ends of shards come in one queue.
 //!
-//! Invariant: whatever comes is handled one after the other, and nothing that is handled waits without a limit.
+//! Invariant: events are handled one after the other, and no handler waits without a limit. The orders to the shards
+//! are in `control`, the drain is in `shutdown`.
 
 pub mod control;
 pub mod event;
@@ -25,7 +26,7 @@ use super::reload::Reload;
 use super::take_over::hand_over::HandOver;
 use crate::observability::Activity;
 
-/// The main thread's hold on signals and shards.
+/// Handles the events of the process.
 pub struct Supervisor {
     events: Receiver<SupervisorEvent>,
     shards: Shards,
@@ -33,10 +34,10 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// Takes over SIGTERM, SIGINT and SIGHUP from here on.
+    /// Turns SIGTERM, SIGINT and SIGHUP into events from here on.
     ///
     /// # Errors
-    /// When the handlers or their thread cannot be set up.
+    /// The signal handlers or their thread cannot be set up.
     pub fn on_signals(sender: Sender<SupervisorEvent>, events: Receiver<SupervisorEvent>) -> io::Result<Self> {
         let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         thread::Builder::new().name("flow-signals".into()).spawn(move || {
@@ -50,23 +51,25 @@ impl Supervisor {
         Ok(Supervisor { events, shards: Shards::default(), admin: None })
     }
 
+    /// Adds a shard with its control socket.
+    ///
     /// # Errors
-    /// When the socket cannot be set up.
+    /// The socket cannot be set up.
     pub fn add_shard(&mut self, control: UnixStream, activity: Arc<Activity>) -> io::Result<()> {
         self.shards.add(control, activity)
     }
 
-    /// For whoever asks the shards added so far whether they are alive.
+    /// Returns a probe of the shards that were added so far.
     pub fn liveness_probe(&self) -> LivenessProbe {
         LivenessProbe::of(self.shards.members())
     }
 
-    /// All shards have started: they may accept.
+    /// Lets all shards accept connections, once all have started.
     pub fn serve(&self) {
         self.shards.tell_all(Order::Serve);
     }
 
-    /// The gateway that was to be taken over goes on: what was accepted meanwhile is served to its end.
+    /// Drains after a take-over that failed: connections that were accepted meanwhile are served to their end.
     ///
     /// # Errors
     /// As [`Supervisor::wait`].
@@ -74,7 +77,7 @@ impl Supervisor {
         shutdown::drain(&self.events, &self.shards, self.admin, ShutdownReason::TakeOverFailed, drain_limit)
     }
 
-    /// Reloads until the program is to end or another has taken over, and then drains.
+    /// Reloads files until a signal ends the program or a successor has taken over, and then drains.
     ///
     /// # Errors
     /// A shard has died, or a second signal came.
@@ -98,7 +101,7 @@ impl Supervisor {
         };
         match reason {
             ShutdownReason::Successor => hand_over.into_iter().for_each(HandOver::leave),
-            // Whoever comes to take over from here on starts as usual.
+            // A gateway that wants to take over from here on starts as usual.
             ShutdownReason::Signal | ShutdownReason::SignalWhileLending | ShutdownReason::TakeOverFailed => {
                 drop(hand_over)
             }

@@ -1,7 +1,7 @@
-//! The drain: from the moment the program is to end to the end of its last shard.
+//! The drain, from the decision to end the program to the end of its last shard.
 //!
-//! Run by the main thread. Invariant: every wait here has a limit, so the program ends. What a shard does in a drain is
-//! its own affair (`io::lifecycle`).
+//! Run by the main thread. Invariant: every wait here has a limit, so the program ends. The phases of a drain within a
+//! shard are those of `io::lifecycle`.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -12,18 +12,18 @@ use crate::server::admin::Admin;
 use crate::server::admin::stage::Stage;
 use crate::server::error::RunError;
 
-/// How long the shards have to end their streams when the drain limit has passed.
+/// The time that the shards have to end their streams when the drain limit has passed.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why the program ends.
+/// The reason why the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ShutdownReason {
     Signal,
-    /// A signal that came while a gateway that takes over has the listening sockets, and does not serve on them yet.
+    /// A signal, while a successor has the listening sockets and does not serve on them yet.
     SignalWhileLending,
     /// Another gateway has taken over.
     Successor,
-    /// This one was to take over, and the other one goes on.
+    /// This gateway was to take over, and its predecessor goes on.
     TakeOverFailed,
 }
 
@@ -38,8 +38,8 @@ impl ShutdownReason {
     }
 }
 
-/// Drains all shards, and ends what is open when `drain_limit` has passed. The admin pages stay until then, unless their
-/// address is another gateway's from now on.
+/// Drains all shards, and ends the exchanges that are open when `drain_limit` has passed. The admin pages stay until
+/// then, unless a successor takes their address.
 ///
 /// # Errors
 /// A shard has died, or a second signal came.
@@ -56,7 +56,7 @@ pub fn drain(
         open_exchanges = shards.open_exchanges(),
         "stopping: waiting for open exchanges; a second signal exits at once"
     );
-    // A gateway that was taken over drains without a signal; the first one asks for what it does already.
+    // A gateway that was taken over drains without a signal: a first one asks only for the drain that is under way.
     let keeps_sockets = reason.order() == Order::DrainKeepingSockets;
     let was_signalled = matches!(reason, ShutdownReason::Signal | ShutdownReason::SignalWhileLending);
     let mut drain = Drain { events, shards, admin, running: shards.count(), was_signalled, keeps_sockets };
@@ -85,7 +85,7 @@ struct Drain<'a> {
 }
 
 impl Drain<'_> {
-    /// Whether all shards have ended within `limit`.
+    /// Returns true when all shards have ended, and false when `limit` has passed first.
     #[expect(clippy::disallowed_methods, reason = "the main thread serves nothing and waits here")]
     fn wait_for_shards(&mut self, limit: Duration) -> Result<bool, RunError> {
         let due = Instant::now() + limit;
@@ -93,9 +93,9 @@ impl Drain<'_> {
             match self.events.recv_timeout(due.saturating_duration_since(Instant::now())) {
                 Ok(SupervisorEvent::ShardEnded { has_panicked: true }) => return Err(RunError::ShardDied),
                 Ok(SupervisorEvent::ShardEnded { has_panicked: false }) => self.running -= 1,
-                // What still begins ends soon.
+                // Nothing is reloaded any more: exchanges that still begin end soon.
                 Ok(SupervisorEvent::Hangup | SupervisorEvent::FileChanged(..)) => {}
-                // One that had the sockets when the signal came; they were kept for it, and it is too late for others.
+                // If it had the sockets when the signal came, they were kept for it; for others it is too late.
                 Ok(SupervisorEvent::Successor(successor)) => {
                     if self.keeps_sockets && successor.grant() {
                         self.admin = None;

@@ -1,8 +1,9 @@
-//! What a running gateway and its successor say to each other, and how listening sockets cross.
+//! The conversation of a running gateway with its successor, in which the listening sockets are handed over.
 //!
-//! The successor says hello; the running one answers with its own version, how many sockets there are, and the sockets;
-//! the successor serves on them and says that it is ready; the running one bids farewell, or refuses. Invariant: both sides belong to
-//! one user or root, every step has a limit of time, and nothing that the other says is longer than what is asked for.
+//! The successor sends a hello; the running gateway answers with its own version, the number of sockets, and the
+//! sockets; the successor serves on them and sends that it is ready; the running gateway sends its farewell, or a
+//! refusal. Invariant: both sides belong to one user or to root, every step has a time limit, and no more is read than
+//! the step asks for.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
@@ -19,34 +20,36 @@ use super::descriptors::{self, BATCH_MAX};
 use super::protocol::{FAREWELL, MAGIC, READY, REFUSAL, VERSION, hello};
 use crate::config::SHARDS_MAX;
 
-/// What one step may take. Each is a few system calls; the longest is to start all shards.
+/// The time that one step may take. Each is a few system calls; the longest starts all shards.
 pub const STEP_LIMIT: Duration = Duration::from_secs(5);
-/// What the successor grants the running one between its last word and the farewell: as many steps as are taken there,
-/// and one more, so that it is not the one that gives up first.
+/// The time that the successor leaves the running gateway between the message that it is ready and the farewell: as
+/// many steps as are taken there, and one more, so that the successor is not the first to give up.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());
 
 /// One side of a conversation.
 pub struct Conversation {
     stream: UnixStream,
-    /// Who is at the other end; 0 where it is not of this namespace.
+    /// The process at the other end; 0 if it is of another namespace.
     pub process: i32,
 }
 
 impl Conversation {
-    /// Begins one at `path`.
+    /// Connects to `path`.
     ///
     /// # Errors
-    /// Nobody listens there, or somebody else's process does.
+    /// No process listens there, or one of another user does.
     pub fn begin(path: &Path) -> Result<Self, ConversationError> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // Connecting waits too, where many wait already.
+        // A connect waits too if the queue is full.
         socket.set_write_timeout(Some(STEP_LIMIT))?;
         socket.connect(&SockAddr::unix(path)?)?;
         Conversation::over(UnixStream::from(OwnedFd::from(socket)))
     }
 
+    /// Begins a conversation over a connected socket.
+    ///
     /// # Errors
-    /// The other process is somebody else's.
+    /// The other process belongs to another user.
     pub fn over(stream: UnixStream) -> Result<Self, ConversationError> {
         let peer = descriptors::peer_of(&stream)?;
         if peer.uid != geteuid().as_raw() && peer.uid != 0 {
@@ -55,7 +58,7 @@ impl Conversation {
         Ok(Conversation { stream, process: peer.pid })
     }
 
-    /// The successor's first words.
+    /// Sends the successor's hello.
     ///
     /// # Errors
     /// As for all steps: see [`ConversationError`].
@@ -63,7 +66,7 @@ impl Conversation {
         self.write(&hello())
     }
 
-    /// Hears the successor's first words, and answers with this side's version.
+    /// Receives the successor's hello, and answers with this side's version.
     ///
     /// # Errors
     /// See [`ConversationError`].
@@ -73,12 +76,12 @@ impl Conversation {
         if !received.starts_with(&MAGIC) {
             return Err(ConversationError::Unexpected);
         }
-        // Also to one that speaks another version: it is to know why it gets nothing.
+        // Also to a successor of another version, so that it knows why it gets no sockets.
         self.write(&hello())?;
         check_version(received[MAGIC.len()])
     }
 
-    /// Lends the successor all of `sockets`, which stay open here too.
+    /// Sends all of `sockets` to the successor; they stay open here too.
     ///
     /// # Errors
     /// See [`ConversationError`].
@@ -89,7 +92,7 @@ impl Conversation {
         Ok(sockets.chunks(BATCH_MAX).try_for_each(|batch| descriptors::send(&self.stream, batch))?)
     }
 
-    /// What the successor hears on its hello.
+    /// Receives the answer to the hello: the version and the sockets.
     ///
     /// # Errors
     /// See [`ConversationError`].
@@ -130,7 +133,7 @@ impl Conversation {
         self.write(&[FAREWELL])
     }
 
-    /// Tells a successor that nothing comes of it, so that it does not take the end of the stream for that of a process.
+    /// Sends a refusal, so that the successor does not take the end of the stream for the exit of this process.
     pub fn send_refusal(&mut self) -> Result<(), ConversationError> {
         self.write(&[REFUSAL])
     }
@@ -149,7 +152,7 @@ impl Conversation {
         }
     }
 
-    /// Fills `bytes` within `limit`, however small the pieces are that they come in.
+    /// Fills `bytes` within `limit`, in however many pieces they arrive.
     fn read(&mut self, bytes: &mut [u8], limit: Duration) -> Result<(), ConversationError> {
         let due = Instant::now() + limit;
         let mut filled = 0;
@@ -169,7 +172,7 @@ impl Conversation {
         Ok(())
     }
 
-    /// A few bytes into an empty socket buffer: they fit at once.
+    /// Writes a few bytes, which always fit into the empty buffer of the socket.
     fn write(&mut self, bytes: &[u8]) -> Result<(), ConversationError> {
         self.stream.set_write_timeout(Some(STEP_LIMIT))?;
         Ok(self.stream.write_all(bytes)?)
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn all_sockets_cross_in_their_order_however_many() {
+    fn all_sockets_are_handed_over_in_their_order_however_many() {
         for count in [1, 63, 64, 65, 200] {
             let sockets = listener::open("127.0.0.1:0".parse().unwrap(), count).unwrap();
             let (mut running, mut successor) = pair();
@@ -225,7 +228,8 @@ mod tests {
             return drop(writeln!(io::stderr(), "skipped: {what}"));
         }
         let of_nobody = thread::spawn(|| {
-            // SAFETY: the bare system call takes no pointer, and changes the user of this thread alone, which ends here.
+            // SAFETY: the bare system call takes no pointer, and changes the user of this thread alone, which ends
+            // here.
             let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
             assert_eq!(result, 0, "{}", io::Error::last_os_error());
             UnixStream::pair().unwrap()
@@ -235,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_is_told_to_both_sides_and_gets_no_socket() {
+    fn another_version_is_reported_to_both_sides_and_gets_no_socket() {
         let (mut running, mut successor) = pair();
         successor.write(b"flow-to\x09").unwrap();
         assert!(matches!(running.receive_hello(), Err(ConversationError::Version(9))));
@@ -250,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_at_every_step() {
+    fn unexpected_bytes_are_refused_at_every_step() {
         let (mut running, mut other) = pair();
         other.write(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         assert!(matches!(running.receive_hello(), Err(ConversationError::Unexpected)));

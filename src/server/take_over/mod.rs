@@ -1,8 +1,8 @@
 //! The take-over of a running gateway's listening sockets by its successor, from both sides.
 //!
-//! The running gateway offers them (`hand_over`) at a socket that both find by their address (`rendezvous`), the successor
-//! asks for them there (`predecessor`), and both speak one protocol (`conversation`, `protocol`, `descriptors`). The main
-//! thread of the running gateway grants the sockets (`successor`).
+//! The running gateway offers them (`hand_over`) at a Unix socket that both find by their address (`rendezvous`), the
+//! successor requests them there (`predecessor`), and both speak one protocol (`conversation`, `protocol`,
+//! `descriptors`). The main thread of the running gateway grants the sockets (`successor`).
 
 mod conversation;
 mod conversation_error;
@@ -27,12 +27,13 @@ use crate::config::Config;
 
 pub use conversation_error::ConversationError;
 
-/// How long a gateway that was to take over, and found none, waits for the port: of one that was just stopped or killed
-/// it is free some milliseconds later.
+/// The time that a gateway that was to take over, and found no other, waits for the port: if the other was just stopped
+/// or killed, it is free some milliseconds later.
 pub const RELEASE_LIMIT: Duration = Duration::from_secs(1);
+/// The pause between two attempts to bind the port.
 const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 
-/// The listening sockets: those of the gateway that is to be taken over, if there is one, else new ones.
+/// Takes over the listening sockets of the gateway that runs, if that is wanted and there is one, else opens new ones.
 #[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
 pub fn open_listeners(config: &Config) -> io::Result<(Option<Predecessor>, Vec<TcpListener>)> {
     let shards = config.shards.get();
@@ -57,7 +58,7 @@ pub fn open_listeners(config: &Config) -> io::Result<(Option<Predecessor>, Vec<T
     }
 }
 
-/// Lets a later gateway take over from this one. Without that, this one serves all the same.
+/// Lets a later gateway take over from this one. If that cannot be set up, this gateway serves all the same.
 pub fn offer_hand_over(
     config: &Config,
     bound: SocketAddr,

@@ -1,6 +1,6 @@
 //! The successor's side of a take-over: it gets the listening sockets of the gateway that runs on its address.
 //!
-//! Invariant: a socket is served only if it listens on the very address that this process was told to listen on.
+//! Invariant: a socket is served only if it listens on the address that this process is configured to listen on.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -12,25 +12,25 @@ use socket2::{Protocol, SockRef, Socket, Type};
 use super::conversation::Conversation;
 use super::conversation_error::ConversationError;
 
-/// The gateway whose sockets these are, for as long as it still accepts on them too.
+/// The gateway that lends its sockets, as long as it still accepts on them too.
 pub struct Predecessor {
     conversation: Conversation,
 }
 
 impl Predecessor {
-    /// Its number; 0 where it is of another namespace.
+    /// Returns its process id; 0 if it is of another namespace.
     pub fn process(&self) -> i32 {
         self.conversation.process
     }
 
-    /// Tells it that all shards serve on `sockets`, and waits until it accepts no more.
+    /// Reports that all shards serve on `sockets`, and waits until the predecessor accepts no more.
     ///
     /// # Errors
-    /// It did not agree, it hangs, or it has stopped and its sockets with it.
+    /// The predecessor refused, hangs, or has shut the sockets down.
     pub fn retire(mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
         let process = self.conversation.process;
         match self.conversation.send_ready() {
-            // It may have refused before it closed.
+            // It may have sent a refusal before it closed.
             Ok(()) | Err(ConversationError::Closed) => {}
             Err(error) => return Err(error),
         }
@@ -38,7 +38,7 @@ impl Predecessor {
             Ok(()) => {
                 tracing::info!(process, "took over from the gateway that ran here; it ends what it has open and exits");
             }
-            // It was killed, or it was told to stop, left the sockets to this process, and had nothing open.
+            // It was killed, or it was told to stop, left the sockets to this process, and had no exchange open.
             Err(ConversationError::Closed) if sockets.iter().all(is_listening) => {
                 tracing::info!(process, "took over from the gateway that ran here, which has gone already");
             }
@@ -52,7 +52,7 @@ fn is_listening(socket: &TcpListener) -> bool {
     SockRef::from(socket).is_listener().unwrap_or(false)
 }
 
-/// The sockets of the gateway that listens at `path`. `None` where there is none, or none that gives them: then this
+/// Requests the sockets of the gateway that listens at `path`. `None` if there is none, or it refuses: then this
 /// process starts as usual, and if the port is in use, that is the usual error.
 pub fn take(path: &Path, address: SocketAddr) -> Option<(Predecessor, Vec<TcpListener>)> {
     match request_sockets(path, address) {
@@ -84,7 +84,7 @@ fn request_sockets(path: &Path, address: SocketAddr) -> Result<(Predecessor, Vec
     Ok((Predecessor { conversation }, sockets))
 }
 
-/// Makes sure of what the other side says to have sent.
+/// Checks that a received descriptor is a TCP socket that listens on `address`.
 fn listener_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::from(socket);
     let is_tcp = socket.r#type()? == Type::STREAM && socket.protocol()? == Some(Protocol::TCP);
@@ -92,7 +92,7 @@ fn listener_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> 
         return Err(io::Error::other("what came is not a listening TCP socket"));
     }
     let bound = socket.local_addr()?.as_socket();
-    // Without scope and flow of IPv6, which a name on the command line does not give.
+    // Without scope and flow label of IPv6, which the command line does not give.
     if bound.map(|bound| (bound.ip(), bound.port())) != Some((address.ip(), address.port())) {
         return Err(io::Error::other(format!("what came does not listen on {address}")));
     }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_predecessor_is_as_good_as_its_word_while_the_sockets_listen() {
+    fn the_exit_of_the_predecessor_is_as_good_as_its_farewell_while_the_sockets_listen() {
         type Ending = fn(Conversation);
         let endings: [(&str, Ending, bool); 4] = [
             ("a farewell", |mut other| other.send_farewell().unwrap(), true),

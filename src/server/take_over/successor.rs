@@ -1,4 +1,5 @@
-//! The grant by which the main thread gives the listening sockets to a successor, while the thread that lends them waits.
+//! The grant by which the main thread gives the listening sockets to a successor, while the thread that lends them
+//! waits.
 //!
 //! Invariant: neither of the two threads waits for the other without a limit.
 
@@ -22,6 +23,7 @@ pub struct PendingGrant {
 }
 
 impl Successor {
+    /// Makes the two ends of a grant.
     pub fn new(process: i32) -> (Self, PendingGrant) {
         // Without a buffer: a grant that was sent has been received.
         let (grant, granted) = sync_channel(0);
@@ -53,7 +55,7 @@ impl PendingGrant {
 
     /// Reports that the successor has been sent the farewell.
     pub fn finish(&self) {
-        // Without a main thread there is nobody to be told.
+        // Without a main thread nothing waits for it.
         let _ = self.finished.send(());
     }
 }

@@ -6,6 +6,7 @@ use super::exposition::{Exposition, plain};
 use crate::observability::Count;
 use crate::server::admin::gateway_state::GatewayState;
 
+/// Writes the open and idle connections, and how often they were opened and reused.
 pub fn write(page: &mut Exposition, gateway: &GatewayState) {
     let open = gateway.shared.connections.load(Ordering::Relaxed);
     page.gauge("flow_uring_downstream_connections", "Open connections of clients.", plain(open as f64));

@@ -7,6 +7,7 @@ use crate::credentials::Credential;
 use crate::observability::Count;
 use crate::server::admin::gateway_state::GatewayState;
 
+/// Writes which credentials can be used, and for how long the others cannot.
 pub fn write(page: &mut Exposition, gateway: &GatewayState) {
     let credentials = gateway.shared.credentials.load();
     let now = Instant::now();

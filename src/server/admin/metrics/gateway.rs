@@ -5,7 +5,7 @@ use crate::observability::log::lost_lines;
 use crate::server::admin::gateway_state::GatewayState;
 use crate::server::shard::driver::Driver;
 
-/// Writes which build runs, and on what; `alive` is how many shards answer.
+/// Writes the version, the I/O driver and the shards, of which `alive` answer.
 pub fn build(page: &mut Exposition, gateway: &GatewayState, alive: usize) {
     let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
     page.gauge("flow_uring_build_info", "Always 1; the label says which version runs.", [(version, 1.0)]);
@@ -25,6 +25,7 @@ pub fn build(page: &mut Exposition, gateway: &GatewayState, alive: usize) {
     page.gauge("flow_uring_shards_answering", "Shards that answered within a second.", plain(alive as f64));
 }
 
+/// Writes how many lines of the log were lost.
 pub fn logs(page: &mut Exposition) {
     page.counter(
         "flow_uring_log_lines_dropped_total",

@@ -1,7 +1,7 @@
-//! The metrics page: what the shards counted, summed when it is asked for, in Prometheus' text format.
+//! The metrics page: the counts of the shards, summed when the page is requested, in Prometheus' text format.
 //!
-//! Invariant: the shards are read from, and never waited for; a sum that is read while they go on is of some moment of
-//! each. Names follow Prometheus' conventions: seconds and bytes, `_total` for what only grows.
+//! Invariant: the shards are read, and never waited for; a sum that is read while they count is of some moment of each.
+//! Names follow Prometheus' conventions: seconds and bytes, `_total` for what only grows.
 
 mod connections;
 mod credentials;
@@ -15,10 +15,10 @@ use std::time::UNIX_EPOCH;
 use self::exposition::Exposition;
 use super::gateway_state::GatewayState;
 
-/// Writes all metrics; `alive` is how many shards answer.
+/// Writes all metrics; `alive` shards answer.
 ///
 /// # Errors
-/// When a family is not one; a test of the page sees to it.
+/// A family is not valid; a test of the page makes sure that all are.
 pub fn text(state: &GatewayState, alive: usize) -> prometheus::Result<Vec<u8>> {
     let mut page = Exposition::default();
     gateway::build(&mut page, state, alive);

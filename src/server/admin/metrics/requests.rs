@@ -7,7 +7,7 @@ use crate::observability::{Activity, Count, Ending, Histogram, Spread, StatusCla
 use crate::proxy::error::CODES;
 use crate::server::admin::gateway_state::GatewayState;
 
-/// Writes how many requests there were, and how they ended.
+/// Writes the requests by status and by end, and their bytes.
 pub fn requests(page: &mut Exposition, gateway: &GatewayState) {
     by_class(page, gateway);
     by_ending(page, gateway);
@@ -28,10 +28,10 @@ pub fn requests(page: &mut Exposition, gateway: &GatewayState) {
 fn by_class(page: &mut Exposition, gateway: &GatewayState) {
     let credentials = gateway.shared.credentials.load();
     let current: BTreeSet<&str> = credentials.names().collect();
-    // By name, since two accounts could have one: then they are told as one.
+    // By name, since two accounts could have the same: then they are one sample.
     let mut sums: BTreeMap<(String, &str), u64> = BTreeMap::new();
     for account in gateway.shared.ledger.accounts() {
-        // Of a credential that is not there any more it is worth telling only what it has done.
+        // A credential that has been removed is listed only if it has served anything.
         if account.is_empty() && !account.name().is_empty() && !current.contains(account.name()) {
             continue;
         }
@@ -70,7 +70,7 @@ fn by_ending(page: &mut Exposition, gateway: &GatewayState) {
     );
 }
 
-/// Writes how often requests were tried, and why again.
+/// Writes the attempts, and the reasons of retries.
 pub fn attempts(page: &mut Exposition, gateway: &GatewayState) {
     let mut counter = |name, help, count| page.counter(name, help, plain(gateway.counted(count)));
     counter("flow_uring_forwarded_requests_total", "Requests that were forwarded to the upstream.", Count::Requests);
@@ -110,7 +110,7 @@ pub fn attempts(page: &mut Exposition, gateway: &GatewayState) {
     );
 }
 
-/// Writes how long requests took.
+/// Writes the times to the first byte and to the end.
 pub fn times(page: &mut Exposition, gateway: &GatewayState) {
     let spread = |of: fn(&Activity) -> &Histogram| Spread::of(gateway.liveness_probe.activities().map(of));
     page.histogram(
