@@ -50,8 +50,8 @@
 //!
 //! # The import rule
 //!
-//! Imports form a DAG (held by `tests/layering.rs`): `config`, `credentials`, `http1`, `io`, `observability` and `demo`
-//! import nothing else of the crate; `upstream` may import `io`, `config`, `observability`; `proxy` may import
+//! Imports form a DAG (held by `tests/architecture`): `config`, `credentials`, `http1`, `io`, `observability` and
+//! `demo` import nothing else of the crate; `upstream` may import `io`, `config`, `observability`; `proxy` may import
 //! `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
 //! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
 //! uses any more.
