@@ -12,12 +12,12 @@
 //!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not shown
 //!   (`concealed`), and the CPUs and descriptors of the process (`process`).
-//! * [`server`], the process and its shards: accepting (`shard`, `accept`), keep-alive and the lingering close
-//!   (`connection`), io_uring or epoll (`driver`), ports (`listener`), what the listener speaks TLS with
-//!   (`certificate`). The main thread (`supervisor`) gives the shards their orders (`control`): new credentials
-//!   (`reload`), the drain (`shutdown`), and the take-over by another gateway, from both sides (`hand_over`,
-//!   `take_over`), where they meet (`rendezvous`) and what they say (`conversation`). Health, readiness and metrics
-//!   have a listener and a thread of their own (`admin`).
+//! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open connections
+//!   (`connections`), the life of one (`connection`) with keep-alive and the lingering close, io_uring or epoll
+//!   (`driver`), ports (`listener`). The main thread (`supervisor`) gives the shards their orders (`control`) and drains
+//!   them (`shutdown`), and loads new credentials and certificates (`reload`, `certificate`). The take-over by another
+//!   gateway (`take_over`) has two sides (`hand_over`, `predecessor`), a place where they meet (`rendezvous`), and a
+//!   protocol (`conversation`). Health, readiness and metrics have a listener and a thread of their own (`admin`).
 //! * [`proxy`], one exchange: who may make it (`access`), where it goes (`target`, `plan`), what is changed on the way
 //!   (`request_head`, `response_head`, and where it is asked for by the `filter` with `json_edit`), its `attempts`,
 //!   both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`), what is kept for another
@@ -51,8 +51,8 @@
 //!
 //! # The import rule
 //!
-//! Imports form a DAG (held by `tests/layering.rs`): `config`, `credentials`, `http1`, `io`, `observability` and `demo`
-//! import nothing else of the crate; `upstream` may import `io`, `config`, `observability`; `proxy` may import
+//! Imports form a DAG (held by `tests/architecture`): `config`, `credentials`, `http1`, `io`, `observability` and
+//! `demo` import nothing else of the crate; `upstream` may import `io`, `config`, `observability`; `proxy` may import
 //! `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
 //! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
 //! uses any more.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use flow_uring::config::{AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
 use flow_uring::credentials;
-use flow_uring::server::{self, Keyring, Source, Sources};
+use flow_uring::server::{self, FileSource, Keyring, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
 
 const WARM_UP: usize = 100;
@@ -139,7 +139,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
     let (ready, port) = mpsc::channel();
     let running = thread::spawn(move || {
         let keyring = Keyring { credentials: Arc::new(credentials), api_keys: None };
-        let sources = Sources { secrets: Source::Fixed, api_keys: Source::Fixed };
+        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed };
         server::run(config, keyring, sources, |_, _, state| {
             ready.send(state.bound.port()).expect("awaited");
         })

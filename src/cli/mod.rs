@@ -32,7 +32,7 @@ use crate::credentials::{self, ApiKeys, ApiKeysFileError, Credentials, LoadedKey
 use crate::demo;
 use crate::observability::Banner;
 use crate::observability::log::{self, FileError, FileOptions, LineFormat, Retention};
-use crate::server::{self, AdminAddress, Keyring, RunError, Source as FileSource, Sources};
+use crate::server::{self, AdminAddress, FileSource, Keyring, RunError, Sources};
 
 pub use args::{Args, Command};
 pub use configure::{Configured, Surroundings, configure};

@@ -1,6 +1,7 @@
-//! The certificate that the listener shows, and who may not speak TLS to it after all.
+//! The certificate and the key of the listener, and the TLS configuration made of them.
 //!
-//! Read at start and on SIGHUP. Invariant: what cannot be used changes nothing, and nothing of the key is ever shown.
+//! Read at start and on SIGHUP. Invariant: files that cannot be used change nothing, and nothing of the key is ever
+//! shown.
 
 use std::fmt;
 use std::io;
@@ -16,33 +17,33 @@ use rustls::server::NoServerSessionStorage;
 use crate::config::ListenerTls;
 use crate::credentials::private_file::{self, FILE_BYTES_MAX, ReadFault};
 
-/// Why the listener cannot speak TLS.
+/// The error that keeps the listener from speaking TLS.
 #[derive(Debug)]
 pub struct ListenerTlsError {
     /// The file that is at fault.
     path: PathBuf,
     flag: &'static str,
-    fault: Fault,
+    fault: CertificateFault,
 }
 
 #[derive(Debug)]
-enum Fault {
+enum CertificateFault {
     Unreadable(io::Error),
     TooLarge,
     NotUtf8,
     Pem(pem::Error),
     NoCertificate,
     NoKey,
-    /// The key is not that of the first certificate, or of a kind that is not known.
+    /// The key does not belong to the first certificate, or is of an unknown kind.
     Unusable(rustls::Error),
 }
 
-impl From<ReadFault> for Fault {
+impl From<ReadFault> for CertificateFault {
     fn from(fault: ReadFault) -> Self {
         match fault {
-            ReadFault::Unreadable(error) => Fault::Unreadable(error),
-            ReadFault::TooLarge => Fault::TooLarge,
-            ReadFault::NotUtf8 => Fault::NotUtf8,
+            ReadFault::Unreadable(error) => CertificateFault::Unreadable(error),
+            ReadFault::TooLarge => CertificateFault::TooLarge,
+            ReadFault::NotUtf8 => CertificateFault::NotUtf8,
         }
     }
 }
@@ -51,15 +52,17 @@ impl fmt::Display for ListenerTlsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}: ", self.flag, self.path.display())?;
         match &self.fault {
-            Fault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
-            Fault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
-            Fault::NotUtf8 => formatter.write_str("is not PEM text (DER is not read)"),
-            Fault::Pem(error) => write!(formatter, "is not valid PEM: {error}"),
-            Fault::NoCertificate => formatter.write_str("holds no certificate (-----BEGIN CERTIFICATE-----)"),
-            Fault::NoKey => {
+            CertificateFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
+            CertificateFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
+            CertificateFault::NotUtf8 => formatter.write_str("is not PEM text (DER is not read)"),
+            CertificateFault::Pem(error) => write!(formatter, "is not valid PEM: {error}"),
+            CertificateFault::NoCertificate => {
+                formatter.write_str("holds no certificate (-----BEGIN CERTIFICATE-----)")
+            }
+            CertificateFault::NoKey => {
                 formatter.write_str("holds no private key (-----BEGIN PRIVATE KEY-----) without a passphrase")
             }
-            Fault::Unusable(error) => {
+            CertificateFault::Unusable(error) => {
                 write!(formatter, "cannot be used with the key: {error}; the first certificate must be the key's")
             }
         }
@@ -69,69 +72,72 @@ impl fmt::Display for ListenerTlsError {
 impl std::error::Error for ListenerTlsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
-            Fault::Unreadable(error) => Some(error),
-            Fault::Pem(error) => Some(error),
-            Fault::Unusable(error) => Some(error),
-            Fault::TooLarge | Fault::NotUtf8 | Fault::NoCertificate | Fault::NoKey => None,
+            CertificateFault::Unreadable(error) => Some(error),
+            CertificateFault::Pem(error) => Some(error),
+            CertificateFault::Unusable(error) => Some(error),
+            CertificateFault::TooLarge
+            | CertificateFault::NotUtf8
+            | CertificateFault::NoCertificate
+            | CertificateFault::NoKey => None,
         }
     }
 }
 
-/// What the files gave.
+/// The TLS configuration that the files gave.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedCertificate {
     pub config: Arc<ServerConfig>,
-    /// A line for the operator: who else can read the key.
+    /// A line for the operator, if others can read the key.
     pub warning: Option<String>,
 }
 
-/// TLS 1.2 and 1.3 with the certificate chain and the key of `files`, ALPN `http/1.1`. Sessions are resumed by tickets, so
-/// that a client that connects again is spared half the handshake; the keys of the tickets are behind a lock, which a
-/// handshake takes, and no request.
+/// Loads a configuration for TLS 1.2 and 1.3 with the certificate chain and the key of `files`, ALPN `http/1.1`.
+/// Sessions are resumed by tickets, which saves a client that reconnects half the handshake; a lock guards the keys of
+/// the tickets, which handshakes take, and requests do not.
 ///
 /// # Errors
 /// See [`ListenerTlsError`].
-pub fn load(files: &ListenerTls) -> Result<Loaded, ListenerTlsError> {
+pub fn load(files: &ListenerTls) -> Result<LoadedCertificate, ListenerTlsError> {
     let of_certificate = |fault| ListenerTlsError { path: files.certificate.clone(), flag: "--tls-cert", fault };
     let of_key = |fault| ListenerTlsError { path: files.key.clone(), flag: "--tls-key", fault };
     let (chain, _) = private_file::read(&files.certificate).map_err(|fault| of_certificate(fault.into()))?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
-        .map_err(|error| of_certificate(Fault::Pem(error)))?;
+        .map_err(|error| of_certificate(CertificateFault::Pem(error)))?;
     if chain.is_empty() {
-        return Err(of_certificate(Fault::NoCertificate));
+        return Err(of_certificate(CertificateFault::NoCertificate));
     }
     let (text, metadata) = private_file::read(&files.key).map_err(|fault| of_key(fault.into()))?;
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| match error {
-        pem::Error::NoItemsFound => of_key(Fault::NoKey),
-        // As OpenSSL writes it with a passphrase; PKCS #8 has a label of its own for that.
-        _ if text.contains("Proc-Type: 4,ENCRYPTED") => of_key(Fault::NoKey),
-        error => of_key(Fault::Pem(error)),
+        pem::Error::NoItemsFound => of_key(CertificateFault::NoKey),
+        // The form that OpenSSL writes with a passphrase; PKCS #8 has a label of its own for that.
+        _ if text.contains("Proc-Type: 4,ENCRYPTED") => of_key(CertificateFault::NoKey),
+        error => of_key(CertificateFault::Pem(error)),
     })?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|error| of_certificate(Fault::Unusable(error)))?;
+        .map_err(|error| of_certificate(CertificateFault::Unusable(error)))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Sessions that this side would have to remember are behind a lock too, and only for clients that take no ticket.
+    // A lock would guard sessions stored on this side too, and only clients that take no ticket need them.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| of_certificate(Fault::Unusable(error)))?;
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| of_certificate(CertificateFault::Unusable(error)))?;
     let warning = private_file::exposure_warning(&files.key, &metadata, "the listener's private key");
-    Ok(Loaded { config: Arc::new(config), warning })
+    Ok(LoadedCertificate { config: Arc::new(config), warning })
 }
 
-/// Loads what may have changed. A pipe gave at the start what it had, and would hold up the main thread now.
+/// Loads the files again. A pipe gave its content at the start, and would block the main thread now: it is an error.
 ///
 /// # Errors
 /// See [`ListenerTlsError`].
 #[expect(clippy::disallowed_methods, reason = "the main thread serves nothing")]
-pub fn load_anew(files: &ListenerTls) -> Result<Loaded, ListenerTlsError> {
+pub fn load_anew(files: &ListenerTls) -> Result<LoadedCertificate, ListenerTlsError> {
     for (path, flag) in [(&files.certificate, "--tls-cert"), (&files.key, "--tls-key")] {
         let failed = |fault| ListenerTlsError { path: path.clone(), flag, fault };
-        let metadata = std::fs::metadata(path).map_err(|error| failed(Fault::Unreadable(error)))?;
+        let metadata = std::fs::metadata(path).map_err(|error| failed(CertificateFault::Unreadable(error)))?;
         if !metadata.is_file() {
-            return Err(failed(Fault::Unreadable(io::Error::other("it is not a regular file"))));
+            return Err(failed(CertificateFault::Unreadable(io::Error::other("it is not a regular file"))));
         }
     }
     load(files)
@@ -171,7 +177,7 @@ mod tests {
         let files = Files::new();
         let config = files.load(&files.certificate_pem, &files.key_pem).unwrap();
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
-        // In one file, as some tools write them.
+        // Both in one file, as some tools write them.
         let both = format!("{}{}", files.key_pem, files.certificate_pem);
         assert!(files.load(&both, &both).is_ok());
     }

@@ -1,15 +1,15 @@
-//! Why the program could not start, or could not end in peace, and what its user can do about it.
+//! The errors of the start and of the end of the program, with what its user can do about them.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
 use super::certificate::ListenerTlsError;
-use super::conversation::ConversationError;
-use super::driver::Refusal;
+use super::shard::driver::RingRefusal;
+use super::take_over::ConversationError;
 use crate::upstream::tls::TrustError;
 
-/// Why the program could not start, or could not end in peace.
+/// The error that kept the program from starting, or from ending as it should.
 #[derive(Debug)]
 pub enum RunError {
     Listen {
@@ -26,9 +26,9 @@ pub enum RunError {
     Driver(io::Error),
     Thread(io::Error),
     Signals(io::Error),
-    /// The gateway that was to be taken over did not let go.
+    /// The gateway that was to be taken over did not give up its sockets.
     TakeOver(ConversationError),
-    /// A shard ended by itself. Its connections are lost and the others would take twice the load.
+    /// A shard ended by itself. Its connections are lost, and the others would have to take its load.
     ShardDied,
     /// A second signal came before the drain was over.
     Interrupted {
@@ -63,7 +63,7 @@ impl fmt::Display for RunError {
                 )
             }
             RunError::Driver(error) => {
-                let why = Refusal::from(error);
+                let why = RingRefusal::from(error);
                 write!(formatter, "cannot set up the I/O driver: {why}; try --io-driver epoll")
             }
             RunError::Thread(error) => write!(formatter, "cannot start a thread: {error}"),

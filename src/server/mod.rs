@@ -1,88 +1,63 @@
-//! Who listens, and when it stops: the process around the shards.
+//! The process around the shards, from its start to its end.
 //!
-//! [`run`] opens everything that can fail before anything is served, starts the shards, and becomes their `supervisor`.
-//! The main thread serves nothing itself.
+//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `take_over`,
+//! `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which reloads files
+//! (`reload`) and drains. The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
+//! and `admin` has a folder, whose `mod.rs` is its map.
 
-mod accept;
 mod admin;
 pub mod certificate;
-mod connection;
-mod control;
-mod conversation;
-mod driver;
 mod error;
-mod hand_over;
-mod listener;
 mod reload;
-mod rendezvous;
 mod shard;
-mod shutdown;
+mod shard_threads;
 mod supervisor;
 mod take_over;
+mod upstream_route;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::mpsc::{Sender, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use core_affinity::CoreId;
-use crossbeam_utils::CachePadded;
-use rustls::pki_types::ServerName;
-
-use self::admin::{Admin, Opened, Stage};
-use self::hand_over::HandOver;
+use self::admin::stage::Stage;
+use self::admin::{Admin, Opened};
 use self::reload::Reload;
-use self::shard::{Seat, Shared, Started};
-use self::supervisor::{Event, Supervisor};
-use self::take_over::Predecessor;
-use crate::config::{Config, Scheme, UpstreamConfig};
-use crate::credentials::{ApiKeys, Credentials, RoundRobin};
-use crate::observability::{Activity, Ledger};
-use crate::proxy::failover::share::RetryShare;
-use crate::upstream::tls;
-use crate::upstream::{Resolver, Route, Tunnel};
+use self::shard::listener;
+use self::shard::shared::Shared;
+use self::supervisor::Supervisor;
+use self::take_over::RELEASE_LIMIT;
+use self::take_over::predecessor::Predecessor;
+use crate::config::Config;
+use crate::credentials::Credentials;
 
-pub use driver::Driver;
 pub use error::RunError;
-pub use reload::{Source, Sources, Version, WatchedFile};
+pub use reload::source::{FileSource, Sources};
+pub use reload::watched_file::{FileVersion, WatchedFile};
+pub use shard::driver::Driver;
+pub use shard::shared::Keyring;
+pub use upstream_route::route;
 
-/// How long a gateway that was to take over, and found none, waits for the port: of one that was just stopped or killed
-/// it is free some milliseconds later.
-const RELEASE_LIMIT: Duration = Duration::from_secs(1);
-const RELEASE_PAUSE: Duration = Duration::from_millis(10);
-
-/// What is known when the shards serve.
+/// The facts that are known once the shards serve.
 #[derive(Debug)]
 pub struct Ready {
-    /// What the listeners are bound to.
+    /// The address of the listeners.
     pub bound: SocketAddr,
     pub driver: Driver,
     pub admin: Option<AdminAddress>,
 }
 
-/// Where the admin pages are.
+/// The address of the admin pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminAddress {
     pub address: SocketAddr,
-    /// The process that has the address still, and gives it up when it has ended what it has open.
+    /// The process that still has the address, and releases it when it has drained.
     pub held_by: Option<i32>,
 }
 
-/// With what a gateway starts to serve.
-#[derive(Debug)]
-pub struct Keyring {
-    pub credentials: Arc<Credentials>,
-    /// `None`: callers need no key.
-    pub api_keys: Option<Arc<ApiKeys>>,
-}
-
-/// Serves until a signal ends it, with what `keyring` holds until `sources` give others. `on_ready` is called once, when
-/// every shard accepts connections.
+/// Serves until a signal or a successor ends it, with the credentials of `keyring` until those of `sources` change.
+/// `on_ready` is called once, when every shard accepts connections.
 ///
 /// # Errors
 /// See [`RunError`].
@@ -94,29 +69,29 @@ pub fn run(
 ) -> Result<(), RunError> {
     let address = config.listen;
     let listen_failed = |error| RunError::Listen { address, error };
-    // What can fail comes first: a gateway that is to be taken over goes on as if nothing had been.
+    // Everything that can fail comes first: then a gateway that was to be taken over goes on undisturbed.
     let credentials = keyring.credentials.clone();
-    let shared = Arc::new(share(config, keyring)?);
+    let shared = Arc::new(Shared::new(config, keyring)?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
     let reload = Reload::start(sources, shared.clone(), &events).map_err(RunError::Thread)?;
-    let (predecessor, listeners) = open_listeners(&shared.config).map_err(listen_failed)?;
+    let (predecessor, listeners) = take_over::open_listeners(&shared.config).map_err(listen_failed)?;
     let admin = open_admin(&shared.config, predecessor.as_ref())?;
     let bound = listeners[0].local_addr().map_err(listen_failed)?;
     let lent: Vec<_> =
         listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>().map_err(listen_failed)?;
-    let driver = start_shards(&shared, listeners, &mut supervisor, &events)?;
+    let driver = shard_threads::start(&shared, listeners, &mut supervisor, &events)?;
     supervisor.admin = start_admin(admin, &shared, &driver, &supervisor)?;
 
     listener::listen(&lent).map_err(listen_failed)?;
     supervisor.serve();
     if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.relieve(&lent)
+        && let Err(error) = predecessor.retire(&lent)
     {
         supervisor.withdraw(shared.config.timeouts.drain)?;
         return Err(RunError::TakeOver(error));
     }
-    let hand_over = offer_hand_over(&shared.config, bound, lent, events);
+    let hand_over = take_over::offer_hand_over(&shared.config, bound, lent, events);
     let admin = supervisor.admin.as_ref();
     admin.into_iter().for_each(|admin| admin.note(Stage::Serving));
     let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });
@@ -124,8 +99,8 @@ pub fn run(
     supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
 }
 
-/// The address of the admin pages, unless they are off. Beside a gateway that was just stopped or killed it is waited for
-/// as the port is.
+/// Opens the address of the admin pages, unless they are off. If a gateway was just stopped or killed, this waits for
+/// the address as for the port.
 fn open_admin(config: &Config, predecessor: Option<&Predecessor>) -> Result<Option<Opened>, RunError> {
     let Some(address) = config.admin else { return Ok(None) };
     let patience = if config.take_over && predecessor.is_none() { RELEASE_LIMIT } else { Duration::ZERO };
@@ -139,151 +114,6 @@ fn start_admin(
     driver: &Driver,
     supervisor: &Supervisor,
 ) -> Result<Option<Admin>, RunError> {
-    let start = |opened| Admin::start(opened, shared.clone(), driver.clone(), supervisor.roll_call());
+    let start = |opened| Admin::start(opened, shared.clone(), driver.clone(), supervisor.liveness_probe());
     opened.map(start).transpose().map_err(RunError::Thread)
-}
-
-/// Starts all shards, which do not accept yet.
-fn start_shards(
-    shared: &Arc<Shared>,
-    listeners: Vec<TcpListener>,
-    supervisor: &mut Supervisor,
-    events: &Sender<Event>,
-) -> Result<Driver, RunError> {
-    let shards = shared.config.shards.get();
-    let (started, reports) = channel();
-    let cores = cores(shards);
-    for (index, listeners) in listener::share_out(listeners, shards).into_iter().enumerate() {
-        let (control, shard_control) = UnixStream::pair().map_err(RunError::Thread)?;
-        let activity = Arc::new(Activity::default());
-        supervisor.add_shard(control, activity.clone()).map_err(RunError::Thread)?;
-        let pulse_of = activity.clone();
-        let seat = Seat { index, core: cores.get(index).copied(), listeners, control: shard_control, activity };
-        start_shard(shared.clone(), seat, started.clone(), ShardEnd { events: events.clone(), activity: pulse_of })
-            .map_err(RunError::Thread)?;
-    }
-    drop(started);
-    let mut driver: Option<Driver> = None;
-    for report in reports.iter().take(shards) {
-        let reported = report.map_err(RunError::Driver)?;
-        driver = Some(driver.map_or(reported.clone(), |driver| driver.or_worse(reported)));
-    }
-    driver.ok_or(RunError::ShardDied)
-}
-
-/// The listening sockets: those of the gateway that is to be taken over, if there is one, else new ones.
-#[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
-fn open_listeners(config: &Config) -> io::Result<(Option<Predecessor>, Vec<TcpListener>)> {
-    let shards = config.shards.get();
-    if config.take_over {
-        match rendezvous::path(config.runtime_directory.as_deref(), config.listen) {
-            Ok(path) => {
-                if let Some((predecessor, sockets)) = take_over::take(&path, config.listen) {
-                    return Ok((Some(predecessor), listener::complete(sockets, shards)?));
-                }
-            }
-            Err(error) => tracing::warn!(%error, "cannot take over; starting as usual"),
-        }
-    }
-    let due = Instant::now() + if config.take_over { RELEASE_LIMIT } else { Duration::ZERO };
-    loop {
-        match listener::open(config.listen, shards) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < due => {
-                thread::sleep(RELEASE_PAUSE);
-            }
-            opened => return Ok((None, opened?)),
-        }
-    }
-}
-
-/// Lets a later gateway take over from this one. Without that, this one serves all the same.
-fn offer_hand_over(
-    config: &Config,
-    bound: SocketAddr,
-    sockets: Vec<TcpListener>,
-    events: Sender<Event>,
-) -> Option<HandOver> {
-    let offered = rendezvous::path(config.runtime_directory.as_deref(), bound)
-        .and_then(|path| HandOver::offer(&path, sockets, events));
-    offered.inspect_err(|error| tracing::warn!(%error, "no later gateway will be able to take over from this one")).ok()
-}
-
-fn share(config: Config, keyring: Keyring) -> Result<Shared, RunError> {
-    let listener_tls =
-        config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
-    for warning in listener_tls.iter().filter_map(|loaded| loaded.warning.as_ref()) {
-        tracing::warn!("{warning}");
-    }
-    let ledger = Arc::new(Ledger::new(config.shards.get()));
-    ledger.open(keyring.credentials.names());
-    Ok(Shared {
-        route: route(&config.upstream)?,
-        listener_tls: listener_tls.map(|loaded| Arc::new(ArcSwap::new(loaded.config))),
-        credentials: Arc::new(ArcSwap::new(keyring.credentials)),
-        api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
-        round_robin: Arc::new(RoundRobin::default()),
-        share: RetryShare::new(config.shards.get()),
-        probe_waiters: Arc::default(),
-        replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
-        connections: CachePadded::new(AtomicUsize::new(0)),
-        ledger,
-        config,
-    })
-}
-
-/// The way to this upstream.
-///
-/// # Errors
-/// When its certificates cannot be checked, or the resolver's thread cannot be started.
-pub fn route(upstream: &UpstreamConfig) -> Result<Route, RunError> {
-    let tls = match upstream.scheme {
-        Scheme::Http => None,
-        Scheme::Https => {
-            let (client_config, source) = tls::client_config(&upstream.trust).map_err(RunError::Trust)?;
-            tracing::debug!(?source, "trust anchors are loaded");
-            let name = ServerName::try_from(upstream.host.clone())
-                .map_err(|_| RunError::UpstreamName(upstream.host.clone()))?;
-            Some((client_config, name))
-        }
-    };
-    let (host, port) = upstream.address();
-    let (tunnel, (host, port)) = match &upstream.proxy {
-        Some(proxy) => (Some(Tunnel::to(host, port, proxy.authorization.as_ref())), (&*proxy.host, proxy.port)),
-        None => (None, (host, port)),
-    };
-    let resolver = Resolver::start(host.to_owned(), port).map_err(RunError::Thread)?;
-    Ok(Route { resolver, tunnel, tls })
-}
-
-/// The CPU of each shard. More shards than CPUs share them in turn.
-fn cores(shards: usize) -> Vec<CoreId> {
-    let cores = core_affinity::get_core_ids().unwrap_or_default();
-    if cores.is_empty() {
-        tracing::warn!("the CPUs of this process are not known; shards are not pinned");
-    } else if shards > cores.len() {
-        tracing::warn!(shards, cpus = cores.len(), "there are more shards than CPUs; they share them in turn");
-    }
-    cores.iter().copied().cycle().take(if cores.is_empty() { 0 } else { shards }).collect()
-}
-
-fn start_shard(shared: Arc<Shared>, seat: Seat, started: Sender<Started>, end: ShardEnd) -> io::Result<()> {
-    let name = format!("flow-shard-{}", seat.index);
-    thread::Builder::new().name(name).spawn(move || {
-        shard::run(&shared, seat, &started);
-        drop(end);
-    })?;
-    Ok(())
-}
-
-/// Tells that a shard's thread has ended, be it by a panic.
-struct ShardEnd {
-    events: Sender<Event>,
-    activity: Arc<Activity>,
-}
-
-impl Drop for ShardEnd {
-    fn drop(&mut self) {
-        self.activity.pulse.end();
-        let _ = self.events.send(Event::ShardEnded { has_panicked: thread::panicking() });
-    }
 }

@@ -1,6 +1,7 @@
 //! What there is to be named: the program's flags and variables, the codes of its errors, and make targets.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::Path;
 
 use super::pages::{read, root};
@@ -53,8 +54,9 @@ pub fn make_targets() -> BTreeSet<String> {
 
 /// The names of metrics, which stand between quotes where the admin listener writes its page.
 pub fn metrics() -> BTreeSet<String> {
-    let source = read(Path::new("src/server/admin/metrics/mod.rs"));
-    let quoted = source.split('"').skip(1).step_by(2);
+    let files = fs::read_dir(root().join("src/server/admin/metrics")).unwrap();
+    let sources: Vec<String> = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+    let quoted = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
     quoted.filter(|text| text.starts_with("flow_uring_") && is_code(text)).map(str::to_owned).collect()
 }
 

@@ -1,8 +1,8 @@
-//! The address of the admin listener: bound before anything is served, or left for a moment to a gateway that goes.
+//! The address of the admin listener: bound before anything is served, unless a gateway that is about to exit has it.
 //!
-//! A gateway that is taken over gives the address up when it has been bidden farewell, one that was told to stop when it
-//! has drained; until then it says on it that it drains. Invariant: an address that anybody else has is an error while
-//! the start can still fail without harm.
+//! A gateway that is taken over releases the address when it has sent its farewell, one that was told to stop when it
+//! has drained; until then its readiness page reports the drain. Invariant: an address that any other process has is an
+//! error while the start can still fail without harm.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,16 +13,16 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::holder;
 
-/// Connections that wait to be accepted: health checks and a few scrapers.
+/// Connections that may wait to be accepted: health checks and a few scrapers.
 const BACKLOG: i32 = 64;
 
-/// How often a start that waits for the address tries again.
+/// The pause between two attempts of a start that waits for the address.
 const BIND_PAUSE: Duration = Duration::from_millis(10);
 
-/// What became of the address at the start.
+/// The state of the address at the start.
 pub enum Opened {
     Listening(TcpListener),
-    /// A gateway has it that is about to go.
+    /// A gateway that is about to exit has it.
     Held {
         address: SocketAddr,
         process: i32,
@@ -30,8 +30,10 @@ pub enum Opened {
 }
 
 impl Opened {
+    /// Returns the address that is bound, or will be.
+    ///
     /// # Errors
-    /// When the kernel does not say.
+    /// The kernel does not tell the address of the socket.
     pub fn address(&self) -> io::Result<SocketAddr> {
         match self {
             Opened::Listening(listener) => listener.local_addr(),
@@ -39,6 +41,7 @@ impl Opened {
         }
     }
 
+    /// Returns the process that still has the address.
     pub fn held_by(&self) -> Option<i32> {
         match self {
             Opened::Listening(_) => None,
@@ -47,11 +50,11 @@ impl Opened {
     }
 }
 
-/// Listens on `address`. If it is in use, it is waited for: for `patience` here, and by the admin thread where a gateway
+/// Listens on `address`. If it is in use, this waits for it for `patience`, and the admin thread waits on if a gateway
 /// has it that drains, or that is `predecessor`, the process that is about to be taken over.
 ///
 /// # Errors
-/// The address cannot be bound, or somebody has it who does not go.
+/// The address cannot be bound, or a process has it that will not release it.
 #[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
 pub fn open(address: SocketAddr, predecessor: Option<i32>, patience: Duration) -> io::Result<Opened> {
     let due = Instant::now() + patience;
@@ -67,14 +70,14 @@ pub fn open(address: SocketAddr, predecessor: Option<i32>, patience: Duration) -
             return Ok(Opened::Held { address, process: holder.process });
         }
         if Instant::now() >= due {
-            // Who says nothing any more may have gone meanwhile.
+            // A holder that does not answer may have exited meanwhile.
             return bind(address).map(Opened::Listening);
         }
         thread::sleep(BIND_PAUSE);
     }
 }
 
-/// Without `SO_REUSEPORT`, so that nobody shares it.
+/// Binds `address` without `SO_REUSEPORT`, so that no other process shares it.
 ///
 /// # Errors
 /// The address is in use or cannot be bound.
@@ -96,10 +99,10 @@ mod tests {
 
     use super::*;
 
-    /// What the holder of an address is given to say what it does.
+    /// The time that the holder of an address has to answer.
     const HOLDER_PATIENCE: Duration = Duration::from_secs(1);
 
-    /// Answers one connection as a gateway on its admin address would.
+    /// Answers connections as a gateway on its admin address would.
     fn held_by(answer: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -107,7 +110,7 @@ mod tests {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let (mut request, mut byte) = (Vec::new(), [0]);
-                // Whoever asks may have lost its patience.
+                // The other side may have given up already.
                 while !request.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
                     request.extend(byte);
                 }
@@ -117,7 +120,7 @@ mod tests {
         address
     }
 
-    /// What [`open`] finds without patience, and whether the machine gave the holder the time to say what it does.
+    /// Opens without patience, and tells whether the machine gave the holder the time to answer.
     fn opened(address: SocketAddr, predecessor: Option<i32>) -> (io::Result<Opened>, bool) {
         let began = Instant::now();
         (open(address, predecessor, Duration::ZERO), began.elapsed() < HOLDER_PATIENCE)
@@ -153,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_address_that_is_given_up_within_the_patience_is_bound() {
-        // Held without listening, so that nobody else gets the address meanwhile.
+        // Held without listening, so that no other process gets the address meanwhile.
         let held = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         held.set_reuse_address(true).unwrap();
         held.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
@@ -161,7 +164,7 @@ mod tests {
         let listener = bind(address).unwrap();
         listener.set_nonblocking(false).unwrap();
         thread::spawn(move || {
-            // Who asks what the holder does has found the address in use.
+            // A process that asks the holder has found the address in use.
             drop(listener.accept().unwrap());
             drop(listener);
         });

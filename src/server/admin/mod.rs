@@ -1,73 +1,49 @@
 //! The admin listener: `/healthz`, `/readyz` and `/metrics`, on an address and a thread of their own.
 //!
-//! The main thread opens the address (`address`, `holder`) and tells the phase of the process; the thread accepts
-//! (`service`), decides what each request gets (`route`, under the guards of `proxy::guard`), asks the shards
-//! (`roll_call`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here waits
-//! without a limit, and no page holds a secret: of a credential it knows the name.
+//! The main thread opens the address (`address`, `holder`) and sets the `stage` of the process; the admin thread
+//! accepts (`service`), decides what each request gets (`route`, under the guards of `proxy::guard`), asks the shards
+//! (`liveness_probe`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here
+//! waits without a limit, and no page holds a secret: of a credential it knows the name.
 
 mod address;
+mod gateway_state;
 mod holder;
+mod liveness_probe;
 mod metrics;
 mod pages;
 mod reply;
-mod roll_call;
 mod route;
 mod service;
+pub mod stage;
 
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
+use self::gateway_state::GatewayState;
 use self::pages::Pages;
-use super::driver::{Driver, Runtime};
-use super::shard::Shared;
+use self::stage::{Stage, StageCell};
 use crate::config::IoDriver;
 use crate::io::{Timer, deadline};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::Hosts;
+use crate::server::shard::driver::{Driver, Runtime};
+use crate::server::shard::shared::Shared;
 
 pub use address::{Opened, open};
-pub use roll_call::RollCall;
+pub use liveness_probe::LivenessProbe;
 
-/// What the process is doing, as `/readyz` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Stage {
-    Starting = 0,
-    Serving = 1,
-    Draining = 2,
-}
-
-/// The stage that the main thread tells and the admin thread reads.
-#[derive(Debug, Default)]
-pub struct StageCell(AtomicU8);
-
-impl StageCell {
-    fn set(&self, stage: Stage) {
-        self.0.store(stage as u8, Ordering::Release);
-    }
-
-    fn get(&self) -> Stage {
-        match self.0.load(Ordering::Acquire) {
-            0 => Stage::Starting,
-            1 => Stage::Serving,
-            _ => Stage::Draining,
-        }
-    }
-}
-
-/// The main thread's hold on the admin thread. Dropped, the address is given up at once, and the thread ends when it has
-/// answered what it has taken.
+/// The main thread's handle to the admin thread. When it is dropped, the address is released at once, and the thread
+/// ends when it has answered the connections that it has accepted.
 pub struct Admin {
     stage: Arc<StageCell>,
-    /// The end of it tells the thread.
+    /// Its end tells the thread to end.
     _control: UnixStream,
-    /// Where the pages are, or will be.
+    /// The address of the pages, once it is bound.
     pub address: SocketAddr,
     /// The process that still has the address.
     pub held_by: Option<i32>,
@@ -77,8 +53,13 @@ impl Admin {
     /// Starts the thread.
     ///
     /// # Errors
-    /// When it, or what it waits with, cannot be set up.
-    pub fn start(opened: Opened, shared: Arc<Shared>, driver: Driver, roll_call: RollCall) -> io::Result<Self> {
+    /// The thread, its sockets or its timer cannot be set up.
+    pub fn start(
+        opened: Opened,
+        shared: Arc<Shared>,
+        driver: Driver,
+        liveness_probe: LivenessProbe,
+    ) -> io::Result<Self> {
         let (control, thread_control) = UnixStream::pair()?;
         thread_control.set_nonblocking(true)?;
         let stage = Arc::new(StageCell::default());
@@ -87,7 +68,8 @@ impl Admin {
             allow_origins: Vec::new(),
             hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
         };
-        let pages = Pages { shared, driver, roll_call, stage: stage.clone(), started: SystemTime::now() };
+        let gateway = GatewayState { shared, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
+        let pages = Pages { gateway };
         let (started, reports) = sync_channel(1);
         let body = move || run(opened, thread_control, pages, rules, &started);
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;
@@ -96,12 +78,13 @@ impl Admin {
         Ok(Admin { stage, _control: control, address, held_by })
     }
 
+    /// Changes what `/readyz` reports.
     pub fn note(&self, stage: Stage) {
         self.stage.set(stage);
     }
 }
 
-/// The body of the thread, which reports when it can answer, or cannot.
+/// Runs the thread, which reports over `started` when it can answer, or why it cannot.
 fn run(opened: Opened, control: UnixStream, pages: Pages, rules: AccessRules, started: &SyncSender<io::Result<()>>) {
     let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
         Ok(built) => built,

@@ -1,58 +1,53 @@
-//! What the pages say: whether the process is alive, whether it is ready, and what it has counted.
+//! The pages: whether the process is alive, whether it is ready, and what it has counted.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
 
-use super::super::driver::Driver;
-use super::super::shard::Shared;
+use super::gateway_state::GatewayState;
+use super::liveness_probe::ShardLiveness;
 use super::metrics;
-use super::reply::Reply;
-use super::roll_call::{Presence, RollCall};
-use super::{Stage, StageCell};
+use super::reply::AdminReply;
+use super::stage::Stage;
 use crate::credentials::{Cooling, Credentials};
 use crate::observability::CooldownReason;
 
-/// A shard that gets round to nothing for so long serves nobody; one that is merely busy does within milliseconds.
+/// The time within which a shard must answer. A busy one does within milliseconds; one that does not in a second is
+/// stuck.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the pages are made of.
+/// The pages about one gateway.
 pub struct Pages {
-    pub shared: Arc<Shared>,
-    pub driver: Driver,
-    pub roll_call: RollCall,
-    pub stage: Arc<StageCell>,
-    pub started: SystemTime,
+    pub gateway: GatewayState,
 }
 
 impl Pages {
-    /// Whether every shard answers.
-    pub async fn health(&self) -> Reply {
-        let presences = self.roll_call.call(ALIVE_LIMIT).await;
-        let shard = |(number, presence): (usize, &Presence)| json!({"shard": number, "state": presence.as_str()});
-        let shards: Vec<Value> = presences.iter().enumerate().map(shard).collect();
-        let silent: Vec<String> = (0..presences.len())
-            .filter(|number| presences[*number] == Presence::Silent)
+    /// Asks every shard, and reports which of them answer.
+    pub async fn health(&self) -> AdminReply {
+        let liveness = self.gateway.liveness_probe.ask(ALIVE_LIMIT).await;
+        let shard = |(number, liveness): (usize, &ShardLiveness)| json!({"shard": number, "state": liveness.as_str()});
+        let shards: Vec<Value> = liveness.iter().enumerate().map(shard).collect();
+        let silent: Vec<String> = (0..liveness.len())
+            .filter(|number| liveness[*number] == ShardLiveness::Silent)
             .map(|number| number.to_string())
             .collect();
         if silent.is_empty() {
-            return Reply::json(200, &json!({"status": "ok", "shards": shards}));
+            return AdminReply::json(200, &json!({"status": "ok", "shards": shards}));
         }
         let reason = format!("no answer within {} s from shard {}", ALIVE_LIMIT.as_secs(), silent.join(", "));
-        Reply::json(503, &json!({"status": "failing", "reason": reason, "shards": shards}))
+        AdminReply::json(503, &json!({"status": "failing", "reason": reason, "shards": shards}))
     }
 
-    /// Whether new requests are welcome. Credentials that cool down are told and change nothing: a gateway that is taken
-    /// out of service for them would be one less that could serve by the others.
-    pub fn readiness(&self) -> Reply {
-        let (status, word, reason) = match self.stage.get() {
+    /// Reports whether new requests are served. Credentials that cool down are listed and change nothing: the gateway
+    /// still serves with the others, so a load balancer should not take it out.
+    pub fn readiness(&self) -> AdminReply {
+        let (status, word, reason) = match self.gateway.stage.get() {
             Stage::Starting => (503, "starting", Some("the listener is not served yet")),
             Stage::Serving => (200, "ready", None),
             Stage::Draining => (503, "draining", Some("open requests are ended and no new ones are taken")),
         };
-        let credentials = self.shared.credentials.load();
+        let credentials = self.gateway.shared.credentials.load();
         let mut page = json!({
             "status": word,
             "name": "flow-uring",
@@ -64,19 +59,22 @@ impl Pages {
         if let Some(reason) = reason {
             page["reason"] = reason.into();
         }
-        Reply::json(status, &page)
+        AdminReply::json(status, &page)
     }
 
-    /// All metrics. The shards are asked first, since what they have idle is told by themselves.
-    pub async fn metrics(&self) -> Reply {
-        let presences = self.roll_call.call(ALIVE_LIMIT).await;
-        // One that has drained and ended does not hang.
-        let alive = presences.iter().filter(|presence| **presence != Presence::Silent).count();
-        match metrics::text(self, alive) {
-            Ok(body) => Reply { status: 200, content_type: TEXT_FORMAT, fields: String::new(), body },
+    /// Writes all metrics. The shards are asked first, since only they know their idle connections.
+    pub async fn metrics(&self) -> AdminReply {
+        let liveness = self.gateway.liveness_probe.ask(ALIVE_LIMIT).await;
+        // A shard that has drained and ended is not stuck.
+        let alive = liveness.iter().filter(|liveness| **liveness != ShardLiveness::Silent).count();
+        match metrics::text(&self.gateway, alive) {
+            Ok(body) => AdminReply { status: 200, content_type: TEXT_FORMAT, fields: String::new(), body },
             Err(error) => {
                 tracing::error!(%error, "the metrics cannot be written");
-                Reply::json(500, &json!({"error": {"message": "The metrics cannot be written; the log says why."}}))
+                AdminReply::json(
+                    500,
+                    &json!({"error": {"message": "The metrics cannot be written; the log says why."}}),
+                )
             }
         }
     }

@@ -1,34 +1,35 @@
-//! The bytes of an answer of the admin listener. Each ends its connection.
+//! The bytes of a reply of the admin listener. Each closes its connection.
 
 use std::io::Write;
 
 use serde_json::json;
 
-use super::route::{PATHS, Refusal};
+use super::route::{AdminRefusal, PATHS};
 use crate::http1::head::HeadError;
 
 pub const JSON: &str = "application/json";
 
-/// A whole answer.
+/// A whole reply.
 #[derive(Debug)]
-pub struct Reply {
+pub struct AdminReply {
     pub status: u16,
     pub content_type: &'static str,
-    /// Whole header lines, or nothing.
+    /// Further header lines, each with its end, or nothing.
     pub fields: String,
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl AdminReply {
+    /// Makes a reply with `value` as its body.
     pub fn json(status: u16, value: &serde_json::Value) -> Self {
         let mut body = value.to_string().into_bytes();
         body.push(b'\n');
-        Reply { status, content_type: JSON, fields: String::new(), body }
+        AdminReply { status, content_type: JSON, fields: String::new(), body }
     }
 
-    /// Appends it. The answer to a `HEAD` is the same without its body (RFC 9110 §9.3.2).
+    /// Appends the reply to `out`. The reply to a `HEAD` is the same without its body (RFC 9110 §9.3.2).
     pub fn write(&self, out: &mut Vec<u8>, head_only: bool) {
-        let Reply { status, content_type, fields, body } = self;
+        let AdminReply { status, content_type, fields, body } = self;
         let length = body.len();
         write!(
             out,
@@ -43,35 +44,37 @@ impl Reply {
     }
 }
 
-impl From<Refusal> for Reply {
-    fn from(refusal: Refusal) -> Self {
+impl From<AdminRefusal> for AdminReply {
+    fn from(refusal: AdminRefusal) -> Self {
         let (status, code, message) = match refusal {
-            Refusal::Unreadable(HeadError::LineTooLong | HeadError::HeadTooLarge | HeadError::TooManyFields) => {
+            AdminRefusal::Unreadable(HeadError::LineTooLong | HeadError::HeadTooLarge | HeadError::TooManyFields) => {
                 (431, "head_too_large", "The request head is too large; send fewer or shorter fields.".to_owned())
             }
-            Refusal::Unreadable(HeadError::UnsupportedVersion) => {
+            AdminRefusal::Unreadable(HeadError::UnsupportedVersion) => {
                 (505, "http_version_not_supported", "The request's HTTP version is not supported; use HTTP/1.1.".into())
             }
-            Refusal::Unreadable(error) => (400, "bad_request", format!("The request is malformed: {error}.")),
-            Refusal::ForeignHost => (
+            AdminRefusal::Unreadable(error) => (400, "bad_request", format!("The request is malformed: {error}.")),
+            AdminRefusal::ForeignHost => (
                 403,
                 "host_not_allowed",
                 "The Host field does not name this machine; ask by a loopback address, or by localhost.".into(),
             ),
-            Refusal::WebPage => {
+            AdminRefusal::WebPage => {
                 (403, "origin_not_allowed", "Web pages may not ask the admin listener; use a program instead.".into())
             }
-            Refusal::NotFound => {
+            AdminRefusal::NotFound => {
                 (404, "not_found", "There is no such page here; the paths that there are follow.".into())
             }
-            Refusal::MethodNotAllowed => (405, "method_not_allowed", "Pages can be read only; use GET or HEAD.".into()),
+            AdminRefusal::MethodNotAllowed => {
+                (405, "method_not_allowed", "Pages can be read only; use GET or HEAD.".into())
+            }
         };
         let mut body = json!({"error": {"message": message, "type": "flow_uring_error", "code": code}});
-        if refusal == Refusal::NotFound {
+        if refusal == AdminRefusal::NotFound {
             body["paths"] = PATHS.map(|(path, _)| path).as_slice().into();
         }
-        let allow = if refusal == Refusal::MethodNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
-        let mut reply = Reply::json(status, &body);
+        let allow = if refusal == AdminRefusal::MethodNotAllowed { "Allow: GET, HEAD\r\n" } else { "" };
+        let mut reply = AdminReply::json(status, &body);
         reply.fields = format!("X-Flow-Uring-Error: {code}\r\n{allow}");
         reply
     }
@@ -96,22 +99,26 @@ const fn reason(status: u16) -> &'static str {
 mod tests {
     use super::*;
 
-    fn written(refusal: Refusal, head_only: bool) -> String {
+    fn written(refusal: AdminRefusal, head_only: bool) -> String {
         let mut out = Vec::new();
-        Reply::from(refusal).write(&mut out, head_only);
+        AdminReply::from(refusal).write(&mut out, head_only);
         String::from_utf8(out).unwrap()
     }
 
     #[test]
     fn refusals_say_what_to_do() {
         for (refusal, status, part) in [
-            (Refusal::Unreadable(HeadError::HeadTooLarge), "431 Request Header Fields Too Large", "head_too_large"),
-            (Refusal::Unreadable(HeadError::Malformed("x")), "400 Bad Request", "malformed: x."),
-            (Refusal::Unreadable(HeadError::UnsupportedVersion), "505 HTTP Version Not Supported", "use HTTP/1.1"),
-            (Refusal::ForeignHost, "403 Forbidden", "localhost"),
-            (Refusal::WebPage, "403 Forbidden", "Web pages"),
-            (Refusal::NotFound, "404 Not Found", r#""paths":["/healthz","/readyz","/metrics"]"#),
-            (Refusal::MethodNotAllowed, "405 Method Not Allowed", "Allow: GET, HEAD\r\n"),
+            (
+                AdminRefusal::Unreadable(HeadError::HeadTooLarge),
+                "431 Request Header Fields Too Large",
+                "head_too_large",
+            ),
+            (AdminRefusal::Unreadable(HeadError::Malformed("x")), "400 Bad Request", "malformed: x."),
+            (AdminRefusal::Unreadable(HeadError::UnsupportedVersion), "505 HTTP Version Not Supported", "use HTTP/1.1"),
+            (AdminRefusal::ForeignHost, "403 Forbidden", "localhost"),
+            (AdminRefusal::WebPage, "403 Forbidden", "Web pages"),
+            (AdminRefusal::NotFound, "404 Not Found", r#""paths":["/healthz","/readyz","/metrics"]"#),
+            (AdminRefusal::MethodNotAllowed, "405 Method Not Allowed", "Allow: GET, HEAD\r\n"),
         ] {
             let answer = written(refusal, false);
             assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")) && answer.contains(part), "{answer}");

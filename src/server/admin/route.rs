@@ -1,6 +1,6 @@
-//! What a request to the admin listener gets: a page, or why not.
+//! The routes of the admin listener: from a request to its page, or to the refusal.
 //!
-//! Pure. The order of the checks is that of how much an answer tells: who must not ask learns nothing of what there is.
+//! Pure. The access rules come first, so that a caller who is refused learns nothing of what pages there are.
 
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
@@ -9,21 +9,21 @@ use crate::proxy::guard::origin::Caller;
 use crate::proxy::request;
 use crate::proxy::request::head::RequestError;
 
-/// What there is.
+/// A page of the admin listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Page {
+pub enum AdminPage {
     Health,
     Readiness,
     Metrics,
 }
 
-/// The paths of all pages.
-pub const PATHS: [(&str, Page); 3] =
-    [("/healthz", Page::Health), ("/readyz", Page::Readiness), ("/metrics", Page::Metrics)];
+/// All pages with their paths.
+pub const PATHS: [(&str, AdminPage); 3] =
+    [("/healthz", AdminPage::Health), ("/readyz", AdminPage::Readiness), ("/metrics", AdminPage::Metrics)];
 
-/// Why a request gets no page.
+/// The reason why a request gets no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AdminRefusal {
     Unreadable(HeadError),
     ForeignHost,
     WebPage,
@@ -31,39 +31,43 @@ pub enum Refusal {
     MethodNotAllowed,
 }
 
-impl From<HeadError> for Refusal {
+impl From<HeadError> for AdminRefusal {
     fn from(error: HeadError) -> Self {
-        Refusal::Unreadable(error)
+        AdminRefusal::Unreadable(error)
     }
 }
 
-/// Looks the request up; `rules` are those of a listener of which no page is a friend.
+/// Finds the page of a request. `rules` allow no origin: web pages may not ask.
 ///
 /// # Errors
-/// See [`Refusal`].
-pub fn route(head: &RequestHead<'_>, rules: &AccessRules) -> Result<Page, Refusal> {
+/// See [`AdminRefusal`].
+pub fn route(head: &RequestHead<'_>, rules: &AccessRules) -> Result<AdminPage, AdminRefusal> {
     let mut caller = Caller::default();
     request::head::examine(head, &mut caller).map_err(|error| match error {
-        RequestError::Head(error) => Refusal::Unreadable(error),
-        RequestError::UnsupportedExpectation => Refusal::Unreadable(HeadError::Malformed("it has an Expect field")),
+        RequestError::Head(error) => AdminRefusal::Unreadable(error),
+        RequestError::UnsupportedExpectation => {
+            AdminRefusal::Unreadable(HeadError::Malformed("it has an Expect field"))
+        }
     })?;
     rules.admit(head, &caller).map_err(|error| match error {
-        GatewayError::HostNotAllowed => Refusal::ForeignHost,
-        _ => Refusal::WebPage,
+        GatewayError::HostNotAllowed => AdminRefusal::ForeignHost,
+        _ => AdminRefusal::WebPage,
     })?;
     let (authority, path) = split_target(head.target);
     if !authority.is_none_or(|authority| rules.answers_to(authority.as_bytes())) {
-        return Err(Refusal::ForeignHost);
+        return Err(AdminRefusal::ForeignHost);
     }
     let path = path.split('?').next().unwrap_or_default();
-    let page = PATHS.into_iter().find_map(|(known, page)| (known == path).then_some(page)).ok_or(Refusal::NotFound)?;
+    let page =
+        PATHS.into_iter().find_map(|(known, page)| (known == path).then_some(page)).ok_or(AdminRefusal::NotFound)?;
     match head.method {
         "GET" | "HEAD" => Ok(page),
-        _ => Err(Refusal::MethodNotAllowed),
+        _ => Err(AdminRefusal::MethodNotAllowed),
     }
 }
 
-/// The authority, which only a target in absolute form has, and the path (RFC 9112 §3.2.2: every server takes that form).
+/// Splits a target into its authority, which only the absolute form has, and its path (RFC 9112 §3.2.2: a server must
+/// accept that form).
 fn split_target(target: &str) -> (Option<&str>, &str) {
     let Some(rest) = strip_scheme(target) else { return (None, target) };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -82,7 +86,7 @@ mod tests {
     use crate::http1::head::with_request;
     use crate::proxy::guard::host::Hosts;
 
-    fn routed(head: &str) -> Result<Page, Refusal> {
+    fn routed(head: &str) -> Result<AdminPage, AdminRefusal> {
         let hosts = Hosts::of_listener("127.0.0.1:1".parse().unwrap(), Vec::new(), &["gateway.lan".to_owned()]);
         let rules = AccessRules { hosts, ..AccessRules::default() };
         with_request(format!("{head}\r\n\r\n").as_bytes(), |head| route(head, &rules)).unwrap()
@@ -91,14 +95,14 @@ mod tests {
     #[test]
     fn each_path_has_its_page() {
         for (head, page) in [
-            ("GET /healthz HTTP/1.1\r\nHost: localhost:8900", Page::Health),
-            ("HEAD /readyz HTTP/1.1\r\nHost: 127.0.0.1", Page::Readiness),
-            ("GET /metrics?x=1 HTTP/1.1\r\nHost: [::1]:1", Page::Metrics),
-            ("GET http://localhost:1/metrics HTTP/1.1\r\nHost: example.com", Page::Metrics),
-            ("GET /metrics HTTP/1.1\r\nHost: gateway.lan:8900", Page::Metrics),
-            ("GET /healthz HTTP/1.0", Page::Health),
-            ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none", Page::Health),
-            ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin", Page::Health),
+            ("GET /healthz HTTP/1.1\r\nHost: localhost:8900", AdminPage::Health),
+            ("HEAD /readyz HTTP/1.1\r\nHost: 127.0.0.1", AdminPage::Readiness),
+            ("GET /metrics?x=1 HTTP/1.1\r\nHost: [::1]:1", AdminPage::Metrics),
+            ("GET http://localhost:1/metrics HTTP/1.1\r\nHost: example.com", AdminPage::Metrics),
+            ("GET /metrics HTTP/1.1\r\nHost: gateway.lan:8900", AdminPage::Metrics),
+            ("GET /healthz HTTP/1.0", AdminPage::Health),
+            ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: none", AdminPage::Health),
+            ("GET /healthz HTTP/1.1\r\nHost: localhost\r\nSec-Fetch-Site: same-origin", AdminPage::Health),
         ] {
             assert_eq!(routed(head), Ok(page), "{head}");
         }
@@ -108,32 +112,32 @@ mod tests {
     fn whoever_must_not_ask_learns_nothing_of_what_there_is() {
         for path in ["/healthz", "/nothing"] {
             for (method, fields, refusal) in [
-                ("GET", "Host: example.com", Refusal::ForeignHost),
-                ("POST", "Host: example.com", Refusal::ForeignHost),
-                ("GET", "Host: localhost\r\nOrigin: http://localhost", Refusal::WebPage),
-                ("GET", "Host: localhost\r\nOrigin: null", Refusal::WebPage),
-                ("GET", "Host: localhost\r\nsec-fetch-site: Cross-Site", Refusal::WebPage),
-                ("GET", "Host: localhost\r\nsec-fetch-site: same-site", Refusal::WebPage),
+                ("GET", "Host: example.com", AdminRefusal::ForeignHost),
+                ("POST", "Host: example.com", AdminRefusal::ForeignHost),
+                ("GET", "Host: localhost\r\nOrigin: http://localhost", AdminRefusal::WebPage),
+                ("GET", "Host: localhost\r\nOrigin: null", AdminRefusal::WebPage),
+                ("GET", "Host: localhost\r\nsec-fetch-site: Cross-Site", AdminRefusal::WebPage),
+                ("GET", "Host: localhost\r\nsec-fetch-site: same-site", AdminRefusal::WebPage),
             ] {
                 assert_eq!(routed(&format!("{method} {path} HTTP/1.1\r\n{fields}")), Err(refusal), "{method} {fields}");
             }
         }
         let foreign = "GET http://example.com/healthz HTTP/1.1\r\nHost: localhost";
-        assert_eq!(routed(foreign), Err(Refusal::ForeignHost));
+        assert_eq!(routed(foreign), Err(AdminRefusal::ForeignHost));
     }
 
     #[test]
     fn other_methods_and_paths_are_told_apart() {
         for (line, refusal) in [
-            ("POST /healthz", Refusal::MethodNotAllowed),
-            ("get /healthz", Refusal::MethodNotAllowed),
-            ("GET /", Refusal::NotFound),
-            ("POST /", Refusal::NotFound),
-            ("GET /healthz/", Refusal::NotFound),
-            ("GET //healthz", Refusal::NotFound),
-            ("OPTIONS *", Refusal::NotFound),
-            ("CONNECT localhost:1", Refusal::NotFound),
-            ("GET http://localhost", Refusal::NotFound),
+            ("POST /healthz", AdminRefusal::MethodNotAllowed),
+            ("get /healthz", AdminRefusal::MethodNotAllowed),
+            ("GET /", AdminRefusal::NotFound),
+            ("POST /", AdminRefusal::NotFound),
+            ("GET /healthz/", AdminRefusal::NotFound),
+            ("GET //healthz", AdminRefusal::NotFound),
+            ("OPTIONS *", AdminRefusal::NotFound),
+            ("CONNECT localhost:1", AdminRefusal::NotFound),
+            ("GET http://localhost", AdminRefusal::NotFound),
         ] {
             assert_eq!(routed(&format!("{line} HTTP/1.1\r\nHost: localhost")), Err(refusal), "{line}");
         }
@@ -143,7 +147,10 @@ mod tests {
     fn a_request_names_one_host() {
         for fields in ["A: b", "Host: localhost\r\nHost: localhost", "Host: \u{e9}\u{ff}"] {
             let refused = routed(&format!("GET /healthz HTTP/1.1\r\n{fields}"));
-            assert!(matches!(refused, Err(Refusal::Unreadable(_) | Refusal::ForeignHost)), "{fields}: {refused:?}");
+            assert!(
+                matches!(refused, Err(AdminRefusal::Unreadable(_) | AdminRefusal::ForeignHost)),
+                "{fields}: {refused:?}"
+            );
         }
     }
 }

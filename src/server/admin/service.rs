@@ -1,7 +1,7 @@
-//! The connections of the admin listener: one request each, all at the same time, within bounds.
+//! The connections of the admin listener: one request each, served concurrently, within bounds.
 //!
-//! Invariant: no client holds up another. When too many are there, the oldest that has asked for nothing yet makes room
-//! for the next (else the oldest), so that clients that hang cannot keep a health check out.
+//! Invariant: no client holds up another. When there are too many, the oldest that has not sent its request yet is
+//! closed for the next (else the oldest), so that clients that hang cannot keep a health check out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -17,36 +17,37 @@ use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
-use super::super::accept::{self, AcceptWarnings};
 use super::address::{self, Opened};
 use super::pages::Pages;
-use super::reply::Reply;
-use super::route::{Page, Refusal, route};
+use super::reply::AdminReply;
+use super::route::{AdminPage, AdminRefusal, route};
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_request};
 use crate::io::deadline::next_turn;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
 use crate::proxy::guard::AccessRules;
+use crate::server::shard::accept::{self, AcceptWarnings};
 
-/// Health checks and scrapers have one each.
+/// Connections that are open at once, at most: health checks and scrapers have one each.
 const CONNECTIONS_MAX: usize = 32;
 
-/// From the accept to the close.
+/// The time from the accept to the close, at most.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// What a browser or a scraper sends fits several times.
+/// The limits of a request head, several times what a browser or a scraper sends.
 const HEAD: HeadLimits =
     HeadLimits { start_line: StartLine::Request, line_bytes_max: 4 * 1024, head_bytes_max: 8 * 1024, fields_max: 64 };
 
 /// Room for one read of a head.
 const READ_ROOM: usize = 4 * 1024;
 
-/// What is read and discarded behind a request before the close, which would else be a reset (RFC 9112 §9.6).
+/// Bytes that are read and discarded after a request before the close, at most: a close over unread bytes would be a
+/// reset (RFC 9112 §9.6).
 const LINGER_BYTES_MAX: usize = 64 * 1024;
 
-/// How often a thread that cannot accept, or has no address yet, tries again.
+/// The pause before a thread that cannot accept, or has no address yet, tries again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Answers until `control` ends, and then what it has taken already.
+/// Serves until `control` ends, and then the connections that it has accepted already.
 pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Pages, rules: AccessRules) {
     let mut ended = pin!(async move { drop(control.read(vec![0; 1]).await) });
     let Either::Second(listener) = race(ended.as_mut(), listener(opened)).await else { return };
@@ -62,7 +63,7 @@ pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: 
             pause(RETRY_PAUSE).await;
         }
     }
-    // A listener that closes resets what waits in its queue.
+    // Closing a listener resets the connections in its queue.
     while service.accept_one(&listener).is_ok_and(|accepted| accepted) {}
     accept::shut_down(&listener);
     drop(listener);
@@ -71,7 +72,7 @@ pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: 
     }
 }
 
-/// Waits until the gateway has gone that still has the address.
+/// Waits until the gateway that still has the address releases it.
 async fn listener(opened: Opened) -> io::Result<TcpListener> {
     let (address, process) = match opened {
         Opened::Listening(listener) => return Ok(listener),
@@ -92,21 +93,21 @@ async fn listener(opened: Opened) -> io::Result<TcpListener> {
 struct Service {
     pages: Pages,
     rules: AccessRules,
-    /// Oldest at the front.
-    open: RefCell<VecDeque<Rc<Client>>>,
+    /// The oldest first.
+    open: RefCell<VecDeque<Rc<AdminConnection>>>,
     number: Cell<u64>,
 }
 
-/// A connection.
-struct Client {
+/// A connection of the admin listener.
+struct AdminConnection {
     number: u64,
     stream: Stream,
-    /// Whether its request is whole, and an answer is on its way.
+    /// Set when its request head is complete, and a reply is being made.
     has_asked: Cell<bool>,
 }
 
 impl Service {
-    /// Waits for connections, and takes some of them.
+    /// Waits for connections, and accepts at most [`CONNECTIONS_MAX`] of them.
     async fn accept_ready(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<()> {
         listener.readable(false).await?;
         for _ in 0..CONNECTIONS_MAX {
@@ -114,48 +115,48 @@ impl Service {
                 return Ok(());
             }
         }
-        // Those that were taken come first.
+        // Those that were accepted come first.
         next_turn().await;
         Ok(())
     }
 
-    /// Takes one connection off the queue; false when there is none.
+    /// Accepts one connection; false when none waits.
     fn accept_one(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<bool> {
         let Some(socket) = accept::accept(listener, true)? else { return Ok(false) };
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
         let number = self.number.get();
         self.number.set(number + 1);
-        let client = Rc::new(Client { number, stream, has_asked: Cell::new(false) });
+        let connection = Rc::new(AdminConnection { number, stream, has_asked: Cell::new(false) });
         self.make_room();
-        self.open.borrow_mut().push_back(client.clone());
+        self.open.borrow_mut().push_back(connection.clone());
         let service = self.clone();
         monoio::spawn(async move {
-            // Whoever is too slow is not told: it would be too slow for that too.
-            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&client)).await;
+            // A client that is too slow gets no reply: it would be too slow to read it.
+            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&connection)).await;
             service.open.borrow_mut().retain(|other| other.number != number);
         });
         Ok(true)
     }
 
-    /// Ends the oldest connection if there are too many, and rather one that has not asked for anything yet.
+    /// Ends the oldest connection if there are too many, preferably one that has not sent its request yet.
     fn make_room(&self) {
         let mut open = self.open.borrow_mut();
         if open.len() < CONNECTIONS_MAX {
             return;
         }
-        let silent = open.iter().position(|client| !client.has_asked.get());
-        if let Some(client) = open.remove(silent.unwrap_or(0)) {
-            end(&client.stream);
+        let silent = open.iter().position(|connection| !connection.has_asked.get());
+        if let Some(connection) = open.remove(silent.unwrap_or(0)) {
+            end(&connection.stream);
         }
     }
 
-    async fn exchange(&self, Client { stream, has_asked, .. }: &Client) {
+    async fn exchange(&self, AdminConnection { stream, has_asked, .. }: &AdminConnection) {
         let (reply, is_head) = match read_request(stream).await {
             Ok(Some((input, span))) => {
                 has_asked.set(true);
                 let head = &input.filled()[span.start..span.end];
                 let routed = with_request(head, |head| (route(head, &self.rules), head.method == "HEAD"));
-                match routed.map_err(Refusal::from) {
+                match routed.map_err(AdminRefusal::from) {
                     Ok((Ok(page), is_head)) => (self.page(page).await, is_head),
                     Ok((Err(refusal), is_head)) => (refusal.into(), is_head),
                     Err(refusal) => (refusal.into(), false),
@@ -173,29 +174,29 @@ impl Service {
         }
     }
 
-    /// Boxed, since the task of a connection would else have room for each page all its life.
-    fn page(&self, page: Page) -> std::pin::Pin<Box<dyn Future<Output = Reply> + '_>> {
+    /// Makes a page. Boxed: the task of a connection would else be as large as the largest page's future, all its life.
+    fn page(&self, page: AdminPage) -> std::pin::Pin<Box<dyn Future<Output = AdminReply> + '_>> {
         match page {
-            Page::Health => Box::pin(self.pages.health()),
-            Page::Readiness => Box::pin(std::future::ready(self.pages.readiness())),
-            Page::Metrics => Box::pin(self.pages.metrics()),
+            AdminPage::Health => Box::pin(self.pages.health()),
+            AdminPage::Readiness => Box::pin(std::future::ready(self.pages.readiness())),
+            AdminPage::Metrics => Box::pin(self.pages.metrics()),
         }
     }
 }
 
-/// Ends both directions: whatever its task waits for comes at once.
+/// Shuts both directions down, which ends every wait of its task at once.
 fn end(stream: &Stream) {
     // SAFETY: the descriptor is open for as long as `stream` is.
     let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
     let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
 }
 
-/// `None` when the client has gone before its head was whole.
-async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, Refusal> {
+/// Reads a request head; `None` if the client has closed before it was complete.
+async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, AdminRefusal> {
     let mut scanner = HeadScanner::default();
     let mut input = Buffer::take();
     loop {
-        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(Refusal::from)? {
+        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(AdminRefusal::from)? {
             return Ok(Some((input, span)));
         }
         input.reserve(READ_ROOM);
@@ -207,7 +208,7 @@ async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, Ref
     }
 }
 
-/// Reads on until the client has closed too.
+/// Reads and discards until the client has closed too.
 async fn linger(stream: &Stream) {
     let mut discarded = 0;
     let mut input = Buffer::take();

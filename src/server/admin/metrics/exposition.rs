@@ -1,4 +1,4 @@
-//! Families of metrics, and their text.
+//! Families of metrics, and their text in the Prometheus format.
 
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
@@ -7,10 +7,10 @@ use crate::observability::{BOUNDS, Spread};
 
 const MICROS_IN_SECOND: f64 = 1_000_000.0;
 
-/// Labels in their order, and a value.
+/// The labels of a sample, in their order, and its value.
 pub type Sample = (Vec<(&'static str, String)>, f64);
 
-/// The only sample of a family without labels.
+/// Returns the one sample of a family without labels.
 pub fn plain(value: f64) -> [Sample; 1] {
     [(Vec::new(), value)]
 }
@@ -54,15 +54,17 @@ impl Exposition {
         self.family(name, help, MetricType::HISTOGRAM, plain(0.0), |metric, _| metric.set_histogram(histogram.clone()));
     }
 
+    /// Encodes all families.
+    ///
     /// # Errors
-    /// When a name is not one.
+    /// A name is not valid.
     pub fn encode(&self) -> prometheus::Result<Vec<u8>> {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.families, &mut text)?;
         Ok(text)
     }
 
-    /// One without samples is left out: it says nothing.
+    /// Adds a family, unless it has no samples.
     fn family(
         &mut self,
         name: &str,

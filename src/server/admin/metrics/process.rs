@@ -1,4 +1,4 @@
-//! What every process tells of itself, under the names that Prometheus' client libraries have for it.
+//! The metrics of the process, under the names that Prometheus' client libraries have for them.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::exposition::{Exposition, plain};
 use crate::config::descriptors_max;
 
-/// `started`: since the beginning of 1970. What the kernel does not tell is left out.
+/// Writes them; `started` is the time since the beginning of 1970. What the kernel does not tell is left out.
 pub fn write(page: &mut Exposition, started: Duration) {
     page.gauge(
         "process_start_time_seconds",
@@ -34,7 +34,7 @@ pub fn write(page: &mut Exposition, started: Duration) {
     page.gauge("process_max_fds", "File descriptors that the process may have open.", plain(descriptors_max() as f64));
 }
 
-/// proc(5): `VmRSS`, in KiB.
+/// Reads `VmRSS` (proc(5)), which is in KiB.
 #[expect(clippy::disallowed_methods, reason = "runs on the admin thread, and proc is no disk")]
 fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
@@ -45,6 +45,6 @@ fn resident_bytes() -> Option<u64> {
 
 #[expect(clippy::disallowed_methods, reason = "runs on the admin thread, and proc is no disk")]
 fn open_descriptors() -> Option<usize> {
-    // Without the one that is open for the listing itself.
+    // One of them is open for the listing itself.
     fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count().saturating_sub(1))
 }

@@ -1,7 +1,7 @@
 //! The running gateway's side of a take-over: it lends its listening sockets to a successor.
 //!
-//! A thread of its own holds the conversation, one at a time. Invariant: until the successor has said that it serves,
-//! whatever it does or says changes nothing here.
+//! A thread of its own talks to successors, one after the other. Invariant: until a successor has sent that it is
+//! ready, nothing that it does or sends changes this gateway.
 
 use std::fs::Metadata;
 use std::io;
@@ -11,51 +11,31 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::conversation::{Conversation, ConversationError, STEP_LIMIT};
-use super::rendezvous::{self, Unusable};
-use super::supervisor::Event;
+use super::conversation::Conversation;
+use super::conversation_error::ConversationError;
+use super::rendezvous::{self, RendezvousError};
+use super::successor::Successor;
+use crate::server::supervisor::event::SupervisorEvent;
 
-/// What a thread that cannot accept waits before it tries again: it lacks descriptors, and that lasts.
+/// The pause before a thread that cannot accept tries again: it lacks descriptors, and that lasts.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// A successor that serves on this process' sockets.
-#[derive(Debug)]
-pub struct Successor {
-    process: i32,
-    granted: SyncSender<()>,
-    /// Comes when it has been bidden farewell.
-    relieved: Receiver<()>,
-}
-
-impl Successor {
-    /// Lets it have the sockets: this process accepts no more. False when it has given up meanwhile, or has gone, and
-    /// nothing is to happen.
-    #[expect(clippy::disallowed_methods, reason = "waits for a write of one byte, on the main thread")]
-    pub fn grant(&self) -> bool {
-        let is_relieved = self.granted.send(()).is_ok() && self.relieved.recv_timeout(STEP_LIMIT).is_ok();
-        if is_relieved {
-            tracing::info!(process = self.process, "another gateway has taken over and accepts from here on");
-        }
-        is_relieved
-    }
-}
-
-/// Whether the sockets are another gateway's too. The main thread that stops and the thread that lends may come at the
-/// same moment: whoever changes this first has its way.
+/// The state of the lending. The main thread that stops and the thread that lends may race: the first to change the
+/// state wins.
 #[derive(Debug, Default)]
 struct Lending(AtomicU8);
 
 impl Lending {
     const POSSIBLE: u8 = 0;
-    /// Another gateway has them, and has not said yet that it serves.
+    /// A successor has the sockets, and does not serve on them yet.
     const UNDER_WAY: u8 = 1;
-    /// This process stops, and its sockets with it.
+    /// This process stops, and the sockets are lent no more.
     const WITHDRAWN: u8 = 2;
 
     fn change(&self, from: u8, to: u8) -> bool {
@@ -63,40 +43,44 @@ impl Lending {
     }
 }
 
-/// The socket where successors knock. Dropped, it is closed, and its file removed.
+/// The Unix socket that successors connect to. When it is dropped, it is closed and its file removed.
 pub struct HandOver {
     listener: UnixListener,
     path: PathBuf,
-    /// What tells the file from one that another gateway puts in its place.
+    /// Tells the file from one by which another gateway replaces it.
     identity: (u64, u64),
     lending: Arc<Lending>,
     is_of_successor: bool,
 }
 
 impl HandOver {
-    /// Offers `sockets` to whoever takes them over; when one serves, [`Event::Successor`] comes.
+    /// Offers `sockets` to successors; when one serves on them, [`SupervisorEvent::Successor`] is sent.
     ///
     /// # Errors
-    /// When the socket cannot be set up.
-    pub fn offer(path: &Path, sockets: Vec<TcpListener>, events: Sender<Event>) -> Result<Self, Unusable> {
+    /// The Unix socket cannot be set up.
+    pub fn offer(
+        path: &Path,
+        sockets: Vec<TcpListener>,
+        events: Sender<SupervisorEvent>,
+    ) -> Result<Self, RendezvousError> {
         let listener = rendezvous::listen(path)?;
-        let failed = |error| Unusable::Io { path: path.to_owned(), error };
+        let failed = |error| RendezvousError::Io { path: path.to_owned(), error };
         let identity = std::fs::symlink_metadata(path).map(|metadata| identity_of(&metadata)).map_err(failed)?;
         let hand_over =
             HandOver { listener, path: path.to_owned(), identity, lending: Arc::default(), is_of_successor: false };
         let listener = hand_over.listener.try_clone().map_err(failed)?;
         let lender = Lender { sockets, events, lending: hand_over.lending.clone() };
-        let body = move || lender.wait_for_successors(&listener);
+        let body = move || lender.serve_successors(&listener);
         thread::Builder::new().name("flow-hand-over".into()).spawn(body).map_err(failed)?;
         Ok(hand_over)
     }
 
-    /// Lends the sockets to nobody any more. False if another gateway has them already, and may be about to serve.
+    /// Stops the lending. Returns false if a successor has the sockets already, and may be about to serve.
     pub fn withdraw(&self) -> bool {
         self.lending.change(Lending::POSSIBLE, Lending::WITHDRAWN)
     }
 
-    /// Leaves the file to the successor, who will put its own in the place.
+    /// Leaves the file to the successor, which replaces it by its own.
     pub fn leave(mut self) {
         self.is_of_successor = true;
     }
@@ -104,7 +88,7 @@ impl HandOver {
 
 impl Drop for HandOver {
     fn drop(&mut self) {
-        // Ends the thread's wait, and refuses those who knock.
+        // Ends the thread's wait, and refuses further connections.
         let _ = SockRef::from(&self.listener).shutdown(Shutdown::Both);
         let is_ours =
             || std::fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity_of(&metadata) == self.identity);
@@ -121,14 +105,14 @@ fn identity_of(metadata: &Metadata) -> (u64, u64) {
 /// The thread that talks to successors.
 struct Lender {
     sockets: Vec<TcpListener>,
-    events: Sender<Event>,
+    events: Sender<SupervisorEvent>,
     lending: Arc<Lending>,
 }
 
 impl Lender {
-    /// Serves one after the other until one has taken over or the socket is shut down.
+    /// Serves successors one after the other, until one has taken over or the socket is shut down.
     #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
-    fn wait_for_successors(&self, listener: &UnixListener) {
+    fn serve_successors(&self, listener: &UnixListener) {
         loop {
             match listener.accept() {
                 Ok((stream, _)) => {
@@ -138,7 +122,7 @@ impl Lender {
                         return;
                     }
                 }
-                // What a wait comes to on a socket that is shut down (unix(7)).
+                // The result of an accept on a socket that is shut down (unix(7)).
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                 Err(error) => {
                     tracing::warn!(%error, "cannot talk to a gateway that wants to take over");
@@ -148,7 +132,7 @@ impl Lender {
         }
     }
 
-    /// Whether this one has taken over.
+    /// Talks to one successor. Returns whether it has taken over.
     fn serve(&self, stream: UnixStream) -> bool {
         let mut conversation = match Conversation::over(stream) {
             Ok(conversation) => conversation,
@@ -161,48 +145,45 @@ impl Lender {
         let lent = self.lend(&mut conversation);
         if let Err(error) = &lent {
             tracing::warn!(%error, process, "a take-over came to nothing; this gateway goes on");
-            // Whoever does not hear it has gone.
-            let _ = conversation.refuse();
+            // A failure means that the successor has gone.
+            let _ = conversation.send_refusal();
         }
         lent.is_ok()
     }
 
-    /// Lends the sockets, and ends when the other side has them and this one accepts no more, or has ended.
-    #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+    /// Lends the sockets. Returns when the successor has them and this gateway accepts no more, or has ended.
     fn lend(&self, conversation: &mut Conversation) -> Result<(), ConversationError> {
         let process = conversation.process;
-        conversation.hear_hello()?;
+        conversation.receive_hello()?;
         if !self.lending.change(Lending::POSSIBLE, Lending::UNDER_WAY) {
             return Err(ConversationError::Refused);
         }
         conversation.send_sockets(&self.sockets)?;
         let sockets = self.sockets.len();
         tracing::info!(process, sockets, "another gateway has the listening sockets too and is starting");
-        conversation.hear_ready()?;
-        // Without a buffer: what was granted was heard.
-        let (granted, grant) = sync_channel(0);
-        let (relieving, relieved) = channel();
-        let successor = Event::Successor(Successor { process, granted, relieved });
-        // Without a main thread it is dropped, which is seen below.
-        let _ = self.events.send(successor);
-        match grant.recv_timeout(STEP_LIMIT) {
+        conversation.receive_ready()?;
+        let (successor, grant) = Successor::new(process);
+        // Without a main thread the event is dropped, which the grant reports below.
+        let _ = self.events.send(SupervisorEvent::Successor(successor));
+        match grant.wait() {
             Ok(()) => {}
             Err(RecvTimeoutError::Timeout) => return Err(ConversationError::Refused),
-            // The main thread has ended: a stop signal came after the sockets were lent, they were left to the successor,
-            // and nothing was open. A refusal would end that one too, and then nobody serves. Without a word it sees that
-            // this process is gone, and whether the sockets still listen.
+            // The main thread has ended: a stop signal came after the sockets were lent, they were left to the
+            // successor, and no exchange was open. A refusal would end the successor too, and then no gateway serves.
+            // From the end of the stream it sees that this process is gone, and checks that the sockets still listen.
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         }
-        // Before the shards are told: one that has gone since it said that it serves takes nothing over.
-        conversation.bid_farewell()?;
-        // Without a main thread there is nobody to be told.
-        let _ = relieving.send(());
+        // Before the shards get their orders: a successor that has exited since it was ready takes nothing over.
+        conversation.send_farewell()?;
+        grant.finish();
         Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::channel;
+
     use super::*;
 
     #[test]
@@ -214,13 +195,13 @@ mod tests {
         let (running, successor) = UnixStream::pair().expect("two sockets");
         let successor = thread::spawn(move || {
             let mut conversation = Conversation::over(successor)?;
-            conversation.say_hello()?;
+            conversation.send_hello()?;
             let sockets = conversation.receive_sockets()?;
-            conversation.say_ready()?;
-            Ok::<_, ConversationError>((sockets.len(), conversation.hear_farewell()))
+            conversation.send_ready()?;
+            Ok::<_, ConversationError>((sockets.len(), conversation.receive_farewell()))
         });
         assert!(lender.serve(running), "the thread has no more to do");
-        let heard = successor.join().expect("no panic");
-        assert!(matches!(heard, Ok((1, Err(ConversationError::Closed)))), "{heard:?}");
+        let received = successor.join().expect("no panic");
+        assert!(matches!(received, Ok((1, Err(ConversationError::Closed)))), "{received:?}");
     }
 }

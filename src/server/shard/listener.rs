@@ -1,15 +1,16 @@
 //! The listening sockets: at least one a shard on the same address, opened or taken over before any shard starts.
 //!
-//! Beside those of a gateway that runs, new ones listen last, when nothing can fail any more: the kernel spreads
-//! connections over all sockets that listen, and those that wait at one that is closed are reset. Invariant: all of them have one port, and no other process has it too,
-//! but the one that they are taken over from.
+//! In a take-over new sockets listen last, when nothing can fail any more: the kernel spreads connections over all
+//! sockets that listen, and resets those in the queue of one that is closed. Invariant: all sockets have one port, and
+//! no other process has it, except the one that they are taken over from.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Connections that wait to be accepted, of one shard; the kernel lowers it to `net.core.somaxconn` (4096 by default).
+/// Connections of one shard that may wait to be accepted; the kernel lowers it to `net.core.somaxconn` (4096 by
+/// default).
 const BACKLOG: i32 = 4096;
 
 /// Opens `count` listeners on `address`. Port 0 becomes one free port for all of them.
@@ -23,11 +24,11 @@ pub fn open(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// Opens sockets beside those that are there, on the same address, until there are `count`; they do not [`listen`] yet.
-/// `listeners` is not empty.
+/// Adds sockets on the same address to `listeners`, which is not empty, until there are `count`. They do not [`listen`]
+/// yet.
 ///
 /// # Errors
-/// When another one cannot be bound.
+/// A socket cannot be bound.
 pub fn complete(mut listeners: Vec<TcpListener>, count: usize) -> io::Result<Vec<TcpListener>> {
     let bound = listeners[0].local_addr()?;
     while listeners.len() < count {
@@ -36,7 +37,7 @@ pub fn complete(mut listeners: Vec<TcpListener>, count: usize) -> io::Result<Vec
     Ok(listeners)
 }
 
-/// Lets all of them listen; those that do already go on.
+/// Lets all sockets listen; those that do already go on.
 ///
 /// # Errors
 /// The port has been taken meanwhile.
@@ -44,8 +45,8 @@ pub fn listen(listeners: &[TcpListener]) -> io::Result<()> {
     listeners.iter().map(SockRef::from).try_for_each(|socket| socket.listen(BACKLOG))
 }
 
-/// Gives each of `shards` its part. One may get several: to close a surplus one would reset the connections that wait in
-/// its queue, and the kernel goes on to spread new ones over all.
+/// Distributes the sockets over the shards. A shard may get several: closing a surplus one would reset the connections
+/// in its queue, and the kernel goes on to spread new connections over all.
 pub fn share_out(listeners: Vec<TcpListener>, shards: usize) -> Vec<Vec<TcpListener>> {
     let mut parts: Vec<Vec<TcpListener>> = (0..shards).map(|_| Vec::new()).collect();
     for (index, listener) in listeners.into_iter().enumerate() {
@@ -54,8 +55,8 @@ pub fn share_out(listeners: Vec<TcpListener>, shards: usize) -> Vec<Vec<TcpListe
     parts
 }
 
-/// `SO_REUSEPORT` would let a second process of the same user take half of the first one's connections unnoticed: so
-/// the address is bound once without it.
+/// Binds the address once without `SO_REUSEPORT`, which would let a second process of the same user take half of the
+/// first one's connections unnoticed.
 fn probe(address: SocketAddr) -> io::Result<()> {
     if address.port() == 0 {
         return Ok(());
@@ -67,7 +68,7 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = socket(address)?;
     socket.set_reuse_port(true)?;
-    // Accepted sockets inherit it, which saves a call for each.
+    // Accepted sockets inherit it, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     Ok(socket.into())

@@ -1,7 +1,6 @@
-//! Where a running gateway and its successor meet: a Unix socket whose name follows from the address that they share.
+//! The Unix socket at which a successor finds the running gateway: its name follows from the address that they share.
 //!
-//! Invariant: nobody but this user and root can put anything in the place of the socket, in /tmp too, where everybody
-//! may write.
+//! Invariant: only this user and root can replace the socket, also in /tmp, where everybody may write.
 
 use std::fmt;
 use std::fs::{DirBuilder, Permissions};
@@ -14,35 +13,35 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
 
-/// What `sun_path` holds besides its closing zero (unix(7)).
+/// The bytes that `sun_path` holds besides its closing zero (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
-/// Where there is no runtime directory, as for a root shell or in a container.
+/// The directory to use without a runtime directory, as in a root shell or in a container.
 const SHARED_DIRECTORY: &str = "/tmp";
 
-/// The path of the socket for `address`.
+/// Returns the path of the socket for `address`.
 ///
 /// # Errors
-/// The path is too long for a socket, or there is no directory that is safe.
-pub fn path(runtime_directory: Option<&Path>, address: SocketAddr) -> Result<PathBuf, Unusable> {
+/// The path is too long for a socket, or there is no safe directory.
+pub fn path(runtime_directory: Option<&Path>, address: SocketAddr) -> Result<PathBuf, RendezvousError> {
     let directory = match runtime_directory {
         Some(directory) => directory.to_owned(),
         None => private_directory(Path::new(SHARED_DIRECTORY))?,
     };
     let path = directory.join(format!("flow-uring-{}-{}.sock", address.ip(), address.port()));
-    // The name under which it is bound is the longer one.
+    // The name under which it is bound is longer.
     let length = interim(&path).as_os_str().as_bytes().len();
-    if length > PATH_BYTES_MAX { Err(Unusable::TooLong { path, length }) } else { Ok(path) }
+    if length > PATH_BYTES_MAX { Err(RendezvousError::TooLong { path, length }) } else { Ok(path) }
 }
 
-/// Why no socket can be had.
+/// The error that keeps the socket from being set up.
 #[derive(Debug)]
-pub enum Unusable {
+pub enum RendezvousError {
     TooLong {
         path: PathBuf,
         length: usize,
     },
-    /// The directory in /tmp is not this user's alone: somebody may have prepared it.
+    /// Others than this user have access to the directory in /tmp, and may have prepared it.
     NotPrivate {
         directory: PathBuf,
     },
@@ -52,43 +51,43 @@ pub enum Unusable {
     },
 }
 
-impl fmt::Display for Unusable {
+impl fmt::Display for RendezvousError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unusable::TooLong { path, length } => write!(
+            RendezvousError::TooLong { path, length } => write!(
                 formatter,
                 "{} would need {length} bytes while it is bound, and the path of a socket has {PATH_BYTES_MAX} at most: set \
                  XDG_RUNTIME_DIR to a shorter one",
                 path.display()
             ),
-            Unusable::NotPrivate { directory } => write!(
+            RendezvousError::NotPrivate { directory } => write!(
                 formatter,
                 "{} is not a directory of this user's alone (mode 700): remove it, or set XDG_RUNTIME_DIR",
                 directory.display()
             ),
-            Unusable::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
+            RendezvousError::Io { path, error } => write!(formatter, "{}: {error}", path.display()),
         }
     }
 }
 
-impl std::error::Error for Unusable {
+impl std::error::Error for RendezvousError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Unusable::Io { error, .. } => Some(error),
-            Unusable::TooLong { .. } | Unusable::NotPrivate { .. } => None,
+            RendezvousError::Io { error, .. } => Some(error),
+            RendezvousError::TooLong { .. } | RendezvousError::NotPrivate { .. } => None,
         }
     }
 }
 
-/// Listens at `path` for this user alone, in the place of whatever stands there: who has the port has the socket, so
-/// that is of a gateway that was killed, or of one that has just been taken over.
+/// Listens at `path` for this user alone, and replaces a socket that exists there: the gateway that has the port has
+/// the path, so the old one belongs to a gateway that was killed, or that has just been taken over.
 ///
 /// # Errors
-/// When the socket cannot be bound or put there.
-pub fn listen(path: &Path) -> Result<UnixListener, Unusable> {
+/// The socket cannot be bound or moved to `path`.
+pub fn listen(path: &Path) -> Result<UnixListener, RendezvousError> {
     let interim = interim(path);
-    let failed = |error| Unusable::Io { path: path.to_owned(), error };
-    // Of a process that had the same id and was killed right here; mostly there is none.
+    let failed = |error| RendezvousError::Io { path: path.to_owned(), error };
+    // Left by a process that had the same id and was killed right here; mostly there is none.
     let _ = std::fs::remove_file(&interim);
     let listener = UnixListener::bind(&interim).map_err(failed)?;
     let placed = std::fs::set_permissions(&interim, Permissions::from_mode(0o600))
@@ -100,28 +99,28 @@ pub fn listen(path: &Path) -> Result<UnixListener, Unusable> {
     Ok(listener)
 }
 
-/// The name of the socket until it has its permissions.
+/// Returns the name of the socket until it has its permissions.
 fn interim(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
     PathBuf::from(name)
 }
 
-/// A directory of this user's alone in one where everybody may write.
-fn private_directory(parent: &Path) -> Result<PathBuf, Unusable> {
+/// Makes or finds a directory that only this user has access to, in one where everybody may write.
+fn private_directory(parent: &Path) -> Result<PathBuf, RendezvousError> {
     let directory = parent.join(format!("flow-uring-{}", geteuid()));
     let made = DirBuilder::new().mode(0o700).create(&directory);
     if let Err(error) = made
         && error.kind() != io::ErrorKind::AlreadyExists
     {
-        return Err(Unusable::Io { path: directory, error });
+        return Err(RendezvousError::Io { path: directory, error });
     }
-    // Of the name itself: a link that somebody put there must not lead to where they like. Once it is ours and closed to
-    // others, nobody else can change it: in /tmp only owners move and remove (its sticky bit).
+    // The metadata of the name itself: a link that another user put there must not be followed. A directory of this
+    // user that is closed to others cannot be replaced: in /tmp only owners rename and remove (its sticky bit).
     let is_private = std::fs::symlink_metadata(&directory).is_ok_and(|metadata| {
         metadata.is_dir() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0
     });
-    if is_private { Ok(directory) } else { Err(Unusable::NotPrivate { directory }) }
+    if is_private { Ok(directory) } else { Err(RendezvousError::NotPrivate { directory }) }
 }
 
 #[cfg(test)]
@@ -145,9 +144,9 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_no_socket_can_have_is_refused_with_what_to_do() {
+    fn a_path_that_is_too_long_for_a_socket_is_refused_with_what_to_do() {
         let error = path(Some(&Path::new("/").join("d".repeat(80))), address("127.0.0.1:8899")).unwrap_err();
-        assert!(matches!(error, Unusable::TooLong { .. }), "{error}");
+        assert!(matches!(error, RendezvousError::TooLong { .. }), "{error}");
         assert!(error.to_string().contains("107") && error.to_string().contains("XDG_RUNTIME_DIR"), "{error}");
     }
 
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_prepared_in_its_place_is_refused() {
+    fn what_another_user_prepared_in_its_place_is_refused() {
         type Attack = fn(&Path, &Path);
         let attacks: [(&str, Attack); 4] = [
             ("a link to a directory", |elsewhere, place| symlink(elsewhere, place).unwrap()),
@@ -176,7 +175,7 @@ mod tests {
             let elsewhere = tempfile::tempdir().unwrap();
             attack(elsewhere.path(), &parent.path().join(format!("flow-uring-{}", geteuid())));
             let refused = private_directory(parent.path());
-            assert!(matches!(refused, Err(Unusable::NotPrivate { .. })), "{what}: {refused:?}");
+            assert!(matches!(refused, Err(RendezvousError::NotPrivate { .. })), "{what}: {refused:?}");
             assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{what}");
         }
     }
@@ -193,7 +192,7 @@ mod tests {
         fs::create_dir(&place).unwrap();
         fs::set_permissions(&place, Permissions::from_mode(0o700)).unwrap();
         std::os::unix::fs::chown(&place, Some(65_534), None).unwrap();
-        assert!(matches!(private_directory(parent.path()), Err(Unusable::NotPrivate { .. })));
+        assert!(matches!(private_directory(parent.path()), Err(RendezvousError::NotPrivate { .. })));
     }
 
     #[test]

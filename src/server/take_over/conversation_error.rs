@@ -1,26 +1,26 @@
-//! Why two gateways did not come to terms, in words that fit behind a colon.
+//! The errors of a take-over between two gateways, in words that fit after a colon.
 
 use std::fmt;
 use std::io;
 
-use super::VERSION;
+use super::protocol::VERSION;
 
-/// Why a conversation came to nothing.
+/// The error that ended a conversation.
 #[derive(Debug)]
 pub enum ConversationError {
-    /// Of another user than this process.
-    Stranger {
+    /// The other process belongs to another user.
+    OtherUser {
         uid: u32,
     },
-    /// Not what this version says at this point.
-    Nonsense,
-    /// The other speaks this one.
+    /// The message is not one of this version at this step.
+    Unexpected,
+    /// The other process speaks this version.
     Version(u8),
-    /// The other took too long for a step.
+    /// The other process took too long for a step.
     Stalled,
-    /// The other goes on without this one.
+    /// The other process refused the take-over.
     Refused,
-    /// The other has gone.
+    /// The other process has closed the connection.
     Closed,
     Io(io::Error),
 }
@@ -28,10 +28,10 @@ pub enum ConversationError {
 impl fmt::Display for ConversationError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ConversationError::Stranger { uid } => {
+            ConversationError::OtherUser { uid } => {
                 write!(formatter, "the other process is user {uid}'s, not this user's or root's")
             }
-            ConversationError::Nonsense => formatter.write_str("the other process said something unexpected"),
+            ConversationError::Unexpected => formatter.write_str("the other process said something unexpected"),
             ConversationError::Version(version) => write!(
                 formatter,
                 "the other process speaks version {version} of the take-over and this one version {VERSION}: stop it first"

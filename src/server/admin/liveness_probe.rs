@@ -1,7 +1,7 @@
-//! Whether all shards are alive: each is told over its control socket to answer, and does so in its own memory.
+//! The probe of the shards: each is ordered over its control socket to answer, and does so in its own memory.
 //!
-//! Invariant: a shard that reads nothing is told once, so that the orders of the main thread still find room. The sockets
-//! are the main thread's: they end with it, whoever asks here.
+//! Invariant: a shard that reads nothing gets one order, so that those of the main thread still find room. The sockets
+//! are the main thread's, and end with it.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -9,65 +9,65 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::super::control::Order;
 use crate::io::pause;
 use crate::observability::Activity;
+use crate::server::supervisor::control::Order;
 
-/// How often the answers are looked at, at most: deadlines are coarser.
+/// The shortest pause between two looks at the answers: deadlines are coarser.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
-/// What a shard said.
+/// The result of a probe of one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presence {
+pub enum ShardLiveness {
     Answers,
-    /// It said nothing within the limit.
+    /// It did not answer within the limit.
     Silent,
     /// It has drained.
     Ended,
 }
 
-impl Presence {
+impl ShardLiveness {
     pub fn as_str(self) -> &'static str {
         match self {
-            Presence::Answers => "answers",
-            Presence::Silent => "silent",
-            Presence::Ended => "ended",
+            ShardLiveness::Answers => "answers",
+            ShardLiveness::Silent => "silent",
+            ShardLiveness::Ended => "ended",
         }
     }
 }
 
-/// All shards, for the one thread that asks them.
-pub struct RollCall {
+/// Probes all shards, from one thread.
+pub struct LivenessProbe {
     members: Vec<Member>,
 }
 
 struct Member {
     control: Weak<UnixStream>,
     activity: Arc<Activity>,
-    /// The newest question of which the shard was told.
-    told: Cell<u64>,
+    /// The newest question that was sent to the shard.
+    sent: Cell<u64>,
 }
 
-impl RollCall {
+impl LivenessProbe {
     pub fn of(members: impl Iterator<Item = (Weak<UnixStream>, Arc<Activity>)>) -> Self {
-        let member = |(control, activity)| Member { control, activity, told: Cell::new(0) };
-        RollCall { members: members.map(member).collect() }
+        let member = |(control, activity)| Member { control, activity, sent: Cell::new(0) };
+        LivenessProbe { members: members.map(member).collect() }
     }
 
-    /// What the shards have under way and have done, in their order.
+    /// Returns the activity of each shard, in their order.
     pub fn activities(&self) -> impl Iterator<Item = &Activity> + Clone {
         self.members.iter().map(|member| &*member.activity)
     }
 
-    /// Asks all, and waits until the last has answered, at most `limit` long.
-    pub async fn call(&self, limit: Duration) -> Vec<Presence> {
+    /// Asks all shards, and waits until the last has answered, for `limit` at most.
+    pub async fn ask(&self, limit: Duration) -> Vec<ShardLiveness> {
         let due = Instant::now() + limit;
         let questions: Vec<u64> = self.members.iter().map(|member| member.activity.pulse.ask()).collect();
         loop {
-            let presences: Vec<Presence> =
-                self.members.iter().zip(&questions).map(|(member, question)| member.presence(*question)).collect();
-            if !presences.contains(&Presence::Silent) || Instant::now() >= due {
-                return presences;
+            let liveness: Vec<ShardLiveness> =
+                self.members.iter().zip(&questions).map(|(member, question)| member.liveness(*question)).collect();
+            if !liveness.contains(&ShardLiveness::Silent) || Instant::now() >= due {
+                return liveness;
             }
             pause(LOOK_PAUSE).await;
         }
@@ -75,26 +75,26 @@ impl RollCall {
 }
 
 impl Member {
-    fn presence(&self, question: u64) -> Presence {
+    fn liveness(&self, question: u64) -> ShardLiveness {
         let pulse = &self.activity.pulse;
         if pulse.has_answered(question) {
-            return Presence::Answers;
+            return ShardLiveness::Answers;
         }
         if pulse.has_ended() {
-            return Presence::Ended;
+            return ShardLiveness::Ended;
         }
-        // It has read what it was told last, and that may have been before this question.
-        if pulse.has_answered(self.told.get()) {
-            self.tell(question);
+        // It has read the order that was sent last, which may have been before this question.
+        if pulse.has_answered(self.sent.get()) {
+            self.send(question);
         }
-        Presence::Silent
+        ShardLiveness::Silent
     }
 
-    fn tell(&self, question: u64) {
+    fn send(&self, question: u64) {
         if let Some(control) = self.control.upgrade()
             && (&*control).write_all(&[Order::Answer as u8]).is_ok()
         {
-            self.told.set(question);
+            self.sent.set(question);
         }
     }
 }
@@ -105,12 +105,12 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::thread;
 
-    use super::super::super::control::Shards;
     use super::*;
     use crate::io::deadline::on_a_shard;
+    use crate::server::supervisor::control::Shards;
 
     const LIMIT: Duration = Duration::from_millis(50);
-    /// What nothing takes here, even on a busy machine.
+    /// Longer than anything takes here, even on a busy machine.
     const ENOUGH: Duration = Duration::from_secs(30);
 
     #[test]
@@ -128,15 +128,15 @@ mod tests {
                 activity.pulse.answer();
             }
         });
-        let roll_call = RollCall::of(shards.members());
+        let liveness_probe = LivenessProbe::of(shards.members());
         on_a_shard(async move {
             for _ in 0..5 {
                 let due = Instant::now() + ENOUGH;
-                // On a busy machine the thread that answers may need more than one call.
-                while let presences = roll_call.call(LIMIT).await
-                    && presences != [Presence::Silent, Presence::Answers]
+                // On a busy machine the thread that answers may need more than one probe.
+                while let liveness = liveness_probe.ask(LIMIT).await
+                    && liveness != [ShardLiveness::Silent, ShardLiveness::Answers]
                 {
-                    assert_eq!(presences, [Presence::Silent; 2]);
+                    assert_eq!(liveness, [ShardLiveness::Silent; 2]);
                     assert!(Instant::now() < due, "the lively one is not told");
                 }
             }
@@ -157,22 +157,22 @@ mod tests {
         shards.add(control, activities[0].clone()).unwrap();
         shards.add(ending, activities[1].clone()).unwrap();
         activities[1].pulse.end();
-        let roll_call = RollCall::of(shards.members());
+        let liveness_probe = LivenessProbe::of(shards.members());
         let has_read = Arc::new(AtomicBool::new(false));
         let (activity, seen) = (activities[0].clone(), has_read.clone());
         on_a_shard(async move {
-            assert_eq!(roll_call.call(Duration::ZERO).await, [Presence::Silent, Presence::Ended]);
+            assert_eq!(liveness_probe.ask(Duration::ZERO).await, [ShardLiveness::Silent, ShardLiveness::Ended]);
             thread::spawn(move || {
                 slow.read_exact(&mut [0]).unwrap();
-                // Before the answer, with which the call may be over.
+                // Before the answer, with which the probe may be over.
                 seen.store(true, Ordering::SeqCst);
                 activity.pulse.answer();
-                // The second question came behind the answer to the first, or was answered with it.
+                // The second question came after the answer to the first, or was answered with it.
                 if slow.read(&mut [0]).is_ok_and(|count| count == 1) {
                     activity.pulse.answer();
                 }
             });
-            assert_eq!(roll_call.call(ENOUGH).await, [Presence::Answers, Presence::Ended]);
+            assert_eq!(liveness_probe.ask(ENOUGH).await, [ShardLiveness::Answers, ShardLiveness::Ended]);
         });
         assert!(has_read.load(Ordering::SeqCst));
     }

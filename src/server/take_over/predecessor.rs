@@ -1,6 +1,6 @@
 //! The successor's side of a take-over: it gets the listening sockets of the gateway that runs on its address.
 //!
-//! Invariant: a socket is served only if it listens on the very address that this process was told to listen on.
+//! Invariant: a socket is served only if it listens on the address that this process is configured to listen on.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -9,35 +9,36 @@ use std::path::Path;
 
 use socket2::{Protocol, SockRef, Socket, Type};
 
-use super::conversation::{Conversation, ConversationError};
+use super::conversation::Conversation;
+use super::conversation_error::ConversationError;
 
-/// The gateway whose sockets these are, for as long as it still accepts on them too.
+/// The gateway that lends its sockets, as long as it still accepts on them too.
 pub struct Predecessor {
     conversation: Conversation,
 }
 
 impl Predecessor {
-    /// Its number; 0 where it is of another namespace.
+    /// Returns its process id; 0 if it is of another namespace.
     pub fn process(&self) -> i32 {
         self.conversation.process
     }
 
-    /// Tells it that all shards serve on `sockets`, and waits until it accepts no more.
+    /// Reports that all shards serve on `sockets`, and waits until the predecessor accepts no more.
     ///
     /// # Errors
-    /// It did not agree, it hangs, or it has stopped and its sockets with it.
-    pub fn relieve(mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
+    /// The predecessor refused, hangs, or has shut the sockets down.
+    pub fn retire(mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
         let process = self.conversation.process;
-        match self.conversation.say_ready() {
-            // It may have refused before it closed.
+        match self.conversation.send_ready() {
+            // It may have sent a refusal before it closed.
             Ok(()) | Err(ConversationError::Closed) => {}
             Err(error) => return Err(error),
         }
-        match self.conversation.hear_farewell() {
+        match self.conversation.receive_farewell() {
             Ok(()) => {
                 tracing::info!(process, "took over from the gateway that ran here; it ends what it has open and exits");
             }
-            // It was killed, or it was told to stop, left the sockets to this process, and had nothing open.
+            // It was killed, or it was told to stop, left the sockets to this process, and had no exchange open.
             Err(ConversationError::Closed) if sockets.iter().all(is_listening) => {
                 tracing::info!(process, "took over from the gateway that ran here, which has gone already");
             }
@@ -51,16 +52,16 @@ fn is_listening(socket: &TcpListener) -> bool {
     SockRef::from(socket).is_listener().unwrap_or(false)
 }
 
-/// The sockets of the gateway that listens at `path`. `None` where there is none, or none that gives them: then this
+/// Requests the sockets of the gateway that listens at `path`. `None` if there is none, or it refuses: then this
 /// process starts as usual, and if the port is in use, that is the usual error.
 pub fn take(path: &Path, address: SocketAddr) -> Option<(Predecessor, Vec<TcpListener>)> {
-    match ask(path, address) {
+    match request_sockets(path, address) {
         Ok((predecessor, sockets)) => {
             let process = predecessor.conversation.process;
             tracing::info!(process, sockets = sockets.len(), "taking over from the gateway that runs here");
             Some((predecessor, sockets))
         }
-        Err(ConversationError::Io(error)) if is_nobody(&error) => {
+        Err(ConversationError::Io(error)) if is_no_gateway(&error) => {
             tracing::info!(path = %path.display(), "there is no gateway to take over from; starting as usual");
             None
         }
@@ -71,19 +72,19 @@ pub fn take(path: &Path, address: SocketAddr) -> Option<(Predecessor, Vec<TcpLis
     }
 }
 
-fn is_nobody(error: &io::Error) -> bool {
+fn is_no_gateway(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
-fn ask(path: &Path, address: SocketAddr) -> Result<(Predecessor, Vec<TcpListener>), ConversationError> {
+fn request_sockets(path: &Path, address: SocketAddr) -> Result<(Predecessor, Vec<TcpListener>), ConversationError> {
     let mut conversation = Conversation::begin(path)?;
-    conversation.say_hello()?;
+    conversation.send_hello()?;
     let sockets = conversation.receive_sockets()?;
     let sockets = sockets.into_iter().map(|socket| listener_on(socket, address)).collect::<io::Result<_>>()?;
     Ok((Predecessor { conversation }, sockets))
 }
 
-/// Makes sure of what the other side says to have sent.
+/// Checks that a received descriptor is a TCP socket that listens on `address`.
 fn listener_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::from(socket);
     let is_tcp = socket.r#type()? == Type::STREAM && socket.protocol()? == Some(Protocol::TCP);
@@ -91,7 +92,7 @@ fn listener_on(socket: OwnedFd, address: SocketAddr) -> io::Result<TcpListener> 
         return Err(io::Error::other("what came is not a listening TCP socket"));
     }
     let bound = socket.local_addr()?.as_socket();
-    // Without scope and flow of IPv6, which a name on the command line does not give.
+    // Without scope and flow label of IPv6, which the command line does not give.
     if bound.map(|bound| (bound.ip(), bound.port())) != Some((address.ip(), address.port())) {
         return Err(io::Error::other(format!("what came does not listen on {address}")));
     }
@@ -131,26 +132,26 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_predecessor_is_as_good_as_its_word_while_the_sockets_listen() {
+    fn the_exit_of_the_predecessor_is_as_good_as_its_farewell_while_the_sockets_listen() {
         type Ending = fn(Conversation);
         let endings: [(&str, Ending, bool); 4] = [
-            ("a farewell", |mut other| other.bid_farewell().unwrap(), true),
+            ("a farewell", |mut other| other.send_farewell().unwrap(), true),
             ("its end", drop, true),
-            ("a refusal", |mut other| other.refuse().unwrap(), false),
-            ("nonsense", |mut other| other.say_ready().unwrap(), false),
+            ("a refusal", |mut other| other.send_refusal().unwrap(), false),
+            ("nonsense", |mut other| other.send_ready().unwrap(), false),
         ];
         for (what, ending, is_fine) in endings {
             let sockets = [TcpListener::bind("127.0.0.1:0").unwrap()];
             let (ours, theirs) = UnixStream::pair().unwrap();
             ending(Conversation::over(theirs).unwrap());
             let predecessor = Predecessor { conversation: Conversation::over(ours).unwrap() };
-            assert_eq!(predecessor.relieve(&sockets).is_ok(), is_fine, "{what}");
+            assert_eq!(predecessor.retire(&sockets).is_ok(), is_fine, "{what}");
         }
         let sockets = [TcpListener::bind("127.0.0.1:0").unwrap()];
         SockRef::from(&sockets[0]).shutdown(Shutdown::Both).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         let predecessor = Predecessor { conversation: Conversation::over(ours).unwrap() };
-        assert!(matches!(predecessor.relieve(&sockets), Err(ConversationError::Closed)), "it took the sockets along");
+        assert!(matches!(predecessor.retire(&sockets), Err(ConversationError::Closed)), "it took the sockets along");
     }
 }

@@ -1,7 +1,7 @@
 //! The I/O driver of a shard: io_uring with the best flags that the kernel takes, else epoll.
 //!
-//! monoio's own choice probes with default flags only, so the ladder is walked here. A runtime has to be built on the
-//! thread that runs it: a ring that was made elsewhere never makes progress.
+//! monoio's own choice probes with default flags only, so the sets of flags are tried here, the best first. A runtime
+//! has to be built on the thread that runs it: a ring that was made on another never makes progress.
 
 use std::fmt;
 use std::io;
@@ -10,20 +10,20 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 
 use crate::config::IoDriver;
 
-/// Which driver a shard runs on.
+/// The driver that a shard runs on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Driver {
-    /// io_uring, with what was gained by its flags.
+    /// io_uring, with a description of its flags.
     Uring(&'static str),
-    /// epoll because it was asked for.
+    /// epoll, as configured.
     Epoll,
-    /// epoll because io_uring was refused, and why.
-    EpollFallback(Refusal),
+    /// epoll, because io_uring was refused.
+    EpollFallback(RingRefusal),
 }
 
 impl Driver {
-    /// Which of two shards' drivers users are to hear of: the limit on locked memory can refuse one its ring and not the
-    /// other.
+    /// Returns the worse of two shards' drivers, which is the one to report: the limit on locked memory can refuse a
+    /// ring to one shard and not to the other.
     pub fn or_worse(self, other: Driver) -> Driver {
         if matches!(self, Driver::EpollFallback(_)) { self } else { other }
     }
@@ -39,14 +39,14 @@ impl fmt::Display for Driver {
     }
 }
 
-/// Why there is no ring, and what usually stands behind that.
+/// The reason why there is no ring, with its usual cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
+pub struct RingRefusal {
     error: String,
     cause: &'static str,
 }
 
-impl From<&io::Error> for Refusal {
+impl From<&io::Error> for RingRefusal {
     fn from(error: &io::Error) -> Self {
         let cause = match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
@@ -60,11 +60,11 @@ impl From<&io::Error> for Refusal {
             Some(libc::ENOMEM) => ", as where memory is short or the limit on locked memory is low (ulimit -l)",
             _ => "",
         };
-        Refusal { error: error.to_string(), cause }
+        RingRefusal { error: error.to_string(), cause }
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RingRefusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}{}", self.error, self.cause)
     }
@@ -77,15 +77,15 @@ pub enum Runtime {
 }
 
 impl Runtime {
-    /// Builds the best runtime that `wanted` allows, for this thread.
+    /// Builds the best runtime that `wanted` allows, on this thread.
     ///
     /// # Errors
-    /// io_uring was asked for and is refused, or not even epoll can be set up.
+    /// io_uring is configured and was refused, or epoll cannot be set up.
     pub fn build(wanted: IoDriver) -> io::Result<(Runtime, Driver)> {
         match wanted {
             IoDriver::Uring => uring(),
             IoDriver::Epoll => epoll().map(|runtime| (runtime, Driver::Epoll)),
-            IoDriver::Auto => uring().or_else(|error| Ok((epoll()?, Driver::EpollFallback(Refusal::from(&error))))),
+            IoDriver::Auto => uring().or_else(|error| Ok((epoll()?, Driver::EpollFallback(RingRefusal::from(&error))))),
         }
     }
 
@@ -130,12 +130,12 @@ fn epoll() -> io::Result<Runtime> {
 mod tests {
     use super::*;
 
-    fn refusal(errno: i32) -> Refusal {
-        Refusal::from(&io::Error::from_raw_os_error(errno))
+    fn refusal(errno: i32) -> RingRefusal {
+        RingRefusal::from(&io::Error::from_raw_os_error(errno))
     }
 
     #[test]
-    fn of_several_shards_the_one_that_fell_back_is_told_of() {
+    fn of_several_shards_the_one_that_fell_back_is_reported() {
         let ring = Driver::Uring("default flags");
         let fallback = Driver::EpollFallback(refusal(libc::ENOMEM));
         assert_eq!(ring.clone().or_worse(fallback.clone()), fallback);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_usually_stands_behind_it() {
+    fn a_refusal_names_its_usual_cause() {
         for (errno, said) in [
             (libc::EPERM, ["not permitted", "seccomp profile (deploy/seccomp.json", "kernel.io_uring_disabled"]),
             (libc::ENOSYS, ["not implemented", "seccomp profile (deploy/seccomp.json", "a kernel without it"]),

@@ -1,7 +1,7 @@
-//! What the main thread tells the shards, and how many exchanges they have open.
+//! The orders that the main thread sends to the shards.
 //!
 //! Each shard has one socket pair: an order is one byte on it, and its end means that the main thread is gone.
-//! Invariant: telling never waits, so a shard that hangs holds up no other.
+//! Invariant: sending never waits, so a shard that hangs holds up no other.
 
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
@@ -9,19 +9,19 @@ use std::sync::{Arc, Weak};
 
 use crate::observability::{Activity, log_totals};
 
-/// One byte on a shard's control socket.
+/// An order: one byte on a shard's control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Order {
-    /// Take the credentials that all shards share now.
+    /// Use the credentials and API keys that all shards share now.
     Reload = 1,
     /// Stop accepting, close the listening sockets, and end when the last connection has ended.
     Drain = 2,
-    /// The same, but the listening sockets and what waits in their queues are a successor's.
+    /// The same, but leave the listening sockets, with the connections in their queues, to a successor.
     DrainKeepingSockets = 3,
-    /// The drain took too long: end what is open.
+    /// The drain took too long: end the open exchanges.
     Expire = 4,
-    /// All shards have started: accept.
+    /// All shards have started: accept connections.
     Serve = 5,
     /// Show that this shard is alive (see [`crate::observability::Pulse`]).
     Answer = 6,
@@ -31,21 +31,23 @@ impl Order {
     const ALL: [Order; 6] =
         [Order::Reload, Order::Drain, Order::DrainKeepingSockets, Order::Expire, Order::Serve, Order::Answer];
 
-    /// `None` for a byte that stands for no order.
+    /// Parses an order; `None` for a byte that stands for none.
     pub fn of_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|order| *order as u8 == byte)
     }
 }
 
-/// The main thread's hold on its shards.
+/// The main thread's handle to its shards.
 #[derive(Default)]
 pub struct Shards {
     shards: Vec<(Arc<UnixStream>, Arc<Activity>)>,
 }
 
 impl Shards {
+    /// Adds a shard with its control socket.
+    ///
     /// # Errors
-    /// When the socket cannot be set up.
+    /// The socket cannot be set up.
     pub fn add(&mut self, control: UnixStream, activity: Arc<Activity>) -> io::Result<()> {
         control.set_nonblocking(true)?;
         self.shards.push((Arc::new(control), activity));
@@ -56,14 +58,17 @@ impl Shards {
         self.shards.len()
     }
 
+    /// Sends an order to all shards.
     pub fn tell_all(&self, order: Order) {
         for (control, _) in &self.shards {
-            // A shard that has ended reads no more, and one with hundreds of unread orders hangs.
+            // A failure is no error here: a shard that has ended reads nothing, and one with hundreds of unread orders
+            // hangs.
             let _ = (&**control).write_all(&[order as u8]);
         }
     }
 
-    /// For whoever asks them whether they are alive: their sockets end with this hold on them all the same.
+    /// Returns the control socket and the activity of each shard, for the liveness probe. The sockets still end with
+    /// this handle.
     pub fn members(&self) -> impl Iterator<Item = (Weak<UnixStream>, Arc<Activity>)> {
         self.shards.iter().map(|(control, activity)| (Arc::downgrade(control), activity.clone()))
     }
@@ -72,7 +77,7 @@ impl Shards {
         self.shards.iter().map(|(_, activity)| activity.open_exchanges()).sum()
     }
 
-    /// Writes what all of them have done together.
+    /// Logs the totals of all shards.
     pub fn log_totals(&self) {
         log_totals(self.shards.iter().map(|(_, activity)| &activity.counters));
     }

@@ -1,6 +1,7 @@
-//! What a Unix socket carries besides bytes: open descriptors, and who is at its other end.
+//! Descriptors over a Unix socket, and the process at its other end.
 //!
-//! Invariant: every descriptor that came is owned from then on, also by an error, and none of them outlives an `exec`.
+//! Invariant: every descriptor that was received is owned from then on, so that an error closes it, and none survives
+//! an `exec`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -13,16 +14,16 @@ use rustix::net::{
     SendFlags, recvmsg, sendmsg,
 };
 
-/// Descriptors in one message; the kernel takes 253 (`SCM_MAX_FD`).
+/// Descriptors in one message, at most; the kernel takes 253 (`SCM_MAX_FD`).
 pub const BATCH_MAX: usize = 64;
 
-/// A message has at least one byte; its value says nothing.
+/// The one byte that a message must have; its value means nothing.
 const CARRIER: u8 = b'D';
 
 /// Sends at most [`BATCH_MAX`] descriptors, which stay open here too.
 ///
 /// # Errors
-/// When there are more, or they cannot be sent.
+/// There are more, or they cannot be sent.
 pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(BATCH_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -33,10 +34,10 @@ pub fn send(stream: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<(
     Ok(())
 }
 
-/// Receives the descriptors of one message; none if it was of bytes alone.
+/// Receives the descriptors of one message; none if it holds bytes alone.
 ///
 /// # Errors
-/// When the stream has ended, when this process may open no more files, and as a read.
+/// The stream has ended, this process may open no more files, or the read fails.
 pub fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut byte = [0; 1];
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(BATCH_MAX))];
@@ -50,18 +51,18 @@ pub fn receive(stream: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     if message.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    // The kernel gives as many as this process may open, and drops the rest.
+    // The kernel passes as many as this process may open, and drops the rest.
     if message.flags.contains(ReturnFlags::CTRUNC) {
         return Err(io::Error::from_raw_os_error(libc::EMFILE));
     }
     Ok(descriptors)
 }
 
-/// Who connected or listens at the other end (unix(7), `SO_PEERCRED`). Not by rustix, for which no process has the id 0,
-/// as one of another namespace does.
+/// Returns the process that connected or listens at the other end (unix(7), `SO_PEERCRED`). Not by rustix, whose type
+/// takes no process id 0, which a process of another namespace has.
 ///
 /// # Errors
-/// When the kernel does not say.
+/// The kernel does not tell.
 pub fn peer_of(stream: &UnixStream) -> io::Result<libc::ucred> {
     let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;

@@ -1,28 +1,24 @@
-//! Taking connections off a listening socket, and the place that each of them holds.
+//! The calls on a listening socket: accepting a connection, and ending the socket.
 //!
-//! Invariant: nothing here blocks, and every connection that is counted is counted off when it ends.
+//! Invariant: nothing here blocks.
 
 use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
-use super::shard::Shared;
-
-/// Never blocks, on either driver: connections are taken until there are none. The flag is the socket's and not this
-/// process' alone, and every gateway that takes the socket over, or lends it, sets it the same.
+/// Makes a listener that never blocks, on either driver: connections are accepted until none waits. The flag belongs to
+/// the socket, not to this process, and every gateway that takes the socket over, or lends it, sets it the same.
 pub fn listening(listener: TcpListener) -> io::Result<monoio::net::TcpListener> {
     listener.set_nonblocking(true)?;
     monoio::net::TcpListener::from_std(listener)
 }
 
-/// `accept4`; `None` when no connection waits. On the ring sockets block, since the kernel waits for them there.
+/// Accepts a connection by `accept4`; `None` when none waits. On io_uring sockets are blocking: the kernel waits for
+/// them.
 pub fn accept(listener: &monoio::net::TcpListener, nonblocking: bool) -> io::Result<Option<OwnedFd>> {
     let flags = libc::SOCK_CLOEXEC | if nonblocking { libc::SOCK_NONBLOCK } else { 0 };
     loop {
@@ -36,14 +32,14 @@ pub fn accept(listener: &monoio::net::TcpListener, nonblocking: bool) -> io::Res
         let error = io::Error::last_os_error();
         match error.kind() {
             io::ErrorKind::WouldBlock => return Ok(None),
-            // The client gave up while it waited.
+            // The client gave up while it waited in the queue.
             io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
             _ => return Err(error),
         }
     }
 }
 
-/// What a shard says when it cannot accept. A lack of descriptors lasts: one line a second says enough.
+/// The warnings of a shard that cannot accept, one a second at most: a lack of descriptors lasts.
 #[derive(Default)]
 pub struct AcceptWarnings {
     last: Cell<Option<Instant>>,
@@ -59,31 +55,10 @@ impl AcceptWarnings {
     }
 }
 
-/// Ends the listening of the socket, whoever else holds it. A ring holds it until a wait that was given up is off it; the
-/// port is free from here on all the same, so that a successor can start at once.
+/// Shuts a listening socket down, whoever else holds it. The ring holds it until a cancelled wait has been removed; the
+/// port is free from here on all the same, so that another gateway can start at once.
 pub fn shut_down(listener: &monoio::net::TcpListener) {
     // SAFETY: the descriptor is open as long as `listener` is.
     let socket = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
     let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
-}
-
-/// A place among the open connections, which is given back when it is dropped.
-pub struct OpenConnection {
-    shared: Arc<Shared>,
-    open: Rc<Cell<usize>>,
-}
-
-impl OpenConnection {
-    /// The place in the process' count has been taken already.
-    pub fn take(shared: Arc<Shared>, open: Rc<Cell<usize>>) -> Self {
-        open.set(open.get() + 1);
-        OpenConnection { shared, open }
-    }
-}
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.open.set(self.open.get() - 1);
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }

@@ -1,11 +1,9 @@
-//! What a running gateway and its successor say to each other, and how listening sockets cross.
+//! The conversation of a running gateway with its successor, in which the listening sockets are handed over.
 //!
-//! The successor says hello; the running one answers with its own version, how many sockets there are, and the sockets;
-//! the successor serves on them and says that it is ready; the running one bids farewell, or refuses. Invariant: both sides belong to
-//! one user or root, every step has a limit of time, and nothing that the other says is longer than what is asked for.
-
-mod descriptors;
-mod error;
+//! The successor sends a hello; the running gateway answers with its own version, the number of sockets, and the
+//! sockets; the successor serves on them and sends that it is ready; the running gateway sends its farewell, or a
+//! refusal. Invariant: both sides belong to one user or to root, every step has a time limit, and no more is read than
+//! the step asks for.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;
@@ -17,151 +15,144 @@ use std::time::{Duration, Instant};
 use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use self::descriptors::BATCH_MAX;
+use super::conversation_error::ConversationError;
+use super::descriptors::{self, BATCH_MAX};
+use super::protocol::{FAREWELL, MAGIC, READY, REFUSAL, VERSION, hello};
 use crate::config::SHARDS_MAX;
 
-pub use error::ConversationError;
-
-/// To be raised when the conversation changes.
-const VERSION: u8 = 1;
-const MAGIC: [u8; 7] = *b"flow-to";
-/// What one step may take. Each is a few system calls; the longest is to start all shards.
+/// The time that one step may take. Each is a few system calls; the longest starts all shards.
 pub const STEP_LIMIT: Duration = Duration::from_secs(5);
-/// What the successor grants the running one between its last word and the farewell: as many steps as are taken there,
-/// and one more, so that it is not the one that gives up first.
+/// The time that the successor leaves the running gateway between the message that it is ready and the farewell: as
+/// many steps as are taken there, and one more, so that the successor is not the first to give up.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());
-/// The successor serves on the sockets.
-const READY: u8 = b'R';
-/// The running one accepts no more.
-const FAREWELL: u8 = b'F';
-/// The running one goes on, or cannot give the sockets away any more.
-const REFUSAL: u8 = b'N';
 
 /// One side of a conversation.
 pub struct Conversation {
     stream: UnixStream,
-    /// Who is at the other end; 0 where it is not of this namespace.
+    /// The process at the other end; 0 if it is of another namespace.
     pub process: i32,
 }
 
 impl Conversation {
-    /// Begins one at `path`.
+    /// Connects to `path`.
     ///
     /// # Errors
-    /// Nobody listens there, or somebody else's process does.
+    /// No process listens there, or one of another user does.
     pub fn begin(path: &Path) -> Result<Self, ConversationError> {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        // Connecting waits too, where many wait already.
+        // A connect waits too if the queue is full.
         socket.set_write_timeout(Some(STEP_LIMIT))?;
         socket.connect(&SockAddr::unix(path)?)?;
         Conversation::over(UnixStream::from(OwnedFd::from(socket)))
     }
 
+    /// Begins a conversation over a connected socket.
+    ///
     /// # Errors
-    /// The other process is somebody else's.
+    /// The other process belongs to another user.
     pub fn over(stream: UnixStream) -> Result<Self, ConversationError> {
         let peer = descriptors::peer_of(&stream)?;
         if peer.uid != geteuid().as_raw() && peer.uid != 0 {
-            return Err(ConversationError::Stranger { uid: peer.uid });
+            return Err(ConversationError::OtherUser { uid: peer.uid });
         }
         Ok(Conversation { stream, process: peer.pid })
     }
 
-    /// The successor's first words.
+    /// Sends the successor's hello.
     ///
     /// # Errors
     /// As for all steps: see [`ConversationError`].
-    pub fn say_hello(&mut self) -> Result<(), ConversationError> {
+    pub fn send_hello(&mut self) -> Result<(), ConversationError> {
         self.write(&hello())
     }
 
-    /// Hears the successor's first words, and answers with this side's version.
+    /// Receives the successor's hello, and answers with this side's version.
     ///
     /// # Errors
     /// See [`ConversationError`].
-    pub fn hear_hello(&mut self) -> Result<(), ConversationError> {
-        let mut heard = [0; 8];
-        self.read(&mut heard, STEP_LIMIT)?;
-        if !heard.starts_with(&MAGIC) {
-            return Err(ConversationError::Nonsense);
+    pub fn receive_hello(&mut self) -> Result<(), ConversationError> {
+        let mut received = [0; 8];
+        self.read(&mut received, STEP_LIMIT)?;
+        if !received.starts_with(&MAGIC) {
+            return Err(ConversationError::Unexpected);
         }
-        // Also to one that speaks another version: it is to know why it gets nothing.
+        // Also to a successor of another version, so that it knows why it gets no sockets.
         self.write(&hello())?;
-        check_version(heard[MAGIC.len()])
+        check_version(received[MAGIC.len()])
     }
 
-    /// Lends the successor all of `sockets`, which stay open here too.
+    /// Sends all of `sockets` to the successor; they stay open here too.
     ///
     /// # Errors
     /// See [`ConversationError`].
     pub fn send_sockets(&mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
-        let count = u16::try_from(sockets.len()).map_err(|_| ConversationError::Nonsense)?;
+        let count = u16::try_from(sockets.len()).map_err(|_| ConversationError::Unexpected)?;
         self.write(&count.to_be_bytes())?;
         let sockets: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
         Ok(sockets.chunks(BATCH_MAX).try_for_each(|batch| descriptors::send(&self.stream, batch))?)
     }
 
-    /// What the successor hears on its hello.
+    /// Receives the answer to the hello: the version and the sockets.
     ///
     /// # Errors
     /// See [`ConversationError`].
     pub fn receive_sockets(&mut self) -> Result<Vec<OwnedFd>, ConversationError> {
-        let mut heard = [0; 8];
-        self.read(&mut heard, STEP_LIMIT)?;
-        if !heard.starts_with(&MAGIC) {
-            return Err(ConversationError::Nonsense);
+        let mut received = [0; 8];
+        self.read(&mut received, STEP_LIMIT)?;
+        if !received.starts_with(&MAGIC) {
+            return Err(ConversationError::Unexpected);
         }
-        check_version(heard[MAGIC.len()])?;
+        check_version(received[MAGIC.len()])?;
         let mut count = [0; 2];
         self.read(&mut count, STEP_LIMIT)?;
         let count = usize::from(u16::from_be_bytes(count));
         if count == 0 || count > SHARDS_MAX {
-            return Err(ConversationError::Nonsense);
+            return Err(ConversationError::Unexpected);
         }
         let mut sockets = Vec::with_capacity(count);
         while sockets.len() < count {
             self.stream.set_read_timeout(Some(STEP_LIMIT))?;
             let batch = descriptors::receive(&self.stream)?;
             if batch.len() != BATCH_MAX.min(count - sockets.len()) {
-                return Err(ConversationError::Nonsense);
+                return Err(ConversationError::Unexpected);
             }
             sockets.extend(batch);
         }
         Ok(sockets)
     }
 
-    pub fn say_ready(&mut self) -> Result<(), ConversationError> {
+    pub fn send_ready(&mut self) -> Result<(), ConversationError> {
         self.write(&[READY])
     }
 
-    pub fn hear_ready(&mut self) -> Result<(), ConversationError> {
-        self.hear(READY, STEP_LIMIT)
+    pub fn receive_ready(&mut self) -> Result<(), ConversationError> {
+        self.receive(READY, STEP_LIMIT)
     }
 
-    pub fn bid_farewell(&mut self) -> Result<(), ConversationError> {
+    pub fn send_farewell(&mut self) -> Result<(), ConversationError> {
         self.write(&[FAREWELL])
     }
 
-    /// Tells a successor that nothing comes of it, so that it does not take the end of the stream for that of a process.
-    pub fn refuse(&mut self) -> Result<(), ConversationError> {
+    /// Sends a refusal, so that the successor does not take the end of the stream for the exit of this process.
+    pub fn send_refusal(&mut self) -> Result<(), ConversationError> {
         self.write(&[REFUSAL])
     }
 
-    pub fn hear_farewell(&mut self) -> Result<(), ConversationError> {
-        self.hear(FAREWELL, FAREWELL_LIMIT)
+    pub fn receive_farewell(&mut self) -> Result<(), ConversationError> {
+        self.receive(FAREWELL, FAREWELL_LIMIT)
     }
 
-    fn hear(&mut self, word: u8, limit: Duration) -> Result<(), ConversationError> {
-        let mut heard = [0; 1];
-        self.read(&mut heard, limit)?;
-        match heard[0] {
-            heard if heard == word => Ok(()),
+    fn receive(&mut self, word: u8, limit: Duration) -> Result<(), ConversationError> {
+        let mut received = [0; 1];
+        self.read(&mut received, limit)?;
+        match received[0] {
+            received if received == word => Ok(()),
             REFUSAL => Err(ConversationError::Refused),
-            _ => Err(ConversationError::Nonsense),
+            _ => Err(ConversationError::Unexpected),
         }
     }
 
-    /// Fills `bytes` within `limit`, however small the pieces are that they come in.
+    /// Fills `bytes` within `limit`, in however many pieces they arrive.
     fn read(&mut self, bytes: &mut [u8], limit: Duration) -> Result<(), ConversationError> {
         let due = Instant::now() + limit;
         let mut filled = 0;
@@ -181,17 +172,11 @@ impl Conversation {
         Ok(())
     }
 
-    /// A few bytes into an empty socket buffer: they fit at once.
+    /// Writes a few bytes, which always fit into the empty buffer of the socket.
     fn write(&mut self, bytes: &[u8]) -> Result<(), ConversationError> {
         self.stream.set_write_timeout(Some(STEP_LIMIT))?;
         Ok(self.stream.write_all(bytes)?)
     }
-}
-
-fn hello() -> [u8; 8] {
-    let mut hello = [VERSION; 8];
-    hello[..MAGIC.len()].copy_from_slice(&MAGIC);
-    hello
 }
 
 fn check_version(version: u8) -> Result<(), ConversationError> {
@@ -204,7 +189,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::server::listener;
+    use crate::server::shard::listener;
 
     fn pair() -> (Conversation, Conversation) {
         let (one, other) = UnixStream::pair().unwrap();
@@ -212,13 +197,13 @@ mod tests {
     }
 
     #[test]
-    fn all_sockets_cross_in_their_order_however_many() {
+    fn all_sockets_are_handed_over_in_their_order_however_many() {
         for count in [1, 63, 64, 65, 200] {
             let sockets = listener::open("127.0.0.1:0".parse().unwrap(), count).unwrap();
             let (mut running, mut successor) = pair();
-            successor.say_hello().unwrap();
+            successor.send_hello().unwrap();
             let received = thread::scope(|scope| {
-                scope.spawn(|| running.hear_hello().and_then(|()| running.send_sockets(&sockets)).unwrap());
+                scope.spawn(|| running.receive_hello().and_then(|()| running.send_sockets(&sockets)).unwrap());
                 successor.receive_sockets().unwrap()
             });
             assert_eq!(received.len(), count);
@@ -227,10 +212,10 @@ mod tests {
                     |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
                 assert_eq!(inode(sent.as_fd()), inode(received.as_fd()));
             }
-            successor.say_ready().unwrap();
-            running.hear_ready().unwrap();
-            running.bid_farewell().unwrap();
-            successor.hear_farewell().unwrap();
+            successor.send_ready().unwrap();
+            running.receive_ready().unwrap();
+            running.send_farewell().unwrap();
+            successor.receive_farewell().unwrap();
         }
     }
 
@@ -243,20 +228,21 @@ mod tests {
             return drop(writeln!(io::stderr(), "skipped: {what}"));
         }
         let of_nobody = thread::spawn(|| {
-            // SAFETY: the bare system call takes no pointer, and changes the user of this thread alone, which ends here.
+            // SAFETY: the bare system call takes no pointer, and changes the user of this thread alone, which ends
+            // here.
             let result = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
             assert_eq!(result, 0, "{}", io::Error::last_os_error());
             UnixStream::pair().unwrap()
         });
         let (stream, _other) = of_nobody.join().unwrap();
-        assert!(matches!(Conversation::over(stream), Err(ConversationError::Stranger { uid: 65_534 })));
+        assert!(matches!(Conversation::over(stream), Err(ConversationError::OtherUser { uid: 65_534 })));
     }
 
     #[test]
-    fn another_version_is_told_to_both_sides_and_gets_no_socket() {
+    fn another_version_is_reported_to_both_sides_and_gets_no_socket() {
         let (mut running, mut successor) = pair();
         successor.write(b"flow-to\x09").unwrap();
-        assert!(matches!(running.hear_hello(), Err(ConversationError::Version(9))));
+        assert!(matches!(running.receive_hello(), Err(ConversationError::Version(9))));
         drop(running);
         let mut answer = Vec::new();
         successor.stream.read_to_end(&mut answer).unwrap();
@@ -268,21 +254,21 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_at_every_step() {
+    fn unexpected_bytes_are_refused_at_every_step() {
         let (mut running, mut other) = pair();
         other.write(b"GET / HTTP/1.1\r\n\r\n").unwrap();
-        assert!(matches!(running.hear_hello(), Err(ConversationError::Nonsense)));
+        assert!(matches!(running.receive_hello(), Err(ConversationError::Unexpected)));
         for answer in
             [&b"HTTP/1.1 200 OK\r\n"[..], b"flow-to\x01\x00\x00", b"flow-to\x01\xff\xff", b"flow-to\x01\x00\x01S"]
         {
             let (mut running, mut successor) = pair();
             running.write(answer).unwrap();
-            assert!(matches!(successor.receive_sockets(), Err(ConversationError::Nonsense)), "{answer:?}");
+            assert!(matches!(successor.receive_sockets(), Err(ConversationError::Unexpected)), "{answer:?}");
         }
         let (mut running, mut successor) = pair();
         successor.write(b"x").unwrap();
-        assert!(matches!(running.hear_ready(), Err(ConversationError::Nonsense)));
+        assert!(matches!(running.receive_ready(), Err(ConversationError::Unexpected)));
         drop(running);
-        assert!(matches!(successor.hear_farewell(), Err(ConversationError::Closed)));
+        assert!(matches!(successor.receive_farewell(), Err(ConversationError::Closed)));
     }
 }

@@ -1,0 +1,35 @@
+//! The metrics of the program: its version, its driver, its shards and its log.
+
+use super::exposition::{Exposition, plain};
+use crate::observability::log::lost_lines;
+use crate::server::admin::gateway_state::GatewayState;
+use crate::server::shard::driver::Driver;
+
+/// Writes the version, the I/O driver and the shards, of which `alive` answer.
+pub fn build(page: &mut Exposition, gateway: &GatewayState, alive: usize) {
+    let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
+    page.gauge("flow_uring_build_info", "Always 1; the label says which version runs.", [(version, 1.0)]);
+    let (driver, detail) = match &gateway.driver {
+        Driver::Uring(step) => ("io_uring", (*step).to_owned()),
+        Driver::Epoll => ("epoll", "asked for".to_owned()),
+        Driver::EpollFallback(why) => ("epoll", format!("io_uring was refused: {why}")),
+    };
+    let driver = vec![("driver", driver.to_owned()), ("detail", detail)];
+    page.gauge(
+        "flow_uring_io_driver_info",
+        "Always 1; the labels say which I/O driver the shards run on, and on which step of its ladder or why.",
+        [(driver, 1.0)],
+    );
+    let shards = gateway.shared.config.shards.get();
+    page.gauge("flow_uring_shards", "Threads that serve requests.", plain(shards as f64));
+    page.gauge("flow_uring_shards_answering", "Shards that answered within a second.", plain(alive as f64));
+}
+
+/// Writes how many lines of the log were lost.
+pub fn logs(page: &mut Exposition) {
+    page.counter(
+        "flow_uring_log_lines_dropped_total",
+        "Lines of the log that were lost because an output was too slow for them, or could not be written.",
+        lost_lines().map(|(output, count)| (vec![("output", output.to_owned())], count as f64)),
+    );
+}

@@ -1,0 +1,91 @@
+//! The accept loop of one shard.
+//!
+//! Invariant: connections in the queue of a listener are served before it closes, unless a successor has the listener
+//! too.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::net::TcpStream;
+
+use super::accept::{self, AcceptWarnings};
+use super::connections::Connections;
+use crate::io::{Either, Phase, Stream, pause, race};
+use crate::observability::Count;
+use crate::proxy::Proxy;
+
+/// The pause before a shard that may accept no more connections, or cannot, tries again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts the connections of one shard.
+pub struct Acceptor {
+    connections: Rc<Connections>,
+    proxy: Rc<Proxy>,
+    uses_epoll: bool,
+    /// Set if a successor has the listening sockets when this shard accepts no more.
+    keeps_sockets: Cell<bool>,
+    warnings: AcceptWarnings,
+}
+
+impl Acceptor {
+    pub fn new(connections: Rc<Connections>, proxy: Rc<Proxy>, uses_epoll: bool) -> Self {
+        let (keeps_sockets, warnings) = (Cell::new(false), AcceptWarnings::default());
+        Acceptor { connections, proxy, uses_epoll, keeps_sockets, warnings }
+    }
+
+    /// Leaves the listening sockets, with the connections in their queues, to a successor when the drain begins.
+    pub fn keep_sockets(&self) {
+        self.keeps_sockets.set(true);
+    }
+
+    /// Accepts from one listener until the drain begins, and then closes it.
+    pub async fn accept_all(self: Rc<Self>, listener: monoio::net::TcpListener) {
+        loop {
+            // The drain comes first: without a main thread the sockets are not this shard's any more.
+            let draining = self.proxy.resources.lifecycle.reached(Phase::Draining);
+            if let Either::First(()) = race(draining, self.accept_ready(&listener)).await {
+                break;
+            }
+        }
+        if self.keeps_sockets.get() {
+            // The connections in the queue are the successor's. A shutdown would end its listening too, since it is the
+            // same socket: only this descriptor is closed.
+            return;
+        }
+        // Connections that the kernel has accepted already are served: closing a listener resets those in its queue.
+        while self.accept_one(&listener).is_ok_and(|accepted| accepted) {}
+        accept::shut_down(&listener);
+    }
+
+    /// Waits for connections, and accepts all that are in the queue.
+    async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
+        if self.connections.is_full() {
+            return pause(ACCEPT_PAUSE).await;
+        }
+        if let Err(error) = listener.readable(false).await {
+            tracing::error!(%error, "cannot wait for connections");
+            return pause(ACCEPT_PAUSE).await;
+        }
+        loop {
+            match self.accept_one(listener) {
+                Ok(true) => {}
+                Ok(false) => return,
+                Err(error) => {
+                    self.proxy.resources.activity.counters.add(Count::AcceptErrors);
+                    self.warnings.warn(&error);
+                    return pause(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Accepts one connection; false when none waits or no more may be open.
+    fn accept_one(&self, listener: &monoio::net::TcpListener) -> io::Result<bool> {
+        let Some(permit) = self.connections.permit() else { return Ok(false) };
+        let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
+        self.connections.admit(permit, Stream::new(TcpStream::from_std(socket.into())?));
+        Ok(true)
+    }
+}

@@ -1,0 +1,113 @@
+//! One downstream connection, from its first request to its close.
+//!
+//! Reads heads, hands each exchange to the proxy, and ends the connection as its [`Disposition`] says. This is the one
+//! place that owns a downstream connection's life; `keep_alive` waits for its next request, `lingering_close` closes
+//! it. Invariant: every wait has a limit.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::draining;
+use super::keep_alive::{IdleConnection, KeepAlive, Waited};
+use super::lingering_close::linger;
+use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan};
+use crate::io::{Buffer, Either, Stream, race};
+use crate::proxy::Proxy;
+use crate::proxy::downstream::Downstream;
+use crate::proxy::error::GatewayError;
+use crate::proxy::outcome::Disposition;
+
+/// The room for one read of a head.
+const READ_ROOM: usize = 16 * 1024;
+
+/// A connection that is to be served.
+pub enum Arrival {
+    /// It has just been accepted.
+    Accepted(Stream),
+    /// Something has arrived while it was idle.
+    Resumed(IdleConnection),
+}
+
+/// Serves a connection until it ends, or becomes idle.
+pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<IdleConnection> {
+    let (mut connection, mut keep_alive) = match arrival {
+        Arrival::Accepted(stream) => (Downstream::new(stream, None), KeepAlive::of_accepted()),
+        Arrival::Resumed(idle) => idle.resume()?,
+    };
+    let is_idle = serve_on(&mut connection, &mut keep_alive, &proxy).await;
+    is_idle.then(|| keep_alive.into_idle(connection))
+}
+
+/// Serves requests. Returns true when the connection has become idle, and false when it has ended.
+async fn serve_on(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy: &Proxy) -> bool {
+    loop {
+        let disposition = match read_head(connection, keep_alive, proxy).await {
+            HeadRead::Head(span) => proxy.handle(connection, span).await,
+            HeadRead::Refused(error) => proxy.refuse_unread(connection, error).await,
+            HeadRead::Idle => return true,
+            HeadRead::Ended => return false,
+        };
+        match disposition {
+            Disposition::KeepAlive => {}
+            // The client sends nothing: a lingering close would hold up a drain for nothing.
+            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return false,
+            Disposition::Close | Disposition::Linger => {
+                race(linger(connection), draining::grace_over(proxy, &connection.upstream_deadline)).await;
+                return false;
+            }
+            Disposition::Reset => {
+                connection.stream.reset_on_close();
+                return false;
+            }
+            Disposition::Cut => {
+                connection.stream.cut();
+                return false;
+            }
+        }
+    }
+}
+
+/// Sends an error to a client that is not served, and closes the connection.
+pub async fn refuse(stream: Stream, error: GatewayError, proxy: &Proxy) {
+    let mut connection = Downstream::new(stream, None);
+    proxy.refuse_unread(&mut connection, error).await;
+    race(linger(&connection), draining::grace_over(proxy, &connection.upstream_deadline)).await;
+}
+
+/// The result of reading a request head.
+enum HeadRead {
+    Head(HeadSpan),
+    Refused(GatewayError),
+    /// No request has come.
+    Idle,
+    /// The client has closed, or the drain ends the connection.
+    Ended,
+}
+
+async fn read_head(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy: &Proxy) -> HeadRead {
+    if connection.input.is_empty() {
+        connection.input = Buffer::none();
+        match keep_alive.wait(connection, proxy).await {
+            Waited::Read(Ok(input)) => connection.input = input,
+            Waited::TimedOut => return HeadRead::Idle,
+            Waited::Read(Err(_)) | Waited::Draining => return HeadRead::Ended,
+        }
+    }
+    let due = Instant::now() + proxy.resources.timeouts.head;
+    let mut scanner = HeadScanner::default();
+    loop {
+        match scanner.scan(connection.input.filled(), &HeadLimits::REQUEST) {
+            Ok(Some(span)) => return HeadRead::Head(span),
+            Ok(None) => {}
+            Err(error) => return HeadRead::Refused(error.into()),
+        }
+        let mut input = std::mem::take(&mut connection.input);
+        input.reserve(READ_ROOM);
+        let read = race(connection.stream.read(input), draining::grace_over(proxy, &connection.upstream_deadline));
+        match connection.deadline.before(due, read).await {
+            Ok(Either::First((Ok(0) | Err(_), _)) | Either::Second(())) => return HeadRead::Ended,
+            Ok(Either::First((Ok(_), input))) => connection.input = input,
+            Err(_) => return HeadRead::Refused(GatewayError::HeadTimeout),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The state that all shards share: the immutable configuration, the newest credentials and API keys, and counts of the
+//! process.
+//!
+//! Invariant: no lock, and nothing that a shard waits for.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use crossbeam_utils::CachePadded;
+use rustls::ServerConfig;
+
+use crate::config::Config;
+use crate::credentials::{ApiKeys, Credentials, RoundRobin};
+use crate::observability::Ledger;
+use crate::proxy::failover::share::RetryShare;
+use crate::server::certificate;
+use crate::server::error::RunError;
+use crate::server::upstream_route;
+use crate::upstream::Route;
+
+/// The credentials and API keys that a gateway starts with.
+#[derive(Debug)]
+pub struct Keyring {
+    pub credentials: Arc<Credentials>,
+    /// `None`: callers need no key.
+    pub api_keys: Option<Arc<ApiKeys>>,
+}
+
+/// The state that all shards share.
+pub struct Shared {
+    pub config: Config,
+    /// The newest credentials; each shard loads them on [`Order::Reload`](crate::server::supervisor::control::Order).
+    pub credentials: Arc<ArcSwap<Credentials>>,
+    pub api_keys: Arc<ArcSwapOption<ApiKeys>>,
+    pub round_robin: Arc<RoundRobin>,
+    pub replay_free: Arc<AtomicUsize>,
+    pub share: RetryShare,
+    pub probe_waiters: Arc<AtomicUsize>,
+    pub connections: CachePadded<AtomicUsize>,
+    pub ledger: Arc<Ledger>,
+    pub route: Route,
+    /// The TLS configuration of the listener; `None`: it speaks plain HTTP.
+    pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
+}
+
+impl Shared {
+    /// Loads the listener's certificate, and sets up the route to the upstream.
+    ///
+    /// # Errors
+    /// Those of [`certificate::load`] and [`upstream_route::route`].
+    pub fn new(config: Config, keyring: Keyring) -> Result<Self, RunError> {
+        let listener_tls =
+            config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
+        for warning in listener_tls.iter().filter_map(|loaded| loaded.warning.as_ref()) {
+            tracing::warn!("{warning}");
+        }
+        let ledger = Arc::new(Ledger::new(config.shards.get()));
+        ledger.open(keyring.credentials.names());
+        Ok(Shared {
+            route: upstream_route::route(&config.upstream)?,
+            listener_tls: listener_tls.map(|loaded| Arc::new(ArcSwap::new(loaded.config))),
+            credentials: Arc::new(ArcSwap::new(keyring.credentials)),
+            api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
+            round_robin: Arc::new(RoundRobin::default()),
+            share: RetryShare::new(config.shards.get()),
+            probe_waiters: Arc::default(),
+            replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
+            connections: CachePadded::new(AtomicUsize::new(0)),
+            ledger,
+            config,
+        })
+    }
+}
