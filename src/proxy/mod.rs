@@ -5,7 +5,7 @@
 //! between the client (`downstream`) and one upstream connection; `failover` says by which credential (`snapshot`) and
 //! what follows (`retry`, `retry_share`), and `pause` waits for it. `filter` holds and edits those that it is for
 //! before their first attempt. The others do no I/O (`plan`, `access`, `target`, `request_head`, `response_head`,
-//! `retry_after`, `request_copy`, `body_relay`, `opening`, `error`, `sse`, `unfinished_json`, `json_edit`). Invariant:
+//! `request_copy`, `body_relay`, `opening`, `error`, `sse`, `unfinished_json`, `json_edit`). Invariant:
 //! a downstream connection goes on only after an exchange whose request was read whole and whose answer ended well
 //! formed; everything else ends it.
 
@@ -27,7 +27,6 @@ pub mod request_copy;
 pub mod request_head;
 pub mod response_head;
 pub mod retry;
-pub mod retry_after;
 pub mod retry_share;
 pub mod snapshot;
 pub mod sse;
