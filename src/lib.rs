@@ -5,9 +5,9 @@
 //! `main.rs` calls [`cli::main`], that calls [`server::run`], each of its shards accepts connections, and each of their
 //! requests goes through [`proxy::Proxy::handle`].
 //!
-//! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
-//!   names and defaults (`configure`, `access`, `logging`, `upstream_proxy`), the subcommands (`check`, `online`,
-//!   `healthcheck`).
+//! * [`cli`], what a person types: flags and help (`args`), the `settings` with their names and defaults (`configure`,
+//!   `access`, `logging`, `upstream_proxy`) and their precedence (`source`, `dotenv`), the subcommands (`check`,
+//!   `online`, `healthcheck`).
 //! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the proxy before
 //!   it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the forms of values
 //!   (`value`), those that must not be seen (`concealed`), what the machine gives (`process`).
@@ -29,7 +29,7 @@
 //!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`),
 //!   the keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
-//!   it ends in a stream (`body`, `chunk`).
+//!   it ends in a stream (`body`, `chunk`), how long a server asks to be left alone (`retry_after`).
 //! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`),
 //!   clients that leave (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness
 //!   (`turns`), two futures at once (`race`), the `timer` behind the limits.

@@ -4,8 +4,7 @@
 
 use std::path::Path;
 
-use super::configure::Configured;
-use super::source::{Finding, Mistakes};
+use super::settings::{Configured, Finding, Mistakes};
 use crate::config::{Config, ListenerTls, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
 use crate::server::certificate;
@@ -129,9 +128,8 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::cli::configure::{Surroundings, configure};
-    use crate::cli::dotenv::DotEnv;
-    use crate::cli::{Configured, args};
+    use crate::cli::args;
+    use crate::cli::settings::{DotEnv, Surroundings, configure};
 
     struct Place(TempDir);
 

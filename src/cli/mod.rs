@@ -3,16 +3,11 @@
 //! The only reader of the command line and the environment. Invariant: a wrong setting ends the program before anything
 //! is started; a secret is printed by `token` alone, and that to stdout.
 
-mod access;
 mod args;
 mod check;
-mod configure;
-mod dotenv;
 mod healthcheck;
-mod logging;
 mod online;
-mod source;
-mod upstream_proxy;
+mod settings;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -23,7 +18,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use self::args::{Stop, UsageError};
-use self::dotenv::DotEnv;
+use self::settings::{DotEnv, resolve_listen_host};
 use crate::config::{self, Config, LogFile, LogFormat, LogRetention};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
@@ -35,10 +30,9 @@ use crate::observability::log::{self, FileError, FileOptions, LineFormat, Retent
 use crate::server::{self, AdminAddress, Keyring, RunError, Source as FileSource, Sources};
 
 pub use args::{Args, Command};
-pub use configure::{Configured, Surroundings, configure};
 use healthcheck::Asked;
 pub use healthcheck::Unhealthy;
-pub use source::{Finding, Mistakes, Source};
+pub use settings::{Configured, Finding, Mistakes, Source, Surroundings, configure};
 
 /// A failure at start, or a problem that was found.
 const EXIT_FAILURE: u8 = 1;
@@ -142,8 +136,7 @@ impl fmt::Display for Failure {
 }
 
 fn serve(args: &Args) -> Result<(), Failure> {
-    let Configured { config, api_keys, .. } =
-        configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
+    let Configured { config, api_keys, .. } = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
     let _log = start_log(&config)?;
     for notice in &config.notices {
         tracing::warn!("{notice}");
@@ -200,7 +193,7 @@ fn shown_admin(admin: Option<AdminAddress>) -> String {
 /// Runs the gateway in front of an embedded upstream, with made-up credentials.
 #[cfg(feature = "demo")]
 fn run_demo(args: &Args) -> Result<(), Failure> {
-    let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
+    let configured = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
     let is_admin_named = configured.is_written("--admin");
     let Configured { mut config, api_keys, .. } = configured;
     // Beside a gateway that runs: its admin address is the default too.
@@ -255,7 +248,7 @@ fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
 }
 
 fn run_healthcheck(args: &Args) -> Result<(), Failure> {
-    let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
+    let configured = configure_here(args, &resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
     let is_admin_named = configured.is_written("--admin");
     let Config { listen, listener_tls, admin, .. } = configured.config;
     let asked = Asked { listen, is_tls: listener_tls.is_some(), admin, is_admin_named };

@@ -4,8 +4,8 @@
 
 use std::net::SocketAddr;
 
-use super::args::Args;
 use super::source::{Finding, Mistake, Setting, SettingsReader, Source};
+use crate::cli::args::Args;
 use crate::config::{self, AccessConfig, ListenerTls, Origin};
 use crate::credentials::{ApiKeys, LoadedKeys};
 

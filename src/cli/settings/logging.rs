@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::args::Args;
 use super::source::{Mistake, Setting, SettingsReader};
+use crate::cli::args::Args;
 use crate::config::{self, LogConfig, LogFile, LogFormat, LogLevel, LogRetention, MEGABYTE};
 
 /// Ten years: longer is a slip of the hand.
