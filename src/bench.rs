@@ -36,7 +36,7 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Wed, 25 Nov 2026 12:00:00 GMT
 const EVENT: &str = "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,\
     \"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n";
 
-/// How many events [`Exchange::relay_events`] relays.
+/// How many events [`ExchangeBench::relay_events`] relays.
 pub const EVENTS: usize = 100;
 
 /// Whose turn it is, for as many threads as want to know.
@@ -67,7 +67,7 @@ impl Balancer {
 }
 
 /// What the parts of an exchange need. The `out` of its methods is cleared first.
-pub struct Exchange {
+pub struct ExchangeBench {
     balancer: Balancer,
     snapshot: Snapshot,
     rules: Rules,
@@ -77,7 +77,7 @@ pub struct Exchange {
     events: Vec<Vec<u8>>,
 }
 
-impl Default for Exchange {
+impl Default for ExchangeBench {
     fn default() -> Self {
         let balancer = Balancer::of(3);
         let (base_path, upstream_host) = ("/flow-llm-proxy".to_owned(), "flow.ciandt.com".to_owned());
@@ -101,11 +101,11 @@ impl Default for Exchange {
         ledger.open(balancer.credentials.names());
         let snapshot = Snapshot::new(balancer.credentials.clone(), None, &ledger);
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
-        Exchange { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
+        ExchangeBench { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
     }
 }
 
-impl Exchange {
+impl ExchangeBench {
     /// Finds the end of a request head.
     pub fn scan_request(&self) -> usize {
         let scanned = HeadScanner::default().scan(REQUEST, &HeadLimits::REQUEST);
@@ -129,7 +129,7 @@ impl Exchange {
         out.clear();
         self.method.clear();
         self.path.clear();
-        let Exchange { balancer, snapshot, rules, .. } = self;
+        let ExchangeBench { balancer, snapshot, rules, .. } = self;
         let plan = plan(REQUEST, rules, None, (&mut self.method, &mut self.path), |head, path, facts| {
             let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
             let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;

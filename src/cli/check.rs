@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::settings::{Configured, Finding, Mistakes};
+use super::settings::{Configured, EffectiveSetting, SettingErrors};
 use crate::config::{Config, ListenerTls, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
 use crate::server::certificate;
@@ -12,7 +12,7 @@ use crate::upstream::tls::{self, TrustSource};
 
 /// What a check found, line by line.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct CheckReport {
     /// For stdout.
     pub found: Vec<String>,
     /// What an operator should know and a start survives.
@@ -24,8 +24,8 @@ pub struct Report {
 }
 
 /// Checks a configuration with its files.
-pub fn check(configured: Result<&Configured, &Mistakes>) -> Report {
-    let mut report = Report::default();
+pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
+    let mut report = CheckReport::default();
     match configured {
         Ok(Configured { config, api_keys, findings }) => {
             report.settings(findings);
@@ -42,14 +42,15 @@ pub fn check(configured: Result<&Configured, &Mistakes>) -> Report {
     report
 }
 
-impl Report {
+impl CheckReport {
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
 
-    fn settings(&mut self, findings: &[Finding]) {
+    fn settings(&mut self, findings: &[EffectiveSetting]) {
         self.found.push("settings:".into());
-        let line = |finding: &Finding| format!("  {:<24}{} ({})", &finding.flag[2..], finding.value, finding.source);
+        let line =
+            |finding: &EffectiveSetting| format!("  {:<24}{} ({})", &finding.flag[2..], finding.value, finding.source);
         self.found.extend(findings.iter().map(line));
     }
 
@@ -131,11 +132,11 @@ mod tests {
     use crate::cli::args;
     use crate::cli::settings::{DotEnv, Surroundings, configure};
 
-    struct Place(TempDir);
+    struct WorkingDirectory(TempDir);
 
-    impl Place {
+    impl WorkingDirectory {
         fn new() -> Self {
-            Place(tempfile::tempdir().expect("a temporary directory"))
+            WorkingDirectory(tempfile::tempdir().expect("a temporary directory"))
         }
 
         fn write(&self, name: &str, content: &str) -> PathBuf {
@@ -145,11 +146,11 @@ mod tests {
             path
         }
 
-        fn check(&self, words: &[&str]) -> Report {
+        fn check(&self, words: &[&str]) -> CheckReport {
             let secrets_file = self.0.path().join("secrets.json").display().to_string();
             let words = ["--secrets-file", &secrets_file].into_iter().chain(words.iter().copied());
             let args = args::parse(words.map(Into::into)).expect("a valid command line");
-            let configured: Result<Configured, Mistakes> = configure(
+            let configured: Result<Configured, SettingErrors> = configure(
                 &args,
                 Surroundings {
                     environment: &|_| Err(std::env::VarError::NotPresent),
@@ -167,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_good_set_up_is_described_without_secrets() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         place.write("secrets.json", SECRETS);
         let report = place.check(&["--upstream", "http://127.0.0.1:1/base", "--no-threaded"]);
         assert!(report.is_good(), "{report:?}");
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn problems_of_settings_and_of_files_are_told() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         let report = place.check(&["--port", "x", "--shards", "x"]);
         assert_eq!(report.problems.len(), 2);
         let report = place.check(&["--upstream", "http://127.0.0.1:1"]);
@@ -202,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_file_of_authorities_must_hold_usable_certificates() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         place.write("secrets.json", SECRETS);
         let problem = |content: Option<&str>| {
             let path = content.map_or(place.0.path().join("absent.pem"), |content| place.write("ca.pem", content));
@@ -223,7 +224,7 @@ mod tests {
     #[cfg(feature = "demo")]
     #[test]
     fn a_file_of_authorities_is_counted() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         place.write("secrets.json", SECRETS);
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let path = place.write("ca.pem", &made.cert.pem().repeat(2)).display().to_string();

@@ -35,7 +35,7 @@ pub fn healthcheck(asked: Asked) -> Result<(), Unhealthy> {
     // Any free port is one that cannot be known.
     if let Some(admin) = asked.admin.filter(|admin| admin.port() != 0) {
         match ask_for("/healthz", admin, 200) {
-            Err(Unhealthy { fault: Fault::Connect(_), .. }) if !asked.is_admin_named => {}
+            Err(Unhealthy { fault: HealthFault::Connect(_), .. }) if !asked.is_admin_named => {}
             answered => answered?,
         }
     }
@@ -46,12 +46,13 @@ fn ask_for(path: &str, bound: SocketAddr, expected: u16) -> Result<(), Unhealthy
     let address = reachable(bound);
     let failed = |fault| Unhealthy { address, fault };
     let deadline = Instant::now() + PATIENCE;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| failed(Fault::Connect(error)))?;
-    let begin = ask(&mut stream, address, path, deadline).map_err(|error| failed(Fault::Exchange(error)))?;
+    let mut stream =
+        TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| failed(HealthFault::Connect(error)))?;
+    let begin = ask(&mut stream, address, path, deadline).map_err(|error| failed(HealthFault::Exchange(error)))?;
     match status(&begin) {
         Some(status) if status == expected => Ok(()),
-        Some(status) => Err(failed(Fault::Status(status))),
-        None => Err(failed(Fault::NotHttp)),
+        Some(status) => Err(failed(HealthFault::Status(status))),
+        None => Err(failed(HealthFault::NotHttp)),
     }
 }
 
@@ -59,11 +60,11 @@ fn ask_for(path: &str, bound: SocketAddr, expected: u16) -> Result<(), Unhealthy
 #[derive(Debug)]
 pub struct Unhealthy {
     pub address: SocketAddr,
-    pub fault: Fault,
+    pub fault: HealthFault,
 }
 
 #[derive(Debug)]
-pub enum Fault {
+pub enum HealthFault {
     Connect(io::Error),
     Exchange(io::Error),
     Status(u16),
@@ -74,10 +75,10 @@ impl fmt::Display for Unhealthy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.address;
         match &self.fault {
-            Fault::Connect(error) => write!(formatter, "unhealthy: nothing answers at {address}: {error}"),
-            Fault::Exchange(error) => write!(formatter, "unhealthy: {address} gave no answer: {error}"),
-            Fault::Status(status) => write!(formatter, "unhealthy: {address} answered with status {status}"),
-            Fault::NotHttp => write!(formatter, "unhealthy: what listens at {address} does not speak HTTP"),
+            HealthFault::Connect(error) => write!(formatter, "unhealthy: nothing answers at {address}: {error}"),
+            HealthFault::Exchange(error) => write!(formatter, "unhealthy: {address} gave no answer: {error}"),
+            HealthFault::Status(status) => write!(formatter, "unhealthy: {address} answered with status {status}"),
+            HealthFault::NotHttp => write!(formatter, "unhealthy: what listens at {address} does not speak HTTP"),
         }
     }
 }
@@ -85,8 +86,8 @@ impl fmt::Display for Unhealthy {
 impl std::error::Error for Unhealthy {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
-            Fault::Connect(error) | Fault::Exchange(error) => Some(error),
-            Fault::Status(_) | Fault::NotHttp => None,
+            HealthFault::Connect(error) | HealthFault::Exchange(error) => Some(error),
+            HealthFault::Status(_) | HealthFault::NotHttp => None,
         }
     }
 }

@@ -32,7 +32,7 @@ use crate::server::{self, AdminAddress, Keyring, RunError, Source as FileSource,
 pub use args::{Args, Command};
 use healthcheck::Asked;
 pub use healthcheck::Unhealthy;
-pub use settings::{Configured, Finding, Mistakes, Source, Surroundings, configure};
+pub use settings::{Configured, EffectiveSetting, SettingErrors, Surroundings, ValueSource, configure};
 
 /// A failure at start, or a problem that was found.
 const EXIT_FAILURE: u8 = 1;
@@ -67,7 +67,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
 #[derive(Debug)]
 enum Failure {
     Usage(UsageError),
-    Settings(Mistakes),
+    Settings(SettingErrors),
     LogFile(FileError),
     Secrets(SecretsFileError),
     ApiKeys(ApiKeysFileError),
@@ -81,7 +81,7 @@ enum Failure {
     Check,
     Unhealthy(Unhealthy),
     /// A health check that could not even be asked.
-    HealthcheckSettings(Mistakes),
+    HealthcheckSettings(SettingErrors),
     Output(io::Error),
 }
 
@@ -256,7 +256,10 @@ fn run_healthcheck(args: &Args) -> Result<(), Failure> {
 }
 
 /// The configuration of this process, in this working directory.
-fn configure_here(args: &Args, resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>) -> Result<Configured, Mistakes> {
+fn configure_here(
+    args: &Args,
+    resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>,
+) -> Result<Configured, SettingErrors> {
     let environment = |name: &str| std::env::var(name);
     let dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
     let descriptors_max = config::raise_descriptor_limit();

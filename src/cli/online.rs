@@ -11,7 +11,7 @@ use std::time::Duration;
 use monoio::{LegacyDriver, RuntimeBuilder};
 use zeroize::Zeroizing;
 
-use super::check::Report;
+use super::check::CheckReport;
 use crate::config::Config;
 use crate::credentials::{self, Credential, Credentials, TokenError};
 use crate::http1::head::{Field, HeadError, HeadLimits, HeadScanner, with_response};
@@ -31,7 +31,7 @@ const AT_ONCE_MAX: usize = 8;
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Tries every credential and adds a line for each to the report.
-pub fn try_each(config: &Config, credentials: &Credentials, report: &mut Report) {
+pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckReport) {
     let outcomes = match outcomes(config, credentials) {
         Ok(outcomes) => outcomes,
         Err(error) => return report.problems.push(error.to_string()),
@@ -47,7 +47,7 @@ pub fn try_each(config: &Config, credentials: &Credentials, report: &mut Report)
     }
 }
 
-fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, RunError> {
+fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<TrialOutcome>, RunError> {
     let route = server::route(&config.upstream)?;
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
@@ -101,49 +101,49 @@ impl Trial {
         Ok(Zeroizing::new(request))
     }
 
-    async fn run(&self, request: Result<Zeroizing<Vec<u8>>, TokenError>) -> Outcome {
+    async fn run(&self, request: Result<Zeroizing<Vec<u8>>, TokenError>) -> TrialOutcome {
         let request = match request {
             Ok(request) => request,
-            Err(error) => return Outcome::NoToken(error),
+            Err(error) => return TrialOutcome::NoToken(error),
         };
         let limit = Deadline::default();
         let connection = match limit.within(self.connect_limit, self.connector.connect()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Outcome::Unreachable(error),
+            Ok(Err(error)) => return TrialOutcome::Unreachable(error),
             Err(_) => {
                 self.connector.distrust_addresses();
-                return Outcome::ConnectOverdue(self.connect_limit);
+                return TrialOutcome::ConnectOverdue(self.connect_limit);
             }
         };
         match limit.within(ANSWER_LIMIT, ask(&connection, &request)).await {
             Ok(Ok(answer)) => {
                 connection.close(CLOSE_LIMIT).await;
-                Outcome::Answered(answer)
+                TrialOutcome::Answered(answer)
             }
-            Ok(Err(fault)) => Outcome::NoAnswer(fault),
-            Err(_) => Outcome::NoAnswer(Fault::Overdue),
+            Ok(Err(fault)) => TrialOutcome::NoAnswer(fault),
+            Err(_) => TrialOutcome::NoAnswer(AnswerError::Overdue),
         }
     }
 }
 
 /// What is looked at of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Answer {
+struct TrialAnswer {
     status: u16,
     retry_after_seconds: Option<u64>,
 }
 
-async fn ask(connection: &Connection, request: &[u8]) -> Result<Answer, Fault> {
+async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, AnswerError> {
     for part in request.chunks(PLAINTEXT_MAX) {
-        let sealed = connection.seal(part).map_err(Fault::Transport)?;
-        connection.send(sealed, ANSWER_LIMIT).await.map_err(Fault::Transport)?;
+        let sealed = connection.seal(part).map_err(AnswerError::Transport)?;
+        connection.send(sealed, ANSWER_LIMIT).await.map_err(AnswerError::Transport)?;
     }
     let mut received = Buffer::none();
     let mut scanner = HeadScanner::default();
     loop {
-        let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE).map_err(Fault::Malformed)?;
+        let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE).map_err(AnswerError::Malformed)?;
         if let Some(span) = scanned {
-            let answer = read_answer(&received.filled()[span.start..span.end]).map_err(Fault::Malformed)?;
+            let answer = read_answer(&received.filled()[span.start..span.end]).map_err(AnswerError::Malformed)?;
             // RFC 9110 §15.2: an interim response precedes the final one. 101 would be one, and was not asked for.
             if !(100..=199).contains(&answer.status) || answer.status == 101 {
                 return Ok(answer);
@@ -152,15 +152,18 @@ async fn ask(connection: &Connection, request: &[u8]) -> Result<Answer, Fault> {
             scanner = HeadScanner::default();
             continue;
         }
-        match connection.read(|bytes| received.append(bytes)).await.map_err(Fault::Transport)? {
+        match connection.read(|bytes| received.append(bytes)).await.map_err(AnswerError::Transport)? {
             Received::Data => {}
-            Received::End { .. } => return Err(Fault::Closed),
+            Received::End { .. } => return Err(AnswerError::Closed),
         }
     }
 }
 
-fn read_answer(head: &[u8]) -> Result<Answer, HeadError> {
-    with_response(head, |head| Answer { status: head.status, retry_after_seconds: retry_after_seconds(head.fields) })
+fn read_answer(head: &[u8]) -> Result<TrialAnswer, HeadError> {
+    with_response(head, |head| TrialAnswer {
+        status: head.status,
+        retry_after_seconds: retry_after_seconds(head.fields),
+    })
 }
 
 /// What `Retry-After` says in seconds, or `retry-after-ms`, the more exact of the two; not a date.
@@ -174,33 +177,33 @@ fn retry_after_seconds(fields: &[Field<'_>]) -> Option<u64> {
 
 /// Why there was no answer.
 #[derive(Debug)]
-enum Fault {
+enum AnswerError {
     Transport(TransportError),
     Malformed(HeadError),
     Closed,
     Overdue,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for AnswerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Transport(error) => error.fmt(formatter),
-            Fault::Malformed(error) => error.fmt(formatter),
-            Fault::Closed => formatter.write_str("the connection was closed"),
-            Fault::Overdue => write!(formatter, "nothing within {} s", ANSWER_LIMIT.as_secs()),
+            AnswerError::Transport(error) => error.fmt(formatter),
+            AnswerError::Malformed(error) => error.fmt(formatter),
+            AnswerError::Closed => formatter.write_str("the connection was closed"),
+            AnswerError::Overdue => write!(formatter, "nothing within {} s", ANSWER_LIMIT.as_secs()),
         }
     }
 }
 
 /// What became of one credential's request.
 #[derive(Debug)]
-enum Outcome {
-    Answered(Answer),
+enum TrialOutcome {
+    Answered(TrialAnswer),
     NoToken(TokenError),
     Unreachable(ConnectError),
     /// There was no connection within the limit.
     ConnectOverdue(Duration),
-    NoAnswer(Fault),
+    NoAnswer(AnswerError),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,37 +214,37 @@ enum Verdict {
     Problem,
 }
 
-impl Outcome {
+impl TrialOutcome {
     fn verdict(&self) -> Verdict {
         match self {
-            Outcome::Answered(Answer { status: 200..=299, .. }) => Verdict::Works,
-            Outcome::Answered(Answer { status: 429, .. }) => Verdict::Warning,
-            Outcome::Answered(_)
-            | Outcome::NoToken(_)
-            | Outcome::Unreachable(_)
-            | Outcome::ConnectOverdue(_)
-            | Outcome::NoAnswer(_) => Verdict::Problem,
+            TrialOutcome::Answered(TrialAnswer { status: 200..=299, .. }) => Verdict::Works,
+            TrialOutcome::Answered(TrialAnswer { status: 429, .. }) => Verdict::Warning,
+            TrialOutcome::Answered(_)
+            | TrialOutcome::NoToken(_)
+            | TrialOutcome::Unreachable(_)
+            | TrialOutcome::ConnectOverdue(_)
+            | TrialOutcome::NoAnswer(_) => Verdict::Problem,
         }
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for TrialOutcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Answered(answer) => answer.fmt(formatter),
-            Outcome::NoToken(error) => error.fmt(formatter),
-            Outcome::Unreachable(error) => write!(formatter, "the upstream cannot be reached: {error}"),
-            Outcome::ConnectOverdue(limit) => write!(
+            TrialOutcome::Answered(answer) => answer.fmt(formatter),
+            TrialOutcome::NoToken(error) => error.fmt(formatter),
+            TrialOutcome::Unreachable(error) => write!(formatter, "the upstream cannot be reached: {error}"),
+            TrialOutcome::ConnectOverdue(limit) => write!(
                 formatter,
                 "the upstream cannot be reached: no connection within {} s (--connect-timeout)",
                 limit.as_secs_f64()
             ),
-            Outcome::NoAnswer(fault) => write!(formatter, "the upstream gave no answer: {fault}"),
+            TrialOutcome::NoAnswer(fault) => write!(formatter, "the upstream gave no answer: {fault}"),
         }
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for TrialAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status;
         match (status, self.retry_after_seconds) {
@@ -266,7 +269,7 @@ mod tests {
     use super::*;
 
     fn told(head: &str) -> (String, Verdict) {
-        let outcome = Outcome::Answered(read_answer(head.as_bytes()).expect("a head"));
+        let outcome = TrialOutcome::Answered(read_answer(head.as_bytes()).expect("a head"));
         (outcome.to_string(), outcome.verdict())
     }
 

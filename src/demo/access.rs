@@ -12,7 +12,7 @@ use super::DemoCredential;
 /// The claims of a Flow token. Flow's tokens hold no times.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Claims {
+struct DemoClaims {
     client_id: String,
     client_secret: String,
     tenant: String,
@@ -51,7 +51,7 @@ impl Access {
     }
 
     fn belongs(&self, token: &str, credential: &DemoCredential, key: &DecodingKey) -> bool {
-        jsonwebtoken::decode::<Claims>(token, key, &self.validation).is_ok_and(|token| {
+        jsonwebtoken::decode::<DemoClaims>(token, key, &self.validation).is_ok_and(|token| {
             let claims = token.claims;
             claims.client_id == credential.client_id
                 && claims.client_secret == credential.client_secret

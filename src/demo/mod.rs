@@ -118,10 +118,10 @@ pub fn start_upstream(credentials: &[DemoCredential], pace: Duration) -> Result<
     Ok(DemoUpstream { address, ca_pem })
 }
 
-type Report = mpsc::Sender<Result<SocketAddr, DemoError>>;
+type StartReport = mpsc::Sender<Result<SocketAddr, DemoError>>;
 
 /// Builds the runtime on this thread (a ring built elsewhere never progresses) and serves until the process ends.
-fn run(acceptor: TlsAcceptor, access: Access, pace: Duration, report: Report) {
+fn run(acceptor: TlsAcceptor, access: Access, pace: Duration, report: StartReport) {
     if let Ok(mut runtime) = RuntimeBuilder::<IoUringDriver>::new().enable_timer().build() {
         return runtime.block_on(serve(acceptor, access, pace, report));
     }
@@ -131,7 +131,7 @@ fn run(acceptor: TlsAcceptor, access: Access, pace: Duration, report: Report) {
     }
 }
 
-async fn serve(acceptor: TlsAcceptor, access: Access, pace: Duration, report: Report) {
+async fn serve(acceptor: TlsAcceptor, access: Access, pace: Duration, report: StartReport) {
     let listening = TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = match listening {
         Ok(listening) => listening,

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use super::source::{Finding, Mistake, Setting, SettingsReader, Source};
+use super::source::{EffectiveSetting, Setting, SettingError, SettingsReader, ValueSource};
 use crate::cli::args::Args;
 use crate::config::{self, AccessConfig, ListenerTls, Origin};
 use crate::credentials::{ApiKeys, LoadedKeys};
@@ -40,7 +40,7 @@ pub fn read_listener_tls(reader: &mut SettingsReader<'_>, args: &Args) -> Option
         (Some(_), None) => (of_certificate, "a certificate needs its key too: give --tls-key"),
         (None, Some(_)) => (of_key, "a key needs its certificate too: give --tls-cert"),
     };
-    reader.mistakes.push(Mistake::Conflict { source, rule });
+    reader.mistakes.push(SettingError::Conflict { source, rule });
     None
 }
 
@@ -61,16 +61,16 @@ pub fn read_api_keys(reader: &mut SettingsReader<'_>, has_file: bool) -> Option<
     let (text, source) = reader.pick(SETTING, None)?;
     if has_file {
         let rule = "there is a file of API keys too: give only one of them";
-        reader.mistakes.push(Mistake::Conflict { source, rule });
+        reader.mistakes.push(SettingError::Conflict { source, rule });
     }
     match ApiKeys::from_list(&text) {
         Ok(loaded) => {
             let value = listed(loaded.keys.names());
-            reader.findings.push(Finding { flag: SETTING.flag, value, source });
+            reader.findings.push(EffectiveSetting { flag: SETTING.flag, value, source });
             Some(loaded)
         }
         Err(mistakes) => {
-            reader.mistakes.extend(mistakes.into_iter().map(|what| Mistake::ApiKeys { source, what }));
+            reader.mistakes.extend(mistakes.into_iter().map(|what| SettingError::ApiKeys { source, what }));
             None
         }
     }
@@ -102,9 +102,9 @@ pub fn read_admin(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<S
         && admin.port() != 0
         && (admin.ip() == listen.ip() || admin.ip().is_unspecified() || listen.ip().is_unspecified())
     {
-        let source = reader.findings.last().map_or(Source::Default, |finding| finding.source);
+        let source = reader.findings.last().map_or(ValueSource::Default, |finding| finding.source);
         let rule = "the admin pages (--admin) cannot have the port of the gateway itself: choose another, or off";
-        reader.mistakes.push(Mistake::Conflict { source, rule });
+        reader.mistakes.push(SettingError::Conflict { source, rule });
     }
     admin
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::access::{exposed_admin, open_door, read_access, read_admin, read_api_keys, read_listener_tls};
 use super::dotenv::{DotEnv, DotEnvError};
 use super::logging::read_log;
-use super::source::{Environment, Finding, Mistake, Mistakes, Setting, SettingsReader, Source};
+use super::source::{EffectiveSetting, Environment, Setting, SettingError, SettingErrors, SettingsReader, ValueSource};
 use super::upstream_proxy::read_upstream_proxy;
 use crate::cli::args::Args;
 use crate::config::{self, Config, Expected, Filter, IoDriver, Limits, MEBIBYTE, Timeouts, Trust, UpstreamConfig};
@@ -45,13 +45,13 @@ pub struct Configured {
     pub config: Config,
     /// The API keys that the environment itself holds.
     pub api_keys: Option<LoadedKeys>,
-    pub findings: Vec<Finding>,
+    pub findings: Vec<EffectiveSetting>,
 }
 
 impl Configured {
     /// Whether anybody has said what the setting of this flag is to be.
     pub fn is_written(&self, flag: &str) -> bool {
-        self.findings.iter().any(|finding| finding.flag == flag && finding.source != Source::Default)
+        self.findings.iter().any(|finding| finding.flag == flag && finding.source != ValueSource::Default)
     }
 }
 
@@ -59,7 +59,7 @@ impl Configured {
 ///
 /// # Errors
 /// All that is wrong, at once.
-pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configured, Mistakes> {
+pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configured, SettingErrors> {
     let Surroundings { environment, dotenv, descriptors_max, resolve } = surroundings;
     let mut reader = SettingsReader::new(environment, dotenv);
     let (listen, listen_host) = read_listen(&mut reader, args, resolve);
@@ -118,7 +118,7 @@ pub fn configure(args: &Args, surroundings: Surroundings<'_>) -> Result<Configur
             };
             Ok(Configured { config, api_keys, findings })
         }
-        _ => Err(Mistakes(mistakes)),
+        _ => Err(SettingErrors(mistakes)),
     }
 }
 
@@ -143,7 +143,7 @@ fn read_listen(
         config::DEFAULT_HOST.to_owned(),
         config::parse_host,
     );
-    let host_source = reader.findings.last().map_or(Source::Default, |finding| finding.source);
+    let host_source = reader.findings.last().map_or(ValueSource::Default, |finding| finding.source);
     let port =
         reader.read(Setting::new("--port", "FLOW_PROXY_PORT"), args.port.as_deref(), config::DEFAULT_PORT, |text| {
             config::parse_count(text, 0, u16::MAX.into(), "a port (0 = any free one)")
@@ -156,12 +156,12 @@ fn read_listen(
     };
     if args.take_over && port == 0 {
         let rule = "name the --port of the gateway that is to be taken over; 0 is any free one";
-        reader.mistakes.push(Mistake::Conflict { source: Source::Flag("--take-over"), rule });
+        reader.mistakes.push(SettingError::Conflict { source: ValueSource::Flag("--take-over"), rule });
     }
     match listen {
         Ok(listen) => (Some(listen), host),
         Err(error) => {
-            reader.mistakes.push(Mistake::ListenHost { source: host_source, error });
+            reader.mistakes.push(SettingError::ListenHost { source: host_source, error });
             (None, host)
         }
     }
@@ -180,7 +180,7 @@ fn read_shards(reader: &mut SettingsReader<'_>, args: &Args) -> NonZeroUsize {
     let flag = if args.num_workers.is_some() { "--num-workers" } else { "--shards" };
     if args.shards.is_some() && args.num_workers.is_some() {
         let rule = "it is the old name of --shards: give only one of them";
-        reader.mistakes.push(Mistake::Conflict { source: Source::Flag(flag), rule });
+        reader.mistakes.push(SettingError::Conflict { source: ValueSource::Flag(flag), rule });
     }
     let written = args.num_workers.as_deref().or(args.shards.as_deref());
     let setting = Setting::new(flag, "FLOW_PROXY_NUM_WORKERS");
@@ -193,7 +193,7 @@ fn read_shards(reader: &mut SettingsReader<'_>, args: &Args) -> NonZeroUsize {
 fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<SocketAddr>) -> Option<UpstreamConfig> {
     let setting = Setting::new("--upstream", "FLOW_PROXY_TARGET_URL");
     let written = reader.pick(setting, args.upstream.as_deref());
-    let (url, source) = written.unwrap_or((config::DEFAULT_UPSTREAM.to_owned(), Source::Default));
+    let (url, source) = written.unwrap_or((config::DEFAULT_UPSTREAM.to_owned(), ValueSource::Default));
     let upstream = UpstreamConfig::parse(&url, source.to_string());
     let connect_to = reader.read_shown(
         Setting::new("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR"),
@@ -209,7 +209,7 @@ fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<So
     let upstream = match upstream {
         Ok(upstream) => UpstreamConfig { connect_to, trust: ca_file.map_or(Trust::System, Trust::File), ..upstream },
         Err(expected) => {
-            reader.mistakes.push(Mistake::Value { source, expected });
+            reader.mistakes.push(SettingError::Value { source, expected });
             read_upstream_proxy(reader, args, None, listen);
             return None;
         }
@@ -219,9 +219,9 @@ fn read_upstream(reader: &mut SettingsReader<'_>, args: &Args, listen: Option<So
     if upstream.leaks_token() && !args.allow_plain_upstream {
         let rule = "an http:// upstream that is not on this machine would send tokens, and the client secrets in them, in \
                     the clear: use https://, or --allow-plain-upstream if the network is yours";
-        reader.mistakes.push(Mistake::Conflict { source, rule });
+        reader.mistakes.push(SettingError::Conflict { source, rule });
     }
-    reader.findings.push(Finding { flag: setting.flag, value: upstream.url(), source });
+    reader.findings.push(EffectiveSetting { flag: setting.flag, value: upstream.url(), source });
     Some(upstream)
 }
 

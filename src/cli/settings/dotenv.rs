@@ -55,7 +55,7 @@ impl DotEnv {
     pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, DotEnvError> {
         let mut dotenv = DotEnv::default();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut reader = Reader { rest: text, line: 1 };
+        let mut reader = DotEnvParser { rest: text, line: 1 };
         loop {
             reader.take_while(char::is_whitespace);
             if reader.rest.is_empty() {
@@ -124,12 +124,12 @@ impl std::error::Error for DotEnvError {
 }
 
 /// What is left of the text, and the line that it begins on.
-struct Reader<'a> {
+struct DotEnvParser<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> DotEnvParser<'a> {
     /// One line, or more where a quoted value goes on; `None` for a comment or a name without `=`.
     fn assignment(&mut self) -> Result<Option<(String, String)>, LineFault> {
         if self.rest.starts_with('#') {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::source::{Mistake, Setting, SettingsReader};
+use super::source::{Setting, SettingError, SettingsReader};
 use crate::cli::args::Args;
 use crate::config::{self, LogConfig, LogFile, LogFormat, LogLevel, LogRetention, MEGABYTE};
 
@@ -36,7 +36,7 @@ fn read_log_file(reader: &mut SettingsReader<'_>, args: &Args) -> Option<LogFile
     let (directory, source) = reader.read_path(DIRECTORY, args.log_dir.as_deref(), "none");
     if file.is_some() && directory.is_some() {
         let rule = "the log file is named already by --log-file (FLOW_PROXY_LOG_FILE): give only one of them";
-        reader.mistakes.push(Mistake::Conflict { source, rule });
+        reader.mistakes.push(SettingError::Conflict { source, rule });
     }
     file.map(LogFile::At).or_else(|| directory.map(LogFile::In))
 }

@@ -9,4 +9,4 @@ mod upstream_proxy;
 
 pub use configure::{Configured, Surroundings, configure, resolve_listen_host};
 pub use dotenv::DotEnv;
-pub use source::{Finding, Mistakes, Source};
+pub use source::{EffectiveSetting, SettingErrors, ValueSource};

@@ -12,40 +12,40 @@ use crate::config::Expected;
 
 /// Where a value was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum ValueSource {
     Flag(&'static str),
     Environment(&'static str),
     DotEnv { variable: &'static str, line: usize },
     Default,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for ValueSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Source::Flag(flag) => formatter.write_str(flag),
-            Source::Environment(variable) => write!(formatter, "environment {variable}"),
-            Source::DotEnv { variable, line } => write!(formatter, ".env line {line}: {variable}"),
-            Source::Default => formatter.write_str("default"),
+            ValueSource::Flag(flag) => formatter.write_str(flag),
+            ValueSource::Environment(variable) => write!(formatter, "environment {variable}"),
+            ValueSource::DotEnv { variable, line } => write!(formatter, ".env line {line}: {variable}"),
+            ValueSource::Default => formatter.write_str("default"),
         }
     }
 }
 
 /// One thing that is wrong with the settings.
 #[derive(Debug)]
-pub enum Mistake {
+pub enum SettingError {
     /// A value of the wrong form.
     Value {
-        source: Source,
+        source: ValueSource,
         expected: Expected,
     },
     /// Two settings that exclude each other, or one that needs another.
     Conflict {
-        source: Source,
+        source: ValueSource,
         rule: &'static str,
     },
     /// A list of API keys; the text says which entry, and what was expected.
     ApiKeys {
-        source: Source,
+        source: ValueSource,
         what: String,
     },
     NotUtf8 {
@@ -54,43 +54,45 @@ pub enum Mistake {
     DotEnv(DotEnvError),
     /// The listen host has no address. A failure at start, not of form.
     ListenHost {
-        source: Source,
+        source: ValueSource,
         error: std::io::Error,
     },
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for SettingError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Mistake::Value { source, expected } => write!(formatter, "{source}: {expected}"),
-            Mistake::ApiKeys { source, what } => write!(formatter, "{source}: {what}"),
-            Mistake::Conflict { source, rule } => write!(formatter, "{source}: {rule}"),
-            Mistake::NotUtf8 { variable } => write!(formatter, "environment {variable}: expected UTF-8 text"),
-            Mistake::DotEnv(error) => error.fmt(formatter),
-            Mistake::ListenHost { source, error } => write!(formatter, "{source}: the host has no address: {error}"),
+            SettingError::Value { source, expected } => write!(formatter, "{source}: {expected}"),
+            SettingError::ApiKeys { source, what } => write!(formatter, "{source}: {what}"),
+            SettingError::Conflict { source, rule } => write!(formatter, "{source}: {rule}"),
+            SettingError::NotUtf8 { variable } => write!(formatter, "environment {variable}: expected UTF-8 text"),
+            SettingError::DotEnv(error) => error.fmt(formatter),
+            SettingError::ListenHost { source, error } => {
+                write!(formatter, "{source}: the host has no address: {error}")
+            }
         }
     }
 }
 
 /// All that is wrong with the settings, one a line. Never empty.
 #[derive(Debug)]
-pub struct Mistakes(pub Vec<Mistake>);
+pub struct SettingErrors(pub Vec<SettingError>);
 
-impl Mistakes {
+impl SettingErrors {
     /// Whether the settings are wrong as such, and not only on this machine at this moment.
     pub fn is_usage(&self) -> bool {
-        self.0.iter().any(|mistake| !matches!(mistake, Mistake::ListenHost { .. }))
+        self.0.iter().any(|mistake| !matches!(mistake, SettingError::ListenHost { .. }))
     }
 }
 
-impl fmt::Display for Mistakes {
+impl fmt::Display for SettingErrors {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("the configuration has mistakes:")?;
         self.0.iter().try_for_each(|mistake| write!(formatter, "\n  {mistake}"))
     }
 }
 
-impl std::error::Error for Mistakes {}
+impl std::error::Error for SettingErrors {}
 
 /// A setting's two names. A few have no variable, and a few no flag: then the first is only what `check` calls it.
 #[derive(Debug, Clone, Copy)]
@@ -107,10 +109,10 @@ impl Setting {
 
 /// What one setting came out as, for `check`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
+pub struct EffectiveSetting {
     pub flag: &'static str,
     pub value: String,
-    pub source: Source,
+    pub source: ValueSource,
 }
 
 /// The environment as a function, so that tests need not change the process's.
@@ -120,15 +122,15 @@ pub type Environment<'a> = dyn Fn(&str) -> Result<String, VarError> + 'a;
 pub struct SettingsReader<'a> {
     environment: &'a Environment<'a>,
     dotenv: DotEnv,
-    pub findings: Vec<Finding>,
-    pub mistakes: Vec<Mistake>,
+    pub findings: Vec<EffectiveSetting>,
+    pub mistakes: Vec<SettingError>,
 }
 
 impl<'a> SettingsReader<'a> {
     pub fn new(environment: &'a Environment<'a>, dotenv: Result<DotEnv, DotEnvError>) -> Self {
         let (dotenv, mistakes) = match dotenv {
             Ok(dotenv) => (dotenv, Vec::new()),
-            Err(error) => (DotEnv::default(), vec![Mistake::DotEnv(error)]),
+            Err(error) => (DotEnv::default(), vec![SettingError::DotEnv(error)]),
         };
         SettingsReader { environment, dotenv, findings: Vec::new(), mistakes }
     }
@@ -152,54 +154,59 @@ impl<'a> SettingsReader<'a> {
         show: impl FnOnce(&T) -> String,
     ) -> T {
         let (value, source) = match self.pick(setting, written) {
-            None => (default, Source::Default),
+            None => (default, ValueSource::Default),
             Some((text, source)) => match parse(&text) {
                 Ok(value) => (value, source),
                 Err(expected) => {
-                    self.mistakes.push(Mistake::Value { source, expected });
+                    self.mistakes.push(SettingError::Value { source, expected });
                     return default;
                 }
             },
         };
-        self.findings.push(Finding { flag: setting.flag, value: show(&value), source });
+        self.findings.push(EffectiveSetting { flag: setting.flag, value: show(&value), source });
         value
     }
 
     /// A path, and where it is written; `without` says in the findings what holds where none is.
-    pub fn read_path(&mut self, setting: Setting, written: Option<&str>, without: &str) -> (Option<PathBuf>, Source) {
+    pub fn read_path(
+        &mut self,
+        setting: Setting,
+        written: Option<&str>,
+        without: &str,
+    ) -> (Option<PathBuf>, ValueSource) {
         let parse = |text: &str| Ok(Some(PathBuf::from(text)));
         let show = |path: &Option<PathBuf>| path.as_ref().map_or(without.into(), |path| path.display().to_string());
         let path = self.read_shown(setting, written, None, parse, show);
-        (path, self.findings.last().map_or(Source::Default, |finding| finding.source))
+        (path, self.findings.last().map_or(ValueSource::Default, |finding| finding.source))
     }
 
     /// The text of a setting and where it is written; blank values count as unset.
-    pub fn pick(&mut self, setting: Setting, written: Option<&str>) -> Option<(String, Source)> {
+    pub fn pick(&mut self, setting: Setting, written: Option<&str>) -> Option<(String, ValueSource)> {
         if let Some(text) = written.and_then(tidy) {
-            return Some((text, Source::Flag(setting.flag)));
+            return Some((text, ValueSource::Flag(setting.flag)));
         }
         self.pick_variable(&[setting.variable?])
     }
 
     /// As [`Self::pick`], of names that stand for the same; in each place the first that is not blank counts.
-    pub fn pick_variable(&mut self, variables: &[&'static str]) -> Option<(String, Source)> {
+    pub fn pick_variable(&mut self, variables: &[&'static str]) -> Option<(String, ValueSource)> {
         for variable in variables {
             match (self.environment)(variable) {
                 Ok(text) => {
                     if let Some(text) = tidy(&text) {
-                        return Some((text, Source::Environment(variable)));
+                        return Some((text, ValueSource::Environment(variable)));
                     }
                 }
                 Err(VarError::NotPresent) => {}
                 Err(VarError::NotUnicode(_)) => {
-                    self.mistakes.push(Mistake::NotUtf8 { variable });
+                    self.mistakes.push(SettingError::NotUtf8 { variable });
                     return None;
                 }
             }
         }
         variables.iter().find_map(|variable| {
             let (text, line) = self.dotenv.find(variable)?;
-            tidy(text).map(|text| (text, Source::DotEnv { variable, line }))
+            tidy(text).map(|text| (text, ValueSource::DotEnv { variable, line }))
         })
     }
 }

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::source::{Finding, Mistake, Setting, SettingsReader, Source};
+use super::source::{EffectiveSetting, Setting, SettingError, SettingsReader, ValueSource};
 use crate::cli::args::Args;
 use crate::config::{Concealed, Scheme, UpstreamConfig, UpstreamProxy, is_named_by_no_proxy};
 
@@ -25,13 +25,13 @@ pub fn read_upstream_proxy(
     let written = args.upstream_proxy.as_ref().map(Concealed::expose);
     let found = match reader.pick(FLAG, written) {
         Some(found) => Ok(found),
-        None if args.is_demo() => Err(("none, the demo has its own upstream", Source::Default)),
+        None if args.is_demo() => Err(("none, the demo has its own upstream", ValueSource::Default)),
         None => find_in_variables(reader, upstream?),
     };
     let (url, source) = match found {
         Ok((url, source)) => (Concealed::new(url), source),
         Err((reason, source)) => {
-            reader.findings.push(Finding { flag: FLAG.flag, value: reason.to_owned(), source });
+            reader.findings.push(EffectiveSetting { flag: FLAG.flag, value: reason.to_owned(), source });
             return None;
         }
     };
@@ -39,15 +39,15 @@ pub fn read_upstream_proxy(
         Ok(proxy) if listen.is_some_and(|listen| leads_to(&proxy, listen)) => {
             let rule =
                 "it is the address that this gateway itself listens on: name the network's own proxy, or leave it out";
-            reader.mistakes.push(Mistake::Conflict { source, rule });
+            reader.mistakes.push(SettingError::Conflict { source, rule });
             None
         }
         Ok(proxy) => {
-            reader.findings.push(Finding { flag: FLAG.flag, value: proxy.url(), source });
+            reader.findings.push(EffectiveSetting { flag: FLAG.flag, value: proxy.url(), source });
             Some(proxy)
         }
         Err(expected) => {
-            reader.mistakes.push(Mistake::Value { source, expected });
+            reader.mistakes.push(SettingError::Value { source, expected });
             None
         }
     }
@@ -57,15 +57,15 @@ pub fn read_upstream_proxy(
 fn find_in_variables(
     reader: &mut SettingsReader<'_>,
     upstream: &UpstreamConfig,
-) -> Result<(String, Source), (&'static str, Source)> {
+) -> Result<(String, ValueSource), (&'static str, ValueSource)> {
     if upstream.scheme == Scheme::Http {
-        return Err(("none, HTTPS_PROXY is not for an http:// upstream", Source::Default));
+        return Err(("none, HTTPS_PROXY is not for an http:// upstream", ValueSource::Default));
     }
     // A token that is for this machine has no business on the network, whatever NO_PROXY may have forgotten.
     if upstream.is_on_this_machine() {
-        return Err(("none, the upstream is on this machine", Source::Default));
+        return Err(("none, the upstream is on this machine", ValueSource::Default));
     }
-    let found = reader.pick_variable(&PROXY_VARIABLES).ok_or(("none", Source::Default))?;
+    let found = reader.pick_variable(&PROXY_VARIABLES).ok_or(("none", ValueSource::Default))?;
     if let Some((list, source)) = reader.pick_variable(&EXCEPTION_VARIABLES) {
         let (host, port) = upstream.address();
         if is_named_by_no_proxy(&list, &upstream.host, upstream.port) || is_named_by_no_proxy(&list, host, port) {

@@ -11,7 +11,7 @@ const DESCRIPTORS: u64 = 20_000;
 type Pair<'a> = (&'a str, &'a str);
 
 /// Configures from flags, environment variables and the text of `.env`.
-fn run(words: &[&str], environment: &[(&str, &str)], dotenv: &str) -> Result<Configured, Mistakes> {
+fn run(words: &[&str], environment: &[(&str, &str)], dotenv: &str) -> Result<Configured, SettingErrors> {
     let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
     let environment: HashMap<&str, &str> = environment.iter().copied().collect();
     let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
@@ -194,7 +194,7 @@ fn the_flag_wins_over_the_environment_which_wins_over_dotenv_which_wins_over_the
         let blank = format!("{variable}=\n");
         let configured = run(&[], &[(variable, "")], &blank).expect("defaults");
         let finding = configured.findings.iter().find(|finding| finding.flag == flag).expect(flag);
-        assert_eq!(finding.source, Source::Default, "{flag}: empty counts as unset");
+        assert_eq!(finding.source, ValueSource::Default, "{flag}: empty counts as unset");
     }
 }
 
@@ -239,7 +239,7 @@ fn retention_is_set_by_variables_alone() {
     for (variable, (value, shown), (wrong, form)) in WITHOUT_FLAG {
         let found = |environment: &[(&str, &str)], dotenv: &str| {
             let findings = run(&[], environment, dotenv).expect("valid").findings;
-            let is_it = |finding: &Finding| finding.source != Source::Default;
+            let is_it = |finding: &EffectiveSetting| finding.source != ValueSource::Default;
             findings.into_iter().find(is_it).map(|finding| (finding.value, finding.source.to_string()))
         };
         let dotenv = format!("{variable}={value}");

@@ -7,11 +7,11 @@ use super::*;
 use crate::cli::args;
 use crate::cli::settings::configure::{Configured, Surroundings, configure};
 use crate::cli::settings::dotenv::DotEnv;
-use crate::cli::settings::source::Mistakes;
+use crate::cli::settings::source::SettingErrors;
 
 type Pair<'a> = (&'a str, &'a str);
 
-fn run(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> Result<Configured, Mistakes> {
+fn run(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> Result<Configured, SettingErrors> {
     let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
     let environment: HashMap<&str, &str> = environment.iter().copied().collect();
     let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
