@@ -4,10 +4,11 @@
 //! whether all do. Spends no request upstream: `GET /` is answered by the gateway itself.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use crate::io::{BlockingGet, GetError};
 use crate::observability::reachable;
 
 /// A question may take this long; container engines ask every 30 s by default.
@@ -45,11 +46,20 @@ pub fn healthcheck(asked: Asked) -> Result<(), Unhealthy> {
 fn ask_for(path: &str, bound: SocketAddr, expected: u16) -> Result<(), Unhealthy> {
     let address = reachable(bound);
     let failed = |fault| Unhealthy { address, fault };
-    let deadline = Instant::now() + PATIENCE;
-    let mut stream =
-        TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| failed(HealthFault::Connect(error)))?;
-    let begin = ask(&mut stream, address, path, deadline).map_err(|error| failed(HealthFault::Exchange(error)))?;
-    match status(&begin) {
+    let request = BlockingGet {
+        path,
+        user_agent: "flow-uring-healthcheck",
+        patience: PATIENCE,
+        response_bytes_max: STATUS_BYTES,
+    };
+    let response = request.send(address).map_err(|error| match error {
+        GetError::Connect(error) => failed(HealthFault::Connect(error)),
+        GetError::Exchange(error) => failed(HealthFault::Exchange(error)),
+    })?;
+    if response.len() < STATUS_BYTES {
+        return Err(failed(HealthFault::Exchange(io::ErrorKind::UnexpectedEof.into())));
+    }
+    match status(&response) {
         Some(status) if status == expected => Ok(()),
         Some(status) => Err(failed(HealthFault::Status(status))),
         None => Err(failed(HealthFault::NotHttp)),
@@ -92,44 +102,17 @@ impl std::error::Error for Unhealthy {
     }
 }
 
-/// Sends the request and reads the beginning of the answer.
-fn ask(stream: &mut TcpStream, address: SocketAddr, path: &str, deadline: Instant) -> io::Result<[u8; STATUS_BYTES]> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: flow-uring-healthcheck\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut begin = [0; STATUS_BYTES];
-    let mut filled = 0;
-    while filled < STATUS_BYTES {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"));
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut begin[filled..]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // What a socket's timeout looks like on Linux.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(begin)
-}
-
-fn status(begin: &[u8; STATUS_BYTES]) -> Option<u16> {
+fn status(begin: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(begin).ok()?;
     text.strip_prefix("HTTP/1.")?.get(2..)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
+    use std::time::Instant;
 
     use socket2::{Domain, Socket, Type};
 

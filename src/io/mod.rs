@@ -4,6 +4,7 @@
 //! is a part of their streams (`tls`), that towards the upstream is not.
 //! Invariant: a future that is dropped leaves no descriptor, buffer or slot behind.
 
+mod blocking_get;
 pub mod buffer;
 pub mod deadline;
 pub mod departure;
@@ -16,6 +17,7 @@ pub mod timer;
 pub mod tls;
 pub mod turns;
 
+pub use blocking_get::{BlockingGet, GetError};
 pub use buffer::Buffer;
 pub use deadline::{Deadline, pause};
 pub use departure::Departure;
