@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use monoio::{LegacyDriver, RuntimeBuilder};
 use zeroize::Zeroizing;
@@ -14,7 +14,8 @@ use zeroize::Zeroizing;
 use super::check::CheckReport;
 use crate::config::Config;
 use crate::credentials::{self, Credential, Credentials, TokenError};
-use crate::http1::head::{Field, HeadError, HeadLimits, HeadScanner, with_response};
+use crate::http1::head::{HeadError, HeadLimits, HeadScanner, with_response};
+use crate::http1::retry_after::retry_after;
 use crate::io::buffer::PLAINTEXT_MAX;
 use crate::io::{Buffer, Deadline, Timer, deadline};
 use crate::server::{self, RunError};
@@ -126,11 +127,12 @@ impl Trial {
     }
 }
 
-/// What is looked at of an answer.
+/// The parts of a response that are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TrialAnswer {
     status: u16,
-    retry_after_seconds: Option<u64>,
+    /// How long the upstream asks to be left alone.
+    retry_after: Option<Duration>,
 }
 
 async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, AnswerError> {
@@ -143,7 +145,8 @@ async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, Ans
     loop {
         let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE).map_err(AnswerError::Malformed)?;
         if let Some(span) = scanned {
-            let answer = read_answer(&received.filled()[span.start..span.end]).map_err(AnswerError::Malformed)?;
+            let answer = read_answer(&received.filled()[span.start..span.end], SystemTime::now())
+                .map_err(AnswerError::Malformed)?;
             // RFC 9110 §15.2: an interim response precedes the final one. 101 would be one, and was not asked for.
             if !(100..=199).contains(&answer.status) || answer.status == 101 {
                 return Ok(answer);
@@ -159,20 +162,8 @@ async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, Ans
     }
 }
 
-fn read_answer(head: &[u8]) -> Result<TrialAnswer, HeadError> {
-    with_response(head, |head| TrialAnswer {
-        status: head.status,
-        retry_after_seconds: retry_after_seconds(head.fields),
-    })
-}
-
-/// What `Retry-After` says in seconds, or `retry-after-ms`, the more exact of the two; not a date.
-fn retry_after_seconds(fields: &[Field<'_>]) -> Option<u64> {
-    let number = |name: &str| {
-        let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(field.value).ok()?.parse::<u64>().ok()
-    };
-    number("retry-after-ms").map(|millis| millis.div_ceil(1000)).or_else(|| number("retry-after"))
+fn read_answer(head: &[u8], now: SystemTime) -> Result<TrialAnswer, HeadError> {
+    with_response(head, |head| TrialAnswer { status: head.status, retry_after: retry_after(head, now) })
 }
 
 /// Why there was no answer.
@@ -247,13 +238,17 @@ impl fmt::Display for TrialOutcome {
 impl fmt::Display for TrialAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status;
-        match (status, self.retry_after_seconds) {
+        // A moment that has passed, or one that nobody can wait for, says nothing.
+        let wait = self.retry_after.filter(|wait| !wait.is_zero() && *wait < Duration::MAX);
+        match (status, wait) {
             (200..=299, _) => write!(formatter, "works ({status})"),
             (401 | 403, _) => write!(
                 formatter,
                 "refused ({status}): its clientId, clientSecret or tenant is wrong, or it has no access"
             ),
-            (429, Some(seconds)) => write!(formatter, "rate limited ({status}), retry after {seconds} s"),
+            (429, Some(wait)) => {
+                write!(formatter, "rate limited ({status}), retry after {} s", wait.as_secs_f64().ceil())
+            }
             (429, None) => write!(formatter, "rate limited ({status})"),
             (500..=599, _) => write!(formatter, "the upstream answered {status}"),
             _ => write!(
@@ -269,7 +264,9 @@ mod tests {
     use super::*;
 
     fn told(head: &str) -> (String, Verdict) {
-        let outcome = TrialOutcome::Answered(read_answer(head.as_bytes()).expect("a head"));
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let outcome = TrialOutcome::Answered(read_answer(head.as_bytes(), now).expect("a head"));
         (outcome.to_string(), outcome.verdict())
     }
 
@@ -297,7 +294,9 @@ mod tests {
             ("Retry-After: 7\r\n", "rate limited (429), retry after 7 s"),
             ("retry-after-ms: 1500\r\nRetry-After: 7\r\n", "rate limited (429), retry after 2 s"),
             ("retry-after-ms: soon\r\nRetry-After: 7\r\n", "rate limited (429), retry after 7 s"),
-            ("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", "rate limited (429)"),
+            ("Retry-After: 1.5\r\n", "rate limited (429), retry after 2 s"),
+            ("Retry-After: Sun, 06 Nov 1994 08:50:37 GMT\r\n", "rate limited (429), retry after 60 s"),
+            ("Retry-After: Sun, 06 Nov 1994 08:49:07 GMT\r\n", "rate limited (429)"),
             ("Retry-After: -1\r\n", "rate limited (429)"),
             ("Retry-After: 99999999999999999999999\r\n", "rate limited (429)"),
         ] {
