@@ -5,9 +5,9 @@
 //! `main.rs` calls [`cli::main`], that calls [`server::run`], each of its shards accepts connections, and each of their
 //! requests goes through [`proxy::Proxy::handle`].
 //!
-//! * [`cli`], what a person types: flags and help (`args`), the `settings` with their names and defaults (`configure`,
-//!   `access`, `logging`, `upstream_proxy`) and their precedence (`source`, `dotenv`), the subcommands (`check`,
-//!   `online`, `healthcheck`).
+//! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
+//!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
+//!   subcommands (`check`, `online`, `healthcheck`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits, the upstream's URL (`upstream`), the proxy before
 //!   it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the forms of values
 //!   (`value`), those that must not be seen (`concealed`), what the machine gives (`process`).

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::log_output;
 use super::settings::{Configured, EffectiveSetting, SettingErrors};
 use crate::config::{Config, ListenerTls, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
@@ -27,8 +28,8 @@ pub struct CheckReport {
 pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
     let mut report = CheckReport::default();
     match configured {
-        Ok(Configured { config, api_keys, findings }) => {
-            report.settings(findings);
+        Ok(Configured { config, api_keys, effective }) => {
+            report.settings(effective);
             report.warnings.extend(config.notices.iter().cloned());
             report.log_file(config);
             report.secrets(&config.secrets_file);
@@ -37,7 +38,7 @@ pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
             config.listener_tls.iter().for_each(|files| report.listener_tls(files));
             report.trust(config);
         }
-        Err(mistakes) => report.problems.extend(mistakes.0.iter().map(ToString::to_string)),
+        Err(errors) => report.problems.extend(errors.0.iter().map(ToString::to_string)),
     }
     report
 }
@@ -47,15 +48,15 @@ impl CheckReport {
         self.problems.is_empty()
     }
 
-    fn settings(&mut self, findings: &[EffectiveSetting]) {
+    fn settings(&mut self, effective: &[EffectiveSetting]) {
         self.found.push("settings:".into());
         let line =
-            |finding: &EffectiveSetting| format!("  {:<24}{} ({})", &finding.flag[2..], finding.value, finding.source);
-        self.found.extend(findings.iter().map(line));
+            |setting: &EffectiveSetting| format!("  {:<24}{} ({})", &setting.flag[2..], setting.value, setting.source);
+        self.found.extend(effective.iter().map(line));
     }
 
     fn log_file(&mut self, config: &Config) {
-        let Some(file) = super::log_file(config) else { return };
+        let Some(file) = log_output::file(config) else { return };
         match file.check() {
             Ok(()) => self.found.push(format!("log file {}: can be written", file.path.display())),
             Err(error) => self.problems.push(error.to_string()),
@@ -151,12 +152,13 @@ mod tests {
             let words = ["--secrets-file", &secrets_file].into_iter().chain(words.iter().copied());
             let args = args::parse(words.map(Into::into)).expect("a valid command line");
             let configured: Result<Configured, SettingErrors> = configure(
-                &args,
+                &args.flags,
                 Surroundings {
                     environment: &|_| Err(std::env::VarError::NotPresent),
                     dotenv: Ok(DotEnv::default()),
                     descriptors_max: 1000,
                     resolve: &|_, _| Err(io::ErrorKind::NotFound.into()),
+                    is_demo: false,
                 },
             );
             check(configured.as_ref())

@@ -5,41 +5,37 @@
 
 mod args;
 mod check;
+mod failure;
 mod healthcheck;
+mod help;
+mod log_output;
 mod online;
 mod settings;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::args::{Stop, UsageError};
-use self::settings::{DotEnv, resolve_listen_host};
-use crate::config::{self, Config, LogFile, LogFormat, LogRetention};
+use self::args::{Args, Command, Stop};
+use self::failure::Failure;
+use self::healthcheck::Asked;
+use self::settings::{ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host};
+use crate::config::{self, Config};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
-use crate::credentials::{self, ApiKeys, ApiKeysFileError, Credentials, LoadedKeys, SecretsFileError, TokenError};
+use crate::credentials::{self, ApiKeys, Credentials, LoadedKeys};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::observability::Banner;
-use crate::observability::log::{self, FileError, FileOptions, LineFormat, Retention};
-use crate::server::{self, AdminAddress, Keyring, RunError, Source as FileSource, Sources};
+use crate::observability::log;
+use crate::server::{self, AdminAddress, Keyring, Source as FileSource, Sources};
 
-pub use args::{Args, Command};
-use healthcheck::Asked;
-pub use healthcheck::Unhealthy;
-pub use settings::{Configured, EffectiveSetting, SettingErrors, Surroundings, ValueSource, configure};
+pub use settings::{Setting, SettingRank, settings};
 
-/// A failure at start, or a problem that was found.
-const EXIT_FAILURE: u8 = 1;
-/// `EX_USAGE` of sysexits.h: a wrong flag or setting.
-const EXIT_USAGE: u8 = 64;
-
-/// Runs the program; `words` are the arguments behind its name.
+/// Runs the program; `words` are the arguments after its name.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match args::parse(words) {
         Ok(args) => args,
@@ -63,81 +59,9 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Why the program ends without success.
-#[derive(Debug)]
-enum Failure {
-    Usage(UsageError),
-    Settings(SettingErrors),
-    LogFile(FileError),
-    Secrets(SecretsFileError),
-    ApiKeys(ApiKeysFileError),
-    Token(TokenError),
-    /// `token --name` of a credential that is not there; the names that are.
-    UnknownName(Vec<String>),
-    Run(RunError),
-    #[cfg(feature = "demo")]
-    Demo(demo::DemoError),
-    /// What was wrong is printed already.
-    Check,
-    Unhealthy(Unhealthy),
-    /// A health check that could not even be asked.
-    HealthcheckSettings(SettingErrors),
-    Output(io::Error),
-}
-
-impl Failure {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Failure::Usage(_) => EXIT_USAGE,
-            Failure::Settings(mistakes) if mistakes.is_usage() => EXIT_USAGE,
-            #[cfg(feature = "demo")]
-            Failure::Demo(_) => EXIT_FAILURE,
-            Failure::Settings(_)
-            | Failure::LogFile(_)
-            | Failure::Secrets(_)
-            | Failure::ApiKeys(_)
-            | Failure::Token(_)
-            | Failure::UnknownName(_)
-            | Failure::Run(_)
-            | Failure::Check
-            | Failure::Unhealthy(_)
-            | Failure::HealthcheckSettings(_)
-            | Failure::Output(_) => EXIT_FAILURE,
-        }
-    }
-
-    fn report(&self) -> ExitCode {
-        // Where stderr is blocked only the exit code is left to tell.
-        log::say(format_args!("flow-uring: {self}\n"));
-        ExitCode::from(self.exit_code())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Usage(error) => error.fmt(formatter),
-            Failure::Settings(mistakes) | Failure::HealthcheckSettings(mistakes) => mistakes.fmt(formatter),
-            Failure::LogFile(error) => error.fmt(formatter),
-            Failure::Secrets(error) => error.fmt(formatter),
-            Failure::ApiKeys(error) => error.fmt(formatter),
-            Failure::Token(error) => error.fmt(formatter),
-            Failure::UnknownName(names) => {
-                write!(formatter, "no credential has that name; there are: {}", names.join(", "))
-            }
-            Failure::Run(error) => error.fmt(formatter),
-            #[cfg(feature = "demo")]
-            Failure::Demo(error) => error.fmt(formatter),
-            Failure::Check => formatter.write_str("the check found problems"),
-            Failure::Unhealthy(error) => error.fmt(formatter),
-            Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
-        }
-    }
-}
-
 fn serve(args: &Args) -> Result<(), Failure> {
     let Configured { config, api_keys, .. } = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
-    let _log = start_log(&config)?;
+    let _log = log_output::start(&config).map_err(Failure::LogFile)?;
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
@@ -194,13 +118,13 @@ fn shown_admin(admin: Option<AdminAddress>) -> String {
 #[cfg(feature = "demo")]
 fn run_demo(args: &Args) -> Result<(), Failure> {
     let configured = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
-    let is_admin_named = configured.is_written("--admin");
+    let is_admin_named = configured.is_written(ADMIN);
     let Configured { mut config, api_keys, .. } = configured;
     // Beside a gateway that runs: its admin address is the default too.
     if !is_admin_named {
         config.admin = config.admin.map(|address| SocketAddr::new(address.ip(), 0));
     }
-    let _log = start_log(&config)?;
+    let _log = log_output::start(&config).map_err(Failure::LogFile)?;
     let upstream = demo::start_upstream(&demo::credentials(), demo::HUMAN_PACE).map_err(Failure::Demo)?;
     config.upstream =
         UpstreamConfig::parse(demo::UPSTREAM_URL, "the embedded demo").expect("the demo's own URL is valid");
@@ -249,7 +173,7 @@ fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
 
 fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     let configured = configure_here(args, &resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
-    let is_admin_named = configured.is_written("--admin");
+    let is_admin_named = configured.is_written(ADMIN);
     let Config { listen, listener_tls, admin, .. } = configured.config;
     let asked = Asked { listen, is_tls: listener_tls.is_some(), admin, is_admin_named };
     healthcheck::healthcheck(asked).map_err(Failure::Unhealthy)
@@ -263,32 +187,13 @@ fn configure_here(
     let environment = |name: &str| std::env::var(name);
     let dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
     let descriptors_max = config::raise_descriptor_limit();
-    configure(args, Surroundings { environment: &environment, dotenv, descriptors_max, resolve })
+    let is_demo = args.is_demo();
+    configure(&args.flags, Surroundings { environment: &environment, dotenv, descriptors_max, resolve, is_demo })
 }
 
 /// Stands for an address that is not looked up, since nothing is bound to it.
 fn unresolved(_host: &str, port: u16) -> io::Result<SocketAddr> {
     Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
-}
-
-fn start_log(config: &Config) -> Result<log::Guard, Failure> {
-    let line_format = match config.log.format {
-        LogFormat::Text => LineFormat::Text,
-        LogFormat::Json => LineFormat::Json,
-    };
-    log::init(config.log.level.threshold(), line_format, log_file(config)).map_err(Failure::LogFile)
-}
-
-/// The log file, if there is to be one, in the words of the log.
-fn log_file(config: &Config) -> Option<FileOptions> {
-    let LogRetention { days, bytes_max, is_cleaned_up, cleanup_interval } = config.log.retention;
-    let cleanup_interval = is_cleaned_up.then_some(cleanup_interval);
-    let retention = Retention { days, bytes_max: bytes_max.unwrap_or(u64::MAX), cleanup_interval };
-    let (path, makes_directory) = match config.log.file.as_ref()? {
-        LogFile::At(path) => (path.clone(), false),
-        LogFile::In(directory) => (directory.join(config::LOG_FILE_NAME), true),
-    };
-    Some(FileOptions { path, makes_directory, retention })
 }
 
 fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials, Failure> {

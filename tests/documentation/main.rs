@@ -12,3 +12,4 @@ mod links;
 mod names;
 mod pages;
 mod program;
+mod settings;

@@ -1,41 +1,13 @@
-use std::collections::HashMap;
 use std::env::VarError;
-use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use super::super::table::gateway::resolve_listen_host;
+use super::super::testing::{DESCRIPTORS, Pair, config, errors, run};
 use super::*;
-use crate::cli::args;
-use crate::config::{ListenerTls, LogConfig, LogFile, LogFormat, LogLevel, LogRetention, Origin};
-
-const DESCRIPTORS: u64 = 20_000;
-
-type Pair<'a> = (&'a str, &'a str);
-
-/// Configures from flags, environment variables and the text of `.env`.
-fn run(words: &[&str], environment: &[(&str, &str)], dotenv: &str) -> Result<Configured, SettingErrors> {
-    let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
-    let environment: HashMap<&str, &str> = environment.iter().copied().collect();
-    let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
-    let dotenv = DotEnv::parse(dotenv, &find);
-    let environment = |name: &str| find(name).ok_or(VarError::NotPresent);
-    let resolve = |host: &str, port: u16| match host {
-        "gateway" => Ok(SocketAddr::new(Ipv4Addr::new(10, 0, 0, 1).into(), port)),
-        _ => Err(io::Error::new(io::ErrorKind::NotFound, "unknown name")),
-    };
-    let surroundings =
-        Surroundings { environment: &environment, dotenv, descriptors_max: DESCRIPTORS, resolve: &resolve };
-    configure(&args, surroundings)
-}
-
-fn config(words: &[&str]) -> Config {
-    run(words, &[], "").unwrap_or_else(|mistakes| panic!("{words:?}: {mistakes}")).config
-}
-
-fn mistakes(words: &[&str], environment: &[(&str, &str)], dotenv: &str) -> Vec<String> {
-    match run(words, environment, dotenv) {
-        Ok(configured) => panic!("{words:?} {environment:?}: {configured:?}"),
-        Err(mistakes) => mistakes.0.iter().map(ToString::to_string).collect(),
-    }
-}
+use crate::config::{
+    self, Filter, IoDriver, ListenerTls, LogConfig, LogFile, LogFormat, LogLevel, LogRetention, Origin, Timeouts, Trust,
+};
 
 #[test]
 fn the_admin_pages_are_on_loopback_whatever_the_gateway_listens_on_or_where_they_are_told_to_be() {
@@ -54,10 +26,10 @@ fn the_admin_pages_are_on_loopback_whatever_the_gateway_listens_on_or_where_they
         assert_eq!(config.notices.iter().any(|notice| notice.starts_with("--admin ")), is_exposed, "{words:?}");
     }
     let form = "--admin: expected off, or an IP address or localhost with a port, such as 127.0.0.1:8900 or [::1]:8900";
-    assert_eq!(mistakes(&["--admin", "hunter2"], &[], ""), [form]);
+    assert_eq!(errors(&["--admin", "hunter2"], &[], ""), [form]);
     let rule = "the admin pages (--admin) cannot have the port of the gateway itself: choose another, or off";
-    assert_eq!(mistakes(&["--port", "8900"], &[], ""), [format!("default: {rule}")]);
-    assert_eq!(mistakes(&["--host", "0.0.0.0", "--admin", "[::1]:8899"], &[], ""), [format!("--admin: {rule}")]);
+    assert_eq!(errors(&["--port", "8900"], &[], ""), [format!("default: {rule}")]);
+    assert_eq!(errors(&["--host", "0.0.0.0", "--admin", "[::1]:8899"], &[], ""), [format!("--admin: {rule}")]);
     assert!(run(&["--host", "10.0.0.1", "--admin", "127.0.0.1:8899"], &[], "").is_ok());
 }
 
@@ -77,9 +49,9 @@ fn the_runtime_directory_is_the_services_or_else_the_sessions() {
 #[test]
 fn a_take_over_needs_a_port() {
     assert!(config(&["--take-over"]).take_over && !config(&[]).take_over);
-    let mistakes = mistakes(&["--take-over", "--port", "0"], &[], "");
-    assert_eq!(mistakes.len(), 1);
-    assert!(mistakes[0].starts_with("--take-over: name the --port"), "{mistakes:?}");
+    let errors = errors(&["--take-over", "--port", "0"], &[], "");
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].starts_with("--take-over: name the --port"), "{errors:?}");
 }
 
 #[test]
@@ -187,13 +159,13 @@ fn the_flag_wins_over_the_environment_which_wins_over_dotenv_which_wins_over_the
             (&[], &[(variable, &padded)], "", (shown_a, &from_environment)),
         ];
         for (words, environment, dotenv, expected) in table {
-            let configured = run(words, environment, dotenv).unwrap_or_else(|mistakes| panic!("{flag}: {mistakes}"));
-            let finding = configured.findings.iter().find(|finding| finding.flag == flag).expect(flag);
+            let configured = run(words, environment, dotenv).unwrap_or_else(|errors| panic!("{flag}: {errors}"));
+            let finding = configured.effective.iter().find(|finding| finding.flag == flag).expect(flag);
             assert_eq!((finding.value.as_str(), finding.source.to_string().as_str()), expected, "{flag}");
         }
         let blank = format!("{variable}=\n");
         let configured = run(&[], &[(variable, "")], &blank).expect("defaults");
-        let finding = configured.findings.iter().find(|finding| finding.flag == flag).expect(flag);
+        let finding = configured.effective.iter().find(|finding| finding.flag == flag).expect(flag);
         assert_eq!(finding.source, ValueSource::Default, "{flag}: empty counts as unset");
     }
 }
@@ -238,7 +210,7 @@ const WITHOUT_FLAG: [(&str, Pair<'_>, Pair<'_>); 5] = [
 fn retention_is_set_by_variables_alone() {
     for (variable, (value, shown), (wrong, form)) in WITHOUT_FLAG {
         let found = |environment: &[(&str, &str)], dotenv: &str| {
-            let findings = run(&[], environment, dotenv).expect("valid").findings;
+            let findings = run(&[], environment, dotenv).expect("valid").effective;
             let is_it = |finding: &EffectiveSetting| finding.source != ValueSource::Default;
             findings.into_iter().find(is_it).map(|finding| (finding.value, finding.source.to_string()))
         };
@@ -246,7 +218,7 @@ fn retention_is_set_by_variables_alone() {
         assert_eq!(found(&[(variable, value)], ""), Some((shown.into(), format!("environment {variable}"))));
         assert_eq!(found(&[(variable, "")], &dotenv), Some((shown.into(), format!(".env line 1: {variable}"))));
         let told = format!("environment {variable}: expected {form}");
-        assert_eq!(mistakes(&[], &[(variable, wrong)], ""), [told]);
+        assert_eq!(errors(&[], &[(variable, wrong)], ""), [told]);
     }
     // The later of two rows of one variable counts.
     let environment = WITHOUT_FLAG.map(|(variable, (value, _), _)| (variable, value));
@@ -258,7 +230,7 @@ fn retention_is_set_by_variables_alone() {
 #[test]
 fn a_log_directory_stands_for_a_file_in_it_and_excludes_another() {
     assert_eq!(config(&["--log-dir", "d"]).log.file, Some(LogFile::In("d".into())));
-    let found = mistakes(&["--log-file", "f"], &[("FLOW_PROXY_LOG_DIR", "d")], "");
+    let found = errors(&["--log-file", "f"], &[("FLOW_PROXY_LOG_DIR", "d")], "");
     assert_eq!(found.len(), 1);
     assert!(found[0].starts_with("environment FLOW_PROXY_LOG_DIR: the log file is named already by --log-file"));
 }
@@ -276,10 +248,10 @@ fn api_keys_are_read_from_the_environment_and_only_their_names_are_shown() {
     let configured = run(&[], &given, "").expect("valid");
     assert_eq!(configured.api_keys.as_ref().expect("given").keys.names().collect::<Vec<_>>(), ["alice"]);
     assert!(!format!("{configured:?}").contains("hunter2"));
-    let found = configured.findings.iter().find(|found| found.flag == "--api-keys").expect("found");
+    let found = configured.effective.iter().find(|found| found.flag == "--api-keys").expect("found");
     assert_eq!(found.value, "alice");
     assert_eq!(
-        mistakes(&[], &[("FLOW_PROXY_API_KEYS", "alice:hunter 2,bob")], ""),
+        errors(&[], &[("FLOW_PROXY_API_KEYS", "alice:hunter 2,bob")], ""),
         [
             "environment FLOW_PROXY_API_KEYS: entry 1: expected a key of 1 to 1024 visible ASCII characters without \
              spaces behind the colon",
@@ -287,7 +259,7 @@ fn api_keys_are_read_from_the_environment_and_only_their_names_are_shown() {
         ]
     );
     assert_eq!(
-        mistakes(&["--api-keys-file", "f"], &given, ""),
+        errors(&["--api-keys-file", "f"], &given, ""),
         ["environment FLOW_PROXY_API_KEYS: there is a file of API keys too: give only one of them"]
     );
 }
@@ -299,12 +271,9 @@ fn a_certificate_and_its_key_go_together() {
     assert_eq!(config(&[]).listener_tls, None);
     let environment = [("FLOW_PROXY_TLS_CERT", "c"), ("FLOW_PROXY_TLS_KEY", "k")];
     assert_eq!(run(&[], &environment, "").expect("valid").config.listener_tls, both);
+    assert_eq!(errors(&["--tls-cert", "c"], &[], ""), ["--tls-cert: a certificate needs its key too: give --tls-key"]);
     assert_eq!(
-        mistakes(&["--tls-cert", "c"], &[], ""),
-        ["--tls-cert: a certificate needs its key too: give --tls-key"]
-    );
-    assert_eq!(
-        mistakes(&[], &environment[1..], ""),
+        errors(&[], &environment[1..], ""),
         ["environment FLOW_PROXY_TLS_KEY: a key needs its certificate too: give --tls-cert"]
     );
 }
@@ -364,10 +333,10 @@ fn a_wrong_value_names_its_source_and_the_form_and_not_itself() {
         ("--replay-max", "FLOW_PROXY_REPLAY_MAX", "expected a whole number of MiB from 0 to 128"),
         ("--max-connections", "FLOW_PROXY_MAX_CONNECTIONS", "expected a whole number from 1 to 1048576"),
     ] {
-        assert_eq!(mistakes(&[flag, BAD], &[], ""), [format!("{flag}: {form}")]);
-        assert_eq!(mistakes(&[], &[(variable, BAD)], ""), [format!("environment {variable}: {form}")]);
+        assert_eq!(errors(&[flag, BAD], &[], ""), [format!("{flag}: {form}")]);
+        assert_eq!(errors(&[], &[(variable, BAD)], ""), [format!("environment {variable}: {form}")]);
         let dotenv = format!("\n{variable}={BAD}");
-        assert_eq!(mistakes(&[], &[], &dotenv), [format!(".env line 2: {variable}: {form}")]);
+        assert_eq!(errors(&[], &[], &dotenv), [format!(".env line 2: {variable}: {form}")]);
     }
 }
 
@@ -388,15 +357,15 @@ fn values_out_of_bounds_are_refused() {
         ("--max-connections", "0"),
         ("--host", "127.0.0.1:80"),
     ] {
-        let found = mistakes(&[flag, value], &[], "");
+        let found = errors(&[flag, value], &[], "");
         assert!(found.len() == 1 && found[0].starts_with(&format!("{flag}: expected ")), "{found:?}");
     }
 }
 
 #[test]
-fn all_mistakes_are_reported_together() {
+fn all_errors_are_reported_together() {
     let environment = [("FLOW_PROXY_LOG_LEVEL", "loud"), ("FLOW_PROXY_TARGET_URL", "https://u:p@h")];
-    let found = mistakes(&["--port", "x"], &environment, "FLOW_PROXY_BODY_MAX=x\n");
+    let found = errors(&["--port", "x"], &environment, "FLOW_PROXY_BODY_MAX=x\n");
     let sources: Vec<&str> = found.iter().filter_map(|line| line.split(": expected").next()).collect();
     assert_eq!(
         sources,
@@ -407,13 +376,13 @@ fn all_mistakes_are_reported_together() {
             "environment FLOW_PROXY_LOG_LEVEL"
         ]
     );
-    let broken_dotenv = mistakes(&["--port", "x"], &[], "A='");
+    let broken_dotenv = errors(&["--port", "x"], &[], "A='");
     assert_eq!(broken_dotenv[0], ".env line 1: a quote is not closed");
     assert_eq!(broken_dotenv.len(), 2);
 }
 
 #[test]
-fn a_variable_that_is_not_text_is_a_mistake() {
+fn a_variable_that_is_not_text_is_an_error() {
     let environment = |name: &str| match name {
         "FLOW_PROXY_PORT" => Err(VarError::NotUnicode("hunter2".into())),
         _ => Err(VarError::NotPresent),
@@ -424,8 +393,9 @@ fn a_variable_that_is_not_text_is_a_mistake() {
         dotenv: Ok(DotEnv::default()),
         descriptors_max: DESCRIPTORS,
         resolve: &resolve,
+        is_demo: false,
     };
-    let found = configure(&Args::default(), surroundings).expect_err("refused");
+    let found = configure(&WrittenFlags::default(), surroundings).expect_err("refused");
     assert_eq!(
         found.to_string(),
         "the configuration has mistakes:\n  environment FLOW_PROXY_PORT: expected UTF-8 text"
@@ -435,7 +405,7 @@ fn a_variable_that_is_not_text_is_a_mistake() {
 #[test]
 fn a_plain_upstream_off_this_machine_needs_its_flag() {
     let url = "http://flow.example.com";
-    let found = mistakes(&["--upstream", url], &[], "");
+    let found = errors(&["--upstream", url], &[], "");
     assert!(found[0].starts_with("--upstream: an http:// upstream that is not on this machine"), "{found:?}");
     assert!(found[0].ends_with("or --allow-plain-upstream if the network is yours"), "{found:?}");
     let allowed = config(&["--upstream", url, "--allow-plain-upstream"]);
@@ -466,10 +436,10 @@ fn a_real_lookup_of_a_listen_name_prefers_ipv4() {
 fn the_old_name_of_shards_works_and_excludes_the_new_one() {
     assert_eq!(config(&["--num-workers", "3"]).shards.get(), 3);
     assert_eq!(
-        mistakes(&["--num-workers", "3", "--shards", "4"], &[], ""),
+        errors(&["--num-workers", "3", "--shards", "4"], &[], ""),
         ["--num-workers: it is the old name of --shards: give only one of them"]
     );
-    assert_eq!(mistakes(&["--num-workers", "x"], &[], ""), ["--num-workers: expected a whole number from 1 to 1024"]);
+    assert_eq!(errors(&["--num-workers", "x"], &[], ""), ["--num-workers: expected a whole number from 1 to 1024"]);
 }
 
 #[test]
@@ -487,27 +457,4 @@ fn more_connections_than_descriptors_allow_get_a_notice() {
     let notices = config(&["--max-connections", "10001"]).notices;
     assert!(notices.len() == 1 && notices[0].contains("may open 20000 files"), "{notices:?}");
     assert!(config(&["--max-connections", "10000"]).notices.is_empty());
-}
-
-#[test]
-fn the_example_files_values_are_the_defaults() {
-    let example = include_str!("../../../../.env.example");
-    let configured = run(&[], &[], example).unwrap_or_else(|mistakes| panic!("{mistakes}"));
-    assert_eq!(format!("{:?}", Config { notices: vec![], ..configured.config }), {
-        let mut expected = config(&[]);
-        expected.upstream.source =
-            configured.findings.iter().find(|f| f.flag == "--upstream").map_or(String::new(), |f| f.source.to_string());
-        format!("{expected:?}")
-    });
-    let in_pairs = ["FLOW_PROXY_TLS_CERT", "FLOW_PROXY_TLS_KEY"];
-    let variables = SETTINGS.iter().map(|(_, variable, _)| *variable).chain(in_pairs);
-    for variable in variables.chain(WITHOUT_FLAG.map(|(variable, ..)| variable)) {
-        assert!(example.contains(variable), "{variable} is missing");
-    }
-    // With every line switched on, the values still stand for the defaults, or are examples that pass.
-    let switched_on: String = example
-        .lines()
-        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
-        .collect();
-    run(&[], &[], &switched_on).unwrap_or_else(|mistakes| panic!("{mistakes}"));
 }

@@ -1,40 +1,23 @@
-use std::collections::HashMap;
-use std::env::VarError;
 use std::ffi::OsString;
-use std::io;
 
 use super::*;
 use crate::cli::args;
-use crate::cli::settings::configure::{Configured, Surroundings, configure};
-use crate::cli::settings::dotenv::DotEnv;
-use crate::cli::settings::source::SettingErrors;
+use crate::cli::settings::testing::{Pair, errors, run};
 
-type Pair<'a> = (&'a str, &'a str);
-
-fn run(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> Result<Configured, SettingErrors> {
-    let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
-    let environment: HashMap<&str, &str> = environment.iter().copied().collect();
-    let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
-    let dotenv = DotEnv::parse(dotenv, &find);
-    let environment = |name: &str| find(name).ok_or(VarError::NotPresent);
-    let resolve = |_: &str, _: u16| Err(io::ErrorKind::NotFound.into());
-    configure(&args, Surroundings { environment: &environment, dotenv, descriptors_max: 1000, resolve: &resolve })
-}
-
-/// What came out, as `check` lists it: the value, and where it is from.
+/// The proxy as `check` lists it: the value, and where it is from.
 fn found(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> (String, String) {
-    let configured = run(words, environment, dotenv).unwrap_or_else(|mistakes| panic!("{words:?}: {mistakes}"));
-    let finding = configured.findings.iter().find(|finding| finding.flag == FLAG.flag).expect("a finding");
+    let configured = run(words, environment, dotenv).unwrap_or_else(|errors| panic!("{words:?}: {errors}"));
+    let finding = configured.effective.iter().find(|finding| finding.flag == FLAG).expect("a finding");
     let proxy = configured.config.upstream.proxy;
     assert_eq!(proxy.is_some(), finding.value.starts_with("http://"), "{finding:?}");
     assert!(proxy.is_none_or(|proxy| proxy.url() == finding.value && proxy.source == finding.source.to_string()));
     (finding.value.clone(), finding.source.to_string())
 }
 
-fn mistake(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> String {
-    let mistakes = run(words, environment, dotenv).expect_err("refused").0;
-    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
-    mistakes[0].to_string()
+fn error(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> String {
+    let errors = errors(words, environment, dotenv);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    errors[0].clone()
 }
 
 fn owned((value, source): Pair<'_>) -> (String, String) {
@@ -112,11 +95,11 @@ fn a_wrong_proxy_names_its_source_and_not_itself() {
     for bad in ["socks5://u:hunter2@p:1", "https://u:hunter2@p:1"] {
         let form = "expected a proxy that is spoken to by plain HTTP, http://[user:password@]host:port: https:// and \
                     socks5:// proxies are not supported";
-        assert_eq!(mistake(&["--upstream-proxy", bad], &[], ""), format!("--upstream-proxy: {form}"));
+        assert_eq!(error(&["--upstream-proxy", bad], &[], ""), format!("--upstream-proxy: {form}"));
         for variable in PROXY_VARIABLES {
-            assert_eq!(mistake(&[], &[(variable, bad)], ""), format!("environment {variable}: {form}"));
+            assert_eq!(error(&[], &[(variable, bad)], ""), format!("environment {variable}: {form}"));
             let dotenv = format!("\n{variable}={bad}");
-            assert_eq!(mistake(&[], &[], &dotenv), format!(".env line 2: {variable}: {form}"));
+            assert_eq!(error(&[], &[], &dotenv), format!(".env line 2: {variable}: {form}"));
         }
     }
     // Besides a wrong upstream too.
@@ -142,8 +125,8 @@ fn a_proxy_that_is_this_gateway_itself_is_refused() {
     ] {
         let result = run(words, environment, "");
         assert_eq!(result.is_err(), is_refused, "{words:?} {environment:?}");
-        if let Err(mistakes) = result {
-            assert!(mistakes.to_string().contains("this gateway itself listens on"), "{mistakes}");
+        if let Err(errors) = result {
+            assert!(errors.to_string().contains("this gateway itself listens on"), "{errors}");
         }
     }
 }
