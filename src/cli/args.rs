@@ -79,7 +79,7 @@ pub struct HealthcheckArgs {}
 pub struct DemoArgs {}
 
 impl Args {
-    /// Whether the demo's embedded upstream stands in for the one that is configured.
+    /// Returns true where the demo's embedded upstream stands in for the one that is configured.
     pub fn is_demo(&self) -> bool {
         #[cfg(feature = "demo")]
         return matches!(self.command, Some(Command::Demo(_)));

@@ -1,4 +1,4 @@
-//! `flow-uring check`: validate everything that a start would read, and say what was found.
+//! `flow-uring check`: validates everything that a start would read, and reports it.
 //!
 //! Invariant: touches no network, prints nothing itself, and no line holds a secret.
 
@@ -11,14 +11,14 @@ use crate::credentials::{self, ApiKeys, Credentials};
 use crate::server::certificate;
 use crate::upstream::tls::{self, TrustSource};
 
-/// What a check found, line by line.
+/// The results of a check, line by line.
 #[derive(Debug, Default)]
 pub struct CheckReport {
     /// For stdout.
     pub found: Vec<String>,
-    /// What an operator should know and a start survives.
+    /// Lines that an operator should know of, and that do not prevent a start.
     pub warnings: Vec<String>,
-    /// What would keep it from starting or from working.
+    /// Lines about faults that prevent a start, or keep the gateway from working.
     pub problems: Vec<String>,
     /// The credentials of a secrets file that can be used.
     pub credentials: Option<Credentials>,

@@ -1,4 +1,4 @@
-//! What a person types: flags, environment, `.env`, the subcommands and their exit codes.
+//! The command line: settings, the subcommands and their exit codes.
 //!
 //! The only reader of the command line and the environment. Invariant: a wrong setting ends the program before anything
 //! is started; a secret is printed by `token` alone, and that to stdout.
@@ -74,7 +74,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     run_server(config, keyring, sources, |_| String::new())
 }
 
-/// Runs the server, which prints the banner when it serves, and what `hints` says about its base URL.
+/// Runs the server, which prints the banner when it serves, followed by the `hints` for its base URL.
 fn run_server(
     config: Config,
     keyring: Keyring,
@@ -103,7 +103,7 @@ fn run_server(
     server::run(config, keyring, sources, announce).map_err(Failure::Run)
 }
 
-/// Where the admin pages are, for the banner.
+/// The address of the admin pages, for the banner.
 fn shown_admin(admin: Option<AdminAddress>) -> String {
     match admin {
         None => "off".into(),
@@ -120,7 +120,7 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
     let configured = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
     let is_admin_named = configured.is_written(ADMIN);
     let Configured { mut config, api_keys, .. } = configured;
-    // Beside a gateway that runs: its admin address is the default too.
+    // A gateway that already runs has the default admin address.
     if !is_admin_named {
         config.admin = config.admin.map(|address| SocketAddr::new(address.ip(), 0));
     }

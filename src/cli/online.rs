@@ -1,4 +1,4 @@
-//! `flow-uring check --online`: one request with each credential, to see which of them work.
+//! `flow-uring check --online`: makes one request with each credential, to see which of them work.
 //!
 //! Goes the way of real requests, through `upstream` and `http1`, on a runtime of its own on the main thread. Invariant:
 //! it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text that the
@@ -21,14 +21,14 @@ use crate::io::{Buffer, Deadline, Timer, deadline};
 use crate::server::{self, RunError};
 use crate::upstream::{ConnectError, Connection, Connector, Received, TransportError};
 
-/// A list of models takes no model's time: a server that works gives it at once.
+/// The limit of a response. A list of models needs no model: a server that works sends it at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
-/// How many credentials are tried at once: enough that a hundred of them behind a silent upstream are told of in
-/// minutes, few enough not to look like an attack.
+/// The number of credentials that are tried at once: enough that a hundred of them are through within minutes when the
+/// upstream is silent, few enough not to look like an attack.
 const AT_ONCE_MAX: usize = 8;
 
-/// What a peer that takes nothing is given to take close_notify.
+/// The limit for sending close_notify to an upstream that does not read.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Tries every credential and adds a line for each to the report.
@@ -64,7 +64,7 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<TrialOutco
     });
     let entries: Vec<&Credential> = credentials.entries().map(|(_, entry)| entry).collect();
     runtime.block_on(async {
-        // Without it every wait would be without a limit.
+        // Deadlines pass by this timer alone.
         let timer = Timer::open().map_err(RunError::Driver)?;
         monoio::spawn(deadline::sweep(timer));
         let mut outcomes = Vec::with_capacity(entries.len());
@@ -82,7 +82,7 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<TrialOutco
     })
 }
 
-/// What all requests have in common.
+/// The parts that all requests share.
 struct Trial {
     connector: Connector,
     connect_limit: Duration,
@@ -94,7 +94,7 @@ impl Trial {
     fn request(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         const END: &[u8] = b"\r\n\r\n";
         let token = credentials::mint(credential)?;
-        // Room for everything at once: a growing vector would leave unzeroed copies of the token behind.
+        // Room for everything at once: a vector that grows would leave copies of the token that are not zeroed.
         let mut request = Vec::with_capacity(self.request.len() + token.expose().len() + END.len());
         for part in [self.request.as_bytes(), token.expose().as_bytes(), END] {
             request.extend_from_slice(part);
@@ -131,7 +131,7 @@ impl Trial {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct TrialAnswer {
     status: u16,
-    /// How long the upstream asks to be left alone.
+    /// The wait that the upstream asks for.
     retry_after: Option<Duration>,
 }
 
@@ -166,7 +166,7 @@ fn read_answer(head: &[u8], now: SystemTime) -> Result<TrialAnswer, HeadError> {
     with_response(head, |head| TrialAnswer { status: head.status, retry_after: retry_after(head, now) })
 }
 
-/// Why there was no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
 enum AnswerError {
     Transport(TransportError),
@@ -186,13 +186,13 @@ impl fmt::Display for AnswerError {
     }
 }
 
-/// What became of one credential's request.
+/// The outcome of one credential's request.
 #[derive(Debug)]
 enum TrialOutcome {
     Answered(TrialAnswer),
     NoToken(TokenError),
     Unreachable(ConnectError),
-    /// There was no connection within the limit.
+    /// No connection within the limit.
     ConnectOverdue(Duration),
     NoAnswer(AnswerError),
 }

@@ -1,4 +1,4 @@
-//! Which credential a request's token belongs to.
+//! The check of a request's token: the credential that it belongs to.
 //!
 //! Invariant: a token counts only when its signature and all of its claims are one credential's.
 
@@ -34,7 +34,10 @@ impl Access {
         Access { known, validation }
     }
 
-    /// The `clientId` of the credential that signed the request's one bearer token, or what to tell the caller.
+    /// Returns the `clientId` of the credential that signed the request's one bearer token.
+    ///
+    /// # Errors
+    /// The text of the 401 for the caller.
     pub fn check(&self, headers: &HeaderMap) -> Result<&str, &'static str> {
         let mut fields = headers.get_all(AUTHORIZATION).iter();
         let token = match (fields.next(), fields.next()) {

@@ -53,13 +53,13 @@ pub struct DemoCredential {
 /// A running embedded upstream. It serves until the process ends.
 #[derive(Debug, Clone)]
 pub struct DemoUpstream {
-    /// Where it listens: 127.0.0.1 and a port that the system chose.
+    /// The address that it listens on: 127.0.0.1 and a port that the system chose.
     pub address: SocketAddr,
     /// The certificate, in PEM, that a client of the upstream must trust.
     pub ca_pem: String,
 }
 
-/// Why the embedded upstream did not start.
+/// The reason why the embedded upstream did not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DemoError {
@@ -68,7 +68,7 @@ pub enum DemoError {
     Thread(io::Error),
     Runtime(io::Error),
     Listen(io::Error),
-    /// The thread ended before it could say anything.
+    /// The thread ended before it reported.
     ThreadEnded,
 }
 
@@ -102,7 +102,7 @@ impl std::error::Error for DemoError {
 /// `pace` is the time between two streamed tokens.
 ///
 /// # Errors
-/// When no certificate, thread, runtime or port is to be had.
+/// If a certificate, the thread, its runtime or its port cannot be made.
 pub fn start_upstream(credentials: &[DemoCredential], pace: Duration) -> Result<DemoUpstream, DemoError> {
     let identity = certificate::DemoIdentity::generate().map_err(DemoError::Certificate)?;
     let ca_pem = identity.ca_pem.clone();

@@ -1,4 +1,4 @@
-//! What the demo says: one composed reply, the same for every API, which [`super::api`] then puts into shape.
+//! The text of a reply: composed once, the same for every API; [`super::api`] puts it into shape.
 //!
 //! Reads as much of a request as it echoes, and no more: the demo is not a validator of API requests.
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::api::models;
 
-/// So much of the prompt is echoed.
+/// The part of the prompt that is echoed.
 const ECHO_CHARS_MAX: usize = 60;
 
-/// The usual rule of thumb for English text.
+/// A rule of thumb for English text.
 const BYTES_PER_TOKEN: usize = 4;
 
 /// Numbers the replies of the process.
@@ -30,14 +30,14 @@ pub struct DemoReply {
     pub tokens: Vec<String>,
     /// An estimate, from the size of the request.
     pub input_token_count: usize,
-    /// How many inputs the request holds: more than one only for embeddings.
+    /// The number of inputs in the request: more than one only for embeddings.
     pub input_count: usize,
     pub is_streamed: bool,
-    /// Whether a chat stream ends with a chunk that holds the usage.
+    /// A chat stream is to end with a chunk that holds the usage.
     pub is_usage_asked: bool,
 }
 
-/// Why a request cannot be answered.
+/// The reason why a request cannot be answered.
 #[derive(Debug)]
 pub enum Invalid {
     Json,

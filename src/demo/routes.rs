@@ -1,6 +1,6 @@
-//! Which path is answered by whom, and the errors, in LiteLLM's shapes.
+//! The routes of the demo, and its errors in LiteLLM's shapes.
 //!
-//! Pure: a request whose token was checked goes in, an answer comes out. How it is sent is `connection`'s business.
+//! Pure: a request whose token was checked goes in, an answer comes out. `connection` sends it.
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
@@ -10,7 +10,7 @@ use super::BASE_PATH;
 use super::api::{EventScript, chat, embeddings, messages, models, responses};
 use super::reply::{DemoReply, Invalid};
 
-/// What goes back for one request.
+/// The answer to one request.
 #[derive(Debug)]
 pub enum DemoAnswer {
     Whole { status: StatusCode, body: Bytes },

@@ -14,11 +14,11 @@ use super::written::WrittenFlags;
 use crate::config::{Config, Limits};
 use crate::credentials::LoadedKeys;
 
-/// What a configuration is made from besides the command line.
+/// The inputs of a configuration besides the command line.
 pub struct Surroundings<'a> {
     pub environment: &'a Environment<'a>,
     pub dotenv: Result<DotEnv, DotEnvError>,
-    /// How many files this process may open.
+    /// The number of files that this process may open.
     pub descriptors_max: u64,
     /// Finds the address of a listen host that is a name.
     pub resolve: &'a dyn Fn(&str, u16) -> io::Result<SocketAddr>,
@@ -26,7 +26,7 @@ pub struct Surroundings<'a> {
     pub is_demo: bool,
 }
 
-/// A configuration, and where each of its values comes from.
+/// A configuration, and the source of each of its values.
 #[derive(Debug)]
 pub struct Configured {
     pub config: Config,
@@ -37,7 +37,7 @@ pub struct Configured {
 }
 
 impl Configured {
-    /// Whether anybody has said what the setting of this flag is to be.
+    /// Returns true where the setting of this flag does not have its default.
     pub fn is_written(&self, flag: &str) -> bool {
         self.effective.iter().any(|setting| setting.flag == flag && setting.source != ValueSource::Default)
     }

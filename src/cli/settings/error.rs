@@ -1,4 +1,4 @@
-//! Where values of settings come from, and what is wrong with them.
+//! The sources of values, and the errors that settings can have.
 //!
 //! Invariant: an error names the source and the expected form, and never repeats the value.
 
@@ -8,7 +8,7 @@ use std::io;
 use super::dotenv::DotEnvError;
 use crate::config::Expected;
 
-/// The place that a value was written in.
+/// The place where a value was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueSource {
     Flag(&'static str),
@@ -80,12 +80,12 @@ impl fmt::Display for SettingError {
     }
 }
 
-/// All that is wrong with the settings, one a line. Never empty.
+/// All errors of the settings, one a line. Never empty.
 #[derive(Debug)]
 pub struct SettingErrors(pub Vec<SettingError>);
 
 impl SettingErrors {
-    /// Whether the settings are wrong as such, and not only on this machine at this moment.
+    /// Returns true where the settings are wrong as such, and not only on this machine at this moment.
     pub fn is_usage(&self) -> bool {
         self.0.iter().any(|error| !matches!(error, SettingError::ListenHost { .. }))
     }

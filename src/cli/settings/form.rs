@@ -20,17 +20,17 @@ pub trait Form: Sync {
     fn read(&self, draft: &mut Draft, text: &str) -> Result<(), Expected>;
 
     /// Returns the value of the field as text, or `None` where nothing is set and the default is words. The draft is not
-    /// changed: a [`Field`] serves both directions.
+    /// changed: a [`DraftField`] serves both directions.
     fn show(&self, draft: &mut Draft) -> Option<String>;
 }
 
 /// The place of a value in the draft.
-pub type Field<T> = fn(&mut Draft) -> &mut T;
+pub type DraftField<T> = fn(&mut Draft) -> &mut T;
 
 /// Seconds, decimals allowed.
 pub struct Seconds {
     pub least: Duration,
-    pub field: Field<Duration>,
+    pub field: DraftField<Duration>,
 }
 
 impl Form for Seconds {
@@ -47,7 +47,7 @@ impl Form for Seconds {
 /// Seconds, decimals allowed, or 0 for never.
 pub struct SecondsOrOff {
     pub least: Duration,
-    pub field: Field<Option<Duration>>,
+    pub field: DraftField<Option<Duration>>,
 }
 
 impl Form for SecondsOrOff {
@@ -72,17 +72,17 @@ fn in_seconds(duration: Duration) -> String {
 }
 
 /// A whole number.
-pub struct Count<T> {
+pub struct WholeNumber<T> {
     /// Begins the expectation, such as "a whole number".
     pub kind: &'static str,
     pub least: u64,
     pub most: u64,
     /// Follows the number where it is shown.
     pub unit: &'static str,
-    pub field: Field<T>,
+    pub field: DraftField<T>,
 }
 
-impl<T: TryFrom<u64> + fmt::Display> Form for Count<T> {
+impl<T: TryFrom<u64> + fmt::Display> Form for WholeNumber<T> {
     fn read(&self, draft: &mut Draft, text: &str) -> Result<(), Expected> {
         *(self.field)(draft) = config::parse_count(text, self.least, self.most, self.kind)?;
         Ok(())
@@ -96,7 +96,7 @@ impl<T: TryFrom<u64> + fmt::Display> Form for Count<T> {
 /// A whole number of mebibytes, kept in bytes.
 pub struct Mebibytes {
     pub most: u64,
-    pub field: Field<usize>,
+    pub field: DraftField<usize>,
 }
 
 impl Form for Mebibytes {
@@ -116,7 +116,7 @@ pub struct SizeLimit {
     pub unit: &'static str,
     pub unit_bytes: u64,
     pub most: u64,
-    pub field: Field<Option<u64>>,
+    pub field: DraftField<Option<u64>>,
 }
 
 impl Form for SizeLimit {
@@ -133,7 +133,7 @@ impl Form for SizeLimit {
 }
 
 /// One word of several.
-pub struct Word<T>(pub Field<T>);
+pub struct Word<T>(pub DraftField<T>);
 
 impl<T: FromStr<Err = Expected> + fmt::Display> Form for Word<T> {
     fn read(&self, draft: &mut Draft, text: &str) -> Result<(), Expected> {
@@ -147,7 +147,7 @@ impl<T: FromStr<Err = Expected> + fmt::Display> Form for Word<T> {
 }
 
 /// The path of a file or directory that need not be there yet.
-pub struct OptionalPath(pub Field<Option<PathBuf>>);
+pub struct OptionalPath(pub DraftField<Option<PathBuf>>);
 
 impl Form for OptionalPath {
     fn read(&self, draft: &mut Draft, text: &str) -> Result<(), Expected> {
@@ -163,7 +163,7 @@ impl Form for OptionalPath {
 /// Values separated by commas.
 pub struct List<T: 'static> {
     pub member: fn(&str) -> Result<T, Expected>,
-    pub field: Field<Vec<T>>,
+    pub field: DraftField<Vec<T>>,
 }
 
 impl<T: fmt::Display> Form for List<T> {
@@ -179,7 +179,7 @@ impl<T: fmt::Display> Form for List<T> {
 }
 
 /// A flag without a value.
-pub struct Switch(pub Field<bool>);
+pub struct Switch(pub DraftField<bool>);
 
 impl Form for Switch {
     fn read(&self, draft: &mut Draft, _text: &str) -> Result<(), Expected> {

@@ -104,7 +104,7 @@ fn nothing_said_gives_the_documented_defaults() {
     );
 }
 
-/// Every setting that has a variable: flag, variable, and two values with the texts that they come out as.
+/// Every setting that has a variable: flag, variable, and two values with the texts that `check` shows.
 const SETTINGS: &[(&str, &str, [Pair<'_>; 2])] = &[
     ("--host", "FLOW_PROXY_HOST", [("0.0.0.0", "0.0.0.0"), ("[::1]", "::1")]),
     ("--port", "FLOW_PROXY_PORT", [("0", "0"), ("65535", "65535")]),
@@ -197,7 +197,8 @@ fn every_setting_reaches_its_field() {
     assert_eq!((body_bytes_max, replay_bytes_max, connections_max), (Some(10 << 20), 13 << 20, 11));
 }
 
-/// What has no flag: variable, a value with what it comes out as, and a wrong one with the form that it is told.
+/// Settings without a flag: variable, a value with the text that `check` shows, and a wrong value with the form that the
+/// error names.
 const WITHOUT_FLAG: [(&str, Pair<'_>, Pair<'_>); 5] = [
     ("FLOW_PROXY_LOG_RETENTION_DAYS", ("3", "3 days"), ("0", "a whole number of days from 1 to 3660")),
     ("FLOW_PROXY_LOG_MAX_SIZE_MB", ("0", "no limit"), ("x", "a whole number of MB (0 = no limit) from 0 to 1000000")),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cli::settings::form::{Count, Mebibytes, Seconds, SecondsOrOff, SizeLimit, Word};
+use crate::cli::settings::form::{Mebibytes, Seconds, SecondsOrOff, SizeLimit, WholeNumber, Word};
 use crate::cli::settings::setting::{Setting, SettingRank};
 use crate::config::MEBIBYTE;
 
@@ -95,7 +95,7 @@ pub const ROWS: &[Setting] = &[
         help: "client connections open at a time",
         default: "40 % of the file descriptors this process may open",
         example: Some("400"),
-        form: Some(&Count {
+        form: Some(&WholeNumber {
             kind: "a whole number",
             least: 1,
             most: CONNECTIONS_MAX,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::settings::draft::Draft;
 use crate::cli::settings::error::ValueSource;
-use crate::cli::settings::form::{Count, OptionalPath, OwnForm, SizeLimit, Word};
+use crate::cli::settings::form::{OptionalPath, OwnForm, SizeLimit, WholeNumber, Word};
 use crate::cli::settings::reading::Reading;
 use crate::cli::settings::setting::{Setting, SettingRank};
 use crate::config::{self, LogFile, MEGABYTE};
@@ -62,7 +62,7 @@ pub const ROWS: &[Setting] = &[
         variable: Some("FLOW_PROXY_LOG_RETENTION_DAYS"),
         help: "days that log files which were put aside are kept",
         default: "7",
-        form: Some(&Count {
+        form: Some(&WholeNumber {
             kind: "a whole number of days",
             least: 1,
             most: LOG_DAYS_MAX,
