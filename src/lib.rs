@@ -38,9 +38,9 @@
 //!   `banner`, what is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long
 //!   it took (`histogram`) and whether a shard is alive (`pulse`). Panics get into the log too (`log_panics`), and no
 //!   text of a client makes a line long (`shortened`).
-//! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
-//!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
-//! * `bench`, behind the feature of that name: the pure parts of an exchange for `benches/`.
+//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
+//!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
+//! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //!
 //! # The words
 //!

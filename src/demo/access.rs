@@ -7,7 +7,7 @@ use http::header::AUTHORIZATION;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
-use super::DemoCredential;
+use super::flow::DemoCredential;
 
 /// The claims of a Flow token. Flow's tokens hold no times.
 #[derive(Deserialize)]

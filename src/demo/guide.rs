@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use super::{BASE_PATH, DemoCredential, UPSTREAM_HOST};
+use super::flow::{BASE_PATH, DemoCredential, UPSTREAM_HOST};
 
 /// Name and client id of the three made-up credentials. The id begins with the name, so that an answer shows which
 /// credential it was made with.

@@ -9,6 +9,7 @@ mod access;
 mod api;
 mod certificate;
 mod connection;
+mod flow;
 mod guide;
 mod reply;
 mod routes;
@@ -27,28 +28,14 @@ use monoio_rustls::TlsAcceptor;
 
 use self::access::Access;
 
+pub use flow::{BASE_PATH, DemoCredential, UPSTREAM_HOST, UPSTREAM_URL};
 pub use guide::{credentials, credentials_json, instructions};
 
-/// The host that the demo's certificate names.
-pub const UPSTREAM_HOST: &str = "flow.ciandt.com";
-/// The upstream URL that a gateway in front of the demo is configured with; its host is never resolved or contacted,
-/// for the gateway connects to [`DemoUpstream::address`].
-pub const UPSTREAM_URL: &str = "https://flow.ciandt.com/flow-llm-proxy";
-/// The path below which the embedded upstream answers, as Flow does.
-pub const BASE_PATH: &str = "/flow-llm-proxy";
 /// The time between two streamed tokens that reads like a model at work.
 pub const HUMAN_PACE: Duration = Duration::from_millis(40);
 
 /// Accept errors are almost always a lack of descriptors: wait for some to come back instead of spinning.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
-
-/// One made-up credential of the demo.
-#[derive(Clone)]
-pub struct DemoCredential {
-    pub client_id: String,
-    pub client_secret: String,
-    pub tenant: String,
-}
 
 /// A running embedded upstream. It serves until the process ends.
 #[derive(Debug, Clone)]

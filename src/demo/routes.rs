@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::BASE_PATH;
 use super::api::{EventScript, chat, embeddings, messages, models, responses};
+use super::flow::BASE_PATH;
 use super::reply::{DemoReply, Invalid};
 
 /// The answer to one request.
