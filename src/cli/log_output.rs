@@ -6,7 +6,7 @@ use crate::observability::log::{self, FileError, FileOptions, LineFormat, Retent
 /// Starts the log.
 ///
 /// # Errors
-/// When its file cannot be opened.
+/// If its file cannot be opened.
 pub fn start(config: &Config) -> Result<log::Guard, FileError> {
     let line_format = match config.log.format {
         LogFormat::Text => LineFormat::Text,

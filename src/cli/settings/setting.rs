@@ -23,7 +23,7 @@ pub struct Setting {
     /// The value in `.env.example`; `None`: the default, which then has to be a value.
     pub example: Option<&'static str>,
     pub rank: SettingRank,
-    /// How the value is read; `None`: by a rule of its own, since it depends on other settings or is secret.
+    /// The form of the value; `None`: a rule of its own reads it, since it depends on other settings or is secret.
     pub(super) form: Option<&'static dyn Form>,
 }
 

@@ -151,7 +151,7 @@ fn separate_admin(reading: &mut Reading<'_>, admin: SocketAddr, listen: SocketAd
 /// The address of a listen host that is a name; IPv4 where there is a choice.
 ///
 /// # Errors
-/// When the name has no address.
+/// If the name has no address.
 pub fn resolve_listen_host(host: &str, port: u16) -> io::Result<SocketAddr> {
     let addresses: Vec<SocketAddr> = (host, port).to_socket_addrs()?.collect();
     let chosen = addresses.iter().find(|address| address.is_ipv4()).or(addresses.first());
