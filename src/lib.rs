@@ -32,7 +32,8 @@
 //!   it ends in a stream (`body`, `chunk`), how long a server asks to be left alone (`retry_after`).
 //! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`),
 //!   clients that leave (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness
-//!   (`turns`), two futures at once (`race`), the `timer` behind the limits.
+//!   (`turns`), two futures at once (`race`), the `timer` behind the limits; and one request of the main thread before
+//!   there are shards (`blocking_get`).
 //! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file
 //!   among them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start
 //!   `banner`, what is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long
