@@ -11,6 +11,11 @@ use argh::{EarlyExit, FromArgs};
 use super::help;
 use super::settings::{WrittenFlags, by_flag};
 
+/// The flag that belongs to the program and not to a setting. It may stand after a command too.
+const VERSION: &str = "--version";
+/// Stands for the value of a switch.
+const SWITCHED_ON: &str = "on";
+
 /// A command line.
 #[derive(Debug, Default)]
 pub struct Args {
@@ -134,33 +139,35 @@ fn sort_out(words: impl IntoIterator<Item = OsString>) -> Result<(WrittenFlags, 
             Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
             _ => (word, None),
         };
-        match (by_flag(&name), value) {
-            (Some((setting, _)), Some(_)) if !setting.takes_value => {
-                return Err(UsageError(format!("{name} takes no value")));
-            }
-            (Some((setting, flag)), None) if !setting.takes_value => flags.push(flag, "on".into()),
-            (Some((setting, flag)), _) if flags.contains(flag) && !setting.may_repeat => {
-                return Err(UsageError(format!("{name} is given twice")));
-            }
-            (Some((_, flag)), Some(value)) => flags.push(flag, value),
-            (Some((_, flag)), None) => {
-                let value = words.next().ok_or_else(|| UsageError(format!("{name} needs a value")))?;
-                flags.push(flag, text(value)?);
-            }
-            (None, Some(_)) if name == VERSION => return Err(UsageError(format!("{name} takes no value"))),
-            // The program's own, wherever it stands.
-            (None, None) if name == VERSION => others.insert(0, name),
-            (None, value) => {
+        let Some((setting, flag)) = by_flag(&name) else {
+            if name != VERSION {
                 others.push(name);
                 others.extend(value);
+            } else if value.is_some() {
+                return Err(UsageError(format!("{name} takes no value")));
+            } else {
+                others.insert(0, name);
             }
+            continue;
+        };
+        if !setting.takes_value {
+            if value.is_some() {
+                return Err(UsageError(format!("{name} takes no value")));
+            }
+            flags.push(flag, SWITCHED_ON.to_owned());
+            continue;
         }
+        if flags.contains(flag) && !setting.may_repeat {
+            return Err(UsageError(format!("{name} is given twice")));
+        }
+        let value = match value {
+            Some(value) => value,
+            None => text(words.next().ok_or_else(|| UsageError(format!("{name} needs a value")))?)?,
+        };
+        flags.push(flag, value);
     }
     Ok((flags, others))
 }
-
-/// The flag that belongs to the program and not to a setting.
-const VERSION: &str = "--version";
 
 fn text(word: OsString) -> Result<String, UsageError> {
     word.into_string().map_err(|_| UsageError("an argument is not UTF-8 text".into()))

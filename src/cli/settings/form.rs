@@ -95,13 +95,14 @@ impl<T: TryFrom<u64> + fmt::Display> Form for WholeNumber<T> {
 
 /// A whole number of mebibytes, kept in bytes.
 pub struct Mebibytes {
-    pub most: u64,
+    pub bytes_max: fn(&Draft) -> usize,
     pub field: DraftField<usize>,
 }
 
 impl Form for Mebibytes {
     fn read(&self, draft: &mut Draft, text: &str) -> Result<(), Expected> {
-        *(self.field)(draft) = config::parse_mebibytes(text, 0, self.most)? as usize;
+        let most = (self.bytes_max)(draft) as u64 / MEBIBYTE;
+        *(self.field)(draft) = config::parse_mebibytes(text, 0, most)? as usize;
         Ok(())
     }
 

@@ -12,8 +12,6 @@ const SECONDS_MIN: Duration = Duration::from_millis(1);
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 /// A terabyte, which is to say any body.
 const BODY_MEBIBYTES_MAX: u64 = 1024 * 1024;
-/// All copies of a process together: a single one that is larger could never be kept.
-const REPLAY_MEBIBYTES_MAX: u64 = 128;
 /// More than Linux lets one process open (`fs.nr_open`'s default is 2^20).
 const CONNECTIONS_MAX: u64 = 1 << 20;
 
@@ -127,7 +125,11 @@ pub const ROWS: &[Setting] = &[
         variable: Some("FLOW_PROXY_REPLAY_MAX"),
         help: "largest request kept in memory for a second attempt, in MiB, 0 to 128",
         default: "16",
-        form: Some(&Mebibytes { most: REPLAY_MEBIBYTES_MAX, field: |draft| &mut draft.config.limits.replay_bytes_max }),
+        form: Some(&Mebibytes {
+            // A single copy larger than all of them together could never be kept.
+            bytes_max: |draft| draft.config.limits.replay_total_bytes_max,
+            field: |draft| &mut draft.config.limits.replay_bytes_max,
+        }),
         ..Setting::ROW
     },
     Setting {
