@@ -11,10 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use flow_uring::bench::{Balancer, EVENTS, Exchange};
+use flow_uring::bench::{Balancer, EVENTS, ExchangeBench};
 
 fn heads(criterion: &mut Criterion) {
-    let mut exchange = Exchange::default();
+    let mut exchange = ExchangeBench::default();
     let mut out = Vec::with_capacity(8 * 1024);
     let mut group = criterion.benchmark_group("head");
     group.bench_function("scan a request", |bencher| bencher.iter(|| exchange.scan_request()));
@@ -29,7 +29,7 @@ fn heads(criterion: &mut Criterion) {
 }
 
 fn events(criterion: &mut Criterion) {
-    let exchange = Exchange::default();
+    let exchange = ExchangeBench::default();
     let mut group = criterion.benchmark_group("body");
     group.throughput(Throughput::Elements(EVENTS as u64));
     group.bench_function("relay events", |bencher| bencher.iter(|| black_box(exchange.relay_events())));
@@ -37,7 +37,7 @@ fn events(criterion: &mut Criterion) {
 }
 
 fn credentials(criterion: &mut Criterion) {
-    let exchange = Exchange::default();
+    let exchange = ExchangeBench::default();
     let mut group = criterion.benchmark_group("credentials");
     group.bench_function("look a token up", |bencher| bencher.iter(|| black_box(exchange.look_up_token())));
     for count in [1, 3, 500] {

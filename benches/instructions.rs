@@ -3,14 +3,14 @@
 
 use std::hint::black_box;
 
-use flow_uring::bench::Exchange;
+use flow_uring::bench::ExchangeBench;
 
 fn main() {
     // `cargo bench` adds words of its own.
     let words: Vec<String> = std::env::args().skip(1).collect();
     let times = words.iter().find_map(|word| word.parse::<u32>().ok()).unwrap_or(1);
     let is_wanted = |name: &str| words.iter().any(|word| word == name);
-    let mut exchange = Exchange::default();
+    let mut exchange = ExchangeBench::default();
     let mut out = Vec::with_capacity(8 * 1024);
     for _ in 0..times {
         if is_wanted("heads") {

@@ -1,6 +1,6 @@
 //! The pure parts of an exchange, each as one call, for `benches/`: the benchmarks and the count of instructions.
 //!
-//! Behind the feature `bench`; the program is built without it.
+//! Only with the feature `bench`; the program is built without it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::proxy::response::head::Recipient;
 use crate::proxy::response::location::LocationRewrite;
 use crate::proxy::snapshot::Snapshot;
 
-/// As an OpenAI SDK sends it.
+/// A request as an OpenAI SDK sends it.
 const REQUEST: &[u8] =
     b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:8899\r\nAccept-Encoding: gzip, deflate\r\n\
     Connection: keep-alive\r\nAccept: application/json\r\nContent-Type: application/json\r\n\
@@ -33,7 +33,7 @@ const REQUEST: &[u8] =
     X-Stainless-Runtime-Version: 3.11.7\r\nAuthorization: Bearer any\r\nX-Stainless-Async: false\r\n\
     x-stainless-retry-count: 0\r\nx-stainless-read-timeout: 600\r\nContent-Length: 253\r\n\r\n";
 
-/// As a LiteLLM server behind a front door answers a stream.
+/// The head of a stream as a LiteLLM server sends it through a reverse proxy.
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Wed, 25 Nov 2026 12:00:00 GMT\r\n\
     Content-Type: text/event-stream; charset=utf-8\r\nTransfer-Encoding: chunked\r\nConnection: keep-alive\r\n\
     Cache-Control: no-cache\r\nServer: uvicorn\r\nx-litellm-call-id: 0b6e0c2e-6f44-4d5f-9f43-5a1c7a0a7d11\r\n\
@@ -42,17 +42,17 @@ const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nDate: Wed, 25 Nov 2026 12:00:00 GMT
 const EVENT: &str = "data: {\"id\":\"chatcmpl-1\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,\
     \"model\":\"gpt-4o\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" word\"},\"finish_reason\":null}]}\n\n";
 
-/// How many events [`Exchange::relay_events`] relays.
+/// The number of events that [`ExchangeBench::relay_events`] relays.
 pub const EVENTS: usize = 100;
 
-/// Whose turn it is, for as many threads as want to know.
+/// The round robin of credentials, shared by any number of threads.
 pub struct Balancer {
     credentials: Arc<Credentials>,
     round_robin: RoundRobin,
 }
 
 impl Balancer {
-    /// Of so many credentials.
+    /// Makes so many credentials.
     pub fn of(count: usize) -> Self {
         let entry = |index| {
             format!(
@@ -64,7 +64,7 @@ impl Balancer {
         Balancer { credentials: Arc::new(loaded.credentials), round_robin: RoundRobin::default() }
     }
 
-    /// Takes one turn, and says whose it was.
+    /// Takes one turn, and returns the index of the credential.
     pub fn take_turn(&self) -> usize {
         match self.round_robin.next(&self.credentials, Instant::now()) {
             Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. } => credential.index(),
@@ -72,8 +72,8 @@ impl Balancer {
     }
 }
 
-/// What the parts of an exchange need. The `out` of its methods is cleared first.
-pub struct Exchange {
+/// The state that the parts of an exchange need. The `out` of its methods is cleared first.
+pub struct ExchangeBench {
     balancer: Balancer,
     snapshot: Snapshot,
     rules: Rules,
@@ -83,7 +83,7 @@ pub struct Exchange {
     events: Vec<Vec<u8>>,
 }
 
-impl Default for Exchange {
+impl Default for ExchangeBench {
     fn default() -> Self {
         let balancer = Balancer::of(3);
         let (base_path, upstream_host) = ("/flow-llm-proxy".to_owned(), "flow.ciandt.com".to_owned());
@@ -107,35 +107,35 @@ impl Default for Exchange {
         ledger.open(balancer.credentials.names());
         let snapshot = Snapshot::new(balancer.credentials.clone(), None, &ledger);
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
-        Exchange { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
+        ExchangeBench { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
     }
 }
 
-impl Exchange {
+impl ExchangeBench {
     /// Finds the end of a request head.
     pub fn scan_request(&self) -> usize {
         let scanned = HeadScanner::default().scan(REQUEST, &HeadLimits::REQUEST);
         scanned.expect("a valid head").expect("a whole head").end
     }
 
-    /// Parses a request head, and reads what its fields say.
+    /// Parses a request head, and examines its fields.
     pub fn parse_request(&self) -> bool {
         with_request(REQUEST, |head| request::head::examine(head, &mut Caller::default()).expect("valid").keep_alive)
             .expect("a valid head")
     }
 
-    /// Looks a token up that is ready.
+    /// Looks up a token that is ready.
     pub fn look_up_token(&self) -> usize {
         let credential = self.balancer.credentials.entries().next().expect("one at least").0;
         self.snapshot.with_authorization(credential, <[u8]>::len).expect("a token")
     }
 
-    /// Parses a request head, decides what is done with it, takes a turn, and writes the head for the upstream.
+    /// Parses a request head, plans the exchange, takes a turn, and writes the head for the upstream.
     pub fn plan_request(&mut self, out: &mut Vec<u8>) -> usize {
         out.clear();
         self.method.clear();
         self.path.clear();
-        let Exchange { balancer, snapshot, rules, .. } = self;
+        let ExchangeBench { balancer, snapshot, rules, .. } = self;
         let planned = with_request(REQUEST, |head| {
             self.method.push_str(head.method);
             self.path.push_str(path_of(head.target));

@@ -5,9 +5,9 @@
 //! `main.rs` calls [`cli::main`], that calls [`server::run`], each of its shards accepts connections, and each of their
 //! requests goes through [`proxy::Proxy::handle`].
 //!
-//! * [`cli`], what a person types: flags and help (`args`), their precedence (`source`, `dotenv`), every setting's
-//!   names and defaults (`configure`, `access`, `logging`, `upstream_proxy`), the subcommands (`check`, `online`,
-//!   `healthcheck`).
+//! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
+//!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
+//!   subcommands (`check`, `online`, `healthcheck`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not shown
@@ -30,18 +30,19 @@
 //!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`),
 //!   the keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
-//!   it ends in a stream (`body`, `chunk`).
+//!   it ends in a stream (`body`, `chunk`), how long a server asks to be left alone (`retry_after`).
 //! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`),
 //!   clients that leave (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness
-//!   (`turns`), two futures at once (`race`), the `timer` behind the limits.
+//!   (`turns`), two futures at once (`race`), the `timer` behind the limits; and one request of the main thread before
+//!   there are shards (`blocking_get`).
 //! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file
 //!   among them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start
 //!   `banner`, what is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long
 //!   it took (`histogram`) and whether a shard is alive (`pulse`). Panics get into the log too (`log_panics`), and no
 //!   text of a client makes a line long (`shortened`).
-//! * `demo`, behind the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`),
-//!   the tokens it accepts (`access`), what a newcomer reads (`guide`).
-//! * `bench`, behind the feature of that name: the pure parts of an exchange for `benches/`.
+//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
+//!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
+//! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //!
 //! # The words
 //!

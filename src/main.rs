@@ -1,4 +1,4 @@
-//! The program: hands its words to the library and exits with the code that comes back.
+//! The program: passes its arguments to the library and exits with the code that it returns.
 //!
 //! Everything it does is in the library, whose documentation is the map.
 

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 const SECRETS: &str = r#"[{"clientId":"abc-123","clientSecret":"hunter2-and-more","tenant":"ciandt"},
                           {"name":"second","clientId":"abc-123","clientSecret":"hunter2","tenant":"ciandt"}]"#;
-/// What PyJWT makes of the first entry.
+/// The token that PyJWT makes of the first entry.
 const FIRST_TOKEN: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJjbGllbnRJZCI6ImFiYy0xMjMiLCJjbGllbnRTZWNyZXQiOiJodW50ZXIy\
                            LWFuZC1tb3JlIiwidGVuYW50IjoiY2lhbmR0In0._QOvvxty2abUXFCXr2HdpTdWw618bF7B7bpHsV37HIY";
 

@@ -1,35 +1,35 @@
-//! `flow-uring check`: validate everything that a start would read, and say what was found.
+//! `flow-uring check`: validates everything that a start would read, and reports it.
 //!
 //! Invariant: touches no network, prints nothing itself, and no line holds a secret.
 
 use std::path::Path;
 
-use super::configure::Configured;
-use super::source::{Finding, Mistakes};
+use super::log_output;
+use super::settings::{Configured, EffectiveSetting, SettingErrors};
 use crate::config::{Config, ListenerTls, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
 use crate::server::certificate;
 use crate::upstream::tls::{self, TrustSource};
 
-/// What a check found, line by line.
+/// The results of a check, line by line.
 #[derive(Debug, Default)]
-pub struct Report {
+pub struct CheckReport {
     /// For stdout.
     pub found: Vec<String>,
-    /// What an operator should know and a start survives.
+    /// Lines that an operator should know of, and that do not prevent a start.
     pub warnings: Vec<String>,
-    /// What would keep it from starting or from working.
+    /// Lines about faults that prevent a start, or keep the gateway from working.
     pub problems: Vec<String>,
     /// The credentials of a secrets file that can be used.
     pub credentials: Option<Credentials>,
 }
 
 /// Checks a configuration with its files.
-pub fn check(configured: Result<&Configured, &Mistakes>) -> Report {
-    let mut report = Report::default();
+pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
+    let mut report = CheckReport::default();
     match configured {
-        Ok(Configured { config, api_keys, findings }) => {
-            report.settings(findings);
+        Ok(Configured { config, api_keys, effective }) => {
+            report.settings(effective);
             report.warnings.extend(config.notices.iter().cloned());
             report.log_file(config);
             report.secrets(&config.secrets_file);
@@ -38,24 +38,25 @@ pub fn check(configured: Result<&Configured, &Mistakes>) -> Report {
             config.listener_tls.iter().for_each(|files| report.listener_tls(files));
             report.trust(config);
         }
-        Err(mistakes) => report.problems.extend(mistakes.0.iter().map(ToString::to_string)),
+        Err(errors) => report.problems.extend(errors.0.iter().map(ToString::to_string)),
     }
     report
 }
 
-impl Report {
+impl CheckReport {
     pub fn is_good(&self) -> bool {
         self.problems.is_empty()
     }
 
-    fn settings(&mut self, findings: &[Finding]) {
+    fn settings(&mut self, effective: &[EffectiveSetting]) {
         self.found.push("settings:".into());
-        let line = |finding: &Finding| format!("  {:<24}{} ({})", &finding.flag[2..], finding.value, finding.source);
-        self.found.extend(findings.iter().map(line));
+        let line =
+            |setting: &EffectiveSetting| format!("  {:<24}{} ({})", &setting.flag[2..], setting.value, setting.source);
+        self.found.extend(effective.iter().map(line));
     }
 
     fn log_file(&mut self, config: &Config) {
-        let Some(file) = super::log_file(config) else { return };
+        let Some(file) = log_output::file(config) else { return };
         match file.check() {
             Ok(()) => self.found.push(format!("log file {}: can be written", file.path.display())),
             Err(error) => self.problems.push(error.to_string()),
@@ -129,15 +130,14 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::cli::configure::{Surroundings, configure};
-    use crate::cli::dotenv::DotEnv;
-    use crate::cli::{Configured, args};
+    use crate::cli::args;
+    use crate::cli::settings::{DotEnv, Surroundings, configure};
 
-    struct Place(TempDir);
+    struct WorkingDirectory(TempDir);
 
-    impl Place {
+    impl WorkingDirectory {
         fn new() -> Self {
-            Place(tempfile::tempdir().expect("a temporary directory"))
+            WorkingDirectory(tempfile::tempdir().expect("a temporary directory"))
         }
 
         fn write(&self, name: &str, content: &str) -> PathBuf {
@@ -147,17 +147,18 @@ mod tests {
             path
         }
 
-        fn check(&self, words: &[&str]) -> Report {
+        fn check(&self, words: &[&str]) -> CheckReport {
             let secrets_file = self.0.path().join("secrets.json").display().to_string();
             let words = ["--secrets-file", &secrets_file].into_iter().chain(words.iter().copied());
             let args = args::parse(words.map(Into::into)).expect("a valid command line");
-            let configured: Result<Configured, Mistakes> = configure(
-                &args,
+            let configured: Result<Configured, SettingErrors> = configure(
+                &args.flags,
                 Surroundings {
                     environment: &|_| Err(std::env::VarError::NotPresent),
                     dotenv: Ok(DotEnv::default()),
                     descriptors_max: 1000,
                     resolve: &|_, _| Err(io::ErrorKind::NotFound.into()),
+                    is_demo: false,
                 },
             );
             check(configured.as_ref())
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_good_set_up_is_described_without_secrets() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         place.write("secrets.json", SECRETS);
         let report = place.check(&["--upstream", "http://127.0.0.1:1/base", "--no-threaded"]);
         assert!(report.is_good(), "{report:?}");
@@ -191,7 +192,7 @@ mod tests {
 
     #[test]
     fn problems_of_settings_and_of_files_are_told() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         let report = place.check(&["--port", "x", "--shards", "x"]);
         assert_eq!(report.problems.len(), 2);
         let report = place.check(&["--upstream", "http://127.0.0.1:1"]);
@@ -204,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_file_of_authorities_must_hold_usable_certificates() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         place.write("secrets.json", SECRETS);
         let problem = |content: Option<&str>| {
             let path = content.map_or(place.0.path().join("absent.pem"), |content| place.write("ca.pem", content));
@@ -225,7 +226,7 @@ mod tests {
     #[cfg(feature = "demo")]
     #[test]
     fn a_file_of_authorities_is_counted() {
-        let place = Place::new();
+        let place = WorkingDirectory::new();
         place.write("secrets.json", SECRETS);
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
         let path = place.write("ca.pem", &made.cert.pem().repeat(2)).display().to_string();

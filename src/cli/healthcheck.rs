@@ -1,41 +1,43 @@
-//! `flow-uring healthcheck`: ask the gateway that listens here whether it is up.
+//! `flow-uring healthcheck`: asks the gateway that listens here whether it is up.
 //!
-//! Plain blocking HTTP over loopback with a deadline on each question: whether a shard answers, and, of the admin pages,
-//! whether all do. Spends no request upstream: `GET /` is answered by the gateway itself.
+//! Blocking HTTP over loopback, with a deadline on each request: one to the listener, which a shard answers, and one to
+//! the admin pages, which ask all shards. No request goes upstream: `GET /` is answered by the gateway itself.
 
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
 
+use crate::io::{BlockingGet, GetError};
 use crate::observability::reachable;
 
-/// A question may take this long; container engines ask every 30 s by default.
+/// The limit of each request; container engines check every 30 s by default.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// `HTTP/1.1 200`: all that is looked at.
+/// `HTTP/1.1 200`: all that is read.
 const STATUS_BYTES: usize = 12;
 
-/// Which gateway is asked.
+/// The gateway that is asked.
 #[derive(Debug, Clone, Copy)]
 pub struct Asked {
     pub listen: SocketAddr,
-    /// Whether the listener speaks TLS.
+    /// The listener speaks TLS.
     pub is_tls: bool,
     pub admin: Option<SocketAddr>,
-    /// Whether somebody has said where the admin pages are. Where nobody has, they may be elsewhere: those of the demo are.
+    /// The address of the admin pages was configured. By default they may be elsewhere: those of the demo are.
     pub is_admin_named: bool,
 }
 
-/// Asks the admin pages, where there are any, for `/healthz`, and the listener for `/`: the one alone would not tell whose
-/// pages these are, nor the other that a shard hangs. A listener that speaks TLS answers too: that this is plain HTTP.
+/// Requests `/healthz` of the admin pages, where there are any, and `/` of the listener: the pages alone may belong to
+/// another gateway, and the listener alone does not show that a shard hangs. A listener that speaks TLS answers plain HTTP
+/// with 400.
 ///
 /// # Errors
-/// When it is not up; the error says how it failed.
+/// The reason why it counts as down.
 pub fn healthcheck(asked: Asked) -> Result<(), Unhealthy> {
     // Any free port is one that cannot be known.
     if let Some(admin) = asked.admin.filter(|admin| admin.port() != 0) {
         match ask_for("/healthz", admin, 200) {
-            Err(Unhealthy { fault: Fault::Connect(_), .. }) if !asked.is_admin_named => {}
+            Err(Unhealthy { fault: HealthFault::Connect(_), .. }) if !asked.is_admin_named => {}
             answered => answered?,
         }
     }
@@ -45,25 +47,35 @@ pub fn healthcheck(asked: Asked) -> Result<(), Unhealthy> {
 fn ask_for(path: &str, bound: SocketAddr, expected: u16) -> Result<(), Unhealthy> {
     let address = reachable(bound);
     let failed = |fault| Unhealthy { address, fault };
-    let deadline = Instant::now() + PATIENCE;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(|error| failed(Fault::Connect(error)))?;
-    let begin = ask(&mut stream, address, path, deadline).map_err(|error| failed(Fault::Exchange(error)))?;
-    match status(&begin) {
+    let request = BlockingGet {
+        path,
+        user_agent: "flow-uring-healthcheck",
+        patience: PATIENCE,
+        response_bytes_max: STATUS_BYTES,
+    };
+    let response = request.send(address).map_err(|error| match error {
+        GetError::Connect(error) => failed(HealthFault::Connect(error)),
+        GetError::Exchange(error) => failed(HealthFault::Exchange(error)),
+    })?;
+    if response.len() < STATUS_BYTES {
+        return Err(failed(HealthFault::Exchange(io::ErrorKind::UnexpectedEof.into())));
+    }
+    match status(&response) {
         Some(status) if status == expected => Ok(()),
-        Some(status) => Err(failed(Fault::Status(status))),
-        None => Err(failed(Fault::NotHttp)),
+        Some(status) => Err(failed(HealthFault::Status(status))),
+        None => Err(failed(HealthFault::NotHttp)),
     }
 }
 
-/// Why the gateway counts as down.
+/// The reason why the gateway counts as down.
 #[derive(Debug)]
 pub struct Unhealthy {
     pub address: SocketAddr,
-    pub fault: Fault,
+    pub fault: HealthFault,
 }
 
 #[derive(Debug)]
-pub enum Fault {
+pub enum HealthFault {
     Connect(io::Error),
     Exchange(io::Error),
     Status(u16),
@@ -74,10 +86,10 @@ impl fmt::Display for Unhealthy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = self.address;
         match &self.fault {
-            Fault::Connect(error) => write!(formatter, "unhealthy: nothing answers at {address}: {error}"),
-            Fault::Exchange(error) => write!(formatter, "unhealthy: {address} gave no answer: {error}"),
-            Fault::Status(status) => write!(formatter, "unhealthy: {address} answered with status {status}"),
-            Fault::NotHttp => write!(formatter, "unhealthy: what listens at {address} does not speak HTTP"),
+            HealthFault::Connect(error) => write!(formatter, "unhealthy: nothing answers at {address}: {error}"),
+            HealthFault::Exchange(error) => write!(formatter, "unhealthy: {address} gave no answer: {error}"),
+            HealthFault::Status(status) => write!(formatter, "unhealthy: {address} answered with status {status}"),
+            HealthFault::NotHttp => write!(formatter, "unhealthy: what listens at {address} does not speak HTTP"),
         }
     }
 }
@@ -85,50 +97,23 @@ impl fmt::Display for Unhealthy {
 impl std::error::Error for Unhealthy {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
-            Fault::Connect(error) | Fault::Exchange(error) => Some(error),
-            Fault::Status(_) | Fault::NotHttp => None,
+            HealthFault::Connect(error) | HealthFault::Exchange(error) => Some(error),
+            HealthFault::Status(_) | HealthFault::NotHttp => None,
         }
     }
 }
 
-/// Sends the request and reads the beginning of the answer.
-fn ask(stream: &mut TcpStream, address: SocketAddr, path: &str, deadline: Instant) -> io::Result<[u8; STATUS_BYTES]> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: flow-uring-healthcheck\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut begin = [0; STATUS_BYTES];
-    let mut filled = 0;
-    while filled < STATUS_BYTES {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"));
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut begin[filled..]) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // What a socket's timeout looks like on Linux.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(io::Error::new(io::ErrorKind::TimedOut, "timed out"));
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(begin)
-}
-
-fn status(begin: &[u8; STATUS_BYTES]) -> Option<u16> {
+fn status(begin: &[u8]) -> Option<u16> {
     let text = std::str::from_utf8(begin).ok()?;
     text.strip_prefix("HTTP/1.")?.get(2..)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpListener};
     use std::thread;
+    use std::time::Instant;
 
     use socket2::{Domain, Socket, Type};
 
@@ -147,13 +132,13 @@ mod tests {
                 request.extend_from_slice(&buffer[..count]);
             }
             let is_expected = request.starts_with(format!("GET {path} HTTP/1.1\r\nHost: {bound}\r\n").as_bytes());
-            // To anything else nothing is said.
+            // Anything else gets no answer.
             stream.write_all(if is_expected { answer } else { b"" }).expect("written");
         });
         bound
     }
 
-    /// An address that is taken, so that nobody else gets it, and where nobody listens.
+    /// An address that is bound, so that no other program gets it, and where nothing listens.
     fn closed() -> (Socket, SocketAddr) {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("bound");
@@ -175,7 +160,7 @@ mod tests {
 
     const GOOD: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
-    /// What is said of a gateway whose listener gives this answer, and which has no admin pages.
+    /// The verdict on a gateway whose listener gives this answer, and which has no admin pages.
     fn of_listener(answer: &'static [u8], is_tls: bool) -> Result<(), String> {
         let result = checked(|| {
             let listen = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), answering("/", answer).port());
@@ -201,7 +186,7 @@ mod tests {
         assert_eq!(unhealthy(b"HTTP/1.1 503 No\r\n\r\n"), "unhealthy: GATEWAY answered with status 503");
         assert_eq!(unhealthy(b"SSH-2.0-OpenSSH_9\r\n"), "unhealthy: what listens at GATEWAY does not speak HTTP");
         assert!(unhealthy(b"HTTP/1").starts_with("unhealthy: GATEWAY gave no answer: "));
-        // What a listener that speaks TLS says to plain HTTP.
+        // The answer of a listener that speaks TLS to plain HTTP.
         assert_eq!(of_listener(b"HTTP/1.1 400 Bad Request\r\n\r\n", true), Ok(()));
         assert!(of_listener(GOOD, true).is_err(), "another program");
     }

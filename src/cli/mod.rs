@@ -1,51 +1,41 @@
-//! What a person types: flags, environment, `.env`, the subcommands and their exit codes.
+//! The command line: settings, the subcommands and their exit codes.
 //!
 //! The only reader of the command line and the environment. Invariant: a wrong setting ends the program before anything
 //! is started; a secret is printed by `token` alone, and that to stdout.
 
-mod access;
 mod args;
 mod check;
-mod configure;
-mod dotenv;
+mod failure;
 mod healthcheck;
-mod logging;
+mod help;
+mod log_output;
 mod online;
-mod source;
-mod upstream_proxy;
+mod settings;
 
 use std::ffi::OsString;
-use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::args::{Stop, UsageError};
-use self::dotenv::DotEnv;
-use crate::config::{self, Config, LogFileLocation, LogFormat, LogRetention};
+use self::args::{Args, Command, Stop};
+use self::failure::Failure;
+use self::healthcheck::Asked;
+use self::settings::{ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host};
+use crate::config::{self, Config};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
-use crate::credentials::{self, ApiKeys, ApiKeysFileError, Credentials, LoadedKeys, SecretsFileError, TokenError};
+use crate::credentials::{self, ApiKeys, Credentials, LoadedKeys};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::observability::Banner;
-use crate::observability::log::{self, FileError, FileOptions, LineFormat, Retention};
-use crate::server::{self, AdminAddress, FileSource, Keyring, RunError, Sources};
+use crate::observability::log;
+use crate::server::{self, AdminAddress, FileSource, Keyring, Sources};
 
-pub use args::{Args, Command};
-pub use configure::{Configured, Surroundings, configure};
-use healthcheck::Asked;
-pub use healthcheck::Unhealthy;
-pub use source::{Finding, Mistakes, Source};
+pub use settings::{Setting, SettingRank, settings};
 
-/// A failure at start, or a problem that was found.
-const EXIT_FAILURE: u8 = 1;
-/// `EX_USAGE` of sysexits.h: a wrong flag or setting.
-const EXIT_USAGE: u8 = 64;
-
-/// Runs the program; `words` are the arguments behind its name.
+/// Runs the program; `words` are the arguments after its name.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match args::parse(words) {
         Ok(args) => args,
@@ -69,82 +59,9 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// Why the program ends without success.
-#[derive(Debug)]
-enum Failure {
-    Usage(UsageError),
-    Settings(Mistakes),
-    LogFile(FileError),
-    Secrets(SecretsFileError),
-    ApiKeys(ApiKeysFileError),
-    Token(TokenError),
-    /// `token --name` of a credential that is not there; the names that are.
-    UnknownName(Vec<String>),
-    Run(RunError),
-    #[cfg(feature = "demo")]
-    Demo(demo::DemoError),
-    /// What was wrong is printed already.
-    Check,
-    Unhealthy(Unhealthy),
-    /// A health check that could not even be asked.
-    HealthcheckSettings(Mistakes),
-    Output(io::Error),
-}
-
-impl Failure {
-    fn exit_code(&self) -> u8 {
-        match self {
-            Failure::Usage(_) => EXIT_USAGE,
-            Failure::Settings(mistakes) if mistakes.is_usage() => EXIT_USAGE,
-            #[cfg(feature = "demo")]
-            Failure::Demo(_) => EXIT_FAILURE,
-            Failure::Settings(_)
-            | Failure::LogFile(_)
-            | Failure::Secrets(_)
-            | Failure::ApiKeys(_)
-            | Failure::Token(_)
-            | Failure::UnknownName(_)
-            | Failure::Run(_)
-            | Failure::Check
-            | Failure::Unhealthy(_)
-            | Failure::HealthcheckSettings(_)
-            | Failure::Output(_) => EXIT_FAILURE,
-        }
-    }
-
-    fn report(&self) -> ExitCode {
-        // Where stderr is blocked only the exit code is left to tell.
-        log::say(format_args!("flow-uring: {self}\n"));
-        ExitCode::from(self.exit_code())
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Usage(error) => error.fmt(formatter),
-            Failure::Settings(mistakes) | Failure::HealthcheckSettings(mistakes) => mistakes.fmt(formatter),
-            Failure::LogFile(error) => error.fmt(formatter),
-            Failure::Secrets(error) => error.fmt(formatter),
-            Failure::ApiKeys(error) => error.fmt(formatter),
-            Failure::Token(error) => error.fmt(formatter),
-            Failure::UnknownName(names) => {
-                write!(formatter, "no credential has that name; there are: {}", names.join(", "))
-            }
-            Failure::Run(error) => error.fmt(formatter),
-            #[cfg(feature = "demo")]
-            Failure::Demo(error) => error.fmt(formatter),
-            Failure::Check => formatter.write_str("the check found problems"),
-            Failure::Unhealthy(error) => error.fmt(formatter),
-            Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
-        }
-    }
-}
-
 fn serve(args: &Args) -> Result<(), Failure> {
-    let Configured { config, api_keys, .. } =
-        configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
-    let _log = start_log(&config)?;
+    let Configured { config, api_keys, .. } = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
+    let _log = log_output::start(&config).map_err(Failure::LogFile)?;
     for notice in &config.notices {
         tracing::warn!("{notice}");
     }
@@ -157,7 +74,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     run_server(config, keyring, sources, |_| String::new())
 }
 
-/// Runs the server, which prints the banner when it serves, and what `hints` says about its base URL.
+/// Runs the server, which prints the banner when it serves, followed by the `hints` for its base URL.
 fn run_server(
     config: Config,
     keyring: Keyring,
@@ -186,7 +103,7 @@ fn run_server(
     server::run(config, keyring, sources, announce).map_err(Failure::Run)
 }
 
-/// Where the admin pages are, for the banner.
+/// The address of the admin pages, for the banner.
 fn shown_admin(admin: Option<AdminAddress>) -> String {
     match admin {
         None => "off".into(),
@@ -200,14 +117,14 @@ fn shown_admin(admin: Option<AdminAddress>) -> String {
 /// Runs the gateway in front of an embedded upstream, with made-up credentials.
 #[cfg(feature = "demo")]
 fn run_demo(args: &Args) -> Result<(), Failure> {
-    let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::Settings)?;
-    let is_admin_named = configured.is_written("--admin");
+    let configured = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
+    let is_admin_named = configured.is_written(ADMIN);
     let Configured { mut config, api_keys, .. } = configured;
-    // Beside a gateway that runs: its admin address is the default too.
+    // A gateway that already runs has the default admin address.
     if !is_admin_named {
         config.admin = config.admin.map(|address| SocketAddr::new(address.ip(), 0));
     }
-    let _log = start_log(&config)?;
+    let _log = log_output::start(&config).map_err(Failure::LogFile)?;
     let upstream = demo::start_upstream(&demo::credentials(), demo::HUMAN_PACE).map_err(Failure::Demo)?;
     config.upstream =
         UpstreamConfig::parse(demo::UPSTREAM_URL, "the embedded demo").expect("the demo's own URL is valid");
@@ -255,44 +172,28 @@ fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
 }
 
 fn run_healthcheck(args: &Args) -> Result<(), Failure> {
-    let configured = configure_here(args, &configure::resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
-    let is_admin_named = configured.is_written("--admin");
+    let configured = configure_here(args, &resolve_listen_host).map_err(Failure::HealthcheckSettings)?;
+    let is_admin_named = configured.is_written(ADMIN);
     let Config { listen, listener_tls, admin, .. } = configured.config;
     let asked = Asked { listen, is_tls: listener_tls.is_some(), admin, is_admin_named };
     healthcheck::healthcheck(asked).map_err(Failure::Unhealthy)
 }
 
 /// The configuration of this process, in this working directory.
-fn configure_here(args: &Args, resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>) -> Result<Configured, Mistakes> {
+fn configure_here(
+    args: &Args,
+    resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>,
+) -> Result<Configured, SettingErrors> {
     let environment = |name: &str| std::env::var(name);
     let dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
     let descriptors_max = config::raise_descriptor_limit();
-    configure(args, Surroundings { environment: &environment, dotenv, descriptors_max, resolve })
+    let is_demo = args.is_demo();
+    configure(&args.flags, Surroundings { environment: &environment, dotenv, descriptors_max, resolve, is_demo })
 }
 
 /// Stands for an address that is not looked up, since nothing is bound to it.
 fn unresolved(_host: &str, port: u16) -> io::Result<SocketAddr> {
     Ok(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
-}
-
-fn start_log(config: &Config) -> Result<log::Guard, Failure> {
-    let line_format = match config.log.format {
-        LogFormat::Text => LineFormat::Text,
-        LogFormat::Json => LineFormat::Json,
-    };
-    log::init(config.log.level.threshold(), line_format, log_file(config)).map_err(Failure::LogFile)
-}
-
-/// The log file, if there is to be one, in the words of the log.
-fn log_file(config: &Config) -> Option<FileOptions> {
-    let LogRetention { days, bytes_max, is_cleaned_up, cleanup_interval } = config.log.retention;
-    let cleanup_interval = is_cleaned_up.then_some(cleanup_interval);
-    let retention = Retention { days, bytes_max: bytes_max.unwrap_or(u64::MAX), cleanup_interval };
-    let (path, makes_directory) = match config.log.file.as_ref()? {
-        LogFileLocation::At(path) => (path.clone(), false),
-        LogFileLocation::In(directory) => (directory.join(config::LOG_FILE_NAME), true),
-    };
-    Some(FileOptions { path, makes_directory, retention })
 }
 
 fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials, Failure> {

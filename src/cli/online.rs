@@ -1,4 +1,4 @@
-//! `flow-uring check --online`: one request with each credential, to see which of them work.
+//! `flow-uring check --online`: makes one request with each credential, to see which of them work.
 //!
 //! Goes the way of real requests, through `upstream` and `http1`, on a runtime of its own on the main thread. Invariant:
 //! it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text that the
@@ -6,32 +6,33 @@
 
 use std::fmt;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use monoio::{LegacyDriver, RuntimeBuilder};
 use zeroize::Zeroizing;
 
-use super::check::Report;
+use super::check::CheckReport;
 use crate::config::Config;
 use crate::credentials::{self, Credential, Credentials, TokenError};
-use crate::http1::head::{Field, HeadError, HeadLimits, HeadScanner, with_response};
+use crate::http1::head::{HeadError, HeadLimits, HeadScanner, with_response};
+use crate::http1::retry_after::retry_after;
 use crate::io::buffer::PLAINTEXT_MAX;
 use crate::io::{Buffer, Deadline, Timer, deadline};
 use crate::server::{self, RunError};
 use crate::upstream::{ConnectError, Connection, Connector, Received, TransportError};
 
-/// A list of models takes no model's time: a server that works gives it at once.
+/// The limit of a response. A list of models needs no model: a server that works sends it at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
-/// How many credentials are tried at once: enough that a hundred of them behind a silent upstream are told of in
-/// minutes, few enough not to look like an attack.
+/// The number of credentials that are tried at once: enough that a hundred of them are through within minutes when the
+/// upstream is silent, few enough not to look like an attack.
 const AT_ONCE_MAX: usize = 8;
 
-/// What a peer that takes nothing is given to take close_notify.
+/// The limit for sending close_notify to an upstream that does not read.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Tries every credential and adds a line for each to the report.
-pub fn try_each(config: &Config, credentials: &Credentials, report: &mut Report) {
+pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckReport) {
     let outcomes = match outcomes(config, credentials) {
         Ok(outcomes) => outcomes,
         Err(error) => return report.problems.push(error.to_string()),
@@ -47,7 +48,7 @@ pub fn try_each(config: &Config, credentials: &Credentials, report: &mut Report)
     }
 }
 
-fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, RunError> {
+fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<TrialOutcome>, RunError> {
     let route = server::route(&config.upstream)?;
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
@@ -63,7 +64,7 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, 
     });
     let entries: Vec<&Credential> = credentials.entries().map(|(_, entry)| entry).collect();
     runtime.block_on(async {
-        // Without it every wait would be without a limit.
+        // Deadlines pass by this timer alone.
         let timer = Timer::open().map_err(RunError::Driver)?;
         monoio::spawn(deadline::sweep(timer));
         let mut outcomes = Vec::with_capacity(entries.len());
@@ -81,7 +82,7 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<Outcome>, 
     })
 }
 
-/// What all requests have in common.
+/// The parts that all requests share.
 struct Trial {
     connector: Connector,
     connect_limit: Duration,
@@ -93,7 +94,7 @@ impl Trial {
     fn request(&self, credential: &Credential) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         const END: &[u8] = b"\r\n\r\n";
         let token = credentials::mint(credential)?;
-        // Room for everything at once: a growing vector would leave unzeroed copies of the token behind.
+        // Room for everything at once: a vector that grows would leave copies of the token that are not zeroed.
         let mut request = Vec::with_capacity(self.request.len() + token.expose().len() + END.len());
         for part in [self.request.as_bytes(), token.expose().as_bytes(), END] {
             request.extend_from_slice(part);
@@ -101,49 +102,51 @@ impl Trial {
         Ok(Zeroizing::new(request))
     }
 
-    async fn run(&self, request: Result<Zeroizing<Vec<u8>>, TokenError>) -> Outcome {
+    async fn run(&self, request: Result<Zeroizing<Vec<u8>>, TokenError>) -> TrialOutcome {
         let request = match request {
             Ok(request) => request,
-            Err(error) => return Outcome::NoToken(error),
+            Err(error) => return TrialOutcome::NoToken(error),
         };
         let limit = Deadline::default();
         let connection = match limit.within(self.connect_limit, self.connector.connect()).await {
             Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Outcome::Unreachable(error),
+            Ok(Err(error)) => return TrialOutcome::Unreachable(error),
             Err(_) => {
                 self.connector.distrust_addresses();
-                return Outcome::ConnectOverdue(self.connect_limit);
+                return TrialOutcome::ConnectOverdue(self.connect_limit);
             }
         };
         match limit.within(ANSWER_LIMIT, ask(&connection, &request)).await {
             Ok(Ok(answer)) => {
                 connection.close(CLOSE_LIMIT).await;
-                Outcome::Answered(answer)
+                TrialOutcome::Answered(answer)
             }
-            Ok(Err(fault)) => Outcome::NoAnswer(fault),
-            Err(_) => Outcome::NoAnswer(Fault::Overdue),
+            Ok(Err(fault)) => TrialOutcome::NoAnswer(fault),
+            Err(_) => TrialOutcome::NoAnswer(AnswerError::Overdue),
         }
     }
 }
 
-/// What is looked at of an answer.
+/// The parts of a response that are reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Answer {
+struct TrialAnswer {
     status: u16,
-    retry_after_seconds: Option<u64>,
+    /// The wait that the upstream asks for.
+    retry_after: Option<Duration>,
 }
 
-async fn ask(connection: &Connection, request: &[u8]) -> Result<Answer, Fault> {
+async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, AnswerError> {
     for part in request.chunks(PLAINTEXT_MAX) {
-        let sealed = connection.seal(part).map_err(Fault::Transport)?;
-        connection.send(sealed, ANSWER_LIMIT).await.map_err(Fault::Transport)?;
+        let sealed = connection.seal(part).map_err(AnswerError::Transport)?;
+        connection.send(sealed, ANSWER_LIMIT).await.map_err(AnswerError::Transport)?;
     }
     let mut received = Buffer::none();
     let mut scanner = HeadScanner::default();
     loop {
-        let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE).map_err(Fault::Malformed)?;
+        let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE).map_err(AnswerError::Malformed)?;
         if let Some(span) = scanned {
-            let answer = read_answer(&received.filled()[span.start..span.end]).map_err(Fault::Malformed)?;
+            let answer = read_answer(&received.filled()[span.start..span.end], SystemTime::now())
+                .map_err(AnswerError::Malformed)?;
             // RFC 9110 §15.2: an interim response precedes the final one. 101 would be one, and was not asked for.
             if !(100..=199).contains(&answer.status) || answer.status == 101 {
                 return Ok(answer);
@@ -152,55 +155,46 @@ async fn ask(connection: &Connection, request: &[u8]) -> Result<Answer, Fault> {
             scanner = HeadScanner::default();
             continue;
         }
-        match connection.read(|bytes| received.append(bytes)).await.map_err(Fault::Transport)? {
+        match connection.read(|bytes| received.append(bytes)).await.map_err(AnswerError::Transport)? {
             Received::Data => {}
-            Received::End { .. } => return Err(Fault::Closed),
+            Received::End { .. } => return Err(AnswerError::Closed),
         }
     }
 }
 
-fn read_answer(head: &[u8]) -> Result<Answer, HeadError> {
-    with_response(head, |head| Answer { status: head.status, retry_after_seconds: retry_after_seconds(head.fields) })
+fn read_answer(head: &[u8], now: SystemTime) -> Result<TrialAnswer, HeadError> {
+    with_response(head, |head| TrialAnswer { status: head.status, retry_after: retry_after(head, now) })
 }
 
-/// What `Retry-After` says in seconds, or `retry-after-ms`, the more exact of the two; not a date.
-fn retry_after_seconds(fields: &[Field<'_>]) -> Option<u64> {
-    let number = |name: &str| {
-        let field = fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(field.value).ok()?.parse::<u64>().ok()
-    };
-    number("retry-after-ms").map(|millis| millis.div_ceil(1000)).or_else(|| number("retry-after"))
-}
-
-/// Why there was no answer.
+/// The reason why there is no answer.
 #[derive(Debug)]
-enum Fault {
+enum AnswerError {
     Transport(TransportError),
     Malformed(HeadError),
     Closed,
     Overdue,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for AnswerError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Transport(error) => error.fmt(formatter),
-            Fault::Malformed(error) => error.fmt(formatter),
-            Fault::Closed => formatter.write_str("the connection was closed"),
-            Fault::Overdue => write!(formatter, "nothing within {} s", ANSWER_LIMIT.as_secs()),
+            AnswerError::Transport(error) => error.fmt(formatter),
+            AnswerError::Malformed(error) => error.fmt(formatter),
+            AnswerError::Closed => formatter.write_str("the connection was closed"),
+            AnswerError::Overdue => write!(formatter, "nothing within {} s", ANSWER_LIMIT.as_secs()),
         }
     }
 }
 
-/// What became of one credential's request.
+/// The outcome of one credential's request.
 #[derive(Debug)]
-enum Outcome {
-    Answered(Answer),
+enum TrialOutcome {
+    Answered(TrialAnswer),
     NoToken(TokenError),
     Unreachable(ConnectError),
-    /// There was no connection within the limit.
+    /// No connection within the limit.
     ConnectOverdue(Duration),
-    NoAnswer(Fault),
+    NoAnswer(AnswerError),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -211,46 +205,50 @@ enum Verdict {
     Problem,
 }
 
-impl Outcome {
+impl TrialOutcome {
     fn verdict(&self) -> Verdict {
         match self {
-            Outcome::Answered(Answer { status: 200..=299, .. }) => Verdict::Works,
-            Outcome::Answered(Answer { status: 429, .. }) => Verdict::Warning,
-            Outcome::Answered(_)
-            | Outcome::NoToken(_)
-            | Outcome::Unreachable(_)
-            | Outcome::ConnectOverdue(_)
-            | Outcome::NoAnswer(_) => Verdict::Problem,
+            TrialOutcome::Answered(TrialAnswer { status: 200..=299, .. }) => Verdict::Works,
+            TrialOutcome::Answered(TrialAnswer { status: 429, .. }) => Verdict::Warning,
+            TrialOutcome::Answered(_)
+            | TrialOutcome::NoToken(_)
+            | TrialOutcome::Unreachable(_)
+            | TrialOutcome::ConnectOverdue(_)
+            | TrialOutcome::NoAnswer(_) => Verdict::Problem,
         }
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for TrialOutcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Outcome::Answered(answer) => answer.fmt(formatter),
-            Outcome::NoToken(error) => error.fmt(formatter),
-            Outcome::Unreachable(error) => write!(formatter, "the upstream cannot be reached: {error}"),
-            Outcome::ConnectOverdue(limit) => write!(
+            TrialOutcome::Answered(answer) => answer.fmt(formatter),
+            TrialOutcome::NoToken(error) => error.fmt(formatter),
+            TrialOutcome::Unreachable(error) => write!(formatter, "the upstream cannot be reached: {error}"),
+            TrialOutcome::ConnectOverdue(limit) => write!(
                 formatter,
                 "the upstream cannot be reached: no connection within {} s (--connect-timeout)",
                 limit.as_secs_f64()
             ),
-            Outcome::NoAnswer(fault) => write!(formatter, "the upstream gave no answer: {fault}"),
+            TrialOutcome::NoAnswer(fault) => write!(formatter, "the upstream gave no answer: {fault}"),
         }
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for TrialAnswer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let status = self.status;
-        match (status, self.retry_after_seconds) {
+        // A moment that has passed, or one that nobody can wait for, says nothing.
+        let wait = self.retry_after.filter(|wait| !wait.is_zero() && *wait < Duration::MAX);
+        match (status, wait) {
             (200..=299, _) => write!(formatter, "works ({status})"),
             (401 | 403, _) => write!(
                 formatter,
                 "refused ({status}): its clientId, clientSecret or tenant is wrong, or it has no access"
             ),
-            (429, Some(seconds)) => write!(formatter, "rate limited ({status}), retry after {seconds} s"),
+            (429, Some(wait)) => {
+                write!(formatter, "rate limited ({status}), retry after {} s", wait.as_secs_f64().ceil())
+            }
             (429, None) => write!(formatter, "rate limited ({status})"),
             (500..=599, _) => write!(formatter, "the upstream answered {status}"),
             _ => write!(
@@ -266,7 +264,9 @@ mod tests {
     use super::*;
 
     fn told(head: &str) -> (String, Verdict) {
-        let outcome = Outcome::Answered(read_answer(head.as_bytes()).expect("a head"));
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let outcome = TrialOutcome::Answered(read_answer(head.as_bytes(), now).expect("a head"));
         (outcome.to_string(), outcome.verdict())
     }
 
@@ -294,7 +294,9 @@ mod tests {
             ("Retry-After: 7\r\n", "rate limited (429), retry after 7 s"),
             ("retry-after-ms: 1500\r\nRetry-After: 7\r\n", "rate limited (429), retry after 2 s"),
             ("retry-after-ms: soon\r\nRetry-After: 7\r\n", "rate limited (429), retry after 7 s"),
-            ("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n", "rate limited (429)"),
+            ("Retry-After: 1.5\r\n", "rate limited (429), retry after 2 s"),
+            ("Retry-After: Sun, 06 Nov 1994 08:50:37 GMT\r\n", "rate limited (429), retry after 60 s"),
+            ("Retry-After: Sun, 06 Nov 1994 08:49:07 GMT\r\n", "rate limited (429)"),
             ("Retry-After: -1\r\n", "rate limited (429)"),
             ("Retry-After: 99999999999999999999999\r\n", "rate limited (429)"),
         ] {

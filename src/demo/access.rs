@@ -1,4 +1,4 @@
-//! Which credential a request's token belongs to.
+//! The check of a request's token: the credential that it belongs to.
 //!
 //! Invariant: a token counts only when its signature and all of its claims are one credential's.
 
@@ -7,12 +7,12 @@ use http::header::AUTHORIZATION;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 
-use super::DemoCredential;
+use super::flow::DemoCredential;
 
 /// The claims of a Flow token. Flow's tokens hold no times.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Claims {
+struct DemoClaims {
     client_id: String,
     client_secret: String,
     tenant: String,
@@ -34,7 +34,10 @@ impl Access {
         Access { known, validation }
     }
 
-    /// The `clientId` of the credential that signed the request's one bearer token, or what to tell the caller.
+    /// Returns the `clientId` of the credential that signed the request's one bearer token.
+    ///
+    /// # Errors
+    /// The text of the 401 for the caller.
     pub fn check(&self, headers: &HeaderMap) -> Result<&str, &'static str> {
         let mut fields = headers.get_all(AUTHORIZATION).iter();
         let token = match (fields.next(), fields.next()) {
@@ -51,7 +54,7 @@ impl Access {
     }
 
     fn belongs(&self, token: &str, credential: &DemoCredential, key: &DecodingKey) -> bool {
-        jsonwebtoken::decode::<Claims>(token, key, &self.validation).is_ok_and(|token| {
+        jsonwebtoken::decode::<DemoClaims>(token, key, &self.validation).is_ok_and(|token| {
             let claims = token.claims;
             claims.client_id == credential.client_id
                 && claims.client_secret == credential.client_secret

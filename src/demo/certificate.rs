@@ -10,7 +10,7 @@ use rcgen::{
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::UPSTREAM_HOST;
+use super::flow::UPSTREAM_HOST;
 
 pub struct DemoIdentity {
     pub ca_pem: String,

@@ -21,7 +21,7 @@ use monoio_http::h1::payload::{FixedPayload, Payload};
 
 use super::access::Access;
 use super::api::EventScript;
-use super::routes::{self, Answer};
+use super::routes::{self, DemoAnswer};
 
 /// Names the credential of the request's token, also on answers that have no text.
 const CREDENTIAL_FIELD: &str = "x-demo-credential";
@@ -46,11 +46,11 @@ pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(stream: S, access:
         let is_body_unread = credential.is_none() && !matches!(payload, Payload::None);
         let credential = credential.unwrap_or("none");
         let written = match answer {
-            Answer::Whole { status, body } => {
+            DemoAnswer::Whole { status, body } => {
                 let body = if head.method == Method::HEAD { Bytes::new() } else { body };
                 write_whole(&mut writer, status, body, credential).await
             }
-            Answer::Events(script) => write_events(&mut writer, script, credential, pace).await.is_ok(),
+            DemoAnswer::Events(script) => write_events(&mut writer, script, credential, pace).await.is_ok(),
         };
         if !written || is_close_asked || is_body_unread {
             break;

@@ -1,13 +1,13 @@
-//! What the newcomer reads and pastes: the made-up credentials and the lines to try.
+//! The made-up credentials, and the lines that a newcomer reads and pastes.
 //!
 //! Invariant: the credentials and the `secrets.json` are of the same people. Nothing here is secret or real.
 
 use serde_json::json;
 
-use super::{BASE_PATH, DemoCredential, UPSTREAM_HOST};
+use super::flow::{BASE_PATH, DemoCredential, UPSTREAM_HOST};
 
-/// Name and client id of the three made-up credentials. The id begins with the name, so that an answer shows whose
-/// turn it was.
+/// Name and client id of the three made-up credentials. The id begins with the name, so that an answer shows which
+/// credential it was made with.
 const PEOPLE: [(&str, &str); 3] = [("alice", "alice-demo"), ("bob", "bob-demo"), ("carol", "carol-demo")];
 const TENANT: &str = "demo-tenant";
 
@@ -39,7 +39,7 @@ fn made_up_secret(name: &str) -> String {
     format!("made-up-secret-of-{name}-for-the-demo-only-not-a-real-one")
 }
 
-/// What to try with the gateway at `base_url`, for example `http://127.0.0.1:8899`: lines to paste into a shell.
+/// Returns lines to paste into a shell, for the gateway at `base_url`, for example `http://127.0.0.1:8899`.
 pub fn instructions(base_url: &str) -> String {
     let base_url = base_url.trim_end_matches('/');
     format!(

@@ -9,6 +9,7 @@ mod access;
 mod api;
 mod certificate;
 mod connection;
+mod flow;
 mod guide;
 mod reply;
 mod routes;
@@ -27,39 +28,25 @@ use monoio_rustls::TlsAcceptor;
 
 use self::access::Access;
 
+pub use flow::{BASE_PATH, DemoCredential, UPSTREAM_HOST, UPSTREAM_URL};
 pub use guide::{credentials, credentials_json, instructions};
 
-/// The host that the demo's certificate names.
-pub const UPSTREAM_HOST: &str = "flow.ciandt.com";
-/// The upstream URL that a gateway in front of the demo is configured with; its host is never resolved or contacted,
-/// for the gateway connects to [`DemoUpstream::address`].
-pub const UPSTREAM_URL: &str = "https://flow.ciandt.com/flow-llm-proxy";
-/// The path below which the embedded upstream answers, as Flow does.
-pub const BASE_PATH: &str = "/flow-llm-proxy";
 /// The time between two streamed tokens that reads like a model at work.
 pub const HUMAN_PACE: Duration = Duration::from_millis(40);
 
 /// Accept errors are almost always a lack of descriptors: wait for some to come back instead of spinning.
 const ACCEPT_ERROR_PAUSE: Duration = Duration::from_millis(100);
 
-/// One made-up credential of the demo.
-#[derive(Clone)]
-pub struct DemoCredential {
-    pub client_id: String,
-    pub client_secret: String,
-    pub tenant: String,
-}
-
 /// A running embedded upstream. It serves until the process ends.
 #[derive(Debug, Clone)]
 pub struct DemoUpstream {
-    /// Where it listens: 127.0.0.1 and a port that the system chose.
+    /// The address that it listens on: 127.0.0.1 and a port that the system chose.
     pub address: SocketAddr,
     /// The certificate, in PEM, that a client of the upstream must trust.
     pub ca_pem: String,
 }
 
-/// Why the embedded upstream did not start.
+/// The reason why the embedded upstream did not start.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DemoError {
@@ -68,7 +55,7 @@ pub enum DemoError {
     Thread(io::Error),
     Runtime(io::Error),
     Listen(io::Error),
-    /// The thread ended before it could say anything.
+    /// The thread ended before it reported.
     ThreadEnded,
 }
 
@@ -102,7 +89,7 @@ impl std::error::Error for DemoError {
 /// `pace` is the time between two streamed tokens.
 ///
 /// # Errors
-/// When no certificate, thread, runtime or port is to be had.
+/// If a certificate, the thread, its runtime or its port cannot be made.
 pub fn start_upstream(credentials: &[DemoCredential], pace: Duration) -> Result<DemoUpstream, DemoError> {
     let identity = certificate::DemoIdentity::generate().map_err(DemoError::Certificate)?;
     let ca_pem = identity.ca_pem.clone();
@@ -118,10 +105,10 @@ pub fn start_upstream(credentials: &[DemoCredential], pace: Duration) -> Result<
     Ok(DemoUpstream { address, ca_pem })
 }
 
-type Report = mpsc::Sender<Result<SocketAddr, DemoError>>;
+type StartReport = mpsc::Sender<Result<SocketAddr, DemoError>>;
 
 /// Builds the runtime on this thread (a ring built elsewhere never progresses) and serves until the process ends.
-fn run(acceptor: TlsAcceptor, access: Access, pace: Duration, report: Report) {
+fn run(acceptor: TlsAcceptor, access: Access, pace: Duration, report: StartReport) {
     if let Ok(mut runtime) = RuntimeBuilder::<IoUringDriver>::new().enable_timer().build() {
         return runtime.block_on(serve(acceptor, access, pace, report));
     }
@@ -131,7 +118,7 @@ fn run(acceptor: TlsAcceptor, access: Access, pace: Duration, report: Report) {
     }
 }
 
-async fn serve(acceptor: TlsAcceptor, access: Access, pace: Duration, report: Report) {
+async fn serve(acceptor: TlsAcceptor, access: Access, pace: Duration, report: StartReport) {
     let listening = TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok((listener.local_addr()?, listener)));
     let (address, listener) = match listening {
         Ok(listening) => listening,

@@ -1,4 +1,4 @@
-//! What the demo says: one composed reply, the same for every API, which [`super::api`] then puts into shape.
+//! The text of a reply: composed once, the same for every API; [`super::api`] puts it into shape.
 //!
 //! Reads as much of a request as it echoes, and no more: the demo is not a validator of API requests.
 
@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::api::models;
 
-/// So much of the prompt is echoed.
+/// The part of the prompt that is echoed.
 const ECHO_CHARS_MAX: usize = 60;
 
-/// The usual rule of thumb for English text.
+/// A rule of thumb for English text.
 const BYTES_PER_TOKEN: usize = 4;
 
 /// Numbers the replies of the process.
@@ -20,7 +20,7 @@ static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 /// A reply before it takes the shape of an API.
 #[derive(Debug)]
-pub struct Reply {
+pub struct DemoReply {
     /// Counts up, for ids.
     pub number: u64,
     pub model: String,
@@ -30,14 +30,14 @@ pub struct Reply {
     pub tokens: Vec<String>,
     /// An estimate, from the size of the request.
     pub input_token_count: usize,
-    /// How many inputs the request holds: more than one only for embeddings.
+    /// The number of inputs in the request: more than one only for embeddings.
     pub input_count: usize,
     pub is_streamed: bool,
-    /// Whether a chat stream ends with a chunk that holds the usage.
+    /// A chat stream is to end with a chunk that holds the usage.
     pub is_usage_asked: bool,
 }
 
-/// Why a request cannot be answered.
+/// The reason why a request cannot be answered.
 #[derive(Debug)]
 pub enum Invalid {
     Json,
@@ -45,7 +45,7 @@ pub enum Invalid {
     Model(String),
 }
 
-impl Reply {
+impl DemoReply {
     /// Reads the request of any of the APIs and composes the reply to it.
     pub fn compose(route: &str, body: &[u8], credential: &str) -> Result<Self, Invalid> {
         let request: Value = serde_json::from_slice(body).map_err(|_| Invalid::Json)?;
@@ -57,7 +57,7 @@ impl Reply {
             return Err(Invalid::Model(model.to_owned()));
         }
         let is_set = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or(false);
-        Ok(Reply {
+        Ok(DemoReply {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             model: model.to_owned(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn a_long_prompt_is_echoed_in_part_and_its_size_is_told() {
         let body = json!({"model": "gpt-4o-mini", "input": "ä".repeat(5_000_000)}).to_string();
-        let reply = Reply::compose("/responses", body.as_bytes(), "bob-demo").unwrap();
+        let reply = DemoReply::compose("/responses", body.as_bytes(), "bob-demo").unwrap();
         let text = reply.text();
         assert!(text.contains("bob-demo") && text.contains(&body.len().to_string()), "{text}");
         assert!(text.ends_with(&format!("\"{}...\"", "ä".repeat(ECHO_CHARS_MAX))), "{text}");

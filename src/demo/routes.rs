@@ -1,24 +1,24 @@
-//! Which path is answered by whom, and the errors, in LiteLLM's shapes.
+//! The routes of the demo, and its errors in LiteLLM's shapes.
 //!
-//! Pure: a request whose token was checked goes in, an answer comes out. How it is sent is `connection`'s business.
+//! Pure: a request whose token was checked goes in, an answer comes out. `connection` sends it.
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::BASE_PATH;
 use super::api::{EventScript, chat, embeddings, messages, models, responses};
-use super::reply::{Invalid, Reply};
+use super::flow::BASE_PATH;
+use super::reply::{DemoReply, Invalid};
 
-/// What goes back for one request.
+/// The answer to one request.
 #[derive(Debug)]
-pub enum Answer {
+pub enum DemoAnswer {
     Whole { status: StatusCode, body: Bytes },
     Events(EventScript),
 }
 
 /// Answers a request whose token was valid; `credential` is the client id it belongs to.
-pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str) -> Answer {
+pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str) -> DemoAnswer {
     let Some(route) = uri.path().strip_prefix(BASE_PATH).map(|path| path.strip_prefix("/v1").unwrap_or(path)) else {
         return not_found();
     };
@@ -33,30 +33,30 @@ pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str) -> Answ
     if route == "/models" {
         return json_answer(StatusCode::OK, &models::list());
     }
-    match Reply::compose(route, body, credential) {
+    match DemoReply::compose(route, body, credential) {
         Ok(reply) => completion(route, &reply),
         Err(invalid) => bad_request(route, &invalid),
     }
 }
 
-fn completion(route: &str, reply: &Reply) -> Answer {
+fn completion(route: &str, reply: &DemoReply) -> DemoAnswer {
     match (route, reply.is_streamed) {
-        ("/chat/completions", true) => Answer::Events(chat::events(reply)),
+        ("/chat/completions", true) => DemoAnswer::Events(chat::events(reply)),
         ("/chat/completions", false) => json_answer(StatusCode::OK, &chat::whole(reply)),
-        ("/responses", true) => Answer::Events(responses::events(reply)),
+        ("/responses", true) => DemoAnswer::Events(responses::events(reply)),
         ("/responses", false) => json_answer(StatusCode::OK, &responses::whole(reply)),
-        ("/messages", true) => Answer::Events(messages::events(reply)),
+        ("/messages", true) => DemoAnswer::Events(messages::events(reply)),
         ("/messages", false) => json_answer(StatusCode::OK, &messages::whole(reply)),
         ("/messages/count_tokens", _) => json_answer(StatusCode::OK, &messages::count(reply)),
         _ => json_answer(StatusCode::OK, &embeddings::whole(reply)),
     }
 }
 
-pub fn unauthorized(reason: &str) -> Answer {
+pub fn unauthorized(reason: &str) -> DemoAnswer {
     error(StatusCode::UNAUTHORIZED, &format!("Authentication Error, {reason}"), "auth_error")
 }
 
-fn bad_request(route: &str, invalid: &Invalid) -> Answer {
+fn bad_request(route: &str, invalid: &Invalid) -> DemoAnswer {
     let message = match invalid {
         Invalid::Json => "Invalid JSON in the request body.".to_owned(),
         Invalid::Missing(field) => format!("{route}: Missing required parameter: '{field}'."),
@@ -67,17 +67,17 @@ fn bad_request(route: &str, invalid: &Invalid) -> Answer {
     error(StatusCode::BAD_REQUEST, &message, "invalid_request_error")
 }
 
-fn error(status: StatusCode, message: &str, kind: &str) -> Answer {
+fn error(status: StatusCode, message: &str, kind: &str) -> DemoAnswer {
     let code = status.as_str();
     json_answer(status, &json!({"error": {"message": message, "type": kind, "param": "None", "code": code}}))
 }
 
-fn not_found() -> Answer {
+fn not_found() -> DemoAnswer {
     json_answer(StatusCode::NOT_FOUND, &json!({"detail": "Not Found"}))
 }
 
-fn json_answer(status: StatusCode, body: &Value) -> Answer {
-    Answer::Whole { status, body: body.to_string().into() }
+fn json_answer(status: StatusCode, body: &Value) -> DemoAnswer {
+    DemoAnswer::Whole { status, body: body.to_string().into() }
 }
 
 #[cfg(test)]
@@ -86,8 +86,8 @@ mod tests {
 
     fn ask(method: Method, path: &str, body: &str) -> (u16, Value) {
         match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo") {
-            Answer::Whole { status, body } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
-            Answer::Events(script) => panic!("a stream where none was asked for: {script:?}"),
+            DemoAnswer::Whole { status, body } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
+            DemoAnswer::Events(script) => panic!("a stream where none was asked for: {script:?}"),
         }
     }
 

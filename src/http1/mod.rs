@@ -11,3 +11,4 @@ mod chunk;
 pub mod fields;
 pub mod framing;
 pub mod head;
+pub mod retry_after;

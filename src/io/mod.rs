@@ -1,9 +1,11 @@
 //! Owned-buffer I/O on monoio: buffers, sockets, deadlines and watches of one shard.
 //!
-//! Everything here belongs to the shard's thread and is reached without a lock. Nothing here knows HTTP; TLS towards clients
-//! is a part of their streams (`tls`), that towards the upstream is not.
+//! Everything here belongs to the shard's thread and is reached without a lock, but for `blocking_get`, which is for the
+//! main thread before there are shards, and alone knows HTTP. TLS towards clients is a part of their streams (`tls`),
+//! that towards the upstream is not.
 //! Invariant: a future that is dropped leaves no descriptor, buffer or slot behind.
 
+mod blocking_get;
 pub mod buffer;
 pub mod deadline;
 pub mod departure;
@@ -16,6 +18,7 @@ pub mod timer;
 pub mod tls;
 pub mod turns;
 
+pub use blocking_get::{BlockingGet, GetError};
 pub use buffer::Buffer;
 pub use deadline::{Deadline, pause};
 pub use departure::Departure;

@@ -21,7 +21,6 @@ pub mod replay;
 pub mod request;
 pub mod resources;
 pub mod response;
-pub mod retry_after;
 pub mod snapshot;
 pub mod sse;
 

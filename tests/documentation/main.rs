@@ -13,3 +13,4 @@ mod links;
 mod names;
 mod pages;
 mod program;
+mod settings;

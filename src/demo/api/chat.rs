@@ -3,10 +3,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::reply::Reply;
+use super::super::reply::DemoReply;
 use super::EventScript;
 
-pub fn whole(reply: &Reply) -> Value {
+pub fn whole(reply: &DemoReply) -> Value {
     let message = json!({"role": "assistant", "content": reply.text(), "refusal": null, "annotations": []});
     json!({
         "id": id(reply),
@@ -18,7 +18,7 @@ pub fn whole(reply: &Reply) -> Value {
     })
 }
 
-pub fn events(reply: &Reply) -> EventScript {
+pub fn events(reply: &DemoReply) -> EventScript {
     let step = |delta: Value, finish: Option<&str>| {
         chunk(reply, json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]), None)
     };
@@ -30,7 +30,7 @@ pub fn events(reply: &Reply) -> EventScript {
     }
 }
 
-fn chunk(reply: &Reply, choices: Value, usage: Option<Value>) -> String {
+fn chunk(reply: &DemoReply, choices: Value, usage: Option<Value>) -> String {
     let mut chunk = json!({
         "id": id(reply),
         "object": "chat.completion.chunk",
@@ -44,11 +44,11 @@ fn chunk(reply: &Reply, choices: Value, usage: Option<Value>) -> String {
     format!("data: {chunk}\n\n")
 }
 
-fn id(reply: &Reply) -> String {
+fn id(reply: &DemoReply) -> String {
     format!("chatcmpl-demo-{:06}", reply.number)
 }
 
-fn usage(reply: &Reply) -> Value {
+fn usage(reply: &DemoReply) -> Value {
     json!({
         "prompt_tokens": reply.input_token_count,
         "completion_tokens": reply.tokens.len(),

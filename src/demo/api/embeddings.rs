@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::super::reply::Reply;
+use super::super::reply::DemoReply;
 
 const DIMENSION_COUNT: usize = 8;
 
-pub fn whole(reply: &Reply) -> Value {
+pub fn whole(reply: &DemoReply) -> Value {
     let data: Vec<_> = (0..reply.input_count)
         .map(|index| json!({"object": "embedding", "index": index, "embedding": vector(index)}))
         .collect();

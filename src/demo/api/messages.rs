@@ -3,15 +3,15 @@
 
 use serde_json::{Value, json};
 
-use super::super::reply::Reply;
+use super::super::reply::DemoReply;
 use super::{EventScript, named_event};
 
-pub fn whole(reply: &Reply) -> Value {
+pub fn whole(reply: &DemoReply) -> Value {
     let content = json!([{"type": "text", "text": reply.text()}]);
     message(reply, content, Some("end_turn"), reply.tokens.len())
 }
 
-pub fn events(reply: &Reply) -> EventScript {
+pub fn events(reply: &DemoReply) -> EventScript {
     let start = json!({"type": "message_start", "message": message(reply, json!([]), None, 1)});
     let block = json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}});
     let delta = |token: &String| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": token}});
@@ -29,11 +29,11 @@ pub fn events(reply: &Reply) -> EventScript {
     }
 }
 
-pub fn count(reply: &Reply) -> Value {
+pub fn count(reply: &DemoReply) -> Value {
     json!({"input_tokens": reply.input_token_count})
 }
 
-fn message(reply: &Reply, content: Value, stop_reason: Option<&str>, output_token_count: usize) -> Value {
+fn message(reply: &DemoReply, content: Value, stop_reason: Option<&str>, output_token_count: usize) -> Value {
     json!({
         "id": format!("msg_demo_{:06}", reply.number),
         "type": "message",

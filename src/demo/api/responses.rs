@@ -3,14 +3,14 @@
 
 use serde_json::{Value, json};
 
-use super::super::reply::Reply;
+use super::super::reply::DemoReply;
 use super::{EventScript, named_event};
 
-pub fn whole(reply: &Reply) -> Value {
+pub fn whole(reply: &DemoReply) -> Value {
     response(reply, "completed")
 }
 
-pub fn events(reply: &Reply) -> EventScript {
+pub fn events(reply: &DemoReply) -> EventScript {
     let mut numbering = Numbering(0);
     let item = item_id(reply);
     let text = reply.text();
@@ -51,7 +51,7 @@ impl Numbering {
     }
 }
 
-fn response(reply: &Reply, status: &str) -> Value {
+fn response(reply: &DemoReply, status: &str) -> Value {
     let is_complete = status == "completed";
     json!({
         "id": format!("resp_demo_{:06}", reply.number),
@@ -80,7 +80,7 @@ fn response(reply: &Reply, status: &str) -> Value {
     })
 }
 
-fn message(reply: &Reply, status: &str) -> Value {
+fn message(reply: &DemoReply, status: &str) -> Value {
     let content = if status == "completed" { json!([part(&reply.text())]) } else { json!([]) };
     json!({"id": item_id(reply), "type": "message", "status": status, "role": "assistant", "content": content})
 }
@@ -89,11 +89,11 @@ fn part(text: &str) -> Value {
     json!({"type": "output_text", "text": text, "annotations": [], "logprobs": []})
 }
 
-fn item_id(reply: &Reply) -> String {
+fn item_id(reply: &DemoReply) -> String {
     format!("msg_demo_{:06}", reply.number)
 }
 
-fn usage(reply: &Reply) -> Value {
+fn usage(reply: &DemoReply) -> Value {
     json!({
         "input_tokens": reply.input_token_count,
         "input_tokens_details": {"cached_tokens": 0},

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::http1::head::{HeadError, HeadLimits, HeadScanner, ResponseHead, with_response};
+use crate::http1::retry_after::retry_after;
 use crate::io::Buffer;
 use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::interrupt::{Interruption, guarded};
@@ -13,7 +14,6 @@ use crate::proxy::request::rules::Rules;
 use crate::proxy::response;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::response::location::LocationRewrite;
-use crate::proxy::retry_after::retry_after;
 use crate::upstream::{Connection, Received};
 
 /// A response head that is passed on.

@@ -1,13 +1,13 @@
 //! Who has the admin address: asked over that very address, by a process that wants it.
 //!
-//! Plain blocking HTTP with one deadline on the whole, on the main thread before there are shards.
+//! Plain blocking HTTP with one deadline on the response, on the main thread before there are shards.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::io::BlockingGet;
 use crate::observability::reachable;
 
 /// A gateway says at once what it does. A successor has 5 s in all to begin to serve.
@@ -32,7 +32,13 @@ impl Holder {
 
 /// `None` for what is not a gateway, or says nothing in time.
 pub fn ask(address: SocketAddr) -> Option<Holder> {
-    let answer = converse(reachable(address)).ok()?;
+    let request = BlockingGet {
+        path: "/readyz",
+        user_agent: "flow-uring",
+        patience: PATIENCE,
+        response_bytes_max: ANSWER_BYTES_MAX,
+    };
+    let answer = request.send(reachable(address)).ok()?;
     let body = &answer[memchr::memmem::find(&answer, b"\r\n\r\n")? + 4..];
     let page: Page = serde_json::from_slice(body).ok()?;
     (page.name == "flow-uring").then(|| Holder { process: page.process, is_draining: page.status == "draining" })
@@ -43,30 +49,4 @@ struct Page {
     name: String,
     process: i32,
     status: String,
-}
-
-#[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
-fn converse(address: SocketAddr) -> io::Result<Vec<u8>> {
-    let due = Instant::now() + PATIENCE;
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let request = format!("GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes())?;
-    let mut answer = vec![0; ANSWER_BYTES_MAX];
-    let mut filled = 0;
-    while filled < ANSWER_BYTES_MAX {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut answer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    answer.truncate(filled);
-    Ok(answer)
 }

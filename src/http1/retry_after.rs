@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use crate::http1::head::ResponseHead;
+use super::head::ResponseHead;
 
 /// What an answer asks for; `None` where it says nothing that can be read. A date that has passed is no time at all.
 pub fn retry_after(head: &ResponseHead<'_>, now: SystemTime) -> Option<Duration> {

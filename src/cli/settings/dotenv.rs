@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-/// Far above any settings file.
+/// More than any settings file has.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// The assignments of one file, in its order.
@@ -29,7 +29,7 @@ impl DotEnv {
     /// Reads a file; an absent one is empty.
     ///
     /// # Errors
-    /// When it exists and cannot be read or understood.
+    /// If the file exists and cannot be read or parsed.
     pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, DotEnvError> {
         let file = match File::open(path) {
             Ok(file) => file,
@@ -55,7 +55,7 @@ impl DotEnv {
     pub fn parse(text: &str, environment: &dyn Fn(&str) -> Option<String>) -> Result<Self, DotEnvError> {
         let mut dotenv = DotEnv::default();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let mut reader = Reader { rest: text, line: 1 };
+        let mut reader = DotEnvParser { rest: text, line: 1 };
         loop {
             reader.take_while(char::is_whitespace);
             if reader.rest.is_empty() {
@@ -78,7 +78,7 @@ impl DotEnv {
     }
 }
 
-/// Why `.env` cannot be used. Nothing of its content is repeated.
+/// The reason why `.env` cannot be used. It repeats nothing of the content.
 #[derive(Debug)]
 pub enum DotEnvError {
     Unreadable(io::Error),
@@ -92,7 +92,7 @@ pub enum LineFault {
     /// Neither a comment nor `NAME=value`.
     NotAssignment,
     UnclosedQuote,
-    /// Text other than a comment behind a closing quote.
+    /// Text other than a comment after a closing quote.
     AfterQuote,
 }
 
@@ -123,13 +123,13 @@ impl std::error::Error for DotEnvError {
     }
 }
 
-/// What is left of the text, and the line that it begins on.
-struct Reader<'a> {
+/// The rest of the text, and the line that it begins on.
+struct DotEnvParser<'a> {
     rest: &'a str,
     line: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> DotEnvParser<'a> {
     /// One line, or more where a quoted value goes on; `None` for a comment or a name without `=`.
     fn assignment(&mut self) -> Result<Option<(String, String)>, LineFault> {
         if self.rest.starts_with('#') {
