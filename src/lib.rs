@@ -21,7 +21,7 @@
 //! * [`proxy`], one exchange: who may make it (`access`), where it goes (`target`, `plan`), what is changed on the way
 //!   (`request_head`, `response_head`, and where it is asked for by the `filter` with `json_edit`), its `attempts`,
 //!   both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`), what is kept for another
-//!   (`request_copy`), whether there is one and by whom (`retry`, `failover`), the errors made here (`error`), event
+//!   (`replay`), whether there is one and by whom (`retry`, `failover`), the errors made here (`error`), event
 //!   streams that begin with an error (`opening`) or break (`sse`, `unfinished_json`).
 //! * [`upstream`], how bytes reach the API host: names (`resolve`), how a connection is opened (`connect`), by a bounded
 //!   number at a time (`places`), to which address first (`addresses`, `address_race`), through a company's proxy

@@ -23,7 +23,7 @@ pub struct Downstream {
     pub upstream_deadline: Deadline,
     /// Set up with the first exchange that is forwarded.
     pub departure: Option<Departure>,
-    pub request_copy: RefCell<ReplayBuffer>,
+    pub replay: RefCell<ReplayBuffer>,
     /// Method and path of the exchange under way, for its line in the log.
     pub method: String,
     pub path: String,
@@ -57,7 +57,7 @@ impl Downstream {
             write_progress: Deadline::default(),
             upstream_deadline: Deadline::default(),
             departure,
-            request_copy: RefCell::default(),
+            replay: RefCell::default(),
             method: String::new(),
             path: String::new(),
         }
@@ -76,9 +76,8 @@ impl Downstream {
 
     /// Splits the connection into its two directions, which go on at the same time.
     pub fn split<'a>(&'a mut self, body: &'a mut BodyReader) -> (Incoming<'a>, Outgoing<'a>) {
-        let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, request_copy, .. } =
-            self;
-        let incoming = Incoming { stream, input, body, deadline, copy: request_copy };
+        let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, replay, .. } = self;
+        let incoming = Incoming { stream, input, body, deadline, copy: replay };
         (incoming, Outgoing { stream, write_progress, upstream_deadline, departure: departure.as_ref() })
     }
 

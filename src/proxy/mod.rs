@@ -78,7 +78,7 @@ impl Proxy {
             }
             Action::Forward(mut request) => self.forward(&mut exchange, downstream, reply, &mut request).await,
         };
-        downstream.request_copy.get_mut().release(&self.resources.budget);
+        downstream.replay.get_mut().release(&self.resources.budget);
         exchange.end(&self.resources, downstream);
         disposition
     }
@@ -98,7 +98,7 @@ impl Proxy {
 
     /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded, all in one pass.
     fn plan(&self, exchange: &Exchange, downstream: &mut Downstream, span: HeadSpan) -> Plan<UpstreamRequest> {
-        let Downstream { input, request_copy, method, path, .. } = downstream;
+        let Downstream { input, replay, method, path, .. } = downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
         let Resources { rules, limits, budget, .. } = &self.resources;
         let planned = with_request(head, |head| {
@@ -107,7 +107,7 @@ impl Proxy {
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
-                self.write_head(&exchange.snapshot, request_copy.get_mut().begin(budget), head, forward)
+                self.write_head(&exchange.snapshot, replay.get_mut().begin(budget), head, forward)
             })
         });
         input.consume(span.end);

@@ -95,7 +95,7 @@ impl<'a> Attempt<'a> {
             Relayed::Held(answer) => Attempted::Held(HeldAnswer { answer, connection: Some(Box::new(connection)) }),
             Relayed::NoAnswer(failure) => {
                 let is_silent = !failure.has_received && failure.error == GatewayError::UpstreamClosed;
-                let copy_is_whole = self.downstream.request_copy.get_mut().is_whole();
+                let copy_is_whole = self.downstream.replay.get_mut().is_whole();
                 if is_silent && self.failover.is_stale(reused_since, copy_is_whole) {
                     return Attempted::Stale;
                 }
@@ -130,7 +130,7 @@ impl<'a> Attempt<'a> {
     pub fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
         let Attempt { downstream, request, failover, .. } = self;
         let authorization = &mut request.authorization;
-        let copy = downstream.request_copy.get_mut();
+        let copy = downstream.replay.get_mut();
         failover.snapshot.with_authorization(credential, |value| {
             *authorization = copy.replace(authorization.clone(), value);
         })
@@ -143,7 +143,7 @@ impl<'a> Attempt<'a> {
             BodyLength::Known(bytes) => bytes <= self.resources.limits.replay_bytes_max as u64,
             BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => true,
         };
-        self.request.traits.may_replay && may_fit && self.downstream.request_copy.get_mut().is_whole()
+        self.request.traits.may_replay && may_fit && self.downstream.replay.get_mut().is_whole()
     }
 
     /// Passes on an answer that was held.

@@ -45,7 +45,7 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
                 attempt.resources.activity.counters.add(Count::Stale);
                 tracing::debug!(id = %exchange.id, "the upstream had closed a pooled connection");
                 may_reuse = false;
-                attempt.downstream.request_copy.get_mut().rewind();
+                attempt.downstream.replay.get_mut().rewind();
                 continue;
             }
             Attempted::Held(held) => Best::Held(held),
@@ -75,7 +75,7 @@ fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> 
     if let Some(cause) = cause {
         tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
     }
-    let copy_is_whole = attempt.downstream.request_copy.get_mut().is_whole();
+    let copy_is_whole = attempt.downstream.replay.get_mut().is_whole();
     attempt.failover.failed(attempt.resources, error.row().class, copy_is_whole);
     Best::Failed(error)
 }
@@ -95,7 +95,7 @@ async fn prepare(attempt: &mut Attempt<'_>, exchange: &Exchange, next: Next) -> 
     );
     // Also where there is none: it tells whether the client has gone, and a pooled connection takes bytes at once.
     pause(resources, downstream, next.pause).await?;
-    downstream.request_copy.get_mut().rewind();
+    downstream.replay.get_mut().rewind();
     let credential = next.chosen.turn.credential;
     if credential != failover.credential() {
         attempt.authorize(credential).map_err(Outcome::Failed)?;

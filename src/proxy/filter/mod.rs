@@ -64,7 +64,7 @@ pub async fn filter(
         Some(_) if !fits(resources, downstream, body, facts.body) => Some(Unfiltered::TooLarge),
         Some(head) => {
             if hold_body(resources, downstream, body, facts).await? {
-                let copy = downstream.request_copy.get_mut();
+                let copy = downstream.replay.get_mut();
                 edit(copy, *head, request, &resources.budget).err()
             } else {
                 Some(Unfiltered::TooLarge)
@@ -85,7 +85,7 @@ fn fits(resources: &Resources, downstream: &mut Downstream, body: &BodyReader, l
         BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => 0,
     };
     let Resources { limits, budget, .. } = resources;
-    let copy = downstream.request_copy.get_mut();
+    let copy = downstream.replay.get_mut();
     usize::try_from(missing).is_ok_and(|missing| copy.has_room_for(missing, limits.replay_bytes_max, budget))
 }
 
