@@ -1,4 +1,4 @@
-//! The client's side of a connection: its socket, what was read from it, and what is reused from exchange to exchange.
+//! The downstream connection: its socket, what was read from it, and what is reused from exchange to exchange.
 //!
 //! Invariant: while a connection rests it holds no buffer; `input` begins with the first byte that no exchange has
 //! consumed.

@@ -14,7 +14,7 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
-/// How long an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
+/// Time that an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
 /// upload early has sent its answer already.
 const EARLY_ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
@@ -83,7 +83,7 @@ fn or_dash(text: &str) -> &str {
 /// Progress of an exchange, shared by its two directions and its line in the log.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// When the response head must be there; unknown while the request is being sent.
+    /// The time by which the response head must be there; unknown while the request is being sent.
     head_due: Cell<Option<Instant>>,
     request_is_whole: Cell<bool>,
     pub status: Cell<Option<u16>>,

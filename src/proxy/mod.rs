@@ -5,7 +5,7 @@
 //! is (`failover`), make attempts (`attempt`) until one has an end for the client, and conclude (`outcome`). All rooms
 //! share the shard's `resources` and what is known of the `exchange`; `replay` keeps the request for another attempt,
 //! `response` and `sse` follow the answer on its way. Imports inside go downwards only, in the order of the list in
-//! `tests/layering.rs`.
+//! `tests/architecture/rooms.rs`.
 
 pub mod attempt;
 pub mod attempt_class;
@@ -18,6 +18,7 @@ pub mod guard;
 pub mod local_answer;
 pub mod outcome;
 pub mod replay;
+pub mod reply_shape;
 pub mod request;
 pub mod resources;
 pub mod response;
@@ -36,10 +37,10 @@ use self::error::GatewayError;
 use self::exchange::Exchange;
 use self::failover::{Failover, wait};
 use self::outcome::{Disposition, Outcome};
+use self::reply_shape::ReplyShape;
 use self::request::head::FilteredHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::resources::Resources;
-use self::response::shape::ReplyShape;
 use self::snapshot::Snapshot;
 use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
 use crate::http1::body::BodyReader;

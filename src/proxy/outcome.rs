@@ -7,9 +7,9 @@
 use crate::io::{Lifecycle, Phase};
 use crate::observability::Ending;
 use crate::proxy::error::GatewayError;
-use crate::proxy::response::shape::ReplyShape;
+use crate::proxy::reply_shape::ReplyShape;
 
-/// What becomes of the downstream connection after an exchange.
+/// The future of a downstream connection after an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// It serves the next request.

@@ -9,5 +9,6 @@ mod circles;
 mod graph;
 mod imports;
 mod names;
+mod rooms;
 mod sizes;
 mod source;

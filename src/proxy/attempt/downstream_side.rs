@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use crate::io::{Buffer, Deadline, Lifecycle, Phase, WriteError};
 use crate::proxy::downstream::Outgoing;
 use crate::proxy::exchange::Progress;
+use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::plan::RequestTraits;
 use crate::proxy::resources::Resources;
-use crate::proxy::response::shape::ReplyShape;
 
-/// What an exchange is given to end well after the drain has expired; the process waits somewhat longer.
+/// Time in which an exchange can end well after the drain has expired; the process waits somewhat longer.
 const CUT_OFF_LIMIT: Duration = Duration::from_secs(2);
 
 /// The place where an answer goes, and the form that it is given.
@@ -17,7 +17,7 @@ const CUT_OFF_LIMIT: Duration = Duration::from_secs(2);
 pub struct DownstreamSide<'a> {
     pub outgoing: Outgoing<'a>,
     pub reply: ReplyShape,
-    /// Whether a `Location` below the upstream's base URL is made to lead here: not for a client that named the upstream
+    /// A `Location` below the upstream's base URL is made to lead here: not for a client that named the upstream
     /// itself.
     pub rewrites_location: bool,
     pub progress: &'a Progress,

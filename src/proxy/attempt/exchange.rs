@@ -27,9 +27,9 @@ use crate::proxy::exchange::Progress;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::gate::Gate;
 use crate::proxy::outcome::Outcome;
+use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
-use crate::proxy::response::shape::ReplyShape;
 use crate::upstream::{Connection, TransportError};
 
 /// The end of one attempt.
@@ -52,7 +52,7 @@ pub struct Attempt<'a> {
     pub reply: ReplyShape,
     pub request: &'a mut UpstreamRequest,
     pub failover: Failover,
-    /// Whether the client was told to go on with the body.
+    /// The client was told to go on with the body.
     pub has_asked_for_body: bool,
     /// The best that the attempts before have brought. None before the first attempt has ended, and once an answer goes
     /// downstream.

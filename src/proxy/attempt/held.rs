@@ -14,16 +14,16 @@ use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::sse::opening::{HELD_LIMIT, Opening};
 use crate::upstream::{Connection, Received, TransportError};
 
-/// How much of a kept answer is taken in: more than most error pages are long.
+/// The part of a kept answer that is taken in: more than most error pages are long.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
 /// An answer whose head is there, and of whose body `body` has what came with it.
 pub struct PendingAnswer {
     pub facts: ResponseFacts,
-    /// What the client is told of its connection.
+    /// The client is told that its connection goes on.
     pub keep_alive: bool,
     pub body: BodyRelay,
-    /// What the last read brought, where its consequences are still to be drawn.
+    /// The result of the last read, where its consequences are still to be drawn.
     pub last_read: Option<Result<Received, TransportError>>,
 }
 
@@ -32,7 +32,7 @@ impl PendingAnswer {
         PendingAnswer { facts, keep_alive, body, last_read: None }
     }
 
-    /// Whether all of it is here and its connection can serve another exchange.
+    /// Tells whether all of it is here and its connection can serve another exchange.
     pub fn leaves_reusable(&self, progress: &Progress) -> bool {
         self.body.reader.is_complete() && self.is_reusable_after(progress)
     }
@@ -61,7 +61,7 @@ impl PendingAnswer {
         }
     }
 
-    /// Whether more is to come, as far as is known.
+    /// Tells whether more is to come, as far as is known.
     fn goes_on(&self) -> bool {
         self.last_read.is_none() && !self.body.reader.is_complete() && self.body.error.is_none()
     }

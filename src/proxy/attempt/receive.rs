@@ -74,7 +74,7 @@ pub async fn receive_head(
 
 enum HeadKind {
     Final(FinalHead),
-    /// What goes to the client, if anything.
+    /// Goes to the client, unless it is empty.
     Interim(Buffer),
 }
 

@@ -17,9 +17,9 @@ use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::gate::{Gate, Verdict};
 use crate::proxy::outcome::Outcome;
+use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
-use crate::proxy::response::shape::ReplyShape;
 use crate::proxy::sse::tracker::EventTracker;
 use crate::upstream::{Connection, Received, TransportError};
 
@@ -113,7 +113,7 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
     }
 }
 
-/// The next bytes of the body, with a comment to the client now and then where a silent stream is kept alive.
+/// Reads the next bytes of the body, with a comment to the client now and then where a silent stream is kept alive.
 async fn read_more(
     connection: &Connection,
     side: DownstreamSide<'_>,
@@ -158,7 +158,7 @@ fn cut(ending: Ending, facts: &ResponseFacts, reply: &ReplyShape) -> Outcome {
     Outcome::Aborted { ending, needs_reset: facts.is_close_delimited_for(reply.version) }
 }
 
-/// What the error event of a stream that ended like this says.
+/// Returns the message of the error event of a stream that ended like this.
 fn message(ending: Ending) -> &'static str {
     match ending {
         Ending::Timeout => "The upstream stopped sending before its answer was complete; try again.",

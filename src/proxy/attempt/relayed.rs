@@ -19,7 +19,7 @@ pub enum Relayed {
 #[derive(Debug)]
 pub struct Over {
     pub outcome: Outcome,
-    /// Whether the upstream connection can serve another exchange.
+    /// The upstream connection can serve another exchange.
     pub upstream_is_reusable: bool,
 }
 
@@ -27,7 +27,7 @@ pub struct Over {
 #[derive(Debug)]
 pub struct NoAnswer {
     pub error: GatewayError,
-    /// Whether the upstream sent anything at all.
+    /// The upstream sent something.
     pub has_received: bool,
     /// From the operating system or TLS, for the log.
     pub cause: Option<TransportError>,

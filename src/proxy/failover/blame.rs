@@ -11,7 +11,7 @@ use crate::observability::{CooldownReason, Count};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::resources::Resources;
 
-/// A turn, and when its credential was chosen.
+/// A turn, and the time at which its credential was chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct Chosen {
     pub turn: Turn,

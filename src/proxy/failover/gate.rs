@@ -15,7 +15,7 @@ pub struct Gate<'a> {
     pub resources: &'a Resources,
     pub failover: &'a mut Failover,
     pub copy: &'a RefCell<ReplayBuffer>,
-    /// When the first request byte was sent, on a connection that was used before.
+    /// The time at which the first request byte was sent, on a connection that was used before.
     pub reused_since: Option<Instant>,
 }
 

@@ -1,13 +1,12 @@
 //! One exchange over its attempts: whose name it goes by, and what follows each attempt.
 //!
-//! `table` says whether there is another attempt, `share` whether the process can afford it, `blame` what an answer means
+//! `table` says whether there is another attempt, `retry_share` (of `resources`) whether the process can afford it, `blame` what an answer means
 //! for its credential, the `gate` which answer goes downstream, and `wait` waits between attempts. Invariant: whatever
 //! this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
 //! end. The standing of credentials is kept in `credentials`.
 
 mod blame;
 pub mod gate;
-pub mod share;
 pub mod table;
 pub mod wait;
 
@@ -29,7 +28,7 @@ const STALE_LIMIT: Duration = Duration::from_secs(2);
 /// The attempts of one exchange.
 pub struct Failover {
     pub snapshot: Rc<Snapshot>,
-    /// Whether the request may reach the upstream twice.
+    /// The request may reach the upstream twice.
     may_replay: bool,
     began: Instant,
     attempt_began: Instant,

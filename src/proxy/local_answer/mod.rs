@@ -10,9 +10,9 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outcome::{Disposition, keeps_alive};
+use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::plan::LocalAnswer;
 use crate::proxy::resources::Resources;
-use crate::proxy::response::shape::ReplyShape;
 
 /// Answers with an error made here. `request_is_whole`: nothing of its body is still to come.
 pub async fn refuse(

@@ -10,13 +10,13 @@ use crate::proxy::error::GatewayError;
 use crate::proxy::guard::key::check_key;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
+use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::head::{self, FilteredHead, Method, RequestError, RequestFacts};
 use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::{self, Destination, TargetError};
-use crate::proxy::response::shape::ReplyShape;
 
-/// What is done with one request. `F` is known of a request that is forwarded: at first what its head says, later what
+/// The decision about one request. `F` is known of a request that is forwarded: at first what its head says, later what
 /// was written for the upstream.
 #[derive(Debug)]
 pub struct Plan<F> {
@@ -53,15 +53,15 @@ pub struct Forward<'h> {
     pub traits: RequestTraits,
 }
 
-/// What later decisions about a forwarded request depend on.
+/// The properties of a forwarded request that later decisions depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestTraits {
     pub facts: RequestFacts,
-    /// Whether a second attempt may be made although the first may have reached the upstream.
+    /// A second attempt may be made although the first may have reached the upstream.
     pub may_replay: bool,
-    /// Whether the filter is for it: its body is then held until it is whole.
+    /// The filter is for it: its body is then held until it is whole.
     pub is_filtered: bool,
-    /// Whether the client itself named the upstream, so that a `Location` must not be rewritten.
+    /// The client itself named the upstream, so that a `Location` must not be rewritten.
     pub is_absolute_form: bool,
 }
 
@@ -71,9 +71,9 @@ pub struct UpstreamRequest {
     pub traits: RequestTraits,
     /// The turn that was taken.
     pub choice: Choice,
-    /// How long the head is.
+    /// The length of the head.
     pub head_bytes: usize,
-    /// Where in the head the value of `Authorization` is.
+    /// The value of `Authorization` in the head.
     pub authorization: Range<usize>,
     /// The head to send once the body is filtered.
     pub filtered_head: Option<Box<FilteredHead>>,

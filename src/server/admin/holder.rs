@@ -1,4 +1,4 @@
-//! Who has the admin address: asked over that very address, by a process that wants it.
+//! Finds out who has the admin address: asked over that very address, by a process that wants it.
 //!
 //! Plain blocking HTTP with one deadline on the response, on the main thread before there are shards.
 
@@ -24,7 +24,7 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// Whether it is the process of this number, where 0 stands for one of another namespace.
+    /// Tells whether it is the process of this number, where 0 stands for one of another namespace.
     pub fn is(&self, process: i32) -> bool {
         process == 0 || process == self.process
     }

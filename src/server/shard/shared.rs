@@ -13,7 +13,7 @@ use rustls::ServerConfig;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, RoundRobin};
 use crate::observability::Ledger;
-use crate::proxy::failover::share::RetryShare;
+use crate::proxy::resources::retry_share::RetryShare;
 use crate::server::certificate;
 use crate::server::error::RunError;
 use crate::server::upstream_route;

@@ -1,4 +1,7 @@
-//! What all exchanges of a shard share: limits and rules, the way upstream, and where it is counted.
+//! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
+//! be repeats (`retry_share`), and where it is counted.
+
+pub mod retry_share;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,9 +11,9 @@ use crate::config::{Limits, Timeouts};
 use crate::credentials::RoundRobin;
 use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger};
-use crate::proxy::failover::share::RetryShare;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
+use crate::proxy::resources::retry_share::RetryShare;
 use crate::upstream::{Connector, Pool};
 
 /// Everything that the exchanges of one shard share.
@@ -26,7 +29,7 @@ pub struct Resources {
     pub pool: Rc<Pool>,
     pub budget: ReplayBudget,
     pub share: RetryShare,
-    /// How many exchanges of the process wait for the outcome of a probe.
+    /// The number of exchanges of the process that wait for the outcome of a probe.
     pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,

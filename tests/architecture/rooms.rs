@@ -1,0 +1,75 @@
+//! The order of the rooms of `src/proxy`: each imports only those below it.
+
+use super::graph::{Crate, Edges};
+use super::source::files;
+
+/// From the one that owns the order of things down to those that import none of the others.
+const ROOMS: [&str; 18] = [
+    "mod",
+    "filter",
+    "attempt",
+    "failover",
+    "local_answer",
+    "outcome",
+    "exchange",
+    "resources",
+    "snapshot",
+    "downstream",
+    "response",
+    "request",
+    "sse",
+    "reply_shape",
+    "guard",
+    "replay",
+    "error",
+    "attempt_class",
+];
+
+#[test]
+fn rooms_of_the_proxy_import_only_those_below() {
+    let upward = upward(&Crate::read(&files()).edges(), &ROOMS);
+    assert!(upward.is_empty(), "imports that do not go downwards:\n{}", upward.join("\n"));
+}
+
+/// Lists the imports between rooms that go up, and rooms that have no place in the order.
+fn upward(edges: &Edges, rooms: &[&str]) -> Vec<String> {
+    let place = |room: &str| rooms.iter().position(|known| *known == room);
+    let between = edges.iter().filter_map(|((from, to), (path, line))| {
+        let (above, below) = (room(from)?, room(to)?);
+        (above != below).then_some((above, below, format!("  {from}:{line} -> {to} ({path})")))
+    });
+    let upward = between.filter(|(above, below, _)| !place(above).zip(place(below)).is_some_and(|(a, b)| a < b));
+    upward.map(|(.., line)| line).collect()
+}
+
+/// The room of a file: `attempt` of `proxy/attempt/relay.rs`, `outcome` of `proxy/outcome.rs`.
+fn room(file: &str) -> Option<&str> {
+    let rest = file.strip_prefix("proxy/")?;
+    Some(rest.split(['/', '.']).next().unwrap_or(rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(imports: &[(&str, &str)]) -> usize {
+        let edge = |(from, to): &(&str, &str)| (((*from).to_owned(), (*to).to_owned()), ("path".to_owned(), 1));
+        upward(&imports.iter().map(edge).collect(), &["mod", "attempt", "outcome"]).len()
+    }
+
+    #[test]
+    fn an_import_that_goes_up_and_a_room_without_a_place_are_found() {
+        assert_eq!(listed(&[("proxy/outcome.rs", "proxy/attempt/mod.rs")]), 1);
+        assert_eq!(listed(&[("proxy/attempt/relay.rs", "proxy/mod.rs")]), 1);
+        assert_eq!(listed(&[("proxy/mod.rs", "proxy/cellar.rs")]), 1);
+    }
+
+    #[test]
+    fn what_goes_down_stays_within_or_is_not_of_the_proxy_passes() {
+        assert_eq!(
+            listed(&[("proxy/mod.rs", "proxy/outcome.rs"), ("proxy/attempt/mod.rs", "proxy/attempt/relay.rs")]),
+            0
+        );
+        assert_eq!(listed(&[("server/mod.rs", "proxy/outcome.rs"), ("proxy/outcome.rs", "io/mod.rs")]), 0);
+    }
+}
