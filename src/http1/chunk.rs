@@ -2,9 +2,10 @@
 //!
 //! Keeps no state and sets no limit: both are `body`'s, which calls it.
 
-use super::body::{BodyError, Piece};
-use super::fields::{self, is_text_byte, is_token_byte};
+use super::fields;
+use super::grammar::{is_text_byte, is_token_byte};
 use super::head::{HeadError, with_fields};
+use super::piece::{BodyError, Piece};
 
 /// The size and the extensions of a size line; `digits` is how many begin it.
 pub(super) fn parse_size_line(before_line_feed: &[u8], digits: usize) -> Result<(u64, &[u8]), BodyError> {

@@ -3,6 +3,7 @@
 //! Invariant: a head whose length two readers could see differently is an error, never a guess (RFC 9112 §6, §11.2).
 
 use super::fields;
+use super::grammar::{is_token, trim_whitespace};
 use super::head::{HeadError, Version};
 
 /// How a body is delimited.
@@ -97,14 +98,14 @@ fn check_transfer_coding(value: &[u8]) -> Result<(), HeadError> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    let mut codings = value.split(|&byte| byte == b',').map(fields::trim_whitespace).peekable();
+    let mut codings = value.split(|&byte| byte == b',').map(trim_whitespace).peekable();
     while let Some(coding) = codings.next() {
         let name_end = memchr::memchr(b';', coding).unwrap_or(coding.len());
-        let name = fields::trim_whitespace(&coding[..name_end]);
+        let name = trim_whitespace(&coding[..name_end]);
         // Chunked has no parameters (RFC 9112 §7.1), and applied twice it is no longer the end (§6.1).
         let is_misplaced_chunked =
             name.eq_ignore_ascii_case(b"chunked") && (codings.peek().is_some() || name.len() != coding.len());
-        if !fields::is_token(name) || is_misplaced_chunked {
+        if !is_token(name) || is_misplaced_chunked {
             return Err(MALFORMED);
         }
     }

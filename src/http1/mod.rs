@@ -10,4 +10,6 @@ pub mod body;
 mod chunk;
 pub mod fields;
 pub mod framing;
+mod grammar;
 pub mod head;
+mod piece;
