@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use monoio::net::TcpStream;
 use slab::Slab;
 
-use super::Deadline;
+use super::deadline::Deadline;
 use super::epoll::{Epoll, Token};
 
 /// The least time between two looks for connections whose time is over: with 10,000 of them one takes some 20 µs.

@@ -15,9 +15,9 @@ use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncRea
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
-use super::Deadline;
 use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};
-use super::tls::{CIPHERTEXT_MAX, Tls};
+use super::deadline::Deadline;
+use super::tls::session::{CIPHERTEXT_MAX, Tls};
 
 /// Why bytes could not be written.
 #[derive(Debug)]

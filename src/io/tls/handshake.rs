@@ -1,0 +1,93 @@
+//! The TLS handshake with a client, over a connection that was just accepted.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::{ServerConfig, ServerConnection};
+
+use super::session::Tls;
+use crate::io::buffer::Buffer;
+use crate::io::deadline::Deadline;
+use crate::io::stream::Stream;
+
+/// A record of a handshake (RFC 8446 §5.1): how every client begins.
+const HANDSHAKE_RECORD: u8 = 22;
+
+/// Why a connection does not speak TLS.
+pub enum HandshakeError {
+    /// It begins as no TLS does: most likely plain HTTP, which can be told so.
+    NotTls(Stream),
+    /// The client gave up, took too long, or wants what this side does not have.
+    Failed(HandshakeFault),
+}
+
+#[derive(Debug)]
+pub enum HandshakeFault {
+    Late,
+    Io(io::Error),
+    Tls(rustls::Error),
+}
+
+impl fmt::Display for HandshakeFault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HandshakeFault::Late => formatter.write_str("it took too long"),
+            HandshakeFault::Io(error) => error.fmt(formatter),
+            HandshakeFault::Tls(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl From<HandshakeFault> for HandshakeError {
+    fn from(fault: HandshakeFault) -> Self {
+        HandshakeError::Failed(fault)
+    }
+}
+
+/// Shakes hands over a connection that was just accepted, within `limit`.
+///
+/// # Errors
+/// See [`HandshakeError`].
+///
+/// # Cancel safety
+/// Not cancel safe: the connection can only be closed.
+pub async fn accept(stream: Stream, config: Arc<ServerConfig>, limit: Duration) -> Result<Stream, HandshakeError> {
+    let due = Instant::now() + limit;
+    let (deadline, progress) = (Deadline::default(), Deadline::default());
+    let mut session = ServerConnection::new(config).map_err(HandshakeFault::Tls)?;
+    // What is sealed is taken out at once.
+    session.set_buffer_limit(None);
+    let tls = Tls {
+        session: RefCell::new(session),
+        pending: RefCell::new(Buffer::none()),
+        has_ended: Cell::new(false),
+        is_cut: Cell::new(false),
+    };
+    let mut is_first = true;
+    while tls.session.borrow().is_handshaking() {
+        let (result, received) =
+            deadline.before(due, stream.read(Buffer::take())).await.map_err(|_| HandshakeFault::Late)?;
+        if result.map_err(HandshakeFault::Io)? == 0 {
+            return Err(HandshakeFault::Io(io::ErrorKind::UnexpectedEof.into()).into());
+        }
+        if std::mem::take(&mut is_first) && received.filled()[0] != HANDSHAKE_RECORD {
+            return Err(HandshakeError::NotTls(stream));
+        }
+        let opened = tls.open(received.filled(), &mut tls.pending.borrow_mut());
+        drop(received);
+        // An alert too, when it has failed.
+        let mut out = Buffer::take();
+        tls.take_records(out.tail()).map_err(HandshakeFault::Io)?;
+        let left = due.saturating_duration_since(Instant::now());
+        let written = stream.write_all(out, &progress, left).await.0;
+        opened.map_err(HandshakeFault::Tls)?;
+        written.map_err(|_| HandshakeFault::Late)?;
+    }
+    if tls.pending.borrow().is_empty() {
+        tls.pending.replace(Buffer::none());
+    }
+    Ok(stream.secured(tls))
+}
