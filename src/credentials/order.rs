@@ -2,7 +2,11 @@
 //!
 //! Invariant: worked out once for a snapshot, and each index stands in it exactly as often as its share says.
 
-use super::CredentialId;
+use std::sync::atomic::AtomicU64;
+
+use crossbeam_utils::CachePadded;
+
+use super::credential::CredentialId;
 
 /// How many turns of a period each entry gets: the weights, divided by their greatest common divisor.
 pub(super) fn shares(weights: &[u16]) -> Vec<u16> {
@@ -36,6 +40,32 @@ pub(super) fn smooth_weighted_turns(shares: &[u16]) -> Vec<CredentialId> {
 
 pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// Counts the turns that went to another than the one whose turn it was.
+#[derive(Debug, Default)]
+pub(super) struct Spares {
+    pub(super) counter: CachePadded<AtomicU64>,
+}
+
+/// Who has the `place`-th turn when all turns of the first entry come first, then those of the second, and so on.
+pub(super) fn holder(place: u64, shares: &[u16]) -> CredentialId {
+    let mut end = 0;
+    let ends_behind = |share: &u16| {
+        end += u64::from(*share);
+        end > place
+    };
+    // There is one: `place` is less than the sum of all shares.
+    let index = shares.iter().position(ends_behind).unwrap_or(0);
+    CredentialId(index as u16)
+}
+
+/// Where the `count`-th of many steps ends that visits each of `0..total` once in `total` steps, and whose neighbours
+/// lie far apart: the step is the golden section of `total`, or the next number that has no divisor in common with it.
+pub(super) fn scattered(count: u64, total: u64) -> u64 {
+    let golden_section = (total * 618 / 1000).max(1);
+    let step = (golden_section..total).find(|step| greatest_common_divisor(*step, total) == 1).unwrap_or(1);
+    count % total * step % total
 }
 
 #[cfg(test)]

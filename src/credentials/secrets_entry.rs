@@ -7,8 +7,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::secrets_file::{Loaded, Mistake, SecretsFault};
-use super::{Credential, Credentials, Secret};
+use super::credential::Credential;
+use super::secret::Secret;
+use super::secrets_error::{Mistake, SecretsFault};
+use super::snapshot::Credentials;
 
 const WEIGHT_MAX: u64 = 1000;
 /// How many unknown fields the one warning names.
@@ -17,6 +19,14 @@ const UNKNOWN_FIELDS_NAMED_MAX: usize = 8;
 const NAME_FROM_CLIENT_ID_CHARS: usize = 8;
 
 const KNOWN_FIELDS: [&str; 7] = ["clientId", "clientSecret", "tenant", "name", "agent", "appToAccess", "weight"];
+
+/// What a secrets file gave.
+#[derive(Debug)]
+pub struct Loaded {
+    pub credentials: Credentials,
+    /// Lines for the operator: who else can read the file, which fields are ignored.
+    pub warnings: Vec<String>,
+}
 
 /// Reads all entries of the array.
 pub(super) fn read_entries(values: Vec<Value>) -> Result<Loaded, SecretsFault> {

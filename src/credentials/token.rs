@@ -12,7 +12,9 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{Credential, CredentialId, Credentials, Secret};
+use super::credential::{Credential, CredentialId};
+use super::secret::Secret;
+use super::snapshot::Credentials;
 
 /// How long a token is used. It carries no expiry; this is the life that the Python original gave its cache.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
@@ -133,7 +135,7 @@ mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
 
     use super::*;
-    use crate::credentials::from_json;
+    use crate::credentials::secrets_file::from_json;
 
     const SECRETS: &str = r#"[
         {"clientId": "abc-123", "clientSecret": "hunter2-and-more", "tenant": "ciandt"},

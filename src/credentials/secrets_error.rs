@@ -1,0 +1,121 @@
+//! Why a secrets file cannot be used.
+//!
+//! Invariant: nothing in it holds a value of the file.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::private_file::{FILE_BYTES_MAX, ReadFault};
+
+/// Why a secrets file cannot be used.
+#[derive(Debug)]
+pub struct SecretsFileError {
+    pub path: PathBuf,
+    pub fault: SecretsFault,
+}
+
+#[derive(Debug)]
+pub enum SecretsFault {
+    Unreadable(io::Error),
+    TooLarge,
+    NotUtf8,
+    /// A comment or string that never ends, or a stray `/`.
+    Comment {
+        line: usize,
+    },
+    Syntax {
+        line: usize,
+        column: usize,
+        what: &'static str,
+    },
+    Mistakes(Vec<Mistake>),
+}
+
+/// One wrong thing in a file that is JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The entry's position, from 0; `None` for the file as a whole.
+    pub index: Option<usize>,
+    pub field: Option<&'static str>,
+    pub expected: String,
+}
+
+impl Mistake {
+    pub(super) fn whole_file(expected: String) -> Self {
+        Mistake { index: None, field: None, expected }
+    }
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.index {
+            write!(formatter, "entry [{index}]")?;
+            if let Some(field) = self.field {
+                write!(formatter, ", \"{field}\"")?;
+            }
+            formatter.write_str(": ")?;
+        }
+        formatter.write_str(&self.expected)
+    }
+}
+
+impl From<ReadFault> for SecretsFault {
+    fn from(fault: ReadFault) -> Self {
+        match fault {
+            ReadFault::Unreadable(error) => SecretsFault::Unreadable(error),
+            ReadFault::TooLarge => SecretsFault::TooLarge,
+            ReadFault::NotUtf8 => SecretsFault::NotUtf8,
+        }
+    }
+}
+
+impl fmt::Display for SecretsFileError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the secrets file {} ", self.path.display())?;
+        self.fault.fmt(formatter)
+    }
+}
+
+impl fmt::Display for SecretsFault {
+    /// The end of a sentence that begins with the file.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretsFault::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => formatter.write_str(
+                "does not exist: copy secrets.json.template there and fill it in, or name another file with --secrets-file",
+            ),
+            SecretsFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
+            SecretsFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
+            SecretsFault::NotUtf8 => formatter.write_str("is not UTF-8 text"),
+            SecretsFault::Comment { line } => {
+                write!(formatter, "has a string or comment that does not end, or a stray `/`, on line {line}")
+            }
+            SecretsFault::Syntax { line, column, what } => {
+                write!(formatter, "is not valid JSON: {what} at line {line}, column {column}")
+            }
+            SecretsFault::Mistakes(mistakes) => {
+                formatter.write_str("has mistakes:")?;
+                mistakes.iter().try_for_each(|mistake| write!(formatter, "\n  {mistake}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for SecretsFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.fault.source()
+    }
+}
+
+impl std::error::Error for SecretsFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SecretsFault::Unreadable(error) => Some(error),
+            SecretsFault::TooLarge
+            | SecretsFault::NotUtf8
+            | SecretsFault::Comment { .. }
+            | SecretsFault::Syntax { .. }
+            | SecretsFault::Mistakes(_) => None,
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A cooldown: how long it lasts, and what becomes of it after its end.
+
+use std::time::{Duration, Instant};
+
+/// A refused credential is mostly one that somebody must mend by hand: looking often does not help.
+const REFUSED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
+
+/// Half of the minute that rate limits are counted over, for an answer that does not say how long.
+const RATE_LIMITED_COOLDOWN: Duration = Duration::from_secs(30);
+
+/// However often it doubles and whatever the upstream asks for: a credential that works again is noticed within this.
+const COOLDOWN_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// How long the others wait for a probe. Real answers take longer to their first byte, a refusal does not: a probe that
+/// has said nothing for so long was most likely let in.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the upstream holds against a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// 401 or 403, and another credential got something else for the same request.
+    Refused,
+    /// 429, and how long the upstream asked to be left alone.
+    RateLimited { retry_after: Option<Duration> },
+}
+
+impl Fault {
+    pub fn kind(self) -> FaultKind {
+        match self {
+            Fault::Refused => FaultKind::Refused,
+            Fault::RateLimited { .. } => FaultKind::RateLimited,
+        }
+    }
+}
+
+/// How an identity can be used at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    Free,
+    /// Its cooldown has ended and no request has tried yet whether it works.
+    AwaitsProbe,
+    /// It cools down until then; or it did, and its probe is in flight.
+    Held {
+        until: Instant,
+    },
+}
+
+/// What is held against an identity; nothing by default, which is stored as `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trouble {
+    pub cooldown: Option<Cooldown>,
+    pub suspected_at: Option<Instant>,
+}
+
+impl Trouble {
+    pub fn without_probe(self) -> Self {
+        Trouble { cooldown: self.cooldown.map(|cooldown| Cooldown { probe_began: None, ..cooldown }), ..self }
+    }
+}
+
+/// One period in which an identity is not used, and what comes of it behind its end. It stays on record until the
+/// identity gets a good answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cooldown {
+    pub kind: FaultKind,
+    /// How many in a row, with this one, took their length from the doubling.
+    pub doublings: u32,
+    pub began: Instant,
+    pub until: Instant,
+    pub probe_began: Option<Instant>,
+}
+
+/// By which the doubling goes on, or starts anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    Refused,
+    RateLimited,
+}
+
+/// What is to be done about the probe of a cooldown.
+pub enum Probe {
+    Wanted,
+    InFlight,
+    Overdue,
+}
+
+impl Cooldown {
+    /// The cooldown for `fault` behind the `previous` one; `None` when the upstream asked for no wait at all.
+    pub fn behind(previous: Option<Cooldown>, fault: Fault, now: Instant) -> Option<Self> {
+        let kind = fault.kind();
+        let doublings = previous.filter(|previous| previous.kind == kind).map_or(0, |previous| previous.doublings);
+        let (length, doublings) = match fault {
+            Fault::Refused => (doubled(REFUSED_COOLDOWN, doublings), doublings.saturating_add(1)),
+            Fault::RateLimited { retry_after: None } => {
+                (doubled(RATE_LIMITED_COOLDOWN, doublings), doublings.saturating_add(1))
+            }
+            Fault::RateLimited { retry_after: Some(Duration::ZERO) } => return None,
+            Fault::RateLimited { retry_after: Some(wait) } => (wait.min(COOLDOWN_MAX), doublings),
+        };
+        // A later deadline never shortens an earlier one.
+        let until = previous.map_or(now + length, |previous| previous.until.max(now + length));
+        Some(Cooldown { kind, doublings, began: now, until, probe_began: None })
+    }
+
+    pub fn availability(&self, now: Instant) -> Availability {
+        let held = Availability::Held { until: self.until };
+        if now < self.until {
+            return held;
+        }
+        match self.probe(now) {
+            Probe::Wanted => Availability::AwaitsProbe,
+            Probe::InFlight => held,
+            Probe::Overdue => Availability::Free,
+        }
+    }
+
+    pub fn probe(&self, now: Instant) -> Probe {
+        match self.probe_began {
+            Some(began) if now.saturating_duration_since(began) < PROBE_LIMIT => Probe::InFlight,
+            // One that began while it cooled down, because all others did too, says nothing of the time behind the end.
+            Some(began) if began < self.until && self.until <= now => Probe::Wanted,
+            Some(_) => Probe::Overdue,
+            None => Probe::Wanted,
+        }
+    }
+}
+
+fn doubled(first: Duration, doublings: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(doublings)).min(COOLDOWN_MAX)
+}
