@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::tls::{Session, Turn};
+use super::tls::session::{Session, Turn};
 use crate::io::buffer::{PLAINTEXT_MAX, SMALL_CAPACITY};
 use crate::io::{Buffer, Deadline, Stream, WriteError};
 

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use super::connection::Connection;
 use crate::io::pause;
 
 /// The socket of a connection that rested for less is not looked at before it is used again, which would cost a system
