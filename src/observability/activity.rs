@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Counters, Pulse, Tally};
+use super::counters::Counters;
+use super::pulse::Pulse;
+use super::tally::Tally;
 
 /// Open exchanges of one shard, its counts, and whether it is alive.
 #[derive(Debug, Default)]

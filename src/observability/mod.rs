@@ -11,10 +11,6 @@ mod ledger;
 #[cfg(test)]
 mod listening;
 pub mod log;
-mod log_file;
-mod log_panics;
-mod log_retention;
-mod log_writer;
 mod pulse;
 mod shortened;
 mod tally;
@@ -25,5 +21,4 @@ pub use counters::{Count, Counters, log_totals};
 pub use exchange::{Ending, ExchangeId, ExchangeRecord};
 pub use histogram::{BOUNDS, Histogram, Spread};
 pub use ledger::{Account, Ledger, StatusClass};
-pub use pulse::Pulse;
-pub use tally::{ERROR_CODES_MAX, Tally};
+pub use tally::ERROR_CODES_MAX;

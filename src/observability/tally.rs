@@ -9,7 +9,8 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::counters::add;
-use super::{Ending, ExchangeRecord, Histogram};
+use super::exchange::{Ending, ExchangeRecord};
+use super::histogram::Histogram;
 
 /// How many different errors can be counted; who has the table of errors makes sure that it fits.
 pub const ERROR_CODES_MAX: usize = 64;
@@ -87,7 +88,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observability::{ExchangeId, Spread};
+    use crate::observability::exchange::ExchangeId;
+    use crate::observability::histogram::Spread;
 
     const RECORD: ExchangeRecord<'_> = ExchangeRecord {
         id: ExchangeId { shard: 0, sequence: 1 },

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
@@ -53,6 +54,30 @@ impl Retention {
             }
         }
         result
+    }
+}
+
+/// The deletion of old files now and then.
+pub struct Cleanup {
+    pub path: PathBuf,
+    pub retention: Retention,
+    pub interval: Duration,
+}
+
+impl Cleanup {
+    /// Runs on a thread of its own from here on, also while nothing is logged.
+    #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+    pub fn start(self) {
+        let Cleanup { path, retention, interval } = self;
+        let run = move || loop {
+            if let Err(error) = retention.clean(&path, SystemTime::now()) {
+                tracing::warn!(path = %path.display(), %error, "old log files cannot be deleted");
+            }
+            thread::sleep(interval);
+        };
+        if let Err(error) = thread::Builder::new().name("flow-log-clean".into()).spawn(run) {
+            tracing::warn!(%error, "old log files are deleted only when another is put aside");
+        }
     }
 }
 
