@@ -23,9 +23,9 @@ pub use api_keys::{ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys
 pub use balancer::{Choice, RoundRobin, Turn};
 pub use credential::{Credential, CredentialId};
 pub use secret::Secret;
-pub use secrets_entry::Loaded;
-pub use secrets_error::{Mistake, SecretsFault, SecretsFileError};
+pub use secrets_entry::LoadedCredentials;
+pub use secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
 pub use secrets_file::{from_json, load};
 pub use snapshot::Credentials;
-pub use standing::{Cooling, Fault};
+pub use standing::{Cooling, CredentialFault};
 pub use token::{TokenCache, TokenError, mint};

@@ -44,7 +44,7 @@ pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
 
 /// Counts the turns that went to another than the one whose turn it was.
 #[derive(Debug, Default)]
-pub(super) struct Spares {
+pub(super) struct SpareTurns {
     pub(super) counter: CachePadded<AtomicU64>,
 }
 

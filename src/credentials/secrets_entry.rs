@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::credential::Credential;
 use super::secret::Secret;
-use super::secrets_error::{Mistake, SecretsFault};
+use super::secrets_error::{SecretsFault, SecretsMistake};
 use super::snapshot::Credentials;
 
 const WEIGHT_MAX: u64 = 1000;
@@ -22,14 +22,14 @@ const KNOWN_FIELDS: [&str; 7] = ["clientId", "clientSecret", "tenant", "name", "
 
 /// What a secrets file gave.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedCredentials {
     pub credentials: Credentials,
     /// Lines for the operator: who else can read the file, which fields are ignored.
     pub warnings: Vec<String>,
 }
 
 /// Reads all entries of the array.
-pub(super) fn read_entries(values: Vec<Value>) -> Result<Loaded, SecretsFault> {
+pub(super) fn read_entries(values: Vec<Value>) -> Result<LoadedCredentials, SecretsFault> {
     let mut entries = Vec::with_capacity(values.len());
     let mut mistakes = Vec::new();
     let mut unknown_fields = BTreeSet::new();
@@ -51,7 +51,7 @@ pub(super) fn read_entries(values: Vec<Value>) -> Result<Loaded, SecretsFault> {
     }
     if mistakes.is_empty() {
         let warnings = unknown_fields_warning(&unknown_fields).into_iter().collect();
-        Ok(Loaded { credentials: Credentials::new(entries), warnings })
+        Ok(LoadedCredentials { credentials: Credentials::new(entries), warnings })
     } else {
         Err(SecretsFault::Mistakes(mistakes))
     }
@@ -61,7 +61,7 @@ pub(super) fn read_entries(values: Vec<Value>) -> Result<Loaded, SecretsFault> {
 struct EntryReader<'a> {
     index: usize,
     fields: Map<String, Value>,
-    mistakes: &'a mut Vec<Mistake>,
+    mistakes: &'a mut Vec<SecretsMistake>,
 }
 
 impl EntryReader<'_> {
@@ -119,7 +119,7 @@ impl EntryReader<'_> {
     }
 
     fn mistake(&mut self, field: Option<&'static str>, expected: String) {
-        self.mistakes.push(Mistake { index: Some(self.index), field, expected });
+        self.mistakes.push(SecretsMistake { index: Some(self.index), field, expected });
     }
 }
 

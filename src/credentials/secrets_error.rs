@@ -29,25 +29,25 @@ pub enum SecretsFault {
         column: usize,
         what: &'static str,
     },
-    Mistakes(Vec<Mistake>),
+    Mistakes(Vec<SecretsMistake>),
 }
 
 /// One wrong thing in a file that is JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct SecretsMistake {
     /// The entry's position, from 0; `None` for the file as a whole.
     pub index: Option<usize>,
     pub field: Option<&'static str>,
     pub expected: String,
 }
 
-impl Mistake {
+impl SecretsMistake {
     pub(super) fn whole_file(expected: String) -> Self {
-        Mistake { index: None, field: None, expected }
+        SecretsMistake { index: None, field: None, expected }
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for SecretsMistake {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(index) = self.index {
             write!(formatter, "entry [{index}]")?;

@@ -11,15 +11,15 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::private_file;
-use super::secrets_entry::{Loaded, kind_of, read_entries};
-use super::secrets_error::{Mistake, SecretsFault, SecretsFileError};
+use super::secrets_entry::{LoadedCredentials, kind_of, read_entries};
+use super::secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
 use super::snapshot::ENTRIES_MAX;
 
 /// Reads a secrets file.
 ///
 /// # Errors
 /// When it cannot be read, is not JSON, or holds mistakes; the error names the path.
-pub fn load(path: &Path) -> Result<Loaded, SecretsFileError> {
+pub fn load(path: &Path) -> Result<LoadedCredentials, SecretsFileError> {
     let failed = |fault| SecretsFileError { path: path.to_owned(), fault };
     let (text, metadata) = private_file::read(path).map_err(|fault| failed(fault.into()))?;
     let mut loaded = from_json(&text).map_err(failed)?;
@@ -33,7 +33,7 @@ pub fn load(path: &Path) -> Result<Loaded, SecretsFileError> {
 ///
 /// # Errors
 /// When it is not JSON or holds mistakes.
-pub fn from_json(text: &str) -> Result<Loaded, SecretsFault> {
+pub fn from_json(text: &str) -> Result<LoadedCredentials, SecretsFault> {
     let text = strip_comments(text.strip_prefix('\u{feff}').unwrap_or(text))?;
     let document = serde_json::from_str(&text).map_err(|error| SecretsFault::Syntax {
         line: error.line(),
@@ -41,14 +41,14 @@ pub fn from_json(text: &str) -> Result<Loaded, SecretsFault> {
         what: syntax_of(&error),
     })?;
     let Value::Array(values) = document else {
-        return Err(SecretsFault::Mistakes(vec![Mistake::whole_file(format!(
+        return Err(SecretsFault::Mistakes(vec![SecretsMistake::whole_file(format!(
             "expected an array of credentials, [{{…}}, …], found {}",
             kind_of(&document)
         ))]));
     };
     if values.is_empty() || values.len() > ENTRIES_MAX {
         let form = format!("expected 1 to {ENTRIES_MAX} credentials, found {}", values.len());
-        return Err(SecretsFault::Mistakes(vec![Mistake::whole_file(form)]));
+        return Err(SecretsFault::Mistakes(vec![SecretsMistake::whole_file(form)]));
     }
     read_entries(values)
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::credential::{Credential, CredentialId, Identity};
 use super::order;
-use super::standing::{Cooling, Fault, Standing};
+use super::standing::{Cooling, CredentialFault, Standing};
 
 /// A secrets file of this many entries would be 100 kB; more is another kind of file. It also bounds the weighted order
 /// to 512,000 turns.
@@ -24,7 +24,7 @@ pub struct Credentials {
     standings: Vec<Arc<Standing>>,
     identities_count: usize,
     /// Who takes the turns of those that are left alone.
-    pub(super) spares: order::Spares,
+    pub(super) spares: order::SpareTurns,
 }
 
 impl Credentials {
@@ -36,7 +36,7 @@ impl Credentials {
         let mut known: HashMap<Identity<'_>, Arc<Standing>> = HashMap::new();
         let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
         let identities_count = known.len();
-        Credentials { entries, turns, shares, standings, identities_count, spares: order::Spares::default() }
+        Credentials { entries, turns, shares, standings, identities_count, spares: order::SpareTurns::default() }
     }
 
     /// Takes over the standing of every identity that `previous` has too: a reload pardons nobody and blames nobody.
@@ -84,7 +84,13 @@ impl Credentials {
     /// A 401 or 403 that is blamed on the credential, or a 429: its identity cools down. An answer to an attempt that
     /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns how long it
     /// cools down from `now` on if that has changed.
-    pub fn cool(&self, id: CredentialId, fault: Fault, attempt_began: Instant, now: Instant) -> Option<Duration> {
+    pub fn cool(
+        &self,
+        id: CredentialId,
+        fault: CredentialFault,
+        attempt_began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
         self.standing(id).cool(fault, attempt_began, now)
     }
 

@@ -79,11 +79,11 @@ impl std::error::Error for TokenError {}
 
 /// The ready `Authorization` values of one shard, by credential. It belongs to one snapshot: a reload makes another.
 pub struct TokenCache {
-    slots: Vec<Slot>,
+    tokens: Vec<CachedToken>,
 }
 
 #[derive(Default)]
-struct Slot {
+struct CachedToken {
     authorization: Zeroizing<Vec<u8>>,
     /// `None` until the first use.
     renew_at: Option<Instant>,
@@ -92,7 +92,7 @@ struct Slot {
 impl TokenCache {
     /// Room for `credentials_count` credentials; nothing is signed yet.
     pub fn new(credentials_count: usize) -> Self {
-        TokenCache { slots: (0..credentials_count).map(|_| Slot::default()).collect() }
+        TokenCache { tokens: (0..credentials_count).map(|_| CachedToken::default()).collect() }
     }
 
     /// The `Authorization` value (`Bearer <jwt>`) of a credential: signed at its first use and 300 s before an hour is
@@ -106,27 +106,27 @@ impl TokenCache {
         id: CredentialId,
         now: Instant,
     ) -> Result<&[u8], TokenError> {
-        let slot = &mut self.slots[id.index()];
-        if slot.renew_at.is_none_or(|renew_at| now >= renew_at) {
-            *slot = Slot::mint(credentials.entry(id), now)?;
+        let cached = &mut self.tokens[id.index()];
+        if cached.renew_at.is_none_or(|renew_at| now >= renew_at) {
+            *cached = CachedToken::mint(credentials.entry(id), now)?;
         }
-        Ok(&slot.authorization)
+        Ok(&cached.authorization)
     }
 }
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("TokenCache").field("credentials_count", &self.slots.len()).finish_non_exhaustive()
+        formatter.debug_struct("TokenCache").field("credentials_count", &self.tokens.len()).finish_non_exhaustive()
     }
 }
 
-impl Slot {
+impl CachedToken {
     fn mint(credential: &Credential, now: Instant) -> Result<Self, TokenError> {
         let token = mint(credential)?;
         let mut authorization = Zeroizing::new(Vec::with_capacity(SCHEME.len() + token.expose().len()));
         authorization.extend_from_slice(SCHEME);
         authorization.extend_from_slice(token.expose().as_bytes());
-        Ok(Slot { authorization, renew_at: Some(now + (TOKEN_LIFE - RENEWAL_MARGIN)) })
+        Ok(CachedToken { authorization, renew_at: Some(now + (TOKEN_LIFE - RENEWAL_MARGIN)) })
     }
 }
 
@@ -209,7 +209,7 @@ mod tests {
         let mut address = |after_s: u64| {
             let now = start + Duration::from_secs(after_s);
             cache.authorization(&credentials, id, now).expect("a value");
-            cache.slots[id.index()].renew_at
+            cache.tokens[id.index()].renew_at
         };
         let first = address(0);
         assert_eq!(first, Some(start + Duration::from_secs(3300)));

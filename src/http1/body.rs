@@ -36,7 +36,7 @@ pub enum Owed {
 /// Follows one body. Allocates only when a read ends within a line of framing.
 #[derive(Debug)]
 pub struct BodyReader {
-    state: State,
+    state: BodyState,
     /// The start of a piece of framing whose end has not come; bounded by the limits above.
     held: Vec<u8>,
     extension_bytes: usize,
@@ -44,7 +44,7 @@ pub struct BodyReader {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum BodyState {
     Known {
         remaining: u64,
     },
@@ -77,10 +77,10 @@ struct Trailers {
 impl BodyReader {
     pub fn new(length: BodyLength) -> Self {
         let state = match length {
-            BodyLength::None | BodyLength::Known(0) => State::Complete,
-            BodyLength::Known(remaining) => State::Known { remaining },
-            BodyLength::Chunked => State::ChunkSize,
-            BodyLength::UntilClose => State::UntilClose,
+            BodyLength::None | BodyLength::Known(0) => BodyState::Complete,
+            BodyLength::Known(remaining) => BodyState::Known { remaining },
+            BodyLength::Chunked => BodyState::ChunkSize,
+            BodyLength::UntilClose => BodyState::UntilClose,
         };
         BodyReader { state, held: Vec::new(), extension_bytes: 0, data_bytes: 0 }
     }
@@ -101,7 +101,7 @@ impl BodyReader {
 
     /// Whether all of it has come. A body that lasts until the close never is: its end is the connection's.
     pub fn is_complete(&self) -> bool {
-        matches!(self.state, State::Complete)
+        matches!(self.state, BodyState::Complete)
     }
 
     /// Bytes of content so far.
@@ -112,9 +112,9 @@ impl BodyReader {
     /// Also after an error: what was owed before it.
     pub fn owed(&self) -> Owed {
         match self.state {
-            State::Failed { owed, .. } => owed,
-            State::ChunkData { remaining } => Owed::ChunkData { remaining },
-            State::ChunkEnd { .. } => Owed::ChunkEnd,
+            BodyState::Failed { owed, .. } => owed,
+            BodyState::ChunkData { remaining } => Owed::ChunkData { remaining },
+            BodyState::ChunkEnd { .. } => Owed::ChunkEnd,
             _ => Owed::Nothing,
         }
     }
@@ -122,25 +122,27 @@ impl BodyReader {
     /// Takes one piece off `input`, which is not empty, or all of it; returns how many bytes.
     fn step(&mut self, input: &[u8], emit: &mut impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
         match self.state {
-            State::Known { remaining } => Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
-                0 => State::Complete,
-                remaining => State::Known { remaining },
+            BodyState::Known { remaining } => Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
+                0 => BodyState::Complete,
+                remaining => BodyState::Known { remaining },
             })),
-            State::ChunkData { remaining } => Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
-                0 => State::ChunkEnd { has_cr: false },
-                remaining => State::ChunkData { remaining },
-            })),
-            State::UntilClose => Ok(self.pass_data(input, u64::MAX, emit, |_| State::UntilClose)),
-            State::ChunkSize => self.take_size_line(input, emit),
-            State::ChunkEnd { has_cr } => self.take_chunk_end(input, has_cr, emit),
-            State::Trailers(trailers) => self.take_trailers(input, trailers, emit),
-            State::Complete => Ok(0),
-            State::Failed { error, .. } => Err(error),
+            BodyState::ChunkData { remaining } => {
+                Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
+                    0 => BodyState::ChunkEnd { has_cr: false },
+                    remaining => BodyState::ChunkData { remaining },
+                }))
+            }
+            BodyState::UntilClose => Ok(self.pass_data(input, u64::MAX, emit, |_| BodyState::UntilClose)),
+            BodyState::ChunkSize => self.take_size_line(input, emit),
+            BodyState::ChunkEnd { has_cr } => self.take_chunk_end(input, has_cr, emit),
+            BodyState::Trailers(trailers) => self.take_trailers(input, trailers, emit),
+            BodyState::Complete => Ok(0),
+            BodyState::Failed { error, .. } => Err(error),
         }
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {
-        self.state = State::Failed { error, owed: self.owed() };
+        self.state = BodyState::Failed { error, owed: self.owed() };
         error
     }
 
@@ -149,7 +151,7 @@ impl BodyReader {
         input: &[u8],
         remaining: u64,
         emit: &mut impl FnMut(Piece<'_>),
-        next: impl FnOnce(u64) -> State,
+        next: impl FnOnce(u64) -> BodyState,
     ) -> usize {
         let taken = usize::try_from(remaining).map_or(input.len(), |remaining| remaining.min(input.len()));
         emit(Piece::Data(&input[..taken]));
@@ -180,12 +182,12 @@ impl BodyReader {
         self.extension_bytes += extension.len();
         if size == 0 {
             // The last chunk goes out with its trailers. If they are in the same read, nothing needs to be held.
-            self.state = State::Trailers(Trailers { section_start: line.len(), line_start: line.len() });
+            self.state = BodyState::Trailers(Trailers { section_start: line.len(), line_start: line.len() });
             self.held = held;
             return Ok(if is_split { taken } else { 0 });
         }
         emit(Piece::Framing(line));
-        self.state = State::ChunkData { remaining: size };
+        self.state = BodyState::ChunkData { remaining: size };
         held.clear();
         self.held = held;
         Ok(taken)
@@ -216,11 +218,11 @@ impl BodyReader {
         let missing: &[u8] = if has_cr { b"\n" } else { b"\r\n" };
         if input.starts_with(missing) {
             emit(Piece::Framing(b"\r\n"));
-            self.state = State::ChunkSize;
+            self.state = BodyState::ChunkSize;
             return Ok(missing.len());
         }
         if input == b"\r" && !has_cr {
-            self.state = State::ChunkEnd { has_cr: true };
+            self.state = BodyState::ChunkEnd { has_cr: true };
             return Ok(1);
         }
         Err(BodyError::BadChunkEnd)
@@ -251,7 +253,7 @@ impl BodyReader {
         }
         trailers.check_size(held_bytes + input.len())?;
         self.held.extend_from_slice(input);
-        self.state = State::Trailers(trailers);
+        self.state = BodyState::Trailers(trailers);
         Ok(input.len())
     }
 
@@ -268,7 +270,7 @@ impl BodyReader {
             held.extend_from_slice(input);
             emit_last_piece(&held, section_start, emit)?;
         }
-        self.state = State::Complete;
+        self.state = BodyState::Complete;
         Ok(input.len())
     }
 }

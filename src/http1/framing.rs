@@ -31,22 +31,22 @@ pub fn response_body_length(declared: Option<BodyLength>, status: u16, request_w
 /// The fields of a head that say how long its body is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LengthFields<'h> {
-    content_length: Seen<'h>,
-    transfer_encoding: Seen<'h>,
+    content_length: Occurrence<'h>,
+    transfer_encoding: Occurrence<'h>,
 }
 
 /// How often a field came that may come once.
 #[derive(Debug, Clone, Copy, Default)]
-enum Seen<'h> {
+enum Occurrence<'h> {
     #[default]
     Never,
     Once(&'h [u8]),
     Repeatedly,
 }
 
-impl<'h> Seen<'h> {
+impl<'h> Occurrence<'h> {
     fn add(&mut self, value: &'h [u8]) {
-        *self = if matches!(self, Seen::Never) { Seen::Once(value) } else { Seen::Repeatedly };
+        *self = if matches!(self, Occurrence::Never) { Occurrence::Once(value) } else { Occurrence::Repeatedly };
     }
 }
 
@@ -74,19 +74,23 @@ impl<'h> LengthFields<'h> {
     /// As [`LengthFields::request_body_length`].
     pub fn declared(&self, version: Version) -> Result<Option<BodyLength>, HeadError> {
         match (self.content_length, self.transfer_encoding) {
-            (Seen::Never, Seen::Never) => Ok(None),
-            (Seen::Repeatedly, _) => Err(HeadError::Malformed("Content-Length is repeated")),
-            (_, Seen::Repeatedly) => Err(HeadError::Malformed("Transfer-Encoding is repeated")),
+            (Occurrence::Never, Occurrence::Never) => Ok(None),
+            (Occurrence::Repeatedly, _) => Err(HeadError::Malformed("Content-Length is repeated")),
+            (_, Occurrence::Repeatedly) => Err(HeadError::Malformed("Transfer-Encoding is repeated")),
             // RFC 9112 §6.1: ought to be handled as an error, for it might be an attempt at smuggling.
-            (Seen::Once(_), Seen::Once(_)) => Err(HeadError::Malformed("Content-Length came with Transfer-Encoding")),
-            (Seen::Once(value), Seen::Never) => fields::parse_content_length(value)
+            (Occurrence::Once(_), Occurrence::Once(_)) => {
+                Err(HeadError::Malformed("Content-Length came with Transfer-Encoding"))
+            }
+            (Occurrence::Once(value), Occurrence::Never) => fields::parse_content_length(value)
                 .map(|length| Some(BodyLength::Known(length)))
                 .ok_or(HeadError::Malformed("Content-Length is not a number")),
             // RFC 9112 §6.1: a message of HTTP/1.0 with a transfer coding has faulty framing.
-            (Seen::Never, Seen::Once(_)) if version == Version::Http10 => {
+            (Occurrence::Never, Occurrence::Once(_)) if version == Version::Http10 => {
                 Err(HeadError::Malformed("Transfer-Encoding came in an HTTP/1.0 message"))
             }
-            (Seen::Never, Seen::Once(value)) => check_transfer_coding(value).map(|()| Some(BodyLength::Chunked)),
+            (Occurrence::Never, Occurrence::Once(value)) => {
+                check_transfer_coding(value).map(|()| Some(BodyLength::Chunked))
+            }
         }
     }
 }

@@ -25,16 +25,16 @@ pub const SMALL_CAPACITY: usize = 2 * 1024;
 const SPARE_COUNT_MAX: usize = 128;
 
 thread_local! {
-    static SPARE: Spares = const { Spares::new() };
-    static SMALL_SPARE: Spares = const { Spares::new() };
+    static SPARE: FreeList = const { FreeList::new() };
+    static SMALL_SPARE: FreeList = const { FreeList::new() };
 }
 
 /// Empty buffers of one capacity.
-struct Spares(RefCell<Vec<Vec<u8>>>);
+struct FreeList(RefCell<Vec<Vec<u8>>>);
 
-impl Spares {
+impl FreeList {
     const fn new() -> Self {
-        Spares(RefCell::new(Vec::new()))
+        FreeList(RefCell::new(Vec::new()))
     }
 
     fn take(&self, capacity: usize) -> Buffer {

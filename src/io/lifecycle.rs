@@ -51,15 +51,15 @@ impl Lifecycle {
 
     /// Resolves once `phase` or a later one is reached.
     pub async fn reached(&self, phase: Phase) {
-        let mut place = Place { lifecycle: self, key: None };
+        let mut waiter = PhaseWaiter { lifecycle: self, key: None };
         poll_fn(|context| {
             if self.phase.get() >= phase {
                 return Poll::Ready(());
             }
             let mut waiting = self.waiting.borrow_mut();
-            match place.key {
+            match waiter.key {
                 Some(key) => waiting[key].clone_from(context.waker()),
-                None => place.key = Some(waiting.insert(context.waker().clone())),
+                None => waiter.key = Some(waiting.insert(context.waker().clone())),
             }
             Poll::Pending
         })
@@ -67,12 +67,12 @@ impl Lifecycle {
     }
 }
 
-struct Place<'a> {
+struct PhaseWaiter<'a> {
     lifecycle: &'a Lifecycle,
     key: Option<usize>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for PhaseWaiter<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             self.lifecycle.waiting.borrow_mut().remove(key);

@@ -24,13 +24,13 @@ const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Where the connections of one shard rest.
 pub struct Parking<T> {
     epoll: Epoll,
-    places: RefCell<Slab<Place<T>>>,
+    places: RefCell<Slab<ParkingPlace<T>>>,
     /// Tells a late event for a place's former connection from one for its present one.
     generation: Cell<u32>,
     attendant: RefCell<Option<Waker>>,
 }
 
-struct Place<T> {
+struct ParkingPlace<T> {
     generation: u32,
     due: Instant,
     connection: T,
@@ -63,7 +63,7 @@ impl<T: AsRawFd> Parking<T> {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         let mut places = self.places.borrow_mut();
-        let key = places.insert(Place { generation, due, connection });
+        let key = places.insert(ParkingPlace { generation, due, connection });
         let operation = match visit {
             Visit::First => libc::EPOLL_CTL_ADD,
             Visit::Again => libc::EPOLL_CTL_MOD,

@@ -13,7 +13,7 @@ use super::request_copy::RequestCopy;
 use super::response_head::ResponseFacts;
 use super::retry::{self, Decision, Finding, Situation};
 use super::snapshot::Snapshot;
-use crate::credentials::{CredentialId, Fault, Turn};
+use crate::credentials::{CredentialFault as Fault, CredentialId, Turn};
 use crate::observability::Count;
 
 /// How long after the first request byte a kept-alive connection that fails is taken for one that the upstream had

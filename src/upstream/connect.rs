@@ -16,8 +16,8 @@ use rustls::pki_types::ServerName;
 
 use super::address_race::race_addresses;
 use super::addresses::{Addresses, Tries};
+use super::connect_limit::ConnectLimit;
 use super::connection::Connection;
-use super::places::Places;
 use super::resolve::Resolver;
 use super::tls::session::{Handshake, Session, is_certificate_error};
 use super::tunnel::{ProxyFault, Tunnel};
@@ -97,13 +97,13 @@ pub struct Route {
 pub struct Connector {
     route: Route,
     addresses: Addresses,
-    places: Places,
+    limit: ConnectLimit,
 }
 
 impl Connector {
     /// Of the connects, `pending_max` are under way at a time; the others wait.
     pub fn new(route: Route, pending_max: usize) -> Self {
-        Connector { route, addresses: Addresses::default(), places: Places::new(pending_max) }
+        Connector { route, addresses: Addresses::default(), limit: ConnectLimit::new(pending_max) }
     }
 
     /// Opens a connection, ready for the first request byte. Unbounded in time: the caller holds the deadline, and the
@@ -117,7 +117,7 @@ impl Connector {
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
         // From the start: when this is dropped while it waits, no address is to blame.
         let tries = self.addresses.begin();
-        let _place = self.places.take().await;
+        let _permit = self.limit.acquire().await;
         let result = self.try_addresses(&tries).await;
         if result.is_err() {
             self.route.resolver.refresh();
@@ -180,17 +180,17 @@ impl Connector {
     /// The addresses in the order in which they are tried.
     async fn candidates(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         loop {
-            let answer = self.route.resolver.answer();
-            if !answer.addresses.is_empty() {
-                return Ok(self.addresses.in_order(&answer.addresses));
+            let resolution = self.route.resolver.resolution();
+            if !resolution.addresses.is_empty() {
+                return Ok(self.addresses.in_order(&resolution.addresses));
             }
-            if answer.has_failed {
+            if resolution.has_failed {
                 return Err(match self.route.tunnel {
                     Some(_) => ConnectError::Proxy(ProxyFault::Unresolved),
                     None => ConnectError::Unresolved,
                 });
             }
-            drop(answer);
+            drop(resolution);
             pause(RESOLVE_POLL).await;
         }
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::tls::session::{Session, Turn};
+use super::tls::session::{ReadSide, Session};
 use crate::io::buffer::{PLAINTEXT_MAX, SMALL_CAPACITY};
 use crate::io::{Buffer, Deadline, Stream, WriteError};
 
@@ -228,7 +228,7 @@ impl Connection {
             self.incoming.replace(buffer);
         }
         match turn {
-            Ok(turn) => self.has_closed.set(turn == Turn::Closed),
+            Ok(turn) => self.has_closed.set(turn == ReadSide::Closed),
             // The content came whole: it is passed on before the connection is given up.
             Err(error) if has_emitted => drop(self.failure.replace(Some(error))),
             Err(error) => return Err(TransportError::Tls(error)),

@@ -7,8 +7,8 @@
 mod address_race;
 mod addresses;
 pub mod connect;
+mod connect_limit;
 pub mod connection;
-mod places;
 pub mod pool;
 pub mod resolve;
 pub mod tls;

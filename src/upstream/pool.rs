@@ -24,13 +24,13 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// Idle connections of one shard.
 pub struct Pool {
     /// Oldest at the front.
-    idle: RefCell<VecDeque<Idle>>,
+    idle: RefCell<VecDeque<PooledConnection>>,
     idle_limit: Duration,
     count_max: usize,
     is_reaping: Cell<bool>,
 }
 
-struct Idle {
+struct PooledConnection {
     connection: Connection,
     since: Instant,
 }
@@ -45,7 +45,7 @@ impl Pool {
     pub fn checkout(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(newest) = idle.pop_back() {
-            let Idle { connection, since } = newest;
+            let PooledConnection { connection, since } = newest;
             let age = since.elapsed();
             let is_good = if age < SHORT_REST { connection.has_ended_clean() } else { connection.is_at_rest() };
             if age < self.idle_limit && is_good {
@@ -64,7 +64,7 @@ impl Pool {
         if idle.len() == self.count_max {
             idle.pop_front();
         }
-        idle.push_back(Idle { connection, since: Instant::now() });
+        idle.push_back(PooledConnection { connection, since: Instant::now() });
         if !self.is_reaping.replace(true) {
             monoio::spawn(self.clone().reap());
         }

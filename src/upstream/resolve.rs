@@ -25,13 +25,13 @@ pub(super) const ADDRESS_COUNT_MAX: usize = 16;
 /// The current addresses of one host.
 #[derive(Debug, Clone)]
 pub struct Resolver {
-    answer: Arc<ArcSwap<Answer>>,
+    resolution: Arc<ArcSwap<Resolution>>,
     wake: SyncSender<()>,
 }
 
 /// What is known of the host.
 #[derive(Debug, Default)]
-pub struct Answer {
+pub struct Resolution {
     /// The last good ones, in the system's order (RFC 6724); empty while there were none.
     pub addresses: Vec<SocketAddr>,
     /// Whether the last look-up failed.
@@ -45,12 +45,12 @@ impl Resolver {
     /// When the thread cannot be started.
     #[expect(clippy::disallowed_methods, reason = "the resolver's own thread waits here")]
     pub fn start(host: String, port: u16) -> io::Result<Self> {
-        let answer = Arc::new(ArcSwap::default());
+        let resolution = Arc::new(ArcSwap::default());
         let (wake, woken) = sync_channel(1);
-        let resolver = Resolver { answer: answer.clone(), wake };
+        let resolver = Resolver { resolution: resolution.clone(), wake };
         thread::Builder::new().name("flow-resolver".into()).spawn(move || {
             loop {
-                look_up(&host, port, &answer);
+                look_up(&host, port, &resolution);
                 thread::sleep(LOOKUP_INTERVAL_MIN);
                 match woken.recv_timeout(REFRESH_INTERVAL) {
                     Ok(()) | Err(RecvTimeoutError::Timeout) => {}
@@ -65,12 +65,12 @@ impl Resolver {
     #[cfg(test)]
     pub fn fixed(addresses: Vec<SocketAddr>) -> Self {
         let (wake, _) = sync_channel(1);
-        Resolver { answer: Arc::new(ArcSwap::from_pointee(Answer { addresses, has_failed: false })), wake }
+        Resolver { resolution: Arc::new(ArcSwap::from_pointee(Resolution { addresses, has_failed: false })), wake }
     }
 
     /// What is known now. Costs no lock and no copy; not to be held over a wait.
-    pub fn answer(&self) -> Guard<Arc<Answer>> {
-        self.answer.load()
+    pub fn resolution(&self) -> Guard<Arc<Resolution>> {
+        self.resolution.load()
     }
 
     /// Asks for a look-up soon: the addresses in use do not work.
@@ -83,20 +83,20 @@ impl Resolver {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the resolver's own thread is where blocking look-ups belong")]
-fn look_up(host: &str, port: u16, answer: &ArcSwap<Answer>) {
+fn look_up(host: &str, port: u16, resolution: &ArcSwap<Resolution>) {
     let (addresses, failure) = match (host, port).to_socket_addrs() {
         Ok(found) => (found.take(ADDRESS_COUNT_MAX).collect::<Vec<_>>(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let last_good = answer.load();
+    let last_good = resolution.load();
     if addresses.is_empty() {
         let failure = failure.unwrap_or_else(|| "the name has no address".into());
         if !last_good.has_failed {
             tracing::warn!(host, %failure, "cannot resolve the name of the host to connect to");
         }
-        answer.store(Arc::new(Answer { addresses: last_good.addresses.clone(), has_failed: true }));
+        resolution.store(Arc::new(Resolution { addresses: last_good.addresses.clone(), has_failed: true }));
     } else if addresses != last_good.addresses || last_good.has_failed {
         tracing::debug!(host, count = addresses.len(), "resolved the name of the host to connect to");
-        answer.store(Arc::new(Answer { addresses, has_failed: false }));
+        resolution.store(Arc::new(Resolution { addresses, has_failed: false }));
     }
 }

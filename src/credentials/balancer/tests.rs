@@ -6,8 +6,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::credentials::order::{Spares, greatest_common_divisor};
-use crate::credentials::{Fault, from_json};
+use crate::credentials::order::{SpareTurns, greatest_common_divisor};
+use crate::credentials::{CredentialFault, from_json};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -86,7 +86,7 @@ fn threads_share_one_order() {
 fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
     let (credentials, now) = (credentials("abcd"), Instant::now());
     for (index, seconds) in [(1, 30), (2, 10), (3, 20)] {
-        let fault = Fault::RateLimited { retry_after: Some(seconds * SECOND) };
+        let fault = CredentialFault::RateLimited { retry_after: Some(seconds * SECOND) };
         credentials.cool(id(index), fault, now, now);
     }
     assert_eq!(credentials.other(id(0), &[], now), None);
@@ -100,17 +100,17 @@ fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
 #[test]
 fn the_counter_has_a_cache_line_of_its_own() {
     assert!(align_of::<RoundRobin>() >= 64);
-    assert!(align_of::<Spares>() >= 64);
+    assert!(align_of::<SpareTurns>() >= 64);
 }
 
 #[test]
 fn the_turns_of_one_that_cools_down_go_to_the_others_evenly() {
     let credentials = credentials("abcd");
     let (round_robin, now) = (RoundRobin::default(), Instant::now());
-    assert_eq!(credentials.cool(id(1), Fault::Refused, now, now), Some(5 * MINUTE));
+    assert_eq!(credentials.cool(id(1), CredentialFault::Refused, now, now), Some(5 * MINUTE));
     assert_eq!(counts(&round_robin, &credentials, 300, now), [100, 0, 100, 100]);
     // Of two neighbours too, where the next one in the order would get three turns of four.
-    credentials.cool(id(2), Fault::Refused, now, now);
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
     assert_eq!(counts(&round_robin, &credentials, 300, now), [150, 0, 0, 150]);
 }
 
@@ -118,7 +118,7 @@ fn the_turns_of_one_that_cools_down_go_to_the_others_evenly() {
 fn the_turns_of_one_that_cools_down_go_to_the_others_in_proportion_to_their_weights() {
     let credentials = entries(&[("a", 30), ("b", 10), ("c", 20), ("d", 20)]);
     let (round_robin, now) = (RoundRobin::default(), Instant::now());
-    credentials.cool(id(2), Fault::Refused, now, now);
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
     assert_eq!(counts(&round_robin, &credentials, 8 * 60, now), [240, 80, 0, 160]);
     // And not in blocks: within any few turns nobody is far from its share.
     for _ in 0..8 {
@@ -133,7 +133,7 @@ fn a_cooldown_covers_all_entries_of_the_identity() {
     let (round_robin, now) = (RoundRobin::default(), Instant::now());
     assert_eq!(credentials.identities_count(), 2);
     assert!(credentials.is_same_identity(id(0), id(2)) && !credentials.is_same_identity(id(0), id(1)));
-    credentials.cool(id(2), Fault::Refused, now, now);
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
     assert_eq!(credentials.cooling_for(id(0), now), Some(5 * MINUTE));
     assert_eq!(counts(&round_robin, &credentials, 100, now), [0, 50, 0, 50]);
 }
@@ -142,7 +142,7 @@ fn a_cooldown_covers_all_entries_of_the_identity() {
 fn the_first_request_behind_a_cooldown_is_the_probe_and_others_go_elsewhere_meanwhile() {
     let credentials = credentials("ab");
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
-    credentials.cool(id(0), Fault::Refused, start, start);
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
     assert_eq!(order(&round_robin, &credentials, 4, end - Duration::from_nanos(1)), "1 1 1 1");
     assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
@@ -154,7 +154,7 @@ fn the_first_request_behind_a_cooldown_is_the_probe_and_others_go_elsewhere_mean
 fn a_probe_that_says_nothing_for_a_second_holds_back_nobody() {
     let credentials = credentials("ab");
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
-    credentials.cool(id(0), Fault::Refused, start, start);
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
     assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
     assert_eq!(order(&round_robin, &credentials, 2, end + SECOND - Duration::from_nanos(1)), "1 1");
@@ -165,7 +165,7 @@ fn a_probe_that_says_nothing_for_a_second_holds_back_nobody() {
 fn a_probe_that_is_given_up_is_taken_by_another() {
     let credentials = credentials("ab");
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
-    credentials.cool(id(0), Fault::Refused, start, start);
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
     assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
     credentials.give_up_probe(id(0));
@@ -176,10 +176,10 @@ fn a_probe_that_is_given_up_is_taken_by_another() {
 fn a_probe_that_fails_begins_the_next_cooldown() {
     let credentials = credentials("ab");
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
-    credentials.cool(id(0), Fault::Refused, start, start);
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
     assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
-    assert_eq!(credentials.cool(id(0), Fault::Refused, end, end + SECOND / 2), Some(10 * MINUTE));
+    assert_eq!(credentials.cool(id(0), CredentialFault::Refused, end, end + SECOND / 2), Some(10 * MINUTE));
     assert_eq!(order(&round_robin, &credentials, 4, end + 9 * MINUTE), "1 1 1 1");
 }
 
@@ -189,7 +189,7 @@ fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
     for (index, seconds) in [(0, 30), (1, 10), (2, 20)] {
         let retry_after = Some(Duration::from_secs(seconds));
-        credentials.cool(id(index), Fault::RateLimited { retry_after }, start, start);
+        credentials.cool(id(index), CredentialFault::RateLimited { retry_after }, start, start);
     }
     let now = start + SECOND;
     assert_eq!(order(&round_robin, &credentials, 4, now), "1? -1 -1 -1");
@@ -200,7 +200,7 @@ fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a
     assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "1 1 1");
     // A probe that fails makes another the soonest.
     let retry_after = Some(MINUTE);
-    assert_eq!(credentials.cool(id(1), Fault::RateLimited { retry_after }, now, now), Some(MINUTE));
+    assert_eq!(credentials.cool(id(1), CredentialFault::RateLimited { retry_after }, now, now), Some(MINUTE));
     assert_eq!(order(&round_robin, &credentials, 3, now), "2? -2 -2");
     credentials.give_up_probe(id(2));
     assert_eq!(order(&round_robin, &credentials, 2, now), "2? -2");
@@ -214,8 +214,8 @@ fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a
 fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
     let credentials = credentials("ab");
     let (round_robin, now) = (RoundRobin::default(), Instant::now());
-    credentials.cool(id(0), Fault::Refused, now, now);
-    credentials.cool(id(1), Fault::Refused, now, now);
+    credentials.cool(id(0), CredentialFault::Refused, now, now);
+    credentials.cool(id(1), CredentialFault::Refused, now, now);
     assert_eq!(short(round_robin.next(&credentials, now)), "0?");
     let Choice::Wait { credential, tick } = round_robin.next(&credentials, now) else { panic!("no wait") };
     assert_eq!((credential, tick), (id(0), 1));
@@ -229,8 +229,8 @@ fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
 fn a_probe_during_a_cooldown_is_not_the_one_behind_it() {
     let credentials = credentials("ab");
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
-    credentials.cool(id(0), Fault::Refused, start, start);
-    credentials.cool(id(1), Fault::Refused, start, start + SECOND);
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
+    credentials.cool(id(1), CredentialFault::Refused, start, start + SECOND);
     assert_eq!(order(&round_robin, &credentials, 2, start + MINUTE), "0? -0");
     assert_eq!(order(&round_robin, &credentials, 2, start + 5 * MINUTE), "0? -0");
 }
@@ -240,7 +240,7 @@ fn the_only_identity_there_is_is_always_used_at_once() {
     let credentials = credentials("aa");
     let (round_robin, now) = (RoundRobin::default(), Instant::now());
     assert_eq!(credentials.identities_count(), 1);
-    assert_eq!(credentials.cool(id(0), Fault::Refused, now, now), Some(5 * MINUTE));
+    assert_eq!(credentials.cool(id(0), CredentialFault::Refused, now, now), Some(5 * MINUTE));
     credentials.suspect(id(0), now);
     assert_eq!(order(&round_robin, &credentials, 4, now), "0 1 0 1");
     assert_eq!(order(&round_robin, &credentials, 4, now + 5 * MINUTE), "0 1 0 1");
@@ -266,8 +266,8 @@ fn suspicion_alone_holds_back_nobody() {
     (0..3).for_each(|index| credentials.suspect(id(index), now));
     assert_eq!(order(&round_robin, &credentials, 3, now), "0 1 2");
     // With the rest cooling down a suspected one gets all the turns, and nobody waits.
-    credentials.cool(id(0), Fault::Refused, now, now);
-    credentials.cool(id(2), Fault::Refused, now, now);
+    credentials.cool(id(0), CredentialFault::Refused, now, now);
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
     assert_eq!(order(&round_robin, &credentials, 3, now), "1 1 1");
 }
 
@@ -290,7 +290,7 @@ fn another_credential_is_one_that_can_be_used() {
     let credentials = credentials("abcd");
     let now = Instant::now();
     let other = |now| credentials.other(id(0), &[], now).map(|turn| (turn.credential.index(), turn.is_probe));
-    credentials.cool(id(1), Fault::RateLimited { retry_after: Some(2 * SECOND) }, now, now);
+    credentials.cool(id(1), CredentialFault::RateLimited { retry_after: Some(2 * SECOND) }, now, now);
     assert_eq!(other(now), Some((2, false)));
     credentials.suspect(id(2), now);
     assert_eq!(other(now), Some((3, false)), "a suspected one comes last");
@@ -299,7 +299,7 @@ fn another_credential_is_one_that_can_be_used() {
     assert_eq!(other(now + 2 * SECOND), Some((1, true)), "its cooldown has ended");
     assert_eq!(other(now + 2 * SECOND), Some((2, false)), "its probe is in flight");
     for index in 1..4 {
-        credentials.cool(id(index), Fault::Refused, now + 2 * SECOND, now + 2 * SECOND);
+        credentials.cool(id(index), CredentialFault::Refused, now + 2 * SECOND, now + 2 * SECOND);
     }
     assert_eq!(other(now + 2 * SECOND), None, "all others cool down");
 }
@@ -307,8 +307,8 @@ fn another_credential_is_one_that_can_be_used() {
 #[test]
 fn a_reload_keeps_the_standing_of_the_identities_that_stay() {
     let (old, now) = (entries(&[("a", 1), ("b", 1), ("c", 1)]), Instant::now());
-    old.cool(id(1), Fault::Refused, now, now);
-    old.cool(id(2), Fault::Refused, now, now);
+    old.cool(id(1), CredentialFault::Refused, now, now);
+    old.cool(id(2), CredentialFault::Refused, now, now);
     let new = entries(&[("b", 5), ("a", 1), ("d", 1)]).inherit(&old);
     let cooling: Vec<_> = new.ids().map(|id| new.cooling_for(id, now).is_some()).collect();
     assert_eq!(cooling, [true, false, false]);
@@ -327,7 +327,7 @@ fn one_thread_of_eight_gets_the_probe() {
         let credentials = credentials("ab");
         let start = Instant::now();
         for index in 0..2 {
-            credentials.cool(id(index), Fault::Refused, start, start);
+            credentials.cool(id(index), CredentialFault::Refused, start, start);
         }
         let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
         let choose = || match round_robin.next(&credentials, start) {
@@ -347,8 +347,8 @@ fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
     for _ in 0..300 {
         let credentials = credentials("aaaaaaaabc");
         let start = Instant::now();
-        credentials.cool(id(0), Fault::Refused, start, start);
-        let soon = Fault::RateLimited { retry_after: Some(SECOND) };
+        credentials.cool(id(0), CredentialFault::Refused, start, start);
+        let soon = CredentialFault::RateLimited { retry_after: Some(SECOND) };
         credentials.cool(id(8), soon, start, start);
         let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
         let all = Barrier::new(8);
@@ -373,7 +373,7 @@ fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
         for round in 0..2_000_u16 {
             let (id, now) = (id((round + seed) % 3), Instant::now());
             match (round / 3 + seed) % 6 {
-                0 => _ = credentials.cool(id, Fault::Refused, now, now),
+                0 => _ = credentials.cool(id, CredentialFault::Refused, now, now),
                 1 => _ = credentials.restore(id, now, now),
                 2 => credentials.suspect(id, now),
                 3 => credentials.acquit(id),
@@ -398,7 +398,7 @@ fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
 #[test]
 fn no_debug_output_holds_a_secret() {
     let (credentials, now) = (credentials("ab"), Instant::now());
-    credentials.cool(id(0), Fault::Refused, now, now);
+    credentials.cool(id(0), CredentialFault::Refused, now, now);
     credentials.suspect(id(1), now);
     let choice = RoundRobin::default().next(&credentials, now);
     let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], now));
@@ -407,32 +407,33 @@ fn no_debug_output_holds_a_secret() {
 
 /// Something that happens to a credential, some time after what happened before.
 #[derive(Debug, Clone)]
-enum Event {
+enum BalancerStep {
     Next,
     ChooseAgain { has_waited_enough: bool },
-    Cool { index: u16, fault: Fault, attempt_age: Duration },
+    Cool { index: u16, fault: CredentialFault, attempt_age: Duration },
     Restore { index: u16, attempt_age: Duration },
     GiveUpProbe { index: u16 },
     Suspect { index: u16 },
     Acquit { index: u16 },
 }
 
-fn event() -> impl Strategy<Value = Event> {
+fn step() -> impl Strategy<Value = BalancerStep> {
     let index = 0_u16..5;
     let age = || (0_u64..400).prop_map(Duration::from_secs);
     let fault = prop_oneof![
-        Just(Fault::Refused),
-        prop::option::of(0_u64..100).prop_map(|wait| Fault::RateLimited { retry_after: wait.map(Duration::from_secs) }),
+        Just(CredentialFault::Refused),
+        prop::option::of(0_u64..100)
+            .prop_map(|wait| CredentialFault::RateLimited { retry_after: wait.map(Duration::from_secs) }),
     ];
     prop_oneof![
-        6 => Just(Event::Next),
-        2 => any::<bool>().prop_map(|has_waited_enough| Event::ChooseAgain { has_waited_enough }),
+        6 => Just(BalancerStep::Next),
+        2 => any::<bool>().prop_map(|has_waited_enough| BalancerStep::ChooseAgain { has_waited_enough }),
         3 => (index.clone(), fault, age())
-            .prop_map(|(index, fault, attempt_age)| Event::Cool { index, fault, attempt_age }),
-        1 => (index.clone(), age()).prop_map(|(index, attempt_age)| Event::Restore { index, attempt_age }),
-        1 => index.clone().prop_map(|index| Event::GiveUpProbe { index }),
-        1 => index.clone().prop_map(|index| Event::Suspect { index }),
-        1 => index.prop_map(|index| Event::Acquit { index }),
+            .prop_map(|(index, fault, attempt_age)| BalancerStep::Cool { index, fault, attempt_age }),
+        1 => (index.clone(), age()).prop_map(|(index, attempt_age)| BalancerStep::Restore { index, attempt_age }),
+        1 => index.clone().prop_map(|index| BalancerStep::GiveUpProbe { index }),
+        1 => index.clone().prop_map(|index| BalancerStep::Suspect { index }),
+        1 => index.prop_map(|index| BalancerStep::Acquit { index }),
     ]
 }
 
@@ -454,37 +455,37 @@ proptest! {
     #[test]
     fn whatever_happens_a_free_one_is_used_before_one_that_cools_down(
         weights in prop::collection::vec(1_u16..=40, 5),
-        events in prop::collection::vec((event(), 0_u64..200_000), 1..120),
+        steps in prop::collection::vec((step(), 0_u64..200_000), 1..120),
     ) {
         // Five entries of four identities.
         let names = ["a", "b", "c", "d", "b"];
         let credentials = entries(&names.into_iter().zip(weights).collect::<Vec<_>>());
         let round_robin = RoundRobin::default();
         let mut now = Instant::now() + Duration::from_secs(1000);
-        for (event, passed) in events {
+        for (step, passed) in steps {
             now += Duration::from_millis(passed);
             let is_free = |id| !matches!(credentials.standing(id).availability(now), Availability::Held { .. });
             let was_free: Vec<bool> = credentials.ids().map(is_free).collect();
-            match event {
-                Event::Next => check(&credentials, round_robin.next(&credentials, now), &was_free, now),
-                Event::ChooseAgain { has_waited_enough } => {
+            match step {
+                BalancerStep::Next => check(&credentials, round_robin.next(&credentials, now), &was_free, now),
+                BalancerStep::ChooseAgain { has_waited_enough } => {
                     let choice = credentials.choose_again(3, has_waited_enough, now);
                     prop_assert!(!has_waited_enough || matches!(choice, Choice::Use(_)));
                     check(&credentials, choice, &was_free, now);
                 }
-                Event::Cool { index, fault, attempt_age } => {
+                BalancerStep::Cool { index, fault, attempt_age } => {
                     let before = credentials.cooling_for(id(index), now);
                     let after = credentials.cool(id(index), fault, now - attempt_age, now);
                     prop_assert!(after.is_none_or(|after| Some(after) >= before));
                     prop_assert!(after.is_none_or(|after| after <= 60 * MINUTE));
                     prop_assert!(credentials.cooling_for(id(index), now) >= before);
                 }
-                Event::Restore { index, attempt_age } => {
+                BalancerStep::Restore { index, attempt_age } => {
                     credentials.restore(id(index), now - attempt_age, now);
                 }
-                Event::GiveUpProbe { index } => credentials.give_up_probe(id(index)),
-                Event::Suspect { index } => credentials.suspect(id(index), now),
-                Event::Acquit { index } => credentials.acquit(id(index)),
+                BalancerStep::GiveUpProbe { index } => credentials.give_up_probe(id(index)),
+                BalancerStep::Suspect { index } => credentials.suspect(id(index), now),
+                BalancerStep::Acquit { index } => credentials.acquit(id(index)),
             }
         }
     }

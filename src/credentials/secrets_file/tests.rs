@@ -5,7 +5,7 @@ use crate::credentials::Credential;
 
 const MINIMAL: &str = r#"[{"clientId":"abcdefghij","clientSecret":"hunter2","tenant":"t"}]"#;
 
-fn read(text: &str) -> Loaded {
+fn read(text: &str) -> LoadedCredentials {
     from_json(text).unwrap_or_else(|fault| panic!("{text}: {fault}"))
 }
 

@@ -17,18 +17,18 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the upstream holds against a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum CredentialFault {
     /// 401 or 403, and another credential got something else for the same request.
     Refused,
     /// 429, and how long the upstream asked to be left alone.
     RateLimited { retry_after: Option<Duration> },
 }
 
-impl Fault {
+impl CredentialFault {
     pub fn kind(self) -> FaultKind {
         match self {
-            Fault::Refused => FaultKind::Refused,
-            Fault::RateLimited { .. } => FaultKind::RateLimited,
+            CredentialFault::Refused => FaultKind::Refused,
+            CredentialFault::RateLimited { .. } => FaultKind::RateLimited,
         }
     }
 }
@@ -86,16 +86,16 @@ pub enum Probe {
 
 impl Cooldown {
     /// The cooldown for `fault` behind the `previous` one; `None` when the upstream asked for no wait at all.
-    pub fn behind(previous: Option<Cooldown>, fault: Fault, now: Instant) -> Option<Self> {
+    pub fn behind(previous: Option<Cooldown>, fault: CredentialFault, now: Instant) -> Option<Self> {
         let kind = fault.kind();
         let doublings = previous.filter(|previous| previous.kind == kind).map_or(0, |previous| previous.doublings);
         let (length, doublings) = match fault {
-            Fault::Refused => (doubled(REFUSED_COOLDOWN, doublings), doublings.saturating_add(1)),
-            Fault::RateLimited { retry_after: None } => {
+            CredentialFault::Refused => (doubled(REFUSED_COOLDOWN, doublings), doublings.saturating_add(1)),
+            CredentialFault::RateLimited { retry_after: None } => {
                 (doubled(RATE_LIMITED_COOLDOWN, doublings), doublings.saturating_add(1))
             }
-            Fault::RateLimited { retry_after: Some(Duration::ZERO) } => return None,
-            Fault::RateLimited { retry_after: Some(wait) } => (wait.min(COOLDOWN_MAX), doublings),
+            CredentialFault::RateLimited { retry_after: Some(Duration::ZERO) } => return None,
+            CredentialFault::RateLimited { retry_after: Some(wait) } => (wait.min(COOLDOWN_MAX), doublings),
         };
         // A later deadline never shortens an earlier one.
         let until = previous.map_or(now + length, |previous| previous.until.max(now + length));

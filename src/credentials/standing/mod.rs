@@ -15,7 +15,7 @@ use arc_swap::ArcSwapOption;
 use self::cooldown::{Cooldown, FaultKind, Probe, Trouble};
 
 pub(super) use self::cooldown::Availability;
-pub use self::cooldown::Fault;
+pub use self::cooldown::CredentialFault;
 
 /// How long a suspicion lasts that nobody lifts: as long as another credential takes to be refused, or not, in its place.
 const SUSPICION_LIMIT: Duration = Duration::from_secs(1);
@@ -97,7 +97,7 @@ impl Standing {
 
     /// Begins a cooldown, or the next one, unless the attempt that tells of the fault began before the present one did:
     /// that fault is already paid for. Returns how long it cools down from `now` on if anything has changed.
-    pub fn cool(&self, fault: Fault, attempt_began: Instant, now: Instant) -> Option<Duration> {
+    pub fn cool(&self, fault: CredentialFault, attempt_began: Instant, now: Instant) -> Option<Duration> {
         self.change(|trouble| {
             // Whose fault it is, is known now.
             let mut trouble = Trouble { suspected_at: None, ..trouble };

@@ -4,17 +4,17 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
-const RATE_LIMITED: Fault = Fault::RateLimited { retry_after: None };
+const RATE_LIMITED: CredentialFault = CredentialFault::RateLimited { retry_after: None };
 
-fn retry_after(wait: Duration) -> Fault {
-    Fault::RateLimited { retry_after: Some(wait) }
+fn retry_after(wait: Duration) -> CredentialFault {
+    CredentialFault::RateLimited { retry_after: Some(wait) }
 }
 
 /// The lengths, in seconds, of cooldowns for `faults`, each by an attempt that began behind the one before.
-fn lengths(faults: &[Fault]) -> Vec<Option<u64>> {
+fn lengths(faults: &[CredentialFault]) -> Vec<Option<u64>> {
     let standing = Standing::default();
     let mut now = Instant::now();
-    let mut cool = |fault: &Fault| {
+    let mut cool = |fault: &CredentialFault| {
         let length = standing.cool(*fault, now, now);
         now += length.unwrap_or_default();
         length.map(|length| length.as_secs())
@@ -35,8 +35,8 @@ fn a_good_answer_speaks_against_a_suspicion_for_some_seconds() {
 #[test]
 fn a_refusal_costs_5_minutes_and_doubles_to_an_hour() {
     let expected = [300, 600, 1200, 2400, 3600, 3600].map(Some);
-    assert_eq!(lengths(&[Fault::Refused; 6]), expected);
-    assert_eq!(lengths(&[Fault::Refused; 80]).last(), Some(&Some(3600)));
+    assert_eq!(lengths(&[CredentialFault::Refused; 6]), expected);
+    assert_eq!(lengths(&[CredentialFault::Refused; 80]).last(), Some(&Some(3600)));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_rate_limit_costs_what_the_upstream_says_up_to_an_hour() {
 
 #[test]
 fn no_wait_asked_for_is_no_cooldown_and_ends_a_probe() {
-    assert_eq!(lengths(&[retry_after(Duration::ZERO), Fault::Refused]), [None, Some(300)]);
+    assert_eq!(lengths(&[retry_after(Duration::ZERO), CredentialFault::Refused]), [None, Some(300)]);
     let (standing, start) = (Standing::default(), Instant::now());
     standing.cool(RATE_LIMITED, start, start);
     let end = start + 30 * SECOND;
@@ -66,26 +66,27 @@ fn no_wait_asked_for_is_no_cooldown_and_ends_a_probe() {
 
 #[test]
 fn another_kind_of_fault_starts_anew() {
-    let faults = [Fault::Refused, Fault::Refused, RATE_LIMITED, RATE_LIMITED, Fault::Refused];
+    let faults =
+        [CredentialFault::Refused, CredentialFault::Refused, RATE_LIMITED, RATE_LIMITED, CredentialFault::Refused];
     assert_eq!(lengths(&faults), [300, 600, 30, 60, 300].map(Some));
 }
 
 #[test]
 fn answers_to_attempts_that_began_before_a_cooldown_do_not_lengthen_it() {
     let (standing, start) = (Standing::default(), Instant::now());
-    assert_eq!(standing.cool(Fault::Refused, start, start + SECOND), Some(5 * MINUTE));
-    assert_eq!(standing.cool(Fault::Refused, start, start + MINUTE), None);
+    assert_eq!(standing.cool(CredentialFault::Refused, start, start + SECOND), Some(5 * MINUTE));
+    assert_eq!(standing.cool(CredentialFault::Refused, start, start + MINUTE), None);
     assert_eq!(standing.cool(RATE_LIMITED, start + SECOND / 2, start + MINUTE), None);
     assert_eq!(standing.cooling_for(start + MINUTE), Some(4 * MINUTE + SECOND));
     // Not behind its end either.
-    assert_eq!(standing.cool(Fault::Refused, start, start + 10 * MINUTE), None);
-    assert_eq!(standing.cool(Fault::Refused, start + SECOND, start + 10 * MINUTE), Some(10 * MINUTE));
+    assert_eq!(standing.cool(CredentialFault::Refused, start, start + 10 * MINUTE), None);
+    assert_eq!(standing.cool(CredentialFault::Refused, start + SECOND, start + 10 * MINUTE), Some(10 * MINUTE));
 }
 
 #[test]
 fn a_later_deadline_never_shortens_an_earlier_one() {
     let (standing, start) = (Standing::default(), Instant::now());
-    standing.cool(Fault::Refused, start, start);
+    standing.cool(CredentialFault::Refused, start, start);
     assert_eq!(standing.cool(RATE_LIMITED, start + MINUTE, start + MINUTE), Some(4 * MINUTE));
     assert_eq!(standing.cooling_for(start + MINUTE), Some(4 * MINUTE));
 }
@@ -105,7 +106,7 @@ fn a_cooldown_ends_by_itself() {
 fn a_good_answer_clears_everything_unless_its_attempt_began_before() {
     let (standing, start) = (Standing::default(), Instant::now());
     assert!(!standing.restore(start), "nothing was wrong");
-    standing.cool(Fault::Refused, start, start + SECOND);
+    standing.cool(CredentialFault::Refused, start, start + SECOND);
     standing.suspect(start + SECOND);
     assert!(!standing.restore(start));
     assert_eq!(standing.cooling_for(start + SECOND), Some(5 * MINUTE));
@@ -114,7 +115,11 @@ fn a_good_answer_clears_everything_unless_its_attempt_began_before() {
     assert!(standing.is_clear() && !standing.is_suspected(start + SECOND));
     assert_eq!(standing.availability(start + SECOND), Availability::Free);
     assert!(!standing.restore(start + SECOND), "told once");
-    assert_eq!(standing.cool(Fault::Refused, start + SECOND, start + SECOND), Some(5 * MINUTE), "no doubling");
+    assert_eq!(
+        standing.cool(CredentialFault::Refused, start + SECOND, start + SECOND),
+        Some(5 * MINUTE),
+        "no doubling"
+    );
 }
 
 #[test]
@@ -156,7 +161,7 @@ fn the_flag_follows_the_state_under_threads() {
     let hammer = || {
         for _ in 0..20_000 {
             all.wait();
-            standing.cool(Fault::Refused, start, start);
+            standing.cool(CredentialFault::Refused, start, start);
             standing.restore(start);
             standing.suspect(start);
             all.wait();

@@ -4,7 +4,7 @@ use super::*;
 
 /// All that can be seen of a reader, apart from where content was cut.
 #[derive(Debug, PartialEq, Eq, Default)]
-struct Seen {
+struct Transcript {
     data: Vec<u8>,
     /// Data and framing in order.
     relayed: Vec<u8>,
@@ -14,46 +14,46 @@ struct Seen {
     is_complete: bool,
 }
 
-fn read_in(length: BodyLength, bytes: &[u8], reads: impl IntoIterator<Item = usize>) -> Seen {
+fn read_in(length: BodyLength, bytes: &[u8], reads: impl IntoIterator<Item = usize>) -> Transcript {
     let mut reader = BodyReader::new(length);
-    let mut seen = Seen::default();
+    let mut transcript = Transcript::default();
     for end in reads.into_iter().chain([bytes.len()]) {
-        if end <= seen.consumed || seen.result.is_some() || reader.is_complete() {
+        if end <= transcript.consumed || transcript.result.is_some() || reader.is_complete() {
             continue;
         }
-        let input = &bytes[seen.consumed..end];
-        match feed(&mut reader, input, &mut seen) {
+        let input = &bytes[transcript.consumed..end];
+        match feed(&mut reader, input, &mut transcript) {
             Ok(consumed) => {
                 assert!(consumed == input.len() || reader.is_complete(), "input is left over");
-                seen.consumed += consumed;
+                transcript.consumed += consumed;
             }
             Err(error) => {
                 assert_eq!(reader.read(b"0\r\n\r\n", |_| panic!("emits after an error")), Err(error));
-                seen.consumed = 0;
-                seen.result = Some(error);
+                transcript.consumed = 0;
+                transcript.result = Some(error);
             }
         }
     }
-    assert_eq!(reader.data_bytes(), seen.data.len() as u64);
-    seen.is_complete = reader.is_complete();
-    seen
+    assert_eq!(reader.data_bytes(), transcript.data.len() as u64);
+    transcript.is_complete = reader.is_complete();
+    transcript
 }
 
-fn feed(reader: &mut BodyReader, input: &[u8], seen: &mut Seen) -> Result<usize, BodyError> {
+fn feed(reader: &mut BodyReader, input: &[u8], transcript: &mut Transcript) -> Result<usize, BodyError> {
     reader.read(input, |piece| match piece {
         Piece::Data(bytes) => {
             assert!(!bytes.is_empty());
-            seen.data.extend_from_slice(bytes);
-            seen.relayed.extend_from_slice(bytes);
+            transcript.data.extend_from_slice(bytes);
+            transcript.relayed.extend_from_slice(bytes);
         }
         Piece::Framing(bytes) => {
-            seen.framing.push(bytes.to_vec());
-            seen.relayed.extend_from_slice(bytes);
+            transcript.framing.push(bytes.to_vec());
+            transcript.relayed.extend_from_slice(bytes);
         }
     })
 }
 
-fn read_chunked(bytes: &[u8]) -> Seen {
+fn read_chunked(bytes: &[u8]) -> Transcript {
     read_in(BodyLength::Chunked, bytes, [])
 }
 
@@ -68,9 +68,9 @@ fn a_body_of_no_length_is_complete_from_the_start() {
 
 #[test]
 fn a_body_of_known_length_leaves_what_follows_it() {
-    let seen = read_in(BodyLength::Known(5), b"helloGET / HTTP/1.1", [2]);
-    assert_eq!((seen.data.as_slice(), seen.consumed, seen.is_complete), (&b"hello"[..], 5, true));
-    assert!(seen.framing.is_empty());
+    let transcript = read_in(BodyLength::Known(5), b"helloGET / HTTP/1.1", [2]);
+    assert_eq!((transcript.data.as_slice(), transcript.consumed, transcript.is_complete), (&b"hello"[..], 5, true));
+    assert!(transcript.framing.is_empty());
 }
 
 #[test]
@@ -96,18 +96,18 @@ fn a_body_that_ends_early_is_not_complete() {
 #[test]
 fn framing_is_emitted_whole_and_content_at_once() {
     let bytes = b"00A;x=\"y;\\\"\"\r\n0123456789\r\nf \t; q\r\n0123456789abcde\r\n0\r\nX: y\r\n\r\nGET";
-    let seen = read_in(BodyLength::Chunked, bytes, 0..bytes.len());
+    let transcript = read_in(BodyLength::Chunked, bytes, 0..bytes.len());
     let expected: [&[u8]; 5] = [b"00A;x=\"y;\\\"\"\r\n", b"\r\n", b"f \t; q\r\n", b"\r\n", b"0\r\nX: y\r\n\r\n"];
-    assert_eq!(seen.framing, expected);
-    assert_eq!(seen.data, b"01234567890123456789abcde");
-    assert_eq!((seen.consumed, seen.is_complete), (bytes.len() - 3, true));
+    assert_eq!(transcript.framing, expected);
+    assert_eq!(transcript.data, b"01234567890123456789abcde");
+    assert_eq!((transcript.consumed, transcript.is_complete), (bytes.len() - 3, true));
 
     let mut reader = BodyReader::new(BodyLength::Chunked);
-    let mut seen = Seen::default();
-    feed(&mut reader, b"5\r\nhel", &mut seen).unwrap();
-    assert_eq!(seen.relayed, b"5\r\nhel", "content does not wait for the end of its chunk");
-    feed(&mut reader, b"lo\r\n5", &mut seen).unwrap();
-    assert_eq!(seen.relayed, b"5\r\nhello\r\n", "a size line waits for its end");
+    let mut transcript = Transcript::default();
+    feed(&mut reader, b"5\r\nhel", &mut transcript).unwrap();
+    assert_eq!(transcript.relayed, b"5\r\nhel", "content does not wait for the end of its chunk");
+    feed(&mut reader, b"lo\r\n5", &mut transcript).unwrap();
+    assert_eq!(transcript.relayed, b"5\r\nhello\r\n", "a size line waits for its end");
 }
 
 #[test]
@@ -127,9 +127,9 @@ fn valid_chunked_bodies_are_passed_on_verbatim() {
         ("RFC 9110 §5.5: obs-text", b"0\r\nX-Sum: \xff\r\n\r\n"),
     ];
     for (rule, bytes) in rows {
-        let seen = read_chunked(bytes);
-        assert_eq!(seen.relayed, bytes, "{rule}: {}", bytes.escape_ascii());
-        assert!(seen.is_complete, "{rule}: {}", bytes.escape_ascii());
+        let transcript = read_chunked(bytes);
+        assert_eq!(transcript.relayed, bytes, "{rule}: {}", bytes.escape_ascii());
+        assert!(transcript.is_complete, "{rule}: {}", bytes.escape_ascii());
     }
 }
 
@@ -294,10 +294,10 @@ fn trailers_that_heads_may_not_carry_on_are_removed() {
     ];
     for line in forbidden {
         let body = format!("1\r\nx\r\n0;a\r\nX-One:1\r\n{line}\r\nX-Two: 2\r\n\r\n");
-        let seen = read_in(BodyLength::Chunked, body.as_bytes(), [body.len() - 9]);
-        let relayed = std::str::from_utf8(&seen.relayed).unwrap();
+        let transcript = read_in(BodyLength::Chunked, body.as_bytes(), [body.len() - 9]);
+        let relayed = std::str::from_utf8(&transcript.relayed).unwrap();
         assert_eq!(relayed, "1\r\nx\r\n0;a\r\nX-One: 1\r\nX-Two: 2\r\n\r\n", "{line}");
-        assert_eq!((seen.is_complete, seen.consumed), (true, body.len()), "{line}");
+        assert_eq!((transcript.is_complete, transcript.consumed), (true, body.len()), "{line}");
     }
 }
 
@@ -386,10 +386,10 @@ proptest! {
         let bytes = encode(&chunks, trailers);
         let content = chunks.iter().flat_map(|chunk| chunk.data.clone()).collect::<Vec<u8>>();
         let with_next = [&bytes[..], b"GET / HTTP/1.1\r\n"].concat();
-        let seen = read_in(BodyLength::Chunked, &with_next, [at.index(with_next.len())]);
-        prop_assert_eq!(seen.data, content);
-        prop_assert_eq!(&seen.relayed, &bytes);
-        prop_assert_eq!((seen.consumed, seen.is_complete), (bytes.len(), true));
+        let transcript = read_in(BodyLength::Chunked, &with_next, [at.index(with_next.len())]);
+        prop_assert_eq!(transcript.data, content);
+        prop_assert_eq!(&transcript.relayed, &bytes);
+        prop_assert_eq!((transcript.consumed, transcript.is_complete), (bytes.len(), true));
     }
 
     #[test]
@@ -405,9 +405,9 @@ proptest! {
     fn paying_what_is_owed_makes_a_cut_body_whole(chunks in chunks(), trailers in trailers(), at: prop::sample::Index) {
         let bytes = encode(&chunks, trailers);
         let mut reader = BodyReader::new(BodyLength::Chunked);
-        let mut seen = Seen::default();
-        feed(&mut reader, &bytes[..at.index(bytes.len())], &mut seen).unwrap();
-        let mut sent = seen.relayed;
+        let mut transcript = Transcript::default();
+        feed(&mut reader, &bytes[..at.index(bytes.len())], &mut transcript).unwrap();
+        let mut sent = transcript.relayed;
         match reader.owed() {
             Owed::Nothing => {}
             Owed::ChunkData { remaining } => sent.extend(vec![b'\n'; remaining as usize].iter().chain(b"\r\n")),
@@ -416,7 +416,7 @@ proptest! {
         sent.extend_from_slice(b"4\r\nmore\r\n0\r\n\r\n");
         let repaired = read_chunked(&sent);
         prop_assert!(repaired.is_complete && repaired.consumed == sent.len());
-        prop_assert!(repaired.data.starts_with(&seen.data) && repaired.data.ends_with(b"more"));
+        prop_assert!(repaired.data.starts_with(&transcript.data) && repaired.data.ends_with(b"more"));
     }
 
     #[test]

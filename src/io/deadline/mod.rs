@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use self::table::{Slot, Table, Wait};
+use self::table::{Table, TimerSlot, Wait};
 use super::race::{Either, race};
 use super::timer::Timer;
 
@@ -36,7 +36,7 @@ pub struct Deadline {
 
 impl Default for Deadline {
     fn default() -> Self {
-        Deadline { key: TABLE.with(|table| table.borrow_mut().slots.insert(Slot::default())) }
+        Deadline { key: TABLE.with(|table| table.borrow_mut().slots.insert(TimerSlot::default())) }
     }
 }
 
@@ -59,12 +59,12 @@ impl Deadline {
 
     /// Resolves at `due`, or up to [`RESOLUTION`](table::RESOLUTION) later. A slot serves one of these at a time.
     pub fn reached(&self, due: Instant) -> Reached<'_> {
-        Reached { deadline: self, state: State::New { due } }
+        Reached { deadline: self, state: TimerState::New { due } }
     }
 
     /// Resolves when `time` has passed, or up to [`RESOLUTION`](table::RESOLUTION) later; at once if it is zero.
     pub fn passed(&self, time: Duration) -> Reached<'_> {
-        let state = if time.is_zero() { State::Fired } else { State::New { due: Instant::now() + time } };
+        let state = if time.is_zero() { TimerState::Fired } else { TimerState::New { due: Instant::now() + time } };
         Reached { deadline: self, state }
     }
 }
@@ -111,11 +111,11 @@ impl<F: Future> Future for Before<'_, F> {
 #[must_use = "futures do nothing unless they are awaited"]
 pub struct Reached<'a> {
     deadline: &'a Deadline,
-    state: State,
+    state: TimerState,
 }
 
 #[derive(Debug)]
-enum State {
+enum TimerState {
     New { due: Instant },
     Armed,
     Fired,
@@ -127,15 +127,15 @@ impl Future for Reached<'_> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let key = self.deadline.key;
         match self.state {
-            State::New { due } => {
+            TimerState::New { due } => {
                 TABLE.with(|table| table.borrow_mut().arm(key, due, context.waker()));
-                self.state = State::Armed;
+                self.state = TimerState::Armed;
                 return Poll::Pending;
             }
-            State::Armed if !TABLE.with(|table| table.borrow_mut().has_fired(key, context.waker())) => {
+            TimerState::Armed if !TABLE.with(|table| table.borrow_mut().has_fired(key, context.waker())) => {
                 return Poll::Pending;
             }
-            State::Armed | State::Fired => self.state = State::Fired,
+            TimerState::Armed | TimerState::Fired => self.state = TimerState::Fired,
         }
         Poll::Ready(())
     }

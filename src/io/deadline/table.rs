@@ -9,7 +9,7 @@ use slab::Slab;
 pub const RESOLUTION: Duration = Duration::from_millis(20);
 
 pub(super) struct Table {
-    pub(super) slots: Slab<Slot>,
+    pub(super) slots: Slab<TimerSlot>,
     /// When the sweeper looks next; `None` when it waits for the first deadline to be armed.
     pub(super) next_sweep: Option<Instant>,
     /// A deadline before `next_sweep` was armed.
@@ -22,7 +22,7 @@ pub(super) struct Table {
 }
 
 #[derive(Default)]
-pub(super) struct Slot {
+pub(super) struct TimerSlot {
     pub(super) wait: Wait,
     pub(super) waker: Option<Waker>,
 }
@@ -109,7 +109,7 @@ impl Table {
     }
 }
 
-impl Slot {
+impl TimerSlot {
     pub(super) fn remember(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());

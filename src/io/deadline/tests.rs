@@ -20,7 +20,7 @@ fn a_wait_that_never_ends_is_given_up_when_its_limit_has_passed() {
 fn the_sweeper_looks_again_when_the_earliest_is_due_or_up_to_the_resolution_later() {
     const NANOSECOND: Duration = Duration::from_nanos(1);
     let (mut table, now) = (Table::new(), Instant::now());
-    let [early, late] = [(); 2].map(|()| table.slots.insert(Slot::default()));
+    let [early, late] = [(); 2].map(|()| table.slots.insert(TimerSlot::default()));
     table.arm(late, now + 9 * RESOLUTION, Waker::noop());
     table.arm(early, now + 3 * RESOLUTION, Waker::noop());
     let (due, behind) = (now + 3 * RESOLUTION, now + 9 * RESOLUTION);

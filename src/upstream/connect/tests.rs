@@ -70,8 +70,8 @@ fn answering(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
 
 /// Goes through the proxy that has these addresses.
 fn tunnelled(proxies: &[SocketAddr], client: Arc<ClientConfig>) -> Connector {
-    let Connector { route, addresses, places } = connector(proxies, client, 1);
-    Connector { route: Route { tunnel: Some(Tunnel::to("flow.test", 443, None)), ..route }, addresses, places }
+    let Connector { route, addresses, limit } = connector(proxies, client, 1);
+    Connector { route: Route { tunnel: Some(Tunnel::to("flow.test", 443, None)), ..route }, addresses, limit }
 }
 
 fn connector(addresses: &[SocketAddr], client: Arc<ClientConfig>, pending_max: usize) -> Connector {
@@ -261,8 +261,8 @@ fn an_address_of_the_proxy_that_hangs_costs_one_connect_its_limit_and_not_the_ne
         assert!(connect(&connector, LITTLE).await.is_none(), "nobody answers");
         let result = connect(&connector, ENOUGH).await.expect("in time");
         assert!(result.is_ok(), "{:?}", result.err());
-        let place = Deadline::default().within(ENOUGH, connector.places.take()).await;
-        assert!(place.is_ok());
+        let permit = Deadline::default().within(ENOUGH, connector.limit.acquire()).await;
+        assert!(permit.is_ok());
     });
 }
 
@@ -277,8 +277,8 @@ fn a_place_is_given_back_however_the_connect_ends() {
             let connector = connector(&[address], client.clone(), 1);
             for _ in 0..3 {
                 let _ = connect(&connector, LITTLE).await;
-                let place = Deadline::default().within(ENOUGH, connector.places.take()).await;
-                assert!(place.is_ok(), "{address}");
+                let permit = Deadline::default().within(ENOUGH, connector.limit.acquire()).await;
+                assert!(permit.is_ok(), "{address}");
             }
         }
     });

@@ -21,7 +21,7 @@ const DATALESS_RECORD_BYTES: usize = 64;
 
 /// What one turn over received ciphertext came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Turn {
+pub enum ReadSide {
     /// Everything whole was decrypted; more may come.
     Open,
     /// The peer has sent close_notify: the plaintext so far is all there is.
@@ -84,7 +84,7 @@ impl Session {
     ///
     /// # Errors
     /// A record that does not authenticate or a fatal alert: the connection can only be closed.
-    pub fn decrypt(&mut self, received: &mut Buffer, mut emit: impl FnMut(&[u8])) -> Result<Turn, rustls::Error> {
+    pub fn decrypt(&mut self, received: &mut Buffer, mut emit: impl FnMut(&[u8])) -> Result<ReadSide, rustls::Error> {
         loop {
             let status = self.connection.process_tls_records(received.filled_mut());
             let mut discard = status.discard;
@@ -105,8 +105,8 @@ impl Session {
                     data.done();
                     None
                 }
-                ConnectionState::PeerClosed | ConnectionState::Closed => Some(Turn::Closed),
-                _ => Some(Turn::Open),
+                ConnectionState::PeerClosed | ConnectionState::Closed => Some(ReadSide::Closed),
+                _ => Some(ReadSide::Open),
             };
             received.consume(discard);
             if let Some(turn) = turn {

@@ -42,7 +42,7 @@ pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session
     }
     // What the handshake left over, and the tickets behind it, bring no content.
     received.append(&taken(&mut server));
-    assert_eq!(session.decrypt(&mut received, |_| panic!("nothing was sent")), Ok(Turn::Open));
+    assert_eq!(session.decrypt(&mut received, |_| panic!("nothing was sent")), Ok(ReadSide::Open));
     assert!(received.is_empty());
     (session, server)
 }
@@ -83,7 +83,7 @@ fn records_that_come_in_pieces_are_decrypted_when_they_are_whole() {
         for piece in wire.chunks(997) {
             received.append(piece);
             let turn = session.decrypt(&mut received, |plaintext| seen.extend_from_slice(plaintext));
-            assert_eq!(turn, Ok(Turn::Open));
+            assert_eq!(turn, Ok(ReadSide::Open));
         }
         assert!(seen == content, "the content came changed");
         assert!(received.is_empty());
@@ -101,7 +101,7 @@ fn keys_that_are_updated_in_mid_stream_are_followed_in_both_directions() {
         received.append(&taken(&mut server));
         let mut seen = Vec::new();
         let turn = session.decrypt(&mut received, |plaintext| seen.extend_from_slice(plaintext));
-        assert_eq!((turn, seen), (Ok(Turn::Open), vec![round; 3]));
+        assert_eq!((turn, seen), (Ok(ReadSide::Open), vec![round; 3]));
         assert_eq!(seen_by(&mut server, &mut session, b"the next request"), b"the next request");
         assert_eq!(seen_by(&mut server, &mut session, &[round; PLAINTEXT_MAX]), [round; PLAINTEXT_MAX]);
     }
@@ -116,9 +116,9 @@ fn a_close_notify_ends_the_content_and_a_cut_does_not() {
     let mut received = Buffer::none();
     let mut seen = Vec::new();
     received.append(&wire[..wire.len() - 1]);
-    assert_eq!(session.decrypt(&mut received, |plaintext| seen.extend_from_slice(plaintext)), Ok(Turn::Open));
+    assert_eq!(session.decrypt(&mut received, |plaintext| seen.extend_from_slice(plaintext)), Ok(ReadSide::Open));
     received.append(&wire[wire.len() - 1..]);
-    assert_eq!(session.decrypt(&mut received, |_| panic!("nothing follows")), Ok(Turn::Closed));
+    assert_eq!(session.decrypt(&mut received, |_| panic!("nothing follows")), Ok(ReadSide::Closed));
     assert_eq!(seen, b"all");
 }
 
