@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod deadline;
 pub mod departure;
 mod epoll;
+mod halves;
 pub mod lifecycle;
 pub mod parking;
 pub mod race;

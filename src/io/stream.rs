@@ -4,19 +4,19 @@
 //! Reads and writes of one socket may be under way at the same time, one of each. A read that is dropped may take bytes
 //! with it: such a stream may only be closed (dropped). [`Stream::readable`] and [`Stream::read_now`] lose nothing.
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent};
+use monoio::io::CancelHandle;
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
 use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};
 use super::deadline::Deadline;
+use super::halves::{Halves, busy};
 use super::tls::session::{CIPHERTEXT_MAX, Tls};
 
 /// Why bytes could not be written.
@@ -29,7 +29,7 @@ pub enum WriteError {
 
 /// A connected TCP socket.
 pub struct Stream {
-    tcp: UnsafeCell<TcpStream>,
+    tcp: Halves<TcpStream>,
     descriptor: RawFd,
     tls: Option<Box<Tls>>,
 }
@@ -37,7 +37,7 @@ pub struct Stream {
 impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
         let descriptor = tcp.as_raw_fd();
-        Stream { tcp: UnsafeCell::new(tcp), descriptor, tls: None }
+        Stream { tcp: Halves::new(tcp), descriptor, tls: None }
     }
 
     /// The same, which speaks TLS from here on.
@@ -55,7 +55,8 @@ impl Stream {
             // Boxed, so that streams without TLS are no larger for it.
             return Box::pin(self.read_secured(tls, buffer, None)).await;
         }
-        let (result, Spare(buffer)) = self.socket().read(Spare(buffer)).await;
+        let Some(mut socket) = self.tcp.read_half() else { return (Err(busy()), buffer) };
+        let (result, Spare(buffer)) = socket.read(Spare(buffer)).await;
         (result, buffer)
     }
 
@@ -64,7 +65,8 @@ impl Stream {
         if let Some(tls) = &self.tls {
             return Box::pin(self.read_secured(tls, buffer, Some(cancel))).await;
         }
-        let (result, Spare(buffer)) = self.socket().cancelable_read(Spare(buffer), cancel).await;
+        let Some(mut socket) = self.tcp.read_half() else { return (Err(busy()), buffer) };
+        let (result, Spare(buffer)) = socket.cancelable_read(Spare(buffer), cancel).await;
         (result, buffer)
     }
 
@@ -78,11 +80,12 @@ impl Stream {
         if let Some(count) = tls.take_pending(&mut buffer) {
             return (Ok(count), buffer);
         }
+        let Some(mut socket) = self.tcp.read_half() else { return (Err(busy()), buffer) };
         loop {
             let scratch = Spare(Buffer::take());
             let (result, Spare(ciphertext)) = match cancel.clone() {
-                Some(cancel) => self.socket().cancelable_read(scratch, cancel).await,
-                None => self.socket().read(scratch).await,
+                Some(cancel) => socket.cancelable_read(scratch, cancel).await,
+                None => socket.read(scratch).await,
             };
             match result.and_then(|_| tls.receive(ciphertext.filled(), &mut buffer)) {
                 Ok(Some(count)) => return (Ok(count), buffer),
@@ -98,7 +101,7 @@ impl Stream {
         if self.has_pending() {
             return Ok(());
         }
-        self.socket().readable(false).await
+        self.tcp.readable().await
     }
 
     /// Appends what is there now to `buffer`, at most [`PLAINTEXT_MAX`] bytes: more would need two writes to go on.
@@ -148,7 +151,7 @@ impl Stream {
             if tls.has_pending() {
                 return std::future::pending().await;
             }
-            if self.socket().readable(false).await.is_err() {
+            if self.tcp.readable().await.is_err() {
                 return;
             }
             let mut ciphertext = Buffer::take();
@@ -193,8 +196,9 @@ impl Stream {
             }
             buffer = sealed;
         }
+        let Some(mut socket) = self.tcp.write_half() else { return (Err(WriteError::Io(busy())), buffer) };
         while !buffer.is_empty() {
-            let (result, Filled(written)) = match progress.within(stall, self.socket().write(Filled(buffer))).await {
+            let (result, Filled(written)) = match progress.within(stall, socket.write(Filled(buffer))).await {
                 Ok(done) => done,
                 Err(_) => return (Err(WriteError::Stalled), Buffer::none()),
             };
@@ -240,14 +244,6 @@ impl Stream {
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             let _ = SockRef::from(&self.borrow()).send_with_flags(&out, flags);
         }
-    }
-
-    /// The socket, for one operation. monoio's own halves would do, but the write half shuts the socket down on drop.
-    #[expect(clippy::mut_from_ref, reason = "one read and one write may be under way at the same time")]
-    fn socket(&self) -> &mut TcpStream {
-        // SAFETY: an operation uses the socket once, before its first await, to clone its handle; so no two of these
-        // borrows are used at the same time. `TcpStream` is `Split` for the same reason.
-        unsafe { &mut *self.tcp.get() }
     }
 
     fn borrow(&self) -> BorrowedFd<'_> {
