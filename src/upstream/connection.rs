@@ -207,7 +207,7 @@ impl Connection {
     fn take_in(
         &self,
         result: io::Result<usize>,
-        mut buffer: Buffer,
+        buffer: Buffer,
         emit: &mut impl FnMut(&[u8]),
     ) -> Result<Option<Received>, TransportError> {
         let count = result.map_err(TransportError::Io)?;
@@ -215,29 +215,40 @@ impl Connection {
         if count == 0 {
             return Ok(Some(Received::End { is_clean: self.tls.is_none() }));
         }
+        match &self.tls {
+            Some(session) => self.decrypt(session, buffer, emit),
+            None => {
+                emit(buffer.filled());
+                Ok(Some(Received::Data))
+            }
+        }
+    }
+
+    /// Decrypts every whole record of `buffer`, and keeps the part of one that is left for the next read.
+    fn decrypt(
+        &self,
+        session: &RefCell<Session>,
+        mut buffer: Buffer,
+        emit: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<Received>, TransportError> {
         let mut has_emitted = false;
-        let Some(session) = &self.tls else {
-            emit(buffer.filled());
-            return Ok(Some(Received::Data));
-        };
-        let turn = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
+        let decrypted = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
             has_emitted |= !plaintext.is_empty();
             emit(plaintext);
         });
         if !buffer.is_empty() {
             self.incoming.replace(buffer);
         }
-        match turn {
-            Ok(turn) => self.has_closed.set(turn == ReadSide::Closed),
+        match decrypted {
+            Ok(side) => self.has_closed.set(side == ReadSide::Closed),
             // The content came whole: it is passed on before the connection is given up.
             Err(error) if has_emitted => drop(self.failure.replace(Some(error))),
             Err(error) => return Err(TransportError::Tls(error)),
         }
-        Ok(match (has_emitted, self.has_closed.get()) {
-            (true, _) => Some(Received::Data),
-            (false, true) => Some(Received::End { is_clean: true }),
-            (false, false) => None,
-        })
+        if has_emitted {
+            return Ok(Some(Received::Data));
+        }
+        Ok(self.has_closed.get().then_some(Received::End { is_clean: true }))
     }
 
     /// Notes that an exchange begins on this connection.
