@@ -4,13 +4,12 @@
 //! reported holds a key or a part of one.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-use super::private_file::{self, FILE_BYTES_MAX, ReadFault};
+use super::private_file::{self, ReadFault};
 
 /// Every request is compared with all keys: this many take some 20 µs.
 const KEYS_MAX: usize = 1000;
@@ -160,20 +159,14 @@ pub struct ApiKeysFileError {
 
 #[derive(Debug)]
 pub enum ApiKeysFault {
-    Unreadable(io::Error),
-    TooLarge,
-    NotUtf8,
+    Read(ReadFault),
     /// Each says where it is and what was expected.
     Mistakes(Vec<String>),
 }
 
 impl From<ReadFault> for ApiKeysFault {
     fn from(fault: ReadFault) -> Self {
-        match fault {
-            ReadFault::Unreadable(error) => ApiKeysFault::Unreadable(error),
-            ReadFault::TooLarge => ApiKeysFault::TooLarge,
-            ReadFault::NotUtf8 => ApiKeysFault::NotUtf8,
-        }
+        ApiKeysFault::Read(fault)
     }
 }
 
@@ -188,9 +181,7 @@ impl fmt::Display for ApiKeysFault {
     /// The end of a sentence that begins with the file.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ApiKeysFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
-            ApiKeysFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
-            ApiKeysFault::NotUtf8 => formatter.write_str("is not UTF-8 text"),
+            ApiKeysFault::Read(fault) => fault.fmt(formatter),
             ApiKeysFault::Mistakes(mistakes) => {
                 formatter.write_str("has mistakes:")?;
                 mistakes.iter().try_for_each(|mistake| write!(formatter, "\n  {mistake}"))
@@ -202,8 +193,8 @@ impl fmt::Display for ApiKeysFault {
 impl std::error::Error for ApiKeysFileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
-            ApiKeysFault::Unreadable(error) => Some(error),
-            ApiKeysFault::TooLarge | ApiKeysFault::NotUtf8 | ApiKeysFault::Mistakes(_) => None,
+            ApiKeysFault::Read(fault) => fault.source(),
+            ApiKeysFault::Mistakes(_) => None,
         }
     }
 }

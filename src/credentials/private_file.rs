@@ -1,6 +1,7 @@
 //! Reading a file that holds secrets: bounded, without copies left behind in memory, and with a word about who else can
 //! read it.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -18,6 +19,26 @@ pub enum ReadFault {
     Unreadable(io::Error),
     TooLarge,
     NotUtf8,
+}
+
+impl fmt::Display for ReadFault {
+    /// The end of a sentence that begins with the file.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
+            ReadFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
+            ReadFault::NotUtf8 => formatter.write_str("is not UTF-8 text"),
+        }
+    }
+}
+
+impl std::error::Error for ReadFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReadFault::Unreadable(error) => Some(error),
+            ReadFault::TooLarge | ReadFault::NotUtf8 => None,
+        }
+    }
 }
 
 /// Reads all of it.

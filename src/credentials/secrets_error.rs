@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::private_file::{FILE_BYTES_MAX, ReadFault};
+use super::private_file::ReadFault;
 
 /// Why a secrets file cannot be used.
 #[derive(Debug)]
@@ -17,9 +17,7 @@ pub struct SecretsFileError {
 
 #[derive(Debug)]
 pub enum SecretsFault {
-    Unreadable(io::Error),
-    TooLarge,
-    NotUtf8,
+    Read(ReadFault),
     /// A comment or string that never ends, or a stray `/`.
     Comment {
         line: usize,
@@ -62,11 +60,7 @@ impl fmt::Display for SecretsMistake {
 
 impl From<ReadFault> for SecretsFault {
     fn from(fault: ReadFault) -> Self {
-        match fault {
-            ReadFault::Unreadable(error) => SecretsFault::Unreadable(error),
-            ReadFault::TooLarge => SecretsFault::TooLarge,
-            ReadFault::NotUtf8 => SecretsFault::NotUtf8,
-        }
+        SecretsFault::Read(fault)
     }
 }
 
@@ -81,12 +75,10 @@ impl fmt::Display for SecretsFault {
     /// The end of a sentence that begins with the file.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SecretsFault::Unreadable(error) if error.kind() == io::ErrorKind::NotFound => formatter.write_str(
+            SecretsFault::Read(ReadFault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => formatter.write_str(
                 "does not exist: copy secrets.json.template there and fill it in, or name another file with --secrets-file",
             ),
-            SecretsFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
-            SecretsFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
-            SecretsFault::NotUtf8 => formatter.write_str("is not UTF-8 text"),
+            SecretsFault::Read(fault) => fault.fmt(formatter),
             SecretsFault::Comment { line } => {
                 write!(formatter, "has a string or comment that does not end, or a stray `/`, on line {line}")
             }
@@ -110,12 +102,8 @@ impl std::error::Error for SecretsFileError {
 impl std::error::Error for SecretsFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            SecretsFault::Unreadable(error) => Some(error),
-            SecretsFault::TooLarge
-            | SecretsFault::NotUtf8
-            | SecretsFault::Comment { .. }
-            | SecretsFault::Syntax { .. }
-            | SecretsFault::Mistakes(_) => None,
+            SecretsFault::Read(fault) => fault.source(),
+            SecretsFault::Comment { .. } | SecretsFault::Syntax { .. } | SecretsFault::Mistakes(_) => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use json_comments::CommentSettings;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::private_file;
+use super::private_file::{self, ReadFault};
 use super::secrets_entry::{LoadedCredentials, kind_of, read_entries};
 use super::secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
 use super::snapshot::ENTRIES_MAX;
@@ -69,7 +69,7 @@ fn strip_comments(text: &str) -> Result<Zeroizing<String>, SecretsFault> {
             }
         }
     }
-    let text = std::str::from_utf8(&stripped).map_err(|_| SecretsFault::NotUtf8)?;
+    let text = std::str::from_utf8(&stripped).map_err(|_| SecretsFault::Read(ReadFault::NotUtf8))?;
     Ok(Zeroizing::new(text.to_owned()))
 }
 

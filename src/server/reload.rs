@@ -18,7 +18,8 @@ use super::certificate;
 use super::control::{Order, Shards};
 use super::shard::Shared;
 use super::supervisor::Event;
-use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, SecretsFault, SecretsFileError};
+use crate::credentials::private_file::ReadFault;
+use crate::credentials::{self, ApiKeys, ApiKeysFileError, SecretsFileError};
 
 /// How often the file is looked at. A change is loaded at the second look that agrees, so half a second to one after it
 /// was made; asking the kernel costs some microseconds.
@@ -204,7 +205,7 @@ impl Reload {
     }
 
     fn load_secrets(&self, path: &Path, now: io::Result<Version>) -> bool {
-        let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: SecretsFault::Unreadable(error) };
+        let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: ReadFault::Unreadable(error).into() };
         let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -226,7 +227,7 @@ impl Reload {
     }
 
     fn load_api_keys(&self, path: &Path, now: io::Result<Version>) -> bool {
-        let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ApiKeysFault::Unreadable(error) };
+        let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ReadFault::Unreadable(error).into() };
         let loaded = match now.map_err(unreadable).and_then(|_| ApiKeys::load(path)) {
             Ok(loaded) => loaded,
             Err(error) => {
