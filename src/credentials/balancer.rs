@@ -1,8 +1,9 @@
-//! Whose turn it is: a round robin over the whole process, in the smooth weighted order of nginx.
+//! The choice of a credential: a round robin over the whole process, in the smooth weighted order of nginx.
 //!
-//! Invariant: n successive calls of [`RoundRobin::next`], from whichever shards, take n successive turns, and a turn of a
-//! credential that is left alone goes to one of the others, to each in proportion to its share. While nobody is in
-//! trouble a turn costs one atomic add and two loads; it costs no lock and no allocation ever but to record a probe.
+//! Invariant: n successive calls of [`RoundRobin::next`], from any shards, take n successive turns, and the turns of a
+//! credential that cools down go to the others, to each in proportion to its share. While none cools down or is
+//! suspected a turn costs one atomic add and two loads; it never costs a lock, and an allocation only to record a
+//! probe.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -14,7 +15,8 @@ use super::order::{holder, scattered};
 use super::snapshot::{Credentials, ENTRIES_MAX};
 use super::standing::{Availability, Claim};
 
-/// The counter that all shards share. It sits in a cache line of its own, so that ticking it disturbs nothing else.
+/// The counter that all shards share. It sits in a cache line of its own, so that incrementing it invalidates nothing
+/// else.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     counter: CachePadded<AtomicU64>,
@@ -29,21 +31,21 @@ impl RoundRobin {
     }
 }
 
-/// Whose credential a request carries.
+/// The credential of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
     pub credential: CredentialId,
-    /// The request finds out whether the credential works again, and others wait for its outcome: it ends with
+    /// Set when the request probes whether the credential works again, and others wait for its outcome: it ends with
     /// [`Credentials::restore`], [`Credentials::cool`] or [`Credentials::give_up_probe`].
     pub is_probe: bool,
 }
 
-/// What becomes of a turn.
+/// The outcome of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     Use(Turn),
-    /// All cool down, and the probe of the one that is free soonest is in flight: its outcome is worth a wait. Then
-    /// [`Credentials::choose_again`] goes on with this turn.
+    /// All cool down, and the probe of the one that is free soonest is in flight: the exchange waits for its outcome,
+    /// and then continues this turn by [`Credentials::choose_again`].
     Wait {
         credential: CredentialId,
         tick: u64,
@@ -57,19 +59,19 @@ impl Credentials {
         self.choose(tick, has_waited_enough, now)
     }
 
-    /// The next credential behind `from` in the file's order, which goes round, that is free and of another identity
+    /// Takes the next credential after `from` in the file's order, cyclically, that is free and of another identity
     /// than `from` and those of `tried`. Suspected ones are taken only if there is no other. A probe that is due is
-    /// taken with it.
+    /// claimed with it.
     pub fn other(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
         let is_new = |id: &CredentialId| self.is_new(*id, from, tried);
-        let behind = || self.ids().cycle().skip(from.index() + 1).take(self.len() - 1).filter(is_new);
+        let following = || self.ids().cycle().skip(from.index() + 1).take(self.len() - 1).filter(is_new);
         [false, true]
             .into_iter()
-            .find_map(|may_be_suspected| behind().find_map(|id| self.take(id, may_be_suspected, now)))
+            .find_map(|may_be_suspected| following().find_map(|id| self.take(id, may_be_suspected, now)))
     }
 
-    /// Where there is no [`Credentials::other`]: of those that cool down, and are of another identity than `from` and
-    /// those of `tried`, the one that is free soonest.
+    /// Takes, where there is no [`Credentials::other`], the one that is free soonest of those that cool down and are
+    /// of another identity than `from` and those of `tried`.
     pub fn last_resort(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
         let credential = self.soonest_free(self.ids().filter(|id| self.is_new(*id, from, tried)), now)?;
         let is_probe = self.standing(credential).claim_probe(now) == Claim::Granted;
@@ -91,7 +93,7 @@ impl Credentials {
     #[cold]
     fn choose_in_trouble(&self, credential: CredentialId, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
         if self.identities_count() == 1 {
-            // Nothing is won by waiting for the only one there is.
+            // There is no other to wait for.
             return Choice::Use(Turn { credential, is_probe: false });
         }
         for may_be_suspected in [false, true] {
@@ -108,7 +110,7 @@ impl Credentials {
         }
     }
 
-    /// The credential if it can be used now, as its probe if that is due and nobody else has taken it.
+    /// Takes the credential if it can be used now, as its probe if that is due and nobody else has claimed it.
     fn take(&self, credential: CredentialId, may_be_suspected: bool, now: Instant) -> Option<Turn> {
         if !self.is_available(credential, may_be_suspected, now) {
             return None;
@@ -130,8 +132,9 @@ impl Credentials {
                 && (may_be_suspected || !standing.is_suspected(now)))
     }
 
-    /// Who takes a turn in place of one that is left alone. The available ones' turns of a period are counted through,
-    /// one a call: were it the next in the order that is available, one neighbour would get all these turns.
+    /// Finds a substitute for a credential that cools down. The turns of a period of those that are available are
+    /// counted through, one a call: if it were the next available one in the order, one neighbour would get all these
+    /// turns.
     fn spare(&self, may_be_suspected: bool, now: Instant) -> Option<Turn> {
         let mut shares = [0_u16; ENTRIES_MAX];
         for (id, share) in self.ids().zip(&self.shares) {
@@ -139,7 +142,7 @@ impl Credentials {
                 shares[id.index()] = *share;
             }
         }
-        // At most once for each entry: one whose probe another thread takes just now is left out.
+        // At most once for each entry: one whose probe another thread claims at this moment is left out.
         loop {
             let total = shares.iter().copied().map(u64::from).sum();
             if total == 0 {
@@ -154,7 +157,7 @@ impl Credentials {
         }
     }
 
-    /// Of `ids` the credential whose cooldown ends first, for when none can be used.
+    /// Returns the credential of `ids` whose cooldown ends first, for when none can be used.
     fn soonest_free(&self, ids: impl Iterator<Item = CredentialId>, now: Instant) -> Option<CredentialId> {
         let until = |id: &CredentialId| match self.standing(*id).availability(now) {
             Availability::Held { until } => Some(until),

@@ -2,10 +2,10 @@
 
 use super::secret::Secret;
 
-/// One identity towards the upstream.
+/// An identity with the upstream, as one entry of the secrets file names it.
 #[derive(Debug)]
 pub struct Credential {
-    /// What logs and pages call it; unique within a snapshot.
+    /// The name in logs and pages; unique within a snapshot.
     pub name: String,
     pub client_id: String,
     pub client_secret: Secret,
@@ -20,16 +20,16 @@ impl Credential {
     }
 }
 
-/// Which entry of a [`Credentials`] is meant.
+/// The number of an entry in a [`Credentials`](super::Credentials).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CredentialId(pub(super) u16);
 
 impl CredentialId {
-    /// The entry's position in the secrets file, from 0.
+    /// Returns the entry's position in the secrets file, from 0.
     pub fn index(self) -> usize {
         usize::from(self.0)
     }
 }
 
-/// What a cooldown belongs to: entries that are repeated, or differ in name and weight only, are one to the upstream.
+/// The key of a cooldown: entries that are repeated, or differ in name and weight only, are one to the upstream.
 pub(super) type Identity<'a> = (&'a str, &'a str, &'a str);

@@ -1,9 +1,9 @@
-//! Whose name is used: the entries of `secrets.json`, their tokens, whose turn it is, and who is left alone for a while.
-//! And who may ask for that (`api_keys`).
+//! Credentials: the entries of `secrets.json`, their tokens, the order in which they take turns, and their cooldowns;
+//! and the API keys of those who may use the gateway (`api_keys`).
 //!
 //! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries and turns never change; a reload makes
-//! another. A [`CredentialId`] is only good for the snapshot that gave it out. How an identity stands with the upstream
-//! does change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`] and
+//! another. A [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the
+//! upstream does change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`] and
 //! [`ApiKeys::load`].
 
 mod api_keys;

@@ -13,18 +13,18 @@ use super::secrets_error::{SecretsFault, SecretsMistake};
 use super::snapshot::Credentials;
 
 const WEIGHT_MAX: u64 = 1000;
-/// How many unknown fields the one warning names.
+/// Limit on the unknown fields that the one warning names.
 const UNKNOWN_FIELDS_NAMED_MAX: usize = 8;
-/// How many characters of a `clientId` go into the name of an entry that has none.
+/// Number of characters of a `clientId` in the name of an entry that has none.
 const NAME_FROM_CLIENT_ID_CHARS: usize = 8;
 
 const KNOWN_FIELDS: [&str; 7] = ["clientId", "clientSecret", "tenant", "name", "agent", "appToAccess", "weight"];
 
-/// What a secrets file gave.
+/// The content of a secrets file.
 #[derive(Debug)]
 pub struct LoadedCredentials {
     pub credentials: Credentials,
-    /// Lines for the operator: who else can read the file, which fields are ignored.
+    /// Warnings for the operator: that others can read the file, which fields are ignored.
     pub warnings: Vec<String>,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn read_entries(values: Vec<Value>) -> Result<LoadedCredentials, Secr
     }
 }
 
-/// Takes one object apart and notes what is wrong with it.
+/// Reads one object and notes its mistakes.
 struct EntryReader<'a> {
     index: usize,
     fields: Map<String, Value>,
@@ -90,7 +90,7 @@ impl EntryReader<'_> {
         None
     }
 
-    /// A blank string or `null` counts as absent.
+    /// Reads a field that may be missing; a blank string or `null` counts as missing.
     fn optional(&mut self, field: &'static str) -> Option<String> {
         match self.fields.remove(field) {
             None | Some(Value::Null) => None,
@@ -128,7 +128,7 @@ fn default_name(client_id: &str) -> String {
     format!("config-{}", printable.take(NAME_FROM_CLIENT_ID_CHARS).collect::<String>())
 }
 
-/// The name itself, or with `#2`, `#3`, … where it is taken.
+/// Returns the name itself, or with `#2`, `#3`, … if it is taken.
 fn unique_name(name: String, taken: &mut HashSet<String>) -> String {
     let mut unique = name.clone();
     let mut number = 2;

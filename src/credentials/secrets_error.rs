@@ -1,4 +1,4 @@
-//! Why a secrets file cannot be used.
+//! The reason why a secrets file cannot be used.
 //!
 //! Invariant: nothing in it holds a value of the file.
 
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::private_file::ReadFault;
 
-/// Why a secrets file cannot be used.
+/// The reason why a secrets file cannot be used.
 #[derive(Debug)]
 pub struct SecretsFileError {
     pub path: PathBuf,
@@ -30,7 +30,7 @@ pub enum SecretsFault {
     Mistakes(Vec<SecretsMistake>),
 }
 
-/// One wrong thing in a file that is JSON.
+/// A mistake in a file that is JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretsMistake {
     /// The entry's position, from 0; `None` for the file as a whole.

@@ -53,10 +53,11 @@ pub fn from_json(text: &str) -> Result<LoadedCredentials, SecretsFault> {
     read_entries(values)
 }
 
-/// Replaces comments by spaces, so that positions stay true. `#` comments are not JSON5 nor JavaScript: not accepted.
+/// Replaces comments by spaces, so that positions stay true. `#` comments are in neither JSON5 nor JavaScript, and are
+/// not accepted.
 fn strip_comments(text: &str) -> Result<Zeroizing<String>, SecretsFault> {
     let mut stripped = Zeroizing::new(Vec::with_capacity(text.len() + 1));
-    // Byte by byte, so that the place of a mistake is known; the file is small.
+    // Byte by byte, so that the line of a mistake is known; the file is small.
     let mut reader = CommentSettings::c_style().strip_comments(text.as_bytes());
     let mut byte = [0_u8];
     loop {
@@ -73,7 +74,7 @@ fn strip_comments(text: &str) -> Result<Zeroizing<String>, SecretsFault> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// The parser's own words could hold parts of the file one day; these cannot.
+/// Describes a syntax error without the parser's own words, which could hold parts of the file one day.
 fn syntax_of(error: &serde_json::Error) -> &'static str {
     match error.classify() {
         serde_json::error::Category::Eof => "the text ends too early",

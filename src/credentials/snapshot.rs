@@ -1,4 +1,4 @@
-//! The entries of one secrets file and how they stand.
+//! The entries of one secrets file, the order of their turns, and the standings of their identities.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,27 +8,28 @@ use super::credential::{Credential, CredentialId, Identity};
 use super::order;
 use super::standing::{Cooling, CredentialFault, Standing};
 
-/// A secrets file of this many entries would be 100 kB; more is another kind of file. It also bounds the weighted order
-/// to 512,000 turns.
+/// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
+/// order to 512,000 turns.
 pub(super) const ENTRIES_MAX: usize = 512;
 
-/// The entries of one secrets file, the order in which they take turns, and how their identities stand.
+/// The entries of one secrets file, the order in which they take turns, and the standings of their identities.
 #[derive(Debug)]
 pub struct Credentials {
     entries: Vec<Credential>,
     /// One period of the weighted order. Invariant: not empty, and every id in it is an index of `entries`.
     turns: Vec<CredentialId>,
-    /// How many turns of a period each entry has.
+    /// The number of turns of a period for each entry.
     pub(super) shares: Vec<u16>,
-    /// Invariant: entries have the same one exactly when they are of the same identity.
+    /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
     standings: Vec<Arc<Standing>>,
     identities_count: usize,
-    /// Who takes the turns of those that are left alone.
+    /// Counts the turns of those that cool down, which others take.
     pub(super) spares: order::SpareTurns,
 }
 
 impl Credentials {
-    /// Invariant for the caller (`secrets_file`): 1 to `ENTRIES_MAX` entries with weights of at least 1.
+    /// Makes a snapshot. Invariant for the caller (`secrets_file`): 1 to `ENTRIES_MAX` entries with weights of at
+    /// least 1.
     pub(super) fn new(entries: Vec<Credential>) -> Self {
         let weights: Vec<u16> = entries.iter().map(|entry| entry.weight).collect();
         let shares = order::shares(&weights);
@@ -39,8 +40,8 @@ impl Credentials {
         Credentials { entries, turns, shares, standings, identities_count, spares: order::SpareTurns::default() }
     }
 
-    /// Takes over the standing of every identity that `previous` has too: a reload pardons nobody and blames nobody.
-    /// To be called before the new snapshot is shared.
+    /// Takes over the standing of every identity that `previous` has too: a reload neither ends a cooldown nor begins
+    /// one. To be called before the new snapshot is shared.
     pub fn inherit(mut self, previous: &Credentials) -> Self {
         let identities = previous.entries.iter().map(Credential::identity);
         let known: HashMap<Identity<'_>, &Arc<Standing>> = identities.zip(&previous.standings).collect();
@@ -56,7 +57,7 @@ impl Credentials {
         &self.entries[id.index()]
     }
 
-    /// All entries in the order of the file.
+    /// Returns all entries in the order of the file.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = (CredentialId, &Credential)> {
         self.ids().zip(&self.entries)
     }
@@ -65,25 +66,25 @@ impl Credentials {
         self.entries.iter().map(|entry| entry.name.as_str())
     }
 
-    /// How many entries there are; never 0.
+    /// Returns the number of entries; never 0.
     #[expect(clippy::len_without_is_empty, reason = "a snapshot is never empty")]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many different identities there are; never 0.
+    /// Returns the number of different identities; never 0.
     pub fn identities_count(&self) -> usize {
         self.identities_count
     }
 
-    /// Whether two entries are the same to the upstream.
+    /// Returns whether two entries are the same to the upstream.
     pub fn is_same_identity(&self, a: CredentialId, b: CredentialId) -> bool {
         Arc::ptr_eq(&self.standings[a.index()], &self.standings[b.index()])
     }
 
-    /// A 401 or 403 that is blamed on the credential, or a 429: its identity cools down. An answer to an attempt that
-    /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns how long it
-    /// cools down from `now` on if that has changed.
+    /// Begins a cooldown of the credential's identity, for a 429, or a 401 or 403 that is blamed on it. An answer to
+    /// an attempt that began before the present cooldown did changes nothing, nor does a `retry_after` of zero.
+    /// Returns the remaining time from `now` on if that has changed.
     pub fn cool(
         &self,
         id: CredentialId,
@@ -94,36 +95,37 @@ impl Credentials {
         self.standing(id).cool(fault, attempt_began, now)
     }
 
-    /// The credential got a good answer: whatever was held against its identity before the attempt began is forgotten.
-    /// Returns whether it was in trouble and works again.
+    /// Clears what was held against the credential's identity before the attempt began, since it got a good answer.
+    /// Returns whether it had cooled down and works again.
     pub fn restore(&self, id: CredentialId, attempt_began: Instant, now: Instant) -> bool {
         let standing = self.standing(id);
         standing.note_good(now);
         standing.restore(attempt_began)
     }
 
-    /// The probe ended without saying anything of the credential: another request may be the probe.
+    /// Gives up a probe that ended without saying anything of the credential: another request may be the probe.
     pub fn give_up_probe(&self, id: CredentialId) {
         self.standing(id).give_up_probe();
     }
 
-    /// A request of the credential was refused, and it is not known yet whose fault that is: until it is acquitted or
-    /// cools down, and for 1 s at most, other credentials are preferred; but not where it has just got good answers.
+    /// Suspects the credential, of which a request was refused while it is not known yet whether the credential or the
+    /// request is to blame: until it is acquitted or cools down, and for 1 s at most, other credentials are preferred;
+    /// but not if it has just got good answers.
     pub fn suspect(&self, id: CredentialId, now: Instant) {
         self.standing(id).suspect(now);
     }
 
-    /// The refusal was the request's fault.
+    /// Lifts the suspicion: the request was to blame.
     pub fn acquit(&self, id: CredentialId) {
         self.standing(id).acquit();
     }
 
-    /// How long the credential still cools down; `None` when it does not.
+    /// Returns how long the credential still cools down; `None` when it does not.
     pub fn cooling_for(&self, id: CredentialId, now: Instant) -> Option<Duration> {
         self.standing(id).cooling_for(now)
     }
 
-    /// How long it still cools down, and why; `None` when it does not.
+    /// Returns how long it still cools down, and why; `None` when it does not.
     pub fn cooling(&self, id: CredentialId, now: Instant) -> Option<Cooling> {
         self.standing(id).cooling(now)
     }
@@ -137,7 +139,7 @@ impl Credentials {
         (0..self.entries.len()).map(|index| CredentialId(index as u16))
     }
 
-    /// Whose turn is the `tick`-th, counted from 0.
+    /// Returns the credential whose turn is the `tick`-th, counted from 0.
     pub(super) fn turn(&self, tick: u64) -> CredentialId {
         self.turns[(tick % self.turns.len() as u64) as usize]
     }

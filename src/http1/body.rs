@@ -1,8 +1,8 @@
 //! Follows one body through a stream of reads, so that a relay can pass it on verbatim and knows where it ends.
 //!
-//! Invariant: content is emitted as it comes; a piece of framing is emitted only when whole, so what was emitted always
-//! ends at a point that [`BodyReader::owed`] describes. What is emitted does not depend on how the input was split,
-//! apart from where content is cut. Nothing is decoded twice and no content is held.
+//! Invariant: content is emitted as it comes; a piece of framing is emitted only when whole, so what was emitted
+//! always ends at a point that [`BodyReader::owed`] describes. What is emitted does not depend on how the input was
+//! split, but for where content is cut. Nothing is decoded twice and no content is held.
 
 use std::mem;
 
@@ -13,19 +13,20 @@ use super::framing::BodyLength;
 
 pub use super::piece::{BodyError, Piece};
 
-/// Chunk extensions of one body together; nobody uses them, and without a bound they are free bytes to an attacker.
+/// Limit on the chunk extensions of one body together. Nobody uses them, and without a bound they are free bytes to an
+/// attacker.
 const EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
-/// The trailer section of one body with its empty line.
+/// Limit on the trailer section of one body, with its empty line.
 const TRAILER_BYTES_MAX: usize = 16 * 1024;
 
 /// Digits of a chunk size: what fits a `u64`.
 const SIZE_DIGITS_MAX: usize = 16;
 
-/// What a relay that passed on every emitted piece must still send to stand between two chunks.
+/// The bytes that a relay which passed on every emitted piece must still send to stand between two chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owed {
-    /// It stands between two chunks, or the body is not chunked, or it is complete.
+    /// None: it stands between two chunks, or the body is not chunked, or it is complete.
     Nothing,
     /// That many bytes of content, and then CRLF.
     ChunkData { remaining: u64 },
@@ -58,19 +59,19 @@ enum BodyState {
     },
     Trailers(Trailers),
     Complete,
-    /// With what was owed when it failed: whoever ends a broken stream well has to know.
+    /// With what was owed when it failed, for whoever ends the broken stream.
     Failed {
         error: BodyError,
         owed: Owed,
     },
 }
 
-/// Within the last piece: the last chunk's size line and the trailer section.
+/// Progress within the last piece: the last chunk's size line and the trailer section.
 #[derive(Debug, Clone, Copy)]
 struct Trailers {
-    /// Where the trailer section begins in the piece.
+    /// Offset of the trailer section in the piece.
     section_start: usize,
-    /// Where the line begins in the piece whose end has not come.
+    /// Offset in the piece of the line whose end has not come.
     line_start: usize,
 }
 
@@ -85,11 +86,11 @@ impl BodyReader {
         BodyReader { state, held: Vec::new(), extension_bytes: 0, data_bytes: 0 }
     }
 
-    /// Takes what was read and emits it in pieces. Returns how many bytes belong to the body: fewer than came only
-    /// when it is complete.
+    /// Emits what was read in pieces. Returns how many bytes belong to the body: fewer than were given only when it is
+    /// complete.
     ///
     /// # Errors
-    /// Where the framing is malformed or too long. What was emitted before stands; every later call fails the same way.
+    /// When the framing is malformed or too long. What was emitted before stands; every later call fails the same way.
     pub fn read(&mut self, input: &[u8], mut emit: impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
         let mut consumed = 0;
         while consumed < input.len() && !self.is_complete() {
@@ -99,17 +100,18 @@ impl BodyReader {
         Ok(consumed)
     }
 
-    /// Whether all of it has come. A body that lasts until the close never is: its end is the connection's.
+    /// Returns whether the whole body has come. One that lasts until the close is never complete: its end is the
+    /// connection's.
     pub fn is_complete(&self) -> bool {
         matches!(self.state, BodyState::Complete)
     }
 
-    /// Bytes of content so far.
+    /// Returns how many bytes of content have come so far.
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
 
-    /// Also after an error: what was owed before it.
+    /// Returns what a relay owes; after an error, what it owed before.
     pub fn owed(&self) -> Owed {
         match self.state {
             BodyState::Failed { owed, .. } => owed,
@@ -193,7 +195,7 @@ impl BodyReader {
         Ok(taken)
     }
 
-    /// Checks what can be checked on a line whose end may not have come, so that a bad one is not waited for.
+    /// Checks a size line whose end may not have come yet, so that a bad one is not waited for.
     fn count_size_digits(&self, before_line_feed: &[u8]) -> Result<usize, BodyError> {
         let start = &before_line_feed[..before_line_feed.len().min(SIZE_DIGITS_MAX + 1)];
         let digits = start.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();

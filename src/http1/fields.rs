@@ -1,7 +1,7 @@
 //! Field names this program knows, and the grammar of the few field values it reads.
 //!
-//! Invariant: [`known`] ignores case and compares a name with at most three candidates.
-//! What is done with a field is not decided here, but by those who write heads.
+//! Invariant: [`known`] ignores case and compares a name with at most three candidates. What is done with a field is
+//! decided where heads are written.
 
 use std::net::Ipv6Addr;
 
@@ -9,15 +9,15 @@ use super::head::{Field, HeadError, Version};
 
 pub use super::grammar::{is_token, trim_whitespace};
 
-/// The longest list of connection options that is accepted. Real ones name one or two; looking up every field in the
-/// list costs fields × options, which this bounds.
+/// The longest list of connection options that is accepted. Real ones name one or two; every field of the head is
+/// looked up in the list, which costs fields × options.
 pub const CONNECTION_OPTIONS_MAX: usize = 32;
 
-/// A field that this program treats in some way.
+/// A field that this program handles in some way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     Authorization,
-    /// A key or cookie that the downstream sent for itself: `Cookie`, `X-Api-Key` and their like.
+    /// A key or cookie that the downstream sent for its own sake: `Cookie`, `X-Api-Key` and the like.
     DownstreamKey,
     Connection,
     ContentEncoding,
@@ -40,7 +40,8 @@ pub enum Known {
 }
 
 impl Known {
-    /// Meant for the next hop alone (RFC 9110 §7.6.1), apart from what `Connection` names.
+    /// Returns whether the field is meant for the next hop alone (RFC 9110 §7.6.1), leaving aside what `Connection`
+    /// names.
     pub fn is_hop_by_hop(self) -> bool {
         matches!(
             self,
@@ -55,7 +56,7 @@ impl Known {
     }
 }
 
-/// Looks a field name, which is a token, up, ignoring case.
+/// Looks up a field name, which is a token; ignores case.
 pub fn known(name: &str) -> Option<Known> {
     let name = name.as_bytes();
     let first = name.first()? | CASE_BIT;
@@ -90,11 +91,11 @@ pub fn known(name: &str) -> Option<Known> {
     is_spelled(name, spelling.as_bytes()).then_some(known)
 }
 
-/// What tells a letter's lower case from its upper case.
+/// The bit in which a letter's lower case differs from its upper case.
 const CASE_BIT: u8 = 0x20;
 
-/// Whether a field name is spelled like that, which is of the same length, ignoring case. Eight bytes at a time: every
-/// field of every head is looked up, and byte by byte that was a tenth of all instructions of an exchange.
+/// Compares a field name with a spelling of the same length, ignoring case, eight bytes at a time: every field of
+/// every head is looked up, and byte by byte that was a tenth of all instructions of an exchange.
 ///
 /// `spelling` is in lower case, of letters and hyphens. These, and in a token no other byte, become a letter or a hyphen
 /// with [`CASE_BIT`] set.
@@ -109,17 +110,17 @@ fn is_spelled(name: &[u8], spelling: &[u8]) -> bool {
         && rest.iter().zip(spelling_rest).all(|(byte, spelling)| byte | CASE_BIT == *spelling)
 }
 
-/// The members of a comma-separated list (RFC 9110 §5.6.1), trimmed; empty members are skipped.
+/// Returns the members of a comma-separated list (RFC 9110 §5.6.1), trimmed; empty members are skipped.
 pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(trim_whitespace).filter(|member| !member.is_empty())
 }
 
-/// What a head's `Connection` fields list (RFC 9110 §7.6.1).
+/// The options that a head's `Connection` fields list (RFC 9110 §7.6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ConnectionOptions {
     lists_close: bool,
     lists_keep_alive: bool,
-    /// Of all others; each may name a field of the head that is to be removed with `Connection`.
+    /// Number of all other options; each may name a field of the head that is to be removed with `Connection`.
     others_count: usize,
 }
 
@@ -138,7 +139,7 @@ impl ConnectionOptions {
     }
 
     /// # Errors
-    /// Where there are more than [`CONNECTION_OPTIONS_MAX`] beside `close` and `keep-alive`.
+    /// When there are more than [`CONNECTION_OPTIONS_MAX`] options other than `close` and `keep-alive`.
     pub fn check_count(&self) -> Result<(), HeadError> {
         if self.others_count > CONNECTION_OPTIONS_MAX {
             return Err(HeadError::Malformed("Connection lists too many options"));
@@ -146,26 +147,26 @@ impl ConnectionOptions {
         Ok(())
     }
 
-    /// Whether the sender keeps the connection after this message (RFC 9112 §9.3).
+    /// Returns whether the sender keeps the connection open after this message (RFC 9112 §9.3).
     pub fn keeps_alive(&self, version: Version) -> bool {
         !self.lists_close && (version == Version::Http11 || self.lists_keep_alive)
     }
 
-    /// The fields that are meant for this hop alone, of the head whose options these are. Hardly any head names one, so
-    /// their names are not gathered where they are counted.
+    /// Returns the names of the fields that are meant for this hop alone; `fields` is the head whose options these
+    /// are. Hardly any head names one, so their names are not gathered while they are counted.
     pub fn named<'h>(&self, fields: &[Field<'h>]) -> NamedFields<'h> {
         if self.others_count == 0 { NamedFields::default() } else { NamedFields::gather(fields) }
     }
 }
 
-/// The names that `Connection` lists, which allocate nothing where there are none.
+/// The names that `Connection` lists. Allocates nothing when there are none.
 #[derive(Default)]
 pub struct NamedFields<'h> {
     names: Vec<&'h [u8]>,
 }
 
 impl<'h> NamedFields<'h> {
-    /// Gathers them from the `Connection` fields of a head; beyond [`CONNECTION_OPTIONS_MAX`] they are left out.
+    /// Gathers the names from the `Connection` fields of a head; those beyond [`CONNECTION_OPTIONS_MAX`] are left out.
     #[cold]
     pub fn gather(fields: &[Field<'h>]) -> Self {
         let is_other =
@@ -175,13 +176,14 @@ impl<'h> NamedFields<'h> {
         NamedFields { names: options.take(CONNECTION_OPTIONS_MAX).collect() }
     }
 
-    /// Whether a field of that name is among them.
+    /// Returns whether a field of that name is among them.
     pub fn contain(&self, field_name: &str) -> bool {
         self.names.iter().any(|name| name.eq_ignore_ascii_case(field_name.as_bytes()))
     }
 }
 
-/// A `Content-Length` value: digits alone, in range of `u64` (RFC 9110 §8.6: a recipient must expect overflow).
+/// Parses a `Content-Length` value: digits alone, in the range of `u64` (RFC 9110 §8.6: a recipient must expect
+/// overflow).
 pub fn parse_content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
@@ -192,7 +194,7 @@ pub fn parse_content_length(value: &[u8]) -> Option<u64> {
     })
 }
 
-/// Whether this is a `Host` value with a host: `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2).
+/// Returns whether this is a `Host` value with a host: `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2).
 ///
 /// An empty host is refused, as an http URI cannot have one (RFC 9110 §4.2.1).
 pub fn is_valid_host(value: &[u8]) -> bool {
@@ -243,7 +245,7 @@ fn is_ipv6(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// `reg-name` of RFC 3986 §3.2.2, which covers IPv4 addresses, but not empty.
+/// Returns whether this is a `reg-name` of RFC 3986 §3.2.2, which covers IPv4 addresses, and not empty.
 fn is_registered_name(mut bytes: &[u8]) -> bool {
     if bytes.is_empty() {
         return false;

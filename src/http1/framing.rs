@@ -1,24 +1,26 @@
-//! How long a message's body is.
+//! The length of a message's body, by its head.
 //!
-//! Invariant: a head whose length two readers could see differently is an error, never a guess (RFC 9112 §6, §11.2).
+//! Invariant: a head whose body length two readers could see differently is an error, never a guess (RFC 9112 §6,
+//! §11.2).
 
 use super::fields;
 use super::grammar::{is_token, trim_whitespace};
 use super::head::{HeadError, Version};
 
-/// How a body is delimited.
+/// The way in which a body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
     /// There is no body, and no field says so.
     None,
-    /// `Content-Length`, also of 0.
+    /// `Content-Length`, be it 0.
     Known(u64),
     Chunked,
     /// Until the connection closes; responses only.
     UntilClose,
 }
 
-/// RFC 9112 §6.3 for responses; `declared` is what [`LengthFields::declared`] says, also where there is no body.
+/// Applies RFC 9112 §6.3 to a response; `declared` is what [`LengthFields::declared`] returned, even where there is no
+/// body.
 pub fn response_body_length(declared: Option<BodyLength>, status: u16, request_was_head: bool) -> BodyLength {
     // Rule 1: these end with the head, whatever their fields say.
     if request_was_head || matches!(status, 100..=199 | 204 | 304) {
@@ -35,7 +37,7 @@ pub struct LengthFields<'h> {
     transfer_encoding: Occurrence<'h>,
 }
 
-/// How often a field came that may come once.
+/// The occurrences of a field that may come once.
 #[derive(Debug, Clone, Copy, Default)]
 enum Occurrence<'h> {
     #[default]
@@ -59,16 +61,16 @@ impl<'h> LengthFields<'h> {
         self.transfer_encoding.add(value);
     }
 
-    /// RFC 9112 §6.3 for requests.
+    /// Applies RFC 9112 §6.3 to a request.
     ///
     /// # Errors
-    /// Where the fields are malformed, repeated, contradict each other or name a coding other than chunked.
+    /// When the fields are malformed, repeated, contradict each other or name a coding other than chunked.
     pub fn request_body_length(&self, version: Version) -> Result<BodyLength, HeadError> {
         // Rule 7: a request without either field has no body.
         Ok(self.declared(version)?.unwrap_or(BodyLength::None))
     }
 
-    /// [`BodyLength::Known`], [`BodyLength::Chunked`], or nothing.
+    /// Returns [`BodyLength::Known`], [`BodyLength::Chunked`], or nothing when neither field is there.
     ///
     /// # Errors
     /// As [`LengthFields::request_body_length`].
@@ -95,8 +97,8 @@ impl<'h> LengthFields<'h> {
     }
 }
 
-/// RFC 9112 §6.1, §7: chunked alone is spoken here. A list that has it before its end is malformed; one that is well
-/// formed but holds other codings is merely not supported.
+/// Checks a `Transfer-Encoding` value (RFC 9112 §6.1, §7): chunked alone is supported. A list with chunked before its
+/// end is malformed; one that is well formed and names other codings is merely not supported.
 fn check_transfer_coding(value: &[u8]) -> Result<(), HeadError> {
     const MALFORMED: HeadError = HeadError::Malformed("Transfer-Encoding is malformed or has chunked not last");
     if value.eq_ignore_ascii_case(b"chunked") {

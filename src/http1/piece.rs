@@ -1,4 +1,4 @@
-//! The pieces that a body comes in, and why one cannot be followed further.
+//! The pieces that a body is emitted in, and the errors of one that cannot be followed further.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub enum Piece<'a> {
     Framing(&'a [u8]),
 }
 
-/// Why a body cannot be followed further.
+/// The fault for which a body cannot be followed further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyError {
     /// A chunk size is empty, signed, not hexadecimal, too large, or its line does not end in CRLF.
@@ -26,7 +26,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// What is wrong, as the end of a sentence.
+    /// Returns the fault as the end of a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             BodyError::BadChunkSize => "a chunk size is malformed",

@@ -4,7 +4,7 @@
 //! Invariant: at most one read and one write are under way, since each holds its side of the socket for as long as it
 //! runs. That a read and a write do not disturb each other is what [`Split`] promises of a socket.
 
-use std::cell::{Ref, RefCell, RefMut, UnsafeCell};
+use std::cell::{RefCell, RefMut, UnsafeCell};
 use std::io;
 
 use monoio::BufResult;
@@ -15,9 +15,9 @@ use monoio::net::TcpStream;
 /// A socket whose two sides are borrowed one by one.
 pub struct Halves<T> {
     socket: UnsafeCell<T>,
-    /// Borrowed by who waits for readiness, and mutably by who reads.
+    /// Borrowed by waits for readiness, and mutably by a read.
     read_side: RefCell<()>,
-    /// Borrowed mutably by who writes.
+    /// Borrowed mutably by a write.
     write_side: RefCell<()>,
 }
 
@@ -43,10 +43,11 @@ impl Halves<TcpStream> {
     /// Waits until a read would not block. Several may wait at the same time.
     ///
     /// # Errors
-    /// When somebody reads, which is a fault of the caller, or the ring can wait no more.
+    /// When a read is under way, which is a fault of the caller, or the ring can wait no more.
+    #[expect(clippy::await_holding_refcell_ref, reason = "the side is borrowed for as long as the wait lasts")]
     pub async fn readable(&self) -> io::Result<()> {
-        let _side: Ref<'_, ()> = self.read_side.try_borrow().map_err(|_| busy())?;
-        // SAFETY: `_side` keeps everybody from reading, so the only `&mut` there may be is that of a write, and `Split`
+        let _side = self.read_side.try_borrow().map_err(|_| busy())?;
+        // SAFETY: `_side` keeps a read from starting, so the only `&mut` there may be is that of a write, and `Split`
         // lets what belongs to reading go on beside it.
         let socket = unsafe { &*self.socket.get() };
         socket.readable(false).await

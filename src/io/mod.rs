@@ -1,8 +1,8 @@
 //! Owned-buffer I/O on monoio: buffers, sockets, deadlines and watches of one shard.
 //!
-//! Everything here belongs to the shard's thread and is reached without a lock. Nothing here knows HTTP; TLS towards clients
-//! is a part of their streams (`tls`), that towards the upstream is not.
-//! Invariant: a future that is dropped leaves no descriptor, buffer or slot behind.
+//! Everything here belongs to the shard's thread and is reached without a lock. Nothing here knows HTTP; TLS with
+//! clients is a part of their streams (`tls`), TLS with the upstream is not. Invariant: a future that is dropped
+//! leaves no descriptor, buffer or slot behind it.
 
 pub mod buffer;
 pub mod deadline;

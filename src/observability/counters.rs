@@ -1,4 +1,4 @@
-//! What a shard has done since its start, in counts.
+//! Counts of a shard's work since its start.
 //!
 //! Written by the shard alone, with plain loads and stores on cache lines of its own; read by other threads.
 
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-/// What is counted.
+/// The things that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// Exchanges that were forwarded.
@@ -24,11 +24,11 @@ pub enum Count {
     Refused,
     RateLimited,
 
-    /// Attempts that were not made because too many were.
+    /// Attempts that were not made because there were too many.
     ShareExhausted,
     /// Requests too large to be kept for a second attempt.
     CopiesDropped,
-    /// Requests that the filter is for and that could not be filtered.
+    /// Requests within the filter's scope that could not be filtered.
     Unfiltered,
     /// Cooldowns that began.
     Cooldowns,
@@ -64,7 +64,7 @@ impl Count {
         Count::AcceptErrors,
     ];
 
-    /// Its name in the log.
+    /// Returns the name in the log.
     pub fn as_str(self) -> &'static str {
         match self {
             Count::Requests => "requests",
@@ -105,12 +105,12 @@ impl Counters {
     }
 }
 
-/// Only for the thread that owns the cell: an addition without the lock that an atomic one takes on the memory bus.
+/// Adds without the bus lock of an atomic addition. Only for the thread that owns the cell.
 pub(super) fn add(cell: &AtomicU64, amount: u64) {
     cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
 }
 
-/// Writes what the shards of `counters` have done together, at INFO.
+/// Logs the sums over all `counters`, at INFO.
 pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
     let total = |count| counters.clone().map(|counters| counters.value(count)).sum::<u64>();
     tracing::info!(

@@ -1,4 +1,4 @@
-//! What operators see: the log, the line of each exchange, the start banner, what was done in all.
+//! The view of operators: the log, the line of each exchange, the start banner, the counts.
 //!
 //! Invariant: nothing here blocks a shard, and no text from outside can fake a line.
 

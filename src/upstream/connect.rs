@@ -1,8 +1,7 @@
-//! Opening a connection: a place among the pending ones, the addresses in a race, the proxy's tunnel if there is one,
-//! then TLS.
+//! Opening a connection: a permit, the addresses in a race, the proxy's tunnel if there is one, then TLS.
 //!
-//! The caller bounds the whole with one deadline; dropping the future closes whatever was half open and gives its place
-//! back.
+//! The caller bounds the whole with one deadline; dropping the future closes whatever was half open and returns its
+//! permit.
 
 use std::fmt;
 use std::io;
@@ -23,32 +22,32 @@ use super::tls::session::{Handshake, Session, is_certificate_error};
 use super::tunnel::{ProxyFault, Tunnel};
 use crate::io::{Buffer, Deadline, Stream, pause};
 
-/// How often a connect that came before the first answer of the resolver looks again.
+/// Interval at which a connect that came before the resolver's first answer looks again.
 const RESOLVE_POLL: Duration = Duration::from_millis(20);
 
 /// Room for one read of the handshake.
 const READ_ROOM: usize = 16 * 1024;
 
-/// Progress limit of a handshake flight; the caller's deadline on the whole is shorter or fires beside it.
+/// Progress limit of a handshake flight; the caller's deadline on the whole is shorter or fires on its own.
 const HANDSHAKE_WRITE_STALL: Duration = Duration::from_secs(60);
 
-/// Why there is no connection.
+/// The reason why there is no connection.
 #[derive(Debug)]
 pub enum ConnectError {
     /// The host's name has no address (yet).
     Unresolved,
-    /// Every address refused or could not be reached; this is what the last one said.
+    /// Every address refused or could not be reached; this is the error of the last one.
     Tcp(io::Error),
-    /// The connection broke, or the peer does not speak TLS as we do.
+    /// The connection broke, or the peer supports no TLS that this side does.
     Tls(String),
     /// The peer's certificate is not trusted, not valid, or for another name.
     Certificate(String),
-    /// The proxy before the upstream cannot be reached, or opens no tunnel.
+    /// The proxy in front of the upstream cannot be reached, or opens no tunnel.
     Proxy(ProxyFault),
 }
 
 impl ConnectError {
-    /// Whether another address of the same host may do better, once this one has accepted.
+    /// Returns whether another address of the same host may do better, once this one has accepted.
     fn may_be_of_one_address(&self) -> bool {
         match self {
             ConnectError::Tls(_) => true,
@@ -80,13 +79,13 @@ impl std::error::Error for ConnectError {
     }
 }
 
-/// How TLS is spoken, and the name that the certificate must hold.
+/// The configuration of TLS, and the name that the certificate must hold.
 pub type TlsPeer = (Arc<ClientConfig>, ServerName<'static>);
 
 /// The way to the upstream: the same for all connectors of the process.
 #[derive(Clone)]
 pub struct Route {
-    /// Of the host to connect to: the proxy's where there is a tunnel, else the upstream's.
+    /// The resolver of the host to connect to: the proxy if there is a tunnel, else the upstream.
     pub resolver: Resolver,
     pub tunnel: Option<Tunnel>,
     /// `None` for an `http://` upstream.
@@ -101,21 +100,22 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Of the connects, `pending_max` are under way at a time; the others wait.
+    /// Makes a connector with at most `pending_max` connects under way at a time; the others wait.
     pub fn new(route: Route, pending_max: usize) -> Self {
         Connector { route, addresses: Addresses::default(), limit: ConnectLimit::new(pending_max) }
     }
 
-    /// Opens a connection, ready for the first request byte. Unbounded in time: the caller holds the deadline, and the
-    /// wait for a place counts within it.
+    /// Opens a connection, ready for the first request byte. Unbounded in time: the caller holds the deadline, which
+    /// covers the wait for a permit too.
     ///
     /// # Errors
     /// See [`ConnectError`].
     ///
     /// # Cancel safety
-    /// Whoever gives up because it takes too long calls [`Connector::distrust_addresses`], before the next await.
+    /// Dropping it closes what was under way. A caller that drops it because its limit has passed calls
+    /// [`Connector::distrust_addresses`], before the next await.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        // From the start: when this is dropped while it waits, no address is to blame.
+        // From the start: if this is dropped while it waits, no address is blamed.
         let tries = self.addresses.begin();
         let _permit = self.limit.acquire().await;
         let result = self.try_addresses(&tries).await;
@@ -125,21 +125,22 @@ impl Connector {
         result
     }
 
-    /// What the connect that was dropped last had under way took too long: it is tried last the next time, and the
-    /// resolver looks again.
+    /// Distrusts the addresses that the last dropped connect had under way, which took too long: they are tried last
+    /// the next time, and the resolver looks again.
     pub fn distrust_addresses(&self) {
         self.addresses.distrust_abandoned();
         self.route.resolver.refresh();
     }
 
-    /// Each round takes an address out, so there are no more rounds than addresses.
+    /// Tries addresses until one leads to a connection. Each round removes an address, so there are no more rounds
+    /// than addresses.
     async fn try_addresses(&self, tries: &Tries<'_>) -> Result<Connection, ConnectError> {
         let mut remaining = self.candidates().await?;
         let mut farthest = None;
         loop {
             let (address, stream) = match race_addresses(&mut remaining, tries).await {
                 Ok(winner) => winner,
-                // An address that got beyond TCP tells more than one that does not answer.
+                // An address that got beyond TCP says more about the fault than one that does not answer.
                 Err(error) => return Err(farthest.unwrap_or_else(|| self.not_reached(error))),
             };
             match self.secure(stream).await {
@@ -177,7 +178,7 @@ impl Connector {
         }
     }
 
-    /// The addresses in the order in which they are tried.
+    /// Returns the addresses in the order in which they are tried.
     async fn candidates(&self) -> Result<Vec<SocketAddr>, ConnectError> {
         loop {
             let resolution = self.route.resolver.resolution();

@@ -1,7 +1,7 @@
-//! How many connects of one shard may be pending at a time, and who comes next.
+//! The limit on connects of one shard that are pending at a time, and the queue for it.
 //!
-//! Invariant: a permit is held by one [`ConnectPermit`], or is promised to the one that waited longest, or is free; and none is
-//! free while somebody waits. So nobody is overtaken, and no wake-up is lost when one that waits gives up.
+//! Invariant: a permit is held by one [`ConnectPermit`], or is promised to the longest waiter, or is free; and none is
+//! free while somebody waits. So nobody is overtaken, and no wake-up is lost when a waiter gives up.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,8 +12,8 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 pub struct ConnectLimit {
     free: Cell<usize>,
-    /// Those that wait, by ticket, in the order of their coming: at most one for each exchange of the shard. One that a
-    /// permit was promised to is here no more.
+    /// The waiters in the order of their tickets: at most one for each exchange of the shard. A waiter leaves the
+    /// queue when a permit is promised to it.
     waiting: RefCell<VecDeque<(Ticket, Waker)>>,
     next_ticket: Cell<Ticket>,
 }
@@ -21,7 +21,7 @@ pub struct ConnectLimit {
 type Ticket = u64;
 
 impl ConnectLimit {
-    /// `count` permits, but at least one: without any nobody would ever get on.
+    /// Makes `count` permits, but at least one: without any nobody would ever proceed.
     pub fn new(count: usize) -> Self {
         ConnectLimit { free: Cell::new(count.max(1)), waiting: RefCell::default(), next_ticket: Cell::new(0) }
     }
@@ -29,7 +29,7 @@ impl ConnectLimit {
     /// Waits for a permit. Costs no allocation if one is free.
     ///
     /// # Cancel safety
-    /// Cancel safe, but one that is dropped has lost its turn.
+    /// Cancel safe, but loses its place in the queue.
     pub fn acquire(&self) -> Acquiring<'_> {
         Acquiring { limit: self, state: AcquiringState::New }
     }
@@ -65,7 +65,7 @@ pub struct Acquiring<'a> {
 #[derive(Debug, Clone, Copy)]
 enum AcquiringState {
     New,
-    /// A ticket that is not in the queue any more has been promised a permit.
+    /// A ticket that has left the queue has been promised a permit.
     Waiting(Ticket),
     Over,
 }
@@ -83,7 +83,7 @@ impl<'a> Acquiring<'a> {
         AcquiringState::Waiting(ticket)
     }
 
-    /// Whether the ticket's turn has come; if not, it will be heard of by the context's waker.
+    /// Returns whether a permit is promised to the ticket; if not, the context's waker is woken once it is.
     fn is_promised(&self, ticket: Ticket, context: &Context<'_>) -> bool {
         let mut waiting = self.limit.waiting.borrow_mut();
         let Ok(position) = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) else { return true };
@@ -100,7 +100,7 @@ impl<'a> Future for Acquiring<'a> {
             AcquiringState::New => self.begin(context),
             AcquiringState::Waiting(ticket) if self.is_promised(ticket, context) => AcquiringState::Over,
             waiting @ AcquiringState::Waiting(_) => waiting,
-            AcquiringState::Over => unreachable!("polled again behind its end"),
+            AcquiringState::Over => unreachable!("polled again after its end"),
         };
         match self.state {
             AcquiringState::Over => Poll::Ready(ConnectPermit(self.limit)),
@@ -115,7 +115,7 @@ impl Drop for Acquiring<'_> {
         let position = self.limit.waiting.borrow().binary_search_by_key(&ticket, |(ticket, _)| *ticket);
         match position {
             Ok(position) => drop(self.limit.waiting.borrow_mut().remove(position)),
-            // It was promised a permit and never came for it: the next one gets it.
+            // It was promised a permit and never took it: the next one gets it.
             Err(_) => self.limit.give_back(),
         }
     }
@@ -142,7 +142,7 @@ mod tests {
         }
     }
 
-    /// One that wants a permit, polled by hand.
+    /// A waiter for a permit, polled by hand.
     struct Waiter<'a> {
         acquiring: Acquiring<'a>,
         woken: Arc<Woken>,

@@ -1,7 +1,7 @@
 //! The addresses of the upstream's host, or of its proxy's, kept fresh on a thread of its own.
 //!
 //! `getaddrinfo` blocks, so no shard calls it. The thread resolves at start, every [`REFRESH_INTERVAL`], and when a
-//! connect has failed; what was last good stays in use when a later look-up fails. Shards read one atomic pointer.
+//! connect has failed; the last good answer stays in use when a later look-up fails. Shards read one atomic pointer.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
 
-/// How often a good answer is asked for again. The system's resolver hides the record's TTL; this is what the public
+/// Interval at which a good answer is refreshed. The system's resolver hides the record's TTL; this is what the public
 /// load balancers in front of such hosts use.
 pub const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The least time between two look-ups, however many connects fail.
+/// Least time between two look-ups, however many connects fail.
 const LOOKUP_INTERVAL_MIN: Duration = Duration::from_secs(1);
 
-/// Addresses taken from one answer; a host with more is none the worse for it.
+/// Limit on the addresses taken from one answer; a host with more does not need the rest.
 pub(super) const ADDRESS_COUNT_MAX: usize = 16;
 
 /// The current addresses of one host.
@@ -29,17 +29,17 @@ pub struct Resolver {
     wake: SyncSender<()>,
 }
 
-/// What is known of the host.
+/// The result of the look-ups of a host.
 #[derive(Debug, Default)]
 pub struct Resolution {
-    /// The last good ones, in the system's order (RFC 6724); empty while there were none.
+    /// The last good addresses, in the system's order (RFC 6724); empty before the first.
     pub addresses: Vec<SocketAddr>,
-    /// Whether the last look-up failed.
+    /// Set when the last look-up failed.
     pub has_failed: bool,
 }
 
 impl Resolver {
-    /// Starts the thread and its first look-up. It ends when the last clone of this resolver is gone.
+    /// Starts the thread and its first look-up. The thread ends when the last clone of this resolver is dropped.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -61,14 +61,14 @@ impl Resolver {
         Ok(resolver)
     }
 
-    /// Knows `addresses`, and never looks anything up.
+    /// Makes a resolver that knows `addresses` and never looks anything up.
     #[cfg(test)]
     pub fn fixed(addresses: Vec<SocketAddr>) -> Self {
         let (wake, _) = sync_channel(1);
         Resolver { resolution: Arc::new(ArcSwap::from_pointee(Resolution { addresses, has_failed: false })), wake }
     }
 
-    /// What is known now. Costs no lock and no copy; not to be held over a wait.
+    /// Returns the present result. Costs no lock and no copy; not to be held across an await.
     pub fn resolution(&self) -> Guard<Arc<Resolution>> {
         self.resolution.load()
     }

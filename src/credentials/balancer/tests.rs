@@ -12,7 +12,7 @@ use crate::credentials::{CredentialFault, from_json};
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// One entry for each (identity, weight).
+/// Makes one entry for each (identity, weight).
 fn entries(entries: &[(&str, u16)]) -> Credentials {
     let entry = |(identity, weight): &(&str, u16)| {
         format!(r#"{{"clientId":"{identity}","clientSecret":"hunter2","tenant":"t","weight":{weight}}}"#)
@@ -21,7 +21,7 @@ fn entries(entries: &[(&str, u16)]) -> Credentials {
     from_json(&format!("[{}]", entries.join(","))).expect("valid").credentials
 }
 
-/// One entry of weight 1 for each letter, which is its identity.
+/// Makes one entry of weight 1 for each letter, which is its identity.
 fn credentials(identities: &str) -> Credentials {
     let letters: Vec<String> = identities.chars().map(String::from).collect();
     entries(&letters.iter().map(|letter| (letter.as_str(), 1)).collect::<Vec<_>>())
@@ -31,7 +31,7 @@ fn id(index: u16) -> CredentialId {
     CredentialId(index)
 }
 
-/// What is chosen, in short: the index, `?` behind that of a probe, or `-` for a wait.
+/// Abbreviates a choice: the index, `?` after that of a probe, or `-` before that of a wait.
 fn short(choice: Choice) -> String {
     match choice {
         Choice::Use(Turn { credential, is_probe }) => {
@@ -139,7 +139,7 @@ fn a_cooldown_covers_all_entries_of_the_identity() {
 }
 
 #[test]
-fn the_first_request_behind_a_cooldown_is_the_probe_and_others_go_elsewhere_meanwhile() {
+fn the_first_request_after_a_cooldown_is_the_probe_and_others_go_elsewhere_meanwhile() {
     let credentials = credentials("ab");
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
     credentials.cool(id(0), CredentialFault::Refused, start, start);
@@ -193,7 +193,7 @@ fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a
     }
     let now = start + SECOND;
     assert_eq!(order(&round_robin, &credentials, 4, now), "1? -1 -1 -1");
-    // Who has waited long enough uses it too.
+    // An exchange that has waited long enough uses it too.
     assert_eq!(short(credentials.choose_again(0, false, now)), "-1");
     assert_eq!(short(credentials.choose_again(0, true, now)), "1");
     // And so does everyone once the probe takes too long.
@@ -226,7 +226,7 @@ fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
 }
 
 #[test]
-fn a_probe_during_a_cooldown_is_not_the_one_behind_it() {
+fn a_probe_during_a_cooldown_is_not_the_one_after_it() {
     let credentials = credentials("ab");
     let (round_robin, start) = (RoundRobin::default(), Instant::now());
     credentials.cool(id(0), CredentialFault::Refused, start, start);
@@ -280,7 +280,7 @@ fn another_credential_is_the_next_in_the_file_of_an_identity_that_was_not_tried(
     };
     assert_eq!(other(0, &[]), Some((2, false)));
     assert_eq!(other(3, &[]), Some((4, false)));
-    assert_eq!(other(4, &[]), Some((0, false)), "behind the last comes the first");
+    assert_eq!(other(4, &[]), Some((0, false)), "after the last comes the first");
     assert_eq!(other(4, &[id(1)]), Some((3, false)));
     assert_eq!(other(4, &[id(1), id(3)]), None);
 }
@@ -437,7 +437,7 @@ fn step() -> impl Strategy<Value = BalancerStep> {
     ]
 }
 
-/// What a choice must satisfy, whatever came before it.
+/// Checks what holds for every choice, whatever came before it.
 fn check(credentials: &Credentials, choice: Choice, was_free: &[bool], now: Instant) {
     match choice {
         Choice::Use(Turn { credential, is_probe }) => {

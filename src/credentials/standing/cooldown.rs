@@ -1,21 +1,22 @@
-//! A cooldown: how long it lasts, and what becomes of it after its end.
+//! A cooldown: its length, and the probe after its end.
 
 use std::time::{Duration, Instant};
 
-/// A refused credential is mostly one that somebody must mend by hand: looking often does not help.
+/// First cooldown of a refused credential, which mostly needs somebody to mend it: looking often does not help.
 const REFUSED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
 
-/// Half of the minute that rate limits are counted over, for an answer that does not say how long.
+/// First cooldown for a 429 that does not say how long: half of the minute that rate limits are counted over.
 const RATE_LIMITED_COOLDOWN: Duration = Duration::from_secs(30);
 
-/// However often it doubles and whatever the upstream asks for: a credential that works again is noticed within this.
+/// Limit on a cooldown, however often it doubles and whatever the upstream asks for: a credential that works again is
+/// noticed within this.
 const COOLDOWN_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// How long the others wait for a probe. Real answers take longer to their first byte, a refusal does not: a probe that
-/// has said nothing for so long was most likely let in.
+/// Time for which others wait for a probe. Real answers take longer to their first byte, a refusal does not: a probe
+/// without an answer for so long was most likely accepted.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
-/// What the upstream holds against a credential.
+/// The fault for which a credential cools down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialFault {
     /// 401 or 403, and another credential got something else for the same request.
@@ -33,11 +34,11 @@ impl CredentialFault {
     }
 }
 
-/// How an identity can be used at one moment.
+/// The availability of an identity at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
     Free,
-    /// Its cooldown has ended and no request has tried yet whether it works.
+    /// Its cooldown has ended and no request has probed yet whether it works.
     AwaitsProbe,
     /// It cools down until then; or it did, and its probe is in flight.
     Held {
@@ -45,7 +46,7 @@ pub enum Availability {
     },
 }
 
-/// What is held against an identity; nothing by default, which is stored as `None`.
+/// The cooldown and the suspicion of an identity; neither by default, which is stored as `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Trouble {
     pub cooldown: Option<Cooldown>,
@@ -58,26 +59,26 @@ impl Trouble {
     }
 }
 
-/// One period in which an identity is not used, and what comes of it behind its end. It stays on record until the
-/// identity gets a good answer.
+/// One period in which an identity is not used, and its state after that. It stays on record until the identity gets a
+/// good answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cooldown {
     pub kind: FaultKind,
-    /// How many in a row, with this one, took their length from the doubling.
+    /// Number of cooldowns in a row, with this one, whose length came from the doubling.
     pub doublings: u32,
     pub began: Instant,
     pub until: Instant,
     pub probe_began: Option<Instant>,
 }
 
-/// By which the doubling goes on, or starts anew.
+/// The kind of a fault; the doubling starts anew when it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     Refused,
     RateLimited,
 }
 
-/// What is to be done about the probe of a cooldown.
+/// The state of the probe of a cooldown.
 pub enum Probe {
     Wanted,
     InFlight,
@@ -85,8 +86,8 @@ pub enum Probe {
 }
 
 impl Cooldown {
-    /// The cooldown for `fault` behind the `previous` one; `None` when the upstream asked for no wait at all.
-    pub fn behind(previous: Option<Cooldown>, fault: CredentialFault, now: Instant) -> Option<Self> {
+    /// Makes the cooldown for `fault` after the `previous` one; `None` when the upstream asked for no wait at all.
+    pub fn after(previous: Option<Cooldown>, fault: CredentialFault, now: Instant) -> Option<Self> {
         let kind = fault.kind();
         let doublings = previous.filter(|previous| previous.kind == kind).map_or(0, |previous| previous.doublings);
         let (length, doublings) = match fault {
@@ -117,7 +118,8 @@ impl Cooldown {
     pub fn probe(&self, now: Instant) -> Probe {
         match self.probe_began {
             Some(began) if now.saturating_duration_since(began) < PROBE_LIMIT => Probe::InFlight,
-            // One that began while it cooled down, because all others did too, says nothing of the time behind the end.
+            // One that began during the cooldown, because all others cooled down too, says nothing of the time after
+            // it.
             Some(began) if began < self.until && self.until <= now => Probe::Wanted,
             Some(_) => Probe::Overdue,
             None => Probe::Wanted,

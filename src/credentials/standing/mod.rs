@@ -1,8 +1,8 @@
-//! How one identity stands with the upstream: it works, cools down, is being probed or is suspected.
+//! The standing of one identity with the upstream: it works, cools down, is being probed or is suspected.
 //!
 //! All entries of an identity share one [`Standing`], in all snapshots that know it and on all shards. Invariant: a
-//! state is an immutable value that one atomic swap replaces, so nobody waits and nobody sees half of a change. A
-//! reading of the clock is always passed in. What the states mean for whose turn it is, is `balancer`'s business.
+//! state is an immutable value that one atomic swap replaces, so nobody waits and nobody sees half of a change. The
+//! time is always passed in. The effect of the states on whose turn it is, is up to `balancer`.
 
 mod cooldown;
 
@@ -17,40 +17,41 @@ use self::cooldown::{Cooldown, FaultKind, Probe, Trouble};
 pub(super) use self::cooldown::Availability;
 pub use self::cooldown::CredentialFault;
 
-/// How long a suspicion lasts that nobody lifts: as long as another credential takes to be refused, or not, in its place.
+/// Time after which a suspicion ends by itself: as long as another credential takes to be refused, or not, in its
+/// place.
 const SUSPICION_LIMIT: Duration = Duration::from_secs(1);
 
-/// How long a good answer speaks for an identity that is refused: then it is the request, more likely than not.
+/// Time for which a good answer speaks for an identity that is then refused: more likely than not the request is to
+/// blame.
 const GOOD_NAME_SECONDS: u64 = 10;
 
 /// A cooldown that has not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cooling {
     pub rest: Duration,
-    /// By a 429; else it was refused.
+    /// Set for a 429; otherwise it was refused.
     pub is_rate_limited: bool,
 }
 
-/// What a claim to a probe came to.
+/// The outcome of a claim to a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     /// The caller's request is the probe.
     Granted,
     /// Another request is the probe, and its outcome may still be waited for.
     InFlight,
-    /// There is nothing to find out, or it takes too long to find out: the identity is used as if it were free.
+    /// There is nothing to probe, or the probe takes too long: the identity is used as if it were free.
     Needless,
 }
 
-/// How one identity stands with the upstream.
+/// The standing of one identity with the upstream: it works, cools down, is being probed or is suspected.
 #[derive(Debug)]
 pub(super) struct Standing {
     born: Instant,
-    /// The second of its life in which it last got a good answer, counted from 1; 0 for never. Written once a second.
+    /// The second of its life, counted from 1, of its last good answer; 0 for none. Written once a second.
     last_good: AtomicU64,
-    /// Whether `trouble` may hold something. A load of `trouble` itself writes to a slot that other threads look at (so
+    /// Set when `trouble` may hold something. A load of `trouble` itself writes to a slot that other threads read (so
     /// `arc_swap` protects what was loaded); this one costs a plain read of a line that hardly ever changes.
-    /// Invariant: once no change is under way, it is false only if `trouble` is `None`.
     may_be_in_trouble: AtomicBool,
     trouble: ArcSwapOption<Trouble>,
 }
@@ -67,8 +68,8 @@ impl Default for Standing {
 }
 
 impl Standing {
-    /// Whether there is nothing to consider. Costs one load. A change that another thread is about to make may be seen
-    /// a moment later, as if the question had been asked before.
+    /// Returns whether there is nothing to consider. Costs one load. A change that another thread is about to make may
+    /// be seen a moment later, as if the question had been asked before.
     pub fn is_clear(&self) -> bool {
         !self.may_be_in_trouble.load(Ordering::Relaxed)
     }
@@ -82,29 +83,29 @@ impl Standing {
         suspected_at.is_some_and(|at| now.saturating_duration_since(at) < SUSPICION_LIMIT)
     }
 
-    /// How long it cools down from `now` on; `None` when it does not.
+    /// Returns how long it cools down from `now` on; `None` when it does not.
     pub fn cooling_for(&self, now: Instant) -> Option<Duration> {
         let cooldown = self.current().cooldown?;
         Some(cooldown.until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
     }
 
-    /// What the present cooldown is for; `None` when it does not cool down.
+    /// Returns the present cooldown; `None` when there is none.
     pub fn cooling(&self, now: Instant) -> Option<Cooling> {
         let cooldown = self.current().cooldown?;
         let rest = cooldown.until.saturating_duration_since(now);
         (!rest.is_zero()).then_some(Cooling { rest, is_rate_limited: cooldown.kind == FaultKind::RateLimited })
     }
 
-    /// Begins a cooldown, or the next one, unless the attempt that tells of the fault began before the present one did:
-    /// that fault is already paid for. Returns how long it cools down from `now` on if anything has changed.
+    /// Begins a cooldown, or the next one, unless the faulty attempt began before the present one did: that one covers
+    /// the fault. Returns how long it cools down from `now` on if anything has changed.
     pub fn cool(&self, fault: CredentialFault, attempt_began: Instant, now: Instant) -> Option<Duration> {
         self.change(|trouble| {
-            // Whose fault it is, is known now.
+            // It is known now that the credential is to blame.
             let mut trouble = Trouble { suspected_at: None, ..trouble };
             if trouble.cooldown.is_some_and(|cooldown| attempt_began < cooldown.began) {
                 return (trouble, None);
             }
-            match Cooldown::behind(trouble.cooldown, fault, now) {
+            match Cooldown::after(trouble.cooldown, fault, now) {
                 Some(cooldown) => {
                     trouble.cooldown = Some(cooldown);
                     (trouble, Some(cooldown.until.saturating_duration_since(now)))
@@ -114,7 +115,7 @@ impl Standing {
         })
     }
 
-    /// Clears what began before the attempt that got a good answer did. Returns whether a cooldown was among it.
+    /// Clears what began before the attempt that got a good answer. Returns whether a cooldown was cleared.
     pub fn restore(&self, attempt_began: Instant) -> bool {
         if self.is_clear() {
             return false;
@@ -126,7 +127,7 @@ impl Standing {
         })
     }
 
-    /// Takes the probe of a cooldown, so that one request alone finds out how it stands.
+    /// Claims the probe of a cooldown, so that a single request finds out how it stands.
     pub fn claim_probe(&self, now: Instant) -> Claim {
         self.change(|trouble| {
             let Some(cooldown) = trouble.cooldown else { return (trouble, Claim::Needless) };
@@ -141,12 +142,12 @@ impl Standing {
         })
     }
 
-    /// Lets another request be the probe.
+    /// Gives the probe up, so that another request may be it.
     pub fn give_up_probe(&self) {
         self.change(|trouble| (trouble.without_probe(), ()));
     }
 
-    /// It got a good answer at `now`.
+    /// Notes a good answer at `now`.
     pub fn note_good(&self, now: Instant) {
         let second = self.second(now);
         if self.last_good.load(Ordering::Relaxed) != second {
@@ -158,7 +159,8 @@ impl Standing {
         now.saturating_duration_since(self.born).as_secs() + 1
     }
 
-    /// Not where a good answer speaks for it: requests that everybody refuses would else disturb the order of turns.
+    /// Suspects it, unless a recent good answer speaks for it: requests that are refused with every credential would
+    /// otherwise disturb the order of turns.
     pub fn suspect(&self, now: Instant) {
         let last_good = self.last_good.load(Ordering::Relaxed);
         if last_good > 0 && self.second(now).saturating_sub(last_good) < GOOD_NAME_SECONDS {
@@ -175,8 +177,8 @@ impl Standing {
         self.trouble.load().as_deref().copied().unwrap_or_default()
     }
 
-    /// Replaces the state by what `step` makes of it, in one swap, and returns what else `step` says. It goes round
-    /// again only when another thread's swap came in between, so some thread always gets on.
+    /// Replaces the state by the one that `step` returns, in one swap, and returns the other result of `step`. It
+    /// repeats only when another thread's swap came in between, so some thread always makes progress.
     fn change<T>(&self, step: impl Fn(Trouble) -> (Trouble, T)) -> T {
         let mut current = self.trouble.load();
         loop {
@@ -196,8 +198,8 @@ impl Standing {
         }
     }
 
-    /// Makes the flag say what the state says. A swap that reads what another thread's wrote also sees the state that
-    /// the other had made, hence the second look: whoever writes the flag last leaves it right.
+    /// Makes the flag agree with the state. A swap that reads the value of another thread's swap also sees the state
+    /// that the other had made, hence the second look: the last write of the flag is right.
     fn settle(&self) {
         loop {
             let is_in_trouble = self.trouble.load().is_some();

@@ -10,7 +10,7 @@ fn retry_after(wait: Duration) -> CredentialFault {
     CredentialFault::RateLimited { retry_after: Some(wait) }
 }
 
-/// The lengths, in seconds, of cooldowns for `faults`, each by an attempt that began behind the one before.
+/// The lengths, in seconds, of cooldowns for `faults`, each by an attempt that began after the one before.
 fn lengths(faults: &[CredentialFault]) -> Vec<Option<u64>> {
     let standing = Standing::default();
     let mut now = Instant::now();
@@ -78,7 +78,7 @@ fn answers_to_attempts_that_began_before_a_cooldown_do_not_lengthen_it() {
     assert_eq!(standing.cool(CredentialFault::Refused, start, start + MINUTE), None);
     assert_eq!(standing.cool(RATE_LIMITED, start + SECOND / 2, start + MINUTE), None);
     assert_eq!(standing.cooling_for(start + MINUTE), Some(4 * MINUTE + SECOND));
-    // Not behind its end either.
+    // Not after its end either.
     assert_eq!(standing.cool(CredentialFault::Refused, start, start + 10 * MINUTE), None);
     assert_eq!(standing.cool(CredentialFault::Refused, start + SECOND, start + 10 * MINUTE), Some(10 * MINUTE));
 }

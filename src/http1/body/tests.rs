@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// All that can be seen of a reader, apart from where content was cut.
+/// All that can be seen of a reader, leaving aside where content was cut.
 #[derive(Debug, PartialEq, Eq, Default)]
 struct Transcript {
     data: Vec<u8>,

@@ -1,4 +1,4 @@
-//! Heads: finding where one ends as bytes drip in (`scanner`), and parsing a whole one in place (`parse`).
+//! Heads: finding the end of one as bytes come in (`scanner`), and parsing a whole one in place (`parse`).
 
 mod parse;
 mod scanner;

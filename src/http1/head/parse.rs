@@ -1,8 +1,7 @@
-//! Heads: finding where one ends as bytes drip in, and parsing a whole one in place.
+//! Parsing a whole head in place.
 //!
-//! Invariant: [`HeadScanner`] looks at every byte once, however many reads bring the head, and its answer does not
-//! depend on how the bytes were split. Line ends and sizes are its business; [`with_request`] and [`with_response`]
-//! check everything else. What a field means is not decided here.
+//! Line ends and sizes, which `scanner` has checked, are not checked again; everything else is. The meaning of a field
+//! is decided elsewhere.
 
 use std::fmt;
 
@@ -60,10 +59,10 @@ impl fmt::Debug for ResponseHead<'_> {
     }
 }
 
-/// Why a message is refused. It never holds bytes of the input.
+/// The reason why a message is refused. It never holds bytes of the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeadError {
-    /// What is wrong, as the end of a sentence.
+    /// The fault, as the end of a sentence.
     Malformed(&'static str),
     /// The first line is too long.
     LineTooLong,
@@ -76,7 +75,7 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// What is wrong, as the end of a sentence.
+    /// Returns the fault as the end of a sentence.
     pub fn as_str(self) -> &'static str {
         match self {
             HeadError::Malformed(what) => what,
@@ -97,18 +96,18 @@ impl fmt::Display for HeadError {
 
 impl std::error::Error for HeadError {}
 
-/// The most fields a head can have here; the stack holds a slot for each.
+/// Limit on the fields of a head; the stack holds a slot for each.
 pub const FIELDS_MAX: usize = 256;
 
-/// Slots for a usual head: 1 KiB of stack to fill instead of 8.
+/// Slots for an ordinary head: 1 KiB of stack to fill instead of 8.
 const FIELDS_USUAL: usize = 32;
 
 /// Parses a request head and hands it to `use_head`, whose result it returns.
 ///
-/// `head` is a span that [`HeadScanner`] found: that its lines end in CRLF has been checked there.
+/// `head` is a span that [`HeadScanner`](super::HeadScanner) found, which has checked that its lines end in CRLF.
 ///
 /// # Errors
-/// Where the request line or a field line breaks RFC 9112 §3 or §5.
+/// When the request line or a field line breaks RFC 9112 §3 or §5.
 pub fn with_request<R>(head: &[u8], use_head: impl FnOnce(&RequestHead<'_>) -> R) -> Result<R, HeadError> {
     let (line, field_lines) = split_first_line(head)?;
     let (method, target, version) = parse_request_line(line)?;
@@ -118,7 +117,7 @@ pub fn with_request<R>(head: &[u8], use_head: impl FnOnce(&RequestHead<'_>) -> R
 /// Parses a response head and hands it to `use_head`; as [`with_request`].
 ///
 /// # Errors
-/// Where the status line or a field line breaks RFC 9112 §4 or §5.
+/// When the status line or a field line breaks RFC 9112 §4 or §5.
 pub fn with_response<R>(head: &[u8], use_head: impl FnOnce(&ResponseHead<'_>) -> R) -> Result<R, HeadError> {
     let (line, field_lines) = split_first_line(head)?;
     let (version, status, reason) = parse_status_line(line)?;
@@ -134,7 +133,7 @@ pub fn with_fields<R>(lines: &[u8], use_fields: impl FnOnce(&[Field<'_>]) -> R) 
     }
 }
 
-/// Apart, so that a usual head does not pay for this stack frame.
+/// A function of its own, so that an ordinary head does not pay for this stack frame.
 #[cold]
 #[inline(never)]
 fn with_many_fields<R>(lines: &[u8], use_fields: impl FnOnce(&[Field<'_>]) -> R) -> Result<R, HeadError> {
@@ -160,7 +159,7 @@ fn split_first_line(head: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
     Ok((line, &head[line_end + 1..]))
 }
 
-/// RFC 9112 §3: `method SP request-target SP HTTP-version`.
+/// Parses `method SP request-target SP HTTP-version` (RFC 9112 §3).
 fn parse_request_line(line: &[u8]) -> Result<(&str, &str, Version), HeadError> {
     // RFC 9113 §3.4: an HTTP/1.1 server is meant to fail on this; a 505 would be taken for an answer.
     if line == b"PRI * HTTP/2.0" {
@@ -190,7 +189,7 @@ pub fn split_version(line: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
         .ok_or(HeadError::Malformed("the request line does not end in an HTTP version"))
 }
 
-/// RFC 9112 §2.3: `HTTP/` and two digits.
+/// Parses `HTTP/` and two digits (RFC 9112 §2.3).
 fn parse_version(version: &[u8]) -> Result<Version, HeadError> {
     match version {
         b"HTTP/1.0" => Ok(Version::Http10),
@@ -200,7 +199,8 @@ fn parse_version(version: &[u8]) -> Result<Version, HeadError> {
     }
 }
 
-/// RFC 9112 §4: `HTTP-version SP status-code SP [ reason-phrase ]`. The last space is not insisted on: servers omit it.
+/// Parses `HTTP-version SP status-code SP [ reason-phrase ]` (RFC 9112 §4). The last space may be missing, as some
+/// servers omit it.
 fn parse_status_line(line: &[u8]) -> Result<(Version, u16, &[u8]), HeadError> {
     const MALFORMED: HeadError = HeadError::Malformed("the status line is malformed");
     let (version, rest) = line.split_at_checked("HTTP/1.1".len()).ok_or(MALFORMED)?;

@@ -1,21 +1,21 @@
-//! Finding where a head ends as bytes drip in.
+//! Finding the end of a head as bytes come in.
 //!
 //! Invariant: [`HeadScanner`] looks at every byte once, however many reads bring the head, and its answer does not
-//! depend on how the bytes were split. Line ends and sizes are its business; `parse` checks everything else.
+//! depend on how the bytes were split. It checks line ends and sizes; `parse` checks everything else.
 
 use memchr::memchr;
 
 use super::parse::{FIELDS_MAX, HeadError, split_version};
 use crate::http1::grammar::is_token_byte;
 
-/// What a head's first line is.
+/// The kind of a head's first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartLine {
     Request,
     Status,
 }
 
-/// How large a head may be.
+/// Limits on the size of a head.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadLimits {
     pub start_line: StartLine,
@@ -43,7 +43,7 @@ impl HeadLimits {
     };
 }
 
-/// Where a head is in the bytes that were scanned: `bytes[start..end]`; the body begins at `end`.
+/// The place of a head in the bytes that were scanned: `bytes[start..end]`; the body begins at `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadSpan {
     pub start: usize,
@@ -56,9 +56,9 @@ const EMPTY_LINES_MAX: u8 = 2;
 /// Finds the end of a head, line by line. One scanner serves one message.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct HeadScanner {
-    /// Where the first line starts, behind empty lines.
+    /// Offset of the first line, after empty lines.
     start: usize,
-    /// Where the line starts whose end has not come yet.
+    /// Offset of the line whose end has not come yet.
     line_start: usize,
     /// Everything before this has been searched for a line end.
     pub(super) searched: usize,
@@ -67,11 +67,11 @@ pub struct HeadScanner {
 }
 
 impl HeadScanner {
-    /// Looks on where the last call stopped. `bytes` is everything received from the start of this message; `None`
+    /// Continues where the last call stopped. `bytes` is everything received from the start of this message; `None`
     /// asks for more.
     ///
     /// # Errors
-    /// As soon as no further byte could make the head acceptable in its size, its line ends or its first line's form.
+    /// As soon as no further byte could make the size, the line ends or the form of the first line acceptable.
     pub fn scan(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<HeadSpan>, HeadError> {
         loop {
             self.check_first_byte(bytes, limits)?;
@@ -83,7 +83,7 @@ impl HeadScanner {
             let line_end = self.searched + found + 1;
             self.check_size(line_end, limits)?;
             let line = &bytes[self.line_start..line_end];
-            // RFC 9112 §2.2 lets a recipient take a bare LF for a line end; smuggling lives on that.
+            // RFC 9112 §2.2 lets a recipient take a bare LF for a line end; request smuggling depends on that.
             let Some(line) = line.strip_suffix(b"\r\n") else {
                 return Err(HeadError::Malformed("a line ends without CR LF"));
             };
@@ -102,7 +102,7 @@ impl HeadScanner {
         }
     }
 
-    /// A TLS hello or other noise is refused at its first byte, not after a time limit.
+    /// Refuses a TLS hello or other noise at its first byte, rather than after a time limit.
     fn check_first_byte(&self, bytes: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
         match bytes.get(self.start) {
             Some(&byte) if self.lines == 0 && byte != b'\r' && !is_token_byte(byte) => {
@@ -133,7 +133,7 @@ impl HeadScanner {
     }
 }
 
-/// What the scanner asks of a first line before the rest of the head has come: an HTTP/0.9 request has no rest.
+/// Checks the form of a first line before the rest of the head has come: an HTTP/0.9 request has no rest.
 fn check_start_line_form(line: &[u8], limits: &HeadLimits) -> Result<(), HeadError> {
     match limits.start_line {
         StartLine::Request => split_version(line).map(|_| ()),

@@ -8,7 +8,7 @@ const TINY: HeadLimits =
 type Scanned = Result<Option<HeadSpan>, HeadError>;
 type Parsed = (String, String, Version, Vec<(String, Vec<u8>)>);
 
-/// Scans what has come after each read; `reads` are where reads ended.
+/// Scans what has come after each read; `reads` are the offsets at which reads ended.
 fn scan_in_reads(bytes: &[u8], limits: &HeadLimits, reads: impl IntoIterator<Item = usize>) -> Scanned {
     let mut scanner = HeadScanner::default();
     for end in reads.into_iter().chain([bytes.len()]) {

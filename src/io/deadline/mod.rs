@@ -2,7 +2,7 @@
 //!
 //! A connection holds a few [`Deadline`] slots for its life and arms one around each wait; arming is a store. One
 //! sweeper task a shard sleeps until the earliest armed deadline, looks at all of them, and wakes those that are due.
-//! A slot is 40 bytes where a runtime timer is 640, and neither the clock nor the timer is asked when a wait goes on.
+//! A slot is 40 bytes where a runtime timer is 640, and a wait that goes on reads neither the clock nor the timer.
 //! Deadlines fire up to [`RESOLUTION`](table::RESOLUTION) late, never early.
 
 mod table;
@@ -57,7 +57,7 @@ impl Deadline {
         Before { wait, reached: self.reached(due) }
     }
 
-    /// Resolves at `due`, or up to [`RESOLUTION`](table::RESOLUTION) later. A slot serves one of these at a time.
+    /// Resolves at `due`, or up to [`RESOLUTION`](table::RESOLUTION) later. A slot serves one such wait at a time.
     pub fn reached(&self, due: Instant) -> Reached<'_> {
         Reached { deadline: self, state: TimerState::New { due } }
     }
@@ -74,7 +74,8 @@ pub async fn pause(time: Duration) {
     Deadline::default().passed(time).await;
 }
 
-/// Waits until the shard has waited for the kernel once: whatever has happened meanwhile comes first.
+/// Waits until the shard has waited for the kernel once, so that everything that has happened meanwhile is handled
+/// first.
 ///
 /// # Cancel safety
 /// Loses nothing.
@@ -169,7 +170,7 @@ pub async fn sweep(timer: Timer) -> io::Result<()> {
         let now = Instant::now();
         let next = TABLE.with(|table| table.borrow_mut().wake_due(now, has_parked));
         timer.set(next.map(|next| next.saturating_duration_since(now)));
-        // The timer first: whoever arms or asks for a turn meanwhile must not put off those whose time has come.
+        // The timer first: a deadline that is armed, or a turn that is asked for, must not delay those that are due.
         has_parked = match race(expired.as_mut(), earlier_deadline()).await {
             Either::First(result) => {
                 result?;
@@ -200,7 +201,7 @@ async fn earlier_deadline() {
 #[cfg(test)]
 pub fn on_a_shard<F: Future>(test: F) -> F::Output {
     TABLE.with(|table| {
-        // A shard has one runtime, a test may have several in turn: none may wake the sweeper of one before it.
+        // A shard has one runtime, a test may have several in turn: none may wake the sweeper of an earlier one.
         let mut table = table.borrow_mut();
         (table.next_sweep, table.has_earlier, table.sweeper) = (None, false, None);
         table.awaiting_turn.clear();

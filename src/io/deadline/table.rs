@@ -1,23 +1,23 @@
-//! The deadlines of a shard in a table: which of them are armed, when the sweeper looks next, and whom it wakes.
+//! The table of a shard's deadlines: which of them are armed, when the sweeper runs next, and whom it wakes.
 
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-/// The least time between two sweeps: with 10,000 armed slots a sweep takes about 20 µs, so 0.1 % of a core at most.
+/// Least time between two sweeps: with 10,000 armed slots a sweep takes about 20 µs, so 0.1 % of a core at most.
 pub const RESOLUTION: Duration = Duration::from_millis(20);
 
 pub(super) struct Table {
     pub(super) slots: Slab<TimerSlot>,
-    /// When the sweeper looks next; `None` when it waits for the first deadline to be armed.
+    /// Time of the next sweep; `None` while no deadline is armed.
     pub(super) next_sweep: Option<Instant>,
-    /// A deadline before `next_sweep` was armed.
+    /// Set when a deadline before `next_sweep` was armed.
     pub(super) has_earlier: bool,
     pub(super) sweeper: Option<Waker>,
-    /// Counts the waits that [`next_turn`] asked for.
+    /// Counts the turns that [`next_turn`](super::next_turn) waits for.
     pub(super) turn: u64,
-    /// Whoever waits for the next one.
+    /// Wakers of the tasks that wait for the next turn.
     pub(super) awaiting_turn: Vec<Waker>,
 }
 
@@ -85,8 +85,8 @@ impl Table {
         }
     }
 
-    /// Wakes whoever is due at `now`, and returns when to look again. `has_parked`: the shard has waited for the kernel
-    /// since the last call.
+    /// Wakes every task that is due at `now`, and returns when to sweep again. `has_parked`: the shard has waited for
+    /// the kernel since the last call.
     pub(super) fn wake_due(&mut self, now: Instant, has_parked: bool) -> Option<Instant> {
         if has_parked && !self.awaiting_turn.is_empty() {
             self.turn += 1;

@@ -23,13 +23,13 @@ fn the_sweeper_looks_again_when_the_earliest_is_due_or_up_to_the_resolution_late
     let [early, late] = [(); 2].map(|()| table.slots.insert(TimerSlot::default()));
     table.arm(late, now + 9 * RESOLUTION, Waker::noop());
     table.arm(early, now + 3 * RESOLUTION, Waker::noop());
-    let (due, behind) = (now + 3 * RESOLUTION, now + 9 * RESOLUTION);
+    let (due, later) = (now + 3 * RESOLUTION, now + 9 * RESOLUTION);
     assert_eq!(table.wake_due(now, true), Some(due));
     assert_eq!(table.wake_due(due - NANOSECOND, true), Some(due + RESOLUTION - NANOSECOND), "no two looks in a row");
     assert!(!table.has_fired(early, Waker::noop()), "fired early");
-    assert_eq!(table.wake_due(due, true), Some(behind));
+    assert_eq!(table.wake_due(due, true), Some(later));
     assert!(table.has_fired(early, Waker::noop()) && !table.has_fired(late, Waker::noop()));
-    assert_eq!(table.wake_due(behind, true), None);
+    assert_eq!(table.wake_due(later, true), None);
     assert!(table.has_fired(late, Waker::noop()));
 }
 

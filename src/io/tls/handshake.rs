@@ -13,14 +13,14 @@ use crate::io::buffer::Buffer;
 use crate::io::deadline::Deadline;
 use crate::io::stream::Stream;
 
-/// A record of a handshake (RFC 8446 §5.1): how every client begins.
+/// Type of a handshake record (RFC 8446 §5.1), with which every client begins.
 const HANDSHAKE_RECORD: u8 = 22;
 
-/// Why a connection does not speak TLS.
+/// The reason why a connection does not speak TLS.
 pub enum HandshakeError {
-    /// It begins as no TLS does: most likely plain HTTP, which can be told so.
+    /// It does not begin with a handshake record: most likely plain HTTP, which can be answered.
     NotTls(Stream),
-    /// The client gave up, took too long, or wants what this side does not have.
+    /// The client closed, took too long, or supports nothing that this side supports.
     Failed(HandshakeFault),
 }
 
@@ -47,7 +47,7 @@ impl From<HandshakeFault> for HandshakeError {
     }
 }
 
-/// Shakes hands over a connection that was just accepted, within `limit`.
+/// Performs the handshake on a connection that was just accepted, within `limit`.
 ///
 /// # Errors
 /// See [`HandshakeError`].
@@ -58,7 +58,7 @@ pub async fn accept(stream: Stream, config: Arc<ServerConfig>, limit: Duration) 
     let due = Instant::now() + limit;
     let (deadline, progress) = (Deadline::default(), Deadline::default());
     let mut session = ServerConnection::new(config).map_err(HandshakeFault::Tls)?;
-    // What is sealed is taken out at once.
+    // What is encrypted is taken out at once.
     session.set_buffer_limit(None);
     let tls = Tls {
         session: RefCell::new(session),
@@ -78,7 +78,7 @@ pub async fn accept(stream: Stream, config: Arc<ServerConfig>, limit: Duration) 
         }
         let opened = tls.open(received.filled(), &mut tls.pending.borrow_mut());
         drop(received);
-        // An alert too, when it has failed.
+        // If it has failed, this is an alert.
         let mut out = Buffer::take();
         tls.take_records(out.tail()).map_err(HandshakeFault::Io)?;
         let left = due.saturating_duration_since(Instant::now());

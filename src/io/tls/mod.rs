@@ -1,4 +1,4 @@
-//! TLS on the client's side: the handshake (`handshake`), and a session over a stream (`session`).
+//! TLS with clients: the handshake (`handshake`), and a session over a stream (`session`).
 
 mod handshake;
 pub mod session;

@@ -1,10 +1,9 @@
-//! TLS on the client's side: a session over a [`Stream`], without buffers while nothing is under way.
+//! A TLS session with a client, over the client's stream, without buffers while nothing is under way.
 //!
-//! A session is driven by hand, from what the socket's own reads bring, so that whoever waits for a connection waits as
-//! it does without TLS: by readiness, with nothing lost when the wait is given up. Invariant: plaintext that is not
-//! asked for yet is only ever what one read brought, with the handshake or while the client was watched; and a
-//! close_notify alert is sent before a close that is a good end, and before no other, so that a client can tell a cut
-//! (RFC 8446 §6.1).
+//! A session is driven by hand, from what the socket's own reads bring, so that a connection is waited for as without
+//! TLS: by readiness, with nothing lost when the wait is dropped. Invariant: pending plaintext is never more than what
+//! one read brought, with the handshake or while the client was watched; and a close_notify alert is sent before a
+//! clean close, and before no other, so that a client can detect truncation (RFC 8446 §6.1).
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
@@ -13,20 +12,21 @@ use rustls::ServerConnection;
 
 use crate::io::buffer::Buffer;
 
-/// Ciphertext of one read. With what was left of a record it becomes no more plaintext than is written in one go.
+/// Ciphertext of one read. With the rest of a partial record it decrypts to no more plaintext than is written in one
+/// go.
 pub(in crate::io) const CIPHERTEXT_MAX: usize = 16 * 1024;
 
-/// What a stream has beside its socket.
+/// The TLS part of a stream.
 pub struct Tls {
     pub(in crate::io) session: RefCell<ServerConnection>,
-    /// What came with the end of the handshake, or while nobody read.
+    /// Plaintext that came with the end of the handshake, or while nobody read.
     pub(in crate::io) pending: RefCell<Buffer>,
     pub(in crate::io) has_ended: Cell<bool>,
     pub(in crate::io) is_cut: Cell<bool>,
 }
 
 impl Tls {
-    /// Moves what came with the handshake to `buffer`; `None` where there is nothing, 0 behind the client's close_notify.
+    /// Moves the pending plaintext to `buffer`; `None` if there is none, 0 after the client's close_notify.
     pub(in crate::io) fn take_pending(&self, buffer: &mut Buffer) -> Option<usize> {
         let pending = self.pending.take();
         if pending.is_empty() {
@@ -36,17 +36,17 @@ impl Tls {
         Some(pending.len())
     }
 
-    /// Whether there is something to read although the socket may have nothing.
+    /// Returns whether there is something to read even if the socket has nothing.
     pub(in crate::io) fn has_pending(&self) -> bool {
         self.has_ended.get() || !self.pending.borrow().is_empty()
     }
 
-    /// Whether the client has sent its close_notify, or its socket has ended.
+    /// Returns whether the client has sent its close_notify, or its socket has ended.
     pub(in crate::io) fn has_ended(&self) -> bool {
         self.has_ended.get()
     }
 
-    /// Keeps what one read brought (nothing: the socket's end) for whoever reads next.
+    /// Keeps what one read brought (nothing: the socket's end) for the next read.
     pub(in crate::io) fn keep(&self, ciphertext: &[u8]) -> Result<(), rustls::Error> {
         if ciphertext.is_empty() {
             self.has_ended.set(true);
@@ -60,12 +60,12 @@ impl Tls {
         opened
     }
 
-    /// Decrypts what one read brought (nothing: the socket's end) and appends it to `buffer`. `None`: no whole record is
-    /// there yet; 0: the end.
+    /// Decrypts what one read brought (nothing: the socket's end) and appends it to `buffer`. `None`: no whole record
+    /// has come yet; 0: the end.
     pub(in crate::io) fn receive(&self, ciphertext: &[u8], buffer: &mut Buffer) -> io::Result<Option<usize>> {
         if ciphertext.is_empty() {
-            // Without close_notify, as clients that are killed do. A request that is not whole is seen to be so by its own
-            // framing.
+            // Without close_notify, as from a client that was killed. Its own framing tells whether a request is
+            // whole.
             return Ok(Some(0));
         }
         let before = buffer.len();
@@ -74,13 +74,13 @@ impl Tls {
         match opened {
             Ok(()) if count > 0 => Ok(Some(count)),
             Ok(()) => Ok(self.has_ended.get().then_some(0)),
-            // What came whole before it counts; the rest fails again.
+            // The records before it were whole; the next call fails again.
             Err(_) if count > 0 => Ok(Some(count)),
             Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         }
     }
 
-    /// Appends `plaintext`, encrypted, behind records that must go first, to `out`.
+    /// Appends `plaintext`, encrypted, after records that must go first, to `out`.
     pub(in crate::io) fn seal(&self, plaintext: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         self.session.borrow_mut().writer().write_all(plaintext)?;
         self.take_records(out)
@@ -90,12 +90,12 @@ impl Tls {
     pub(in crate::io) fn seal_end(&self, out: &mut Vec<u8>) {
         if !self.is_cut.replace(true) {
             self.session.borrow_mut().send_close_notify();
-            // A session that can say no more says nothing.
+            // A session that can send no more sends nothing.
             let _ = self.take_records(out);
         }
     }
 
-    /// From here on the close is no good end.
+    /// Marks the close as a cut: no close_notify is sent.
     pub(in crate::io) fn cut(&self) {
         self.is_cut.set(true);
     }

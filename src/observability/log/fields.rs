@@ -6,9 +6,9 @@ use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::{FormatFields, Writer};
 
-/// Writes fields as `message name=value …` and lets no control character through, whoever chose the value.
+/// Writes fields as `message name=value …` and lets no control character through, wherever the value comes from.
 ///
-/// The formatter of `tracing-subscriber` escapes ESC and its kin, but passes CR and LF in displayed values on.
+/// The formatter of `tracing-subscriber` escapes ESC and the like, but passes on CR and LF in displayed values.
 pub struct SafeFields;
 
 impl<'writer> FormatFields<'writer> for SafeFields {
@@ -52,7 +52,7 @@ struct Escaping<'a, W>(&'a mut W);
 
 impl<W: fmt::Write> fmt::Write for Escaping<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly every text, and looked through many times faster than character by character.
+        // The case of nearly every text; this check is many times faster than one character by character.
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return self.0.write_str(text);
         }

@@ -1,7 +1,8 @@
-//! The log file: opened, put aside when its day is over or it is large, and opened anew when it is no longer there.
+//! The log file: opened, rotated when its day is over or it is large, and reopened when it is no longer there.
 //!
-//! Own code, since no crate for it does all that has to hold here: a new file by UTC day as well as by size, a bound on
-//! all files together, every failure returned (not printed, not a panic), and a file that others moved or removed noticed.
+//! Own code, since no crate does all that is needed here: rotation by UTC day as well as by size, a bound on all files
+//! together, every failure returned (not printed, not a panic), and the detection of a file that others moved or
+//! removed.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -16,8 +17,8 @@ use time::Date;
 use super::file_options::{FileError, FileOptions, not_a_file, or_here};
 use super::retention::{Cleanup, Retention, rename_aside, utc_day};
 
-/// For the operator and the group that reads logs: lines hold paths and the names of credentials, and no secrets. The
-/// umask takes more away.
+/// Readable by the operator and the group that reads logs: lines hold paths and the names of credentials, and no
+/// secrets. The umask takes more away.
 const FILE_MODE: u32 = 0o640;
 const DIRECTORY_MODE: u32 = 0o750;
 
@@ -25,7 +26,7 @@ const DIRECTORY_MODE: u32 = 0o750;
 pub struct LogFile {
     options: FileOptions,
     open: Option<Open>,
-    /// Whether the log has said that the file cannot be put aside, or older ones not be deleted.
+    /// Set when the log has said that the file cannot be rotated, or older ones not be deleted.
     has_complained: bool,
 }
 
@@ -35,40 +36,41 @@ struct Open {
     tail: Tail,
 }
 
-/// How what was written last ends.
+/// The end of what was written last.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tail {
-    /// With a line, or nothing was written.
+    /// A whole line, or nothing was written.
     Whole,
-    /// In the middle of a line, of which the rest is to come.
+    /// Part of a line, of which the rest is to come.
     Begun,
-    /// In the middle of a line, of which the rest is lost.
+    /// Part of a line, of which the rest is lost.
     Cut,
 }
 
 impl LogFile {
-    /// Opens the file, and makes its directory if it is to.
+    /// Opens the file, and makes its directory if the options say so.
     ///
     /// # Errors
-    /// It cannot be opened, or is no regular file.
+    /// When it cannot be opened, or is no regular file.
     pub fn open(options: FileOptions) -> Result<Self, FileError> {
         let failed = |path: &Path, error| FileError { path: path.to_owned(), error };
         let mut log = LogFile { options, open: None, has_complained: false };
         log.open_with(0).map_err(|error| failed(&log.options.path, error))?;
-        // Files are put aside beside the real one, and stay there whatever becomes of links and of the working directory.
+        // Rotated files are put beside the real one, and stay there whatever becomes of links and of the working
+        // directory.
         log.options.path = fs::canonicalize(&log.options.path).map_err(|error| failed(&log.options.path, error))?;
         Ok(log)
     }
 
-    /// What is to be done besides writing, if it is wanted.
+    /// Returns the deletion of old files, if it is wanted.
     pub fn cleanup(&self) -> Option<Cleanup> {
         let FileOptions { path, retention, .. } = self.options.clone();
         retention.cleanup_interval.map(|interval| Cleanup { path, retention, interval })
     }
 
     fn reopen(&mut self) -> io::Result<Metadata> {
-        // The file at the start may be a link on purpose, and is known by its own name from then on. A link that is put
-        // there later leads wherever somebody else likes.
+        // The file at the start may be a link on purpose, and is known by its own name from then on. A link that is
+        // put there later could lead anywhere.
         self.open_with(libc::O_NOFOLLOW)
     }
 
@@ -79,7 +81,7 @@ impl LogFile {
         if let Some(directory) = directory {
             DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(or_here(directory))?;
         }
-        // Without this one, a pipe that somebody put there would hold up this thread.
+        // Without O_NONBLOCK, a pipe that somebody put there would block this thread.
         let flags = flags | libc::O_NONBLOCK;
         let file = OpenOptions::new().append(true).create(true).mode(FILE_MODE).custom_flags(flags).open(path)?;
         let metadata = file.metadata()?;
@@ -90,7 +92,7 @@ impl LogFile {
         Ok(metadata)
     }
 
-    /// Sees to it that the file is there and has room for `lines_bytes` more of today.
+    /// Ensures that the file is there and has room for `lines_bytes` more of today.
     fn prepare(&mut self, lines_bytes: u64) -> io::Result<()> {
         let found = fs::symlink_metadata(&self.options.path).ok();
         let is_open = |found: &Metadata| self.open.as_ref().is_some_and(|open| open.identity == identity(found));
@@ -107,10 +109,10 @@ impl LogFile {
         Ok(())
     }
 
-    /// Puts the file aside, and opens another. Where that cannot be it goes on, with `bytes` soon.
+    /// Rotates the file, and opens another. Where that fails the present one goes on, which has `bytes` soon.
     fn begin_anew(&mut self, day: Date, bytes: u64) -> io::Result<()> {
         let Retention { bytes_max, cleanup_interval, .. } = self.options.retention;
-        // A lock that lasts until then is a stranger's.
+        // A lock that lasts until then belongs to another program.
         let put_aside = self.put_aside(day, bytes > bytes_max);
         if matches!(put_aside, Ok(true)) {
             self.reopen()?;
@@ -122,20 +124,21 @@ impl LogFile {
         match (put_aside, cleaned) {
             (Err(error), _) => {
                 self.complain("the log file cannot be put aside", &error);
-                // As large as all may be together: it begins anew. What cannot be cut off stays; the write that follows
-                // says why.
+                // It is as large as all files may be together, so it is truncated. If that fails it stays; the write
+                // that follows says why.
                 let open = self.open.as_ref().filter(|_| bytes > bytes_max && cleanup_interval.is_some());
                 open.into_iter().for_each(|open| drop(open.file.set_len(0)));
             }
             (Ok(_), Err(error)) => self.complain("old log files cannot be deleted", &error),
-            // The next fault is another one.
+            // The next fault is a new one.
             (Ok(_), Ok(())) => self.has_complained = false,
         }
         Ok(())
     }
 
-    /// Whether there is room for another file in its place: it was put aside, by this gateway or another one that writes
-    /// to it, or was taken away. Of several gateways one does it; the others write on until they see that it is done.
+    /// Rotates the file. Returns whether there is room for another in its place: it was renamed, by this gateway or
+    /// another one that writes to it, or was removed. Of several gateways one does it; the others write on until they
+    /// see that it is done.
     fn put_aside(&self, day: Date, is_forced: bool) -> io::Result<bool> {
         let Some(open) = &self.open else { return Ok(true) };
         let path = &self.options.path;
@@ -143,15 +146,15 @@ impl LogFile {
         if lock == Err(Errno::WOULDBLOCK) && !is_forced {
             return Ok(false);
         }
-        // Who holds the lock of a file is the only one to rename it, so what is looked up here stays as it is. Without the
-        // lock, which may be that of a gateway that has lost the processor for as long as others took to fill the file to
-        // the limit of all, a file may be put aside as soon as it was made; no line is lost either.
+        // Only the holder of a file's lock renames it, so what is looked up here stays as it is. Without the lock (its
+        // holder may be a gateway that was not scheduled for as long as others took to fill the file to the limit of
+        // all) a file may be rotated as soon as it was made; no line is lost either.
         let result = match fs::symlink_metadata(path) {
             Ok(found) if open.identity == identity(&found) => rename_aside(path, day),
             Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
-        // The file may have to go on. Who does not hold the lock gives nothing back.
+        // The file may have to go on. Without the lock this does nothing.
         let _ = flock(&open.file, FlockOperation::Unlock);
         match result {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -171,7 +174,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
 }
 
 impl Write for LogFile {
-    /// Expects whole lines, and after a short write the rest of them.
+    /// Writes whole lines, or after a short write the rest of them.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         if self.open.as_ref().is_none_or(|open| open.tail != Tail::Begun) {
             self.prepare(lines.len() as u64)?;

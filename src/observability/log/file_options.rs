@@ -1,4 +1,4 @@
-//! Where the log file is to be, and whether it can be there.
+//! The place of the log file, and the check whether it can be opened there.
 
 use std::error::Error;
 use std::fmt;
@@ -10,16 +10,16 @@ use rustix::fs::{Access, access};
 
 use super::retention::Retention;
 
-/// Where the log file is, and how long its like are kept.
+/// The place of the log file, and the retention of old ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileOptions {
     pub path: PathBuf,
-    /// Whether its directory is made where it is not there.
+    /// Set when its directory is made if it does not exist.
     pub makes_directory: bool,
     pub retention: Retention,
 }
 
-/// Why there is no log file.
+/// The reason why there is no log file.
 #[derive(Debug)]
 pub struct FileError {
     pub path: PathBuf,
@@ -45,10 +45,10 @@ impl Error for FileError {
 }
 
 impl FileOptions {
-    /// Says whether the file could be opened, without making anything.
+    /// Checks whether the file could be opened, without creating anything.
     ///
     /// # Errors
-    /// It could not.
+    /// When it could not.
     #[expect(clippy::disallowed_methods, reason = "asked where nothing is served")]
     pub fn check(&self) -> Result<(), FileError> {
         let allowed = match fs::metadata(&self.path) {
@@ -76,7 +76,7 @@ impl FileOptions {
     }
 }
 
-/// The directory of a bare name is the working directory.
+/// Replaces the empty directory of a bare name by the working directory.
 pub fn or_here(directory: &Path) -> &Path {
     if directory.as_os_str().is_empty() { Path::new(".") } else { directory }
 }

@@ -1,7 +1,8 @@
-//! Panics in the log, so that all of its outputs say why a thread is gone, and a blocked stderr does not keep it from going.
+//! Panics in the log, so that all of its outputs say why a thread has ended, and a blocked stderr does not keep it
+//! from ending.
 //!
-//! What a panic says is chosen by this program and its libraries; a part of what they work on may be in it, as it was in
-//! what the standard library prints.
+//! The message of a panic is chosen by this program and its libraries; it may hold a part of the data they work on, as
+//! the standard library's output does.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic::{self, PanicHookInfo};
@@ -11,14 +12,14 @@ use tracing::field;
 
 use crate::observability::shortened::Shortened;
 
-/// From here on panics are told in the log, and nowhere else.
+/// Logs panics from here on, and prints them nowhere else.
 pub fn install() {
     panic::set_hook(Box::new(tell));
 }
 
-/// From here on they are printed to stderr again: the log ends.
+/// Prints panics to stderr again, since the log ends.
 pub fn uninstall() {
-    // A thread that panics may not, and none but the one that ends the log is left to tell anything of.
+    // Not allowed on a thread that panics; and only the thread that ends the log is left then.
     if !thread::panicking() {
         drop(panic::take_hook());
     }

@@ -1,4 +1,4 @@
-//! The subscriber of the log: which events it takes, and the shape of their lines.
+//! The subscriber of the log: the events it takes, and the form of their lines.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,7 +16,7 @@ use super::fields::SafeFields;
 /// The target of this crate's events.
 const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
 
-/// The shape of a line.
+/// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineFormat {
     /// `2026-11-22T22:13:32.123456Z  INFO message name=value`
@@ -25,8 +25,8 @@ pub enum LineFormat {
     Json,
 }
 
-/// Whether this process's log has ended: threads that outlive it (the one that resolves names) may still have something
-/// to say, which then gets into no output, and counts as lost in none.
+/// Set when this process's log has ended: threads that outlive it (the one that resolves names) may still log, which
+/// then goes to no output, and counts as lost in none.
 pub static HAS_ENDED: AtomicBool = AtomicBool::new(false);
 
 pub fn subscriber(
@@ -55,7 +55,7 @@ fn layer(
     is_coloured: bool,
     writer: impl for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 ) -> Box<dyn Layer<Registry> + Send + Sync> {
-    // Where an event comes from helps those who debug this program, and is noise to those who run it.
+    // The origin of an event helps those who debug this program, and is noise to those who run it.
     let with_origin = level >= Level::DEBUG;
     let writer = writer.with_filter(|_| !HAS_ENDED.load(Ordering::Relaxed));
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_target(with_origin);

@@ -13,7 +13,7 @@ impl Captured {
         String::from_utf8(self.0.lock().expect("unpoisoned").clone()).expect("text")
     }
 
-    /// What there is once the thread that writes has ended. Its guard waits for a second only.
+    /// Returns the text once the thread that writes has ended. Its guard waits for a second only.
     fn text_at_the_end(&self) -> String {
         while Arc::strong_count(&self.0) > 1 {
             thread::sleep(Duration::from_millis(1));
@@ -150,7 +150,7 @@ fn no_value_can_fake_a_line_or_reach_the_terminal() {
 }
 
 #[test]
-fn levels_hold_for_this_crate_and_libraries_are_heard_from_warnings_on() {
+fn levels_hold_for_this_crate_and_libraries_are_logged_from_warnings_on() {
     let emit = || {
         tracing::debug!("own debug");
         tracing::info!("own info");
@@ -239,7 +239,7 @@ fn words_beside_the_log_are_written_when_they_are_said_and_wait_for_nobody() {
     let said = output.text_at_the_end();
     assert_eq!(said, "7 log lines were lost in all: file was too slow, or could not be written\n");
     let (_never, blocked) = mpsc::channel();
-    // That it returns at all is what is asked of it.
+    // It is enough that it returns at all.
     say_on(Blocked(blocked), "never read".into()).expect("a thread");
 }
 

@@ -15,9 +15,9 @@ use super::*;
 use crate::io::Deadline;
 use crate::io::deadline::on_a_shard;
 
-/// What a test gives a connect that should succeed or fail by itself.
+/// Time limit of a connect that should succeed or fail by itself.
 const ENOUGH: Duration = Duration::from_secs(30);
-/// What it gives one that is to be given up.
+/// Time limit of a connect that is to be given up.
 const LITTLE: Duration = Duration::from_millis(100);
 
 /// An address at which each connection is served by `serve`, one after the other, and counted. Its thread ends with
@@ -48,7 +48,7 @@ fn speaking_no_tls() -> (SocketAddr, Arc<AtomicUsize>) {
     served(|mut tcp| _ = tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
 }
 
-/// A proxy that connects to `upstream` whatever it is asked for.
+/// Starts a proxy that connects to `upstream` whatever it is asked for.
 fn tunnelling_to(upstream: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     served(move |mut tcp| {
         assert!(read_request(&mut tcp).starts_with("CONNECT flow.test:443 HTTP/1.1\r\n"));
@@ -60,7 +60,7 @@ fn tunnelling_to(upstream: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     })
 }
 
-/// A proxy that answers so.
+/// Starts a proxy that sends this answer.
 fn answering(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     served(move |mut tcp| {
         read_request(&mut tcp);
@@ -68,7 +68,7 @@ fn answering(answer: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
     })
 }
 
-/// Goes through the proxy that has these addresses.
+/// Makes a connector through the proxy that has these addresses.
 fn tunnelled(proxies: &[SocketAddr], client: Arc<ClientConfig>) -> Connector {
     let Connector { route, addresses, limit } = connector(proxies, client, 1);
     Connector { route: Route { tunnel: Some(Tunnel::to("flow.test", 443, None)), ..route }, addresses, limit }
@@ -94,7 +94,7 @@ async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
 }
 
 #[test]
-fn behind_an_address_that_speaks_no_tls_the_next_is_tried_and_it_comes_last_from_then_on() {
+fn after_an_address_that_speaks_no_tls_the_next_is_tried_and_it_comes_last_from_then_on() {
     let (server, client) = acquainted(&rustls::version::TLS13);
     let ((useless, useless_accepted), (good, accepted)) = (speaking_no_tls(), speaking_tls(server));
     on_a_shard(async {
@@ -177,7 +177,7 @@ fn a_connect_waits_for_a_place_within_its_limit_and_blames_no_address_for_it() {
         let connector = connector(&[silent, good], client, 1);
         // One that is dropped with an address under way, for another reason, leaves nothing behind for the next.
         assert!(Deadline::default().within(LITTLE, connector.connect()).await.is_err());
-        // The first one takes the place and keeps it: it gets no further by itself.
+        // The first one takes the permit and keeps it: it gets no further by itself.
         let mut first = Box::pin(connector.connect());
         assert!(poll_once(first.as_mut()).await.is_pending());
         assert!(connect(&connector, LITTLE).await.is_none(), "there is no place, and its own limit counts");

@@ -1,4 +1,4 @@
-//! The upstream side of TLS: a connection's session (`session`), and whom it trusts (`trust`).
+//! TLS with the upstream: a connection's session (`session`), and its trust anchors (`trust`).
 
 pub mod session;
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session
         }
         received.append(&taken(&mut server));
     }
-    // What the handshake left over, and the tickets behind it, bring no content.
+    // What the handshake left over, and the tickets after it, have no content.
     received.append(&taken(&mut server));
     assert_eq!(session.decrypt(&mut received, |_| panic!("nothing was sent")), Ok(ReadSide::Open));
     assert!(received.is_empty());

@@ -1,4 +1,4 @@
-//! Whom the upstream side of TLS trusts: a file that was named, the system, or the bundled anchors.
+//! The trust anchors of TLS with the upstream: those of a file that was named, of the system, or the bundled ones.
 
 use std::fmt;
 use std::io;
@@ -11,10 +11,10 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::Trust;
 
-/// Why the trust anchors could not be loaded.
+/// The reason why the trust anchors could not be loaded.
 #[derive(Debug)]
 pub enum TrustError {
-    /// What is wrong with the file that `--upstream-ca` names.
+    /// A fault of the file that `--upstream-ca` names.
     File {
         path: String,
         fault: TrustFault,
@@ -22,7 +22,7 @@ pub enum TrustError {
     Config(rustls::Error),
 }
 
-/// Why a PEM file cannot serve as a trust store.
+/// The reason why a PEM file cannot serve as a trust store.
 #[derive(Debug)]
 pub enum TrustFault {
     Unreadable(io::Error),
@@ -73,7 +73,7 @@ impl std::error::Error for TrustFault {
     }
 }
 
-/// Where the trust anchors come from.
+/// The origin of the trust anchors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrustSource {
     /// The file that was named, or a text of the program's own.
@@ -94,7 +94,7 @@ impl fmt::Display for TrustSource {
     }
 }
 
-/// The one TLS configuration of the process: TLS 1.2 and 1.3, resumption on, ALPN `http/1.1`.
+/// Makes the one TLS configuration of the process: TLS 1.2 and 1.3, resumption on, ALPN `http/1.1`.
 ///
 /// # Errors
 /// [`TrustError`] when a file is named and cannot be used. A system without a trust store is no error: the bundled

@@ -169,8 +169,8 @@ fn of_several_gateways_on_one_log_none_loses_a_line_or_puts_a_fresh_file_aside()
     const WRITERS: usize = 3;
     let line = |writer: usize, number: usize| format!("{writer} {number:500}");
     let directory = LogDirectory::new();
-    // Who puts the file aside may lose the processor while it holds the lock, and the others write on meanwhile. At the
-    // limit of all files they would do without the lock, so all that is written here stays below it.
+    // The writer that rotates the file may not be scheduled while it holds the lock, and the others write on
+    // meanwhile. At the limit of all files they would do without the lock, so all that is written here stays below it.
     let mut options = directory.options((WRITERS * LINES * (line(0, 0).len() + 1)) as u64);
     options.retention.cleanup_interval = None;
     let file_bytes_max = options.retention.file_bytes_max();
