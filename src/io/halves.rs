@@ -1,66 +1,71 @@
 //! One socket, read and written at the same time through a shared reference.
 //!
 //! monoio's operations take `&mut`, and its own halves need an allocation and shut the socket down when they are dropped.
-//! Invariant: at most one read and one write are under way, since each holds its side of the socket for as long as it
+//! Invariant: at most one read and one write are under way, since each holds its half of the socket for as long as it
 //! runs. That a read and a write do not disturb each other is what [`Split`] promises of a socket.
 
-use std::cell::{RefCell, RefMut, UnsafeCell};
+use std::cell::{Cell, UnsafeCell};
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 
 use monoio::BufResult;
 use monoio::buf::{IoBuf, IoBufMut};
-use monoio::io::{AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Split};
+use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Split};
 use monoio::net::TcpStream;
 
-/// A socket whose two sides are borrowed one by one.
-pub struct Halves<T> {
-    socket: UnsafeCell<T>,
-    /// Borrowed by waits for readiness, and mutably by a read.
-    read_side: RefCell<()>,
-    /// Borrowed mutably by a write.
-    write_side: RefCell<()>,
+/// A socket whose two halves are borrowed one by one. Small, since it is a part of each connection's task.
+pub struct Halves {
+    socket: UnsafeCell<TcpStream>,
+    descriptor: RawFd,
+    /// Number of waits for readiness under way.
+    waits_count: Cell<u16>,
+    is_read: Cell<bool>,
+    is_written: Cell<bool>,
 }
 
-impl<T: Split> Halves<T> {
-    pub fn new(socket: T) -> Self {
-        Halves { socket: UnsafeCell::new(socket), read_side: RefCell::new(()), write_side: RefCell::new(()) }
+impl Halves {
+    pub fn new(socket: TcpStream) -> Self {
+        Halves {
+            descriptor: socket.as_raw_fd(),
+            socket: UnsafeCell::new(socket),
+            waits_count: Cell::new(0),
+            is_read: Cell::new(false),
+            is_written: Cell::new(false),
+        }
     }
 
-    /// Borrows the side that is read; `None` while it is borrowed, which is a fault of the caller (see [`busy`]).
-    pub fn read_half(&self) -> Option<ReadHalf<'_, T>> {
-        let side = self.read_side.try_borrow_mut().ok()?;
-        Some(ReadHalf { socket: &self.socket, _side: side })
+    /// Borrows the half that is read, for one read; `None` while another read or a wait is under way, which is a fault of
+    /// the caller (see [`busy`]).
+    pub fn read_half(&self) -> Option<ReadHalf<'_>> {
+        let is_free = self.waits_count.get() == 0 && !self.is_read.replace(true);
+        is_free.then(|| ReadHalf(self))
     }
 
-    /// Borrows the side that is written; `None` while it is borrowed, which is a fault of the caller (see [`busy`]).
-    pub fn write_half(&self) -> Option<WriteHalf<'_, T>> {
-        let side = self.write_side.try_borrow_mut().ok()?;
-        Some(WriteHalf { socket: &self.socket, _side: side })
+    /// Borrows the half that is read, for a wait until it is readable, of which several may be under way; `None` while a
+    /// read is.
+    pub fn wait_half(&self) -> Option<WaitHalf<'_>> {
+        let waits_count = self.waits_count.get().checked_add(1).filter(|_| !self.is_read.get())?;
+        self.waits_count.set(waits_count);
+        Some(WaitHalf(self))
+    }
+
+    /// Borrows the half that is written; `None` while another write is under way, which is a fault of the caller.
+    pub fn write_half(&self) -> Option<WriteHalf<'_>> {
+        let is_free = !self.is_written.replace(true);
+        is_free.then(|| WriteHalf(self))
     }
 }
 
-impl Halves<TcpStream> {
-    /// Waits until a read would not block. Several may wait at the same time.
-    ///
-    /// # Errors
-    /// When a read is under way, which is a fault of the caller, or the ring can wait no more.
-    #[expect(clippy::await_holding_refcell_ref, reason = "the side is borrowed for as long as the wait lasts")]
-    pub async fn readable(&self) -> io::Result<()> {
-        let _side = self.read_side.try_borrow().map_err(|_| busy())?;
-        // SAFETY: `_side` keeps a read from starting, so the only `&mut` there may be is that of a write, and `Split`
-        // lets what belongs to reading go on beside it.
-        let socket = unsafe { &*self.socket.get() };
-        socket.readable(false).await
+impl AsRawFd for Halves {
+    fn as_raw_fd(&self) -> RawFd {
+        self.descriptor
     }
 }
 
-/// The side that is read, until it is dropped.
-pub struct ReadHalf<'a, T> {
-    socket: &'a UnsafeCell<T>,
-    _side: RefMut<'a, ()>,
-}
+/// The half that is read, until it is dropped.
+pub struct ReadHalf<'a>(&'a Halves);
 
-impl<T: Split + CancelableAsyncReadRent> ReadHalf<'_, T> {
+impl ReadHalf<'_> {
     pub fn read<B: IoBufMut>(&mut self, buffer: B) -> impl Future<Output = BufResult<usize, B>> {
         self.socket().read(buffer)
     }
@@ -73,28 +78,62 @@ impl<T: Split + CancelableAsyncReadRent> ReadHalf<'_, T> {
         self.socket().cancelable_read(buffer, cancel)
     }
 
-    fn socket(&mut self) -> &mut T {
-        // SAFETY: there is one half of this side at a time, and it gives out one borrow at a time, for reading alone. The
-        // other `&mut` there may be is that of a write, and `Split` lets reading go on beside it.
-        unsafe { &mut *self.socket.get() }
+    fn socket(&mut self) -> &mut TcpStream {
+        // SAFETY: there is one half of this kind at a time and no wait beside it, and it lends one borrow at a time, for
+        // reading alone. The only other borrow is that of a write, beside which a socket that is `Split` may be read.
+        unsafe { &mut *can_split(&self.0.socket).get() }
     }
 }
 
-/// The side that is written, until it is dropped.
-pub struct WriteHalf<'a, T> {
-    socket: &'a UnsafeCell<T>,
-    _side: RefMut<'a, ()>,
+impl Drop for ReadHalf<'_> {
+    fn drop(&mut self) {
+        self.0.is_read.set(false);
+    }
 }
 
-impl<T: Split + AsyncWriteRent> WriteHalf<'_, T> {
+/// The half that is read, while it is waited for.
+pub struct WaitHalf<'a>(&'a Halves);
+
+impl WaitHalf<'_> {
+    /// Waits until a read would not block.
+    pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
+        // SAFETY: no read is under way beside this half. The only `&mut` is that of a write, beside which a socket that is
+        // `Split` may be waited for as it may be read.
+        let socket = unsafe { &*can_split(&self.0.socket).get() };
+        socket.readable(false)
+    }
+}
+
+impl Drop for WaitHalf<'_> {
+    fn drop(&mut self) {
+        self.0.waits_count.set(self.0.waits_count.get() - 1);
+    }
+}
+
+/// The half that is written, until it is dropped.
+pub struct WriteHalf<'a>(&'a Halves);
+
+impl WriteHalf<'_> {
     pub fn write<B: IoBuf>(&mut self, buffer: B) -> impl Future<Output = BufResult<usize, B>> {
-        // SAFETY: there is one half of this side at a time, and it gives out one borrow at a time, for writing alone. What
-        // else is borrowed is for reading, and `Split` lets writing go on beside it.
-        unsafe { &mut *self.socket.get() }.write(buffer)
+        // SAFETY: there is one half of this kind at a time, and it lends one borrow at a time, for writing alone. Every
+        // other borrow is for reading, beside which a socket that is `Split` may be written.
+        let socket = unsafe { &mut *can_split(&self.0.socket).get() };
+        socket.write(buffer)
     }
 }
 
-/// The error of an operation whose side of the socket is in use: a second read or a second write.
+impl Drop for WriteHalf<'_> {
+    fn drop(&mut self) {
+        self.0.is_written.set(false);
+    }
+}
+
+/// Holds the reason why the borrows above are sound: does not compile for a socket that makes no such promise.
+fn can_split<T: Split>(socket: &UnsafeCell<T>) -> &UnsafeCell<T> {
+    socket
+}
+
+/// The error of an operation whose half of the socket is in use: a second read or a second write.
 pub fn busy() -> io::Error {
     io::ErrorKind::ResourceBusy.into()
 }
@@ -119,8 +158,7 @@ mod tests {
             let mut read_half = halves.read_half().unwrap();
             let reading = read_half.read(vec![0; 8]);
             let writing = async {
-                let readable = halves.readable().await.map_err(|error| error.kind());
-                assert_eq!((readable, halves.read_half().is_none()), (Err(busy().kind()), true));
+                assert!(halves.read_half().is_none() && halves.wait_half().is_none());
                 let mut write_half = halves.write_half().unwrap();
                 assert!(halves.write_half().is_none());
                 assert_eq!(write_half.write(b"there".to_vec()).await.0.unwrap(), 5);
@@ -133,9 +171,12 @@ mod tests {
             assert_eq!((result.unwrap(), &buffer[..4]), (4, &b"back"[..]));
             drop(read_half);
             assert!(halves.write_half().is_some() && halves.read_half().is_some(), "what has ended holds nothing");
-            let first = race(halves.readable(), halves.readable());
+            let (one, other) = (halves.wait_half().unwrap(), halves.wait_half().unwrap());
+            assert!(halves.read_half().is_none(), "it would take what others wait for");
             peer.write_all(b"more").unwrap();
-            assert!(matches!(first.await, Either::First(Ok(())) | Either::Second(Ok(()))));
+            assert!(matches!(race(one.readable(), other.readable()).await, Either::First(Ok(()))));
+            drop((one, other));
+            assert!(halves.read_half().is_some());
         });
     }
 }

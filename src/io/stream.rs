@@ -29,15 +29,13 @@ pub enum WriteError {
 
 /// A connected TCP socket.
 pub struct Stream {
-    tcp: Halves<TcpStream>,
-    descriptor: RawFd,
+    tcp: Halves,
     tls: Option<Box<Tls>>,
 }
 
 impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
-        let descriptor = tcp.as_raw_fd();
-        Stream { tcp: Halves::new(tcp), descriptor, tls: None }
+        Stream { tcp: Halves::new(tcp), tls: None }
     }
 
     /// Turns this into a stream that speaks TLS from here on.
@@ -102,7 +100,8 @@ impl Stream {
         if self.has_pending() {
             return Ok(());
         }
-        self.tcp.readable().await
+        let Some(socket) = self.tcp.wait_half() else { return Err(busy()) };
+        socket.readable().await
     }
 
     /// Appends what is there now to `buffer`, at most [`PLAINTEXT_MAX`] bytes: more would need two writes to pass on.
@@ -153,7 +152,8 @@ impl Stream {
             if tls.has_pending() {
                 return std::future::pending().await;
             }
-            if self.tcp.readable().await.is_err() {
+            let Some(socket) = self.tcp.wait_half() else { return };
+            if socket.readable().await.is_err() {
                 return;
             }
             let mut ciphertext = Buffer::take();
@@ -250,7 +250,7 @@ impl Stream {
 
     fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as `self.tcp` is.
-        unsafe { BorrowedFd::borrow_raw(self.descriptor) }
+        unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
     }
 }
 
@@ -262,6 +262,6 @@ impl Drop for Stream {
 
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
-        self.descriptor
+        self.tcp.as_raw_fd()
     }
 }

@@ -1,8 +1,8 @@
 //! Deadlines of one shard, all watched by a single timer.
 //!
 //! A connection holds a few [`Deadline`] slots for its life and arms one around each wait; arming is a store. One
-//! sweeper task a shard sleeps until the earliest armed deadline, looks at all of them, and wakes those that are due.
-//! A slot is 40 bytes where a runtime timer is 640, and a wait that goes on reads neither the clock nor the timer.
+//! sweeper task a shard sleeps until the earliest armed deadline, checks all of them, and wakes those that are due. A
+//! slot is 40 bytes where a runtime timer is 640, and a wait that goes on reads neither the clock nor the timer.
 //! Deadlines fire up to [`RESOLUTION`](table::RESOLUTION) late, never early.
 
 mod table;
