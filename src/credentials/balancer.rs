@@ -54,7 +54,7 @@ pub enum Choice {
 
 impl Credentials {
     /// Chooses for an exchange that waited for the outcome of a probe; it does not take another turn. With
-    /// `has_waited_enough` it is not told to wait again.
+    /// `has_waited_enough` it does not wait again.
     pub fn choose_again(&self, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
         self.choose(tick, has_waited_enough, now)
     }

@@ -71,9 +71,9 @@ pub struct Connection {
     tls: Option<Box<RefCell<Session>>>,
     /// A partial TLS record.
     incoming: RefCell<Buffer>,
-    has_closed: Cell<bool>,
-    /// The error of a record that came after content in the last read; the next read returns it.
-    failure: RefCell<Option<rustls::Error>>,
+    /// The side that is read, as the last read left it. An error is that of a record which came after content; the next
+    /// read returns it.
+    read_side: RefCell<Result<ReadSide, rustls::Error>>,
     write_progress: Deadline,
     /// The size of the last read, by which the room for the next one is chosen.
     last_read_bytes: Cell<usize>,
@@ -86,8 +86,7 @@ impl Connection {
             stream,
             tls: tls.map(|session| Box::new(RefCell::new(session))),
             incoming: RefCell::new(incoming),
-            has_closed: Cell::new(false),
-            failure: RefCell::new(None),
+            read_side: RefCell::new(Ok(ReadSide::Open)),
             write_progress: Deadline::default(),
             last_read_bytes: Cell::new(READ_ROOM_MIN),
             exchange_count: Cell::new(0),
@@ -166,7 +165,7 @@ impl Connection {
     /// # Cancel safety
     /// Takes no bytes: dropping it is safe.
     pub async fn readable(&self) {
-        if self.failure.borrow().is_none() && !self.has_closed.get() {
+        if self.is_open() {
             // The read that follows returns the error.
             let _ = self.stream.readable().await;
         }
@@ -199,10 +198,15 @@ impl Connection {
 
     /// Returns the end or the failure that the last read left to be reported.
     fn known_end(&self) -> Result<Option<Received>, TransportError> {
-        match self.failure.take() {
-            Some(error) => Err(TransportError::Tls(error)),
-            None => Ok(self.has_closed.get().then_some(Received::End { is_clean: true })),
+        match &*self.read_side.borrow() {
+            Ok(ReadSide::Open) => Ok(None),
+            Ok(ReadSide::Closed) => Ok(Some(Received::End { is_clean: true })),
+            Err(error) => Err(TransportError::Tls(error.clone())),
         }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(*self.read_side.borrow(), Ok(ReadSide::Open))
     }
 
     /// Takes what a read brought into `buffer`; `None` if that is not yet a whole TLS record.
@@ -242,15 +246,16 @@ impl Connection {
             self.incoming.replace(buffer);
         }
         match decrypted {
-            Ok(side) => self.has_closed.set(side == ReadSide::Closed),
+            Ok(ReadSide::Open) => {}
+            Ok(ReadSide::Closed) => drop(self.read_side.replace(Ok(ReadSide::Closed))),
             // The content before it is authentic: it is passed on before the connection is given up.
-            Err(error) if has_emitted => drop(self.failure.replace(Some(error))),
+            Err(error) if has_emitted => drop(self.read_side.replace(Err(error))),
             Err(error) => return Err(TransportError::Tls(error)),
         }
         if has_emitted {
             return Ok(Some(Received::Data));
         }
-        Ok(self.has_closed.get().then_some(Received::End { is_clean: true }))
+        self.known_end()
     }
 
     /// Notes that an exchange begins on this connection.
@@ -261,7 +266,7 @@ impl Connection {
     /// Returns whether nothing was read after the last exchange: neither the end, nor a failure, nor a part of a
     /// record. Costs no system call.
     pub fn has_ended_clean(&self) -> bool {
-        !self.has_closed.get() && self.failure.borrow().is_none() && self.incoming.borrow().is_empty()
+        self.is_open() && self.incoming.borrow().is_empty()
     }
 
     /// Returns whether nothing has come since the last exchange, neither bytes nor the end, as it must be with an idle

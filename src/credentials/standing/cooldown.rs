@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// First cooldown of a refused credential, which mostly needs somebody to mend it: looking often does not help.
+/// First cooldown of a refused credential, which mostly needs an operator to repair it: retrying often does not help.
 const REFUSED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
 
 /// First cooldown for a 429 that does not say how long: half of the minute that rate limits are counted over.

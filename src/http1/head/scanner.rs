@@ -1,6 +1,6 @@
 //! Finding the end of a head as bytes come in.
 //!
-//! Invariant: [`HeadScanner`] looks at every byte once, however many reads bring the head, and its answer does not
+//! Invariant: [`HeadScanner`] looks at every byte once, however many reads bring the head, and its result does not
 //! depend on how the bytes were split. It checks line ends and sizes; `parse` checks everything else.
 
 use memchr::memchr;
