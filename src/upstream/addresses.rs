@@ -2,7 +2,7 @@
 //!
 //! First the one that answered last, then the families in turn (RFC 8305 §4), last those that failed or were given up,
 //! until they answer again: one that accepts and then hangs must not cost every connect its whole limit. Invariant: an
-//! address is never the winner and distrusted at once.
+//! address is never both the winner and distrusted.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;

@@ -1,12 +1,11 @@
 //! The TLS handshake with a client, over a connection that was just accepted.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConfig;
 
 use super::session::Tls;
 use crate::io::buffer::Buffer;
@@ -57,26 +56,18 @@ impl From<HandshakeFault> for HandshakeError {
 pub async fn accept(stream: Stream, config: Arc<ServerConfig>, limit: Duration) -> Result<Stream, HandshakeError> {
     let due = Instant::now() + limit;
     let (deadline, progress) = (Deadline::default(), Deadline::default());
-    let mut session = ServerConnection::new(config).map_err(HandshakeFault::Tls)?;
-    // What is encrypted is taken out at once.
-    session.set_buffer_limit(None);
-    let tls = Tls {
-        session: RefCell::new(session),
-        pending: RefCell::new(Buffer::none()),
-        has_ended: Cell::new(false),
-        is_cut: Cell::new(false),
-    };
+    let tls = Tls::new(config).map_err(HandshakeFault::Tls)?;
     let mut is_first = true;
-    while tls.session.borrow().is_handshaking() {
-        let (result, received) =
-            deadline.before(due, stream.read(Buffer::take())).await.map_err(|_| HandshakeFault::Late)?;
+    while tls.is_handshaking() {
+        let read = deadline.before(due, stream.read(Buffer::take())).await;
+        let (result, received) = read.map_err(|_| HandshakeFault::Late)?;
         if result.map_err(HandshakeFault::Io)? == 0 {
             return Err(HandshakeFault::Io(io::ErrorKind::UnexpectedEof.into()).into());
         }
         if std::mem::take(&mut is_first) && received.filled()[0] != HANDSHAKE_RECORD {
             return Err(HandshakeError::NotTls(stream));
         }
-        let opened = tls.open(received.filled(), &mut tls.pending.borrow_mut());
+        let opened = tls.keep(received.filled());
         drop(received);
         // If it has failed, this is an alert.
         let mut out = Buffer::take();
@@ -85,9 +76,6 @@ pub async fn accept(stream: Stream, config: Arc<ServerConfig>, limit: Duration) 
         let written = stream.write_all(out, &progress, left).await.0;
         opened.map_err(HandshakeFault::Tls)?;
         written.map_err(|_| HandshakeFault::Late)?;
-    }
-    if tls.pending.borrow().is_empty() {
-        tls.pending.replace(Buffer::none());
     }
     Ok(stream.secured(tls))
 }

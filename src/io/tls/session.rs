@@ -7,8 +7,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
-use rustls::ServerConnection;
+use rustls::{ServerConfig, ServerConnection};
 
 use crate::io::buffer::Buffer;
 
@@ -18,14 +19,34 @@ pub(in crate::io) const CIPHERTEXT_MAX: usize = 16 * 1024;
 
 /// The TLS part of a stream.
 pub struct Tls {
-    pub(in crate::io) session: RefCell<ServerConnection>,
+    session: RefCell<ServerConnection>,
     /// Plaintext that came with the end of the handshake, or while nobody read.
-    pub(in crate::io) pending: RefCell<Buffer>,
-    pub(in crate::io) has_ended: Cell<bool>,
-    pub(in crate::io) is_cut: Cell<bool>,
+    pending: RefCell<Buffer>,
+    has_ended: Cell<bool>,
+    is_cut: Cell<bool>,
 }
 
 impl Tls {
+    /// Makes the session of a connection that was just accepted.
+    ///
+    /// # Errors
+    /// The error of rustls for an unusable configuration.
+    pub(super) fn new(config: Arc<ServerConfig>) -> Result<Self, rustls::Error> {
+        let mut session = ServerConnection::new(config)?;
+        // What is encrypted is taken out at once.
+        session.set_buffer_limit(None);
+        Ok(Tls {
+            session: RefCell::new(session),
+            pending: RefCell::new(Buffer::none()),
+            has_ended: Cell::new(false),
+            is_cut: Cell::new(false),
+        })
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.session.borrow().is_handshaking()
+    }
+
     /// Moves the pending plaintext to `buffer`; `None` if there is none, 0 after the client's close_notify.
     pub(in crate::io) fn take_pending(&self, buffer: &mut Buffer) -> Option<usize> {
         let pending = self.pending.take();
@@ -100,20 +121,18 @@ impl Tls {
         self.is_cut.set(true);
     }
 
-    pub(in crate::io) fn open(&self, mut ciphertext: &[u8], plaintext: &mut Buffer) -> Result<(), rustls::Error> {
+    fn open(&self, mut ciphertext: &[u8], plaintext: &mut Buffer) -> Result<(), rustls::Error> {
+        let broken = |error: io::Error| rustls::Error::General(error.to_string());
         let mut session = self.session.borrow_mut();
         while !ciphertext.is_empty() && !self.has_ended.get() {
-            let taken = session.read_tls(&mut ciphertext).map_err(|error| rustls::Error::General(error.to_string()))?;
+            let taken = session.read_tls(&mut ciphertext).map_err(broken)?;
             let state = session.process_new_packets()?;
             let count = state.plaintext_bytes_to_read();
             plaintext.reserve(count);
             let tail = plaintext.tail();
             let filled = tail.len();
             tail.resize(filled + count, 0);
-            session
-                .reader()
-                .read_exact(&mut tail[filled..])
-                .map_err(|error| rustls::Error::General(error.to_string()))?;
+            session.reader().read_exact(&mut tail[filled..]).map_err(broken)?;
             if state.peer_has_closed() || taken == 0 {
                 self.has_ended.set(true);
             }
@@ -121,7 +140,8 @@ impl Tls {
         Ok(())
     }
 
-    pub(in crate::io) fn take_records(&self, out: &mut Vec<u8>) -> io::Result<()> {
+    /// Appends the records that wait to be sent to `out`.
+    pub(super) fn take_records(&self, out: &mut Vec<u8>) -> io::Result<()> {
         let mut session = self.session.borrow_mut();
         while session.wants_write() {
             session.write_tls(out)?;
