@@ -78,8 +78,8 @@ struct Trailers {
 impl BodyReader {
     pub fn new(length: BodyLength) -> Self {
         let state = match length {
-            BodyLength::None | BodyLength::Known(0) => BodyState::Complete,
-            BodyLength::Known(remaining) => BodyState::Known { remaining },
+            BodyLength::None => BodyState::Complete,
+            BodyLength::Known(remaining) => BodyState::known(remaining),
             BodyLength::Chunked => BodyState::ChunkSize,
             BodyLength::UntilClose => BodyState::UntilClose,
         };
@@ -124,17 +124,17 @@ impl BodyReader {
     /// Takes one piece off `input`, which is not empty, or all of it; returns how many bytes.
     fn step(&mut self, input: &[u8], emit: &mut impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
         match self.state {
-            BodyState::Known { remaining } => Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
-                0 => BodyState::Complete,
-                remaining => BodyState::Known { remaining },
-            })),
-            BodyState::ChunkData { remaining } => {
-                Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
-                    0 => BodyState::ChunkEnd { has_cr: false },
-                    remaining => BodyState::ChunkData { remaining },
-                }))
+            BodyState::Known { remaining } => {
+                let taken = self.pass_data(input, remaining, emit);
+                self.state = BodyState::known(remaining - taken as u64);
+                Ok(taken)
             }
-            BodyState::UntilClose => Ok(self.pass_data(input, u64::MAX, emit, |_| BodyState::UntilClose)),
+            BodyState::ChunkData { remaining } => {
+                let taken = self.pass_data(input, remaining, emit);
+                self.state = BodyState::chunk_data(remaining - taken as u64);
+                Ok(taken)
+            }
+            BodyState::UntilClose => Ok(self.pass_data(input, u64::MAX, emit)),
             BodyState::ChunkSize => self.take_size_line(input, emit),
             BodyState::ChunkEnd { has_cr } => self.take_chunk_end(input, has_cr, emit),
             BodyState::Trailers(trailers) => self.take_trailers(input, trailers, emit),
@@ -148,17 +148,11 @@ impl BodyReader {
         error
     }
 
-    fn pass_data(
-        &mut self,
-        input: &[u8],
-        remaining: u64,
-        emit: &mut impl FnMut(Piece<'_>),
-        next: impl FnOnce(u64) -> BodyState,
-    ) -> usize {
+    /// Emits up to `remaining` bytes of content; returns how many.
+    fn pass_data(&mut self, input: &[u8], remaining: u64, emit: &mut impl FnMut(Piece<'_>)) -> usize {
         let taken = usize::try_from(remaining).map_or(input.len(), |remaining| remaining.min(input.len()));
         emit(Piece::Data(&input[..taken]));
         self.data_bytes = self.data_bytes.saturating_add(taken as u64);
-        self.state = next(remaining - taken as u64);
         taken
     }
 
@@ -274,6 +268,16 @@ impl BodyReader {
         }
         self.state = BodyState::Complete;
         Ok(input.len())
+    }
+}
+
+impl BodyState {
+    fn known(remaining: u64) -> Self {
+        if remaining == 0 { BodyState::Complete } else { BodyState::Known { remaining } }
+    }
+
+    fn chunk_data(remaining: u64) -> Self {
+        if remaining == 0 { BodyState::ChunkEnd { has_cr: false } } else { BodyState::ChunkData { remaining } }
     }
 }
 

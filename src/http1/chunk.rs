@@ -50,25 +50,25 @@ pub(super) fn emit_last_piece(
     })
 }
 
-/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1). They are passed on, so nothing
-/// that another reader could take for the end of the line may come through.
+/// Checks `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1). Extensions are passed on,
+/// so nothing that another reader could take for the end of the line may come through.
 fn is_chunk_extension(mut extension: &[u8]) -> bool {
     while !extension.is_empty() {
-        let Some(rest) = skip_whitespace(extension).strip_prefix(b";") else { return false };
-        let Some(rest) = skip_token(skip_whitespace(rest)) else { return false };
-        extension = match skip_whitespace(rest).strip_prefix(b"=").map(skip_whitespace) {
-            None => rest,
-            Some([b'"', quoted @ ..]) => match skip_quoted(quoted) {
-                Some(rest) => rest,
-                None => return false,
-            },
-            Some(value) => match skip_token(value) {
-                Some(rest) => rest,
-                None => return false,
-            },
-        };
+        let Some(rest) = skip_extension(extension) else { return false };
+        extension = rest;
     }
     true
+}
+
+/// Returns what follows the first extension.
+fn skip_extension(extension: &[u8]) -> Option<&[u8]> {
+    let name = skip_whitespace(extension).strip_prefix(b";").map(skip_whitespace)?;
+    let after_name = skip_token(name)?;
+    match skip_whitespace(after_name).strip_prefix(b"=").map(skip_whitespace) {
+        None => Some(after_name),
+        Some([b'"', quoted @ ..]) => skip_quoted(quoted),
+        Some(value) => skip_token(value),
+    }
 }
 
 fn skip_whitespace(bytes: &[u8]) -> &[u8] {

@@ -74,9 +74,7 @@ impl Departure {
         })
         .await;
     }
-}
 
-impl Departure {
     /// Drops the waker of the last waiter: a task that has ended stays in memory as long as its waker does.
     pub fn forget_waiter(&self) {
         let waker = WATCHES.with(|watches| watches.entries.borrow_mut()[self.key].waker.take());
