@@ -104,30 +104,34 @@ impl LogFile {
         let is_over = day < utc_day(SystemTime::now());
         let is_full = found.len() + lines_bytes > self.options.retention.file_bytes_max();
         if found.len() > 0 && (is_over || is_full) {
-            self.begin_anew(day, found.len() + lines_bytes)?;
+            self.rotate(day, found.len() + lines_bytes)?;
         }
         Ok(())
     }
 
     /// Rotates the file, and opens another. Where that fails the present one goes on, which has `bytes` soon.
-    fn begin_anew(&mut self, day: Date, bytes: u64) -> io::Result<()> {
+    fn rotate(&mut self, day: Date, bytes: u64) -> io::Result<()> {
         let Retention { bytes_max, cleanup_interval, .. } = self.options.retention;
         // A lock that lasts until then belongs to another program.
-        let put_aside = self.put_aside(day, bytes > bytes_max);
-        if matches!(put_aside, Ok(true)) {
+        let renamed = self.rename(day, bytes > bytes_max);
+        if matches!(renamed, Ok(true)) {
             self.reopen()?;
         }
         let cleaned = match cleanup_interval {
             Some(_) => self.options.retention.clean(&self.options.path, SystemTime::now()),
             None => Ok(()),
         };
-        match (put_aside, cleaned) {
+        match (renamed, cleaned) {
             (Err(error), _) => {
                 self.complain("the log file cannot be put aside", &error);
                 // It is as large as all files may be together, so it is truncated. If that fails it stays; the write
                 // that follows says why.
-                let open = self.open.as_ref().filter(|_| bytes > bytes_max && cleanup_interval.is_some());
-                open.into_iter().for_each(|open| drop(open.file.set_len(0)));
+                if bytes > bytes_max
+                    && cleanup_interval.is_some()
+                    && let Some(open) = &self.open
+                {
+                    let _ = open.file.set_len(0);
+                }
             }
             (Ok(_), Err(error)) => self.complain("old log files cannot be deleted", &error),
             // The next fault is a new one.
@@ -136,10 +140,10 @@ impl LogFile {
         Ok(())
     }
 
-    /// Rotates the file. Returns whether there is room for another in its place: it was renamed, by this gateway or
+    /// Renames the file. Returns whether there is room for another in its place: it was renamed, by this gateway or
     /// another one that writes to it, or was removed. Of several gateways one does it; the others write on until they
     /// see that it is done.
-    fn put_aside(&self, day: Date, is_forced: bool) -> io::Result<bool> {
+    fn rename(&self, day: Date, is_forced: bool) -> io::Result<bool> {
         let Some(open) = &self.open else { return Ok(true) };
         let path = &self.options.path;
         let lock = flock(&open.file, FlockOperation::NonBlockingLockExclusive);

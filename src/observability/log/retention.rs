@@ -42,9 +42,9 @@ impl Retention {
     /// When the directory cannot be read, or a file cannot be deleted; the other files are deleted all the same.
     pub fn clean(&self, log: &Path, now: SystemTime) -> io::Result<()> {
         let first_day = utc_day(now).saturating_sub(time::Duration::days(self.days.into())).to_string();
-        let aside = put_aside(log)?;
+        let rotated = rotated_files(log)?;
         let (mut result, mut kept_bytes) = (Ok(()), 0);
-        for file in aside.iter().rev() {
+        for file in rotated.iter().rev() {
             kept_bytes += file.bytes;
             if file.day < first_day || kept_bytes > self.bytes_max - self.file_bytes_max() {
                 match fs::remove_file(&file.path) {
@@ -93,7 +93,7 @@ pub fn utc_day(moment: SystemTime) -> Date {
 /// When it cannot be renamed, or is not there.
 pub fn rename_aside(log: &Path, day: Date) -> io::Result<()> {
     let day = day.to_string();
-    let last = put_aside(log)?.into_iter().rev().find(|file| file.day == day);
+    let last = rotated_files(log)?.into_iter().rev().find(|file| file.day == day);
     let first = last.map_or(1, |last| last.number.saturating_add(1));
     let mut result = Err(io::ErrorKind::AlreadyExists.into());
     for number in (first..=u64::MAX).take(NAMES_TRIED_MAX) {
@@ -124,7 +124,7 @@ fn rename_in_two_steps(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// A rotated log file.
-struct Aside {
+struct RotatedFile {
     day: String,
     /// The number among those of its day, from 1.
     number: u64,
@@ -134,7 +134,7 @@ struct Aside {
 
 /// Lists the rotated files, the oldest first.
 #[expect(clippy::disallowed_methods, reason = "runs on the log's own threads")]
-fn put_aside(log: &Path) -> io::Result<Vec<Aside>> {
+fn rotated_files(log: &Path) -> io::Result<Vec<RotatedFile>> {
     let mut prefix = log.file_name().map(OsStr::to_owned).unwrap_or_default();
     prefix.push(".");
     let mut found = Vec::new();
@@ -145,7 +145,7 @@ fn put_aside(log: &Path) -> io::Result<Vec<Aside>> {
         // too.
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() {
-            found.push(Aside { day, number, bytes: metadata.len(), path: entry.path() });
+            found.push(RotatedFile { day, number, bytes: metadata.len(), path: entry.path() });
         }
     }
     found.sort_by(|one, other| (&one.day, one.number).cmp(&(&other.day, other.number)));
