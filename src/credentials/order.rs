@@ -19,8 +19,8 @@ pub(super) fn shares(weights: &[u16]) -> Vec<u16> {
 /// Computes one period of nginx's smooth weighted round robin: each index as often as its share says, spread as evenly
 /// as the algorithm does.
 ///
-/// At each turn every entry gains its share, the one that then has most (the first of equals) takes the turn, and pays the
-/// sum of all shares for it.
+/// At each turn every entry gains its share, the one that then has most (the first of equals) takes the turn, and pays
+/// the sum of all shares for it.
 pub(super) fn smooth_weighted_turns(shares: &[u16]) -> Vec<CredentialId> {
     let period: i64 = shares.iter().copied().map(i64::from).sum();
     let mut credit = vec![0_i64; shares.len()];

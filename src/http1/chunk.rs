@@ -50,8 +50,8 @@ pub(super) fn emit_last_piece(
     })
 }
 
-/// Checks `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1). Extensions are passed on,
-/// so nothing that another reader could take for the end of the line may come through.
+/// Checks `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1). Extensions are passed
+/// on, so nothing that another reader could take for the end of the line may come through.
 fn is_chunk_extension(mut extension: &[u8]) -> bool {
     while !extension.is_empty() {
         let Some(rest) = skip_extension(extension) else { return false };

@@ -97,8 +97,8 @@ const CASE_BIT: u8 = 0x20;
 /// Compares a field name with a spelling of the same length, ignoring case, eight bytes at a time: every field of
 /// every head is looked up, and byte by byte that was a tenth of all instructions of an exchange.
 ///
-/// `spelling` is in lower case, of letters and hyphens. These, and in a token no other byte, become a letter or a hyphen
-/// with [`CASE_BIT`] set.
+/// `spelling` is in lower case, of letters and hyphens. These, and in a token no other byte, become a letter or a
+/// hyphen with [`CASE_BIT`] set.
 fn is_spelled(name: &[u8], spelling: &[u8]) -> bool {
     const WORD_CASE_BITS: u64 = u64::from_ne_bytes([CASE_BIT; 8]);
     let (words, rest) = name.as_chunks::<8>();

@@ -122,8 +122,8 @@ impl Buffer {
         self.start = 0;
     }
 
-    /// Makes room for at least `count` more bytes: takes a spare buffer if there was none or a small one, moves the filled
-    /// part to the front, or grows the allocation (which is then not recycled).
+    /// Makes room for at least `count` more bytes: takes a spare buffer if there was none or a small one, moves the
+    /// filled part to the front, or grows the allocation (which is then not recycled).
     pub fn reserve(&mut self, count: usize) {
         if self.spare_len() >= count {
             return;

@@ -1,8 +1,9 @@
 //! One socket, read and written at the same time through a shared reference.
 //!
-//! monoio's operations take `&mut`, and its own halves need an allocation and shut the socket down when they are dropped.
-//! Invariant: at most one read and one write are under way, since each holds its half of the socket for as long as it
-//! runs. That a read and a write do not disturb each other is what [`Split`] promises of a socket.
+//! monoio's operations take `&mut`, and its own halves need an allocation and shut the socket down when they are
+//! dropped.
+//! Invariant: at most one read and one write are under way, since each holds its half of the socket for as
+//! long as it runs. That a read and a write do not disturb each other is what [`Split`] promises of a socket.
 
 use std::cell::{Cell, UnsafeCell};
 use std::io;
@@ -34,15 +35,15 @@ impl Halves {
         }
     }
 
-    /// Borrows the half that is read, for one read; `None` while another read or a wait is under way, which is a fault of
-    /// the caller (see [`busy`]).
+    /// Borrows the half that is read, for one read; `None` while another read or a wait is under way, which is a fault
+    /// of the caller (see [`busy`]).
     pub fn read_half(&self) -> Option<ReadHalf<'_>> {
         let is_free = self.waits_count.get() == 0 && !self.is_read.replace(true);
         is_free.then(|| ReadHalf(self))
     }
 
-    /// Borrows the half that is read, for a wait until it is readable, of which several may be under way; `None` while a
-    /// read is.
+    /// Borrows the half that is read, for a wait until it is readable, of which several may be under way; `None` while
+    /// a read is.
     pub fn wait_half(&self) -> Option<WaitHalf<'_>> {
         let waits_count = self.waits_count.get().checked_add(1).filter(|_| !self.is_read.get())?;
         self.waits_count.set(waits_count);
@@ -79,8 +80,9 @@ impl ReadHalf<'_> {
     }
 
     fn socket(&mut self) -> &mut TcpStream {
-        // SAFETY: there is one half of this kind at a time and no wait beside it, and it lends one borrow at a time, for
-        // reading alone. The only other borrow is that of a write, beside which a socket that is `Split` may be read.
+        // SAFETY: there is one half of this kind at a time and no wait beside it, and it lends one borrow at a time,
+        // for reading alone. The only other borrow is that of a write, beside which a socket that is `Split` may be
+        // read.
         unsafe { &mut *can_split(&self.0.socket).get() }
     }
 }
@@ -97,8 +99,8 @@ pub struct WaitHalf<'a>(&'a Halves);
 impl WaitHalf<'_> {
     /// Waits until a read would not block.
     pub fn readable(&self) -> impl Future<Output = io::Result<()>> {
-        // SAFETY: no read is under way beside this half. The only `&mut` is that of a write, beside which a socket that is
-        // `Split` may be waited for as it may be read.
+        // SAFETY: no read is under way beside this half. The only `&mut` is that of a write, beside which a socket
+        // that is `Split` may be waited for as it may be read.
         let socket = unsafe { &*can_split(&self.0.socket).get() };
         socket.readable(false)
     }

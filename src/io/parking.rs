@@ -55,7 +55,8 @@ impl<T: AsRawFd> Parking<T> {
         Ok((parking, events))
     }
 
-    /// Parks a connection until its peer sends or closes, or until `due`, which is to be no earlier than that of the others.
+    /// Parks a connection until its peer sends or closes, or until `due`, which is to be no earlier than that of the
+    /// others.
     ///
     /// # Errors
     /// When the kernel refuses the watch; the connection is returned.

@@ -55,7 +55,8 @@ pub fn lost_lines() -> impl Iterator<Item = (&'static str, u64)> {
     LOSSES.get().into_iter().flatten().map(|losses| (losses.output, losses.lines()))
 }
 
-/// Starts the process's log on stderr, and in a file if one is named. A second call changes nothing: the first log stays.
+/// Starts the process's log on stderr, and in a file if one is named. A second call changes nothing: the first log
+/// stays.
 ///
 /// Events of this crate are written from `level` on, those of libraries from WARN on (their DEBUG would drown ours).
 ///
