@@ -23,23 +23,22 @@
 //!   both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`), what is kept for another
 //!   (`replay`), whether there is one and by whom (`retry`, `failover`), the errors made here (`error`), event
 //!   streams that begin with an error (`opening`) or break (`sse`, `unfinished_json`).
-//! * [`upstream`], how bytes reach the API host: names (`resolve`), how a connection is opened (`connect`), by a bounded
-//!   number at a time (`places`), to which address first (`addresses`, `address_race`), through a company's proxy
-//!   (`tunnel`), TLS and whom it trusts (`tls`), a connection in use (`connection`) and at rest (`pool`).
-//! * [`credentials`], whose name is used: the secrets file (`secrets_file`, `secrets_entry`), tokens (`token`), the
-//!   round robin (`balancer`, `order`), who is left alone for a while (`standing`), what must not be seen (`secret`),
-//!   the keys of callers (`api_keys`), files of secrets (`private_file`).
-//! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), how long a body is (`framing`), where
-//!   it ends in a stream (`body`, `chunk`), how long a server asks to be left alone (`retry_after`).
-//! * [`io`], sockets and waits of one shard: `stream`, TLS with clients (`tls`), `buffer`, time limits (`deadline`),
-//!   clients that leave (`departure`), connections at rest (`parking`), the phases of a drain (`lifecycle`), fairness
-//!   (`turns`), two futures at once (`race`), the `timer` behind the limits; and one request of the main thread before
-//!   there are shards (`blocking_get`).
-//! * [`observability`], what operators see: the `log`, the thread behind each of its outputs (`log_writer`), the file
-//!   among them (`log_file`) and how long it is kept (`log_retention`), a request's line (`exchange`), the start
-//!   `banner`, what is under way (`activity`) and what was done (`counters`, `tally`, by credential `ledger`), how long
-//!   it took (`histogram`) and whether a shard is alive (`pulse`). Panics get into the log too (`log_panics`), and no
-//!   text of a client makes a line long (`shortened`).
+//! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
+//!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy (`tunnel`),
+//!   TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
+//! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it gives
+//!   (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns (`standing`), what must
+//!   not be seen (`secret`), the keys of callers (`api_keys`), files of secrets (`private_file`).
+//! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), the length of a body (`framing`), its end
+//!   in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`),
+//!   the time for which a server asks to be left alone (`retry_after`).
+//! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`, time
+//!   limits (`deadline`), clients that leave (`departure`), idle connections (`parking`), the phases of a drain
+//!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits; and one request of
+//!   the main thread before there are shards (`blocking_get`).
+//! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
+//!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
+//!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
 //!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.

@@ -1,18 +1,17 @@
-//! Who may use the gateway: the keys that callers must show, each with a name for the log.
+//! The API keys that callers must present, each with a name for the log.
 //!
-//! Invariant: a key is kept as its SHA-256 digest alone, and compared with all of them in constant time; nothing that is
-//! reported holds a key or a part of one.
+//! Invariant: a key is kept as its SHA-256 digest alone, and a presented key is compared with all of them in constant
+//! time; nothing that is reported holds a key or a part of one.
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-use super::private_file::{self, FILE_BYTES_MAX, ReadFault};
+use super::private_file::{self, ReadFault};
 
-/// Every request is compared with all keys: this many take some 20 µs.
+/// Limit on the keys: every request is compared with all of them, and this many take some 20 µs.
 const KEYS_MAX: usize = 1000;
 /// Room for any token, and for each of a head's fields.
 const KEY_BYTES_MAX: usize = 1024;
@@ -32,11 +31,11 @@ struct ApiKey {
     digest: [u8; SHA256_OUTPUT_LEN],
 }
 
-/// Which key of an [`ApiKeys`] is meant.
+/// The number of a key in an [`ApiKeys`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ApiKeyId(u16);
 
-/// Keys, and lines for the operator.
+/// Keys, and warnings for the operator.
 #[derive(Debug)]
 pub struct LoadedKeys {
     pub keys: ApiKeys,
@@ -57,7 +56,7 @@ impl ApiKeys {
     }
 
     /// # Errors
-    /// All mistakes of the text.
+    /// Every mistake of the text.
     pub fn from_lines(text: &str) -> Result<LoadedKeys, Vec<String>> {
         let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::trim);
         read_entries("line", lines.enumerate().filter(|(_, line)| !line.starts_with('#')))
@@ -66,12 +65,12 @@ impl ApiKeys {
     /// Reads `name:key,name:key`.
     ///
     /// # Errors
-    /// All mistakes of the text.
+    /// Every mistake of the text.
     pub fn from_list(text: &str) -> Result<LoadedKeys, Vec<String>> {
         read_entries("entry", text.split(',').map(str::trim).enumerate())
     }
 
-    /// The key that was shown, if it is one of these. Takes as long for one that is not.
+    /// Finds the key that was presented. Takes as long if it is none of these.
     pub fn find(&self, shown: &[u8]) -> Option<ApiKeyId> {
         let shown = digest(&SHA256, shown);
         let is_shown = |key: &ApiKey| verify_slices_are_equal(&key.digest, shown.as_ref()).is_ok();
@@ -88,7 +87,7 @@ impl ApiKeys {
         self.keys.iter().map(|key| key.name.as_str())
     }
 
-    /// How many there are; never 0.
+    /// Returns the number of keys; never 0.
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.keys.len()
@@ -101,7 +100,7 @@ impl fmt::Debug for ApiKeys {
     }
 }
 
-/// Reads entries that are numbered from 0; `unit` is what a person counts from 1.
+/// Reads entries that are numbered from 0; `unit` is the word for them in messages, which count from 1.
 fn read_entries<'a>(
     unit: &'static str,
     entries: impl Iterator<Item = (usize, &'a str)>,
@@ -132,7 +131,7 @@ fn read_entries<'a>(
     if mistakes.is_empty() { Ok(LoadedKeys { keys: ApiKeys { keys }, warnings }) } else { Err(mistakes) }
 }
 
-/// The key, and how long it is.
+/// Reads a key; returns its length too.
 fn read_entry(entry: &str) -> Result<(ApiKey, usize), String> {
     let (name, key) = entry.split_once(':').ok_or("expected name:key, found no colon")?;
     let (name, key) = (name.trim_end(), key.trim_start());
@@ -140,7 +139,7 @@ fn read_entry(entry: &str) -> Result<(ApiKey, usize), String> {
     if !(1..=NAME_BYTES_MAX).contains(&name.len()) || !name.bytes().all(is_name) {
         return Err(format!("expected a name of 1 to {NAME_BYTES_MAX} letters, digits and -_.@ before the colon"));
     }
-    // What a field value can hold without quotes, and a shell variable without surprises.
+    // Bytes that a field value can hold without quotes, and a shell variable without escapes.
     if !(1..=KEY_BYTES_MAX).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
             "expected a key of 1 to {KEY_BYTES_MAX} visible ASCII characters without spaces behind the colon"
@@ -151,7 +150,7 @@ fn read_entry(entry: &str) -> Result<(ApiKey, usize), String> {
     Ok((ApiKey { name: name.to_owned(), digest: hashed }, key.len()))
 }
 
-/// Why a file of keys cannot be used.
+/// The reason why a file of keys cannot be used.
 #[derive(Debug)]
 pub struct ApiKeysFileError {
     pub path: PathBuf,
@@ -160,20 +159,14 @@ pub struct ApiKeysFileError {
 
 #[derive(Debug)]
 pub enum ApiKeysFault {
-    Unreadable(io::Error),
-    TooLarge,
-    NotUtf8,
-    /// Each says where it is and what was expected.
+    Read(ReadFault),
+    /// Each with its place and what was expected there.
     Mistakes(Vec<String>),
 }
 
 impl From<ReadFault> for ApiKeysFault {
     fn from(fault: ReadFault) -> Self {
-        match fault {
-            ReadFault::Unreadable(error) => ApiKeysFault::Unreadable(error),
-            ReadFault::TooLarge => ApiKeysFault::TooLarge,
-            ReadFault::NotUtf8 => ApiKeysFault::NotUtf8,
-        }
+        ApiKeysFault::Read(fault)
     }
 }
 
@@ -185,12 +178,10 @@ impl fmt::Display for ApiKeysFileError {
 }
 
 impl fmt::Display for ApiKeysFault {
-    /// The end of a sentence that begins with the file.
+    /// Writes the end of a sentence that begins with the file.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ApiKeysFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
-            ApiKeysFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
-            ApiKeysFault::NotUtf8 => formatter.write_str("is not UTF-8 text"),
+            ApiKeysFault::Read(fault) => fault.fmt(formatter),
             ApiKeysFault::Mistakes(mistakes) => {
                 formatter.write_str("has mistakes:")?;
                 mistakes.iter().try_for_each(|mistake| write!(formatter, "\n  {mistake}"))
@@ -202,8 +193,8 @@ impl fmt::Display for ApiKeysFault {
 impl std::error::Error for ApiKeysFileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
-            ApiKeysFault::Unreadable(error) => Some(error),
-            ApiKeysFault::TooLarge | ApiKeysFault::NotUtf8 | ApiKeysFault::Mistakes(_) => None,
+            ApiKeysFault::Read(fault) => fault.source(),
+            ApiKeysFault::Mistakes(_) => None,
         }
     }
 }

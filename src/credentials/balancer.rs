@@ -1,20 +1,22 @@
-//! Whose turn it is: a round robin over the whole process, in the smooth weighted order of nginx.
+//! The choice of a credential: a round robin over the whole process, in the smooth weighted order of nginx.
 //!
-//! Invariant: n successive calls of [`RoundRobin::next`], from whichever shards, take n successive turns, and a turn of a
-//! credential that is left alone goes to one of the others, to each in proportion to its share. While nobody is in
-//! trouble a turn costs one atomic add and two loads; it costs no lock and no allocation ever but to record a probe.
+//! Invariant: n successive calls of [`RoundRobin::next`], from any shards, take n successive turns, and the turns of a
+//! credential that cools down go to the others, to each in proportion to its share. While none cools down or is
+//! suspected a turn costs one atomic add and two loads; it never costs a lock, and an allocation only to record a
+//! probe.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use super::order::greatest_common_divisor;
-use super::secrets_file::ENTRIES_MAX;
+use super::credential::CredentialId;
+use super::order::{holder, scattered};
+use super::snapshot::{Credentials, ENTRIES_MAX};
 use super::standing::{Availability, Claim};
-use super::{CredentialId, Credentials};
 
-/// The counter that all shards share. It sits in a cache line of its own, so that ticking it disturbs nothing else.
+/// The counter that all shards share. It sits in a cache line of its own, so that incrementing it invalidates nothing
+/// else.
 #[derive(Debug, Default)]
 pub struct RoundRobin {
     counter: CachePadded<AtomicU64>,
@@ -29,53 +31,47 @@ impl RoundRobin {
     }
 }
 
-/// Whose credential a request carries.
+/// The credential of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
     pub credential: CredentialId,
-    /// The request finds out whether the credential works again, and others wait for its outcome: it ends with
+    /// Set when the request probes whether the credential works again, and others wait for its outcome: it ends with
     /// [`Credentials::restore`], [`Credentials::cool`] or [`Credentials::give_up_probe`].
     pub is_probe: bool,
 }
 
-/// What becomes of a turn.
+/// The outcome of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     Use(Turn),
-    /// All cool down, and the probe of the one that is free soonest is in flight: its outcome is worth a wait. Then
-    /// [`Credentials::choose_again`] goes on with this turn.
+    /// All cool down, and the probe of the one that is free soonest is in flight: the exchange waits for its outcome,
+    /// and then continues this turn by [`Credentials::choose_again`].
     Wait {
         credential: CredentialId,
         tick: u64,
     },
 }
 
-/// Counts the turns that went to another than the one whose turn it was.
-#[derive(Debug, Default)]
-pub(super) struct Spares {
-    counter: CachePadded<AtomicU64>,
-}
-
 impl Credentials {
     /// Chooses for an exchange that waited for the outcome of a probe; it does not take another turn. With
-    /// `has_waited_enough` it is not told to wait again.
+    /// `has_waited_enough` it does not wait again.
     pub fn choose_again(&self, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
         self.choose(tick, has_waited_enough, now)
     }
 
-    /// The next credential behind `from` in the file's order, which goes round, that is free and of another identity
+    /// Takes the next credential after `from` in the file's order, cyclically, that is free and of another identity
     /// than `from` and those of `tried`. Suspected ones are taken only if there is no other. A probe that is due is
-    /// taken with it.
+    /// claimed with it.
     pub fn other(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
         let is_new = |id: &CredentialId| self.is_new(*id, from, tried);
-        let behind = || self.ids().cycle().skip(from.index() + 1).take(self.len() - 1).filter(is_new);
+        let following = || self.ids().cycle().skip(from.index() + 1).take(self.len() - 1).filter(is_new);
         [false, true]
             .into_iter()
-            .find_map(|may_be_suspected| behind().find_map(|id| self.take(id, may_be_suspected, now)))
+            .find_map(|may_be_suspected| following().find_map(|id| self.take(id, may_be_suspected, now)))
     }
 
-    /// Where there is no [`Credentials::other`]: of those that cool down, and are of another identity than `from` and
-    /// those of `tried`, the one that is free soonest.
+    /// Takes, where there is no [`Credentials::other`], the one that is free soonest of those that cool down and are
+    /// of another identity than `from` and those of `tried`.
     pub fn last_resort(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
         let credential = self.soonest_free(self.ids().filter(|id| self.is_new(*id, from, tried)), now)?;
         let is_probe = self.standing(credential).claim_probe(now) == Claim::Granted;
@@ -97,7 +93,7 @@ impl Credentials {
     #[cold]
     fn choose_in_trouble(&self, credential: CredentialId, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
         if self.identities_count() == 1 {
-            // Nothing is won by waiting for the only one there is.
+            // There is no other to wait for.
             return Choice::Use(Turn { credential, is_probe: false });
         }
         for may_be_suspected in [false, true] {
@@ -114,7 +110,7 @@ impl Credentials {
         }
     }
 
-    /// The credential if it can be used now, as its probe if that is due and nobody else has taken it.
+    /// Takes the credential if it can be used now, as its probe if that is due and nobody else has claimed it.
     fn take(&self, credential: CredentialId, may_be_suspected: bool, now: Instant) -> Option<Turn> {
         if !self.is_available(credential, may_be_suspected, now) {
             return None;
@@ -136,8 +132,9 @@ impl Credentials {
                 && (may_be_suspected || !standing.is_suspected(now)))
     }
 
-    /// Who takes a turn in place of one that is left alone. The available ones' turns of a period are counted through,
-    /// one a call: were it the next in the order that is available, one neighbour would get all these turns.
+    /// Finds a substitute for a credential that cools down. The turns of a period of those that are available are
+    /// counted through, one a call: if it were the next available one in the order, one neighbour would get all these
+    /// turns.
     fn spare(&self, may_be_suspected: bool, now: Instant) -> Option<Turn> {
         let mut shares = [0_u16; ENTRIES_MAX];
         for (id, share) in self.ids().zip(&self.shares) {
@@ -145,7 +142,7 @@ impl Credentials {
                 shares[id.index()] = *share;
             }
         }
-        // At most once for each entry: one whose probe another thread takes just now is left out.
+        // At most once for each entry: one whose probe another thread claims at this moment is left out.
         loop {
             let total = shares.iter().copied().map(u64::from).sum();
             if total == 0 {
@@ -160,7 +157,7 @@ impl Credentials {
         }
     }
 
-    /// Of `ids` the credential whose cooldown ends first, for when none can be used.
+    /// Returns the credential of `ids` whose cooldown ends first, for when none can be used.
     fn soonest_free(&self, ids: impl Iterator<Item = CredentialId>, now: Instant) -> Option<CredentialId> {
         let until = |id: &CredentialId| match self.standing(*id).availability(now) {
             Availability::Held { until } => Some(until),
@@ -171,523 +168,5 @@ impl Credentials {
     }
 }
 
-/// Who has the `place`-th turn when all turns of the first entry come first, then those of the second, and so on.
-fn holder(place: u64, shares: &[u16]) -> CredentialId {
-    let mut end = 0;
-    let ends_behind = |share: &u16| {
-        end += u64::from(*share);
-        end > place
-    };
-    // There is one: `place` is less than the sum of all shares.
-    let index = shares.iter().position(ends_behind).unwrap_or(0);
-    CredentialId(index as u16)
-}
-
-/// Where the `count`-th of many steps ends that visits each of `0..total` once in `total` steps, and whose neighbours
-/// lie far apart: the step is the golden section of `total`, or the next number that has no divisor in common with it.
-fn scattered(count: u64, total: u64) -> u64 {
-    let golden_section = (total * 618 / 1000).max(1);
-    let step = (golden_section..total).find(|step| greatest_common_divisor(*step, total) == 1).unwrap_or(1);
-    count % total * step % total
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Barrier;
-    use std::sync::atomic::AtomicUsize;
-    use std::thread;
-    use std::time::Duration;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::credentials::{Fault, from_json};
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    /// One entry for each (identity, weight).
-    fn entries(entries: &[(&str, u16)]) -> Credentials {
-        let entry = |(identity, weight): &(&str, u16)| {
-            format!(r#"{{"clientId":"{identity}","clientSecret":"hunter2","tenant":"t","weight":{weight}}}"#)
-        };
-        let entries: Vec<String> = entries.iter().map(entry).collect();
-        from_json(&format!("[{}]", entries.join(","))).expect("valid").credentials
-    }
-
-    /// One entry of weight 1 for each letter, which is its identity.
-    fn credentials(identities: &str) -> Credentials {
-        let letters: Vec<String> = identities.chars().map(String::from).collect();
-        entries(&letters.iter().map(|letter| (letter.as_str(), 1)).collect::<Vec<_>>())
-    }
-
-    fn id(index: u16) -> CredentialId {
-        CredentialId(index)
-    }
-
-    /// What is chosen, in short: the index, `?` behind that of a probe, or `-` for a wait.
-    fn short(choice: Choice) -> String {
-        match choice {
-            Choice::Use(Turn { credential, is_probe }) => {
-                format!("{}{}", credential.index(), if is_probe { "?" } else { "" })
-            }
-            Choice::Wait { credential, .. } => format!("-{}", credential.index()),
-        }
-    }
-
-    fn order(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now: Instant) -> String {
-        let chosen: Vec<String> = (0..count).map(|_| short(round_robin.next(credentials, now))).collect();
-        chosen.join(" ")
-    }
-
-    fn counts(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now: Instant) -> Vec<usize> {
-        let mut counts = vec![0; credentials.len()];
-        for _ in 0..count {
-            match round_robin.next(credentials, now) {
-                Choice::Use(turn) => counts[turn.credential.index()] += 1,
-                Choice::Wait { .. } => panic!("nothing to wait for"),
-            }
-        }
-        counts
-    }
-
-    #[test]
-    fn requests_get_a_b_c_a_and_the_period_joins_without_a_jump() {
-        let credentials = credentials("abc");
-        assert_eq!(order(&RoundRobin::default(), &credentials, 7, Instant::now()), "0 1 2 0 1 2 0");
-    }
-
-    #[test]
-    fn threads_share_one_order() {
-        const THREADS: usize = 4;
-        const TURNS_EACH: usize = 3000;
-        let credentials = credentials("abc");
-        let round_robin = RoundRobin::default();
-        let total = thread::scope(|scope| {
-            let take = || counts(&round_robin, &credentials, TURNS_EACH, Instant::now());
-            let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(take)).collect();
-            let mut total = [0; 3];
-            for thread in threads {
-                let counts = thread.join().expect("finished");
-                total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
-            }
-            total
-        });
-        assert_eq!(total, [THREADS * TURNS_EACH / 3; 3]);
-    }
-
-    #[test]
-    fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
-        let (credentials, now) = (credentials("abcd"), Instant::now());
-        for (index, seconds) in [(1, 30), (2, 10), (3, 20)] {
-            let fault = Fault::RateLimited { retry_after: Some(seconds * SECOND) };
-            credentials.cool(id(index), fault, now, now);
-        }
-        assert_eq!(credentials.other(id(0), &[], now), None);
-        let turn = credentials.last_resort(id(0), &[], now);
-        assert_eq!(turn, Some(Turn { credential: id(2), is_probe: true }));
-        let turn = credentials.last_resort(id(0), &[id(2), id(3)], now);
-        assert_eq!(turn, Some(Turn { credential: id(1), is_probe: true }));
-        assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], now), None);
-    }
-
-    #[test]
-    fn the_counter_has_a_cache_line_of_its_own() {
-        assert!(align_of::<RoundRobin>() >= 64);
-        assert!(align_of::<Spares>() >= 64);
-    }
-
-    #[test]
-    fn the_turns_of_one_that_cools_down_go_to_the_others_evenly() {
-        let credentials = credentials("abcd");
-        let (round_robin, now) = (RoundRobin::default(), Instant::now());
-        assert_eq!(credentials.cool(id(1), Fault::Refused, now, now), Some(5 * MINUTE));
-        assert_eq!(counts(&round_robin, &credentials, 300, now), [100, 0, 100, 100]);
-        // Of two neighbours too, where the next one in the order would get three turns of four.
-        credentials.cool(id(2), Fault::Refused, now, now);
-        assert_eq!(counts(&round_robin, &credentials, 300, now), [150, 0, 0, 150]);
-    }
-
-    #[test]
-    fn the_turns_of_one_that_cools_down_go_to_the_others_in_proportion_to_their_weights() {
-        let credentials = entries(&[("a", 30), ("b", 10), ("c", 20), ("d", 20)]);
-        let (round_robin, now) = (RoundRobin::default(), Instant::now());
-        credentials.cool(id(2), Fault::Refused, now, now);
-        assert_eq!(counts(&round_robin, &credentials, 8 * 60, now), [240, 80, 0, 160]);
-        // And not in blocks: within any few turns nobody is far from its share.
-        for _ in 0..8 {
-            let counts = counts(&round_robin, &credentials, 24, now);
-            assert!((10..=14).contains(&counts[0]) && (2..=6).contains(&counts[1]), "{counts:?}");
-        }
-    }
-
-    #[test]
-    fn a_cooldown_covers_all_entries_of_the_identity() {
-        let credentials = credentials("abab");
-        let (round_robin, now) = (RoundRobin::default(), Instant::now());
-        assert_eq!(credentials.identities_count(), 2);
-        assert!(credentials.is_same_identity(id(0), id(2)) && !credentials.is_same_identity(id(0), id(1)));
-        credentials.cool(id(2), Fault::Refused, now, now);
-        assert_eq!(credentials.cooling_for(id(0), now), Some(5 * MINUTE));
-        assert_eq!(counts(&round_robin, &credentials, 100, now), [0, 50, 0, 50]);
-    }
-
-    #[test]
-    fn the_first_request_behind_a_cooldown_is_the_probe_and_others_go_elsewhere_meanwhile() {
-        let credentials = credentials("ab");
-        let (round_robin, start) = (RoundRobin::default(), Instant::now());
-        credentials.cool(id(0), Fault::Refused, start, start);
-        let end = start + 5 * MINUTE;
-        assert_eq!(order(&round_robin, &credentials, 4, end - Duration::from_nanos(1)), "1 1 1 1");
-        assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
-        assert!(credentials.restore(id(0), end, end));
-        assert_eq!(order(&round_robin, &credentials, 4, end), "0 1 0 1");
-    }
-
-    #[test]
-    fn a_probe_that_says_nothing_for_a_second_holds_back_nobody() {
-        let credentials = credentials("ab");
-        let (round_robin, start) = (RoundRobin::default(), Instant::now());
-        credentials.cool(id(0), Fault::Refused, start, start);
-        let end = start + 5 * MINUTE;
-        assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
-        assert_eq!(order(&round_robin, &credentials, 2, end + SECOND - Duration::from_nanos(1)), "1 1");
-        assert_eq!(order(&round_robin, &credentials, 4, end + SECOND), "0 1 0 1");
-    }
-
-    #[test]
-    fn a_probe_that_is_given_up_is_taken_by_another() {
-        let credentials = credentials("ab");
-        let (round_robin, start) = (RoundRobin::default(), Instant::now());
-        credentials.cool(id(0), Fault::Refused, start, start);
-        let end = start + 5 * MINUTE;
-        assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
-        credentials.give_up_probe(id(0));
-        assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
-    }
-
-    #[test]
-    fn a_probe_that_fails_begins_the_next_cooldown() {
-        let credentials = credentials("ab");
-        let (round_robin, start) = (RoundRobin::default(), Instant::now());
-        credentials.cool(id(0), Fault::Refused, start, start);
-        let end = start + 5 * MINUTE;
-        assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
-        assert_eq!(credentials.cool(id(0), Fault::Refused, end, end + SECOND / 2), Some(10 * MINUTE));
-        assert_eq!(order(&round_robin, &credentials, 4, end + 9 * MINUTE), "1 1 1 1");
-    }
-
-    #[test]
-    fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a_time() {
-        let credentials = credentials("abc");
-        let (round_robin, start) = (RoundRobin::default(), Instant::now());
-        for (index, seconds) in [(0, 30), (1, 10), (2, 20)] {
-            let retry_after = Some(Duration::from_secs(seconds));
-            credentials.cool(id(index), Fault::RateLimited { retry_after }, start, start);
-        }
-        let now = start + SECOND;
-        assert_eq!(order(&round_robin, &credentials, 4, now), "1? -1 -1 -1");
-        // Who has waited long enough uses it too.
-        assert_eq!(short(credentials.choose_again(0, false, now)), "-1");
-        assert_eq!(short(credentials.choose_again(0, true, now)), "1");
-        // And so does everyone once the probe takes too long.
-        assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "1 1 1");
-        // A probe that fails makes another the soonest.
-        let retry_after = Some(MINUTE);
-        assert_eq!(credentials.cool(id(1), Fault::RateLimited { retry_after }, now, now), Some(MINUTE));
-        assert_eq!(order(&round_robin, &credentials, 3, now), "2? -2 -2");
-        credentials.give_up_probe(id(2));
-        assert_eq!(order(&round_robin, &credentials, 2, now), "2? -2");
-        // One that succeeds frees it for all, those that wait with their own turns among them.
-        assert!(credentials.restore(id(2), now, now));
-        assert_eq!(short(credentials.choose_again(0, false, now)), "2");
-        assert_eq!(order(&round_robin, &credentials, 3, now), "2 2 2");
-    }
-
-    #[test]
-    fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
-        let credentials = credentials("ab");
-        let (round_robin, now) = (RoundRobin::default(), Instant::now());
-        credentials.cool(id(0), Fault::Refused, now, now);
-        credentials.cool(id(1), Fault::Refused, now, now);
-        assert_eq!(short(round_robin.next(&credentials, now)), "0?");
-        let Choice::Wait { credential, tick } = round_robin.next(&credentials, now) else { panic!("no wait") };
-        assert_eq!((credential, tick), (id(0), 1));
-        credentials.restore(id(0), now, now);
-        credentials.restore(id(1), now, now);
-        assert_eq!(short(credentials.choose_again(tick, false, now)), "1");
-        assert_eq!(order(&round_robin, &credentials, 2, now), "0 1");
-    }
-
-    #[test]
-    fn a_probe_during_a_cooldown_is_not_the_one_behind_it() {
-        let credentials = credentials("ab");
-        let (round_robin, start) = (RoundRobin::default(), Instant::now());
-        credentials.cool(id(0), Fault::Refused, start, start);
-        credentials.cool(id(1), Fault::Refused, start, start + SECOND);
-        assert_eq!(order(&round_robin, &credentials, 2, start + MINUTE), "0? -0");
-        assert_eq!(order(&round_robin, &credentials, 2, start + 5 * MINUTE), "0? -0");
-    }
-
-    #[test]
-    fn the_only_identity_there_is_is_always_used_at_once() {
-        let credentials = credentials("aa");
-        let (round_robin, now) = (RoundRobin::default(), Instant::now());
-        assert_eq!(credentials.identities_count(), 1);
-        assert_eq!(credentials.cool(id(0), Fault::Refused, now, now), Some(5 * MINUTE));
-        credentials.suspect(id(0), now);
-        assert_eq!(order(&round_robin, &credentials, 4, now), "0 1 0 1");
-        assert_eq!(order(&round_robin, &credentials, 4, now + 5 * MINUTE), "0 1 0 1");
-        assert_eq!(credentials.other(id(0), &[], now), None);
-    }
-
-    #[test]
-    fn a_suspected_one_is_passed_over_for_a_second_while_there_is_another() {
-        let credentials = credentials("abc");
-        let (round_robin, now) = (RoundRobin::default(), Instant::now());
-        credentials.suspect(id(1), now);
-        assert_eq!(counts(&round_robin, &credentials, 60, now), [30, 0, 30]);
-        assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "0 1 2");
-        credentials.suspect(id(1), now + SECOND);
-        credentials.acquit(id(1));
-        assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "0 1 2");
-    }
-
-    #[test]
-    fn suspicion_alone_holds_back_nobody() {
-        let credentials = credentials("abc");
-        let (round_robin, now) = (RoundRobin::default(), Instant::now());
-        (0..3).for_each(|index| credentials.suspect(id(index), now));
-        assert_eq!(order(&round_robin, &credentials, 3, now), "0 1 2");
-        // With the rest cooling down a suspected one gets all the turns, and nobody waits.
-        credentials.cool(id(0), Fault::Refused, now, now);
-        credentials.cool(id(2), Fault::Refused, now, now);
-        assert_eq!(order(&round_robin, &credentials, 3, now), "1 1 1");
-    }
-
-    #[test]
-    fn another_credential_is_the_next_in_the_file_of_an_identity_that_was_not_tried() {
-        let credentials = credentials("aabcb");
-        let now = Instant::now();
-        let other = |from, tried: &[CredentialId]| {
-            credentials.other(id(from), tried, now).map(|turn| (turn.credential.index(), turn.is_probe))
-        };
-        assert_eq!(other(0, &[]), Some((2, false)));
-        assert_eq!(other(3, &[]), Some((4, false)));
-        assert_eq!(other(4, &[]), Some((0, false)), "behind the last comes the first");
-        assert_eq!(other(4, &[id(1)]), Some((3, false)));
-        assert_eq!(other(4, &[id(1), id(3)]), None);
-    }
-
-    #[test]
-    fn another_credential_is_one_that_can_be_used() {
-        let credentials = credentials("abcd");
-        let now = Instant::now();
-        let other = |now| credentials.other(id(0), &[], now).map(|turn| (turn.credential.index(), turn.is_probe));
-        credentials.cool(id(1), Fault::RateLimited { retry_after: Some(2 * SECOND) }, now, now);
-        assert_eq!(other(now), Some((2, false)));
-        credentials.suspect(id(2), now);
-        assert_eq!(other(now), Some((3, false)), "a suspected one comes last");
-        credentials.suspect(id(3), now);
-        assert_eq!(other(now), Some((2, false)), "unless all are");
-        assert_eq!(other(now + 2 * SECOND), Some((1, true)), "its cooldown has ended");
-        assert_eq!(other(now + 2 * SECOND), Some((2, false)), "its probe is in flight");
-        for index in 1..4 {
-            credentials.cool(id(index), Fault::Refused, now + 2 * SECOND, now + 2 * SECOND);
-        }
-        assert_eq!(other(now + 2 * SECOND), None, "all others cool down");
-    }
-
-    #[test]
-    fn a_reload_keeps_the_standing_of_the_identities_that_stay() {
-        let (old, now) = (entries(&[("a", 1), ("b", 1), ("c", 1)]), Instant::now());
-        old.cool(id(1), Fault::Refused, now, now);
-        old.cool(id(2), Fault::Refused, now, now);
-        let new = entries(&[("b", 5), ("a", 1), ("d", 1)]).inherit(&old);
-        let cooling: Vec<_> = new.ids().map(|id| new.cooling_for(id, now).is_some()).collect();
-        assert_eq!(cooling, [true, false, false]);
-        // What exchanges of the old snapshot find out counts for the new one.
-        assert!(old.restore(id(1), now, now));
-        assert_eq!(new.cooling_for(id(0), now), None);
-        // The same clientId with another secret is another identity.
-        let text = r#"[{"clientId":"c","clientSecret":"other","tenant":"t"}]"#;
-        let mended = from_json(text).expect("valid").credentials.inherit(&old);
-        assert_eq!(mended.cooling_for(id(0), now), None);
-    }
-
-    #[test]
-    fn one_thread_of_eight_gets_the_probe() {
-        for _ in 0..200 {
-            let credentials = credentials("ab");
-            let start = Instant::now();
-            for index in 0..2 {
-                credentials.cool(id(index), Fault::Refused, start, start);
-            }
-            let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
-            let choose = || match round_robin.next(&credentials, start) {
-                Choice::Use(turn) => {
-                    assert!(turn.is_probe);
-                    probes.fetch_add(1, Ordering::Relaxed);
-                }
-                Choice::Wait { credential, .. } => assert_eq!(credential, id(0)),
-            };
-            thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
-            assert_eq!(probes.into_inner(), 1);
-        }
-    }
-
-    #[test]
-    fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
-        for _ in 0..300 {
-            let credentials = credentials("aaaaaaaabc");
-            let start = Instant::now();
-            credentials.cool(id(0), Fault::Refused, start, start);
-            let soon = Fault::RateLimited { retry_after: Some(SECOND) };
-            credentials.cool(id(8), soon, start, start);
-            let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
-            let all = Barrier::new(8);
-            let choose = || {
-                all.wait();
-                match round_robin.next(&credentials, start + SECOND) {
-                    Choice::Use(Turn { is_probe: true, .. }) => _ = probes.fetch_add(1, Ordering::Relaxed),
-                    Choice::Use(turn) => assert_eq!(turn.credential, id(9)),
-                    Choice::Wait { .. } => panic!("a wait while one is free"),
-                }
-            };
-            thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
-            assert_eq!(probes.into_inner(), 1);
-        }
-    }
-
-    #[test]
-    fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
-        let credentials = credentials("abc");
-        let round_robin = RoundRobin::default();
-        let work = |seed: u16| {
-            for round in 0..2_000_u16 {
-                let (id, now) = (id((round + seed) % 3), Instant::now());
-                match (round / 3 + seed) % 6 {
-                    0 => _ = credentials.cool(id, Fault::Refused, now, now),
-                    1 => _ = credentials.restore(id, now, now),
-                    2 => credentials.suspect(id, now),
-                    3 => credentials.acquit(id),
-                    4 => credentials.give_up_probe(id),
-                    _ => _ = credentials.other(id, &[], now),
-                }
-                round_robin.next(&credentials, now);
-            }
-        };
-        thread::scope(|scope| (0..4).for_each(|seed| drop(scope.spawn(move || work(seed)))));
-        let now = Instant::now();
-        for id in credentials.ids() {
-            let standing = credentials.standing(id);
-            // Were the flag wrong, a restore would pass the trouble by and the cooldown would last.
-            credentials.restore(id, now, now);
-            assert_eq!(credentials.cooling_for(id, now), None);
-            assert!(standing.is_clear() && standing.availability(now) == Availability::Free);
-        }
-        assert_eq!(counts(&round_robin, &credentials, 300, now), [100; 3]);
-    }
-
-    #[test]
-    fn no_debug_output_holds_a_secret() {
-        let (credentials, now) = (credentials("ab"), Instant::now());
-        credentials.cool(id(0), Fault::Refused, now, now);
-        credentials.suspect(id(1), now);
-        let choice = RoundRobin::default().next(&credentials, now);
-        let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], now));
-        assert!(shown.contains("Cooldown") && shown.contains("is_probe") && !shown.contains("hunter2"), "{shown}");
-    }
-
-    /// Something that happens to a credential, some time after what happened before.
-    #[derive(Debug, Clone)]
-    enum Event {
-        Next,
-        ChooseAgain { has_waited_enough: bool },
-        Cool { index: u16, fault: Fault, attempt_age: Duration },
-        Restore { index: u16, attempt_age: Duration },
-        GiveUpProbe { index: u16 },
-        Suspect { index: u16 },
-        Acquit { index: u16 },
-    }
-
-    fn event() -> impl Strategy<Value = Event> {
-        let index = 0_u16..5;
-        let age = || (0_u64..400).prop_map(Duration::from_secs);
-        let fault = prop_oneof![
-            Just(Fault::Refused),
-            prop::option::of(0_u64..100)
-                .prop_map(|wait| Fault::RateLimited { retry_after: wait.map(Duration::from_secs) }),
-        ];
-        prop_oneof![
-            6 => Just(Event::Next),
-            2 => any::<bool>().prop_map(|has_waited_enough| Event::ChooseAgain { has_waited_enough }),
-            3 => (index.clone(), fault, age())
-                .prop_map(|(index, fault, attempt_age)| Event::Cool { index, fault, attempt_age }),
-            1 => (index.clone(), age()).prop_map(|(index, attempt_age)| Event::Restore { index, attempt_age }),
-            1 => index.clone().prop_map(|index| Event::GiveUpProbe { index }),
-            1 => index.clone().prop_map(|index| Event::Suspect { index }),
-            1 => index.prop_map(|index| Event::Acquit { index }),
-        ]
-    }
-
-    /// What a choice must satisfy, whatever came before it.
-    fn check(credentials: &Credentials, choice: Choice, was_free: &[bool], now: Instant) {
-        match choice {
-            Choice::Use(Turn { credential, is_probe }) => {
-                let is_cooling = credentials.cooling_for(credential, now).is_some();
-                assert!(!is_cooling || !was_free.contains(&true), "a cooling one in place of a free one");
-                assert!(!is_probe || credentials.standing(credential).claim_probe(now) == Claim::InFlight);
-            }
-            Choice::Wait { .. } => assert!(!was_free.contains(&true), "a wait while one is free"),
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-
-        #[test]
-        fn whatever_happens_a_free_one_is_used_before_one_that_cools_down(
-            weights in prop::collection::vec(1_u16..=40, 5),
-            events in prop::collection::vec((event(), 0_u64..200_000), 1..120),
-        ) {
-            // Five entries of four identities.
-            let names = ["a", "b", "c", "d", "b"];
-            let credentials = entries(&names.into_iter().zip(weights).collect::<Vec<_>>());
-            let round_robin = RoundRobin::default();
-            let mut now = Instant::now() + Duration::from_secs(1000);
-            for (event, passed) in events {
-                now += Duration::from_millis(passed);
-                let is_free = |id| !matches!(credentials.standing(id).availability(now), Availability::Held { .. });
-                let was_free: Vec<bool> = credentials.ids().map(is_free).collect();
-                match event {
-                    Event::Next => check(&credentials, round_robin.next(&credentials, now), &was_free, now),
-                    Event::ChooseAgain { has_waited_enough } => {
-                        let choice = credentials.choose_again(3, has_waited_enough, now);
-                        prop_assert!(!has_waited_enough || matches!(choice, Choice::Use(_)));
-                        check(&credentials, choice, &was_free, now);
-                    }
-                    Event::Cool { index, fault, attempt_age } => {
-                        let before = credentials.cooling_for(id(index), now);
-                        let after = credentials.cool(id(index), fault, now - attempt_age, now);
-                        prop_assert!(after.is_none_or(|after| Some(after) >= before));
-                        prop_assert!(after.is_none_or(|after| after <= 60 * MINUTE));
-                        prop_assert!(credentials.cooling_for(id(index), now) >= before);
-                    }
-                    Event::Restore { index, attempt_age } => {
-                        credentials.restore(id(index), now - attempt_age, now);
-                    }
-                    Event::GiveUpProbe { index } => credentials.give_up_probe(id(index)),
-                    Event::Suspect { index } => credentials.suspect(id(index), now),
-                    Event::Acquit { index } => credentials.acquit(id(index)),
-                }
-            }
-        }
-
-        #[test]
-        fn every_place_is_visited_once(total in 1_u64..600_000) {
-            let step = scattered(1, total);
-            prop_assert!(total == 1 || greatest_common_divisor(step, total) == 1);
-        }
-    }
-}
+mod tests;

@@ -1,185 +1,31 @@
-//! Whose name is used: the entries of `secrets.json`, their tokens, whose turn it is, and who is left alone for a while.
-//! And who may ask for that (`api_keys`).
+//! Credentials: the entries of `secrets.json`, their tokens, the order in which they take turns, and their cooldowns;
+//! and the API keys of those who may use the gateway (`api_keys`).
 //!
 //! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries and turns never change; a reload makes
-//! another. A [`CredentialId`] is only good for the snapshot that gave it out. How an identity stands with the upstream
-//! does change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`] and
+//! another. A [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the
+//! upstream does change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`] and
 //! [`ApiKeys::load`].
 
 mod api_keys;
 mod balancer;
+mod credential;
 mod order;
 pub mod private_file;
 mod secret;
 mod secrets_entry;
+mod secrets_error;
 mod secrets_file;
+mod snapshot;
 mod standing;
 mod token;
 
 pub use api_keys::{ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys};
 pub use balancer::{Choice, RoundRobin, Turn};
+pub use credential::{Credential, CredentialId};
 pub use secret::Secret;
-pub use secrets_file::{Loaded, Mistake, SecretsFault, SecretsFileError, from_json, load};
-pub use standing::{Cooling, Fault};
+pub use secrets_entry::LoadedCredentials;
+pub use secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
+pub use secrets_file::{from_json, load};
+pub use snapshot::Credentials;
+pub use standing::{Cooling, CredentialFault};
 pub use token::{TokenCache, TokenError, mint};
-
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// One identity towards the upstream.
-#[derive(Debug)]
-pub struct Credential {
-    /// What logs and pages call it; unique within a snapshot.
-    pub name: String,
-    pub client_id: String,
-    pub client_secret: Secret,
-    pub tenant: String,
-    /// Its share of the turns, 1 to 1000.
-    pub weight: u16,
-}
-
-impl Credential {
-    fn identity(&self) -> Identity<'_> {
-        (&self.client_id, self.client_secret.expose(), &self.tenant)
-    }
-}
-
-/// Which entry of a [`Credentials`] is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct CredentialId(u16);
-
-impl CredentialId {
-    /// The entry's position in the secrets file, from 0.
-    pub fn index(self) -> usize {
-        usize::from(self.0)
-    }
-}
-
-/// The entries of one secrets file, the order in which they take turns, and how their identities stand.
-#[derive(Debug)]
-pub struct Credentials {
-    entries: Vec<Credential>,
-    /// One period of the weighted order. Invariant: not empty, and every id in it is an index of `entries`.
-    turns: Vec<CredentialId>,
-    /// How many turns of a period each entry has.
-    shares: Vec<u16>,
-    /// Invariant: entries have the same one exactly when they are of the same identity.
-    standings: Vec<Arc<standing::Standing>>,
-    identities_count: usize,
-    /// Who takes the turns of those that are left alone.
-    spares: balancer::Spares,
-}
-
-/// What a cooldown belongs to: entries that are repeated, or differ in name and weight only, are one to the upstream.
-type Identity<'a> = (&'a str, &'a str, &'a str);
-
-impl Credentials {
-    /// Invariant for the caller (`secrets_file`): 1 to `ENTRIES_MAX` entries with weights of at least 1.
-    fn new(entries: Vec<Credential>) -> Self {
-        let weights: Vec<u16> = entries.iter().map(|entry| entry.weight).collect();
-        let shares = order::shares(&weights);
-        let turns = order::smooth_weighted_turns(&shares);
-        let mut known: HashMap<Identity<'_>, Arc<standing::Standing>> = HashMap::new();
-        let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
-        let identities_count = known.len();
-        Credentials { entries, turns, shares, standings, identities_count, spares: balancer::Spares::default() }
-    }
-
-    /// Takes over the standing of every identity that `previous` has too: a reload pardons nobody and blames nobody.
-    /// To be called before the new snapshot is shared.
-    pub fn inherit(mut self, previous: &Credentials) -> Self {
-        let identities = previous.entries.iter().map(Credential::identity);
-        let known: HashMap<Identity<'_>, &Arc<standing::Standing>> = identities.zip(&previous.standings).collect();
-        for (entry, standing) in self.entries.iter().zip(&mut self.standings) {
-            if let Some(inherited) = known.get(&entry.identity()) {
-                *standing = Arc::clone(inherited);
-            }
-        }
-        self
-    }
-
-    pub fn entry(&self, id: CredentialId) -> &Credential {
-        &self.entries[id.index()]
-    }
-
-    /// All entries in the order of the file.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = (CredentialId, &Credential)> {
-        self.ids().zip(&self.entries)
-    }
-
-    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.entries.iter().map(|entry| entry.name.as_str())
-    }
-
-    /// How many entries there are; never 0.
-    #[expect(clippy::len_without_is_empty, reason = "a snapshot is never empty")]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// How many different identities there are; never 0.
-    pub fn identities_count(&self) -> usize {
-        self.identities_count
-    }
-
-    /// Whether two entries are the same to the upstream.
-    pub fn is_same_identity(&self, a: CredentialId, b: CredentialId) -> bool {
-        Arc::ptr_eq(&self.standings[a.index()], &self.standings[b.index()])
-    }
-
-    /// A 401 or 403 that is blamed on the credential, or a 429: its identity cools down. An answer to an attempt that
-    /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns how long it
-    /// cools down from `now` on if that has changed.
-    pub fn cool(&self, id: CredentialId, fault: Fault, attempt_began: Instant, now: Instant) -> Option<Duration> {
-        self.standing(id).cool(fault, attempt_began, now)
-    }
-
-    /// The credential got a good answer: whatever was held against its identity before the attempt began is forgotten.
-    /// Returns whether it was in trouble and works again.
-    pub fn restore(&self, id: CredentialId, attempt_began: Instant, now: Instant) -> bool {
-        let standing = self.standing(id);
-        standing.note_good(now);
-        standing.restore(attempt_began)
-    }
-
-    /// The probe ended without saying anything of the credential: another request may be the probe.
-    pub fn give_up_probe(&self, id: CredentialId) {
-        self.standing(id).give_up_probe();
-    }
-
-    /// A request of the credential was refused, and it is not known yet whose fault that is: until it is acquitted or
-    /// cools down, and for 1 s at most, other credentials are preferred; but not where it has just got good answers.
-    pub fn suspect(&self, id: CredentialId, now: Instant) {
-        self.standing(id).suspect(now);
-    }
-
-    /// The refusal was the request's fault.
-    pub fn acquit(&self, id: CredentialId) {
-        self.standing(id).acquit();
-    }
-
-    /// How long the credential still cools down; `None` when it does not.
-    pub fn cooling_for(&self, id: CredentialId, now: Instant) -> Option<Duration> {
-        self.standing(id).cooling_for(now)
-    }
-
-    /// How long it still cools down, and why; `None` when it does not.
-    pub fn cooling(&self, id: CredentialId, now: Instant) -> Option<Cooling> {
-        self.standing(id).cooling(now)
-    }
-
-    fn standing(&self, id: CredentialId) -> &standing::Standing {
-        &self.standings[id.index()]
-    }
-
-    fn ids(&self) -> impl ExactSizeIterator<Item = CredentialId> + Clone + use<> {
-        // `ENTRIES_MAX` keeps every index within u16.
-        (0..self.entries.len()).map(|index| CredentialId(index as u16))
-    }
-
-    /// Whose turn is the `tick`-th, counted from 0.
-    fn turn(&self, tick: u64) -> CredentialId {
-        self.turns[(tick % self.turns.len() as u64) as usize]
-    }
-}

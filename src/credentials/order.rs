@@ -1,21 +1,26 @@
 //! The order in which credentials take turns: the smooth weighted round robin of nginx.
 //!
-//! Invariant: worked out once for a snapshot, and each index stands in it exactly as often as its share says.
+//! Invariant: computed once for a snapshot, and each index is in it exactly as often as its share says.
 
-use super::CredentialId;
+use std::sync::atomic::AtomicU64;
 
-/// How many turns of a period each entry gets: the weights, divided by their greatest common divisor.
+use crossbeam_utils::CachePadded;
+
+use super::credential::CredentialId;
+
+/// Returns the number of turns that each entry gets in a period: the weights, divided by their greatest common
+/// divisor.
 pub(super) fn shares(weights: &[u16]) -> Vec<u16> {
     let divisor = weights.iter().copied().map(u64::from).fold(0, greatest_common_divisor).max(1);
-    // Not longer than the weight it came of, so nothing is cut off.
+    // Not larger than the weight, so nothing is cut off.
     weights.iter().map(|weight| (u64::from(*weight) / divisor) as u16).collect()
 }
 
-/// One period of nginx's smooth weighted round robin: each index as often as its share says, spread as evenly as the
-/// algorithm does.
+/// Computes one period of nginx's smooth weighted round robin: each index as often as its share says, spread as evenly
+/// as the algorithm does.
 ///
-/// At each turn every entry gains its share, the one that then has most (the first of equals) takes the turn, and pays the
-/// sum of all shares for it.
+/// At each turn every entry gains its share, the one that then has most (the first of equals) takes the turn, and pays
+/// the sum of all shares for it.
 pub(super) fn smooth_weighted_turns(shares: &[u16]) -> Vec<CredentialId> {
     let period: i64 = shares.iter().copied().map(i64::from).sum();
     let mut credit = vec![0_i64; shares.len()];
@@ -36,6 +41,33 @@ pub(super) fn smooth_weighted_turns(shares: &[u16]) -> Vec<CredentialId> {
 
 pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// Counts the turns that went to a substitute.
+#[derive(Debug, Default)]
+pub(super) struct SpareTurns {
+    pub(super) counter: CachePadded<AtomicU64>,
+}
+
+/// Returns the entry with the `place`-th turn when all turns of the first entry come first, then those of the second,
+/// and so on.
+pub(super) fn holder(place: u64, shares: &[u16]) -> CredentialId {
+    let mut end = 0;
+    let ends_after = |share: &u16| {
+        end += u64::from(*share);
+        end > place
+    };
+    // There is one: `place` is less than the sum of all shares.
+    let index = shares.iter().position(ends_after).unwrap_or(0);
+    CredentialId(index as u16)
+}
+
+/// Returns the position after `count` steps that visit each of `0..total` once in `total` steps, with neighbours far
+/// apart: the step is the golden section of `total`, or the next number that has no divisor in common with it.
+pub(super) fn scattered(count: u64, total: u64) -> u64 {
+    let golden_section = (total * 618 / 1000).max(1);
+    let step = (golden_section..total).find(|step| greatest_common_divisor(*step, total) == 1).unwrap_or(1);
+    count % total * step % total
 }
 
 #[cfg(test)]
@@ -89,8 +121,8 @@ mod tests {
             prop_assert_eq!(nginx(&weights, twice.len()), twice);
         }
 
-        /// Where blocks (a, a, a, b) would be three turns ahead. nginx's order does let an entry of half the turns have
-        /// two in a row now and then: 23, 17, 6.
+        /// Blocks (a, a, a, b) would be three turns ahead. nginx's order does give an entry of half the turns two in a
+        /// row now and then: 23, 17, 6.
         #[test]
         fn nobody_is_ever_a_whole_turn_ahead_of_its_share(weights in prop::collection::vec(1_u16..=40, 1..9)) {
             let total: usize = weights.iter().copied().map(usize::from).sum();

@@ -1,6 +1,7 @@
-//! Reading a file that holds secrets: bounded, without copies left behind in memory, and with a word about who else can
-//! read it.
+//! Reading a file that holds secrets: bounded, without copies left behind in memory, and with a warning when others
+//! can read it.
 
+use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -9,10 +10,11 @@ use std::path::Path;
 use rustix::process::{getegid, getgroups};
 use zeroize::Zeroizing;
 
-/// Far above what any of these files needs, so that a wrong path is not read into memory whole.
+/// Limit on the file's size, far above what any of these files needs, so that a wrong path is not read into memory
+/// whole.
 pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// Why there is no text.
+/// The reason why a file could not be read.
 #[derive(Debug)]
 pub enum ReadFault {
     Unreadable(io::Error),
@@ -20,7 +22,27 @@ pub enum ReadFault {
     NotUtf8,
 }
 
-/// Reads all of it.
+impl fmt::Display for ReadFault {
+    /// Writes the end of a sentence that begins with the file.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
+            ReadFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
+            ReadFault::NotUtf8 => formatter.write_str("is not UTF-8 text"),
+        }
+    }
+}
+
+impl std::error::Error for ReadFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ReadFault::Unreadable(error) => Some(error),
+            ReadFault::TooLarge | ReadFault::NotUtf8 => None,
+        }
+    }
+}
+
+/// Reads the whole file.
 ///
 /// # Errors
 /// When it cannot be read, is larger than [`FILE_BYTES_MAX`], or is not text.
@@ -39,7 +61,7 @@ pub fn read(path: &Path) -> Result<(Zeroizing<String>, Metadata), ReadFault> {
     Ok((Zeroizing::new(text.to_owned()), metadata))
 }
 
-/// Who else can read the file and with it `what`, and what to do about it.
+/// Returns a warning if others can read the file and with it `what`, and what to do about it.
 pub fn exposure_warning(path: &Path, metadata: &Metadata, what: &str) -> Option<String> {
     let mode = metadata.mode();
     let group_is_ours = || {

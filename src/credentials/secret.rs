@@ -1,7 +1,7 @@
 //! Text that must not be seen: credentials and tokens.
 //!
-//! Invariant: a [`Secret`] is read by [`Secret::expose`] alone (no `Display`, no `Serialize`, and `Debug` shows nothing
-//! of it), and its memory is overwritten when it goes.
+//! Invariant: a [`Secret`] is read by [`Secret::expose`] alone (no `Display`, no `Serialize`, and `Debug` shows
+//! nothing of it), and its memory is overwritten when it is dropped.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl Secret {
         Secret(Zeroizing::new(text))
     }
 
-    /// The text itself. Every call is a place where it could leak.
+    /// Returns the text. Every call is a place where it could leak.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -7,19 +7,29 @@ use std::collections::{BTreeSet, HashSet};
 
 use serde_json::{Map, Value};
 
-use super::secrets_file::{Loaded, Mistake, SecretsFault};
-use super::{Credential, Credentials, Secret};
+use super::credential::Credential;
+use super::secret::Secret;
+use super::secrets_error::{SecretsFault, SecretsMistake};
+use super::snapshot::Credentials;
 
 const WEIGHT_MAX: u64 = 1000;
-/// How many unknown fields the one warning names.
+/// Limit on the unknown fields that the one warning names.
 const UNKNOWN_FIELDS_NAMED_MAX: usize = 8;
-/// How many characters of a `clientId` go into the name of an entry that has none.
+/// Number of characters of a `clientId` in the name of an entry that has none.
 const NAME_FROM_CLIENT_ID_CHARS: usize = 8;
 
 const KNOWN_FIELDS: [&str; 7] = ["clientId", "clientSecret", "tenant", "name", "agent", "appToAccess", "weight"];
 
+/// The content of a secrets file.
+#[derive(Debug)]
+pub struct LoadedCredentials {
+    pub credentials: Credentials,
+    /// Warnings for the operator: that others can read the file, which fields are ignored.
+    pub warnings: Vec<String>,
+}
+
 /// Reads all entries of the array.
-pub(super) fn read_entries(values: Vec<Value>) -> Result<Loaded, SecretsFault> {
+pub(super) fn read_entries(values: Vec<Value>) -> Result<LoadedCredentials, SecretsFault> {
     let mut entries = Vec::with_capacity(values.len());
     let mut mistakes = Vec::new();
     let mut unknown_fields = BTreeSet::new();
@@ -41,17 +51,17 @@ pub(super) fn read_entries(values: Vec<Value>) -> Result<Loaded, SecretsFault> {
     }
     if mistakes.is_empty() {
         let warnings = unknown_fields_warning(&unknown_fields).into_iter().collect();
-        Ok(Loaded { credentials: Credentials::new(entries), warnings })
+        Ok(LoadedCredentials { credentials: Credentials::new(entries), warnings })
     } else {
         Err(SecretsFault::Mistakes(mistakes))
     }
 }
 
-/// Takes one object apart and notes what is wrong with it.
+/// Reads one object and notes its mistakes.
 struct EntryReader<'a> {
     index: usize,
     fields: Map<String, Value>,
-    mistakes: &'a mut Vec<Mistake>,
+    mistakes: &'a mut Vec<SecretsMistake>,
 }
 
 impl EntryReader<'_> {
@@ -80,7 +90,7 @@ impl EntryReader<'_> {
         None
     }
 
-    /// A blank string or `null` counts as absent.
+    /// Reads a field that may be missing; a blank string or `null` counts as missing.
     fn optional(&mut self, field: &'static str) -> Option<String> {
         match self.fields.remove(field) {
             None | Some(Value::Null) => None,
@@ -109,7 +119,7 @@ impl EntryReader<'_> {
     }
 
     fn mistake(&mut self, field: Option<&'static str>, expected: String) {
-        self.mistakes.push(Mistake { index: Some(self.index), field, expected });
+        self.mistakes.push(SecretsMistake { index: Some(self.index), field, expected });
     }
 }
 
@@ -118,7 +128,7 @@ fn default_name(client_id: &str) -> String {
     format!("config-{}", printable.take(NAME_FROM_CLIENT_ID_CHARS).collect::<String>())
 }
 
-/// The name itself, or with `#2`, `#3`, … where it is taken.
+/// Returns the name itself, or with `#2`, `#3`, … if it is taken.
 fn unique_name(name: String, taken: &mut HashSet<String>) -> String {
     let mut unique = name.clone();
     let mut number = 2;

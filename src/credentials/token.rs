@@ -1,7 +1,7 @@
 //! The JWT that stands for a credential, and each shard's store of ready `Authorization` values.
 //!
-//! The claims hold the client secret in clear base64: whoever has a token has the secret. So tokens live in [`Secret`]s
-//! and zeroed buffers, and go nowhere but into the upstream's `Authorization` field.
+//! The claims hold the client secret in plain base64: a token reveals the secret. So tokens live in [`Secret`]s and
+//! zeroed buffers, and go nowhere but into the upstream's `Authorization` field.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,11 +12,13 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use super::{Credential, CredentialId, Credentials, Secret};
+use super::credential::{Credential, CredentialId};
+use super::secret::Secret;
+use super::snapshot::Credentials;
 
-/// How long a token is used. It carries no expiry; this is the life that the Python original gave its cache.
+/// Time for which a token is used. It carries no expiry; this is the life that the Python original gave its cache.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
-/// How long before the end of its life a token is made anew.
+/// Time before the end of its life at which a token is minted anew.
 const RENEWAL_MARGIN: Duration = Duration::from_secs(300);
 
 /// The header in the byte order that other JWT libraries write. `jsonwebtoken`'s own `Header` puts `typ` first, so its
@@ -24,7 +26,7 @@ const RENEWAL_MARGIN: Duration = Duration::from_secs(300);
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 const SCHEME: &[u8] = b"Bearer ";
 
-/// Exactly these, in this order; no `iat`, no `exp`.
+/// The claims: exactly these, in this order; no `iat`, no `exp`.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Claims<'a> {
@@ -33,15 +35,15 @@ struct Claims<'a> {
     tenant: &'a str,
 }
 
-/// Makes the token of a credential: HS256 over header and claims, with the client secret as key.
+/// Mints the token of a credential: HS256 over header and claims, with the client secret as key.
 ///
 /// # Errors
-/// When the claims cannot be written or the signature cannot be made. Neither says anything about their content.
+/// When the claims cannot be written or the signature cannot be made. Neither error holds anything of their content.
 pub fn mint(credential: &Credential) -> Result<Secret, TokenError> {
     let client_secret = credential.client_secret.expose();
     let claims = Claims { client_id: &credential.client_id, client_secret, tenant: &credential.tenant };
     let claims = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| TokenError::Claims)?);
-    // Room for everything at once: a growing string would leave unzeroed copies of the claims behind.
+    // Capacity for everything at once: a growing string would leave unzeroed copies of the claims behind.
     let signature_bytes = 1 + 43;
     let token_bytes = (HEADER.len() + claims.len()).div_ceil(3) * 4 + 4 + signature_bytes;
     let mut token = String::with_capacity(token_bytes);
@@ -57,7 +59,7 @@ pub fn mint(credential: &Credential) -> Result<Secret, TokenError> {
     Ok(Secret::new(std::mem::take(&mut *token)))
 }
 
-/// Why no token could be made.
+/// The reason why no token could be minted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenError {
     Claims,
@@ -77,24 +79,24 @@ impl std::error::Error for TokenError {}
 
 /// The ready `Authorization` values of one shard, by credential. It belongs to one snapshot: a reload makes another.
 pub struct TokenCache {
-    slots: Vec<Slot>,
+    tokens: Vec<CachedToken>,
 }
 
 #[derive(Default)]
-struct Slot {
+struct CachedToken {
     authorization: Zeroizing<Vec<u8>>,
     /// `None` until the first use.
     renew_at: Option<Instant>,
 }
 
 impl TokenCache {
-    /// Room for `credentials_count` credentials; nothing is signed yet.
+    /// Makes an empty cache for `credentials_count` credentials.
     pub fn new(credentials_count: usize) -> Self {
-        TokenCache { slots: (0..credentials_count).map(|_| Slot::default()).collect() }
+        TokenCache { tokens: (0..credentials_count).map(|_| CachedToken::default()).collect() }
     }
 
-    /// The `Authorization` value (`Bearer <jwt>`) of a credential: signed at its first use and 300 s before an hour is
-    /// over, without allocation at all other times.
+    /// Returns the `Authorization` value (`Bearer <jwt>`) of a credential: signed at its first use and 300 s before an
+    /// hour is over, without allocation at all other times.
     ///
     /// # Errors
     /// As [`mint`]. A value that is due for renewal and cannot be renewed is not used.
@@ -104,27 +106,27 @@ impl TokenCache {
         id: CredentialId,
         now: Instant,
     ) -> Result<&[u8], TokenError> {
-        let slot = &mut self.slots[id.index()];
-        if slot.renew_at.is_none_or(|renew_at| now >= renew_at) {
-            *slot = Slot::mint(credentials.entry(id), now)?;
+        let cached = &mut self.tokens[id.index()];
+        if cached.renew_at.is_none_or(|renew_at| now >= renew_at) {
+            *cached = CachedToken::mint(credentials.entry(id), now)?;
         }
-        Ok(&slot.authorization)
+        Ok(&cached.authorization)
     }
 }
 
 impl fmt::Debug for TokenCache {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("TokenCache").field("credentials_count", &self.slots.len()).finish_non_exhaustive()
+        formatter.debug_struct("TokenCache").field("credentials_count", &self.tokens.len()).finish_non_exhaustive()
     }
 }
 
-impl Slot {
+impl CachedToken {
     fn mint(credential: &Credential, now: Instant) -> Result<Self, TokenError> {
         let token = mint(credential)?;
         let mut authorization = Zeroizing::new(Vec::with_capacity(SCHEME.len() + token.expose().len()));
         authorization.extend_from_slice(SCHEME);
         authorization.extend_from_slice(token.expose().as_bytes());
-        Ok(Slot { authorization, renew_at: Some(now + (TOKEN_LIFE - RENEWAL_MARGIN)) })
+        Ok(CachedToken { authorization, renew_at: Some(now + (TOKEN_LIFE - RENEWAL_MARGIN)) })
     }
 }
 
@@ -133,7 +135,7 @@ mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
 
     use super::*;
-    use crate::credentials::from_json;
+    use crate::credentials::secrets_file::from_json;
 
     const SECRETS: &str = r#"[
         {"clientId": "abc-123", "clientSecret": "hunter2-and-more", "tenant": "ciandt"},
@@ -148,7 +150,7 @@ mod tests {
         credentials.entries().nth(index).expect("an entry").0
     }
 
-    /// Header and claims of a token as the bytes that were signed.
+    /// Decodes header and claims of a token to the bytes that were signed.
     fn parts(token: &str) -> [String; 2] {
         let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).expect("base64"));
         [(); 2].map(|()| String::from_utf8(parts.next().expect("a part")).expect("text"))
@@ -207,7 +209,7 @@ mod tests {
         let mut address = |after_s: u64| {
             let now = start + Duration::from_secs(after_s);
             cache.authorization(&credentials, id, now).expect("a value");
-            cache.slots[id.index()].renew_at
+            cache.tokens[id.index()].renew_at
         };
         let first = address(0);
         assert_eq!(first, Some(start + Duration::from_secs(3300)));

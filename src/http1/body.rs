@@ -1,10 +1,9 @@
 //! Follows one body through a stream of reads, so that a relay can pass it on verbatim and knows where it ends.
 //!
-//! Invariant: content is emitted as it comes; a piece of framing is emitted only when whole, so what was emitted always
-//! ends at a point that [`BodyReader::owed`] describes. What is emitted does not depend on how the input was split,
-//! apart from where content is cut. Nothing is decoded twice and no content is held.
+//! Invariant: content is emitted as it comes; a piece of framing is emitted only when whole, so what was emitted
+//! always ends at a point that [`BodyReader::owed`] describes. What is emitted does not depend on how the input was
+//! split, but for where content is cut. Nothing is decoded twice and no content is held.
 
-use std::fmt;
 use std::mem;
 
 use memchr::memchr;
@@ -12,64 +11,22 @@ use memchr::memchr;
 use super::chunk::{emit_last_piece, parse_size_line};
 use super::framing::BodyLength;
 
-/// Chunk extensions of one body together; nobody uses them, and without a bound they are free bytes to an attacker.
+pub use super::piece::{BodyError, Piece};
+
+/// Limit on the chunk extensions of one body together. Nobody uses them, and without a bound they are free bytes to an
+/// attacker.
 const EXTENSION_BYTES_MAX: usize = 16 * 1024;
 
-/// The trailer section of one body with its empty line.
+/// Limit on the trailer section of one body, with its empty line.
 const TRAILER_BYTES_MAX: usize = 16 * 1024;
 
 /// Digits of a chunk size: what fits a `u64`.
 const SIZE_DIGITS_MAX: usize = 16;
 
-/// A part of a body as it came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// Bytes of the content.
-    Data(&'a [u8]),
-    /// A whole chunk size line, the CRLF after a chunk, or the last chunk with the trailers: to be passed on where the
-    /// receiver reads chunks too, to be skipped where it does not.
-    Framing(&'a [u8]),
-}
-
-/// Why a body cannot be followed further.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyError {
-    /// A chunk size is empty, signed, not hexadecimal, too large, or its line does not end in CRLF.
-    BadChunkSize,
-    BadChunkExtension,
-    ChunkExtensionsTooLong,
-    /// No CRLF follows a chunk's data.
-    BadChunkEnd,
-    TrailersTooLong,
-    BadTrailer,
-}
-
-impl BodyError {
-    /// What is wrong, as the end of a sentence.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            BodyError::BadChunkSize => "a chunk size is malformed",
-            BodyError::BadChunkExtension => "a chunk extension is malformed",
-            BodyError::ChunkExtensionsTooLong => "the chunk extensions are too long",
-            BodyError::BadChunkEnd => "a chunk does not end where its size says",
-            BodyError::TrailersTooLong => "the trailers are too long",
-            BodyError::BadTrailer => "a trailer is malformed",
-        }
-    }
-}
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl std::error::Error for BodyError {}
-
-/// What a relay that passed on every emitted piece must still send to stand between two chunks.
+/// The bytes that a relay which passed on every emitted piece must still send to stand between two chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owed {
-    /// It stands between two chunks, or the body is not chunked, or it is complete.
+    /// None: it stands between two chunks, or the body is not chunked, or it is complete.
     Nothing,
     /// That many bytes of content, and then CRLF.
     ChunkData { remaining: u64 },
@@ -80,7 +37,7 @@ pub enum Owed {
 /// Follows one body. Allocates only when a read ends within a line of framing.
 #[derive(Debug)]
 pub struct BodyReader {
-    state: State,
+    state: BodyState,
     /// The start of a piece of framing whose end has not come; bounded by the limits above.
     held: Vec<u8>,
     extension_bytes: usize,
@@ -88,7 +45,7 @@ pub struct BodyReader {
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum BodyState {
     Known {
         remaining: u64,
     },
@@ -102,38 +59,38 @@ enum State {
     },
     Trailers(Trailers),
     Complete,
-    /// With what was owed when it failed: whoever ends a broken stream well has to know.
+    /// With what was owed when it failed, for whoever ends the broken stream.
     Failed {
         error: BodyError,
         owed: Owed,
     },
 }
 
-/// Within the last piece: the last chunk's size line and the trailer section.
+/// Progress within the last piece: the last chunk's size line and the trailer section.
 #[derive(Debug, Clone, Copy)]
 struct Trailers {
-    /// Where the trailer section begins in the piece.
+    /// Offset of the trailer section in the piece.
     section_start: usize,
-    /// Where the line begins in the piece whose end has not come.
+    /// Offset in the piece of the line whose end has not come.
     line_start: usize,
 }
 
 impl BodyReader {
     pub fn new(length: BodyLength) -> Self {
         let state = match length {
-            BodyLength::None | BodyLength::Known(0) => State::Complete,
-            BodyLength::Known(remaining) => State::Known { remaining },
-            BodyLength::Chunked => State::ChunkSize,
-            BodyLength::UntilClose => State::UntilClose,
+            BodyLength::None => BodyState::Complete,
+            BodyLength::Known(remaining) => BodyState::known(remaining),
+            BodyLength::Chunked => BodyState::ChunkSize,
+            BodyLength::UntilClose => BodyState::UntilClose,
         };
         BodyReader { state, held: Vec::new(), extension_bytes: 0, data_bytes: 0 }
     }
 
-    /// Takes what was read and emits it in pieces. Returns how many bytes belong to the body: fewer than came only
-    /// when it is complete.
+    /// Emits what was read in pieces. Returns how many bytes belong to the body: fewer than were given only when it is
+    /// complete.
     ///
     /// # Errors
-    /// Where the framing is malformed or too long. What was emitted before stands; every later call fails the same way.
+    /// When the framing is malformed or too long. What was emitted before stands; every later call fails the same way.
     pub fn read(&mut self, input: &[u8], mut emit: impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
         let mut consumed = 0;
         while consumed < input.len() && !self.is_complete() {
@@ -143,22 +100,23 @@ impl BodyReader {
         Ok(consumed)
     }
 
-    /// Whether all of it has come. A body that lasts until the close never is: its end is the connection's.
+    /// Returns whether the whole body has come. One that lasts until the close is never complete: its end is the
+    /// connection's.
     pub fn is_complete(&self) -> bool {
-        matches!(self.state, State::Complete)
+        matches!(self.state, BodyState::Complete)
     }
 
-    /// Bytes of content so far.
+    /// Returns how many bytes of content have come so far.
     pub fn data_bytes(&self) -> u64 {
         self.data_bytes
     }
 
-    /// Also after an error: what was owed before it.
+    /// Returns what a relay owes; after an error, what it owed before.
     pub fn owed(&self) -> Owed {
         match self.state {
-            State::Failed { owed, .. } => owed,
-            State::ChunkData { remaining } => Owed::ChunkData { remaining },
-            State::ChunkEnd { .. } => Owed::ChunkEnd,
+            BodyState::Failed { owed, .. } => owed,
+            BodyState::ChunkData { remaining } => Owed::ChunkData { remaining },
+            BodyState::ChunkEnd { .. } => Owed::ChunkEnd,
             _ => Owed::Nothing,
         }
     }
@@ -166,39 +124,35 @@ impl BodyReader {
     /// Takes one piece off `input`, which is not empty, or all of it; returns how many bytes.
     fn step(&mut self, input: &[u8], emit: &mut impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
         match self.state {
-            State::Known { remaining } => Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
-                0 => State::Complete,
-                remaining => State::Known { remaining },
-            })),
-            State::ChunkData { remaining } => Ok(self.pass_data(input, remaining, emit, |remaining| match remaining {
-                0 => State::ChunkEnd { has_cr: false },
-                remaining => State::ChunkData { remaining },
-            })),
-            State::UntilClose => Ok(self.pass_data(input, u64::MAX, emit, |_| State::UntilClose)),
-            State::ChunkSize => self.take_size_line(input, emit),
-            State::ChunkEnd { has_cr } => self.take_chunk_end(input, has_cr, emit),
-            State::Trailers(trailers) => self.take_trailers(input, trailers, emit),
-            State::Complete => Ok(0),
-            State::Failed { error, .. } => Err(error),
+            BodyState::Known { remaining } => {
+                let taken = self.pass_data(input, remaining, emit);
+                self.state = BodyState::known(remaining - taken as u64);
+                Ok(taken)
+            }
+            BodyState::ChunkData { remaining } => {
+                let taken = self.pass_data(input, remaining, emit);
+                self.state = BodyState::chunk_data(remaining - taken as u64);
+                Ok(taken)
+            }
+            BodyState::UntilClose => Ok(self.pass_data(input, u64::MAX, emit)),
+            BodyState::ChunkSize => self.take_size_line(input, emit),
+            BodyState::ChunkEnd { has_cr } => self.take_chunk_end(input, has_cr, emit),
+            BodyState::Trailers(trailers) => self.take_trailers(input, trailers, emit),
+            BodyState::Complete => Ok(0),
+            BodyState::Failed { error, .. } => Err(error),
         }
     }
 
     fn fail(&mut self, error: BodyError) -> BodyError {
-        self.state = State::Failed { error, owed: self.owed() };
+        self.state = BodyState::Failed { error, owed: self.owed() };
         error
     }
 
-    fn pass_data(
-        &mut self,
-        input: &[u8],
-        remaining: u64,
-        emit: &mut impl FnMut(Piece<'_>),
-        next: impl FnOnce(u64) -> State,
-    ) -> usize {
+    /// Emits up to `remaining` bytes of content; returns how many.
+    fn pass_data(&mut self, input: &[u8], remaining: u64, emit: &mut impl FnMut(Piece<'_>)) -> usize {
         let taken = usize::try_from(remaining).map_or(input.len(), |remaining| remaining.min(input.len()));
         emit(Piece::Data(&input[..taken]));
         self.data_bytes = self.data_bytes.saturating_add(taken as u64);
-        self.state = next(remaining - taken as u64);
         taken
     }
 
@@ -224,18 +178,18 @@ impl BodyReader {
         self.extension_bytes += extension.len();
         if size == 0 {
             // The last chunk goes out with its trailers. If they are in the same read, nothing needs to be held.
-            self.state = State::Trailers(Trailers { section_start: line.len(), line_start: line.len() });
+            self.state = BodyState::Trailers(Trailers { section_start: line.len(), line_start: line.len() });
             self.held = held;
             return Ok(if is_split { taken } else { 0 });
         }
         emit(Piece::Framing(line));
-        self.state = State::ChunkData { remaining: size };
+        self.state = BodyState::ChunkData { remaining: size };
         held.clear();
         self.held = held;
         Ok(taken)
     }
 
-    /// Checks what can be checked on a line whose end may not have come, so that a bad one is not waited for.
+    /// Checks a size line whose end may not have come yet, so that a bad one is not waited for.
     fn count_size_digits(&self, before_line_feed: &[u8]) -> Result<usize, BodyError> {
         let start = &before_line_feed[..before_line_feed.len().min(SIZE_DIGITS_MAX + 1)];
         let digits = start.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
@@ -260,11 +214,11 @@ impl BodyReader {
         let missing: &[u8] = if has_cr { b"\n" } else { b"\r\n" };
         if input.starts_with(missing) {
             emit(Piece::Framing(b"\r\n"));
-            self.state = State::ChunkSize;
+            self.state = BodyState::ChunkSize;
             return Ok(missing.len());
         }
         if input == b"\r" && !has_cr {
-            self.state = State::ChunkEnd { has_cr: true };
+            self.state = BodyState::ChunkEnd { has_cr: true };
             return Ok(1);
         }
         Err(BodyError::BadChunkEnd)
@@ -295,7 +249,7 @@ impl BodyReader {
         }
         trailers.check_size(held_bytes + input.len())?;
         self.held.extend_from_slice(input);
-        self.state = State::Trailers(trailers);
+        self.state = BodyState::Trailers(trailers);
         Ok(input.len())
     }
 
@@ -312,8 +266,18 @@ impl BodyReader {
             held.extend_from_slice(input);
             emit_last_piece(&held, section_start, emit)?;
         }
-        self.state = State::Complete;
+        self.state = BodyState::Complete;
         Ok(input.len())
+    }
+}
+
+impl BodyState {
+    fn known(remaining: u64) -> Self {
+        if remaining == 0 { BodyState::Complete } else { BodyState::Known { remaining } }
+    }
+
+    fn chunk_data(remaining: u64) -> Self {
+        if remaining == 0 { BodyState::ChunkEnd { has_cr: false } } else { BodyState::ChunkData { remaining } }
     }
 }
 
@@ -324,433 +288,4 @@ impl Trailers {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// All that can be seen of a reader, apart from where content was cut.
-    #[derive(Debug, PartialEq, Eq, Default)]
-    struct Seen {
-        data: Vec<u8>,
-        /// Data and framing in order.
-        relayed: Vec<u8>,
-        framing: Vec<Vec<u8>>,
-        consumed: usize,
-        result: Option<BodyError>,
-        is_complete: bool,
-    }
-
-    fn read_in(length: BodyLength, bytes: &[u8], reads: impl IntoIterator<Item = usize>) -> Seen {
-        let mut reader = BodyReader::new(length);
-        let mut seen = Seen::default();
-        for end in reads.into_iter().chain([bytes.len()]) {
-            if end <= seen.consumed || seen.result.is_some() || reader.is_complete() {
-                continue;
-            }
-            let input = &bytes[seen.consumed..end];
-            match feed(&mut reader, input, &mut seen) {
-                Ok(consumed) => {
-                    assert!(consumed == input.len() || reader.is_complete(), "input is left over");
-                    seen.consumed += consumed;
-                }
-                Err(error) => {
-                    assert_eq!(reader.read(b"0\r\n\r\n", |_| panic!("emits after an error")), Err(error));
-                    seen.consumed = 0;
-                    seen.result = Some(error);
-                }
-            }
-        }
-        assert_eq!(reader.data_bytes(), seen.data.len() as u64);
-        seen.is_complete = reader.is_complete();
-        seen
-    }
-
-    fn feed(reader: &mut BodyReader, input: &[u8], seen: &mut Seen) -> Result<usize, BodyError> {
-        reader.read(input, |piece| match piece {
-            Piece::Data(bytes) => {
-                assert!(!bytes.is_empty());
-                seen.data.extend_from_slice(bytes);
-                seen.relayed.extend_from_slice(bytes);
-            }
-            Piece::Framing(bytes) => {
-                seen.framing.push(bytes.to_vec());
-                seen.relayed.extend_from_slice(bytes);
-            }
-        })
-    }
-
-    fn read_chunked(bytes: &[u8]) -> Seen {
-        read_in(BodyLength::Chunked, bytes, [])
-    }
-
-    #[test]
-    fn a_body_of_no_length_is_complete_from_the_start() {
-        for length in [BodyLength::None, BodyLength::Known(0)] {
-            let mut reader = BodyReader::new(length);
-            assert!(reader.is_complete());
-            assert_eq!(reader.read(b"GET", |_| panic!("there is no body")), Ok(0));
-        }
-    }
-
-    #[test]
-    fn a_body_of_known_length_leaves_what_follows_it() {
-        let seen = read_in(BodyLength::Known(5), b"helloGET / HTTP/1.1", [2]);
-        assert_eq!((seen.data.as_slice(), seen.consumed, seen.is_complete), (&b"hello"[..], 5, true));
-        assert!(seen.framing.is_empty());
-    }
-
-    #[test]
-    fn a_close_delimited_body_takes_all_that_comes() {
-        let mut reader = BodyReader::new(BodyLength::UntilClose);
-        assert_eq!(reader.read(b"0\r\n\r\n", |piece| assert_eq!(piece, Piece::Data(b"0\r\n\r\n"))), Ok(5));
-        assert!(!reader.is_complete());
-    }
-
-    #[test]
-    fn a_body_that_ends_early_is_not_complete() {
-        let chunked = b"5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n";
-        for end in 0..chunked.len() {
-            let mut reader = BodyReader::new(BodyLength::Chunked);
-            assert_eq!(reader.read(&chunked[..end], |_| {}), Ok(end));
-            assert!(!reader.is_complete(), "after {end} bytes");
-        }
-        let mut reader = BodyReader::new(BodyLength::Known(5));
-        assert_eq!(reader.read(b"hell", |_| {}), Ok(4));
-        assert!(!reader.is_complete());
-    }
-
-    #[test]
-    fn framing_is_emitted_whole_and_content_at_once() {
-        let bytes = b"00A;x=\"y;\\\"\"\r\n0123456789\r\nf \t; q\r\n0123456789abcde\r\n0\r\nX: y\r\n\r\nGET";
-        let seen = read_in(BodyLength::Chunked, bytes, 0..bytes.len());
-        let expected: [&[u8]; 5] = [b"00A;x=\"y;\\\"\"\r\n", b"\r\n", b"f \t; q\r\n", b"\r\n", b"0\r\nX: y\r\n\r\n"];
-        assert_eq!(seen.framing, expected);
-        assert_eq!(seen.data, b"01234567890123456789abcde");
-        assert_eq!((seen.consumed, seen.is_complete), (bytes.len() - 3, true));
-
-        let mut reader = BodyReader::new(BodyLength::Chunked);
-        let mut seen = Seen::default();
-        feed(&mut reader, b"5\r\nhel", &mut seen).unwrap();
-        assert_eq!(seen.relayed, b"5\r\nhel", "content does not wait for the end of its chunk");
-        feed(&mut reader, b"lo\r\n5", &mut seen).unwrap();
-        assert_eq!(seen.relayed, b"5\r\nhello\r\n", "a size line waits for its end");
-    }
-
-    #[test]
-    fn valid_chunked_bodies_are_passed_on_verbatim() {
-        let rows: [(&str, &[u8]); 12] = [
-            ("RFC 9112 §7.1", b"0\r\n\r\n"),
-            ("RFC 9112 §7.1", b"5\r\nhello\r\n0\r\n\r\n"),
-            ("RFC 9112 §7.1: zeros", b"0000000000000001\r\na\r\n00000\r\n\r\n"),
-            ("RFC 9112 §7.1: either case", b"a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n"),
-            ("RFC 9112 §7.1: content is not looked at", b"6\r\n0\r\n\r\n\0\r\n0\r\n\r\n"),
-            ("RFC 9112 §7.1.1", b"1;a\r\nx\r\n0;b=c\r\n\r\n"),
-            ("RFC 9112 §7.1.1", b"1;a=\"b c;\\\"\xff\";d=e\r\nx\r\n0\r\n\r\n"),
-            ("RFC 9112 §7.1.1: BWS", b"1 ; a = b \t; c\r\nx\r\n0\r\n\r\n"),
-            ("RFC 9112 §7.1.1: empty string", b"1;a=\"\"\r\nx\r\n0\r\n\r\n"),
-            ("RFC 9112 §7.1.2", b"1\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n"),
-            ("RFC 9112 §7.1.2", b"0\r\nX-Sum:1 \r\nx-empty:\r\n\r\n"),
-            ("RFC 9110 §5.5: obs-text", b"0\r\nX-Sum: \xff\r\n\r\n"),
-        ];
-        for (rule, bytes) in rows {
-            let seen = read_chunked(bytes);
-            assert_eq!(seen.relayed, bytes, "{rule}: {}", bytes.escape_ascii());
-            assert!(seen.is_complete, "{rule}: {}", bytes.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn malformed_chunked_bodies_are_refused() {
-        use BodyError::{BadChunkEnd, BadChunkExtension, BadChunkSize, BadTrailer};
-        let rows: [(&str, &[u8], BodyError); 49] = [
-            ("RFC 9112 §7.1: empty size", b"\r\nhello", BadChunkSize),
-            ("RFC 9112 §7.1: empty size", b"\n", BadChunkSize),
-            ("RFC 9112 §7.1: empty size", b";a=b\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: signed", b"+5\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: signed", b"-5\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: prefix", b"0x5\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: white space before", b" 5\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: not hexadecimal", b"5g\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: not hexadecimal", b"g\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: point", b"5.0\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: underscore", b"1_0\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: overflow", b"10000000000000000\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: too many digits", b"00000000000000005\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: bare LF", b"5\nhello\r\n0\r\n\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: bare CR", b"5\rhello\r\n0\r\n\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: CR CR LF", b"5\r\r\nhello\r\n0\r\n\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: bare LF of the last chunk", b"0\n\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: NUL", b"5\0\r\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1: white space without an extension", b"5 \r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1: white space without an extension", b"5\t\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1: white space within", b"5 5\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: no name", b"5;\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: no name", b"5;=a\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: no name", b"5;;a\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: no value", b"5;a=\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: white space after", b"5;a \r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: open string", b"5;a=\"b\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: open string", b"5;a=\"\\\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: bare CR in a string", b"5;a=\"\r\"\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: bare CR", b"5;a\rb\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: bare LF", b"5;a\nhello\r\n", BadChunkSize),
-            ("RFC 9112 §7.1.1: NUL", b"5;a=\0\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1.1: not a token", b"5;a=b,c\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1: no CRLF after the data", b"5\r\nhelloworld\r\n", BadChunkEnd),
-            ("RFC 9112 §7.1: bare LF after the data", b"5\r\nhello\n0\r\n\r\n", BadChunkEnd),
-            ("RFC 9112 §7.1: bare CR after the data", b"5\r\nhello\r0\r\n\r\n", BadChunkEnd),
-            ("RFC 9112 §7.1: CR CR LF after the data", b"5\r\nhello\r\r\n0\r\n\r\n", BadChunkEnd),
-            ("RFC 9110 §5.6.4: NUL escaped", b"5;a=\"\\\0\"\r\nhello\r\n", BadChunkExtension),
-            ("RFC 9112 §7.1: two CRLF after the data", b"5\r\nhello\r\n\r\n0\r\n\r\n", BadChunkSize),
-            ("RFC 9112 §7.1.2: bare LF", b"0\r\n\n", BadTrailer),
-            ("RFC 9112 §7.1.2: bare LF", b"0\r\nA: b\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: bare CR", b"0\r\nA: b\rc\r\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: CR CR LF", b"0\r\n\r\r\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: no colon", b"0\r\nGET / HTTP/1.1\r\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: folded", b"0\r\nA: b\r\n c\r\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: white space first", b"0\r\n A: b\r\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: white space before the colon", b"0\r\nA : b\r\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: NUL", b"0\r\nA: \0\r\n\r\n", BadTrailer),
-            ("RFC 9112 §7.1.2: empty name", b"0\r\n: b\r\n\r\n", BadTrailer),
-        ];
-        for (rule, bytes, expected) in rows {
-            let whole = read_chunked(bytes);
-            assert_eq!(whole.result, Some(expected), "{rule}: {}", bytes.escape_ascii());
-            assert_eq!(read_in(BodyLength::Chunked, bytes, 0..bytes.len()), whole, "{rule}: {}", bytes.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn a_bad_size_is_refused_before_its_line_ends() {
-        for start in [&b"x"[..], b"\r", b" ", b"-", b"00000000000000000"] {
-            assert_eq!(read_chunked(start).result, Some(BodyError::BadChunkSize), "{}", start.escape_ascii());
-        }
-        assert_eq!(read_chunked(b"1\r\nab").result, Some(BodyError::BadChunkEnd));
-    }
-
-    #[test]
-    fn the_largest_chunk_size_is_followed() {
-        let mut reader = BodyReader::new(BodyLength::Chunked);
-        assert_eq!(reader.read(b"FFFFFFFFFFFFFFFF\r\nab", |_| {}), Ok(20));
-        assert_eq!(reader.owed(), Owed::ChunkData { remaining: u64::MAX - 2 });
-    }
-
-    #[test]
-    fn chunk_extensions_of_a_body_share_one_limit() {
-        let chunk = |extension_bytes: usize| format!("1;{}\r\nx\r\n", "a".repeat(extension_bytes - 1));
-        let rows = [
-            (chunk(EXTENSION_BYTES_MAX) + "0\r\n\r\n", None),
-            (chunk(EXTENSION_BYTES_MAX + 1), Some(BodyError::ChunkExtensionsTooLong)),
-            (chunk(8192) + &chunk(8192) + "0\r\n\r\n", None),
-            (chunk(8192) + &chunk(8193), Some(BodyError::ChunkExtensionsTooLong)),
-            (chunk(8192) + &chunk(8192) + "0;a\r\n\r\n", Some(BodyError::ChunkExtensionsTooLong)),
-            ("5;".to_owned() + &"a".repeat(100_000), Some(BodyError::ChunkExtensionsTooLong)),
-            ("5;a=\"".to_owned() + &"\0".repeat(100_000) + "\n", Some(BodyError::ChunkExtensionsTooLong)),
-        ];
-        for (bytes, expected) in rows {
-            let whole = read_chunked(bytes.as_bytes());
-            assert_eq!(whole.result, expected, "{} bytes", bytes.len());
-            assert_eq!(read_in(BodyLength::Chunked, bytes.as_bytes(), 0..bytes.len()), whole);
-        }
-    }
-
-    #[test]
-    fn trailers_have_a_limit() {
-        let body = |section_bytes: usize| format!("0\r\nX: {}\r\n\r\n", "a".repeat(section_bytes - 7));
-        let many = format!("0\r\n{}\r\n", "X: y\r\n".repeat(257));
-        let rows = [
-            (body(TRAILER_BYTES_MAX), None),
-            (body(TRAILER_BYTES_MAX + 1), Some(BodyError::TrailersTooLong)),
-            ("0\r\n".to_owned() + &"a".repeat(100_000), Some(BodyError::TrailersTooLong)),
-            ("0\r\n".to_owned() + &"A: b\r\n".repeat(100_000), Some(BodyError::TrailersTooLong)),
-            (many, Some(BodyError::TrailersTooLong)),
-        ];
-        for (bytes, expected) in rows {
-            let whole = read_chunked(bytes.as_bytes());
-            assert_eq!(whole.result, expected, "{} bytes", bytes.len());
-            assert_eq!(read_in(BodyLength::Chunked, bytes.as_bytes(), 0..bytes.len().min(20_000)), whole);
-        }
-    }
-
-    #[test]
-    fn what_is_held_of_endless_framing_is_bounded() {
-        for start in [&b"5;"[..], b"0\r\n"] {
-            let mut reader = BodyReader::new(BodyLength::Chunked);
-            let mut held_bytes = 0;
-            for read in [start].into_iter().chain([&b"aaaaaaaa"[..]; 10_000]) {
-                held_bytes = reader.held.len().max(held_bytes);
-                if reader.read(read, |_| {}).is_err() {
-                    break;
-                }
-            }
-            assert!((16_000..20_000).contains(&held_bytes), "{held_bytes} for {}", start.escape_ascii());
-        }
-    }
-
-    #[test]
-    fn nothing_is_held_where_reads_end_with_pieces() {
-        let mut reader = BodyReader::new(BodyLength::Chunked);
-        for read in [&b"5\r\n"[..], b"hello", b"\r", b"\n", b"1\r\nx\r\n", b"0\r\nX: y\r\n\r\n"] {
-            reader.read(read, |_| {}).unwrap();
-            assert_eq!(reader.held.capacity(), 0, "after {}", read.escape_ascii());
-        }
-        assert!(reader.is_complete());
-    }
-
-    #[test]
-    fn trailers_that_heads_may_not_carry_on_are_removed() {
-        let forbidden = [
-            "Transfer-Encoding: chunked",
-            "content-length: 5",
-            "Host: evil",
-            "Authorization: Bearer x",
-            "X-API-Key: x",
-            "Cookie: a=b",
-            "Set-Cookie: a=b",
-            "Connection: close",
-            "Keep-Alive: 1",
-            "TE: trailers",
-            "Trailer: X",
-            "Upgrade: websocket",
-            "Proxy-Authorization: x",
-            "Expect: 100-continue",
-            "Content-Type: text/html",
-            "Content-Encoding: gzip",
-            "Location: http://evil/",
-        ];
-        for line in forbidden {
-            let body = format!("1\r\nx\r\n0;a\r\nX-One:1\r\n{line}\r\nX-Two: 2\r\n\r\n");
-            let seen = read_in(BodyLength::Chunked, body.as_bytes(), [body.len() - 9]);
-            let relayed = std::str::from_utf8(&seen.relayed).unwrap();
-            assert_eq!(relayed, "1\r\nx\r\n0;a\r\nX-One: 1\r\nX-Two: 2\r\n\r\n", "{line}");
-            assert_eq!((seen.is_complete, seen.consumed), (true, body.len()), "{line}");
-        }
-    }
-
-    #[test]
-    fn what_is_owed_follows_what_was_emitted() {
-        let steps: [(&[u8], Owed); 8] = [
-            (b"5", Owed::Nothing),
-            (b"\r\n", Owed::ChunkData { remaining: 5 }),
-            (b"hel", Owed::ChunkData { remaining: 2 }),
-            (b"lo", Owed::ChunkEnd),
-            (b"\r", Owed::ChunkEnd),
-            (b"\n", Owed::Nothing),
-            (b"0\r\nX: y", Owed::Nothing),
-            (b"\r\n\r\n", Owed::Nothing),
-        ];
-        let mut reader = BodyReader::new(BodyLength::Chunked);
-        assert_eq!(reader.owed(), Owed::Nothing);
-        for (at, (input, owed)) in steps.into_iter().enumerate() {
-            reader.read(input, |_| {}).unwrap();
-            assert_eq!(reader.owed(), owed, "after {}", input.escape_ascii());
-            assert_eq!(reader.is_complete(), at + 1 == steps.len());
-        }
-        let mut broken = BodyReader::new(BodyLength::Chunked);
-        assert_eq!(broken.read(b"5\r\nhello0", |_| {}), Err(BodyError::BadChunkEnd));
-        assert_eq!(broken.owed(), Owed::ChunkEnd);
-        let mut reader = BodyReader::new(BodyLength::Known(5));
-        reader.read(b"hel", |_| {}).unwrap();
-        assert_eq!(reader.owed(), Owed::Nothing);
-    }
-
-    #[derive(Debug, Clone)]
-    struct Chunk {
-        data: Vec<u8>,
-        zeros: usize,
-        is_upper: bool,
-        extension: &'static str,
-    }
-
-    fn chunks() -> impl Strategy<Value = Vec<Chunk>> {
-        let extension = prop_oneof![Just(""), Just(";a"), Just(" ; a=b"), Just(";a=\"b;\\\"c\"")];
-        let chunk = (prop::collection::vec(any::<u8>(), 1..40), 0usize..4, any::<bool>(), extension)
-            .prop_map(|(data, zeros, is_upper, extension)| Chunk { data, zeros, is_upper, extension });
-        prop::collection::vec(chunk, 0..6)
-    }
-
-    fn encode(chunks: &[Chunk], trailers: &str) -> Vec<u8> {
-        let mut out = Vec::new();
-        for Chunk { data, zeros, is_upper, extension } in chunks {
-            let size = if *is_upper { format!("{:X}", data.len()) } else { format!("{:x}", data.len()) };
-            out.extend_from_slice(format!("{}{size}{extension}\r\n", "0".repeat(*zeros)).as_bytes());
-            out.extend_from_slice(data);
-            out.extend_from_slice(b"\r\n");
-        }
-        out.extend_from_slice(format!("0\r\n{trailers}\r\n").as_bytes());
-        out
-    }
-
-    fn trailers() -> impl Strategy<Value = &'static str> {
-        prop_oneof![Just(""), Just("X-Sum: 1\r\n"), Just("A:b\r\nC:\td \r\n")]
-    }
-
-    /// Bodies close to valid ones.
-    fn nearly_chunked() -> impl Strategy<Value = Vec<u8>> {
-        let part = prop_oneof![
-            Just(&b"5\r\nhello\r\n"[..]),
-            Just(&b"1;a=\"b\"\r\n"[..]),
-            Just(&b"0\r\n"[..]),
-            Just(&b"\r\n"[..]),
-            Just(&b"\r"[..]),
-            Just(&b"\n"[..]),
-            Just(&b"2"[..]),
-            Just(&b" "[..]),
-            Just(&b";"[..]),
-            Just(&b"A: b\r\n"[..]),
-            Just(&b"Host: b\r\n"[..]),
-            Just(&b"ffffffff"[..]),
-        ];
-        prop::collection::vec(part, 0..10).prop_map(|parts| parts.concat())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(1_000))]
-
-        #[test]
-        fn any_chunking_decodes_to_its_content_and_is_relayed_verbatim(chunks in chunks(), trailers in trailers(), at: prop::sample::Index) {
-            let bytes = encode(&chunks, trailers);
-            let content = chunks.iter().flat_map(|chunk| chunk.data.clone()).collect::<Vec<u8>>();
-            let with_next = [&bytes[..], b"GET / HTTP/1.1\r\n"].concat();
-            let seen = read_in(BodyLength::Chunked, &with_next, [at.index(with_next.len())]);
-            prop_assert_eq!(seen.data, content);
-            prop_assert_eq!(&seen.relayed, &bytes);
-            prop_assert_eq!((seen.consumed, seen.is_complete), (bytes.len(), true));
-        }
-
-        #[test]
-        fn a_body_split_anywhere_is_the_same_body(bytes in nearly_chunked()) {
-            let whole = read_chunked(&bytes);
-            prop_assert_eq!(&read_in(BodyLength::Chunked, &bytes, 0..bytes.len()), &whole, "byte by byte");
-            for at in 0..bytes.len() {
-                prop_assert_eq!(&read_in(BodyLength::Chunked, &bytes, [at]), &whole, "split at {}", at);
-            }
-        }
-
-        #[test]
-        fn paying_what_is_owed_makes_a_cut_body_whole(chunks in chunks(), trailers in trailers(), at: prop::sample::Index) {
-            let bytes = encode(&chunks, trailers);
-            let mut reader = BodyReader::new(BodyLength::Chunked);
-            let mut seen = Seen::default();
-            feed(&mut reader, &bytes[..at.index(bytes.len())], &mut seen).unwrap();
-            let mut sent = seen.relayed;
-            match reader.owed() {
-                Owed::Nothing => {}
-                Owed::ChunkData { remaining } => sent.extend(vec![b'\n'; remaining as usize].iter().chain(b"\r\n")),
-                Owed::ChunkEnd => sent.extend_from_slice(b"\r\n"),
-            }
-            sent.extend_from_slice(b"4\r\nmore\r\n0\r\n\r\n");
-            let repaired = read_chunked(&sent);
-            prop_assert!(repaired.is_complete && repaired.consumed == sent.len());
-            prop_assert!(repaired.data.starts_with(&seen.data) && repaired.data.ends_with(b"more"));
-        }
-
-        #[test]
-        fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, length in 0u64..20) {
-            for length in [BodyLength::Chunked, BodyLength::Known(length), BodyLength::UntilClose, BodyLength::None] {
-                read_in(length, &bytes, 0..bytes.len());
-            }
-        }
-    }
-}
+mod tests;

@@ -1,12 +1,13 @@
 //! The grammar of chunked framing, on whole lines (RFC 9112 §7.1): size lines with their extensions, and trailers.
 //!
-//! Keeps no state and sets no limit: both are `body`'s, which calls it.
+//! It keeps no state and sets no limit: both are up to `body`, which calls it.
 
-use super::body::{BodyError, Piece};
-use super::fields::{self, is_text_byte, is_token_byte};
+use super::fields;
+use super::grammar::{is_text_byte, is_token_byte};
 use super::head::{HeadError, with_fields};
+use super::piece::{BodyError, Piece};
 
-/// The size and the extensions of a size line; `digits` is how many begin it.
+/// Splits a size line into the size and the extensions; `digits` is how many of its bytes are digits of the size.
 pub(super) fn parse_size_line(before_line_feed: &[u8], digits: usize) -> Result<(u64, &[u8]), BodyError> {
     let line = before_line_feed.strip_suffix(b"\r").ok_or(BodyError::BadChunkSize)?;
     let (digits, extension) = line.split_at_checked(digits).ok_or(BodyError::BadChunkSize)?;
@@ -20,7 +21,7 @@ pub(super) fn parse_size_line(before_line_feed: &[u8], digits: usize) -> Result<
 }
 
 /// Emits the last chunk and its trailers without those that must not be passed on: framing, routing, credentials and
-/// whatever else this program treats in heads would slip past that treatment here (RFC 9110 §6.5.1).
+/// whatever else this program handles in heads would slip past that handling here (RFC 9110 §6.5.1).
 pub(super) fn emit_last_piece(
     piece: &[u8],
     section_start: usize,
@@ -49,25 +50,25 @@ pub(super) fn emit_last_piece(
     })
 }
 
-/// `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1). They are passed on, so what
-/// another reader could see as the end of the line or as none must not come through.
+/// Checks `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )` (RFC 9112 §7.1.1). Extensions are passed
+/// on, so nothing that another reader could take for the end of the line may come through.
 fn is_chunk_extension(mut extension: &[u8]) -> bool {
     while !extension.is_empty() {
-        let Some(rest) = skip_whitespace(extension).strip_prefix(b";") else { return false };
-        let Some(rest) = skip_token(skip_whitespace(rest)) else { return false };
-        extension = match skip_whitespace(rest).strip_prefix(b"=").map(skip_whitespace) {
-            None => rest,
-            Some([b'"', quoted @ ..]) => match skip_quoted(quoted) {
-                Some(rest) => rest,
-                None => return false,
-            },
-            Some(value) => match skip_token(value) {
-                Some(rest) => rest,
-                None => return false,
-            },
-        };
+        let Some(rest) = skip_extension(extension) else { return false };
+        extension = rest;
     }
     true
+}
+
+/// Returns what follows the first extension.
+fn skip_extension(extension: &[u8]) -> Option<&[u8]> {
+    let name = skip_whitespace(extension).strip_prefix(b";").map(skip_whitespace)?;
+    let after_name = skip_token(name)?;
+    match skip_whitespace(after_name).strip_prefix(b"=").map(skip_whitespace) {
+        None => Some(after_name),
+        Some([b'"', quoted @ ..]) => skip_quoted(quoted),
+        Some(value) => skip_token(value),
+    }
 }
 
 fn skip_whitespace(bytes: &[u8]) -> &[u8] {
@@ -80,7 +81,7 @@ fn skip_token(bytes: &[u8]) -> Option<&[u8]> {
     (end > 0).then(|| &bytes[end..])
 }
 
-/// The rest of a quoted string (RFC 9110 §5.6.4), whose opening quote is gone.
+/// Returns what follows a quoted string (RFC 9110 §5.6.4) whose opening quote was taken.
 fn skip_quoted(mut bytes: &[u8]) -> Option<&[u8]> {
     loop {
         bytes = match bytes {

@@ -1,23 +1,26 @@
-//! How long a message's body is.
+//! The length of a message's body, by its head.
 //!
-//! Invariant: a head whose length two readers could see differently is an error, never a guess (RFC 9112 §6, §11.2).
+//! Invariant: a head whose body length two readers could see differently is an error, never a guess (RFC 9112 §6,
+//! §11.2).
 
 use super::fields;
+use super::grammar::{is_token, trim_whitespace};
 use super::head::{HeadError, Version};
 
-/// How a body is delimited.
+/// The way in which a body is delimited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyLength {
     /// There is no body, and no field says so.
     None,
-    /// `Content-Length`, also of 0.
+    /// `Content-Length`, be it 0.
     Known(u64),
     Chunked,
     /// Until the connection closes; responses only.
     UntilClose,
 }
 
-/// RFC 9112 §6.3 for responses; `declared` is what [`LengthFields::declared`] says, also where there is no body.
+/// Applies RFC 9112 §6.3 to a response; `declared` is what [`LengthFields::declared`] returned, even where there is no
+/// body.
 pub fn response_body_length(declared: Option<BodyLength>, status: u16, request_was_head: bool) -> BodyLength {
     // Rule 1: these end with the head, whatever their fields say.
     if request_was_head || matches!(status, 100..=199 | 204 | 304) {
@@ -30,22 +33,22 @@ pub fn response_body_length(declared: Option<BodyLength>, status: u16, request_w
 /// The fields of a head that say how long its body is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct LengthFields<'h> {
-    content_length: Seen<'h>,
-    transfer_encoding: Seen<'h>,
+    content_length: Occurrence<'h>,
+    transfer_encoding: Occurrence<'h>,
 }
 
-/// How often a field came that may come once.
+/// The occurrences of a field that may come once.
 #[derive(Debug, Clone, Copy, Default)]
-enum Seen<'h> {
+enum Occurrence<'h> {
     #[default]
     Never,
     Once(&'h [u8]),
     Repeatedly,
 }
 
-impl<'h> Seen<'h> {
+impl<'h> Occurrence<'h> {
     fn add(&mut self, value: &'h [u8]) {
-        *self = if matches!(self, Seen::Never) { Seen::Once(value) } else { Seen::Repeatedly };
+        *self = if matches!(self, Occurrence::Never) { Occurrence::Once(value) } else { Occurrence::Repeatedly };
     }
 }
 
@@ -58,53 +61,57 @@ impl<'h> LengthFields<'h> {
         self.transfer_encoding.add(value);
     }
 
-    /// RFC 9112 §6.3 for requests.
+    /// Applies RFC 9112 §6.3 to a request.
     ///
     /// # Errors
-    /// Where the fields are malformed, repeated, contradict each other or name a coding other than chunked.
+    /// When the fields are malformed, repeated, contradict each other or name a coding other than chunked.
     pub fn request_body_length(&self, version: Version) -> Result<BodyLength, HeadError> {
         // Rule 7: a request without either field has no body.
         Ok(self.declared(version)?.unwrap_or(BodyLength::None))
     }
 
-    /// [`BodyLength::Known`], [`BodyLength::Chunked`], or nothing.
+    /// Returns [`BodyLength::Known`], [`BodyLength::Chunked`], or nothing when neither field is there.
     ///
     /// # Errors
     /// As [`LengthFields::request_body_length`].
     pub fn declared(&self, version: Version) -> Result<Option<BodyLength>, HeadError> {
         match (self.content_length, self.transfer_encoding) {
-            (Seen::Never, Seen::Never) => Ok(None),
-            (Seen::Repeatedly, _) => Err(HeadError::Malformed("Content-Length is repeated")),
-            (_, Seen::Repeatedly) => Err(HeadError::Malformed("Transfer-Encoding is repeated")),
+            (Occurrence::Never, Occurrence::Never) => Ok(None),
+            (Occurrence::Repeatedly, _) => Err(HeadError::Malformed("Content-Length is repeated")),
+            (_, Occurrence::Repeatedly) => Err(HeadError::Malformed("Transfer-Encoding is repeated")),
             // RFC 9112 §6.1: ought to be handled as an error, for it might be an attempt at smuggling.
-            (Seen::Once(_), Seen::Once(_)) => Err(HeadError::Malformed("Content-Length came with Transfer-Encoding")),
-            (Seen::Once(value), Seen::Never) => fields::parse_content_length(value)
+            (Occurrence::Once(_), Occurrence::Once(_)) => {
+                Err(HeadError::Malformed("Content-Length came with Transfer-Encoding"))
+            }
+            (Occurrence::Once(value), Occurrence::Never) => fields::parse_content_length(value)
                 .map(|length| Some(BodyLength::Known(length)))
                 .ok_or(HeadError::Malformed("Content-Length is not a number")),
             // RFC 9112 §6.1: a message of HTTP/1.0 with a transfer coding has faulty framing.
-            (Seen::Never, Seen::Once(_)) if version == Version::Http10 => {
+            (Occurrence::Never, Occurrence::Once(_)) if version == Version::Http10 => {
                 Err(HeadError::Malformed("Transfer-Encoding came in an HTTP/1.0 message"))
             }
-            (Seen::Never, Seen::Once(value)) => check_transfer_coding(value).map(|()| Some(BodyLength::Chunked)),
+            (Occurrence::Never, Occurrence::Once(value)) => {
+                check_transfer_coding(value).map(|()| Some(BodyLength::Chunked))
+            }
         }
     }
 }
 
-/// RFC 9112 §6.1, §7: chunked alone is spoken here. A list that has it before its end is malformed; one that is well
-/// formed but holds other codings is merely not supported.
+/// Checks a `Transfer-Encoding` value (RFC 9112 §6.1, §7): chunked alone is supported. A list with chunked before its
+/// end is malformed; one that is well formed and names other codings is merely not supported.
 fn check_transfer_coding(value: &[u8]) -> Result<(), HeadError> {
     const MALFORMED: HeadError = HeadError::Malformed("Transfer-Encoding is malformed or has chunked not last");
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }
-    let mut codings = value.split(|&byte| byte == b',').map(fields::trim_whitespace).peekable();
+    let mut codings = value.split(|&byte| byte == b',').map(trim_whitespace).peekable();
     while let Some(coding) = codings.next() {
         let name_end = memchr::memchr(b';', coding).unwrap_or(coding.len());
-        let name = fields::trim_whitespace(&coding[..name_end]);
+        let name = trim_whitespace(&coding[..name_end]);
         // Chunked has no parameters (RFC 9112 §7.1), and applied twice it is no longer the end (§6.1).
         let is_misplaced_chunked =
             name.eq_ignore_ascii_case(b"chunked") && (codings.peek().is_some() || name.len() != coding.len());
-        if !fields::is_token(name) || is_misplaced_chunked {
+        if !is_token(name) || is_misplaced_chunked {
             return Err(MALFORMED);
         }
     }

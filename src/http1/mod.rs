@@ -3,12 +3,14 @@
 //! Nothing here does I/O or knows a direction's policy, and no input can make it panic. It is stricter than RFC 9112
 //! asks where leniency has been a way to smuggle requests: CRLF only, one length, one transfer coding.
 //!
-//! The order of use: [`head::HeadScanner`] finds a head in received bytes, [`head::with_request`] or
+//! In the order of use: [`head::HeadScanner`] finds a head in received bytes, [`head::with_request`] or
 //! [`head::with_response`] parses it in place, [`framing`] says how long the body is, [`body::BodyReader`] follows it.
 
 pub mod body;
 mod chunk;
 pub mod fields;
 pub mod framing;
+mod grammar;
 pub mod head;
+mod piece;
 pub mod retry_after;

@@ -1,8 +1,9 @@
 //! Byte buffers that the kernel may fill, recycled by the shard.
 //!
-//! A [`Buffer`] is one allocation: bytes are appended behind its filled part and consumed from the front.
-//! [`Buffer::take`] gives one of the shard's spare buffers and dropping it gives it back, so an exchange in the steady
-//! state allocates nothing. Memory that was never written is never touched: a waiting read costs the pages it fills.
+//! A [`Buffer`] is one allocation: bytes are appended after its filled part and consumed from the front.
+//! [`Buffer::take`] takes one of the shard's spare buffers and dropping the buffer returns it, so an exchange in the
+//! steady state allocates nothing. Memory that was never written is never touched: a waiting read costs the pages it
+//! fills.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -10,7 +11,7 @@ use std::fmt;
 use monoio::buf::{IoBuf, IoBufMut};
 
 /// Capacity of a recycled buffer: a full TLS record (16,645 bytes on the wire, RFC 8446 §5.2) fits with as much again
-/// behind it, and [`PLAINTEXT_MAX`] bytes still fit when encrypted.
+/// after it, and [`PLAINTEXT_MAX`] bytes still fit when encrypted.
 pub const CAPACITY: usize = 33 * 1024;
 
 /// Plaintext that is encrypted in one go: two full TLS records.
@@ -20,21 +21,21 @@ pub const PLAINTEXT_MAX: usize = 32 * 1024;
 /// streams wait at the same time, and each would hold the pages of a large one that were ever filled.
 pub const SMALL_CAPACITY: usize = 2 * 1024;
 
-/// How many spare buffers a shard keeps of either kind (4.1 MiB, and 256 KiB): the burst that comes back at once when
-/// many answers end together. Further ones are freed.
+/// Number of spare buffers a shard keeps of either kind (4.1 MiB, and 256 KiB): enough for the burst that is returned
+/// at once when many answers end together. Further ones are freed.
 const SPARE_COUNT_MAX: usize = 128;
 
 thread_local! {
-    static SPARE: Spares = const { Spares::new() };
-    static SMALL_SPARE: Spares = const { Spares::new() };
+    static SPARE: FreeList = const { FreeList::new() };
+    static SMALL_SPARE: FreeList = const { FreeList::new() };
 }
 
 /// Empty buffers of one capacity.
-struct Spares(RefCell<Vec<Vec<u8>>>);
+struct FreeList(RefCell<Vec<Vec<u8>>>);
 
-impl Spares {
+impl FreeList {
     const fn new() -> Self {
-        Spares(RefCell::new(Vec::new()))
+        FreeList(RefCell::new(Vec::new()))
     }
 
     fn take(&self, capacity: usize) -> Buffer {
@@ -59,17 +60,17 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// A recycled buffer, empty, with room for [`CAPACITY`] bytes.
+    /// Takes a recycled buffer, empty, with room for [`CAPACITY`] bytes.
     pub fn take() -> Self {
         SPARE.with(|spare| spare.take(CAPACITY))
     }
 
-    /// A recycled buffer, empty, with room for [`SMALL_CAPACITY`] bytes.
+    /// Takes a recycled buffer, empty, with room for [`SMALL_CAPACITY`] bytes.
     pub fn take_small() -> Self {
         SMALL_SPARE.with(|spare| spare.take(SMALL_CAPACITY))
     }
 
-    /// No buffer at all: the resting state of whoever waits without one.
+    /// Returns an empty buffer without an allocation, for whoever waits without one.
     pub const fn none() -> Self {
         Buffer { bytes: Vec::new(), start: 0 }
     }
@@ -90,12 +91,13 @@ impl Buffer {
         self.len() == 0
     }
 
-    /// Room behind the filled part.
+    /// Returns the room after the filled part.
     pub fn spare_len(&self) -> usize {
         self.bytes.capacity() - self.bytes.len()
     }
 
-    /// The bytes as a vector to append to. Only appending (and truncating what was appended) keeps the queue whole.
+    /// Returns the bytes as a vector to append to. Only appending (and truncating what was appended) keeps the queue
+    /// whole.
     pub fn tail(&mut self) -> &mut Vec<u8> {
         &mut self.bytes
     }
@@ -120,8 +122,8 @@ impl Buffer {
         self.start = 0;
     }
 
-    /// Makes room for at least `count` more bytes: takes a spare buffer if there was none or a small one, moves the filled
-    /// part to the front, or grows the allocation (which is then not recycled).
+    /// Makes room for at least `count` more bytes: takes a spare buffer if there was none or a small one, moves the
+    /// filled part to the front, or grows the allocation (which is then not recycled).
     pub fn reserve(&mut self, count: usize) {
         if self.spare_len() >= count {
             return;
@@ -154,7 +156,7 @@ impl Drop for Buffer {
     }
 }
 
-// Never the content: it may hold a token.
+// The content may hold a token, so it is not printed.
 impl fmt::Debug for Buffer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Buffer").field("len", &self.len()).finish_non_exhaustive()
@@ -179,7 +181,7 @@ unsafe impl IoBuf for Filled {
 /// A buffer whose spare room the kernel fills.
 pub struct Spare(pub Buffer);
 
-// SAFETY: as above; `bytes_total` is the room behind the filled part, where `write_ptr` points, and `set_init` is told
+// SAFETY: as above; `bytes_total` is the room after the filled part, where `write_ptr` points, and `set_init` is told
 // how many bytes of it were written.
 unsafe impl IoBufMut for Spare {
     fn write_ptr(&mut self) -> *mut u8 {
@@ -192,7 +194,7 @@ unsafe impl IoBufMut for Spare {
 
     unsafe fn set_init(&mut self, written: usize) {
         let filled = self.0.bytes.len();
-        // SAFETY: the kernel has written `written` bytes behind the filled part.
+        // SAFETY: the kernel has written `written` bytes after the filled part.
         unsafe { self.0.bytes.set_len(filled + written) }
     }
 }

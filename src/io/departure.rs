@@ -1,10 +1,9 @@
-//! Tells at once when a peer has gone, whether or not anybody reads from it.
+//! Notifies at once when a peer has left, whether or not anybody reads from it.
 //!
-//! While the upstream thinks, nothing is read from the downstream socket, so neither its end of file nor its reset
-//! would be seen; a peek is blind behind pipelined bytes. One epoll descriptor a shard therefore holds every such
-//! socket with
-//! `EPOLLRDHUP | EPOLLONESHOT`, and is itself polled on the ring. A socket is added once in its life and needs no
-//! further call: the event can come only once, and data never raises it.
+//! While the upstream prepares its answer nothing is read from the downstream socket, so neither its end of file nor
+//! its reset would be seen, and a peek sees nothing past pipelined bytes. One epoll descriptor a shard therefore holds
+//! every such socket with `EPOLLRDHUP | EPOLLONESHOT`, and is itself polled on the ring. A socket is added once in its
+//! life and needs no further call: the event can come only once, and data never raises it.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -26,7 +25,7 @@ thread_local! {
 struct Watches {
     epoll: Cell<Epoll>,
     entries: RefCell<Slab<Entry>>,
-    /// Tells a late event for a slot's former socket from one for its present one.
+    /// Distinguishes a late event for a slot's former socket from one for its present one.
     generation: Cell<u32>,
 }
 
@@ -46,7 +45,7 @@ impl Departure {
     /// Starts to watch `socket`, which must stay open until this watch is dropped.
     ///
     /// # Errors
-    /// What `epoll_ctl` reports: the shard runs no [`watch`], or the kernel's limit on watches is reached.
+    /// The error of `epoll_ctl`: the shard runs no [`watch`], or the kernel's limit on watches is reached.
     pub fn of(socket: &impl AsRawFd) -> io::Result<Self> {
         WATCHES.with(|watches| {
             let generation = watches.generation.get().wrapping_add(1);
@@ -75,10 +74,8 @@ impl Departure {
         })
         .await;
     }
-}
 
-impl Departure {
-    /// Lets go of who waited last: a task that has ended stays in memory as long as its waker does.
+    /// Drops the waker of the last waiter: a task that has ended stays in memory as long as its waker does.
     pub fn forget_waiter(&self) {
         let waker = WATCHES.with(|watches| watches.entries.borrow_mut()[self.key].waker.take());
         drop(waker);
@@ -87,7 +84,7 @@ impl Departure {
 
 impl Drop for Departure {
     fn drop(&mut self) {
-        // Closing the socket takes it out of the epoll set; the generation guards the moment until then.
+        // Closing the socket removes it from the epoll set; the generation guards the moment until then.
         let _ = WATCHES.try_with(|watches| watches.entries.borrow_mut().try_remove(self.key));
     }
 }
@@ -95,7 +92,7 @@ impl Drop for Departure {
 /// Opens this shard's set of watches; [`watch`] then has to be run.
 ///
 /// # Errors
-/// What `epoll_create1` reports, as a lack of descriptors.
+/// The error of `epoll_create1`, such as a lack of descriptors.
 pub fn open() -> io::Result<TcpStream> {
     let (epoll, events) = Epoll::open()?;
     WATCHES.with(|watches| watches.epoll.set(epoll));

@@ -1,29 +1,30 @@
-//! An epoll descriptor that is itself polled on the shard's ring: the watch over sockets that nobody waits on.
+//! An epoll descriptor that is itself polled on the shard's ring, to watch sockets that nobody waits on.
 //!
-//! Every socket is in it with `EPOLLONESHOT`, under a token that a table of the caller's gave out. Invariant: nothing
-//! here blocks; a socket leaves the set when it is closed.
+//! Every socket is in it with `EPOLLONESHOT`, under a token from the caller's table. Invariant: nothing here blocks; a
+//! socket leaves the set when it is closed.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use monoio::net::TcpStream;
 
-/// Events taken from the kernel at once; more stay for the next turn.
+/// Limit on the events taken from the kernel at once; more stay for the next turn.
 const EVENTS_MAX: usize = 64;
 
-/// Something to wait on until `descriptor` is readable. monoio polls any descriptor for readiness, but offers that only on
-/// its socket types; nothing but `readable` may be called on this one.
+/// Makes a stream to wait on until `descriptor` is readable. monoio polls any descriptor for readiness, but offers
+/// that only on its socket types; nothing but `readable` may be called on this one.
 pub fn pollable(descriptor: OwnedFd) -> io::Result<TcpStream> {
     TcpStream::from_std(std::net::TcpStream::from(descriptor))
 }
 
-/// A set of sockets. The descriptor belongs to the stream that [`Epoll::open`] gives out beside it.
+/// A set of sockets. The descriptor belongs to the stream that [`Epoll::open`] returns with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Epoll {
     descriptor: RawFd,
 }
 
-/// The name of a table's entry; the generation tells a late event for an entry's former socket from one for its present.
+/// The key of a table's entry; the generation distinguishes a late event for an entry's former socket from one for its
+/// present one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Token {
     pub generation: u32,
@@ -34,10 +35,10 @@ impl Epoll {
     /// No set: every watch is refused.
     pub const NONE: Epoll = Epoll { descriptor: -1 };
 
-    /// A new set, and what to wait on for its events.
+    /// Opens a set, and the stream to wait on for its events.
     ///
     /// # Errors
-    /// What `epoll_create1` reports, as a lack of descriptors.
+    /// The error of `epoll_create1`, such as a lack of descriptors.
     pub fn open() -> io::Result<(Self, TcpStream)> {
         // SAFETY: no pointers are passed.
         let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
@@ -53,7 +54,7 @@ impl Epoll {
     /// `EPOLL_CTL_MOD`.
     ///
     /// # Errors
-    /// What `epoll_ctl` reports.
+    /// The error of `epoll_ctl`.
     pub fn watch(self, operation: i32, socket: &impl AsRawFd, events: i32, token: Token) -> io::Result<()> {
         let mut event = libc::epoll_event {
             events: (events | libc::EPOLLONESHOT) as u32,
@@ -64,7 +65,7 @@ impl Epoll {
         if changed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// Takes the events that are there.
+    /// Takes the events that have come, without waiting.
     pub fn take(self, mut deliver: impl FnMut(Token)) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         // SAFETY: `events` has room for `EVENTS_MAX` events; a timeout of 0 never blocks.

@@ -1,6 +1,6 @@
-//! Where the shard is between start and exit, and how its connections hear of it.
+//! The phase of a shard between start and exit, and the wait of its connections for the next.
 //!
-//! The phase only moves forward. Whoever waits on it holds one slot; a change wakes all of them.
+//! The phase only moves forward. A waiter holds one slot; a change wakes all of them.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ pub enum Phase {
     Expired,
 }
 
-/// The current phase of a shard, and those who wait for the next.
+/// The current phase of a shard, and the wakers of those that wait for the next.
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: Cell<Phase>,
@@ -38,7 +38,7 @@ impl Lifecycle {
         self.phase.get()
     }
 
-    /// Moves on to `phase` and wakes everybody who waits. A step back is ignored.
+    /// Moves on to `phase` and wakes all waiters. A step back is ignored.
     pub fn advance(&self, phase: Phase) {
         if phase <= self.phase.get() {
             return;
@@ -51,15 +51,15 @@ impl Lifecycle {
 
     /// Resolves once `phase` or a later one is reached.
     pub async fn reached(&self, phase: Phase) {
-        let mut place = Place { lifecycle: self, key: None };
+        let mut waiter = PhaseWaiter { lifecycle: self, key: None };
         poll_fn(|context| {
             if self.phase.get() >= phase {
                 return Poll::Ready(());
             }
             let mut waiting = self.waiting.borrow_mut();
-            match place.key {
+            match waiter.key {
                 Some(key) => waiting[key].clone_from(context.waker()),
-                None => place.key = Some(waiting.insert(context.waker().clone())),
+                None => waiter.key = Some(waiting.insert(context.waker().clone())),
             }
             Poll::Pending
         })
@@ -67,12 +67,12 @@ impl Lifecycle {
     }
 }
 
-struct Place<'a> {
+struct PhaseWaiter<'a> {
     lifecycle: &'a Lifecycle,
     key: Option<usize>,
 }
 
-impl Drop for Place<'_> {
+impl Drop for PhaseWaiter<'_> {
     fn drop(&mut self) {
         if let Some(key) = self.key {
             self.lifecycle.waiting.borrow_mut().remove(key);

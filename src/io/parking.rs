@@ -1,9 +1,9 @@
-//! Connections at rest: each costs a place in a table, and no task, buffer or timer, until bytes come.
+//! Idle connections: each costs a place in a table, and no task, buffer or timer, until bytes come.
 //!
-//! A task is some kilobytes, and most client connections do nothing for most of their life. One epoll descriptor a shard
-//! holds the sockets of all that rest, each with `EPOLLONESHOT`, and is itself polled on the ring. Invariant: what is
-//! parked comes out once: to the caller of [`Parking::attend`] when its peer has sent or closed, else it is dropped, and
-//! with it closed, when its time is over.
+//! A task is some kilobytes, and most client connections do nothing for most of their life. One epoll descriptor a
+//! shard holds the sockets of all idle ones, each with `EPOLLONESHOT`, and is itself polled on the ring. Invariant:
+//! what is parked comes out once: to the caller of [`Parking::attend`] when its peer has sent or closed, else it is
+//! dropped, and with it closed, when its time is over.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -15,28 +15,28 @@ use std::time::{Duration, Instant};
 use monoio::net::TcpStream;
 use slab::Slab;
 
-use super::Deadline;
+use super::deadline::Deadline;
 use super::epoll::{Epoll, Token};
 
-/// The least time between two looks for connections whose time is over: with 10,000 of them one takes some 20 µs.
+/// Least time between two sweeps for connections that are due to be closed: with 10,000 of them one takes some 20 µs.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
-/// Where the connections of one shard rest.
+/// The parked connections of one shard.
 pub struct Parking<T> {
     epoll: Epoll,
-    places: RefCell<Slab<Place<T>>>,
-    /// Tells a late event for a place's former connection from one for its present one.
+    places: RefCell<Slab<ParkingPlace<T>>>,
+    /// Distinguishes a late event for a place's former connection from one for its present one.
     generation: Cell<u32>,
     attendant: RefCell<Option<Waker>>,
 }
 
-struct Place<T> {
+struct ParkingPlace<T> {
     generation: u32,
     due: Instant,
     connection: T,
 }
 
-/// Whether a socket was parked before.
+/// Tells a socket that was parked before from one that was not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visit {
     First,
@@ -44,10 +44,10 @@ pub enum Visit {
 }
 
 impl<T: AsRawFd> Parking<T> {
-    /// A new one, and what [`Parking::attend`] waits on.
+    /// Opens an empty one, and the stream that [`Parking::attend`] waits on.
     ///
     /// # Errors
-    /// What `epoll_create1` reports, as a lack of descriptors.
+    /// The error of `epoll_create1`, such as a lack of descriptors.
     pub fn open() -> io::Result<(Self, TcpStream)> {
         let (epoll, events) = Epoll::open()?;
         let parking =
@@ -55,15 +55,16 @@ impl<T: AsRawFd> Parking<T> {
         Ok((parking, events))
     }
 
-    /// Parks a connection until its peer sends or closes, or until `due`, which is to be no earlier than that of the others.
+    /// Parks a connection until its peer sends or closes, or until `due`, which is to be no earlier than that of the
+    /// others.
     ///
     /// # Errors
-    /// When the kernel refuses the watch: the connection comes back.
+    /// When the kernel refuses the watch; the connection is returned.
     pub fn park(&self, connection: T, visit: Visit, due: Instant) -> Result<(), (T, io::Error)> {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         let mut places = self.places.borrow_mut();
-        let key = places.insert(Place { generation, due, connection });
+        let key = places.insert(ParkingPlace { generation, due, connection });
         let operation = match visit {
             Visit::First => libc::EPOLL_CTL_ADD,
             Visit::Again => libc::EPOLL_CTL_MOD,
@@ -79,12 +80,12 @@ impl<T: AsRawFd> Parking<T> {
         Ok(())
     }
 
-    /// Takes all that rest out.
+    /// Takes all parked connections out.
     pub fn take_all(&self) -> impl Iterator<Item = T> {
         self.places.take().into_iter().map(|(_, place)| place.connection)
     }
 
-    /// Gives every connection whose peer has sent or closed to `wake`, for as long as it is polled.
+    /// Passes every connection whose peer has sent or closed to `wake`, for as long as it is polled.
     ///
     /// # Errors
     /// When the ring can wait no more.
@@ -103,7 +104,7 @@ impl<T: AsRawFd> Parking<T> {
         }
     }
 
-    /// When the first of those that rest is to be closed, once one does.
+    /// Resolves to the time at which the first parked connection is due, once there is one.
     async fn earliest_due(&self) -> Instant {
         poll_fn(|context| match self.places.borrow().iter().map(|(_, place)| place.due).min() {
             Some(due) => Poll::Ready(due),
@@ -149,7 +150,7 @@ mod tests {
         (peer, listener.accept().unwrap().0)
     }
 
-    /// A lot with an attendant, and what it has given out.
+    /// A lot with an attendant, and the connections that have come out.
     fn attended() -> (Rc<Parking<Peer>>, Rc<RefCell<Vec<Peer>>>) {
         let (parking, epoll) = Parking::open().unwrap();
         let parking = Rc::new(parking);
@@ -159,9 +160,9 @@ mod tests {
         (parking, woken)
     }
 
-    /// What nothing takes here, even on a busy machine.
+    /// Time that nothing takes here, even on a busy machine.
     const ENOUGH: Duration = Duration::from_secs(30);
-    /// What rests for so long outlasts every test.
+    /// Time that no test lasts.
     const LONG: Duration = Duration::from_secs(3600);
 
     async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -220,7 +221,7 @@ mod tests {
         on_a_shard(async {
             let (parking, _) = attended();
             let (_peer, socket) = pair();
-            // It was never here.
+            // It was never parked.
             let refused = parking.park(socket, Visit::Again, Instant::now());
             assert!(refused.is_err_and(|(_, error)| error.raw_os_error() == Some(libc::ENOENT)));
             assert!(parking.places.borrow().is_empty());

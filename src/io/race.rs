@@ -1,15 +1,15 @@
-//! The one combinator of the relay: two futures, the first that is ready wins.
+//! The one combinator of the relay: of two futures, the first that is ready wins.
 //!
 //! `monoio::select!` polls in random order; here the first one is favoured, so that data that has arrived is never
 //! thrown away because a deadline passed in the same turn. Written by hand, since an `async fn` would hold each future
-//! twice, as its argument and pinned: nested a few times, that is what a connection's memory would go to.
+//! twice, as its argument and pinned: nested a few times, that would make up most of a connection's memory.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-/// Which of two futures was ready first.
+/// The output of the future that was ready first.
 #[derive(Debug)]
 pub enum Either<A, B> {
     First(A),

@@ -1,25 +1,25 @@
 //! A TCP socket on the shard's ring, with or without TLS: reads that append to a [`Buffer`], writes with a limit on
-//! standing still.
+//! the time without progress.
 //!
 //! Reads and writes of one socket may be under way at the same time, one of each. A read that is dropped may take bytes
 //! with it: such a stream may only be closed (dropped). [`Stream::readable`] and [`Stream::read_now`] lose nothing.
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
-use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent};
+use monoio::io::CancelHandle;
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
-use super::Deadline;
 use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};
-use super::tls::{CIPHERTEXT_MAX, Tls};
+use super::deadline::Deadline;
+use super::halves::{Halves, busy};
+use super::tls::session::{CIPHERTEXT_MAX, Tls};
 
-/// Why bytes could not be written.
+/// The reason why bytes could not be written.
 #[derive(Debug)]
 pub enum WriteError {
     /// The peer took nothing for the whole limit.
@@ -29,18 +29,16 @@ pub enum WriteError {
 
 /// A connected TCP socket.
 pub struct Stream {
-    tcp: UnsafeCell<TcpStream>,
-    descriptor: RawFd,
+    tcp: Halves,
     tls: Option<Box<Tls>>,
 }
 
 impl Stream {
     pub fn new(tcp: TcpStream) -> Self {
-        let descriptor = tcp.as_raw_fd();
-        Stream { tcp: UnsafeCell::new(tcp), descriptor, tls: None }
+        Stream { tcp: Halves::new(tcp), tls: None }
     }
 
-    /// The same, which speaks TLS from here on.
+    /// Turns this into a stream that speaks TLS from here on.
     pub(super) fn secured(mut self, tls: Tls) -> Self {
         self.tls = Some(Box::new(tls));
         self
@@ -49,26 +47,29 @@ impl Stream {
     /// Appends what the socket has to `buffer`, waiting for at least one byte; 0 is the end of the stream.
     ///
     /// # Cancel safety
-    /// Not cancel safe: see the module. The buffer is lost too.
+    /// Not cancel safe (see the module); the buffer is lost too.
     pub async fn read(&self, buffer: Buffer) -> (io::Result<usize>, Buffer) {
         if let Some(tls) = &self.tls {
             // Boxed, so that streams without TLS are no larger for it.
             return Box::pin(self.read_secured(tls, buffer, None)).await;
         }
-        let (result, Spare(buffer)) = self.socket().read(Spare(buffer)).await;
+        let Some(mut socket) = self.tcp.read_half() else { return (Err(busy()), buffer) };
+        let (result, Spare(buffer)) = socket.read(Spare(buffer)).await;
         (result, buffer)
     }
 
-    /// As [`Stream::read`], and given up when `cancel` is used. The result must be awaited even then: it may be data.
+    /// As [`Stream::read`], but ended early when `cancel` is used. The result must be awaited even then: it may be
+    /// data.
     pub async fn cancelable_read(&self, buffer: Buffer, cancel: CancelHandle) -> (io::Result<usize>, Buffer) {
         if let Some(tls) = &self.tls {
             return Box::pin(self.read_secured(tls, buffer, Some(cancel))).await;
         }
-        let (result, Spare(buffer)) = self.socket().cancelable_read(Spare(buffer), cancel).await;
+        let Some(mut socket) = self.tcp.read_half() else { return (Err(busy()), buffer) };
+        let (result, Spare(buffer)) = socket.cancelable_read(Spare(buffer), cancel).await;
         (result, buffer)
     }
 
-    /// Reads until there is plaintext. Records that came in part are kept by the session when it is cancelled.
+    /// Reads until there is plaintext. Partial records are kept by the session when it is cancelled.
     async fn read_secured(
         &self,
         tls: &Tls,
@@ -78,11 +79,12 @@ impl Stream {
         if let Some(count) = tls.take_pending(&mut buffer) {
             return (Ok(count), buffer);
         }
+        let Some(mut socket) = self.tcp.read_half() else { return (Err(busy()), buffer) };
         loop {
             let scratch = Spare(Buffer::take());
             let (result, Spare(ciphertext)) = match cancel.clone() {
-                Some(cancel) => self.socket().cancelable_read(scratch, cancel).await,
-                None => self.socket().read(scratch).await,
+                Some(cancel) => socket.cancelable_read(scratch, cancel).await,
+                None => socket.read(scratch).await,
             };
             match result.and_then(|_| tls.receive(ciphertext.filled(), &mut buffer)) {
                 Ok(Some(count)) => return (Ok(count), buffer),
@@ -92,16 +94,17 @@ impl Stream {
         }
     }
 
-    /// Waits until a read would not block, or brings a part of a record. Holds no buffer and takes no bytes: dropping it is
-    /// safe.
+    /// Waits until a read would not block, or brings part of a TLS record. Holds no buffer and takes no bytes:
+    /// dropping it is safe.
     pub async fn readable(&self) -> io::Result<()> {
         if self.has_pending() {
             return Ok(());
         }
-        self.socket().readable(false).await
+        let Some(socket) = self.tcp.wait_half() else { return Err(busy()) };
+        socket.readable().await
     }
 
-    /// Appends what is there now to `buffer`, at most [`PLAINTEXT_MAX`] bytes: more would need two writes to go on.
+    /// Appends what is there now to `buffer`, at most [`PLAINTEXT_MAX`] bytes: more would need two writes to pass on.
     /// `None` if there is nothing, 0 at the end of the stream.
     pub fn read_now(&self, buffer: &mut Buffer) -> io::Result<Option<usize>> {
         let Some(tls) = &self.tls else { return self.receive_now(buffer, PLAINTEXT_MAX) };
@@ -122,7 +125,7 @@ impl Stream {
         let room = spare.len().min(bytes_max);
         match SockRef::from(&self.borrow()).recv_with_flags(&mut spare[..room], libc::MSG_DONTWAIT) {
             Ok(count) => {
-                // SAFETY: the kernel has written `count` bytes behind the filled part.
+                // SAFETY: the kernel has written `count` bytes after the filled part.
                 unsafe { tail.set_len(filled + count) };
                 Ok(Some(count))
             }
@@ -131,24 +134,26 @@ impl Stream {
         }
     }
 
-    /// Resolves when the peer has said by TLS that it sends no more (close_notify, RFC 8446 §6.1), which it may do without
-    /// closing its socket. Never without TLS, and not behind plaintext that nobody has asked for. Only while nobody reads.
+    /// Resolves when the peer has said by TLS that it sends no more (close_notify, RFC 8446 §6.1), which it may do
+    /// without closing its socket. Never without TLS, and not while plaintext waits to be read. Only while nobody
+    /// reads.
     ///
     /// # Cancel safety
     /// Loses nothing: what comes is kept for the next read.
     pub async fn goodbye(&self) {
         match &self.tls {
-            Some(tls) => Box::pin(self.hear_goodbye(tls)).await,
+            Some(tls) => Box::pin(self.read_goodbye(tls)).await,
             None => std::future::pending().await,
         }
     }
 
-    async fn hear_goodbye(&self, tls: &Tls) {
+    async fn read_goodbye(&self, tls: &Tls) {
         while !tls.has_ended() {
             if tls.has_pending() {
                 return std::future::pending().await;
             }
-            if self.socket().readable(false).await.is_err() {
+            let Some(socket) = self.tcp.wait_half() else { return };
+            if socket.readable().await.is_err() {
                 return;
             }
             let mut ciphertext = Buffer::take();
@@ -160,12 +165,12 @@ impl Stream {
         }
     }
 
-    /// Whether a read would bring something although the socket may have nothing.
+    /// Returns whether a read would return something even if the socket has nothing.
     pub fn has_pending(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.has_pending())
     }
 
-    /// Whether nothing waits to be read and the peer has not closed: what a connection at rest looks like.
+    /// Returns whether nothing waits to be read and the peer has not closed, as it must be with an idle connection.
     pub fn is_quiet(&self) -> bool {
         if self.has_pending() {
             return false;
@@ -176,7 +181,7 @@ impl Stream {
     }
 
     /// Writes all of `buffer`, which comes back empty. `progress` guards every single write: it fails when the peer
-    /// takes nothing for `stall` long, however slowly it takes the whole.
+    /// takes nothing for `stall` long, however long the whole takes.
     ///
     /// # Cancel safety
     /// Not cancel safe: what was written is unknown.
@@ -193,8 +198,9 @@ impl Stream {
             }
             buffer = sealed;
         }
+        let Some(mut socket) = self.tcp.write_half() else { return (Err(WriteError::Io(busy())), buffer) };
         while !buffer.is_empty() {
-            let (result, Filled(written)) = match progress.within(stall, self.socket().write(Filled(buffer))).await {
+            let (result, Filled(written)) = match progress.within(stall, socket.write(Filled(buffer))).await {
                 Ok(done) => done,
                 Err(_) => return (Err(WriteError::Stalled), Buffer::none()),
             };
@@ -212,7 +218,7 @@ impl Stream {
     /// Sends the end of the stream; reading goes on.
     pub fn shutdown_write(&self) {
         self.end_tls();
-        // The peer may have gone already, which is as good.
+        // The peer may have closed already, which is as good.
         let _ = SockRef::from(&self.borrow()).shutdown(Shutdown::Write);
     }
 
@@ -222,14 +228,14 @@ impl Stream {
         let _ = SockRef::from(&self.borrow()).set_linger(Some(Duration::ZERO));
     }
 
-    /// The close that follows is no good end: a TLS client is to see that.
+    /// Marks the close that follows as a cut, so that a TLS client can tell it from a complete answer.
     pub fn cut(&self) {
         if let Some(tls) = &self.tls {
             tls.cut();
         }
     }
 
-    /// Sends a TLS client the end, as far as the socket takes it at once: nobody waits for it.
+    /// Sends a TLS client close_notify, as far as the socket takes it at once: nobody waits for it.
     fn end_tls(&self) {
         if let Some(tls) = &self.tls {
             let mut out = Vec::new();
@@ -242,17 +248,9 @@ impl Stream {
         }
     }
 
-    /// The socket, for one operation. monoio's own halves would do, but the write half shuts the socket down on drop.
-    #[expect(clippy::mut_from_ref, reason = "one read and one write may be under way at the same time")]
-    fn socket(&self) -> &mut TcpStream {
-        // SAFETY: an operation uses the socket once, before its first await, to clone its handle; so no two of these
-        // borrows are used at the same time. `TcpStream` is `Split` for the same reason.
-        unsafe { &mut *self.tcp.get() }
-    }
-
     fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as `self.tcp` is.
-        unsafe { BorrowedFd::borrow_raw(self.descriptor) }
+        unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
     }
 }
 
@@ -264,6 +262,6 @@ impl Drop for Stream {
 
 impl AsRawFd for Stream {
     fn as_raw_fd(&self) -> RawFd {
-        self.descriptor
+        self.tcp.as_raw_fd()
     }
 }

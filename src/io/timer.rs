@@ -17,21 +17,21 @@ use super::epoll::pollable;
 /// The shortest time that can be set: to the kernel, zero means never.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
-/// See the module.
+/// The timer of a shard; see the module.
 pub struct Timer {
     events: TcpStream,
 }
 
 impl Timer {
     /// # Errors
-    /// What `timerfd_create` reports, as a lack of descriptors.
+    /// The error of `timerfd_create`, such as a lack of descriptors.
     pub fn open() -> io::Result<Self> {
         let descriptor = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         Ok(Timer { events: pollable(descriptor)? })
     }
 
-    /// Lets [`Timer::expired`] resolve `after` from now on, or never, whatever was set before and whether or not its time
-    /// has come.
+    /// Makes [`Timer::expired`] resolve `after` from now, or never. Replaces what was set before, whether or not its
+    /// time has come.
     pub fn set(&self, after: Option<Duration>) {
         let after = after.map_or(Duration::ZERO, |after| after.max(SHORTEST));
         let it_value = Timespec {
@@ -41,11 +41,11 @@ impl Timer {
         let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value };
         // SAFETY: the descriptor is open for as long as `self.events` is.
         let descriptor = unsafe { BorrowedFd::borrow_raw(self.events.as_raw_fd()) };
-        // It fails for a descriptor that is no timer, or a time that is none.
+        // It fails only for a descriptor that is no timer, or an invalid time.
         let _ = timerfd_settime(descriptor, TimerfdTimerFlags::empty(), &once);
     }
 
-    /// Resolves when the time that was set has come; at once for as long as no other is set then.
+    /// Resolves when the time that was set has come, and from then on at once until another is set.
     ///
     /// # Errors
     /// When the ring can wait no more.

@@ -1,14 +1,14 @@
 //! Fairness among the connections of a shard.
 //!
 //! On epoll an operation that can be done at once is done without a wait. A connection whose both ends keep up would
-//! then never let the shard go on: neither other connections, nor deadlines, nor the watch on its own client. On
-//! io_uring every operation waits, and a turn never gets long.
+//! then starve the rest of the shard: other connections, deadlines, and the watch on its own client. On io_uring every
+//! operation waits, and a turn never gets long.
 
 use std::cell::Cell;
 
 use super::deadline::next_turn;
 
-/// Reads that a task passes on in one turn: 2 MiB at most, some 2 ms of a core with TLS.
+/// Number of reads that a task passes on in one turn: 2 MiB at most, some 2 ms of a core with TLS.
 const READS_MAX: u32 = 64;
 
 /// Counts the reads that one task has passed on since it was last polled.
@@ -18,12 +18,12 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// The task is polled.
+    /// Starts a turn: the task was polled.
     pub fn begin(&self) {
         self.reads.set(0);
     }
 
-    /// Another read is wanted: waits for the next turn if this one has had its share.
+    /// Accounts for another read: waits for the next turn if this one has had its share.
     ///
     /// # Cancel safety
     /// Loses nothing.
@@ -31,7 +31,8 @@ impl Turns {
         self.reads.set(self.reads.get() + 1);
         if self.reads.get() > READS_MAX {
             self.begin();
-            // Not just to the end of the queue of tasks: the runtime handles completions when it waits for the kernel.
+            // Not just until the other ready tasks have run: the runtime handles completions when it waits for the
+            // kernel.
             next_turn().await;
         }
     }

@@ -1,4 +1,4 @@
-//! How much a shard has under way, beside what it has done.
+//! The present work of a shard, beside the counts of its past work.
 //!
 //! Written by the shard alone, with plain loads and stores; read by the thread that stops the program, and by the admin
 //! thread.
@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use super::{Counters, Pulse, Tally};
+use super::counters::Counters;
+use super::pulse::Pulse;
+use super::tally::Tally;
 
 /// Open exchanges of one shard, its counts, and whether it is alive.
 #[derive(Debug, Default)]
@@ -24,12 +26,13 @@ impl Activity {
         self.open_exchanges.load(Ordering::Relaxed)
     }
 
-    /// Idle connections to the upstream, when the shard last said.
+    /// Returns the number of idle connections to the upstream, as the shard last reported it.
     pub fn idle_upstream(&self) -> usize {
         self.idle_upstream.load(Ordering::Relaxed)
     }
 
-    /// Only for the shard that owns this, when it is asked: whoever uses a connection need not count.
+    /// Reports the number of idle connections. Only for the shard that owns this, when it is asked, so that nothing is
+    /// counted where a connection is used.
     pub fn note_idle_upstream(&self, count: usize) {
         self.idle_upstream.store(count, Ordering::Relaxed);
     }

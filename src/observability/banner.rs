@@ -1,6 +1,6 @@
-//! What is printed when the listener is ready: what serves, with what, and the lines to paste into a client's shell.
+//! The banner that is printed when the listener is ready: the settings, and the lines to paste into a client's shell.
 //!
-//! Made of plain values, so that it knows no configuration; it names credentials and holds nothing else of them.
+//! Made of plain values, so that it depends on no configuration; of credentials it holds the names alone.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,26 +10,26 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 pub struct Banner<'a> {
     /// The host as it was written.
     pub host: &'a str,
-    /// What the listener is bound to.
+    /// The address that the listener is bound to.
     pub bound: SocketAddr,
-    /// Whether clients speak TLS to it.
+    /// Set when clients speak TLS to it.
     pub is_tls: bool,
-    /// Where the admin pages are, or that they are off.
+    /// The address of the admin pages, or that they are off.
     pub admin: &'a str,
     pub shards_count: usize,
     pub secrets_file: &'a str,
     pub log_level: &'a str,
     pub io_driver: &'a str,
     pub upstream_url: &'a str,
-    /// Where the upstream's URL was configured.
+    /// The setting that named the upstream's URL.
     pub upstream_source: &'a str,
-    /// The URL of the proxy that it is reached through, without user and password, and where that was configured.
+    /// The URL of the proxy in front of the upstream, without user and password, and the setting that named it.
     pub upstream_proxy: Option<(&'a str, &'a str)>,
     pub credential_names: Vec<&'a str>,
 }
 
 impl Banner<'_> {
-    /// Where a client on this machine reaches the gateway.
+    /// Returns the URL at which a client on this machine reaches the gateway.
     pub fn base_url(&self) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
         format!("{scheme}://{}", reachable(self.bound))
@@ -58,7 +58,7 @@ impl fmt::Display for Banner<'_> {
     }
 }
 
-/// Where a client on this machine reaches a listener: a wildcard bind over loopback.
+/// Returns the address at which a client on this machine reaches a listener: a wildcard bind is reached over loopback.
 pub fn reachable(bound: SocketAddr) -> SocketAddr {
     let mut address = bound;
     if bound.ip().is_unspecified() {

@@ -1,24 +1,25 @@
 //! The one line that each exchange leaves in the log.
 //!
-//! Invariant: the query of a target, where clients put keys, is not in it. How values are escaped is `log`'s business.
+//! Invariant: the query of a target, where clients put keys, is not in it. The escaping of values is up to `log`.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::shortened::Shortened;
 
-/// What is said about an exchange when it is over.
+/// The facts that are logged of an exchange when it is over.
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeRecord<'a> {
     pub id: ExchangeId,
     pub method: &'a str,
-    /// The request target; its query, where clients put keys, is not logged, nor is what is longer than [`Shortened`].
+    /// The request target; its query, where clients put keys, is not logged, nor is more of it than [`Shortened`]
+    /// shows.
     pub path: &'a str,
-    /// `None` where no answer was begun.
+    /// `None` if no answer was begun.
     pub status: Option<u16>,
     /// The name of the credential of the last attempt; `None` for an answer made here.
     pub credential: Option<&'a str>,
-    /// The name of the caller's API key; `None` where none is asked for, or it was not a good one.
+    /// The name of the caller's API key; `None` if none is asked for, or it was not valid.
     pub key: Option<&'a str>,
     pub attempts: u32,
     /// From the end of the request head to the first byte sent downstream.
@@ -47,7 +48,7 @@ impl fmt::Display for ExchangeId {
     }
 }
 
-/// How an exchange ended.
+/// The way in which an exchange ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// The whole answer went downstream.
@@ -98,7 +99,7 @@ impl Ending {
 }
 
 impl ExchangeRecord<'_> {
-    /// Writes the line, at INFO. Costs a load and a branch where INFO is off.
+    /// Logs the line, at INFO. Costs a load and a branch where INFO is off.
     pub fn log(&self) {
         if !tracing::enabled!(tracing::Level::INFO) {
             return;
@@ -122,7 +123,7 @@ impl ExchangeRecord<'_> {
     }
 }
 
-/// To the microsecond.
+/// Converts to milliseconds, to the microsecond.
 fn milliseconds(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1000.0
 }

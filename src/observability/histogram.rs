@@ -1,14 +1,14 @@
-//! How durations are spread: counts in buckets that suit answers of language models, from a cached list of models to an
-//! agent's ten minutes.
+//! The distribution of durations: counts in buckets that suit answers of language models, from a cached list of models
+//! to an agent's ten minutes.
 //!
-//! Written by one shard alone, with plain loads and stores; the buckets are summed over the shards by who reads them.
+//! Written by one shard alone, with plain loads and stores; the buckets are summed over the shards when they are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::counters::add;
 
-/// What a duration of each bucket is at most; those that are longer have one more.
+/// The upper bound of each bucket; durations beyond the last have one more.
 pub const BOUNDS: [Duration; 14] = [
     Duration::from_millis(1),
     Duration::from_millis(5),
@@ -46,7 +46,7 @@ impl Histogram {
 /// Durations of one kind on all shards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Spread {
-    /// Each without those of the smaller buckets.
+    /// The count of each bucket, without those of the smaller ones.
     pub buckets: [u64; BOUNDS.len() + 1],
     pub sum_micros: u64,
 }

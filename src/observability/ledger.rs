@@ -1,8 +1,10 @@
-//! How many requests each credential served, by the class of their answers, in accounts that survive a reload.
+//! The number of requests that each credential served, by the class of their answers, in accounts that survive a
+//! reload.
 //!
 //! An account belongs to a name. It has a block for each shard, which that shard alone writes, with plain loads and
-//! stores on cache lines of its own. The main thread opens accounts when credentials are loaded, so that nothing is made
-//! on the path of a request. Invariant: sums never fall while the process runs, and the number of accounts is bounded.
+//! stores on cache lines of its own. The main thread opens accounts when credentials are loaded, so that nothing is
+//! allocated on the path of a request. Invariant: sums never fall while the process runs, and the number of accounts
+//! is bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,13 +15,14 @@ use crossbeam_utils::CachePadded;
 
 use super::counters::add;
 
-/// Twice as many names as a secrets file can hold: those of one that was replaced keep their accounts.
+/// Limit on the accounts: twice as many names as a secrets file can hold, since those of a file that was replaced keep
+/// their accounts.
 const ACCOUNTS_MAX: usize = 1024;
 
-/// What the requests of names are summed up under that are not in use any more, when there are too many.
+/// The name under which the requests of names that are no longer in use are summed up, when there are too many.
 const OTHERS: &str = "(removed)";
 
-/// What kind of answer a client got.
+/// The class of the answer that a client got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusClass {
     Success,
@@ -39,8 +42,8 @@ impl StatusClass {
         StatusClass::None,
     ];
 
-    /// Of a final status. RFC 9110 §15: one that is not known counts as the first of its class; those from 600 on are
-    /// taken for errors of the server.
+    /// Returns the class of a final status. RFC 9110 §15: an unknown one counts as the first of its class; those from
+    /// 600 on are taken for errors of the server.
     pub fn of(status: Option<u16>) -> Self {
         match status {
             None => StatusClass::None,
@@ -69,7 +72,7 @@ type Block = [AtomicU64; StatusClass::ALL.len()];
 pub struct Account {
     name: String,
     blocks: Box<[CachePadded<Block>]>,
-    /// What came from accounts that were closed.
+    /// The requests of accounts that were closed.
     taken_over: Block,
 }
 
@@ -88,7 +91,7 @@ impl Account {
         add(&self.blocks[shard][class as usize], 1);
     }
 
-    /// The sum over all shards.
+    /// Returns the sum over all shards.
     pub fn total(&self, class: StatusClass) -> u64 {
         let place = class as usize;
         let blocks = self.blocks.iter().map(|block| block[place].load(Ordering::Relaxed));
@@ -110,7 +113,7 @@ impl Account {
 #[derive(Debug)]
 pub struct Ledger {
     shards: usize,
-    /// Of the answers that were made here without any credential.
+    /// The account of the answers that were made here without any credential.
     local: Arc<Account>,
     others: Arc<Account>,
     named: ArcSwap<BTreeMap<String, Arc<Account>>>,
@@ -146,7 +149,7 @@ impl Ledger {
         self.named.store(Arc::new(named));
     }
 
-    /// The account of a name. One that was never opened, or was closed meanwhile, is among the others.
+    /// Returns the account of a name; that of the others if it was never opened, or was closed meanwhile.
     pub fn account(&self, name: &str) -> Arc<Account> {
         self.named.load().get(name).unwrap_or(&self.others).clone()
     }

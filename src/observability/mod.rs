@@ -1,4 +1,4 @@
-//! What operators see: the log, the line of each exchange, the start banner, what was done in all.
+//! The view of operators: the log, the line of each exchange, the start banner, the counts.
 //!
 //! Invariant: nothing here blocks a shard, and no text from outside can fake a line.
 
@@ -11,10 +11,6 @@ mod ledger;
 #[cfg(test)]
 mod listening;
 pub mod log;
-mod log_file;
-mod log_panics;
-mod log_retention;
-mod log_writer;
 mod pulse;
 mod reasons;
 mod shortened;
@@ -22,10 +18,9 @@ mod tally;
 
 pub use activity::Activity;
 pub use banner::{Banner, reachable};
-pub use counters::{Count, Counters, log_totals};
+pub use counters::{Count, log_totals};
 pub use exchange::{Ending, ExchangeId, ExchangeRecord};
 pub use histogram::{BOUNDS, Histogram, Spread};
 pub use ledger::{Account, Ledger, StatusClass};
-pub use pulse::Pulse;
 pub use reasons::{CooldownReason, RetryReason};
-pub use tally::{ERROR_CODES_MAX, Tally};
+pub use tally::ERROR_CODES_MAX;

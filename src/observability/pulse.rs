@@ -1,6 +1,6 @@
-//! Whether a shard still gets round to what it is told: one thread asks, the shard answers between its other work.
+//! The liveness of a shard: one thread asks, the shard answers between its other work.
 //!
-//! Invariant: a question is answered only by a shard that has read something behind it.
+//! Invariant: a question is answered only by a shard that has read something after it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -20,7 +20,7 @@ struct Numbers {
 }
 
 impl Pulse {
-    /// A new question; the shard has to be told that there is one. Only for the one thread that asks.
+    /// Asks a new question; the shard has to be told that there is one. Only for the one thread that asks.
     pub fn ask(&self) -> u64 {
         self.numbers.asked.fetch_add(1, Ordering::AcqRel) + 1
     }
@@ -30,7 +30,7 @@ impl Pulse {
         self.numbers.answered.store(self.numbers.asked.load(Ordering::Acquire), Ordering::Release);
     }
 
-    /// The shard's thread has ended, and answers no more.
+    /// Notes that the shard's thread has ended, and answers no more.
     pub fn end(&self) {
         self.numbers.has_ended.store(true, Ordering::Release);
     }
@@ -39,7 +39,7 @@ impl Pulse {
         self.numbers.has_ended.load(Ordering::Acquire)
     }
 
-    /// Whether the question of this number was answered, or a later one; 0 is before all.
+    /// Returns whether the question of this number was answered, or a later one; 0 is before all.
     pub fn has_answered(&self, question: u64) -> bool {
         self.numbers.answered.load(Ordering::Acquire) >= question
     }
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_to_all_questions_before_it_and_to_none_behind() {
+    fn an_answer_is_to_all_questions_before_it_and_to_none_after() {
         let pulse = Pulse::default();
         assert!(pulse.has_answered(0));
         let (first, second) = (pulse.ask(), pulse.ask());

@@ -1,15 +1,16 @@
-//! A text that somebody else has chosen, and how much of it gets into a line.
+//! Text from outside, cut to a bounded length.
 //!
 //! Invariant: the queue of an output is bounded by lines, so a line is bounded too.
 
 use std::fmt;
 
-/// How much of a text is shown. No endpoint of the upstream has a path of half that; a client may send 16 KiB.
+/// Limit on the bytes of a text that are shown. No endpoint of the upstream has a path of half that; a client may send
+/// 16 KiB.
 const SHOWN_BYTES_MAX: usize = 1024;
-/// Stands for the rest.
+/// Mark in place of the rest.
 const MARK: &str = "…";
 
-/// Shows the first KiB of a text, in whole characters, and a mark where more would follow.
+/// Shows the first KiB of a text, in whole characters, and a mark if there is more.
 pub struct Shortened<'a>(pub &'a str);
 
 impl fmt::Display for Shortened<'_> {

@@ -1,4 +1,4 @@
-//! What became of a shard's exchanges: how they ended, how long they took, what they carried, and the errors made here.
+//! The results of a shard's exchanges: their endings, durations and sizes, and the errors made here.
 //!
 //! Written by the shard alone when an exchange is over, with plain loads and stores on cache lines of its own; read by
 //! other threads.
@@ -9,16 +9,17 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::counters::add;
-use super::{Ending, ExchangeRecord, Histogram};
+use super::exchange::{Ending, ExchangeRecord};
+use super::histogram::Histogram;
 
-/// How many different errors can be counted; who has the table of errors makes sure that it fits.
+/// Limit on the different errors that are counted; the table of errors makes sure that it fits.
 pub const ERROR_CODES_MAX: usize = 64;
 
 /// The exchanges of one shard.
 #[derive(Debug)]
 pub struct Tally {
     ends: CachePadded<Ends>,
-    /// Apart from what every exchange writes.
+    /// On cache lines other than those that every exchange writes.
     errors: CachePadded<[AtomicU64; ERROR_CODES_MAX]>,
 }
 
@@ -38,8 +39,8 @@ impl Default for Tally {
 }
 
 impl Tally {
-    /// An exchange is over. How long it took counts only where it was forwarded: answers made here take no time. Only
-    /// for the shard that owns this.
+    /// Counts an exchange that is over. Its duration counts only if it was forwarded: answers made here take no time.
+    /// Only for the shard that owns this.
     pub fn exchange(&self, record: &ExchangeRecord<'_>, was_forwarded: bool) {
         let ends = &*self.ends;
         add(&ends.endings[record.ending as usize], 1);
@@ -52,7 +53,7 @@ impl Tally {
         ends.duration.add(record.duration);
     }
 
-    /// An error made here, by its place in the table of errors. Only for the shard that owns this.
+    /// Counts an error made here, by its place in the table of errors. Only for the shard that owns this.
     pub fn error(&self, place: usize) {
         add(&self.errors[place], 1);
     }
@@ -65,12 +66,12 @@ impl Tally {
         self.errors[place].load(Ordering::Relaxed)
     }
 
-    /// Body bytes from clients, of exchanges that are over.
+    /// Returns the body bytes from clients, of exchanges that are over.
     pub fn request_bytes(&self) -> u64 {
         self.ends.request_bytes.load(Ordering::Relaxed)
     }
 
-    /// Body bytes to clients, of exchanges that are over.
+    /// Returns the body bytes to clients, of exchanges that are over.
     pub fn response_bytes(&self) -> u64 {
         self.ends.response_bytes.load(Ordering::Relaxed)
     }
@@ -87,7 +88,8 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observability::{ExchangeId, Spread};
+    use crate::observability::exchange::ExchangeId;
+    use crate::observability::histogram::Spread;
 
     const RECORD: ExchangeRecord<'_> = ExchangeRecord {
         id: ExchangeId { shard: 0, sequence: 1 },

@@ -14,7 +14,7 @@ use monoio::net::TcpStream;
 use super::addresses::Tries;
 use crate::io::{Deadline, Stream};
 
-/// Time given to one address before the next is tried beside it (RFC 8305 §5 "Connection Attempt Delay").
+/// Time given to one address before the next is tried too (RFC 8305 §5 "Connection Attempt Delay").
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 type Try = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<TcpStream>)>>>;
@@ -23,7 +23,7 @@ type Try = Pin<Box<dyn Future<Output = (SocketAddr, io::Result<TcpStream>)>>>;
 /// when all that were started have failed. The winner and those that failed are taken out of `remaining`.
 ///
 /// # Errors
-/// What the last address said, when all have failed.
+/// The error of the last address, when all have failed.
 pub async fn race_addresses(remaining: &mut Vec<SocketAddr>, tries: &Tries<'_>) -> io::Result<(SocketAddr, Stream)> {
     let mut waiting = remaining.clone().into_iter();
     let mut running: Vec<Try> = Vec::new();
@@ -65,7 +65,7 @@ async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(tcp)
 }
 
-/// The result of the first try that ends, which is then taken out.
+/// Returns the result of the first try that ends, which is then removed.
 async fn first_of<T>(running: &mut Vec<Pin<Box<dyn Future<Output = T>>>>) -> T {
     poll_fn(|context| {
         for place in 0..running.len() {
@@ -89,7 +89,7 @@ pub(super) mod tests {
     use super::*;
     use crate::io::deadline::on_a_shard;
 
-    /// An address where the kernel accepts, and then nothing comes.
+    /// An address where the kernel accepts, and nothing answers.
     pub fn listening() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -104,7 +104,7 @@ pub(super) mod tests {
         (socket, address)
     }
 
-    /// What nothing takes here, even on a busy machine.
+    /// Time that nothing takes here, even on a busy machine.
     const ENOUGH: Duration = Duration::from_secs(30);
 
     /// An address whose queue is full, so that the kernel drops what comes. Open as long as the sockets are.
@@ -117,7 +117,7 @@ pub(super) mod tests {
         let mut sockets = vec![listener];
         for number in 0..FILLERS {
             let filler = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            // The first one is waited for: with it the queue is full for all that come after.
+            // The first one blocks until it is queued: then the queue is full for all others.
             filler.set_nonblocking(number > 0).unwrap();
             let _ = filler.connect(&address);
             sockets.push(filler);
@@ -131,7 +131,7 @@ pub(super) mod tests {
         let ((_socket, refusing), (_other_socket, other)) = (refusing(), self::refusing());
         on_a_shard(async {
             let due = Instant::now() + ENOUGH;
-            // A busy machine may hold one race up, but a wait would hold up them all.
+            // A busy machine may delay one race, but a wait would delay them all.
             loop {
                 let addresses = Addresses::default();
                 let mut remaining = vec![refusing, good, other];

@@ -1,22 +1,22 @@
-//! The order in which the upstream's addresses are tried, by what became of the tries before.
+//! The order in which the upstream's addresses are tried, by the results of earlier tries.
 //!
 //! First the one that answered last, then the families in turn (RFC 8305 §4), last those that failed or were given up,
 //! until they answer again: one that accepts and then hangs must not cost every connect its whole limit. Invariant: an
-//! address is never the winner and distrusted at once.
+//! address is never both the winner and distrusted.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 
 use super::resolve::ADDRESS_COUNT_MAX;
 
-/// What one shard remembers of the upstream's addresses.
+/// The results of one shard's tries of the upstream's addresses.
 #[derive(Debug, Default)]
 pub struct Addresses {
-    /// The one that answered last.
+    /// The address that answered last.
     winner: Cell<Option<SocketAddr>>,
-    /// Those on which the last try led to nothing, the longest ago first; at most `ADDRESS_COUNT_MAX`.
+    /// The addresses whose last try led to nothing, the longest ago first; at most `ADDRESS_COUNT_MAX`.
     distrusted: RefCell<Vec<SocketAddr>>,
-    /// What the connect had under way that was dropped last.
+    /// The addresses that the last dropped connect had under way.
     abandoned: RefCell<Vec<SocketAddr>>,
 }
 
@@ -32,12 +32,12 @@ impl Addresses {
         ordered
     }
 
-    /// Begins to keep account of one connect.
+    /// Begins to record the tries of one connect.
     pub fn begin(&self) -> Tries<'_> {
         Tries { addresses: self, under_way: RefCell::default() }
     }
 
-    /// The connect that was dropped last had had time enough.
+    /// Distrusts the addresses of the last dropped connect, which had enough time.
     pub fn distrust_abandoned(&self) {
         // The one that was tried first had the most time: it comes last of all.
         for address in self.abandoned.take().into_iter().rev() {
@@ -57,14 +57,14 @@ impl Addresses {
         let mut distrusted = self.distrusted.borrow_mut();
         distrusted.retain(|known| *known != address);
         if distrusted.len() == ADDRESS_COUNT_MAX {
-            // Mostly one that the name does not have any more.
+            // Most likely one that the name no longer has.
             distrusted.remove(0);
         }
         distrusted.push(address);
     }
 }
 
-/// What one connect has under way. Whatever is when this is dropped, has been given up.
+/// The addresses that one connect has under way. Those that still are when this is dropped were abandoned.
 #[derive(Debug)]
 pub struct Tries<'a> {
     addresses: &'a Addresses,
@@ -76,7 +76,7 @@ impl Tries<'_> {
         self.under_way.borrow_mut().push(address);
     }
 
-    /// `address` has accepted, and the tries beside it are closed: nothing is said against them.
+    /// Notes that `address` has accepted, and that the tries beside it are closed without blame.
     pub fn go_on_with(&self, address: SocketAddr) {
         self.under_way.borrow_mut().retain(|other| *other == address);
     }
@@ -98,7 +98,8 @@ impl Drop for Tries<'_> {
     }
 }
 
-/// The system's order, but with the two families in turn, so that one that leads nowhere costs one try at a time.
+/// Returns the system's order with the two families in turn, so that a family that leads nowhere costs one try at a
+/// time.
 fn families_in_turn(found: &[SocketAddr]) -> Vec<SocketAddr> {
     let leads_with_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
     let mut lead = found.iter().filter(|address| address.is_ipv6() == leads_with_v6);
@@ -179,7 +180,7 @@ mod tests {
         tries.begin(found[1]);
         tries.go_on_with(found[1]);
         drop(tries);
-        // It waited for a place, say.
+        // It waited for a permit, say.
         drop(addresses.begin());
         addresses.distrust_abandoned();
         assert_eq!(order(&addresses, &found), [1, 2, 3]);

@@ -1,21 +1,22 @@
 //! One connection to the upstream: plaintext in, plaintext out, TLS in between if there is any.
 //!
 //! Reading and writing may go on at the same time, one of each: the TLS session is borrowed only between awaits.
-//! Invariant: a connection at rest holds no buffer; one that is read from holds one, and what has come of a record.
+//! Invariant: an idle connection holds no buffer; one that is read from holds one, with the part of a record that has
+//! come.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use super::tls::{Session, Turn};
+use super::tls::session::{ReadSide, Session};
 use crate::io::buffer::{PLAINTEXT_MAX, SMALL_CAPACITY};
 use crate::io::{Buffer, Deadline, Stream, WriteError};
 
-/// Room a read asks for: behind a partial TLS record there is always as much in a recycled buffer.
+/// Room a read asks for; a recycled buffer has as much even after a partial TLS record.
 const READ_ROOM_MIN: usize = 16 * 1024;
 
-/// Why a connection broke. It can only be dropped then.
+/// The reason why a connection broke. It can only be dropped then.
 #[derive(Debug)]
 pub enum TransportError {
     Io(io::Error),
@@ -53,28 +54,28 @@ impl From<WriteError> for TransportError {
     }
 }
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// At least one byte was emitted.
     Data,
-    /// The upstream has closed. Only with TLS can the end be told from a cut (RFC 9112 §9.8): `is_clean` is false when
-    /// close_notify was missing.
+    /// The upstream has closed. Only TLS distinguishes the end from truncation (RFC 9112 §9.8): `is_clean` is false
+    /// when close_notify was missing.
     End { is_clean: bool },
 }
 
 /// An established connection to the upstream.
 pub struct Connection {
     stream: Stream,
-    /// Apart, since it is large and a connection is moved from hand to hand.
+    /// Boxed, since it is large and a connection is moved often.
     tls: Option<Box<RefCell<Session>>>,
-    /// A TLS record that has come in part.
+    /// A partial TLS record.
     incoming: RefCell<Buffer>,
-    has_closed: Cell<bool>,
-    /// What broke the session behind content that the last read brought: the next read tells.
-    failure: RefCell<Option<rustls::Error>>,
+    /// The side that is read, as the last read left it. An error is that of a record which came after content; the next
+    /// read returns it.
+    read_side: RefCell<Result<ReadSide, rustls::Error>>,
     write_progress: Deadline,
-    /// By which the room for the next one is chosen.
+    /// The size of the last read, by which the room for the next one is chosen.
     last_read_bytes: Cell<usize>,
     exchange_count: Cell<u64>,
 }
@@ -85,15 +86,15 @@ impl Connection {
             stream,
             tls: tls.map(|session| Box::new(RefCell::new(session))),
             incoming: RefCell::new(incoming),
-            has_closed: Cell::new(false),
-            failure: RefCell::new(None),
+            read_side: RefCell::new(Ok(ReadSide::Open)),
             write_progress: Deadline::default(),
             last_read_bytes: Cell::new(READ_ROOM_MIN),
             exchange_count: Cell::new(0),
         }
     }
 
-    /// Whether an exchange went over this connection before, so that the upstream may have closed it meanwhile.
+    /// Returns whether an exchange went over this connection before, so that the upstream may have closed it
+    /// meanwhile.
     pub fn is_reused(&self) -> bool {
         self.exchange_count.get() > 0
     }
@@ -148,8 +149,8 @@ impl Connection {
         }
     }
 
-    /// What a read that waits fills: a small buffer where the last one brought little, which is all of most events. What
-    /// does not fit comes with the next read.
+    /// Returns the buffer for a read that waits: a small one if the last read brought little, as most events are. The
+    /// rest of a larger one comes with the next read.
     fn room_to_wait_in(&self) -> Buffer {
         let mut buffer = self.incoming.take();
         if buffer.is_empty() && self.last_read_bytes.get() <= SMALL_CAPACITY / 2 {
@@ -164,13 +165,13 @@ impl Connection {
     /// # Cancel safety
     /// Takes no bytes: dropping it is safe.
     pub async fn readable(&self) {
-        if self.failure.borrow().is_none() && !self.has_closed.get() {
-            // Whatever is wrong, the read tells.
+        if self.is_open() {
+            // The read that follows returns the error.
             let _ = self.stream.readable().await;
         }
     }
 
-    /// As [`Connection::read`], of what has come; `None` if that is nothing, or nothing that can be decrypted yet.
+    /// As [`Connection::read`], without waiting; `None` if nothing has come, or nothing that can be decrypted yet.
     ///
     /// # Errors
     /// See [`TransportError`].
@@ -195,19 +196,24 @@ impl Connection {
         }
     }
 
-    /// What the last read has left to be told.
+    /// Returns the end or the failure that the last read left to be reported.
     fn known_end(&self) -> Result<Option<Received>, TransportError> {
-        match self.failure.take() {
-            Some(error) => Err(TransportError::Tls(error)),
-            None => Ok(self.has_closed.get().then_some(Received::End { is_clean: true })),
+        match &*self.read_side.borrow() {
+            Ok(ReadSide::Open) => Ok(None),
+            Ok(ReadSide::Closed) => Ok(Some(Received::End { is_clean: true })),
+            Err(error) => Err(TransportError::Tls(error.clone())),
         }
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(*self.read_side.borrow(), Ok(ReadSide::Open))
     }
 
     /// Takes what a read brought into `buffer`; `None` if that is not yet a whole TLS record.
     fn take_in(
         &self,
         result: io::Result<usize>,
-        mut buffer: Buffer,
+        buffer: Buffer,
         emit: &mut impl FnMut(&[u8]),
     ) -> Result<Option<Received>, TransportError> {
         let count = result.map_err(TransportError::Io)?;
@@ -215,29 +221,41 @@ impl Connection {
         if count == 0 {
             return Ok(Some(Received::End { is_clean: self.tls.is_none() }));
         }
+        match &self.tls {
+            Some(session) => self.decrypt(session, buffer, emit),
+            None => {
+                emit(buffer.filled());
+                Ok(Some(Received::Data))
+            }
+        }
+    }
+
+    /// Decrypts every whole record of `buffer`, and keeps the part of one that is left for the next read.
+    fn decrypt(
+        &self,
+        session: &RefCell<Session>,
+        mut buffer: Buffer,
+        emit: &mut impl FnMut(&[u8]),
+    ) -> Result<Option<Received>, TransportError> {
         let mut has_emitted = false;
-        let Some(session) = &self.tls else {
-            emit(buffer.filled());
-            return Ok(Some(Received::Data));
-        };
-        let turn = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
+        let decrypted = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
             has_emitted |= !plaintext.is_empty();
             emit(plaintext);
         });
         if !buffer.is_empty() {
             self.incoming.replace(buffer);
         }
-        match turn {
-            Ok(turn) => self.has_closed.set(turn == Turn::Closed),
-            // The content came whole: it is passed on before the connection is given up.
-            Err(error) if has_emitted => drop(self.failure.replace(Some(error))),
+        match decrypted {
+            Ok(ReadSide::Open) => {}
+            Ok(ReadSide::Closed) => drop(self.read_side.replace(Ok(ReadSide::Closed))),
+            // The content before it is authentic: it is passed on before the connection is given up.
+            Err(error) if has_emitted => drop(self.read_side.replace(Err(error))),
             Err(error) => return Err(TransportError::Tls(error)),
         }
-        Ok(match (has_emitted, self.has_closed.get()) {
-            (true, _) => Some(Received::Data),
-            (false, true) => Some(Received::End { is_clean: true }),
-            (false, false) => None,
-        })
+        if has_emitted {
+            return Ok(Some(Received::Data));
+        }
+        self.known_end()
     }
 
     /// Notes that an exchange begins on this connection.
@@ -245,19 +263,19 @@ impl Connection {
         self.exchange_count.set(self.exchange_count.get() + 1);
     }
 
-    /// Whether nothing came behind the last exchange with what was read of it: neither the end, nor a failure, nor a part
-    /// of a record. Costs no system call.
+    /// Returns whether nothing was read after the last exchange: neither the end, nor a failure, nor a part of a
+    /// record. Costs no system call.
     pub fn has_ended_clean(&self) -> bool {
-        !self.has_closed.get() && self.failure.borrow().is_none() && self.incoming.borrow().is_empty()
+        self.is_open() && self.incoming.borrow().is_empty()
     }
 
-    /// Whether nothing has come since the last exchange, neither bytes nor the end: what a connection at rest looks
-    /// like. Anything else would be taken for the answer to the next request.
-    pub fn is_at_rest(&self) -> bool {
+    /// Returns whether nothing has come since the last exchange, neither bytes nor the end, as it must be with an idle
+    /// connection. Anything else would be taken for the answer to the next request.
+    pub fn is_idle(&self) -> bool {
         self.has_ended_clean() && self.stream.is_quiet()
     }
 
-    /// Closes with a close_notify alert, for a peer that still listens; a dropped connection is closed without.
+    /// Closes with a close_notify alert, for a peer that still reads; a dropped connection is closed without.
     pub async fn close(self, limit: Duration) {
         if let Some(session) = &self.tls {
             let mut out = Buffer::take();
@@ -296,7 +314,7 @@ mod tests {
             let read = connection.read(|plaintext| seen.extend_from_slice(plaintext)).await;
             assert!(matches!(read, Ok(Received::Data)), "{read:?}");
             assert_eq!(seen, b"whole");
-            assert!(!connection.is_at_rest(), "it would be used again");
+            assert!(!connection.is_idle(), "it would be used again");
             let read = connection.read(|_| panic!("nothing more can be read")).await;
             assert!(matches!(read, Err(TransportError::Tls(_))), "{read:?}");
         });

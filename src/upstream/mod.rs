@@ -1,14 +1,14 @@
-//! How bytes reach the API host: name resolution, TCP, the tunnel of a proxy, TLS and the shard's pool of idle
+//! The way of bytes to the API host: name resolution, TCP, the tunnel of a proxy, TLS and the shard's pool of idle
 //! connections.
 //!
-//! Knows no credential and no HTTP but `CONNECT`: a pooled connection serves any exchange. Connections are given back by an explicit
-//! [`Pool::release`]; one that is merely dropped is closed.
+//! Knows no credential and no HTTP but `CONNECT`: a pooled connection serves any exchange. Connections are returned by
+//! an explicit [`Pool::release`]; one that is merely dropped is closed.
 
 mod address_race;
 mod addresses;
 pub mod connect;
+mod connect_limit;
 pub mod connection;
-mod places;
 pub mod pool;
 pub mod resolve;
 pub mod tls;

@@ -1,7 +1,7 @@
 //! The shard's idle connections to the upstream, newest first.
 //!
-//! The newest is used first, so that the rest can grow old and be closed. A connection that has rested for a moment is
-//! looked at before it is used again: one that has been closed, or on which anything has come unasked, is not used.
+//! The newest is used first, so that the rest can grow old and be closed. A connection that has been idle for a moment
+//! is checked before it is used again: one that was closed, or on which unrequested bytes have come, is not used.
 //! Bounded in number and age.
 
 use std::cell::{Cell, RefCell};
@@ -9,45 +9,45 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use super::connection::Connection;
 use crate::io::pause;
 
-/// The socket of a connection that rested for less is not looked at before it is used again, which would cost a system
-/// call for each request of a busy shard. Whatever the upstream sends or closes meanwhile is mostly still on its way
-/// then: a look that comes a round trip too early sees nothing either. One that was closed fails at once, and the request
-/// goes out again; what may not go out twice never goes out here.
+/// Idle time below which a connection's socket is not checked before it is used again: a check would cost a system
+/// call for each request of a busy shard. What the upstream sends or closes meanwhile is mostly still on its way then,
+/// and a check a round trip too early would not see it either. A request on a connection that was closed fails at once
+/// and is sent again; requests that must not be sent twice are never sent on such a connection.
 const SHORT_REST: Duration = Duration::from_millis(1);
 
-/// How long a close_notify may take to leave.
+/// Time limit on sending a close_notify.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Idle connections of one shard.
 pub struct Pool {
     /// Oldest at the front.
-    idle: RefCell<VecDeque<Idle>>,
+    idle: RefCell<VecDeque<PooledConnection>>,
     idle_limit: Duration,
     count_max: usize,
     is_reaping: Cell<bool>,
 }
 
-struct Idle {
+struct PooledConnection {
     connection: Connection,
     since: Instant,
 }
 
 impl Pool {
-    /// Keeps at most `count_max` connections, each at most `idle_limit` long.
+    /// Makes a pool of at most `count_max` connections, each idle for at most `idle_limit`.
     pub fn new(idle_limit: Duration, count_max: usize) -> Self {
         Pool { idle: RefCell::default(), idle_limit, count_max, is_reaping: Cell::new(false) }
     }
 
-    /// The newest idle connection that is still good.
+    /// Takes the newest idle connection that is still good.
     pub fn checkout(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(newest) = idle.pop_back() {
-            let Idle { connection, since } = newest;
+            let PooledConnection { connection, since } = newest;
             let age = since.elapsed();
-            let is_good = if age < SHORT_REST { connection.has_ended_clean() } else { connection.is_at_rest() };
+            let is_good = if age < SHORT_REST { connection.has_ended_clean() } else { connection.is_idle() };
             if age < self.idle_limit && is_good {
                 return Some(connection);
             }
@@ -55,7 +55,7 @@ impl Pool {
         None
     }
 
-    /// Takes back a connection whose exchange has ended cleanly on both sides. Anything else must be dropped instead.
+    /// Takes back a connection whose exchange has ended cleanly on both sides. Any other must be dropped instead.
     pub fn release(self: &Rc<Self>, connection: Connection) {
         let mut idle = self.idle.borrow_mut();
         if self.count_max == 0 {
@@ -64,7 +64,7 @@ impl Pool {
         if idle.len() == self.count_max {
             idle.pop_front();
         }
-        idle.push_back(Idle { connection, since: Instant::now() });
+        idle.push_back(PooledConnection { connection, since: Instant::now() });
         if !self.is_reaping.replace(true) {
             monoio::spawn(self.clone().reap());
         }
@@ -79,7 +79,7 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 
-    /// Closes connections as they come of age, until none is left.
+    /// Closes connections as they reach the limit, until none is left.
     async fn reap(self: Rc<Self>) {
         loop {
             let Some(oldest) = self.idle.borrow().front().map(|idle| idle.since) else {
@@ -109,8 +109,8 @@ mod tests {
     use crate::io::deadline::on_a_shard;
     use crate::io::{Buffer, Stream};
 
-    /// A connection on which an answer has been read, with `behind` in the same read.
-    async fn read_with(behind: fn(&mut rustls::ServerConnection, &mut Vec<u8>)) -> (Connection, TcpStream) {
+    /// Makes a connection on which an answer was read, with what `after` appends in the same read.
+    async fn read_with(after: fn(&mut rustls::ServerConnection, &mut Vec<u8>)) -> (Connection, TcpStream) {
         let (session, mut server) = connected(&rustls::version::TLS13);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -118,7 +118,7 @@ mod tests {
         ours.set_nonblocking(true).unwrap();
         server.writer().write_all(b"answer").unwrap();
         let mut wire = taken(&mut server);
-        behind(&mut server, &mut wire);
+        after(&mut server, &mut wire);
         peer.write_all(&wire).unwrap();
         let stream = Stream::new(monoio::net::TcpStream::from_std(ours).unwrap());
         let connection = Connection::new(stream, Some(session), Buffer::none());
@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn what_came_with_an_answer_keeps_its_connection_from_being_used_again_however_soon() {
-        type Behind = fn(&mut rustls::ServerConnection, &mut Vec<u8>);
-        let cases: [(&str, Behind, bool); 4] = [
+        type Appending = fn(&mut rustls::ServerConnection, &mut Vec<u8>);
+        let cases: [(&str, Appending, bool); 4] = [
             ("nothing", |_, _| {}, true),
             (
                 "the end",
@@ -158,10 +158,10 @@ mod tests {
                 false,
             ),
         ];
-        for (what, behind, is_used) in cases {
+        for (what, after, is_used) in cases {
             on_a_shard(async move {
                 let pool = Rc::new(Pool::new(Duration::from_secs(3600), 8));
-                let (connection, _peer) = read_with(behind).await;
+                let (connection, _peer) = read_with(after).await;
                 pool.release(connection);
                 assert_eq!(pool.checkout().is_some(), is_used, "{what}");
             });

@@ -1,8 +1,8 @@
 //! A tunnel to the upstream through an HTTP proxy (`CONNECT`, RFC 9110 §9.3.6).
 //!
-//! The proxy sees where the tunnel goes and nothing of what goes through: TLS is spoken with the upstream itself.
-//! Invariant: the proxy's user and password are in the request alone, and nothing is kept of the proxy's answer but its
-//! status.
+//! The proxy sees the tunnel's destination and nothing of its content: TLS is spoken with the upstream itself.
+//! Invariant: the proxy's user and password are in the request alone, and nothing is kept of the proxy's answer but
+//! its status.
 
 use std::fmt;
 use std::io;
@@ -14,36 +14,37 @@ use zeroize::Zeroizing;
 use crate::config::{Concealed, join_authority};
 use crate::io::{Buffer, Deadline, Stream, WriteError};
 
-/// All heads of the proxy's answer together: an established tunnel takes 40 bytes to say so, a refusal some hundred.
+/// Limit on all heads of the proxy's answer together: a success takes 40 bytes, a refusal some hundred.
 const ANSWER_BYTES_MAX: usize = 8 * 1024;
-/// Fields of one head; squid's refusals have about ten.
+/// Limit on the fields of one head; squid's refusals have about ten.
 const FIELDS_MAX: usize = 64;
 /// Room for one read of the answer.
 const READ_ROOM: usize = 2 * 1024;
-/// Progress limit of the request, which is a packet; the caller's deadline on the whole is shorter or fires beside it.
+/// Progress limit of the request, which is a packet; the caller's deadline on the whole is shorter or fires on its
+/// own.
 const WRITE_STALL: Duration = Duration::from_secs(60);
 
-/// Why the proxy opens no tunnel.
+/// The reason why the proxy opens no tunnel.
 #[derive(Debug)]
 pub enum ProxyFault {
     /// Its name has no address (yet).
     Unresolved,
-    /// None of its addresses can be reached; this is what the last one said.
+    /// None of its addresses can be reached; this is the error of the last one.
     Tcp(io::Error),
     /// The connection broke before the answer was whole.
     Closed,
-    /// What it says is no answer to a CONNECT; the text is the end of a sentence.
+    /// It does not answer as an HTTP proxy; the text is the end of a sentence.
     Malformed(&'static str),
-    /// It says no, with a status that will be the same the next time.
+    /// It refused, with a status that will be the same the next time.
     Refused { status: u16 },
-    /// It could not at this moment.
+    /// It could not connect at this moment.
     Failed { status: u16 },
 }
 
 impl ProxyFault {
     fn of_status(status: u16) -> Self {
         match status {
-            // tinyproxy says 500 where it cannot connect, squid 503, others 502 and 504.
+            // tinyproxy answers 500 when it cannot connect, squid 503, others 502 and 504.
             408 | 429 | 500 | 502..=504 => ProxyFault::Failed { status },
             _ => ProxyFault::Refused { status },
         }
@@ -58,7 +59,7 @@ impl fmt::Display for ProxyFault {
             ProxyFault::Tcp(error) => write!(formatter, "could not be reached: {error}"),
             ProxyFault::Closed => formatter.write_str("closed the connection before it answered"),
             ProxyFault::Malformed(what) => write!(formatter, "does not answer as an HTTP proxy: {what}"),
-            // tinyproxy says 407 where it gets no credentials, and 401 where it gets wrong ones.
+            // tinyproxy answers 407 to no credentials, and 401 to wrong ones.
             ProxyFault::Refused { status: status @ (401 | 407) } => {
                 write!(formatter, "wants another user or password than its URL has ({status})")
             }
@@ -81,14 +82,15 @@ impl std::error::Error for ProxyFault {
     }
 }
 
-/// How tunnels are asked for: the same for all connections of the process.
+/// The request for tunnels, the same for all connections of the process.
 #[derive(Debug, Clone)]
 pub struct Tunnel {
     request: Arc<Concealed>,
 }
 
 impl Tunnel {
-    /// Tunnels to `host` (IPv6 without brackets) at `port`; `authorization` is the value of `Proxy-Authorization`.
+    /// Makes the request for tunnels to `host` (IPv6 without brackets) at `port`; `authorization` is the value of
+    /// `Proxy-Authorization`.
     pub fn to(host: &str, port: u16, authorization: Option<&Concealed>) -> Self {
         let target = join_authority(host, port);
         let field = authorization
@@ -98,13 +100,13 @@ impl Tunnel {
         Tunnel { request: Arc::new(Concealed::new(head)) }
     }
 
-    /// Asks the proxy behind `stream` for the tunnel. Then the upstream's first byte is the next one.
+    /// Asks the proxy at the other end of `stream` for the tunnel. The next byte then comes from the upstream.
     ///
     /// # Errors
     /// See [`ProxyFault`].
     ///
     /// # Cancel safety
-    /// The stream can only be closed then.
+    /// Not cancel safe: the stream can only be closed then.
     pub async fn open(&self, stream: &Stream) -> Result<(), ProxyFault> {
         let mut out = Buffer::take_small();
         out.append(self.request.expose().as_bytes());
@@ -119,13 +121,14 @@ impl Tunnel {
         loop {
             let (status, head_bytes) = read_head(stream, &mut received, room).await?;
             match status {
-                // RFC 9110 §15.2: interim answers come before the final one. 101 would be one, and was not asked for.
+                // RFC 9110 §15.2: interim answers come before the final one. 101 would be interim too, but no upgrade
+                // was asked for.
                 100 | 102..=199 => {
                     received.consume(head_bytes);
                     room -= head_bytes;
                 }
-                // A TLS server is silent until it is spoken to, and so is one of HTTP. RFC 9110 §9.3.6: what such an
-                // answer says of a body of its own does not count.
+                // Neither a TLS server nor an HTTP server sends first. RFC 9110 §9.3.6: such an answer has no body,
+                // whatever its fields say.
                 200..=299 if received.len() > head_bytes => {
                     return Err(ProxyFault::Malformed("bytes come behind the head of its answer"));
                 }
@@ -136,7 +139,7 @@ impl Tunnel {
     }
 }
 
-/// Reads until a head is whole: its status, and how many of the received bytes it takes, at most `room`.
+/// Reads until a head is complete. Returns its status, and how many of the received bytes it takes, at most `room`.
 async fn read_head(stream: &Stream, received: &mut Buffer, room: usize) -> Result<(u16, usize), ProxyFault> {
     loop {
         match parse(received.filled())? {
@@ -160,7 +163,7 @@ const fn too_large() -> ProxyFault {
     ProxyFault::Malformed("the head of its answer is too large")
 }
 
-/// The status of a head and its length; `None` while it is not whole.
+/// Parses the status and the length of a head; `None` while it is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<(u16, usize)>, ProxyFault> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut response = httparse::Response::new(&mut fields);
@@ -185,7 +188,7 @@ pub(super) mod tests {
     use super::*;
     use crate::io::deadline::on_a_shard;
 
-    /// Reads the head that a gateway sends.
+    /// Reads the head that the gateway sends.
     pub fn read_request(tcp: &mut TcpStream) -> String {
         let mut request = Vec::new();
         let mut byte = [0];
@@ -195,7 +198,7 @@ pub(super) mod tests {
         String::from_utf8(request).unwrap()
     }
 
-    /// What becomes of a tunnel whose proxy answers with these parts and closes.
+    /// Opens a tunnel through a proxy that answers with these parts and closes; returns the result and the request.
     fn opened(parts: Vec<Vec<u8>>) -> (Result<(), ProxyFault>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

@@ -34,12 +34,15 @@ fn rooms_of_the_proxy_import_only_those_below() {
 /// Lists the imports between rooms that go up, and rooms that have no place in the order.
 fn upward(edges: &Edges, rooms: &[&str]) -> Vec<String> {
     let place = |room: &str| rooms.iter().position(|known| *known == room);
-    let between = edges.iter().filter_map(|((from, to), (path, line))| {
-        let (above, below) = (room(from)?, room(to)?);
-        (above != below).then_some((above, below, format!("  {from}:{line} -> {to} ({path})")))
-    });
-    let upward = between.filter(|(above, below, _)| !place(above).zip(place(below)).is_some_and(|(a, b)| a < b));
-    upward.map(|(.., line)| line).collect()
+    let goes_down = |above: &str, below: &str| place(above).zip(place(below)).is_some_and(|(from, to)| from < to);
+    let mut upward = Vec::new();
+    for ((from, to), (path, line)) in edges {
+        let (Some(above), Some(below)) = (room(from), room(to)) else { continue };
+        if above != below && !goes_down(above, below) {
+            upward.push(format!("  {from}:{line} -> {to} ({path})"));
+        }
+    }
+    upward
 }
 
 /// The room of a file: `attempt` of `proxy/attempt/relay.rs`, `outcome` of `proxy/outcome.rs`.

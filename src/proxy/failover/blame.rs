@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::credentials::{CredentialId, Credentials, Fault, Turn};
+use crate::credentials::{CredentialFault, CredentialId, Credentials, Turn};
 use crate::observability::{CooldownReason, Count};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::resources::Resources;
@@ -55,7 +55,7 @@ impl Blame {
         let credential = chosen.turn.credential;
         match class {
             AttemptClass::RateLimited if retry_after.is_some() => {
-                cool(resources, credentials, *chosen, Fault::RateLimited { retry_after });
+                cool(resources, credentials, *chosen, CredentialFault::RateLimited { retry_after });
                 self.tried.push(credential);
             }
             AttemptClass::Refused | AttemptClass::RateLimited => {
@@ -76,8 +76,8 @@ impl Blame {
     fn convict(&mut self, resources: &Resources, credentials: &Credentials, class: AttemptClass) {
         for suspect in self.suspects.extract_if(.., |suspect| suspect.class != class) {
             let fault = match suspect.class {
-                AttemptClass::RateLimited => Fault::RateLimited { retry_after: None },
-                _ => Fault::Refused,
+                AttemptClass::RateLimited => CredentialFault::RateLimited { retry_after: None },
+                _ => CredentialFault::Refused,
             };
             cool(resources, credentials, suspect.chosen, fault);
         }
@@ -94,13 +94,13 @@ impl Blame {
     }
 }
 
-fn cool(resources: &Resources, credentials: &Credentials, chosen: Chosen, fault: Fault) {
+fn cool(resources: &Resources, credentials: &Credentials, chosen: Chosen, fault: CredentialFault) {
     let Chosen { turn: Turn { credential, .. }, at } = chosen;
     if let Some(duration) = credentials.cool(credential, fault, at, Instant::now()) {
         resources.activity.counters.add(Count::Cooldowns);
         let reason = match fault {
-            Fault::Refused => CooldownReason::Refused,
-            Fault::RateLimited { .. } => CooldownReason::RateLimited,
+            CredentialFault::Refused => CooldownReason::Refused,
+            CredentialFault::RateLimited { .. } => CooldownReason::RateLimited,
         };
         tracing::warn!(
             credential = credentials.entry(credential).name,

@@ -21,7 +21,8 @@ use super::certificate;
 use super::shard::shared::Shared;
 use super::supervisor::control::{Order, Shards};
 use super::supervisor::event::SupervisorEvent;
-use crate::credentials::{self, ApiKeys, ApiKeysFault, ApiKeysFileError, SecretsFault, SecretsFileError};
+use crate::credentials::private_file::ReadFault;
+use crate::credentials::{self, ApiKeys, ApiKeysFileError, SecretsFileError};
 
 /// Loads the files on the main thread, and shares their content with the shards.
 pub struct Reload {
@@ -117,7 +118,7 @@ impl Reload {
     }
 
     fn load_secrets(&self, path: &Path, now: io::Result<FileVersion>) -> bool {
-        let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: SecretsFault::Unreadable(error) };
+        let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: ReadFault::Unreadable(error).into() };
         let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
             Ok(loaded) => loaded,
             Err(error) => {
@@ -139,7 +140,7 @@ impl Reload {
     }
 
     fn load_api_keys(&self, path: &Path, now: io::Result<FileVersion>) -> bool {
-        let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ApiKeysFault::Unreadable(error) };
+        let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ReadFault::Unreadable(error).into() };
         let loaded = match now.map_err(unreadable).and_then(|_| ApiKeys::load(path)) {
             Ok(loaded) => loaded,
             Err(error) => {

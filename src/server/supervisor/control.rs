@@ -23,7 +23,7 @@ pub enum Order {
     Expire = 4,
     /// All shards have started: accept connections.
     Serve = 5,
-    /// Show that this shard is alive (see [`crate::observability::Pulse`]).
+    /// Show that this shard is alive (see `observability::pulse`).
     Answer = 6,
 }
 

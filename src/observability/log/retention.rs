@@ -1,34 +1,36 @@
-//! What becomes of log files that were put aside: their names, and which of them are deleted.
+//! The retention of rotated log files: their names, and which of them are deleted.
 //!
-//! Invariant: only files of exactly these names are ever deleted. Age is told by the day in the name, which copying and
+//! Invariant: only files of exactly these names are ever deleted. The age is the day in the name, which copying and
 //! touching do not change.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, CWD, RenameFlags, linkat, renameat_with};
 use rustix::io::Errno;
 use time::{Date, OffsetDateTime};
 
-/// How many names are tried for a file: more than there are gateways that could take one away.
+/// Limit on the names that are tried for a file: more than there are gateways that could take one first.
 const NAMES_TRIED_MAX: usize = 100;
 
-/// How long log files are kept, and how many.
+/// The limits within which log files are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// Files of days longer ago than this are deleted.
     pub days: u32,
-    /// All files of the log together, the one that is written included.
+    /// Limit on all files of the log together, the one that is written included.
     pub bytes_max: u64,
-    /// How often they are looked through; `None`: nothing is ever deleted.
+    /// Interval of the clean-up; `None`: nothing is ever deleted.
     pub cleanup_interval: Option<Duration>,
 }
 
 impl Retention {
-    /// At which size a file is put aside. A tenth, so that deleting the oldest takes no more of the past than that.
+    /// Returns the size at which a file is rotated: a tenth, so that deleting the oldest takes no more of the past
+    /// than that.
     pub fn file_bytes_max(&self) -> u64 {
         self.bytes_max / 10
     }
@@ -37,12 +39,12 @@ impl Retention {
     /// written.
     ///
     /// # Errors
-    /// The directory cannot be read, or a file not be deleted; the others are all the same.
+    /// When the directory cannot be read, or a file cannot be deleted; the other files are deleted all the same.
     pub fn clean(&self, log: &Path, now: SystemTime) -> io::Result<()> {
         let first_day = utc_day(now).saturating_sub(time::Duration::days(self.days.into())).to_string();
-        let aside = put_aside(log)?;
+        let rotated = rotated_files(log)?;
         let (mut result, mut kept_bytes) = (Ok(()), 0);
-        for file in aside.iter().rev() {
+        for file in rotated.iter().rev() {
             kept_bytes += file.bytes;
             if file.day < first_day || kept_bytes > self.bytes_max - self.file_bytes_max() {
                 match fs::remove_file(&file.path) {
@@ -56,18 +58,42 @@ impl Retention {
     }
 }
 
-/// The day of a moment, in UTC.
+/// The deletion of old files at intervals.
+pub struct Cleanup {
+    pub path: PathBuf,
+    pub retention: Retention,
+    pub interval: Duration,
+}
+
+impl Cleanup {
+    /// Runs on a thread of its own from here on, also while nothing is logged.
+    #[expect(clippy::disallowed_methods, reason = "runs on a thread of its own")]
+    pub fn start(self) {
+        let Cleanup { path, retention, interval } = self;
+        let run = move || loop {
+            if let Err(error) = retention.clean(&path, SystemTime::now()) {
+                tracing::warn!(path = %path.display(), %error, "old log files cannot be deleted");
+            }
+            thread::sleep(interval);
+        };
+        if let Err(error) = thread::Builder::new().name("flow-log-clean".into()).spawn(run) {
+            tracing::warn!(%error, "old log files are deleted only when another is put aside");
+        }
+    }
+}
+
+/// Returns the day of a moment, in UTC.
 pub fn utc_day(moment: SystemTime) -> Date {
     OffsetDateTime::from(moment).date()
 }
 
-/// Puts `log`, which was last written on `day`, aside as `flow-uring.log.2026-11-25.1`, or the next number that is free.
+/// Renames `log`, which was last written on `day`, to `flow-uring.log.2026-11-25.1`, or the next number that is free.
 ///
 /// # Errors
-/// It cannot be renamed, or is not there.
+/// When it cannot be renamed, or is not there.
 pub fn rename_aside(log: &Path, day: Date) -> io::Result<()> {
     let day = day.to_string();
-    let last = put_aside(log)?.into_iter().rev().find(|file| file.day == day);
+    let last = rotated_files(log)?.into_iter().rev().find(|file| file.day == day);
     let first = last.map_or(1, |last| last.number.saturating_add(1));
     let mut result = Err(io::ErrorKind::AlreadyExists.into());
     for number in (first..=u64::MAX).take(NAMES_TRIED_MAX) {
@@ -75,7 +101,7 @@ pub fn rename_aside(log: &Path, day: Date) -> io::Result<()> {
         name.push(format!(".{day}.{number}"));
         result = rename_to_free(log, Path::new(&name));
         match &result {
-            // Another gateway on the same log was faster, or it is something else than a file.
+            // Another gateway on the same log was faster, or the name is taken by something other than a file.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Ok(()) | Err(_) => break,
         }
@@ -83,7 +109,7 @@ pub fn rename_aside(log: &Path, day: Date) -> io::Result<()> {
     result
 }
 
-/// Renames, and never puts one file in the place of another: that one's lines would be lost.
+/// Renames without ever replacing another file, whose lines would be lost.
 fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // Some file systems and old kernels cannot; there it takes two steps.
@@ -97,35 +123,36 @@ fn rename_in_two_steps(from: &Path, to: &Path) -> io::Result<()> {
     fs::remove_file(from)
 }
 
-/// A log file that was put aside.
-struct Aside {
+/// A rotated log file.
+struct RotatedFile {
     day: String,
-    /// Counts those of one day, from 1.
+    /// The number among those of its day, from 1.
     number: u64,
     bytes: u64,
     path: PathBuf,
 }
 
-/// All of them, the oldest first.
+/// Lists the rotated files, the oldest first.
 #[expect(clippy::disallowed_methods, reason = "runs on the log's own threads")]
-fn put_aside(log: &Path) -> io::Result<Vec<Aside>> {
+fn rotated_files(log: &Path) -> io::Result<Vec<RotatedFile>> {
     let mut prefix = log.file_name().map(OsStr::to_owned).unwrap_or_default();
     prefix.push(".");
     let mut found = Vec::new();
     for entry in fs::read_dir(log.parent().unwrap_or(Path::new("/")))? {
         let entry = entry?;
         let Some((day, number)) = day_and_number(&entry.file_name(), &prefix) else { continue };
-        // Not followed: what a symbolic link names was not put aside here. One that is gone by now is no file either.
+        // Symbolic links are not followed: their targets were not rotated here. A file that is gone by now is skipped
+        // too.
         let Ok(metadata) = entry.metadata() else { continue };
         if metadata.is_file() {
-            found.push(Aside { day, number, bytes: metadata.len(), path: entry.path() });
+            found.push(RotatedFile { day, number, bytes: metadata.len(), path: entry.path() });
         }
     }
     found.sort_by(|one, other| (&one.day, one.number).cmp(&(&other.day, other.number)));
     Ok(found)
 }
 
-/// Takes `2026-11-25` and `1` out of `<prefix>2026-11-25.1`, and nothing out of any other name.
+/// Parses `2026-11-25` and `1` from `<prefix>2026-11-25.1`, and nothing from any other name.
 fn day_and_number(name: &OsStr, prefix: &OsString) -> Option<(String, u64)> {
     let suffix = name.as_encoded_bytes().strip_prefix(prefix.as_encoded_bytes())?;
     let (day, number) = str::from_utf8(suffix).ok()?.split_once('.')?;
@@ -196,7 +223,7 @@ mod tests {
 
     #[test]
     fn the_oldest_are_deleted_until_the_others_and_the_next_fit_in_the_size() {
-        // 900 bytes are for those that were put aside. The tenth of a day comes after its ninth.
+        // 900 bytes are for the rotated ones. The tenth of a day comes after its ninth.
         let files = [
             ("a.log", 99),
             ("a.log.2026-11-25.10", 300),

@@ -1,7 +1,7 @@
-//! One output of the log: a queue, the thread that writes what is in it, and how many lines were lost on the way.
+//! One output of the log: a queue, the thread that writes its lines, and the count of lines that were lost.
 //!
-//! Invariant: whoever puts a line in waits for nothing and nobody. A full queue or an output that fails costs lines; they
-//! are counted, and said in the log itself when the output is well again.
+//! Invariant: putting a line into the queue never waits. A full queue or an output that fails costs lines; they are
+//! counted, and reported in the log itself when the output works again.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,26 +11,27 @@ use std::time::{Duration, Instant};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
-/// How long the thread gathers lines after each write. To wake it costs a system call and two switches, and a write a few
-/// more, together more than to format a line: so it is woken twenty times a second at most (with 10 ms, it took a third of
-/// all that a log cost at 5,000 requests a second). The first line after a silence is written at once, and none is older
-/// than this when it is.
+/// Time for which the thread gathers lines after each write. Waking it costs a system call and two switches, and a
+/// write a few more, together more than formatting a line: so it is woken twenty times a second at most (with 10 ms,
+/// it took a third of all that a log cost at 5,000 requests a second). The first line after a silence is written at
+/// once, and none is older than this when it is.
 const GATHERING: Duration = Duration::from_millis(50);
-/// How much is written at a time; some 300 lines.
+/// Limit on the bytes written at a time; some 300 lines.
 const BATCH_BYTES_MAX: usize = 64 * 1024;
-/// How often the log says that an output fails, and how many lines that cost: an output that comes and goes fills no log.
+/// Least time between two reports that an output fails, or how many lines that cost: an output that comes and goes
+/// must not fill the log.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
 
-/// How many lines an output has lost.
+/// The number of lines an output has lost.
 #[derive(Debug)]
 pub struct Losses {
-    /// What the output is called: `stderr` or `file`.
+    /// The name of the output: `stderr` or `file`.
     pub output: &'static str,
     /// Lines that could not be written.
     unwritten: AtomicU64,
     /// Lines that found the queue full.
     refused: OnceLock<ErrorCounter>,
-    /// How many of those there were when the log ended.
+    /// The number of refused lines when the log ended.
     refused_by_the_end: OnceLock<u64>,
 }
 
@@ -44,7 +45,7 @@ impl Losses {
         self.unwritten.load(Ordering::Relaxed).saturating_add(refused)
     }
 
-    /// From here on the queue may be gone: a line that still comes was not lost by a slow output.
+    /// Stops counting: the queue may be gone from here on, and a line that still comes was not lost by a slow output.
     pub fn end(&self) {
         // Only the first end counts.
         let _ = self.refused_by_the_end.set(self.refused());
@@ -55,7 +56,7 @@ impl Losses {
     }
 }
 
-/// Starts the thread of one output; dropping the last value writes out what waits, for a second at most.
+/// Starts the thread of one output; dropping the last value flushes the queue, for a second at most.
 pub fn start(
     name: &'static str,
     output: impl Write + Send + 'static,
@@ -72,14 +73,15 @@ pub fn start(
     (queue, losses, worker)
 }
 
-/// What the thread writes to. It hands over line by line, and flushes whenever the queue is empty.
+/// The writer that the thread writes to. The thread passes line by line, and flushes whenever the queue is empty.
 struct Batches<W> {
     output: W,
     batch: Vec<u8>,
     losses: Arc<Losses>,
-    /// How many lost lines the log has said so far.
+    /// The number of lost lines that the log has reported so far.
     told: u64,
-    /// From when on the log may say again that this output fails, and how many lines it lost; `None`: at any time.
+    /// Time from which the log may report again that this output fails, or how many lines it lost; `None`: at any
+    /// time.
     complaint_due: Option<Instant>,
     telling_due: Option<Instant>,
 }
@@ -104,7 +106,8 @@ impl<W: Write> Write for Batches<W> {
 }
 
 impl<W: Write> Batches<W> {
-    /// Writes the batch or counts what is lost of it; never fails, since the thread could do nothing about it.
+    /// Writes the batch, or counts the lines that are lost of it; never fails, since the thread could do nothing about
+    /// it.
     fn write_out(&mut self) {
         let (written, result) = write_all(&mut self.output, &self.batch);
         let rest = &self.batch[written..];
@@ -124,7 +127,7 @@ impl<W: Write> Batches<W> {
         }
     }
 
-    /// Says in the log itself how many lines were lost since this was last said.
+    /// Reports in the log itself how many lines were lost since the last report.
     fn tell_lost(&mut self, now: Instant) {
         let lost = self.losses.lines();
         if lost > self.told {
@@ -135,7 +138,7 @@ impl<W: Write> Batches<W> {
     }
 }
 
-/// How much was written, and why not all of it.
+/// Writes all bytes; returns how many were written, and the error that prevented the rest.
 #[expect(clippy::disallowed_methods, reason = "runs on the log's own thread")]
 fn write_all(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
@@ -144,7 +147,7 @@ fn write_all(output: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
             Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Somebody else has made this pipe a non-blocking one: it is full, and blocks as any other would.
+            // Another process has made this pipe non-blocking: it is full, and is waited for as a blocking one would.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(GATHERING),
             Err(error) => return (written, Err(error)),
         }
@@ -221,7 +224,7 @@ mod tests {
         }
     }
 
-    /// What is logged meanwhile: messages, with the number of lines that they name.
+    /// Returns what is logged meanwhile: messages, with the number of lines that they name.
     fn events_of(steps: impl FnOnce()) -> Vec<String> {
         use std::sync::Mutex;
         use tracing::field::{Field, Visit};
@@ -257,7 +260,7 @@ mod tests {
             for _ in 0..6 {
                 write(&mut batches, &["a\n", "b\n"]);
             }
-            // What the third failure cost is told when the log may speak of it again.
+            // The cost of the third failure is reported when the log may report again.
             batches.telling_due = None;
             write(&mut batches, &["a\n"]);
         });

@@ -1,0 +1,498 @@
+use std::sync::Barrier;
+use std::sync::atomic::AtomicUsize;
+use std::thread;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::credentials::order::{SpareTurns, greatest_common_divisor};
+use crate::credentials::{CredentialFault, from_json};
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Makes one entry for each (identity, weight).
+fn entries(entries: &[(&str, u16)]) -> Credentials {
+    let entry = |(identity, weight): &(&str, u16)| {
+        format!(r#"{{"clientId":"{identity}","clientSecret":"hunter2","tenant":"t","weight":{weight}}}"#)
+    };
+    let entries: Vec<String> = entries.iter().map(entry).collect();
+    from_json(&format!("[{}]", entries.join(","))).expect("valid").credentials
+}
+
+/// Makes one entry of weight 1 for each letter, which is its identity.
+fn credentials(identities: &str) -> Credentials {
+    let letters: Vec<String> = identities.chars().map(String::from).collect();
+    entries(&letters.iter().map(|letter| (letter.as_str(), 1)).collect::<Vec<_>>())
+}
+
+fn id(index: u16) -> CredentialId {
+    CredentialId(index)
+}
+
+/// Abbreviates a choice: the index, `?` after that of a probe, or `-` before that of a wait.
+fn short(choice: Choice) -> String {
+    match choice {
+        Choice::Use(Turn { credential, is_probe }) => {
+            format!("{}{}", credential.index(), if is_probe { "?" } else { "" })
+        }
+        Choice::Wait { credential, .. } => format!("-{}", credential.index()),
+    }
+}
+
+fn order(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now: Instant) -> String {
+    let chosen: Vec<String> = (0..count).map(|_| short(round_robin.next(credentials, now))).collect();
+    chosen.join(" ")
+}
+
+fn counts(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now: Instant) -> Vec<usize> {
+    let mut counts = vec![0; credentials.len()];
+    for _ in 0..count {
+        match round_robin.next(credentials, now) {
+            Choice::Use(turn) => counts[turn.credential.index()] += 1,
+            Choice::Wait { .. } => panic!("nothing to wait for"),
+        }
+    }
+    counts
+}
+
+#[test]
+fn requests_get_a_b_c_a_and_the_period_joins_without_a_jump() {
+    let credentials = credentials("abc");
+    assert_eq!(order(&RoundRobin::default(), &credentials, 7, Instant::now()), "0 1 2 0 1 2 0");
+}
+
+#[test]
+fn threads_share_one_order() {
+    const THREADS: usize = 4;
+    const TURNS_EACH: usize = 3000;
+    let credentials = credentials("abc");
+    let round_robin = RoundRobin::default();
+    let total = thread::scope(|scope| {
+        let take = || counts(&round_robin, &credentials, TURNS_EACH, Instant::now());
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(take)).collect();
+        let mut total = [0; 3];
+        for thread in threads {
+            let counts = thread.join().expect("finished");
+            total.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        }
+        total
+    });
+    assert_eq!(total, [THREADS * TURNS_EACH / 3; 3]);
+}
+
+#[test]
+fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
+    let (credentials, now) = (credentials("abcd"), Instant::now());
+    for (index, seconds) in [(1, 30), (2, 10), (3, 20)] {
+        let fault = CredentialFault::RateLimited { retry_after: Some(seconds * SECOND) };
+        credentials.cool(id(index), fault, now, now);
+    }
+    assert_eq!(credentials.other(id(0), &[], now), None);
+    let turn = credentials.last_resort(id(0), &[], now);
+    assert_eq!(turn, Some(Turn { credential: id(2), is_probe: true }));
+    let turn = credentials.last_resort(id(0), &[id(2), id(3)], now);
+    assert_eq!(turn, Some(Turn { credential: id(1), is_probe: true }));
+    assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], now), None);
+}
+
+#[test]
+fn the_counter_has_a_cache_line_of_its_own() {
+    assert!(align_of::<RoundRobin>() >= 64);
+    assert!(align_of::<SpareTurns>() >= 64);
+}
+
+#[test]
+fn the_turns_of_one_that_cools_down_go_to_the_others_evenly() {
+    let credentials = credentials("abcd");
+    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    assert_eq!(credentials.cool(id(1), CredentialFault::Refused, now, now), Some(5 * MINUTE));
+    assert_eq!(counts(&round_robin, &credentials, 300, now), [100, 0, 100, 100]);
+    // Of two neighbours too, where the next one in the order would get three turns of four.
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
+    assert_eq!(counts(&round_robin, &credentials, 300, now), [150, 0, 0, 150]);
+}
+
+#[test]
+fn the_turns_of_one_that_cools_down_go_to_the_others_in_proportion_to_their_weights() {
+    let credentials = entries(&[("a", 30), ("b", 10), ("c", 20), ("d", 20)]);
+    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
+    assert_eq!(counts(&round_robin, &credentials, 8 * 60, now), [240, 80, 0, 160]);
+    // And not in blocks: within any few turns nobody is far from its share.
+    for _ in 0..8 {
+        let counts = counts(&round_robin, &credentials, 24, now);
+        assert!((10..=14).contains(&counts[0]) && (2..=6).contains(&counts[1]), "{counts:?}");
+    }
+}
+
+#[test]
+fn a_cooldown_covers_all_entries_of_the_identity() {
+    let credentials = credentials("abab");
+    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    assert_eq!(credentials.identities_count(), 2);
+    assert!(credentials.is_same_identity(id(0), id(2)) && !credentials.is_same_identity(id(0), id(1)));
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
+    assert_eq!(credentials.cooling_for(id(0), now), Some(5 * MINUTE));
+    assert_eq!(counts(&round_robin, &credentials, 100, now), [0, 50, 0, 50]);
+}
+
+#[test]
+fn the_first_request_after_a_cooldown_is_the_probe_and_others_go_elsewhere_meanwhile() {
+    let credentials = credentials("ab");
+    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
+    let end = start + 5 * MINUTE;
+    assert_eq!(order(&round_robin, &credentials, 4, end - Duration::from_nanos(1)), "1 1 1 1");
+    assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
+    assert!(credentials.restore(id(0), end, end));
+    assert_eq!(order(&round_robin, &credentials, 4, end), "0 1 0 1");
+}
+
+#[test]
+fn a_probe_that_says_nothing_for_a_second_holds_back_nobody() {
+    let credentials = credentials("ab");
+    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
+    let end = start + 5 * MINUTE;
+    assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
+    assert_eq!(order(&round_robin, &credentials, 2, end + SECOND - Duration::from_nanos(1)), "1 1");
+    assert_eq!(order(&round_robin, &credentials, 4, end + SECOND), "0 1 0 1");
+}
+
+#[test]
+fn a_probe_that_is_given_up_is_taken_by_another() {
+    let credentials = credentials("ab");
+    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
+    let end = start + 5 * MINUTE;
+    assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
+    credentials.give_up_probe(id(0));
+    assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
+}
+
+#[test]
+fn a_probe_that_fails_begins_the_next_cooldown() {
+    let credentials = credentials("ab");
+    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
+    let end = start + 5 * MINUTE;
+    assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
+    assert_eq!(credentials.cool(id(0), CredentialFault::Refused, end, end + SECOND / 2), Some(10 * MINUTE));
+    assert_eq!(order(&round_robin, &credentials, 4, end + 9 * MINUTE), "1 1 1 1");
+}
+
+#[test]
+fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a_time() {
+    let credentials = credentials("abc");
+    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    for (index, seconds) in [(0, 30), (1, 10), (2, 20)] {
+        let retry_after = Some(Duration::from_secs(seconds));
+        credentials.cool(id(index), CredentialFault::RateLimited { retry_after }, start, start);
+    }
+    let now = start + SECOND;
+    assert_eq!(order(&round_robin, &credentials, 4, now), "1? -1 -1 -1");
+    // An exchange that has waited long enough uses it too.
+    assert_eq!(short(credentials.choose_again(0, false, now)), "-1");
+    assert_eq!(short(credentials.choose_again(0, true, now)), "1");
+    // And so does everyone once the probe takes too long.
+    assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "1 1 1");
+    // A probe that fails makes another the soonest.
+    let retry_after = Some(MINUTE);
+    assert_eq!(credentials.cool(id(1), CredentialFault::RateLimited { retry_after }, now, now), Some(MINUTE));
+    assert_eq!(order(&round_robin, &credentials, 3, now), "2? -2 -2");
+    credentials.give_up_probe(id(2));
+    assert_eq!(order(&round_robin, &credentials, 2, now), "2? -2");
+    // One that succeeds frees it for all, those that wait with their own turns among them.
+    assert!(credentials.restore(id(2), now, now));
+    assert_eq!(short(credentials.choose_again(0, false, now)), "2");
+    assert_eq!(order(&round_robin, &credentials, 3, now), "2 2 2");
+}
+
+#[test]
+fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
+    let credentials = credentials("ab");
+    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    credentials.cool(id(0), CredentialFault::Refused, now, now);
+    credentials.cool(id(1), CredentialFault::Refused, now, now);
+    assert_eq!(short(round_robin.next(&credentials, now)), "0?");
+    let Choice::Wait { credential, tick } = round_robin.next(&credentials, now) else { panic!("no wait") };
+    assert_eq!((credential, tick), (id(0), 1));
+    credentials.restore(id(0), now, now);
+    credentials.restore(id(1), now, now);
+    assert_eq!(short(credentials.choose_again(tick, false, now)), "1");
+    assert_eq!(order(&round_robin, &credentials, 2, now), "0 1");
+}
+
+#[test]
+fn a_probe_during_a_cooldown_is_not_the_one_after_it() {
+    let credentials = credentials("ab");
+    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    credentials.cool(id(0), CredentialFault::Refused, start, start);
+    credentials.cool(id(1), CredentialFault::Refused, start, start + SECOND);
+    assert_eq!(order(&round_robin, &credentials, 2, start + MINUTE), "0? -0");
+    assert_eq!(order(&round_robin, &credentials, 2, start + 5 * MINUTE), "0? -0");
+}
+
+#[test]
+fn the_only_identity_there_is_is_always_used_at_once() {
+    let credentials = credentials("aa");
+    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    assert_eq!(credentials.identities_count(), 1);
+    assert_eq!(credentials.cool(id(0), CredentialFault::Refused, now, now), Some(5 * MINUTE));
+    credentials.suspect(id(0), now);
+    assert_eq!(order(&round_robin, &credentials, 4, now), "0 1 0 1");
+    assert_eq!(order(&round_robin, &credentials, 4, now + 5 * MINUTE), "0 1 0 1");
+    assert_eq!(credentials.other(id(0), &[], now), None);
+}
+
+#[test]
+fn a_suspected_one_is_passed_over_for_a_second_while_there_is_another() {
+    let credentials = credentials("abc");
+    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    credentials.suspect(id(1), now);
+    assert_eq!(counts(&round_robin, &credentials, 60, now), [30, 0, 30]);
+    assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "0 1 2");
+    credentials.suspect(id(1), now + SECOND);
+    credentials.acquit(id(1));
+    assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "0 1 2");
+}
+
+#[test]
+fn suspicion_alone_holds_back_nobody() {
+    let credentials = credentials("abc");
+    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    (0..3).for_each(|index| credentials.suspect(id(index), now));
+    assert_eq!(order(&round_robin, &credentials, 3, now), "0 1 2");
+    // With the rest cooling down a suspected one gets all the turns, and nobody waits.
+    credentials.cool(id(0), CredentialFault::Refused, now, now);
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
+    assert_eq!(order(&round_robin, &credentials, 3, now), "1 1 1");
+}
+
+#[test]
+fn another_credential_is_the_next_in_the_file_of_an_identity_that_was_not_tried() {
+    let credentials = credentials("aabcb");
+    let now = Instant::now();
+    let other = |from, tried: &[CredentialId]| {
+        credentials.other(id(from), tried, now).map(|turn| (turn.credential.index(), turn.is_probe))
+    };
+    assert_eq!(other(0, &[]), Some((2, false)));
+    assert_eq!(other(3, &[]), Some((4, false)));
+    assert_eq!(other(4, &[]), Some((0, false)), "after the last comes the first");
+    assert_eq!(other(4, &[id(1)]), Some((3, false)));
+    assert_eq!(other(4, &[id(1), id(3)]), None);
+}
+
+#[test]
+fn another_credential_is_one_that_can_be_used() {
+    let credentials = credentials("abcd");
+    let now = Instant::now();
+    let other = |now| credentials.other(id(0), &[], now).map(|turn| (turn.credential.index(), turn.is_probe));
+    credentials.cool(id(1), CredentialFault::RateLimited { retry_after: Some(2 * SECOND) }, now, now);
+    assert_eq!(other(now), Some((2, false)));
+    credentials.suspect(id(2), now);
+    assert_eq!(other(now), Some((3, false)), "a suspected one comes last");
+    credentials.suspect(id(3), now);
+    assert_eq!(other(now), Some((2, false)), "unless all are");
+    assert_eq!(other(now + 2 * SECOND), Some((1, true)), "its cooldown has ended");
+    assert_eq!(other(now + 2 * SECOND), Some((2, false)), "its probe is in flight");
+    for index in 1..4 {
+        credentials.cool(id(index), CredentialFault::Refused, now + 2 * SECOND, now + 2 * SECOND);
+    }
+    assert_eq!(other(now + 2 * SECOND), None, "all others cool down");
+}
+
+#[test]
+fn a_reload_keeps_the_standing_of_the_identities_that_stay() {
+    let (old, now) = (entries(&[("a", 1), ("b", 1), ("c", 1)]), Instant::now());
+    old.cool(id(1), CredentialFault::Refused, now, now);
+    old.cool(id(2), CredentialFault::Refused, now, now);
+    let new = entries(&[("b", 5), ("a", 1), ("d", 1)]).inherit(&old);
+    let cooling: Vec<_> = new.ids().map(|id| new.cooling_for(id, now).is_some()).collect();
+    assert_eq!(cooling, [true, false, false]);
+    // What exchanges of the old snapshot find out counts for the new one.
+    assert!(old.restore(id(1), now, now));
+    assert_eq!(new.cooling_for(id(0), now), None);
+    // The same clientId with another secret is another identity.
+    let text = r#"[{"clientId":"c","clientSecret":"other","tenant":"t"}]"#;
+    let mended = from_json(text).expect("valid").credentials.inherit(&old);
+    assert_eq!(mended.cooling_for(id(0), now), None);
+}
+
+#[test]
+fn one_thread_of_eight_gets_the_probe() {
+    for _ in 0..200 {
+        let credentials = credentials("ab");
+        let start = Instant::now();
+        for index in 0..2 {
+            credentials.cool(id(index), CredentialFault::Refused, start, start);
+        }
+        let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
+        let choose = || match round_robin.next(&credentials, start) {
+            Choice::Use(turn) => {
+                assert!(turn.is_probe);
+                probes.fetch_add(1, Ordering::Relaxed);
+            }
+            Choice::Wait { credential, .. } => assert_eq!(credential, id(0)),
+        };
+        thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
+        assert_eq!(probes.into_inner(), 1);
+    }
+}
+
+#[test]
+fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
+    for _ in 0..300 {
+        let credentials = credentials("aaaaaaaabc");
+        let start = Instant::now();
+        credentials.cool(id(0), CredentialFault::Refused, start, start);
+        let soon = CredentialFault::RateLimited { retry_after: Some(SECOND) };
+        credentials.cool(id(8), soon, start, start);
+        let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
+        let all = Barrier::new(8);
+        let choose = || {
+            all.wait();
+            match round_robin.next(&credentials, start + SECOND) {
+                Choice::Use(Turn { is_probe: true, .. }) => _ = probes.fetch_add(1, Ordering::Relaxed),
+                Choice::Use(turn) => assert_eq!(turn.credential, id(9)),
+                Choice::Wait { .. } => panic!("a wait while one is free"),
+            }
+        };
+        thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
+        assert_eq!(probes.into_inner(), 1);
+    }
+}
+
+#[test]
+fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
+    let credentials = credentials("abc");
+    let round_robin = RoundRobin::default();
+    let work = |seed: u16| {
+        for round in 0..2_000_u16 {
+            let (id, now) = (id((round + seed) % 3), Instant::now());
+            match (round / 3 + seed) % 6 {
+                0 => _ = credentials.cool(id, CredentialFault::Refused, now, now),
+                1 => _ = credentials.restore(id, now, now),
+                2 => credentials.suspect(id, now),
+                3 => credentials.acquit(id),
+                4 => credentials.give_up_probe(id),
+                _ => _ = credentials.other(id, &[], now),
+            }
+            round_robin.next(&credentials, now);
+        }
+    };
+    thread::scope(|scope| (0..4).for_each(|seed| drop(scope.spawn(move || work(seed)))));
+    let now = Instant::now();
+    for id in credentials.ids() {
+        let standing = credentials.standing(id);
+        // Were the flag wrong, a restore would pass the trouble by and the cooldown would last.
+        credentials.restore(id, now, now);
+        assert_eq!(credentials.cooling_for(id, now), None);
+        assert!(standing.is_clear() && standing.availability(now) == Availability::Free);
+    }
+    assert_eq!(counts(&round_robin, &credentials, 300, now), [100; 3]);
+}
+
+#[test]
+fn no_debug_output_holds_a_secret() {
+    let (credentials, now) = (credentials("ab"), Instant::now());
+    credentials.cool(id(0), CredentialFault::Refused, now, now);
+    credentials.suspect(id(1), now);
+    let choice = RoundRobin::default().next(&credentials, now);
+    let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], now));
+    assert!(shown.contains("Cooldown") && shown.contains("is_probe") && !shown.contains("hunter2"), "{shown}");
+}
+
+/// Something that happens to a credential, some time after what happened before.
+#[derive(Debug, Clone)]
+enum BalancerStep {
+    Next,
+    ChooseAgain { has_waited_enough: bool },
+    Cool { index: u16, fault: CredentialFault, attempt_age: Duration },
+    Restore { index: u16, attempt_age: Duration },
+    GiveUpProbe { index: u16 },
+    Suspect { index: u16 },
+    Acquit { index: u16 },
+}
+
+fn step() -> impl Strategy<Value = BalancerStep> {
+    let index = 0_u16..5;
+    let age = || (0_u64..400).prop_map(Duration::from_secs);
+    let fault = prop_oneof![
+        Just(CredentialFault::Refused),
+        prop::option::of(0_u64..100)
+            .prop_map(|wait| CredentialFault::RateLimited { retry_after: wait.map(Duration::from_secs) }),
+    ];
+    prop_oneof![
+        6 => Just(BalancerStep::Next),
+        2 => any::<bool>().prop_map(|has_waited_enough| BalancerStep::ChooseAgain { has_waited_enough }),
+        3 => (index.clone(), fault, age())
+            .prop_map(|(index, fault, attempt_age)| BalancerStep::Cool { index, fault, attempt_age }),
+        1 => (index.clone(), age()).prop_map(|(index, attempt_age)| BalancerStep::Restore { index, attempt_age }),
+        1 => index.clone().prop_map(|index| BalancerStep::GiveUpProbe { index }),
+        1 => index.clone().prop_map(|index| BalancerStep::Suspect { index }),
+        1 => index.prop_map(|index| BalancerStep::Acquit { index }),
+    ]
+}
+
+/// Checks what holds for every choice, whatever came before it.
+fn check(credentials: &Credentials, choice: Choice, was_free: &[bool], now: Instant) {
+    match choice {
+        Choice::Use(Turn { credential, is_probe }) => {
+            let is_cooling = credentials.cooling_for(credential, now).is_some();
+            assert!(!is_cooling || !was_free.contains(&true), "a cooling one in place of a free one");
+            assert!(!is_probe || credentials.standing(credential).claim_probe(now) == Claim::InFlight);
+        }
+        Choice::Wait { .. } => assert!(!was_free.contains(&true), "a wait while one is free"),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn whatever_happens_a_free_one_is_used_before_one_that_cools_down(
+        weights in prop::collection::vec(1_u16..=40, 5),
+        steps in prop::collection::vec((step(), 0_u64..200_000), 1..120),
+    ) {
+        // Five entries of four identities.
+        let names = ["a", "b", "c", "d", "b"];
+        let credentials = entries(&names.into_iter().zip(weights).collect::<Vec<_>>());
+        let round_robin = RoundRobin::default();
+        let mut now = Instant::now() + Duration::from_secs(1000);
+        for (step, passed) in steps {
+            now += Duration::from_millis(passed);
+            let is_free = |id| !matches!(credentials.standing(id).availability(now), Availability::Held { .. });
+            let was_free: Vec<bool> = credentials.ids().map(is_free).collect();
+            match step {
+                BalancerStep::Next => check(&credentials, round_robin.next(&credentials, now), &was_free, now),
+                BalancerStep::ChooseAgain { has_waited_enough } => {
+                    let choice = credentials.choose_again(3, has_waited_enough, now);
+                    prop_assert!(!has_waited_enough || matches!(choice, Choice::Use(_)));
+                    check(&credentials, choice, &was_free, now);
+                }
+                BalancerStep::Cool { index, fault, attempt_age } => {
+                    let before = credentials.cooling_for(id(index), now);
+                    let after = credentials.cool(id(index), fault, now - attempt_age, now);
+                    prop_assert!(after.is_none_or(|after| Some(after) >= before));
+                    prop_assert!(after.is_none_or(|after| after <= 60 * MINUTE));
+                    prop_assert!(credentials.cooling_for(id(index), now) >= before);
+                }
+                BalancerStep::Restore { index, attempt_age } => {
+                    credentials.restore(id(index), now - attempt_age, now);
+                }
+                BalancerStep::GiveUpProbe { index } => credentials.give_up_probe(id(index)),
+                BalancerStep::Suspect { index } => credentials.suspect(id(index), now),
+                BalancerStep::Acquit { index } => credentials.acquit(id(index)),
+            }
+        }
+    }
+
+    #[test]
+    fn every_place_is_visited_once(total in 1_u64..600_000) {
+        let step = scattered(1, total);
+        prop_assert!(total == 1 || greatest_common_divisor(step, total) == 1);
+    }
+}

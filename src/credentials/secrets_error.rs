@@ -1,0 +1,109 @@
+//! The reason why a secrets file cannot be used.
+//!
+//! Invariant: nothing in it holds a value of the file.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use super::private_file::ReadFault;
+
+/// The reason why a secrets file cannot be used.
+#[derive(Debug)]
+pub struct SecretsFileError {
+    pub path: PathBuf,
+    pub fault: SecretsFault,
+}
+
+#[derive(Debug)]
+pub enum SecretsFault {
+    Read(ReadFault),
+    /// A comment or string that never ends, or a stray `/`.
+    Comment {
+        line: usize,
+    },
+    Syntax {
+        line: usize,
+        column: usize,
+        what: &'static str,
+    },
+    Mistakes(Vec<SecretsMistake>),
+}
+
+/// A mistake in a file that is JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretsMistake {
+    /// The entry's position, from 0; `None` for the file as a whole.
+    pub index: Option<usize>,
+    pub field: Option<&'static str>,
+    pub expected: String,
+}
+
+impl SecretsMistake {
+    pub(super) fn whole_file(expected: String) -> Self {
+        SecretsMistake { index: None, field: None, expected }
+    }
+}
+
+impl fmt::Display for SecretsMistake {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(index) = self.index {
+            write!(formatter, "entry [{index}]")?;
+            if let Some(field) = self.field {
+                write!(formatter, ", \"{field}\"")?;
+            }
+            formatter.write_str(": ")?;
+        }
+        formatter.write_str(&self.expected)
+    }
+}
+
+impl From<ReadFault> for SecretsFault {
+    fn from(fault: ReadFault) -> Self {
+        SecretsFault::Read(fault)
+    }
+}
+
+impl fmt::Display for SecretsFileError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the secrets file {} ", self.path.display())?;
+        self.fault.fmt(formatter)
+    }
+}
+
+impl fmt::Display for SecretsFault {
+    /// The end of a sentence that begins with the file.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SecretsFault::Read(ReadFault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => formatter.write_str(
+                "does not exist: copy secrets.json.template there and fill it in, or name another file with --secrets-file",
+            ),
+            SecretsFault::Read(fault) => fault.fmt(formatter),
+            SecretsFault::Comment { line } => {
+                write!(formatter, "has a string or comment that does not end, or a stray `/`, on line {line}")
+            }
+            SecretsFault::Syntax { line, column, what } => {
+                write!(formatter, "is not valid JSON: {what} at line {line}, column {column}")
+            }
+            SecretsFault::Mistakes(mistakes) => {
+                formatter.write_str("has mistakes:")?;
+                mistakes.iter().try_for_each(|mistake| write!(formatter, "\n  {mistake}"))
+            }
+        }
+    }
+}
+
+impl std::error::Error for SecretsFileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.fault.source()
+    }
+}
+
+impl std::error::Error for SecretsFault {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SecretsFault::Read(fault) => fault.source(),
+            SecretsFault::Comment { .. } | SecretsFault::Syntax { .. } | SecretsFault::Mistakes(_) => None,
+        }
+    }
+}

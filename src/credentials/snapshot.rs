@@ -1,0 +1,146 @@
+//! The entries of one secrets file, the order of their turns, and the standings of their identities.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::credential::{Credential, CredentialId, Identity};
+use super::order;
+use super::standing::{Cooling, CredentialFault, Standing};
+
+/// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
+/// order to 512,000 turns.
+pub(super) const ENTRIES_MAX: usize = 512;
+
+/// The entries of one secrets file, the order in which they take turns, and the standings of their identities.
+#[derive(Debug)]
+pub struct Credentials {
+    entries: Vec<Credential>,
+    /// One period of the weighted order. Invariant: not empty, and every id in it is an index of `entries`.
+    turns: Vec<CredentialId>,
+    /// The number of turns of a period for each entry.
+    pub(super) shares: Vec<u16>,
+    /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
+    standings: Vec<Arc<Standing>>,
+    identities_count: usize,
+    /// Counts the turns of those that cool down, which others take.
+    pub(super) spares: order::SpareTurns,
+}
+
+impl Credentials {
+    /// Makes a snapshot. Invariant for the caller (`secrets_file`): 1 to `ENTRIES_MAX` entries with weights of at
+    /// least 1.
+    pub(super) fn new(entries: Vec<Credential>) -> Self {
+        let weights: Vec<u16> = entries.iter().map(|entry| entry.weight).collect();
+        let shares = order::shares(&weights);
+        let turns = order::smooth_weighted_turns(&shares);
+        let mut known: HashMap<Identity<'_>, Arc<Standing>> = HashMap::new();
+        let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
+        let identities_count = known.len();
+        Credentials { entries, turns, shares, standings, identities_count, spares: order::SpareTurns::default() }
+    }
+
+    /// Takes over the standing of every identity that `previous` has too: a reload neither ends a cooldown nor begins
+    /// one. To be called before the new snapshot is shared.
+    pub fn inherit(mut self, previous: &Credentials) -> Self {
+        let identities = previous.entries.iter().map(Credential::identity);
+        let known: HashMap<Identity<'_>, &Arc<Standing>> = identities.zip(&previous.standings).collect();
+        for (entry, standing) in self.entries.iter().zip(&mut self.standings) {
+            if let Some(inherited) = known.get(&entry.identity()) {
+                *standing = Arc::clone(inherited);
+            }
+        }
+        self
+    }
+
+    pub fn entry(&self, id: CredentialId) -> &Credential {
+        &self.entries[id.index()]
+    }
+
+    /// Returns all entries in the order of the file.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = (CredentialId, &Credential)> {
+        self.ids().zip(&self.entries)
+    }
+
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.name.as_str())
+    }
+
+    /// Returns the number of entries; never 0.
+    #[expect(clippy::len_without_is_empty, reason = "a snapshot is never empty")]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Returns the number of different identities; never 0.
+    pub fn identities_count(&self) -> usize {
+        self.identities_count
+    }
+
+    /// Returns whether two entries are the same to the upstream.
+    pub fn is_same_identity(&self, a: CredentialId, b: CredentialId) -> bool {
+        Arc::ptr_eq(&self.standings[a.index()], &self.standings[b.index()])
+    }
+
+    /// Begins a cooldown of the credential's identity, for a 429, or a 401 or 403 that is blamed on it. An answer to
+    /// an attempt that began before the present cooldown did changes nothing, nor does a `retry_after` of zero.
+    /// Returns the remaining time from `now` on if that has changed.
+    pub fn cool(
+        &self,
+        id: CredentialId,
+        fault: CredentialFault,
+        attempt_began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.standing(id).cool(fault, attempt_began, now)
+    }
+
+    /// Clears what was held against the credential's identity before the attempt began, since it got a good answer.
+    /// Returns whether it had cooled down and works again.
+    pub fn restore(&self, id: CredentialId, attempt_began: Instant, now: Instant) -> bool {
+        let standing = self.standing(id);
+        standing.note_good(now);
+        standing.restore(attempt_began)
+    }
+
+    /// Gives up a probe that ended without saying anything of the credential: another request may be the probe.
+    pub fn give_up_probe(&self, id: CredentialId) {
+        self.standing(id).give_up_probe();
+    }
+
+    /// Suspects the credential, of which a request was refused while it is not known yet whether the credential or the
+    /// request is to blame: until it is acquitted or cools down, and for 1 s at most, other credentials are preferred;
+    /// but not if it has just got good answers.
+    pub fn suspect(&self, id: CredentialId, now: Instant) {
+        self.standing(id).suspect(now);
+    }
+
+    /// Lifts the suspicion: the request was to blame.
+    pub fn acquit(&self, id: CredentialId) {
+        self.standing(id).acquit();
+    }
+
+    /// Returns how long the credential still cools down; `None` when it does not.
+    pub fn cooling_for(&self, id: CredentialId, now: Instant) -> Option<Duration> {
+        self.standing(id).cooling_for(now)
+    }
+
+    /// Returns how long it still cools down, and why; `None` when it does not.
+    pub fn cooling(&self, id: CredentialId, now: Instant) -> Option<Cooling> {
+        self.standing(id).cooling(now)
+    }
+
+    pub(super) fn standing(&self, id: CredentialId) -> &Standing {
+        &self.standings[id.index()]
+    }
+
+    pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = CredentialId> + Clone + use<> {
+        // `ENTRIES_MAX` keeps every index within u16.
+        (0..self.entries.len()).map(|index| CredentialId(index as u16))
+    }
+
+    /// Returns the credential whose turn is the `tick`-th, counted from 0.
+    pub(super) fn turn(&self, tick: u64) -> CredentialId {
+        self.turns[(tick % self.turns.len() as u64) as usize]
+    }
+}

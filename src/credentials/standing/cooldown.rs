@@ -1,0 +1,132 @@
+//! A cooldown: its length, and the probe after its end.
+
+use std::time::{Duration, Instant};
+
+/// First cooldown of a refused credential, which mostly needs an operator to repair it: retrying often does not help.
+const REFUSED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
+
+/// First cooldown for a 429 that does not say how long: half of the minute that rate limits are counted over.
+const RATE_LIMITED_COOLDOWN: Duration = Duration::from_secs(30);
+
+/// Limit on a cooldown, however often it doubles and whatever the upstream asks for: a credential that works again is
+/// noticed within this.
+const COOLDOWN_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Time for which others wait for a probe. Real answers take longer to their first byte, a refusal does not: a probe
+/// without an answer for so long was most likely accepted.
+const PROBE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The fault for which a credential cools down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialFault {
+    /// 401 or 403, and another credential got something else for the same request.
+    Refused,
+    /// 429, and how long the upstream asked to be left alone.
+    RateLimited { retry_after: Option<Duration> },
+}
+
+impl CredentialFault {
+    pub fn kind(self) -> FaultKind {
+        match self {
+            CredentialFault::Refused => FaultKind::Refused,
+            CredentialFault::RateLimited { .. } => FaultKind::RateLimited,
+        }
+    }
+}
+
+/// The availability of an identity at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    Free,
+    /// Its cooldown has ended and no request has probed yet whether it works.
+    AwaitsProbe,
+    /// It cools down until then; or it did, and its probe is in flight.
+    Held {
+        until: Instant,
+    },
+}
+
+/// The cooldown and the suspicion of an identity; neither by default, which is stored as `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Trouble {
+    pub cooldown: Option<Cooldown>,
+    pub suspected_at: Option<Instant>,
+}
+
+impl Trouble {
+    pub fn without_probe(self) -> Self {
+        Trouble { cooldown: self.cooldown.map(|cooldown| Cooldown { probe_began: None, ..cooldown }), ..self }
+    }
+}
+
+/// One period in which an identity is not used, and its state after that. It stays on record until the identity gets a
+/// good answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cooldown {
+    pub kind: FaultKind,
+    /// Number of cooldowns in a row, with this one, whose length came from the doubling.
+    pub doublings: u32,
+    pub began: Instant,
+    pub until: Instant,
+    pub probe_began: Option<Instant>,
+}
+
+/// The kind of a fault; the doubling starts anew when it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    Refused,
+    RateLimited,
+}
+
+/// The state of the probe of a cooldown.
+pub enum Probe {
+    Wanted,
+    InFlight,
+    Overdue,
+}
+
+impl Cooldown {
+    /// Makes the cooldown for `fault` after the `previous` one; `None` when the upstream asked for no wait at all.
+    pub fn after(previous: Option<Cooldown>, fault: CredentialFault, now: Instant) -> Option<Self> {
+        let kind = fault.kind();
+        let doublings = previous.filter(|previous| previous.kind == kind).map_or(0, |previous| previous.doublings);
+        let (length, doublings) = match fault {
+            CredentialFault::Refused => (doubled(REFUSED_COOLDOWN, doublings), doublings.saturating_add(1)),
+            CredentialFault::RateLimited { retry_after: None } => {
+                (doubled(RATE_LIMITED_COOLDOWN, doublings), doublings.saturating_add(1))
+            }
+            CredentialFault::RateLimited { retry_after: Some(Duration::ZERO) } => return None,
+            CredentialFault::RateLimited { retry_after: Some(wait) } => (wait.min(COOLDOWN_MAX), doublings),
+        };
+        // A later deadline never shortens an earlier one.
+        let until = previous.map_or(now + length, |previous| previous.until.max(now + length));
+        Some(Cooldown { kind, doublings, began: now, until, probe_began: None })
+    }
+
+    pub fn availability(&self, now: Instant) -> Availability {
+        let held = Availability::Held { until: self.until };
+        if now < self.until {
+            return held;
+        }
+        match self.probe(now) {
+            Probe::Wanted => Availability::AwaitsProbe,
+            Probe::InFlight => held,
+            Probe::Overdue => Availability::Free,
+        }
+    }
+
+    pub fn probe(&self, now: Instant) -> Probe {
+        match self.probe_began {
+            Some(began) if now.saturating_duration_since(began) < PROBE_LIMIT => Probe::InFlight,
+            // One that began during the cooldown, because all others cooled down too, says nothing of the time after
+            // it.
+            Some(began) if began < self.until && self.until <= now => Probe::Wanted,
+            Some(_) => Probe::Overdue,
+            None => Probe::Wanted,
+        }
+    }
+}
+
+fn doubled(first: Duration, doublings: u32) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(doublings)).min(COOLDOWN_MAX)
+}
