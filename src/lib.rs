@@ -18,11 +18,11 @@
 //!   them (`shutdown`), and loads new credentials and certificates (`reload`, `certificate`). The take-over by another
 //!   gateway (`take_over`) has two sides (`hand_over`, `predecessor`), a place where they meet (`rendezvous`), and a
 //!   protocol (`conversation`). Health, readiness and metrics have a listener and a thread of their own (`admin`).
-//! * [`proxy`], one exchange: who may make it (`access`), where it goes (`target`, `plan`), what is changed on the way
-//!   (`request_head`, `response_head`, and where it is asked for by the `filter` with `json_edit`), its `attempts`,
-//!   both directions of each `attempt` (`upload`, `relay`, `answer`, `body_relay`), what is kept for another
-//!   (`replay`), whether there is one and by whom (`retry`, `failover`), the errors made here (`error`), event
-//!   streams that begin with an error (`opening`) or break (`sse`, `unfinished_json`).
+//! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who may
+//!   make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is asked for
+//!   (`filter`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the answer on its way
+//!   (`response`), its event stream (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), and what
+//!   all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy (`tunnel`),
 //!   TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
@@ -30,18 +30,34 @@
 //!   (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns (`standing`), what must
 //!   not be seen (`secret`), the keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), the length of a body (`framing`), its end
-//!   in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`),
-//!   the time for which a server asks to be left alone (`retry_after`).
+//!   in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a server asks to be left
+//!   alone (`retry_after`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`, time
 //!   limits (`deadline`), clients that leave (`departure`), idle connections (`parking`), the phases of a drain
-//!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits; and one request of
-//!   the main thread before there are shards (`blocking_get`).
+//!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits; and one request of the
+//!   main thread before there are shards (`blocking_get`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
 //!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
+//!
+//! # Where it is decided
+//!
+//! | question | decided by |
+//! | --- | --- |
+//! | Does a 429, or any other failure, lead to another attempt? | [`proxy::failover::table::decide`] |
+//! | Which credential makes it? | `follow` in [`proxy::failover`]; the first one: [`credentials::RoundRobin::next`] |
+//! | Is a credential left alone for a while? | [`proxy::failover::blame`], kept by `credentials::standing` |
+//! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::head::write`] |
+//! | Is a body too large (413)? | [`proxy::request::plan::check_body_bytes`] |
+//! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
+//! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
+//! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
+//! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`] |
+//! | What does a metric count? | [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
+//! | How large or long may something be? | [`config::Limits`], [`config::Timeouts`]; what cannot be set is a constant where it applies |
 //!
 //! # The words
 //!

@@ -12,7 +12,7 @@ mod exchange;
 mod held;
 mod interrupt;
 mod receive;
-mod relay;
+pub mod relay;
 mod relayed;
 pub mod upload;
 
