@@ -9,8 +9,9 @@ use crate::http1::head::Version;
 use crate::io::Buffer;
 use crate::proxy::error::Dialect;
 use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::sse::ending;
 use crate::proxy::sse::opening::{HELD_BYTES_MAX, Opening, OpeningReader};
-use crate::proxy::sse::tracker::{self, EventTracker};
+use crate::proxy::sse::tracker::EventTracker;
 
 /// The body between upstream and client: what was taken and is to be written next.
 pub struct BodyRelay {
@@ -116,13 +117,13 @@ impl BodyRelay {
         if self.error.is_some() || self.reader.is_complete() {
             return None;
         }
-        let comment = tracker::heartbeat(self.events.as_ref()?)?;
+        let comment = ending::heartbeat(self.events.as_ref()?)?;
         let mut out = Buffer::take();
         if !self.client_gets_chunks() {
             out.append(comment);
         } else if self.reader.owed() == Owed::Nothing {
             // A size line of which only a part has come is not in `out` yet.
-            tracker::append_chunk(out.tail(), comment);
+            ending::append_chunk(out.tail(), comment);
         } else {
             return None;
         }
@@ -133,13 +134,13 @@ impl BodyRelay {
     pub fn ending(&self, dialect: Dialect, message: &str) -> Option<Buffer> {
         let events = self.events.as_ref()?;
         let mut event = Buffer::take();
-        tracker::error_event(event.tail(), events, dialect, message);
+        ending::error_event(event.tail(), events, dialect, message);
         if !self.client_gets_chunks() {
             return Some(event);
         }
         let owed: Owed = self.reader.owed();
         let mut out = Buffer::take();
-        tracker::end_chunked(out.tail(), owed, event.filled())?;
+        ending::end_chunked(out.tail(), owed, event.filled())?;
         Some(out)
     }
 
@@ -152,7 +153,8 @@ impl BodyRelay {
 mod tests {
     use super::*;
     use crate::http1::fields::ConnectionOptions;
-    use crate::proxy::sse::tracker::tests::{dechunked, parse, streams};
+    use crate::proxy::sse::reference::{dechunked, parse, streams};
+    use crate::proxy::sse::tracker::BYTE_ORDER_MARK;
 
     fn relay(body: BodyLength, version: Version, has_events: bool) -> BodyRelay {
         let facts = ResponseFacts {
@@ -176,7 +178,7 @@ mod tests {
 
     fn chunked(stream: &[u8], chunk_length: usize) -> Vec<u8> {
         let mut raw = Vec::new();
-        stream.chunks(chunk_length).for_each(|chunk| tracker::append_chunk(&mut raw, chunk));
+        stream.chunks(chunk_length).for_each(|chunk| ending::append_chunk(&mut raw, chunk));
         raw.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
         raw
     }
@@ -250,8 +252,8 @@ mod tests {
     #[test]
     fn a_heartbeat_wherever_it_is_offered_leaves_the_events_as_they_were() {
         let mut offered = 0;
-        // A byte order mark has to be the first of all: see `tracker::heartbeat`.
-        for stream in streams().into_iter().filter(|stream| !stream.starts_with(tracker::BYTE_ORDER_MARK)) {
+        // A byte order mark has to be the first of all: see `ending::heartbeat`.
+        for stream in streams().into_iter().filter(|stream| !stream.starts_with(BYTE_ORDER_MARK)) {
             let events = parse(&stream);
             for (body, chunk_length) in [
                 (BodyLength::UntilClose, None),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::proxy::sse::tracker::tests::fragments;
+use crate::proxy::sse::reference::fragments;
 
 const RATE_LIMIT: Opening = Opening::Error { is_rate_limit: true };
 const OTHER_ERROR: Opening = Opening::Error { is_rate_limit: false };
