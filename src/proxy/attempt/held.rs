@@ -68,7 +68,7 @@ impl Answer {
     /// Takes in what is there; false if that is nothing.
     fn read_now(&mut self, connection: &Connection) -> bool {
         let Answer { body, last_read, .. } = self;
-        match connection.read_now(|bytes| body.take(bytes)) {
+        match connection.read_now(|bytes| body.push(bytes)) {
             Ok(None) => return false,
             Ok(Some(Received::Data)) => {}
             Ok(Some(end @ Received::End { .. })) => *last_read = Some(Ok(end)),

@@ -152,9 +152,9 @@ pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gat
     let holds_opening = gate.holds_opening(&facts);
     let mut answer = Answer::new(facts, keep_alive, BodyRelay::new(&facts, side.client.version, out));
     if holds_opening {
-        answer.body.hear_opening();
+        answer.body.inspect_opening();
     }
-    answer.body.take(received.filled());
+    answer.body.push(received.filled());
     drop(received);
     let finding = match Finding::of_status(facts.status) {
         Finding::Settled if holds_opening => answer.listen_to_opening(connection, side.upstream_deadline).await,
@@ -164,7 +164,7 @@ pub async fn relay_answer(connection: &Connection, side: ClientSide<'_>, mut gat
     if let Some(error) = answer.body.error {
         return no_answer(GatewayError::UpstreamMalformed(error.as_str()), true, None);
     }
-    answer.body.end_opening();
+    answer.body.end_inspection();
     if !gate.passes(finding, retry_after) {
         answer.take_what_came(connection);
         return Relayed::Held(Box::new(answer));
@@ -242,7 +242,7 @@ async fn read_more(
         }
     }
     let overdue = side.upstream_deadline.reached(due);
-    guarded(connection.read(|bytes| body.take(bytes)), overdue, side.lifecycle).await
+    guarded(connection.read(|bytes| body.push(bytes)), overdue, side.lifecycle).await
 }
 
 /// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut.

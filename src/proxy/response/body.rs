@@ -70,7 +70,7 @@ impl BodyRelay {
     }
 
     /// From here on [`BodyRelay::opening`] tells what the first events say. Before the first byte is taken.
-    pub fn hear_opening(&mut self) {
+    pub fn inspect_opening(&mut self) {
         self.opening =
             Some(Hearing { reader: OpeningReader::new(), verdict: Opening::Undecided, room_bytes: HELD_BYTES_MAX });
     }
@@ -81,12 +81,12 @@ impl BodyRelay {
     }
 
     /// What follows is not looked at any more.
-    pub fn end_opening(&mut self) {
+    pub fn end_inspection(&mut self) {
         self.opening = None;
     }
 
     /// Follows `bytes` of the answer and moves what the client gets of them to `out`.
-    pub fn take(&mut self, bytes: &[u8]) {
+    pub fn push(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
             return;
         }
@@ -170,9 +170,9 @@ mod tests {
         BodyRelay::new(&facts, version, Buffer::none())
     }
 
-    fn heartbeat_behind(body: BodyLength, version: Version, bytes: &str) -> Option<String> {
+    fn heartbeat_after(body: BodyLength, version: Version, bytes: &str) -> Option<String> {
         let mut relay = relay(body, version, true);
-        relay.take(bytes.as_bytes());
+        relay.push(bytes.as_bytes());
         relay.heartbeat().map(|out| String::from_utf8(out.filled().to_vec()).expect("text"))
     }
 
@@ -206,7 +206,7 @@ mod tests {
             ("event: message_stop\ndata: {}\n\n: bye\n\n", None),
         ];
         for (bytes, expected) in cases {
-            let offered = heartbeat_behind(BodyLength::UntilClose, Version::Http11, bytes);
+            let offered = heartbeat_after(BodyLength::UntilClose, Version::Http11, bytes);
             assert_eq!(offered.as_deref(), expected, "{bytes:?}");
         }
     }
@@ -224,10 +224,10 @@ mod tests {
             ("9\r\ndata: 1\n\n\r\nx", None),
         ];
         for (bytes, expected) in cases {
-            let offered = heartbeat_behind(BodyLength::Chunked, Version::Http11, bytes);
+            let offered = heartbeat_after(BodyLength::Chunked, Version::Http11, bytes);
             assert_eq!(offered.as_deref(), expected, "{bytes:?}");
         }
-        let decoded = heartbeat_behind(BodyLength::Chunked, Version::Http10, "a\r\ndata: 1\n\n");
+        let decoded = heartbeat_after(BodyLength::Chunked, Version::Http10, "a\r\ndata: 1\n\n");
         assert_eq!(decoded.as_deref(), Some(": ping\n"), "a client that gets no chunks");
     }
 
@@ -241,10 +241,10 @@ mod tests {
     /// What the client gets when `raw` comes in two reads with a heartbeat between them, where one is offered.
     fn with_heartbeat(body: BodyLength, version: Version, (before, behind): (&[u8], &[u8])) -> Option<Vec<u8>> {
         let mut relay = relay(body, version, true);
-        relay.take(before);
+        relay.push(before);
         let heartbeat = relay.heartbeat()?;
         relay.out.append(heartbeat.filled());
-        relay.take(behind);
+        relay.push(behind);
         assert_eq!(relay.error, None);
         Some(relay.out.filled().to_vec())
     }
