@@ -26,7 +26,6 @@ use crate::proxy::response;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::{LocationRewrite, ResponseFacts};
 use crate::proxy::retry_after::retry_after;
-use crate::proxy::sse::tracker::EventTracker;
 use crate::upstream::{Connection, Received, TransportError};
 
 /// How long an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
@@ -258,8 +257,7 @@ async fn end_broken(
     if side.write(out).await.is_err() {
         return Outcome::ClientGone(Ending::ClientDisconnected);
     }
-    let was_complete = body.events.as_ref().is_some_and(EventTracker::turn_is_complete);
-    let ending = if was_complete { Ending::Ok } else { ending };
+    let ending = if body.turn_is_complete() { Ending::Ok } else { ending };
     Outcome::EndedWell { ending, keep_alive }
 }
 

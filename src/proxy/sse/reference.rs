@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::proxy::sse::tracker::BYTE_ORDER_MARK;
+use crate::proxy::sse::tokenizer::BYTE_ORDER_MARK;
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {

@@ -1,60 +1,101 @@
-//! The event that says that the turn is over.
+//! The event that says that the turn is over, among the events of a stream.
+//!
+//! Invariant: of each event the first bytes are kept, which is where its type stands, and they are looked at only when
+//! that is asked, so that an event costs one short copy.
+
+use crate::proxy::sse::consumer::{EventConsumer, EventField};
+use crate::proxy::sse::prefix::Prefix;
+use crate::proxy::sse::unfinished_json::end_of_string;
 
 /// Room for `response.incomplete`, the longest event name that matters, and one byte to tell a longer one.
 const NAME_BYTES_MAX: usize = 20;
 
-/// Where `type` is the first or second member of an event's data, as all known servers write it, it is within this.
+/// Room for a `type` that is the first or second member of an event's data, as all known servers write it.
 const DATA_BYTES_MAX: usize = 192;
+
+/// The event that is being written and the last whole one.
+pub struct RecentEvents {
+    /// `current` says which of them is being written.
+    events: [EventPrefix; 2],
+    current: usize,
+}
+
+impl RecentEvents {
+    pub const fn new() -> Self {
+        RecentEvents { events: [EventPrefix::new(), EventPrefix::new()], current: 0 }
+    }
+
+    /// Returns whether the last whole event says that the turn is over.
+    pub fn turn_is_complete(&self) -> bool {
+        self.events[1 - self.current].ends_turn()
+    }
+
+    /// The event whose blank line has not come.
+    pub fn half_written(&self) -> &EventPrefix {
+        &self.events[self.current]
+    }
+}
+
+impl EventConsumer for RecentEvents {
+    fn begin_value(&mut self, field: EventField) {
+        let event = &mut self.events[self.current];
+        match field {
+            EventField::Event => event.name.clear(),
+            EventField::Data if event.has_data => event.data.append(b"\n"),
+            EventField::Data => event.has_data = true,
+        }
+    }
+
+    fn append_value(&mut self, field: EventField, part: &[u8]) {
+        let event = &mut self.events[self.current];
+        match field {
+            EventField::Event => event.name.append(part),
+            EventField::Data => event.data.append(part),
+        }
+    }
+
+    fn end_value(&mut self, field: EventField, rest: &[u8]) {
+        self.append_value(field, rest);
+    }
+
+    fn end_event(&mut self) {
+        if self.events[self.current].has_data {
+            self.current = 1 - self.current;
+        }
+        self.events[self.current].clear();
+    }
+}
 
 /// The first bytes of an event.
 pub struct EventPrefix {
-    pub name: Prefix<NAME_BYTES_MAX>,
-    pub data: Prefix<DATA_BYTES_MAX>,
-    pub has_data: bool,
+    name: Prefix<NAME_BYTES_MAX>,
+    data: Prefix<DATA_BYTES_MAX>,
+    has_data: bool,
 }
 
 impl EventPrefix {
-    pub const fn new() -> Self {
+    const fn new() -> Self {
         EventPrefix { name: Prefix::new(), data: Prefix::new(), has_data: false }
     }
 
-    pub fn clear(&mut self) {
+    pub fn has_name(&self) -> bool {
+        !self.name.kept().is_empty()
+    }
+
+    pub fn has_data(&self) -> bool {
+        self.has_data
+    }
+
+    fn clear(&mut self) {
         self.name.clear();
         self.data.clear();
         self.has_data = false;
     }
 
-    pub fn ends_turn(&self) -> bool {
+    fn ends_turn(&self) -> bool {
         is_last_type(self.name.kept())
             || self.data.kept().trim_ascii() == b"[DONE]"
             || top_level_type(self.data.kept()).is_some_and(is_last_type)
-    }
-}
-
-/// The first `N` bytes of something longer.
-pub struct Prefix<const N: usize> {
-    bytes: [u8; N],
-    length: usize,
-}
-
-impl<const N: usize> Prefix<N> {
-    pub const fn new() -> Self {
-        Prefix { bytes: [0; N], length: 0 }
-    }
-
-    pub fn clear(&mut self) {
-        self.length = 0;
-    }
-
-    pub fn append(&mut self, part: &[u8]) {
-        let room = &mut self.bytes[self.length..];
-        let taken = part.len().min(room.len());
-        room[..taken].copy_from_slice(&part[..taken]);
-        self.length += taken;
-    }
-
-    pub fn kept(&self) -> &[u8] {
-        &self.bytes[..self.length]
     }
 }
 
@@ -74,12 +115,13 @@ fn top_level_type(json: &[u8]) -> Option<&[u8]> {
         rest = tail;
         match byte {
             b'"' => {
-                let (text, after) = string_end(rest)?;
+                let end = end_of_string(rest)?;
+                let text = &rest[..end - 1];
                 if depth == 0 && is_value_of_type {
                     return Some(text);
                 }
                 previous = Some(text);
-                rest = after;
+                rest = &rest[end..];
             }
             b':' => is_value_of_type = depth == 0 && previous == Some(b"type"),
             b',' => is_value_of_type = false,
@@ -89,18 +131,6 @@ fn top_level_type(json: &[u8]) -> Option<&[u8]> {
         }
     }
     None
-}
-
-/// Splits what follows an opening quote into the string, as written, and what is behind its closing quote.
-fn string_end(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut at = 0;
-    loop {
-        at += memchr::memchr2(b'"', b'\\', &text[at.min(text.len())..])?;
-        if text[at] == b'"' {
-            return Some((&text[..at], &text[at + 1..]));
-        }
-        at += 2;
-    }
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ fn observed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> EventTracker {
     tracker
 }
 
-/// What the client reads of `prefix` and the ending: the whole events, at most one that was half written, one
+/// Checks what the client reads of `prefix` and the ending: the whole events, at most one that was half written, one
 /// error. A half of a JSON object parses, and says that it is an error.
 fn assert_ends_well(prefix: &[u8], ended: &[u8], dialect: Dialect) {
     let whole = parse(prefix);
@@ -185,9 +185,9 @@ proptest! {
     fn where_the_stream_is_split_makes_no_difference(stream in fragments(), sizes in proptest::collection::vec(1_usize..9, 1..80)) {
         let (mut rest, mut split) = (stream.as_slice(), EventTracker::new());
         for size in sizes.iter().cycle() {
-            let (part, behind) = rest.split_at((*size).min(rest.len()));
+            let (part, beyond) = rest.split_at((*size).min(rest.len()));
             split.observe(part);
-            rest = behind;
+            rest = beyond;
             if rest.is_empty() {
                 break;
             }
