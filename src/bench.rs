@@ -175,7 +175,7 @@ impl ExchangeBench {
         let facts = with_response(RESPONSE, |head| response::head::examine(head, false).expect("valid"));
         let mut relay = BodyRelay::new(&facts.expect("a valid head"), Version::Http11, Buffer::take());
         for event in &self.events {
-            relay.take(event);
+            relay.push(event);
             relay.out.clear();
         }
         relay.reader.data_bytes()

@@ -41,9 +41,9 @@ pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckRe
     for ((id, entry), outcome) in credentials.entries().zip(outcomes) {
         let line = format!("[{}] {}: {outcome}", id.index(), entry.name);
         match outcome.verdict() {
-            Verdict::Works => report.found.push(format!("  {line}")),
-            Verdict::Warning => report.warnings.push(line),
-            Verdict::Problem => report.problems.push(line),
+            TrialVerdict::Works => report.found.push(format!("  {line}")),
+            TrialVerdict::Warning => report.warnings.push(line),
+            TrialVerdict::Problem => report.problems.push(line),
         }
     }
 }
@@ -198,7 +198,7 @@ enum TrialOutcome {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum TrialVerdict {
     Works,
     /// The credential is good, and not of use at this moment.
     Warning,
@@ -206,15 +206,15 @@ enum Verdict {
 }
 
 impl TrialOutcome {
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> TrialVerdict {
         match self {
-            TrialOutcome::Answered(TrialAnswer { status: 200..=299, .. }) => Verdict::Works,
-            TrialOutcome::Answered(TrialAnswer { status: 429, .. }) => Verdict::Warning,
+            TrialOutcome::Answered(TrialAnswer { status: 200..=299, .. }) => TrialVerdict::Works,
+            TrialOutcome::Answered(TrialAnswer { status: 429, .. }) => TrialVerdict::Warning,
             TrialOutcome::Answered(_)
             | TrialOutcome::NoToken(_)
             | TrialOutcome::Unreachable(_)
             | TrialOutcome::ConnectOverdue(_)
-            | TrialOutcome::NoAnswer(_) => Verdict::Problem,
+            | TrialOutcome::NoAnswer(_) => TrialVerdict::Problem,
         }
     }
 }
@@ -263,7 +263,7 @@ impl fmt::Display for TrialAnswer {
 mod tests {
     use super::*;
 
-    fn told(head: &str) -> (String, Verdict) {
+    fn told(head: &str) -> (String, TrialVerdict) {
         // Sun, 06 Nov 1994 08:49:37 GMT
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let outcome = TrialOutcome::Answered(read_answer(head.as_bytes(), now).expect("a head"));
@@ -273,15 +273,15 @@ mod tests {
     #[test]
     fn an_answer_is_told_by_its_status() {
         for (status, text, verdict) in [
-            (200, "works (200)", Verdict::Works),
-            (204, "works (204)", Verdict::Works),
-            (302, "the upstream answered 302, which says nothing", Verdict::Problem),
-            (401, "refused (401): its clientId, ", Verdict::Problem),
-            (403, "refused (403): its clientId, ", Verdict::Problem),
-            (404, "the upstream answered 404, which says nothing", Verdict::Problem),
-            (429, "rate limited (429)", Verdict::Warning),
-            (503, "the upstream answered 503", Verdict::Problem),
-            (999, "the upstream answered 999, ", Verdict::Problem),
+            (200, "works (200)", TrialVerdict::Works),
+            (204, "works (204)", TrialVerdict::Works),
+            (302, "the upstream answered 302, which says nothing", TrialVerdict::Problem),
+            (401, "refused (401): its clientId, ", TrialVerdict::Problem),
+            (403, "refused (403): its clientId, ", TrialVerdict::Problem),
+            (404, "the upstream answered 404, which says nothing", TrialVerdict::Problem),
+            (429, "rate limited (429)", TrialVerdict::Warning),
+            (503, "the upstream answered 503", TrialVerdict::Problem),
+            (999, "the upstream answered 999, ", TrialVerdict::Problem),
         ] {
             let (told, found) = told(&format!("HTTP/1.1 {status} HUNTER2\r\nX: HUNTER2\r\n\r\n"));
             assert!(told.starts_with(text) && found == verdict && !told.contains("HUNTER2"), "{status}: {told}");

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::head::ResponseHead;
 
-/// What an answer asks for; `None` where it says nothing that can be read. A date that has passed is no time at all.
+/// Returns the time that an answer asks for; `None` where it says nothing that can be read. A date that has passed is no time at all.
 pub fn retry_after(head: &ResponseHead<'_>, now: SystemTime) -> Option<Duration> {
     let field = |name: &str| {
         let field = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;

@@ -44,7 +44,7 @@ impl PendingAnswer {
     }
 
     /// Takes the first events of a stream in, until they tell an error from an answer or cannot be held for longer.
-    pub async fn listen_to_opening(&mut self, connection: &Connection, deadline: &Deadline) -> AttemptClass {
+    pub async fn hold_opening(&mut self, connection: &Connection, deadline: &Deadline) -> AttemptClass {
         let due = Instant::now() + HELD_LIMIT;
         loop {
             match self.body.opening() {
@@ -69,7 +69,7 @@ impl PendingAnswer {
     /// Takes in what is there; false if that is nothing.
     fn read_now(&mut self, connection: &Connection) -> bool {
         let PendingAnswer { body, last_read, .. } = self;
-        match connection.read_now(|bytes| body.take(bytes)) {
+        match connection.read_now(|bytes| body.push(bytes)) {
             Ok(None) => return false,
             Ok(Some(Received::Data)) => {}
             Ok(Some(end @ Received::End { .. })) => *last_read = Some(Ok(end)),

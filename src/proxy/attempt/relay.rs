@@ -20,7 +20,6 @@ use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
-use crate::proxy::sse::tracker::EventTracker;
 use crate::upstream::{Connection, Received, TransportError};
 
 /// Receives the answer and passes it on, if `gate` lets it through: then `best`, the best of the attempts before, is let go
@@ -46,13 +45,13 @@ pub async fn relay_answer(
     let holds_opening = gate.holds_opening(&facts);
     let mut answer = PendingAnswer::new(facts, keep_alive, BodyRelay::new(&facts, side.reply.version, out));
     if holds_opening {
-        answer.body.hear_opening();
+        answer.body.inspect_opening();
     }
-    answer.body.take(received.filled());
+    answer.body.push(received.filled());
     drop(received);
     let class = match AttemptClass::of_status(facts.status) {
         AttemptClass::Settled if holds_opening => {
-            answer.listen_to_opening(connection, side.outgoing.upstream_deadline).await
+            answer.hold_opening(connection, side.outgoing.upstream_deadline).await
         }
         class => class,
     };
@@ -60,7 +59,7 @@ pub async fn relay_answer(
     if let Some(error) = answer.body.error {
         return NoAnswer::malformed(GatewayError::UpstreamMalformed(error.as_str())).into();
     }
-    answer.body.end_opening();
+    answer.body.end_inspection();
     if gate.judge(class, retry_after) == Verdict::Hold {
         answer.take_what_came(connection);
         return Relayed::Held(Box::new(answer));
@@ -137,7 +136,7 @@ async fn read_more(
         }
     }
     let overdue = side.outgoing.upstream_deadline.reached(due);
-    guarded(connection.read(|bytes| body.take(bytes)), overdue, &side.resources.lifecycle).await
+    guarded(connection.read(|bytes| body.push(bytes)), overdue, &side.resources.lifecycle).await
 }
 
 /// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut.
@@ -149,7 +148,7 @@ async fn end_broken(side: DownstreamSide<'_>, answer: &mut PendingAnswer, ending
     if side.write(out).await.is_err() {
         return Outcome::CLIENT_GONE;
     }
-    let was_complete = body.events.as_ref().is_some_and(EventTracker::turn_is_complete);
+    let was_complete = body.turn_is_complete();
     let ending = if was_complete { Ending::Ok } else { ending };
     Outcome::Answered { ending, keep_alive: *keep_alive }
 }

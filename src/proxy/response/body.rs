@@ -1,7 +1,7 @@
 //! A response body between its two connections: followed by its framing, and by its events if it has any.
 //!
-//! Invariant: `out` is what a client of this version gets for what was taken so far, and ends at a point from which the
-//! stream can be ended well or visibly cut. No I/O.
+//! Invariant: `out` is what a client of this version gets for what was pushed so far, and ends at a point from which
+//! the stream can be ended well or visibly cut. No I/O.
 
 use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
 use crate::http1::framing::BodyLength;
@@ -9,45 +9,24 @@ use crate::http1::head::Version;
 use crate::io::Buffer;
 use crate::proxy::error::Dialect;
 use crate::proxy::response::head::ResponseFacts;
-use crate::proxy::sse::opening::{HELD_BYTES_MAX, Opening, OpeningReader};
-use crate::proxy::sse::tracker::{self, EventTracker};
+use crate::proxy::sse::ending;
+use crate::proxy::sse::opening::{Opening, OpeningReader};
+use crate::proxy::sse::tracker::EventTracker;
 
-/// The body between upstream and client: what was taken and is to be written next.
+/// The body between upstream and downstream.
 pub struct BodyRelay {
     pub reader: BodyReader,
     /// Only of an event stream that can be ended well.
-    pub events: Option<EventTracker>,
-    /// While the first events are held.
-    opening: Option<Hearing>,
-    is_chunked: bool,
-    /// A chunked body for a client that knows no chunks.
-    is_decoded: bool,
+    events: Option<EventTracker>,
+    /// While the first events decide whether the stream goes downstream.
+    opening: Option<OpeningReader>,
+    /// False also for a chunked body whose client knows no chunks.
+    downstream_gets_chunks: bool,
+    /// The bytes to be written downstream next.
     pub out: Buffer,
     pub error: Option<BodyError>,
-    /// Bytes came behind the end of the answer: what follows on the connection is not to be trusted.
+    /// Bytes came after the end of the answer: what follows on the connection is not to be trusted.
     pub has_surplus: bool,
-}
-
-/// What the first events say.
-struct Hearing {
-    reader: OpeningReader,
-    verdict: Opening,
-    /// How much more of the stream is looked at.
-    room_bytes: usize,
-}
-
-impl Hearing {
-    fn hear(&mut self, data: &[u8]) {
-        if self.verdict != Opening::Undecided {
-            return;
-        }
-        let heard = &data[..data.len().min(self.room_bytes)];
-        self.room_bytes -= heard.len();
-        self.verdict = match self.reader.observe(heard) {
-            Opening::Undecided if self.room_bytes == 0 => Opening::Harmless,
-            verdict => verdict,
-        };
-    }
 }
 
 impl BodyRelay {
@@ -60,47 +39,50 @@ impl BodyRelay {
             reader: BodyReader::new(facts.body),
             events: follows_events.then(EventTracker::new),
             opening: None,
-            is_chunked,
-            is_decoded: is_chunked && version == Version::Http10,
+            downstream_gets_chunks: is_chunked && version != Version::Http10,
             out,
             error: None,
             has_surplus: false,
         }
     }
 
-    /// From here on [`BodyRelay::opening`] tells what the first events say. Before the first byte is taken.
-    pub fn hear_opening(&mut self) {
-        self.opening =
-            Some(Hearing { reader: OpeningReader::new(), verdict: Opening::Undecided, room_bytes: HELD_BYTES_MAX });
+    /// Begins to inspect the first events, for [`BodyRelay::opening`]. To be called before the first byte is pushed.
+    pub fn inspect_opening(&mut self) {
+        self.opening = Some(OpeningReader::new());
     }
 
-    /// What the events that were taken so far say of the stream.
+    /// The verdict on the stream by the events that were pushed so far.
     pub fn opening(&self) -> Opening {
-        self.opening.as_ref().map_or(Opening::Harmless, |hearing| hearing.verdict)
+        self.opening.as_ref().map_or(Opening::Harmless, OpeningReader::verdict)
     }
 
-    /// What follows is not looked at any more.
-    pub fn end_opening(&mut self) {
+    /// Ends the inspection: what is pushed from here on is not held.
+    pub fn end_inspection(&mut self) {
         self.opening = None;
     }
 
-    /// Follows `bytes` of the answer and moves what the client gets of them to `out`.
-    pub fn take(&mut self, bytes: &[u8]) {
+    /// Returns whether this is an event stream whose last whole event says that its turn is over.
+    pub fn turn_is_complete(&self) -> bool {
+        self.events.as_ref().is_some_and(EventTracker::turn_is_complete)
+    }
+
+    /// Follows `bytes` of the answer and appends what goes downstream of them to `out`.
+    pub fn push(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
             return;
         }
-        let BodyRelay { reader, events, opening, is_decoded, out, .. } = self;
+        let BodyRelay { reader, events, opening, downstream_gets_chunks, out, .. } = self;
         let read = reader.read(bytes, |piece| match piece {
             Piece::Data(data) => {
                 out.append(data);
                 if let Some(events) = events {
                     events.observe(data);
                 }
-                if let Some(hearing) = opening {
-                    hearing.hear(data);
+                if let Some(opening) = opening {
+                    opening.observe(data);
                 }
             }
-            Piece::Framing(framing) if !*is_decoded => out.append(framing),
+            Piece::Framing(framing) if *downstream_gets_chunks => out.append(framing),
             Piece::Framing(_) => {}
         });
         match read {
@@ -109,42 +91,37 @@ impl BodyRelay {
         }
     }
 
-    /// A comment line for a stream that has been silent, in the framing that the client gets, to be written behind `out`.
-    /// `None` where it cannot be put: not an event stream that can be ended well, within an event or a chunk, or behind
-    /// the last event of the turn or of the body.
+    /// The comment line for a stream that has been silent, in the framing that goes downstream, to be written after
+    /// `out`. `None` where it cannot be put: not an event stream that can be ended well, within an event or a chunk, or
+    /// after the last event of the turn or of the body.
     pub fn heartbeat(&self) -> Option<Buffer> {
         if self.error.is_some() || self.reader.is_complete() {
             return None;
         }
-        let comment = tracker::heartbeat(self.events.as_ref()?)?;
+        let comment = ending::heartbeat(self.events.as_ref()?)?;
         let mut out = Buffer::take();
-        if !self.client_gets_chunks() {
+        if !self.downstream_gets_chunks {
             out.append(comment);
         } else if self.reader.owed() == Owed::Nothing {
             // A size line of which only a part has come is not in `out` yet.
-            tracker::append_chunk(out.tail(), comment);
+            ending::append_chunk(out.tail(), comment);
         } else {
             return None;
         }
         Some(out)
     }
 
-    /// What ends the stream well; `None` where it must be cut.
+    /// The bytes that end the stream well; `None` where it must be cut.
     pub fn ending(&self, dialect: Dialect, message: &str) -> Option<Buffer> {
         let events = self.events.as_ref()?;
         let mut event = Buffer::take();
-        tracker::error_event(event.tail(), events, dialect, message);
-        if !self.client_gets_chunks() {
+        ending::error_event(event.tail(), events, dialect, message);
+        if !self.downstream_gets_chunks {
             return Some(event);
         }
-        let owed: Owed = self.reader.owed();
         let mut out = Buffer::take();
-        tracker::end_chunked(out.tail(), owed, event.filled())?;
+        ending::end_chunked(out.tail(), self.reader.owed(), event.filled())?;
         Some(out)
-    }
-
-    fn client_gets_chunks(&self) -> bool {
-        self.is_chunked && !self.is_decoded
     }
 }
 
@@ -152,7 +129,8 @@ impl BodyRelay {
 mod tests {
     use super::*;
     use crate::http1::fields::ConnectionOptions;
-    use crate::proxy::sse::tracker::tests::{dechunked, parse, streams};
+    use crate::proxy::sse::reference::{dechunked, parse, streams};
+    use crate::proxy::sse::tokenizer::BYTE_ORDER_MARK;
 
     fn relay(body: BodyLength, version: Version, has_events: bool) -> BodyRelay {
         let facts = ResponseFacts {
@@ -168,15 +146,15 @@ mod tests {
         BodyRelay::new(&facts, version, Buffer::none())
     }
 
-    fn heartbeat_behind(body: BodyLength, version: Version, bytes: &str) -> Option<String> {
+    fn heartbeat_after(body: BodyLength, version: Version, bytes: &str) -> Option<String> {
         let mut relay = relay(body, version, true);
-        relay.take(bytes.as_bytes());
+        relay.push(bytes.as_bytes());
         relay.heartbeat().map(|out| String::from_utf8(out.filled().to_vec()).expect("text"))
     }
 
     fn chunked(stream: &[u8], chunk_length: usize) -> Vec<u8> {
         let mut raw = Vec::new();
-        stream.chunks(chunk_length).for_each(|chunk| tracker::append_chunk(&mut raw, chunk));
+        stream.chunks(chunk_length).for_each(|chunk| ending::append_chunk(&mut raw, chunk));
         raw.extend_from_slice(b"0\r\nX-Trailer: 1\r\n\r\n");
         raw
     }
@@ -204,7 +182,7 @@ mod tests {
             ("event: message_stop\ndata: {}\n\n: bye\n\n", None),
         ];
         for (bytes, expected) in cases {
-            let offered = heartbeat_behind(BodyLength::UntilClose, Version::Http11, bytes);
+            let offered = heartbeat_after(BodyLength::UntilClose, Version::Http11, bytes);
             assert_eq!(offered.as_deref(), expected, "{bytes:?}");
         }
     }
@@ -222,10 +200,10 @@ mod tests {
             ("9\r\ndata: 1\n\n\r\nx", None),
         ];
         for (bytes, expected) in cases {
-            let offered = heartbeat_behind(BodyLength::Chunked, Version::Http11, bytes);
+            let offered = heartbeat_after(BodyLength::Chunked, Version::Http11, bytes);
             assert_eq!(offered.as_deref(), expected, "{bytes:?}");
         }
-        let decoded = heartbeat_behind(BodyLength::Chunked, Version::Http10, "a\r\ndata: 1\n\n");
+        let decoded = heartbeat_after(BodyLength::Chunked, Version::Http10, "a\r\ndata: 1\n\n");
         assert_eq!(decoded.as_deref(), Some(": ping\n"), "a client that gets no chunks");
     }
 
@@ -236,13 +214,13 @@ mod tests {
         assert!(relay(BodyLength::None, Version::Http11, true).heartbeat().is_none());
     }
 
-    /// What the client gets when `raw` comes in two reads with a heartbeat between them, where one is offered.
-    fn with_heartbeat(body: BodyLength, version: Version, (before, behind): (&[u8], &[u8])) -> Option<Vec<u8>> {
+    /// The bytes that go downstream when `raw` comes in two reads with a heartbeat between, where one is offered.
+    fn with_heartbeat(body: BodyLength, version: Version, (before, after): (&[u8], &[u8])) -> Option<Vec<u8>> {
         let mut relay = relay(body, version, true);
-        relay.take(before);
+        relay.push(before);
         let heartbeat = relay.heartbeat()?;
         relay.out.append(heartbeat.filled());
-        relay.take(behind);
+        relay.push(after);
         assert_eq!(relay.error, None);
         Some(relay.out.filled().to_vec())
     }
@@ -250,8 +228,8 @@ mod tests {
     #[test]
     fn a_heartbeat_wherever_it_is_offered_leaves_the_events_as_they_were() {
         let mut offered = 0;
-        // A byte order mark has to be the first of all: see `tracker::heartbeat`.
-        for stream in streams().into_iter().filter(|stream| !stream.starts_with(tracker::BYTE_ORDER_MARK)) {
+        // A byte order mark has to be the first of all: see `ending::heartbeat`.
+        for stream in streams().into_iter().filter(|stream| !stream.starts_with(BYTE_ORDER_MARK)) {
             let events = parse(&stream);
             for (body, chunk_length) in [
                 (BodyLength::UntilClose, None),

@@ -1,27 +1,27 @@
 //! Closing a JSON object that broke off somewhere, so that it parses and says why it ends.
 //!
-//! Owns what is missing behind any prefix of a JSON object. Invariant: what is there stays as it is, so a client that
-//! reads the whole sees a beginning of what was meant, and the added member. Not here: whether it was worth closing.
+//! Owns what is missing after any prefix of a JSON object. Invariant: what is there stays as it is, so a client that
+//! reads the whole sees the beginning of what was meant, and the added member. Not here: when that is done.
 
-/// What has to follow `fragment` to make it an object that has `members` (written as `"name":value`, with commas) at
-/// its top level, behind all that it held.
+/// Returns the bytes that make `fragment` an object that has `members` (written as `"name":value`, with commas) at its
+/// top level, after all that it held.
 ///
 /// `None` where it is not the beginning of a JSON object, or already a whole one. Nothing at all is a beginning.
 pub fn closing(fragment: &[u8], members: &str) -> Option<Vec<u8>> {
     if fragment.trim_ascii().is_empty() {
         return Some(format!("{{{members}}}").into_bytes());
     }
-    let mut reader = Reader { open: Vec::new(), next: Next::Value };
-    let mut out = reader.read(fragment)?;
-    out.extend_from_slice(reader.next.completion());
-    let top = reader.open.first().copied()?;
+    let mut parser = FragmentParser { open: Vec::new(), expected: ExpectedToken::Value };
+    let mut out = parser.read(fragment)?;
+    out.extend_from_slice(parser.expected.completion());
+    let top = parser.open.first().copied()?;
     if top != b'{' {
         return None;
     }
-    for &open in reader.open[1..].iter().rev() {
+    for &open in parser.open[1..].iter().rev() {
         out.push(if open == b'{' { b'}' } else { b']' });
     }
-    let is_empty = reader.open.len() == 1 && matches!(reader.next, Next::FirstKey);
+    let is_empty = parser.open.len() == 1 && matches!(parser.expected, ExpectedToken::FirstKey);
     if !is_empty {
         out.push(b',');
     }
@@ -30,9 +30,9 @@ pub fn closing(fragment: &[u8], members: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// What the grammar wants next (RFC 8259).
+/// The token that the grammar expects next (RFC 8259).
 #[derive(Clone, Copy, PartialEq)]
-enum Next {
+enum ExpectedToken {
     Value,
     /// A value or the end of the array.
     FirstValue,
@@ -44,56 +44,59 @@ enum Next {
     Comma,
 }
 
-impl Next {
-    /// What brings the grammar to a place where the innermost bracket may close.
+impl ExpectedToken {
+    /// The bytes after which the innermost bracket may close.
     fn completion(self) -> &'static [u8] {
         match self {
-            Next::Value => b"null",
-            Next::Key => b"\"\":null",
-            Next::Colon => b":null",
-            Next::FirstValue | Next::FirstKey | Next::Comma => b"",
+            ExpectedToken::Value => b"null",
+            ExpectedToken::Key => b"\"\":null",
+            ExpectedToken::Colon => b":null",
+            ExpectedToken::FirstValue | ExpectedToken::FirstKey | ExpectedToken::Comma => b"",
         }
     }
 }
 
-struct Reader {
+/// Reads the beginning of a JSON text.
+struct FragmentParser {
     /// The brackets that are open, outermost first.
     open: Vec<u8>,
-    next: Next,
+    expected: ExpectedToken,
 }
 
-impl Reader {
+impl FragmentParser {
     /// Reads to the end of the fragment and returns what completes the string, number or word that is open there.
     fn read(&mut self, fragment: &[u8]) -> Option<Vec<u8>> {
         let mut rest = fragment;
-        while let Some((&byte, behind)) = rest.split_first() {
-            rest = behind;
+        while let Some((&byte, tail)) = rest.split_first() {
+            rest = tail;
             match byte {
                 b' ' | b'\t' => continue,
-                b'{' | b'[' if self.wants_value() => {
+                b'{' | b'[' if self.expects_value() => {
                     self.open.push(byte);
-                    self.next = if byte == b'{' { Next::FirstKey } else { Next::FirstValue };
+                    self.expected = if byte == b'{' { ExpectedToken::FirstKey } else { ExpectedToken::FirstValue };
                 }
-                b'}' if matches!(self.next, Next::FirstKey | Next::Comma) => self.close(b'{')?,
-                b']' if matches!(self.next, Next::FirstValue | Next::Comma) => self.close(b'[')?,
-                b',' if self.next == Next::Comma => {
-                    self.next = if self.open.last()? == &b'{' { Next::Key } else { Next::Value };
+                b'}' if matches!(self.expected, ExpectedToken::FirstKey | ExpectedToken::Comma) => self.close(b'{')?,
+                b']' if matches!(self.expected, ExpectedToken::FirstValue | ExpectedToken::Comma) => {
+                    self.close(b'[')?
                 }
-                b':' if self.next == Next::Colon => self.next = Next::Value,
+                b',' if self.expected == ExpectedToken::Comma => {
+                    self.expected = if self.open.last()? == &b'{' { ExpectedToken::Key } else { ExpectedToken::Value };
+                }
+                b':' if self.expected == ExpectedToken::Colon => self.expected = ExpectedToken::Value,
                 b'"' => {
-                    self.string()?;
+                    self.begin_string()?;
                     match end_of_string(rest) {
                         Some(end) => rest = &rest[end..],
                         None => return Some(rest_of_string(rest)),
                     }
                 }
-                _ if self.wants_value() => {
+                _ if self.expects_value() => {
                     let word = &fragment[fragment.len() - rest.len() - 1..];
                     let length = word.iter().take_while(|&byte| is_word(*byte)).count();
                     if length == 0 {
                         return None;
                     }
-                    self.next = Next::Comma;
+                    self.expected = ExpectedToken::Comma;
                     rest = &word[length..];
                     if rest.is_empty() {
                         return Some(rest_of_word(word));
@@ -108,21 +111,21 @@ impl Reader {
         Some(Vec::new())
     }
 
-    fn wants_value(&self) -> bool {
-        matches!(self.next, Next::Value | Next::FirstValue)
+    fn expects_value(&self) -> bool {
+        matches!(self.expected, ExpectedToken::Value | ExpectedToken::FirstValue)
     }
 
-    fn string(&mut self) -> Option<()> {
-        self.next = match self.next {
-            Next::Key | Next::FirstKey => Next::Colon,
-            Next::Value | Next::FirstValue => Next::Comma,
-            Next::Colon | Next::Comma => return None,
+    fn begin_string(&mut self) -> Option<()> {
+        self.expected = match self.expected {
+            ExpectedToken::Key | ExpectedToken::FirstKey => ExpectedToken::Colon,
+            ExpectedToken::Value | ExpectedToken::FirstValue => ExpectedToken::Comma,
+            ExpectedToken::Colon | ExpectedToken::Comma => return None,
         };
         Some(())
     }
 
     fn close(&mut self, open: u8) -> Option<()> {
-        self.next = Next::Comma;
+        self.expected = ExpectedToken::Comma;
         (self.open.pop()? == open).then_some(())
     }
 }
@@ -132,8 +135,8 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')
 }
 
-/// Where what follows the closing quote begins.
-fn end_of_string(text: &[u8]) -> Option<usize> {
+/// Returns the index after the closing quote of the string that `text` goes on with; `None` where it has none.
+pub fn end_of_string(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
@@ -167,7 +170,7 @@ fn rest_of_string(text: &[u8]) -> Vec<u8> {
             0xE0.. => 3,
             _ => 2,
         };
-        // The first byte behind these may not be the least one (RFC 3629 §4).
+        // The byte after E0 or F0 may not be the least that continues a letter (RFC 3629 §4).
         if letter.len() == 1 {
             out.push(match letter[0] {
                 0xE0 => 0xA0,

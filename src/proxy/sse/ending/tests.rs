@@ -1,39 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::proxy::sse::reference::{Event, dechunked, fragments, parse, streams};
+use crate::proxy::sse::tracker::UNFINISHED_BYTES_MAX;
 
 const MESSAGE: &str = "The upstream \"went\" away.";
-
-#[derive(Debug, Clone, PartialEq)]
-pub struct Event {
-    name: String,
-    data: String,
-}
-
-/// The event stream grammar of the WHATWG, on a whole stream: an independent reading of the same rules.
-pub fn parse(stream: &[u8]) -> Vec<Event> {
-    let stream = stream.strip_prefix(BYTE_ORDER_MARK).unwrap_or(stream);
-    let mut text = String::from_utf8_lossy(stream).replace("\r\n", "\n").replace('\r', "\n");
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    text.truncate(whole);
-    let (mut events, mut name, mut data) = (Vec::new(), String::new(), None::<String>);
-    for line in text.lines() {
-        let (field, value) = line.split_once(':').unwrap_or((line, ""));
-        let value = value.strip_prefix(' ').unwrap_or(value);
-        match field {
-            _ if line.is_empty() => {
-                if let Some(data) = data.take() {
-                    events.push(Event { name: name.clone(), data });
-                }
-                name.clear();
-            }
-            "event" => name = value.to_owned(),
-            "data" => data = Some(data.map_or(value.to_owned(), |before| before + "\n" + value)),
-            _ => {}
-        }
-    }
-    events
-}
 
 fn is_last(event: &Event) -> bool {
     const LAST: [&str; 4] = ["message_stop", "response.completed", "response.failed", "response.incomplete"];
@@ -60,7 +31,7 @@ fn observed<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> EventTracker {
     tracker
 }
 
-/// What the client reads of `prefix` and the ending: the whole events, at most one that was half written, one
+/// Checks what the client reads of `prefix` and the ending: the whole events, at most one that was half written, one
 /// error. A half of a JSON object parses, and says that it is an error.
 fn assert_ends_well(prefix: &[u8], ended: &[u8], dialect: Dialect) {
     let whole = parse(prefix);
@@ -81,22 +52,6 @@ fn assert_ends_well(prefix: &[u8], ended: &[u8], dialect: Dialect) {
             assert!(half.iter().filter(is_cut).all(parses), "{shown:?}");
         }
     }
-}
-
-pub fn streams() -> Vec<Vec<u8>> {
-    let with_lf = [
-        "data: {\"a\":1}\n\ndata: {\"b\":\n\ndata:[DONE]\n\n",
-        ": hello\n\n\u{FEFF}data: x\n\nevent: message_start\ndata: {\"type\":\"message_start\"}\n\nevent: ping\n\
-         data: {\"type\": \"ping\"}\n\n: keep-alive\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-        "\u{FEFF}event: response.completed\ndata: {}\n\n\n\n: bye\n\n",
-        "data: {\"type\":\"response.incomplete\",\"response\":{\"type\":\"x\"}}\nid: 7\nretry: 10\n\nid: 8\n\n",
-        "data: first\ndata: second\ndata\n\ndatafield: x\n\nnonsense\n\nevent\ndata\n\n",
-        "data: [DONE]\n\ndata: more\n\n",
-    ];
-    let mut streams: Vec<Vec<u8>> = with_lf.iter().map(|stream| stream.as_bytes().to_vec()).collect();
-    streams.extend(with_lf.iter().map(|stream| stream.replace('\n', "\r\n").into_bytes()));
-    streams.extend(with_lf.iter().map(|stream| stream.replace('\n', "\r").into_bytes()));
-    streams
 }
 
 #[test]
@@ -155,43 +110,6 @@ fn the_ending_uses_the_line_end_of_the_stream() {
     assert_eq!(ending(b""), format!("{event}\n\n"));
 }
 
-#[test]
-fn the_last_whole_event_tells_whether_the_turn_is_complete() {
-    let long = format!("data: {{\"x\":\"{}\",\"type\":\"text\"}}\n\n", "y".repeat(4096));
-    let cases: &[(&str, bool)] = &[
-        ("", false),
-        ("data: [DONE]\n", false),
-        ("data: [DONE]\n\n", true),
-        ("data:[DONE]\r\n\r\n", true),
-        ("data:[DONE]\r\r", true),
-        ("data: [DONE] \n\n", true),
-        ("data: [DONE]\n\n: keep-alive\n\n\n\n", true),
-        ("data: [DONE]\n\ndata: hal", true),
-        ("data: [DONE]\n\ndata: more\n\n", false),
-        ("data: [DONE]\ndata: more\n\n", false),
-        ("data: [DONE]!\n\n", false),
-        ("event: message_stop\ndata: {}\n\n", true),
-        ("event: message_stop\n\n", false),
-        ("event: message_stopped\ndata: {}\n\n", false),
-        ("event: response.incomplete_\ndata: {}\n\n", false),
-        ("event: response.incomplete\ndata: {}\n\n", true),
-        ("data: { \"type\" : \"response.failed\", \"a\": 1 }\n\n", true),
-        ("data: {\"sequence_number\":7,\"type\":\"response.completed\",\"response\":{\n\n", true),
-        ("data: {\ndata: \"type\":\ndata: \"message_stop\"}\n\n", true),
-        ("data: {\"delta\":{\"type\":\"message_stop\"}}\n\n", false),
-        ("data: {\"text\":\"\\\"type\\\":\\\"message_stop\\\"\"}\n\n", false),
-        ("data: {\"text\":\"type\",\"b\":\"message_stop\"}\n\n", false),
-        ("data: {\"a\":\"\\", false),
-        ("data: {\"type\":\"message_stop\n\n", false),
-        ("data: message_stop\n\n", false),
-        ("data: \"type\":\"message_stop\"\n\n", false),
-        (&long, false),
-    ];
-    for (stream, is_complete) in cases {
-        assert_eq!(observed([stream.as_bytes()]).turn_is_complete(), *is_complete, "{stream:?}");
-    }
-}
-
 /// Relays `raw`, which stops somewhere, as far as the rules allow: a chunk's size line and the last chunk only when
 /// they are whole. Says what was relayed, its decoded bytes, and what is owed.
 fn relayed(raw: &[u8]) -> (&[u8], Vec<u8>, Owed) {
@@ -213,23 +131,6 @@ fn relayed(raw: &[u8]) -> (&[u8], Vec<u8>, Owed) {
             (0, 1) => return (&raw[..at], data, Owed::ChunkEnd),
             (0, _) => at += 2,
             (missing, _) => return (raw, data, Owed::ChunkData { remaining: missing as u64 }),
-        }
-    }
-}
-
-/// Decodes a whole chunked body, and fails on anything else.
-pub fn dechunked(mut raw: &[u8]) -> Vec<u8> {
-    let mut data = Vec::new();
-    loop {
-        let line = raw.windows(2).position(|pair| pair == b"\r\n").expect("a size line");
-        let size = usize::from_str_radix(std::str::from_utf8(&raw[..line]).unwrap(), 16).expect("a size");
-        raw = &raw[line + 2..];
-        data.extend_from_slice(&raw[..size]);
-        assert_eq!(&raw[size..size + 2], b"\r\n");
-        raw = &raw[size + 2..];
-        if size == 0 {
-            assert!(raw.is_empty(), "surplus");
-            return data;
         }
     }
 }
@@ -279,46 +180,14 @@ fn an_open_chunk_is_filled_exactly_or_not_at_all() {
     assert_eq!(ended(data(u64::MAX), b"abc"), ("x".to_owned(), None));
 }
 
-/// Streams of what the grammar knows, in any order.
-pub fn fragments() -> impl Strategy<Value = Vec<u8>> {
-    let fragment = prop_oneof![
-        proptest::sample::select(vec![
-            "data",
-            "event",
-            ":",
-            ": ",
-            " ",
-            "\n",
-            "\r",
-            "\r\n",
-            "\n\n",
-            "[DONE]",
-            "message_stop",
-            "{",
-            "}",
-            "\"type\":",
-            "\"response.completed\"",
-            ",",
-            "\"",
-            "\\",
-            "id",
-            "\u{FEFF}",
-            "x",
-        ])
-        .prop_map(|text| text.as_bytes().to_vec()),
-        proptest::collection::vec(any::<u8>(), 0..8),
-    ];
-    proptest::collection::vec(fragment, 0..40).prop_map(|fragments| fragments.concat())
-}
-
 proptest! {
     #[test]
     fn where_the_stream_is_split_makes_no_difference(stream in fragments(), sizes in proptest::collection::vec(1_usize..9, 1..80)) {
         let (mut rest, mut split) = (stream.as_slice(), EventTracker::new());
         for size in sizes.iter().cycle() {
-            let (part, behind) = rest.split_at((*size).min(rest.len()));
+            let (part, beyond) = rest.split_at((*size).min(rest.len()));
             split.observe(part);
-            rest = behind;
+            rest = beyond;
             if rest.is_empty() {
                 break;
             }

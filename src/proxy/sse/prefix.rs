@@ -1,0 +1,30 @@
+//! The first bytes of something longer.
+
+/// Keeps the first `N` bytes of what is appended to it, at most 255.
+pub struct Prefix<const N: usize> {
+    bytes: [u8; N],
+    // Each open answer holds some prefixes: a byte is enough.
+    length: u8,
+}
+
+impl<const N: usize> Prefix<N> {
+    pub const fn new() -> Self {
+        const { assert!(N <= u8::MAX as usize, "the length is a byte") };
+        Prefix { bytes: [0; N], length: 0 }
+    }
+
+    pub fn clear(&mut self) {
+        self.length = 0;
+    }
+
+    pub fn append(&mut self, part: &[u8]) {
+        let room = &mut self.bytes[usize::from(self.length)..];
+        let taken = part.len().min(room.len());
+        room[..taken].copy_from_slice(&part[..taken]);
+        self.length += taken as u8;
+    }
+
+    pub fn kept(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
