@@ -56,7 +56,7 @@
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
 //! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`] |
-//! | What does a metric count? | [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
+//! | What does a metric count? | its text in `server::admin::metrics`; [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
 //! | How large or long may something be? | [`config::Limits`], [`config::Timeouts`]; what cannot be set is a constant where it applies |
 //!
 //! # The words
