@@ -70,10 +70,10 @@ impl Proxy {
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log.
     pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Disposition {
         let mut exchange = self.begin(downstream);
-        let Plan { reply, key, action } = self.plan(&exchange, downstream, span);
+        let Plan { reply, key, ends_with_head, action } = self.plan(&exchange, downstream, span);
         exchange.key = key;
         let disposition = match action {
-            Action::Refuse(error) => self.refuse(&mut exchange, downstream, &reply, false, &error).await,
+            Action::Refuse(error) => self.refuse(&mut exchange, downstream, &reply, ends_with_head, &error).await,
             Action::Answer(answer, body) => {
                 local_answer::answer(&self.resources, &mut exchange, downstream, &reply, &answer, body).await
             }
@@ -97,7 +97,7 @@ impl Proxy {
         Exchange::begin(&self.resources, self.snapshot.borrow().clone(), self.sequence.get(), downstream)
     }
 
-    /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded, all in one pass.
+    /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded: it is parsed once.
     fn plan(&self, exchange: &Exchange, downstream: &mut Downstream, span: HeadSpan) -> Plan<UpstreamRequest> {
         let Downstream { input, replay, method, path, .. } = downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);

@@ -60,3 +60,33 @@ impl Disposition {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_goes_on_only_if_everything_allows_it() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.advance(Phase::Serving);
+        let asks = |keep_alive| ReplyShape { keep_alive, ..ReplyShape::UNKNOWN };
+        for (keep_alive, request_is_whole, answer_allows, expected) in [
+            (true, true, true, true),
+            (false, true, true, false),
+            (true, false, true, false),
+            (true, true, false, false),
+        ] {
+            assert_eq!(keeps_alive(&asks(keep_alive), request_is_whole, answer_allows, &lifecycle), expected);
+        }
+        lifecycle.advance(Phase::Draining);
+        assert!(!keeps_alive(&asks(true), true, true, &lifecycle), "during a drain");
+    }
+
+    #[test]
+    fn what_is_left_of_a_request_is_read_before_the_connection_ends() {
+        assert_eq!(Disposition::after_answer(true, true), Disposition::KeepAlive);
+        assert_eq!(Disposition::after_answer(false, true), Disposition::Close);
+        assert_eq!(Disposition::after_answer(true, false), Disposition::Linger);
+        assert_eq!(Disposition::after_answer(false, false), Disposition::Linger);
+    }
+}

@@ -43,7 +43,7 @@ pub async fn answer(
     answer: &LocalAnswer,
     body: BodyLength,
 ) -> Disposition {
-    let request_is_whole = matches!(body, BodyLength::None | BodyLength::Known(0));
+    let request_is_whole = body.is_empty();
     let keep_alive = keeps_alive(shape, request_is_whole, true, &resources.lifecycle);
     let reply = reply(resources, shape, keep_alive);
     let mut out = Buffer::take();

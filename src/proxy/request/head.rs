@@ -132,7 +132,7 @@ pub fn examine<'h>(head: &RequestHead<'h>, caller: &mut Caller<'h>) -> Result<Re
     if is_http11 && expectation == Expectation::Other {
         return Err(RequestError::UnsupportedExpectation);
     }
-    let has_body = !matches!(body, BodyLength::None | BodyLength::Known(0));
+    let has_body = !body.is_empty();
     Ok(RequestFacts {
         method: Method::of(head.method),
         version: head.version,
