@@ -212,6 +212,7 @@ impl From<HeadError> for GatewayError {
             HeadError::TooManyFields => GatewayError::TooManyFields,
             HeadError::UnsupportedVersion => GatewayError::VersionNotSupported,
             HeadError::UnsupportedTransferCoding => GatewayError::TransferCodingNotSupported,
+            HeadError::Http2Preface => GatewayError::Http2NotSupported,
         }
     }
 }
