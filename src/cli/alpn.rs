@@ -1,26 +1,39 @@
-//! The protocols that an upstream offers by ALPN (RFC 7301), for `check --online`: one handshake for each, that offers it
-//! alone.
+//! The protocols that an upstream offers by ALPN (RFC 7301), for `check --online`: http/1.1 as the connections of the
+//! check have it, and h2 by one more handshake, that offers it alone.
 //!
-//! Invariant: it ends in bounded time, sends no request, and tells nothing that the upstream wrote.
+//! Invariant: it ends in bounded time, asks no upstream that was not reached before (a proxy may count failures), sends no
+//! request, and tells nothing that the upstream wrote.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::io::Deadline;
-use crate::upstream::{ConnectError, Connector, Route};
+use crate::upstream::{ConnectError, Connection, Connector, Route};
 
 /// The limit for sending close_notify to an upstream that does not read.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The result of a handshake that offers one protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AlpnReply {
+pub enum AlpnReply {
     Chosen,
     /// The handshake succeeded without a choice.
     Ignored,
     Refused,
     /// There was no handshake, for another reason.
     None,
+}
+
+impl AlpnReply {
+    /// Reads the reply from what became of a connect.
+    pub fn of(connected: Result<&Connection, &ConnectError>) -> Self {
+        match connected {
+            Ok(connection) if connection.has_chosen_protocol() => AlpnReply::Chosen,
+            Ok(_) => AlpnReply::Ignored,
+            Err(ConnectError::NoCommonProtocol) => AlpnReply::Refused,
+            Err(_) => AlpnReply::None,
+        }
+    }
 }
 
 /// The replies of an upstream to the protocols that it could offer.
@@ -31,14 +44,25 @@ pub struct AlpnOffer {
 }
 
 impl AlpnOffer {
-    /// Asks the upstream; `None` if it is spoken to without TLS, or cannot be reached. `connect_limit` is for each
-    /// handshake; both are made at once.
-    pub async fn of(route: &Route, connect_limit: Duration) -> Option<Self> {
-        let http2 = monoio::spawn(ask(route.offering("h2")?, connect_limit));
-        let http11 = monoio::spawn(ask(route.offering("http/1.1")?, connect_limit));
-        let offer = AlpnOffer { http2: http2.await, http11: http11.await };
-        let is_reached = offer.http2 != AlpnReply::None || offer.http11 != AlpnReply::None;
-        is_reached.then_some(offer)
+    /// Asks for h2 an upstream that has replied to http/1.1; `None` if it has not, or is spoken to without TLS.
+    pub async fn of(route: &Route, http11: AlpnReply, connect_limit: Duration) -> Option<Self> {
+        if http11 == AlpnReply::None {
+            return None;
+        }
+        let connector = Connector::new(route.offering("h2")?, 1);
+        let http2 = match Deadline::default().within(connect_limit, connector.connect()).await {
+            Ok(Ok(connection)) => {
+                let reply = AlpnReply::of(Ok(&connection));
+                connection.close(CLOSE_LIMIT).await;
+                reply
+            }
+            Ok(Err(error)) => AlpnReply::of(Err(&error)),
+            Err(_) => {
+                connector.distrust_addresses();
+                AlpnReply::None
+            }
+        };
+        Some(AlpnOffer { http2, http11 })
     }
 
     /// Returns whether the gateway, which speaks HTTP/1.1, can speak with the upstream.
@@ -56,26 +80,10 @@ impl fmt::Display for AlpnOffer {
             (Chosen, Refused) => "the upstream offers h2 alone by ALPN, and the gateway speaks HTTP/1.1",
             (Chosen, _) => "the upstream offers h2 by ALPN; the gateway speaks HTTP/1.1 without",
             (_, Refused) => "the upstream offers neither h2 nor http/1.1 by ALPN, and the gateway speaks HTTP/1.1",
-            (Ignored, _) | (_, Ignored) => "the upstream offers nothing by ALPN; the gateway speaks HTTP/1.1 without",
-            (_, AlpnReply::None) => "the upstream does not offer h2 by ALPN",
+            (_, Ignored | AlpnReply::None) => {
+                "the upstream offers nothing by ALPN; the gateway speaks HTTP/1.1 without"
+            }
         })
-    }
-}
-
-async fn ask(route: Route, connect_limit: Duration) -> AlpnReply {
-    let connector = Connector::new(route, 1);
-    match Deadline::default().within(connect_limit, connector.connect()).await {
-        Ok(Ok(connection)) => {
-            let reply = if connection.has_chosen_protocol() { AlpnReply::Chosen } else { AlpnReply::Ignored };
-            connection.close(CLOSE_LIMIT).await;
-            reply
-        }
-        Ok(Err(ConnectError::NoCommonProtocol)) => AlpnReply::Refused,
-        Ok(Err(_)) => AlpnReply::None,
-        Err(_) => {
-            connector.distrust_addresses();
-            AlpnReply::None
-        }
     }
 }
 
@@ -94,8 +102,7 @@ mod tests {
             (Chosen, Refused, "offers h2 alone", false),
             (Refused, Refused, "offers neither", false),
             (Ignored, Ignored, "offers nothing by ALPN; ", true),
-            (Ignored, None, "offers nothing by ALPN; ", true),
-            (Refused, None, "does not offer h2", true),
+            (Refused, Ignored, "offers nothing by ALPN; ", true),
         ] {
             let offer = AlpnOffer { http2, http11 };
             let text = offer.to_string();

@@ -5,6 +5,7 @@
 //! it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text that the
 //! upstream sent.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -12,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use monoio::{LegacyDriver, RuntimeBuilder};
 use zeroize::Zeroizing;
 
-use super::alpn::AlpnOffer;
+use super::alpn::{AlpnOffer, AlpnReply};
 use super::check::CheckReport;
 use crate::config::Config;
 use crate::credentials::{self, Credential, Credentials, TokenError};
@@ -62,6 +63,7 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Tried, RunErro
     let trial = Rc::new(Trial {
         connector: Connector::new(route.clone(), config.limits.pending_connects_max),
         connect_limit: config.timeouts.connect,
+        http11: Cell::new(AlpnReply::None),
         request: format!(
             "GET {}/v1/models HTTP/1.1\r\nHost: {}\r\nUser-Agent: flow-uring/{}\r\nAccept: application/json\r\n\
              Connection: close\r\nAuthorization: Bearer ",
@@ -75,7 +77,6 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Tried, RunErro
         // Deadlines pass by this timer alone.
         let timer = Timer::open().map_err(RunError::Driver)?;
         monoio::spawn(deadline::sweep(timer));
-        let alpn = AlpnOffer::of(&route, config.timeouts.connect).await;
         let mut outcomes = Vec::with_capacity(entries.len());
         for batch in entries.chunks(AT_ONCE_MAX) {
             let begin = |entry: &&Credential| {
@@ -87,6 +88,7 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Tried, RunErro
                 outcomes.push(outcome.await);
             }
         }
+        let alpn = AlpnOffer::of(&route, trial.http11.get(), config.timeouts.connect).await;
         Ok((outcomes, alpn))
     })
 }
@@ -95,6 +97,8 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Tried, RunErro
 struct Trial {
     connector: Connector,
     connect_limit: Duration,
+    /// The upstream's reply to the protocol of the gateway, as the last connect has brought one.
+    http11: Cell<AlpnReply>,
     /// The head up to the token.
     request: String,
 }
@@ -117,7 +121,12 @@ impl Trial {
             Err(error) => return TrialOutcome::NoToken(error),
         };
         let limit = Deadline::default();
-        let connection = match limit.within(self.connect_limit, self.connector.connect()).await {
+        let connected = limit.within(self.connect_limit, self.connector.connect()).await;
+        if let Ok(connected) = &connected {
+            let reply = AlpnReply::of(connected.as_ref());
+            self.http11.set(if reply == AlpnReply::None { self.http11.get() } else { reply });
+        }
+        let connection = match connected {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return TrialOutcome::Unreachable(error),
             Err(_) => {
