@@ -1,8 +1,7 @@
 //! Requests that may reach the upstream twice.
 //!
-//! Beside the idempotent ones (RFC 9110 §9.2.2) these are, as a stated deviation, the calls of models: they leave nothing
-//! behind upstream, and the loss of one costs the user a turn. What makes an object, a file, a batch or a stored
-//! conversation, may not.
+//! Beside the idempotent ones (RFC 9110 §9.2.2) these are, as a stated deviation, the calls of models: the loss of one costs
+//! the user a turn, its repetition some tokens at most. What is there to make a file, a batch or the like may not.
 
 use crate::proxy::request::head::Method;
 
