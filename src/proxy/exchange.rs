@@ -11,6 +11,7 @@ use crate::credentials::{ApiKeyId, CredentialId};
 use crate::io::{Deadline, Turns};
 use crate::observability::{Ending, ExchangeId, ExchangeRecord, StatusClass};
 use crate::proxy::downstream::Downstream;
+use crate::proxy::error::table::ErrorRow;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -29,6 +30,8 @@ pub struct Exchange {
     pub attempts: u32,
     pub request_bytes: u64,
     pub ending: Ending,
+    /// The row of the error that it was answered with.
+    pub error: Option<&'static ErrorRow>,
     pub progress: Progress,
 }
 
@@ -46,6 +49,7 @@ impl Exchange {
             attempts: 0,
             request_bytes: 0,
             ending: Ending::Ok,
+            error: None,
             progress: Progress::default(),
         }
     }
@@ -53,7 +57,7 @@ impl Exchange {
     /// Counts it and writes its line in the log.
     pub fn end(self, resources: &Resources, downstream: &Downstream) {
         resources.activity.exchange_ends();
-        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, progress } = self;
+        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, error, progress } = self;
         let record = ExchangeRecord {
             id,
             method: or_dash(&downstream.method),
@@ -67,6 +71,7 @@ impl Exchange {
             request_bytes,
             response_bytes: progress.response_bytes.get(),
             ending,
+            error_code: error.map(|row| row.code),
         };
         let account = credential.map_or(resources.ledger.local(), |credential| snapshot.account(credential));
         account.add(resources.shard, StatusClass::of(record.status));

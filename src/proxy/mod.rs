@@ -130,14 +130,8 @@ impl Proxy {
             let filtered_head = traits
                 .is_filtered
                 .then(|| FilteredHead::new(head, path, &rules.upstream, value, &traits.facts).map(Box::new));
-            let authorization = request::head::write(out, head, path, &rules.upstream, value, &traits.facts);
-            UpstreamRequest {
-                traits,
-                choice,
-                head_bytes: out.len(),
-                authorization,
-                filtered_head: filtered_head.flatten(),
-            }
+            let token = request::head::write(out, head, path, &rules.upstream, value, &traits.facts);
+            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filtered_head: filtered_head.flatten() }
         });
         if written.is_err() {
             give_up_probe(snapshot, choice);

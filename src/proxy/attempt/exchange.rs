@@ -129,11 +129,8 @@ impl<'a> Attempt<'a> {
     /// [`GatewayError::TokenFailed`].
     pub fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
         let Attempt { downstream, request, failover, .. } = self;
-        let authorization = &mut request.authorization;
         let copy = downstream.replay.get_mut();
-        failover.snapshot.with_authorization(credential, |value| {
-            *authorization = copy.replace(authorization.clone(), value);
-        })
+        failover.snapshot.with_authorization(credential, |value| request.token.replace(copy, value))
     }
 
     /// Tells whether a pooled connection that turns out to be stale costs nothing. Whatever cannot be sent twice, or is

@@ -33,6 +33,8 @@ pub enum GatewayError {
     ExpectationNotSupported,
     TransferCodingNotSupported,
     VersionNotSupported,
+    /// The preface of HTTP/2 came in the place of a request.
+    Http2NotSupported,
     /// Plain HTTP on a port that speaks TLS.
     TlsRequired,
 

@@ -126,9 +126,9 @@ fn edit(
     let mut body = content_of(copy, request.head_bytes, length).ok_or(Unfiltered::NotAnObject)?;
     let cuts = json_edit::cuts(&body, MEMBER).ok_or(Unfiltered::NotAnObject)?;
     json_edit::cut(&mut body, &cuts);
-    let (head, authorization) = head.with_length(body.len() as u64);
+    let (head, token) = head.with_length(body.len() as u64);
     copy.rewrite(&head, &body, budget);
-    request.authorization = authorization;
+    request.token = token;
     Ok(())
 }
 

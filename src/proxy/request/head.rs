@@ -4,13 +4,14 @@
 //! `Authorization` and the framing are ours whatever the request says. All other fields keep their order and bytes.
 
 use std::fmt;
-use std::ops::Range;
 
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
 use crate::proxy::guard::origin::Caller;
+use crate::proxy::request::gemini;
 use crate::proxy::request::path::UpstreamPath;
+use crate::proxy::request::token_place::{TokenFields, TokenPlace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -192,8 +193,8 @@ pub struct UpstreamIdentity {
     pub authority: String,
 }
 
-/// Appends the head that goes upstream, and returns the range of `out` that holds the value of `Authorization`.
-/// `authorization` is that whole value; `facts` are those of [`examine`].
+/// Appends the head that goes upstream, and returns the place of the token in it. `authorization` is the whole value of
+/// `Authorization`; `facts` are those of [`examine`].
 pub fn write(
     out: &mut Vec<u8>,
     head: &RequestHead<'_>,
@@ -201,8 +202,8 @@ pub fn write(
     upstream: &UpstreamIdentity,
     authorization: &[u8],
     facts: &RequestFacts,
-) -> Range<usize> {
-    let authorization = write_fields(out, head, path, upstream, authorization, facts, |_| true);
+) -> TokenPlace {
+    let token = write_fields(out, head, path, upstream, authorization, facts, |_| true);
     match facts.body {
         BodyLength::Chunked => fields::push_field(out, "Transfer-Encoding", b"chunked"),
         BodyLength::Known(length) => fields::push_content_length(out, length),
@@ -211,7 +212,7 @@ pub fn write(
         BodyLength::None | BodyLength::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
-    authorization
+    token
 }
 
 /// Appends the request line and all fields but those that frame the body; `keeps` is asked about each field of the
@@ -224,10 +225,16 @@ fn write_fields(
     authorization: &[u8],
     facts: &RequestFacts,
     keeps: impl Fn(&str) -> bool,
-) -> Range<usize> {
+) -> TokenPlace {
     out.extend_from_slice(head.method.as_bytes());
     out.push(b' ');
-    path.push_to(out, &upstream.base_path);
+    let token_fields = if gemini::is_passed_through(path) {
+        gemini::push_without_key(out, path, &upstream.base_path);
+        TokenFields::GoogApiKeyToo
+    } else {
+        path.push_to(out, &upstream.base_path);
+        TokenFields::Authorization
+    };
     out.extend_from_slice(b" HTTP/1.1\r\n");
     // RFC 9110 §7.2 asks for Host to come first.
     fields::push_field(out, "Host", upstream.authority.as_bytes());
@@ -235,9 +242,7 @@ fn write_fields(
     for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named) && keeps(field.name)) {
         fields::push_field(out, field.name, field.value);
     }
-    fields::push_field(out, "Authorization", authorization);
-    let value_end = out.len() - "\r\n".len();
-    value_end - authorization.len()..value_end
+    TokenPlace::push(out, token_fields, authorization)
 }
 
 /// The head of a request whose body is to be filtered: without `anthropic-beta`, and open until the length of the body is
@@ -245,7 +250,7 @@ fn write_fields(
 #[derive(Debug)]
 pub struct FilteredHead {
     bytes: Vec<u8>,
-    authorization: Range<usize>,
+    token: TokenPlace,
 }
 
 impl FilteredHead {
@@ -263,15 +268,15 @@ impl FilteredHead {
         let is_kept =
             |name: &str| !name.eq_ignore_ascii_case("anthropic-beta") && !name.eq_ignore_ascii_case("trailer");
         let mut bytes = Vec::new();
-        let authorization = write_fields(&mut bytes, head, path, upstream, authorization, facts, is_kept);
-        Some(FilteredHead { bytes, authorization })
+        let token = write_fields(&mut bytes, head, path, upstream, authorization, facts, is_kept);
+        Some(FilteredHead { bytes, token })
     }
 
-    /// Ends the head with a body of `length` bytes, and returns it with the place of the value of `Authorization`.
-    pub fn with_length(mut self, length: u64) -> (Vec<u8>, Range<usize>) {
+    /// Ends the head with a body of `length` bytes, and returns it with the place of the token.
+    pub fn with_length(mut self, length: u64) -> (Vec<u8>, TokenPlace) {
         fields::push_content_length(&mut self.bytes, length);
         self.bytes.extend_from_slice(b"\r\n");
-        (self.bytes, self.authorization)
+        (self.bytes, self.token)
     }
 }
 

@@ -1,7 +1,5 @@
 //! The decision about a request, made from its head alone. Pure: [`plan`] takes no turn and writes nothing.
 
-use std::ops::Range;
-
 use crate::config::{Filter, MEBIBYTE};
 use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Turn};
 use crate::http1::framing::BodyLength;
@@ -11,10 +9,12 @@ use crate::proxy::guard::key::check_key;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
 use crate::proxy::reply_shape::ReplyShape;
-use crate::proxy::request::head::{self, FilteredHead, Method, RequestError, RequestFacts};
+use crate::proxy::request::head::{self, FilteredHead, RequestError, RequestFacts};
 use crate::proxy::request::path::UpstreamPath;
+use crate::proxy::request::replayable::may_replay;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::{self, Destination, TargetError};
+use crate::proxy::request::token_place::TokenPlace;
 
 /// The decision about one request. `F` is known of a request that is forwarded: at first what its head says, later what
 /// was written for the upstream.
@@ -75,8 +75,8 @@ pub struct UpstreamRequest {
     pub choice: Choice,
     /// The length of the head.
     pub head_bytes: usize,
-    /// The value of `Authorization` in the head.
-    pub authorization: Range<usize>,
+    /// The place of the token in the head.
+    pub token: TokenPlace,
     /// The head to send once the body is filtered.
     pub filtered_head: Option<Box<FilteredHead>>,
 }
@@ -192,14 +192,6 @@ fn is_for_filter(head: &RequestHead<'_>, path: &str, facts: &RequestFacts) -> bo
     !facts.body.is_empty() && path == PATH && head.fields.iter().any(|field| is_mark(field.name))
 }
 
-/// Tells whether a request may reach the upstream twice: idempotent ones (RFC 9110 §9.2.2), and, as a stated deviation, the
-/// generations, which change nothing upstream and whose loss costs the user a turn.
-fn may_replay(method: Method, path: &str) -> bool {
-    const GENERATIONS: [&str; 6] =
-        ["/chat/completions", "/completions", "/responses", "/messages", "/messages/count_tokens", "/embeddings"];
-    method.is_idempotent() || method == Method::Post && GENERATIONS.iter().any(|end| path.ends_with(end))
-}
-
 /// Returns the path of a target: without its query, where clients put keys, and without an authority, which may hold a
 /// password. Neither is for the log.
 pub fn path_of(target: &str) -> &str {
@@ -223,6 +215,7 @@ impl From<HeadError> for GatewayError {
             HeadError::TooManyFields => GatewayError::TooManyFields,
             HeadError::UnsupportedVersion => GatewayError::VersionNotSupported,
             HeadError::UnsupportedTransferCoding => GatewayError::TransferCodingNotSupported,
+            HeadError::Http2Preface => GatewayError::Http2NotSupported,
         }
     }
 }
