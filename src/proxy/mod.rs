@@ -38,7 +38,7 @@ use self::exchange::Exchange;
 use self::failover::{Failover, wait};
 use self::outcome::{Disposition, Outcome};
 use self::reply_shape::ReplyShape;
-use self::request::head::FilteredHead;
+use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::resources::Resources;
 use self::snapshot::Snapshot;
@@ -127,11 +127,11 @@ impl Proxy {
         let choice = round_robin.next(&snapshot.credentials, Instant::now());
         let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
         let written = snapshot.with_authorization(credential, |value| {
-            let filtered_head = traits
-                .is_filtered
-                .then(|| FilteredHead::new(head, path, &rules.upstream, value, &traits.facts).map(Box::new));
-            let token = request::head::write(out, head, path, &rules.upstream, value, &traits.facts);
-            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filtered_head: filtered_head.flatten() }
+            let upstream = &rules.upstream;
+            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts };
+            let (token, filterable_head) =
+                if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
+            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head }
         });
         if written.is_err() {
             give_up_probe(snapshot, choice);

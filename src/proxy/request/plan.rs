@@ -9,7 +9,7 @@ use crate::proxy::guard::key::check_key;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
 use crate::proxy::reply_shape::ReplyShape;
-use crate::proxy::request::head::{self, FilteredHead, RequestError, RequestFacts};
+use crate::proxy::request::head::{self, FilterableHead, RequestError, RequestFacts};
 use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::replayable::may_replay;
 use crate::proxy::request::rules::Rules;
@@ -77,8 +77,8 @@ pub struct UpstreamRequest {
     pub head_bytes: usize,
     /// The place of the token in the head.
     pub token: TokenPlace,
-    /// The head to send once the body is filtered.
-    pub filtered_head: Option<Box<FilteredHead>>,
+    /// The places that change when the body is filtered; none where it is not or cannot be.
+    pub filterable_head: Option<FilterableHead>,
 }
 
 impl UpstreamRequest {

@@ -57,6 +57,11 @@ impl TokenPlace {
         };
     }
 
+    /// Returns the place in a head that lacks `bytes` before it.
+    pub fn moved_back(&self, bytes: usize) -> Self {
+        TokenPlace { fields: self.fields, range: self.range.start - bytes..self.range.end - bytes }
+    }
+
     /// Returns the fields' part of `head`, from the first value on.
     #[cfg(test)]
     pub fn values<'h>(&self, head: &'h [u8]) -> &'h [u8] {

@@ -17,6 +17,17 @@ fn http11(field_lines: &str) -> Result<RequestFacts, RequestError> {
     facts(&format!("POST / HTTP/1.1\r\nHost: a\r\n{field_lines}\r\n"))
 }
 
+fn write(
+    out: &mut Vec<u8>,
+    head: &RequestHead<'_>,
+    path: UpstreamPath<'_>,
+    upstream: &UpstreamIdentity,
+    authorization: &[u8],
+    facts: &RequestFacts,
+) -> TokenPlace {
+    UpstreamHead { head, path, upstream, authorization, facts }.write(out)
+}
+
 /// The head that goes upstream.
 fn rewrite(head: &[u8]) -> Result<String, RequestError> {
     let path = UpstreamPath { needs_base: true, path_and_query: "/v1?x=1", base_bytes: 0 };
@@ -339,14 +350,18 @@ fn the_head_of_a_filtered_request_loses_the_field_and_gets_the_length() {
         let path = UpstreamPath { needs_base: false, path_and_query: "/v1/messages", base_bytes: 0 };
         let (written, token) = with_request(head.as_bytes(), |head| {
             let facts = examine(head, &mut Caller::default()).expect("valid");
-            FilteredHead::new(head, path, &upstream(), OURS, &facts).expect("not encoded").with_length(99)
+            let mut out = Vec::new();
+            let upstream = &upstream();
+            let head = UpstreamHead { head, path, upstream, authorization: OURS, facts: &facts };
+            let (token, filterable) = head.write_filterable(&mut out);
+            filterable.expect("not encoded").filtered(&out, &token, 99)
         })
         .expect("a valid head");
         let expected = format!(
             "POST /v1/messages HTTP/1.1\r\nHost: flow.example:8443\r\n{others}Authorization: Bearer ours\r\n\
              Content-Length: 99\r\n\r\n"
         );
-        assert_eq!(String::from_utf8(written.clone()).expect("text"), expected, "{head}");
+        assert_eq!(String::from_utf8(written.to_vec()).expect("text"), expected, "{head}");
         assert_eq!(token.values(&written), OURS, "{head}");
     }
 }
