@@ -2,6 +2,7 @@
 
 Models, for each dialect of `turns`:
     whole               the whole turn
+    silent              likewise, with a silence of SILENT_SECONDS after its first event
     KIND-BYTES          dies after so many bytes of the turn; KIND is one of KINDS
     late-KIND-BYTES     likewise, but after a pause longer than a gateway may hold a stream's opening back
     closed              dies before any byte of the answer
@@ -37,6 +38,8 @@ KINDS = PLAIN_KINDS + TLS_KINDS
 
 # A gateway may hold a stream's opening back for 250 ms.
 LATE_SECONDS = 0.4
+# Longer than the gateway of the matrix lets a stream be silent.
+SILENT_SECONDS = 1.5
 # So that what was written is on its way before the connection is reset.
 RESET_SECONDS = 0.01
 
@@ -88,7 +91,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = re.fullmatch(r"(late-)?(\w+)-(\d+)", model)
         self.head(found.group(2) if found else "fin")
         if not found:
-            self.events(turn_of(self.path))
+            turn = turn_of(self.path)
+            self.events(turn[:1])
+            time.sleep(SILENT_SECONDS if model == "silent" else 0)
+            self.events(turn[1:])
             self.wfile.write(b"0\r\n\r\n")
             return
         self.die(found.group(2), int(found.group(3)), LATE_SECONDS if found.group(1) else 0)

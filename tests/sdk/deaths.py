@@ -11,7 +11,9 @@ from turns import WHOLE_TEXT, turn_of
 
 # The columns of the table.
 BEFORE, BETWEEN, WITHIN, AFTER = "before the first event", "between events", "within an event", "after the last"
-COLUMNS = (BEFORE, BETWEEN, WITHIN, AFTER)
+# Nothing dies: a gateway fills the silence of an upstream, and no client may stumble over that.
+SILENT = "silent for a while"
+COLUMNS = (BEFORE, BETWEEN, WITHIN, AFTER, SILENT)
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Death:
 def deaths_of(path: str, kinds: tuple[str, ...]) -> list[Death]:
     """At every border and within each event of the turn at `path`, in the ways of `kinds`."""
     turn = turn_of(path)
-    deaths = [] if kinds == TLS_KINDS else [Death("closed", BEFORE, "", False, False)]
+    deaths = []
+    if kinds != TLS_KINDS:
+        deaths = [Death("silent", SILENT, WHOLE_TEXT, True, True), Death("closed", BEFORE, "", False, False)]
     deaths += [Death(f"{late}{kind}-0", BEFORE, "", False, False) for late in ("", "late-") for kind in kinds]
     begin = 0
     for index, event in enumerate(turn):

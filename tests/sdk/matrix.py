@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Lets the upstream die at every border of a streamed turn, and within each event, and looks at what users of real
-clients see: each must get its client's own error, and none half an answer that looks whole.
+clients see: each must get its client's own error, and none half an answer that looks whole. And lets it be silent for a
+while, which none may notice.
 
     python3 -m venv target/sdk-venv && target/sdk-venv/bin/pip install -r tests/sdk/requirements.txt
     mkdir -p target/sdk-node && cp tests/sdk/package*.json target/sdk-node
@@ -40,6 +41,9 @@ NODE = os.path.join(os.path.dirname(sys.executable), "node")
 NODE_DIRECTORY = os.environ.get("SDK_NODE_DIRECTORY") or os.path.join(HERE, "..", "..", "target", "sdk-node")
 NODE_PROGRAM = "clients.mjs"
 DEFAULT_BINARY = os.path.join(HERE, "..", "..", "target", "release", "flow-uring")
+
+# After how much silence the gateways write into a stream.
+HEARTBEAT_SECONDS = 1
 
 # What the gateway says in all of its errors here.
 GATEWAY_WORDS = "upstream closed the connection"
@@ -139,7 +143,7 @@ class Row:
         if seen["finish"] and text != WHOLE_TEXT:
             return "half an answer that ended for a reason"
         if death.must_be_whole:
-            return "an error, and the turn had ended"
+            return "an error, and the turn is whole"
         if GATEWAY_WORDS not in error["message"]:
             return "an error, but not the gateway's"
         # The last letter of a half word may be completed to another one.
@@ -218,7 +222,8 @@ def gateways(binary: str):
         for kinds, tls in ((PLAIN_KINDS, None), (TLS_KINDS, context)):
             upstream = BreakingUpstream(tls)
             started.callback(upstream.stop)
-            gateway = Gateway(binary, "--upstream", upstream.start(), *(["--upstream-ca", certificate] if tls else []))
+            options = ["--upstream", upstream.start(), "--sse-heartbeat", str(HEARTBEAT_SECONDS)]
+            gateway = Gateway(binary, *options, *(["--upstream-ca", certificate] if tls else []))
             urls[kinds] = gateway.start()
             started.callback(gateway.stop)
         yield urls
