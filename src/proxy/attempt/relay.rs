@@ -20,6 +20,7 @@ use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::{Connection, Received, TransportError};
 
 /// Receives the answer and passes it on, if `gate` lets it through: then `best`, the best of the attempts before, is let go
@@ -128,7 +129,7 @@ async fn read_more(
                 Err(Interruption::Overdue) if beat < due => {}
                 Ok(()) | Err(_) => break,
             }
-            if let Some(comment) = body.heartbeat()
+            if let Some(comment) = body.heartbeat(EventDialect::of_path(side.outgoing.path))
                 && side.write(comment).await.is_err()
             {
                 return Err(Interruption::ClientGone);
@@ -142,7 +143,7 @@ async fn read_more(
 /// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut.
 async fn end_broken(side: DownstreamSide<'_>, answer: &mut PendingAnswer, ending: Ending) -> Outcome {
     let PendingAnswer { facts, keep_alive, body, .. } = answer;
-    let Some(out) = body.ending(side.reply.dialect, message(ending)) else {
+    let Some(out) = body.ending(EventDialect::of_path(side.outgoing.path), message(ending)) else {
         return cut(ending, facts, &side.reply);
     };
     if side.write(out).await.is_err() {
