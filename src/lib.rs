@@ -57,6 +57,7 @@
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
 //! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |
 //! | Whose events are in a stream, and is its turn complete? | [`proxy::sse::events`] |
+//! | Has a client that leaves had its answer? | [`proxy::outcome::Outcome::after_departure`] |
 //! | What does a metric count? | [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
 //! | How large or long may something be? | [`config::Limits`], [`config::Timeouts`]; what cannot be set is a constant where it applies |
 //!
