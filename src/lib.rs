@@ -56,7 +56,9 @@
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
-//! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`] |
+//! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |
+//! | Whose events are in a stream, and is its turn complete? | [`proxy::sse::events`] |
+//! | Has a client that leaves had its answer? | [`proxy::outcome::Outcome::after_departure`] |
 //! | What does a metric count? | its text in `server::admin::metrics`; [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
 //! | How large or long may something be? | [`config::Limits`], [`config::Timeouts`]; what cannot be set is a constant where it applies |
 //!

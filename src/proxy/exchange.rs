@@ -91,6 +91,7 @@ pub struct Progress {
     /// The time by which the response head must be there; unknown while the request is being sent.
     head_due: Cell<Option<Instant>>,
     request_is_whole: Cell<bool>,
+    turn_was_written: Cell<bool>,
     pub status: Cell<Option<u16>>,
     pub first_byte: Cell<Option<Instant>>,
     pub response_bytes: Cell<u64>,
@@ -130,6 +131,15 @@ impl Progress {
     /// Tells whether anything of the final answer went downstream.
     pub fn has_begun_answer(&self) -> bool {
         self.first_byte.get().is_some()
+    }
+
+    /// Notes whether what was written of an event stream ends its turn: its client may leave then.
+    pub fn note_turn(&self, was_written: bool) {
+        self.turn_was_written.set(was_written);
+    }
+
+    pub fn turn_was_written(&self) -> bool {
+        self.turn_was_written.get()
     }
 
     /// Resolves when the response head is overdue.

@@ -7,6 +7,7 @@
 use crate::io::{Lifecycle, Phase};
 use crate::observability::Ending;
 use crate::proxy::error::GatewayError;
+use crate::proxy::exchange::Progress;
 use crate::proxy::reply_shape::ReplyShape;
 
 /// The future of a downstream connection after an exchange.
@@ -39,8 +40,15 @@ pub enum Outcome {
 impl Outcome {
     /// The client has left.
     pub const CLIENT_GONE: Outcome = Outcome::Aborted { ending: Ending::ClientDisconnected, needs_reset: false };
+    /// The client has left after it had all that it asked for.
+    const CLIENT_SATISFIED: Outcome = Outcome::Aborted { ending: Ending::Ok, needs_reset: false };
     /// The drain has expired, and the client still took nothing.
     pub const CUT_OFF: Outcome = Outcome::Aborted { ending: Ending::Shutdown, needs_reset: false };
+
+    /// Tells what the exchange comes to when its client has left: some close at the event that ends the turn.
+    pub fn after_departure(progress: &Progress) -> Self {
+        if progress.turn_was_written() { Outcome::CLIENT_SATISFIED } else { Outcome::CLIENT_GONE }
+    }
 }
 
 /// Decides whether a downstream connection outlives the exchange (RFC 9112 §9.3): the client wants it to, the next byte
