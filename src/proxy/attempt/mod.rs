@@ -1,7 +1,7 @@
 //! All attempts of one exchange, one after the other, until one of them has an end for the client.
 //!
 //! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request goes
-//! up (`ask`, `upload`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one. Invariant:
+//! up (`ask`, `upload`, `subject_wait`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one. Invariant:
 //! between two attempts nothing has gone downstream but interim responses, the request is whole in its copy, and the
 //! client is still there.
 
@@ -14,10 +14,12 @@ mod interrupt;
 mod receive;
 pub mod relay;
 mod relayed;
+mod subject_wait;
 pub mod upload;
 
 pub use ask::ask_for_body;
 pub use exchange::Attempt;
+pub use subject_wait::wait_for_subject;
 
 use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;
@@ -75,8 +77,10 @@ fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> 
     if let Some(cause) = cause {
         tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
     }
+    let class = error.row().class;
+    attempt.look_at_subject(class);
     let copy_is_whole = attempt.downstream.replay.get_mut().is_whole();
-    attempt.failover.failed(attempt.resources, error.row().class, copy_is_whole);
+    attempt.failover.failed(attempt.resources, class, copy_is_whole);
     Best::Failed(error)
 }
 

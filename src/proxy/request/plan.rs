@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::config::{Filter, MEBIBYTE};
-use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Turn};
+use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
@@ -82,8 +82,7 @@ pub struct UpstreamRequest {
 impl UpstreamRequest {
     /// Returns whose name stands in the head.
     pub fn credential(&self) -> CredentialId {
-        let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = self.choice;
-        credential
+        self.choice.credential()
     }
 }
 
