@@ -26,6 +26,7 @@ use crate::observability::Count;
 use crate::proxy::attempt::exchange::Attempted;
 use crate::proxy::attempt::held::Best;
 use crate::proxy::attempt::relayed::NoAnswer;
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failover::Next;
 use crate::proxy::failover::wait::pause;
@@ -50,8 +51,15 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
                 attempt.downstream.replay.get_mut().rewind();
                 continue;
             }
-            Attempted::Held(held) => Best::Held(held),
-            Attempted::Failed(failure) => failed(attempt, exchange, failure),
+            Attempted::Held(held) => {
+                may_reuse = true;
+                Best::Held(held)
+            }
+            Attempted::Failed(failure) => {
+                // Where one connection broke, the others of its age most likely are no better, and attempts are few.
+                may_reuse = failure.error.row().class == AttemptClass::Unreachable;
+                failed(attempt, exchange, failure)
+            }
         };
         let best = match attempt.best.take() {
             Some(best) => best.or_better(new, attempt.failover.has_only_refusals()),
@@ -67,7 +75,6 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         if let Err(outcome) = prepare(attempt, exchange, next).await {
             return outcome;
         }
-        may_reuse = true;
     }
 }
 
