@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Filter;
-use crate::credentials::{self, Choice, Credentials, RoundRobin, Turn};
+use crate::credentials::{self, Credentials, RoundRobin};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
 use crate::observability::Ledger;
@@ -66,9 +66,7 @@ impl Balancer {
 
     /// Takes one turn, and returns the index of the credential.
     pub fn take_turn(&self) -> usize {
-        match self.round_robin.next(&self.credentials, Instant::now()) {
-            Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. } => credential.index(),
-        }
+        self.round_robin.next(&self.credentials, Instant::now()).credential().index()
     }
 }
 
@@ -141,7 +139,7 @@ impl ExchangeBench {
             self.path.push_str(path_of(head.target));
             plan(head, &self.path, rules, None).write(|Forward { path, traits }| {
                 let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
-                let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
+                let credential = choice.credential();
                 snapshot.with_authorization(credential, |authorization| {
                     UpstreamHead { head, path, upstream: &rules.upstream, authorization, facts: &traits.facts }
                         .write(out)

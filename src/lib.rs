@@ -27,7 +27,7 @@
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy (`tunnel`),
 //!   TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
 //! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it gives
-//!   (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns (`standing`), what must
+//!   (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns as a whole and for one model (`standing`), what must
 //!   not be seen (`secret`), the keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), the length of a body (`framing`), its end
 //!   in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a server asks to be left
@@ -50,7 +50,8 @@
 //! | Does a 429, or any other failure, lead to another attempt? | [`proxy::failover::table::decide`] |
 //! | May a request reach the upstream twice? | [`proxy::request::replayable::may_replay`] |
 //! | Which credential makes it? | `follow` in [`proxy::failover`]; the first one: [`credentials::RoundRobin::next`] |
-//! | Is a credential left alone for a while? | [`proxy::failover::blame`], kept by `credentials::standing` |
+//! | Is a credential left alone for a while, and for what? | [`proxy::failover::blame`], kept by `credentials::standing` |
+//! | Of which model is a request, and does it name an object? | [`proxy::failover::subject`] |
 //! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::token_place::TokenPlace`] |
 //! | Is a body too large (413)? | [`proxy::request::plan::check_body_bytes`] |
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |

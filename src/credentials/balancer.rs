@@ -3,17 +3,17 @@
 //! Invariant: n successive calls of [`RoundRobin::next`], from any shards, take n successive turns, and the turns of a
 //! credential that cools down go to the others, to each in proportion to its share. While none cools down or is
 //! suspected a turn costs one atomic add and two loads; it never costs a lock, and an allocation only to record a
-//! probe.
+//! probe or to look at the rests for one model.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use super::credential::CredentialId;
 use super::order::{holder, scattered};
 use super::snapshot::{Credentials, ENTRIES_MAX};
-use super::standing::{Availability, Claim};
+use super::standing::{Availability, Claim, RestScope, Resting};
 
 /// The counter that all shards share. It sits in a cache line of its own, so that incrementing it invalidates nothing
 /// else.
@@ -27,7 +27,7 @@ impl RoundRobin {
     pub fn next(&self, credentials: &Credentials, now: Instant) -> Choice {
         // Relaxed: only the count matters, nothing else is published through it. It wraps after 2^64 exchanges.
         let tick = self.counter.fetch_add(1, Ordering::Relaxed);
-        credentials.choose(tick, false, now)
+        credentials.choose(tick, now)
     }
 }
 
@@ -50,95 +50,179 @@ pub enum Choice {
         credential: CredentialId,
         tick: u64,
     },
+    /// Some identity rests for a model or a family of paths, so that the choice depends on the request's; it is made by
+    /// [`Credentials::choose_again`] once that is known.
+    Open {
+        credential: CredentialId,
+        tick: u64,
+    },
+}
+
+impl Choice {
+    /// Returns whose name the request has until the choice is final.
+    pub fn credential(&self) -> CredentialId {
+        match *self {
+            Choice::Use(Turn { credential, .. })
+            | Choice::Wait { credential, .. }
+            | Choice::Open { credential, .. } => credential,
+        }
+    }
 }
 
 impl Credentials {
-    /// Chooses for an exchange that waited for the outcome of a probe; it does not take another turn. With
-    /// `has_waited_enough` it does not wait again.
-    pub fn choose_again(&self, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
-        self.choose(tick, has_waited_enough, now)
+    /// Chooses for an exchange whose turn was not final: it waited for the outcome of a probe, or the requests that it is
+    /// one of were to be known, those of `scope`. It does not take another turn. With `has_waited_enough` it does not wait
+    /// again.
+    pub fn choose_again(&self, tick: u64, scope: Option<&RestScope>, has_waited_enough: bool, now: Instant) -> Choice {
+        let credential = self.turn(tick);
+        if self.standing(credential).is_clear() {
+            return Choice::Use(Turn { credential, is_probe: false });
+        }
+        self.choose_in_trouble(credential, tick, scope, has_waited_enough, now)
     }
 
-    /// Takes the next credential after `from` in the file's order, cyclically, that is free and of another identity
-    /// than `from` and those of `tried`. Suspected ones are taken only if there is no other. A probe that is due is
-    /// claimed with it.
-    pub fn other(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
+    /// Takes the next credential after `from` in the file's order, cyclically, that is free for `scope` and of another
+    /// identity than `from` and those of `tried`. Suspected ones are taken only if there is no other. A probe that is due
+    /// is claimed with it.
+    pub fn other(
+        &self,
+        from: CredentialId,
+        tried: &[CredentialId],
+        scope: Option<&RestScope>,
+        now: Instant,
+    ) -> Option<Turn> {
         let is_new = |id: &CredentialId| self.is_new(*id, from, tried);
         let following = || self.ids().cycle().skip(from.index() + 1).take(self.len() - 1).filter(is_new);
+        let candidates = Candidates { credentials: self, resting: self.resting(scope, now), now };
         [false, true]
             .into_iter()
-            .find_map(|may_be_suspected| following().find_map(|id| self.take(id, may_be_suspected, now)))
+            .find_map(|may_be_suspected| following().find_map(|id| candidates.take(id, may_be_suspected)))
     }
 
     /// Takes, where there is no [`Credentials::other`], the one that is free soonest of those that cool down and are
     /// of another identity than `from` and those of `tried`.
-    pub fn last_resort(&self, from: CredentialId, tried: &[CredentialId], now: Instant) -> Option<Turn> {
-        let credential = self.soonest_free(self.ids().filter(|id| self.is_new(*id, from, tried)), now)?;
-        let is_probe = self.standing(credential).claim_probe(now) == Claim::Granted;
+    pub fn last_resort(
+        &self,
+        from: CredentialId,
+        tried: &[CredentialId],
+        scope: Option<&RestScope>,
+        now: Instant,
+    ) -> Option<Turn> {
+        let candidates = Candidates { credentials: self, resting: self.resting(scope, now), now };
+        let credential = candidates.soonest_free(self.ids().filter(|id| self.is_new(*id, from, tried)))?;
+        let is_probe = candidates.claim_probe(credential) == Claim::Granted;
         Some(Turn { credential, is_probe })
+    }
+
+    /// Returns whether the credential is left alone now, as a whole or for `scope`.
+    pub fn is_resting(&self, id: CredentialId, scope: Option<&RestScope>, now: Instant) -> bool {
+        let candidates = Candidates { credentials: self, resting: self.resting(scope, now), now };
+        matches!(candidates.availability(id), Availability::Held { until } if now < until)
+    }
+
+    /// Returns the shortest rest from `now` on of those for `scope`.
+    pub fn shortest_rest(&self, scope: &RestScope, now: Instant) -> Option<Duration> {
+        let resting = self.resting(Some(scope), now);
+        self.ids().filter_map(|id| resting.of(self.identity(id))?.cooling_for(now)).min()
     }
 
     fn is_new(&self, id: CredentialId, from: CredentialId, tried: &[CredentialId]) -> bool {
         !self.is_same_identity(id, from) && tried.iter().all(|tried| !self.is_same_identity(id, *tried))
     }
 
-    fn choose(&self, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
+    fn choose(&self, tick: u64, now: Instant) -> Choice {
         let credential = self.turn(tick);
         if self.standing(credential).is_clear() {
             return Choice::Use(Turn { credential, is_probe: false });
         }
-        self.choose_in_trouble(credential, tick, has_waited_enough, now)
+        if self.identities_count() > 1 && self.has_scoped_rests() {
+            return Choice::Open { credential, tick };
+        }
+        self.choose_in_trouble(credential, tick, None, false, now)
     }
 
     #[cold]
-    fn choose_in_trouble(&self, credential: CredentialId, tick: u64, has_waited_enough: bool, now: Instant) -> Choice {
+    fn choose_in_trouble(
+        &self,
+        credential: CredentialId,
+        tick: u64,
+        scope: Option<&RestScope>,
+        has_waited_enough: bool,
+        now: Instant,
+    ) -> Choice {
         if self.identities_count() == 1 {
             // There is no other to wait for.
             return Choice::Use(Turn { credential, is_probe: false });
         }
+        let candidates = Candidates { credentials: self, resting: self.resting(scope, now), now };
         for may_be_suspected in [false, true] {
-            let own = self.take(credential, may_be_suspected, now);
-            if let Some(turn) = own.or_else(|| self.spare(may_be_suspected, now)) {
+            let own = candidates.take(credential, may_be_suspected);
+            if let Some(turn) = own.or_else(|| candidates.spare(may_be_suspected)) {
                 return Choice::Use(turn);
             }
         }
-        let credential = self.soonest_free(self.ids(), now).unwrap_or(credential);
-        match self.standing(credential).claim_probe(now) {
+        let credential = candidates.soonest_free(self.ids()).unwrap_or(credential);
+        match candidates.claim_probe(credential) {
             Claim::Granted => Choice::Use(Turn { credential, is_probe: true }),
             Claim::InFlight if !has_waited_enough => Choice::Wait { credential, tick },
             Claim::InFlight | Claim::Needless => Choice::Use(Turn { credential, is_probe: false }),
         }
     }
+}
+
+/// The credentials as one request finds them: each as free as its identity is, as a whole and for the request.
+struct Candidates<'a> {
+    credentials: &'a Credentials,
+    resting: Resting,
+    now: Instant,
+}
+
+impl Candidates<'_> {
+    fn availability(&self, id: CredentialId) -> Availability {
+        let whole = self.credentials.standing(id).availability(self.now);
+        let scoped = self.resting.of(self.credentials.identity(id));
+        scoped.map_or(whole, |rest| whole.and(rest.availability(self.now)))
+    }
+
+    /// Claims the probe of the identity, or else that of its rest for the request.
+    fn claim_probe(&self, id: CredentialId) -> Claim {
+        let whole = self.credentials.standing(id).claim_probe(self.now);
+        let scoped = self.resting.of(self.credentials.identity(id)).map(|rest| rest.claim_probe(self.now));
+        match (whole, scoped) {
+            (Claim::Needless, Some(scoped)) => scoped,
+            (whole, _) => whole,
+        }
+    }
 
     /// Takes the credential if it can be used now, as its probe if that is due and nobody else has claimed it.
-    fn take(&self, credential: CredentialId, may_be_suspected: bool, now: Instant) -> Option<Turn> {
-        if !self.is_available(credential, may_be_suspected, now) {
+    fn take(&self, credential: CredentialId, may_be_suspected: bool) -> Option<Turn> {
+        if !self.is_available(credential, may_be_suspected) {
             return None;
         }
-        if self.standing(credential).availability(now) == Availability::Free {
+        if self.availability(credential) == Availability::Free {
             return Some(Turn { credential, is_probe: false });
         }
-        match self.standing(credential).claim_probe(now) {
+        match self.claim_probe(credential) {
             Claim::Granted => Some(Turn { credential, is_probe: true }),
             Claim::Needless => Some(Turn { credential, is_probe: false }),
             Claim::InFlight => None,
         }
     }
 
-    fn is_available(&self, credential: CredentialId, may_be_suspected: bool, now: Instant) -> bool {
-        let standing = self.standing(credential);
+    fn is_available(&self, credential: CredentialId, may_be_suspected: bool) -> bool {
+        let standing = self.credentials.standing(credential);
         standing.is_clear()
-            || (!matches!(standing.availability(now), Availability::Held { .. })
-                && (may_be_suspected || !standing.is_suspected(now)))
+            || (!matches!(self.availability(credential), Availability::Held { .. })
+                && (may_be_suspected || !standing.is_suspected(self.now)))
     }
 
     /// Finds a substitute for a credential that cools down. The turns of a period of those that are available are
     /// counted through, one a call: if it were the next available one in the order, one neighbour would get all these
     /// turns.
-    fn spare(&self, may_be_suspected: bool, now: Instant) -> Option<Turn> {
+    fn spare(&self, may_be_suspected: bool) -> Option<Turn> {
         let mut shares = [0_u16; ENTRIES_MAX];
-        for (id, share) in self.ids().zip(&self.shares) {
-            if self.is_available(id, may_be_suspected, now) {
+        for (id, share) in self.credentials.ids().zip(&self.credentials.shares) {
+            if self.is_available(id, may_be_suspected) {
                 shares[id.index()] = *share;
             }
         }
@@ -148,9 +232,9 @@ impl Credentials {
             if total == 0 {
                 return None;
             }
-            let count = self.spares.counter.fetch_add(1, Ordering::Relaxed);
+            let count = self.credentials.spares.counter.fetch_add(1, Ordering::Relaxed);
             let id = holder(scattered(count, total), &shares);
-            if let Some(turn) = self.take(id, may_be_suspected, now) {
+            if let Some(turn) = self.take(id, may_be_suspected) {
                 return Some(turn);
             }
             shares[id.index()] = 0;
@@ -158,8 +242,8 @@ impl Credentials {
     }
 
     /// Returns the credential of `ids` whose cooldown ends first, for when none can be used.
-    fn soonest_free(&self, ids: impl Iterator<Item = CredentialId>, now: Instant) -> Option<CredentialId> {
-        let until = |id: &CredentialId| match self.standing(*id).availability(now) {
+    fn soonest_free(&self, ids: impl Iterator<Item = CredentialId>) -> Option<CredentialId> {
+        let until = |id: &CredentialId| match self.availability(*id) {
             Availability::Held { until } => Some(until),
             // Another thread has freed it meanwhile.
             Availability::Free | Availability::AwaitsProbe => None,

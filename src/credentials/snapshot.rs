@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::credential::{Credential, CredentialId, Identity};
 use super::order;
-use super::standing::{Cooling, CredentialFault, Standing};
+use super::standing::{Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
 
 /// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
 /// order to 512,000 turns.
@@ -23,6 +23,8 @@ pub struct Credentials {
     /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
     standings: Vec<Arc<Standing>>,
     identities_count: usize,
+    /// For one model or one family of paths each; shared with the snapshots before and after.
+    rests: Arc<Rests>,
     /// Counts the turns of those that cool down, which others take.
     pub(super) spares: order::SpareTurns,
 }
@@ -37,7 +39,8 @@ impl Credentials {
         let mut known: HashMap<Identity<'_>, Arc<Standing>> = HashMap::new();
         let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
         let identities_count = known.len();
-        Credentials { entries, turns, shares, standings, identities_count, spares: order::SpareTurns::default() }
+        let (rests, spares) = (Arc::default(), order::SpareTurns::default());
+        Credentials { entries, turns, shares, standings, identities_count, rests, spares }
     }
 
     /// Takes over the standing of every identity that `previous` has too: a reload neither ends a cooldown nor begins
@@ -50,6 +53,8 @@ impl Credentials {
                 *standing = Arc::clone(inherited);
             }
         }
+        self.rests = previous.rests.clone();
+        self.rests.keep_identities(|identity| self.standings.iter().any(|standing| Arc::ptr_eq(standing, identity)));
         self
     }
 
@@ -82,9 +87,9 @@ impl Credentials {
         Arc::ptr_eq(&self.standings[a.index()], &self.standings[b.index()])
     }
 
-    /// Begins a cooldown of the credential's identity, for a 429, or a 401 or 403 that is blamed on it. An answer to
-    /// an attempt that began before the present cooldown did changes nothing, nor does a `retry_after` of zero.
-    /// Returns the remaining time from `now` on if that has changed.
+    /// Begins a cooldown of the credential's identity for a fault that is blamed on it. An answer to an attempt that began
+    /// before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns the remaining time from
+    /// `now` on if that has changed.
     pub fn cool(
         &self,
         id: CredentialId,
@@ -95,6 +100,33 @@ impl Credentials {
         self.standing(id).cool(fault, attempt_began, now)
     }
 
+    /// Begins a rest of the credential's identity for one model or family of paths; as [`Credentials::cool`].
+    pub fn cool_for(
+        &self,
+        id: CredentialId,
+        scope: &RestScope,
+        fault: CredentialFault,
+        attempt_began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
+        self.rests.cool(self.identity(id), scope, fault, attempt_began, now)
+    }
+
+    /// Returns whether the rests of the credential's identity for single models, of the kind of `fault`, tell that it is at
+    /// fault as a whole.
+    pub fn is_at_fault_as_a_whole(&self, id: CredentialId, fault: CredentialFault, now: Instant) -> bool {
+        match fault {
+            CredentialFault::RateLimited { .. } => self.rests.limits_add_up(self.identity(id), now),
+            CredentialFault::QuotaUsedUp => self.rests.quotas_add_up(self.identity(id), now),
+            CredentialFault::Refused | CredentialFault::Forbidden => false,
+        }
+    }
+
+    /// Ends a rest for one model that turned out to be the identity's.
+    pub fn forget_rest(&self, id: CredentialId, scope: &RestScope) {
+        self.rests.forget(self.identity(id), scope);
+    }
+
     /// Clears what was held against the credential's identity before the attempt began, since it got a good answer.
     /// Returns whether it had cooled down and works again.
     pub fn restore(&self, id: CredentialId, attempt_began: Instant, now: Instant) -> bool {
@@ -103,9 +135,46 @@ impl Credentials {
         standing.restore(attempt_began)
     }
 
+    /// Clears a rest for one model or family of paths; as [`Credentials::restore`].
+    pub fn restore_for(&self, id: CredentialId, scope: &RestScope, attempt_began: Instant) -> bool {
+        self.rests.restore(self.identity(id), scope, attempt_began)
+    }
+
     /// Gives up a probe that ended without saying anything of the credential: another request may be the probe.
-    pub fn give_up_probe(&self, id: CredentialId) {
+    pub fn give_up_probe(&self, id: CredentialId, scope: Option<&RestScope>, now: Instant) {
         self.standing(id).give_up_probe();
+        if let Some(rest) = self.resting(scope, now).of(self.identity(id)) {
+            rest.give_up_probe();
+        }
+    }
+
+    /// Claims the check of this minute, by which it is found out whether the upstream still knows the identity.
+    pub fn claim_check(&self, id: CredentialId, now: Instant) -> bool {
+        self.standing(id).claim_check(now)
+    }
+
+    /// Notes that requests of `scope` are limited whoever makes them, for `time` from `now` on.
+    pub fn limit_for_all(&self, scope: &RestScope, time: Duration, now: Instant) {
+        self.rests.limit(scope, now + time, now);
+    }
+
+    pub fn is_limited_for_all(&self, scope: &RestScope, now: Instant) -> bool {
+        self.rests.is_limited(scope, now)
+    }
+
+    /// Returns the limits that have not ended.
+    pub fn limits_for_all(&self, now: Instant) -> Vec<(RestScope, Cooling)> {
+        self.rests.limits(now)
+    }
+
+    /// Returns whether an identity may rest for a model or a family of paths.
+    pub fn has_scoped_rests(&self) -> bool {
+        !self.rests.is_empty()
+    }
+
+    /// Returns whether this credential's identity may rest for a model or a family of paths.
+    pub fn may_rest_for_some(&self, id: CredentialId) -> bool {
+        self.standing(id).has_scoped()
     }
 
     /// Suspects the credential, of which a request was refused while it is not known yet whether the credential or the
@@ -125,9 +194,23 @@ impl Credentials {
         self.standing(id).cooling_for(now)
     }
 
-    /// Returns how long it still cools down, and why; `None` when it does not.
+    /// Returns for how long and why it cools down as a whole; `None` when it does not.
     pub fn cooling(&self, id: CredentialId, now: Instant) -> Option<Cooling> {
         self.standing(id).cooling(now)
+    }
+
+    /// Returns the models and families of paths for which it rests.
+    pub fn scoped_rests(&self, id: CredentialId, now: Instant) -> Vec<(RestScope, Cooling)> {
+        self.rests.of_identity(self.identity(id), now)
+    }
+
+    /// Returns the rests for `scope`: none of `None`, and none while no identity has any.
+    pub(super) fn resting(&self, scope: Option<&RestScope>, now: Instant) -> Resting {
+        scope.filter(|_| !self.rests.is_empty()).map_or_else(Resting::default, |scope| self.rests.resting(scope, now))
+    }
+
+    pub(super) fn identity(&self, id: CredentialId) -> &Arc<Standing> {
+        &self.standings[id.index()]
     }
 
     pub(super) fn standing(&self, id: CredentialId) -> &Standing {

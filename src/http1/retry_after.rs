@@ -5,7 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::head::ResponseHead;
 
-/// Returns the time that an answer asks for; `None` where it says nothing that can be read. A date that has passed is no time at all.
+/// Returns the time that an answer asks for; `None` where it says nothing that can be read. A date is measured against the
+/// answer's own `Date` (RFC 9110 §6.6.1), or `now` where it has none; one that has passed is no time at all.
 pub fn retry_after(head: &ResponseHead<'_>, now: SystemTime) -> Option<Duration> {
     let field = |name: &str| {
         let field = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
@@ -14,8 +15,10 @@ pub fn retry_after(head: &ResponseHead<'_>, now: SystemTime) -> Option<Duration>
     let milliseconds = || number(field("retry-after-ms")?).map(|value| value / 1000.0);
     let seconds = || number(field("retry-after")?);
     let date = || {
-        let until = httpdate::parse_http_date(field("retry-after")?).ok()?;
-        Some(until.duration_since(now).unwrap_or_default())
+        let time = |name| httpdate::parse_http_date(field(name)?).ok();
+        let until = time("retry-after")?;
+        // By the clock that the date is of, which may be minutes off ours.
+        Some(until.duration_since(time("date").unwrap_or(now)).unwrap_or_default())
     };
     let seconds = milliseconds().or_else(seconds);
     seconds.map_or_else(date, |seconds| Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
@@ -53,6 +56,9 @@ mod tests {
             ("Retry-After: Sun, 06 Nov 1994 08:50:37 GMT\r\n", seconds(60.0)),
             ("Retry-After: Sun, 06 Nov 1994 08:49:07 GMT\r\n", seconds(0.0)),
             ("Retry-After: Sunday, 06-Nov-94 08:49:47 GMT\r\n", seconds(10.0)),
+            ("Date: Sun, 06 Nov 1994 08:59:37 GMT\r\nRetry-After: Sun, 06 Nov 1994 08:59:42 GMT\r\n", seconds(5.0)),
+            ("Date: Sun, 06 Nov 1994 08:59:37 GMT\r\nRetry-After: 7\r\n", seconds(7.0)),
+            ("Date: soon\r\nRetry-After: Sun, 06 Nov 1994 08:49:47 GMT\r\n", seconds(10.0)),
             ("Retry-After: -1\r\n", None),
             ("Retry-After: +1\r\n", None),
             ("Retry-After: inf\r\n", None),

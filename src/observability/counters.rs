@@ -24,8 +24,10 @@ pub enum Count {
     CopiesDropped,
     /// Requests within the filter's scope that could not be filtered.
     Unfiltered,
-    /// Cooldowns that began.
+    /// Rests that began, of whole credentials or for one model or family of paths.
     Cooldowns,
+    /// Background checks of refused credentials.
+    Checks,
     /// Credentials that work again.
     Recoveries,
 
@@ -38,7 +40,7 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 11] = [
+    pub const ALL: [Count; 12] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -46,6 +48,7 @@ impl Count {
         Count::CopiesDropped,
         Count::Unfiltered,
         Count::Cooldowns,
+        Count::Checks,
         Count::Recoveries,
         Count::UpstreamOpened,
         Count::UpstreamReused,
@@ -104,10 +107,12 @@ pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
         unavailable = retries(RetryReason::Unavailable),
         refused = retries(RetryReason::Refused),
         rate_limited = retries(RetryReason::RateLimited),
+        quota_used_up = retries(RetryReason::QuotaUsedUp),
         share_exhausted = total(Count::ShareExhausted),
         copies_dropped = total(Count::CopiesDropped),
         unfiltered = total(Count::Unfiltered),
         cooldowns = total(Count::Cooldowns),
+        checks = total(Count::Checks),
         recoveries = total(Count::Recoveries),
         "in all"
     );

@@ -22,5 +22,5 @@ pub use counters::{Count, log_totals};
 pub use exchange::{Ending, ExchangeId, ExchangeRecord};
 pub use histogram::{BOUNDS, Histogram, Spread};
 pub use ledger::{Account, Ledger, StatusClass};
-pub use reasons::{CooldownReason, RetryReason};
+pub use reasons::RetryReason;
 pub use tally::ERROR_CODES_MAX;

@@ -1,4 +1,4 @@
-//! Reasons that the log and the metrics give by the same names.
+//! Reasons of further attempts, which the log and the metrics give by the same names.
 
 /// The reason of a further attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,16 +15,19 @@ pub enum RetryReason {
     Refused,
     /// The upstream limited the credential's rate.
     RateLimited,
+    /// The upstream said that the credential has used a quota up.
+    QuotaUsedUp,
 }
 
 impl RetryReason {
-    pub const ALL: [RetryReason; 6] = [
+    pub const ALL: [RetryReason; 7] = [
         RetryReason::Unreachable,
         RetryReason::UpstreamClosed,
         RetryReason::WriteStalled,
         RetryReason::Unavailable,
         RetryReason::Refused,
         RetryReason::RateLimited,
+        RetryReason::QuotaUsedUp,
     ];
 
     /// Returns its name in the log and as the label `reason` of `flow_uring_retries_total`.
@@ -36,25 +39,7 @@ impl RetryReason {
             RetryReason::Unavailable => "unavailable",
             RetryReason::Refused => "refused",
             RetryReason::RateLimited => "rate_limited",
-        }
-    }
-}
-
-/// The reason of a cooldown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CooldownReason {
-    /// The upstream refused it.
-    Refused,
-    /// The upstream limited its rate.
-    RateLimited,
-}
-
-impl CooldownReason {
-    /// Returns its name in the log and on the readiness page.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            CooldownReason::Refused => "refused",
-            CooldownReason::RateLimited => "rate_limited",
+            RetryReason::QuotaUsedUp => "quota_used_up",
         }
     }
 }

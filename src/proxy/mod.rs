@@ -30,8 +30,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::attempt::Attempt;
 use self::attempt::upload::{check_start, take_body};
+use self::attempt::{Attempt, wait_for_subject};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
@@ -125,8 +125,7 @@ impl Proxy {
     ) -> Result<UpstreamRequest, GatewayError> {
         let Resources { rules, round_robin, .. } = &self.resources;
         let choice = round_robin.next(&snapshot.credentials, Instant::now());
-        let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
-        let written = snapshot.with_authorization(credential, |value| {
+        let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
             let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts };
             let (token, filterable_head) =
@@ -165,12 +164,26 @@ impl Proxy {
             give_up_probe(&exchange.snapshot, choice);
             return self.conclude(exchange, downstream, &reply, &body, outcome).await;
         }
-        let turn = match wait::settle_turn(resources, downstream, &exchange.snapshot, choice).await {
+        let (subject, has_asked) = match choice {
+            Choice::Use(_) | Choice::Wait { .. } => (None, false),
+            // Boxed: hardly any exchange needs it.
+            Choice::Open { .. } => {
+                let facts = &request.traits.facts;
+                match Box::pin(wait_for_subject(resources, downstream, &mut body, facts)).await {
+                    Ok((subject, has_asked)) => (subject.map(Box::new), has_asked),
+                    Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
+                }
+            }
+        };
+        let scope = subject.as_deref().map(|subject| &subject.scope);
+        let turn = match wait::settle_turn(resources, downstream, &exchange.snapshot, choice, scope).await {
             Ok(turn) => turn,
             Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
         };
-        let failover = Failover::new(exchange.snapshot.clone(), request.traits.may_replay, exchange.began, turn);
+        let may_replay = request.traits.may_replay;
+        let failover = Failover::new(exchange.snapshot.clone(), may_replay, exchange.began, turn, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, reply, request, failover);
+        attempt.has_asked_for_body = has_asked;
         let outcome = attempt::run(&mut attempt, exchange, turn).await;
         exchange.credential = Some(attempt.failover.credential());
         exchange.attempts = attempt.failover.attempts();
@@ -216,6 +229,6 @@ impl Proxy {
 /// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.
 fn give_up_probe(snapshot: &Snapshot, choice: Choice) {
     if let Choice::Use(Turn { credential, is_probe: true }) = choice {
-        snapshot.credentials.give_up_probe(credential);
+        snapshot.credentials.give_up_probe(credential, None, Instant::now());
     }
 }

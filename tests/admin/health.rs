@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, GET, Gate, Gateway, Peer, Upstream, command, output_of, repeat_until_undisturbed, secrets_json,
+    Client, GET, Gate, Gateway, OK, Peer, Upstream, command, output_of, repeat_until_undisturbed, secrets_json,
     skip_but_not_on_ci,
 };
 use crate::{EXCHANGE_LIMIT, before, page, wait_for_page};
@@ -138,24 +138,61 @@ fn a_gateway_that_drains_is_alive_and_not_ready() {
 }
 
 #[test]
-fn credentials_that_cool_down_are_listed_and_change_nothing() {
-    let limited = "HTTP/1.1 429 Slow\r\nRetry-After: 3000\r\nContent-Length: 0\r\n\r\n";
-    let upstream =
-        Upstream::plain(move |peer: &mut Peer| while peer.read_request().is_some() && peer.write(limited) {});
-    let gateway = before(&upstream).secrets(secrets_json(&["a", "b"])).start();
+fn credentials_that_rest_are_listed_with_their_scope_and_change_nothing() {
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            let (path, credential) = (request.path().to_owned(), request.credential());
+            peer.write(match &*credential {
+                "a" if path.ends_with("/responses") => "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n",
+                "a" => "HTTP/1.1 429 Slow\r\nRetry-After: 3000\r\nContent-Length: 0\r\n\r\n",
+                _ if path.ends_with("/embeddings") => "HTTP/1.1 429 Slow\r\nContent-Length: 0\r\n\r\n",
+                _ => OK,
+            });
+        }
+    });
+    let gateway = before(&upstream).shards(1).secrets(secrets_json(&["a", "b"])).start();
     let port = gateway.admin_port();
-    assert_eq!(page(port, "/readyz").json()["cooldowns"], json!([]));
-    assert_eq!(Client::connect(gateway.port()).ask(GET).status, 429);
+    let ready = page(port, "/readyz").json();
+    assert_eq!((&ready["cooldowns"], &ready["limited_for_all"]), (&json!([]), &json!([])));
+    let ask = |path: &str, body: &str| {
+        let length = body.len();
+        let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n{body}");
+        Client::connect(gateway.port()).ask(request).status
+    };
+    assert_eq!(ask("/v1/messages", r#"{"model":"m"}"#), 200);
+    assert_eq!(ask("/v1/messages", r#"{"model":"other"}"#), 200);
+    assert_eq!(ask("/v1/messages", "{}"), 200);
+    assert_eq!(ask("/v1/embeddings", r#"{"model":"e"}"#), 429);
+    assert_eq!(ask("/v1/responses", "{}"), 200);
     let ready = page(port, "/readyz");
     assert_eq!(ready.status, 200);
     let ready = ready.json();
     assert_eq!((&ready["status"], &ready["credentials"]), (&json!("ready"), &json!(2)));
-    let cooldowns = ready["cooldowns"].as_array().expect("a list");
-    let names: Vec<&Value> = cooldowns.iter().map(|cooldown| &cooldown["credential"]).collect();
-    assert_eq!(names, ["a", "b"]);
-    for cooldown in cooldowns {
-        assert_eq!(cooldown["reason"], "rate_limited");
-        assert!(cooldown["seconds"].as_u64().is_some_and(|seconds| (2700..=3000).contains(&seconds)), "{cooldown}");
+    let rests = ready["cooldowns"].as_array().expect("a list");
+    let of = |scope: &str| rests.iter().find(|rest| rest["scope"] == scope).unwrap_or_else(|| panic!("{rests:?}"));
+    assert!(rests.iter().all(|rest| rest["credential"] == "a"), "{rests:?}");
+    for (rest, reason, seconds) in [
+        (of("credential"), "refused", 270..=300),
+        (of("model"), "rate_limited", 2700..=3000),
+        (of("path_family"), "rate_limited", 2700..=3000),
+    ] {
+        assert_eq!(rest["reason"], reason, "{rest}");
+        assert!(rest["seconds"].as_u64().is_some_and(|said| seconds.contains(&said)), "{rest}");
+        let time = |name: &str| httpdate::parse_http_date(rest[name].as_str().expect("a date")).expect("a date");
+        let length = time("until").duration_since(time("since")).expect("later").as_secs();
+        assert!(length.abs_diff(*seconds.end()) <= 1, "{rest}");
     }
-    assert!(gateway.wait_for_log("credential cools down").contains("reason=rate_limited"));
+    assert_eq!(of("path_family")["path_family"], "messages");
+    assert_eq!((&ready["limited_for_all"][0]["model"], &ready["limited_for_all"][1]), (&json!("e"), &Value::Null));
+    let metrics = page(port, "/metrics").text();
+    for line in [
+        r#"flow_uring_credential_scoped_rests{credential="a",reason="rate_limited",scope="model"} 1"#,
+        r#"flow_uring_credential_scoped_rests{credential="a",reason="rate_limited",scope="path_family"} 1"#,
+        r#"flow_uring_credential_up{credential="a"} 0"#,
+        r#"flow_uring_credential_up{credential="b"} 1"#,
+        "flow_uring_limited_for_all 1",
+    ] {
+        assert!(metrics.contains(line), "{line}: {metrics}");
+    }
+    assert!(gateway.wait_for_log("credential cools down").contains("reason=rate_limited scope=model of=\"m\""));
 }

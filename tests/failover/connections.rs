@@ -314,3 +314,28 @@ fn another_address_of_the_same_name_is_no_further_attempt() {
     let totals = Totals::at_the_end_of(&mut gateway);
     assert_eq!(["attempts", "unreachable"].map(|name| totals.of(name)), [1, 0], "{totals:?}");
 }
+
+#[test]
+fn after_a_failure_on_a_pooled_connection_the_request_goes_out_on_a_fresh_one() {
+    // Each connection serves one request, and is lost 2.1 s after the next: too late to have been stale.
+    const AT_ONCE: usize = 4;
+    let all_have_come = std::sync::Barrier::new(AT_ONCE);
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        if peer.read_request().is_none() {
+            return;
+        }
+        if peer.number() < AT_ONCE {
+            all_have_come.wait();
+        }
+        if peer.write(OK) && peer.read_request().is_some() {
+            peer.sleep(Duration::from_millis(2100));
+        }
+    });
+    let gateway = Gateway::builder().shards(1).secrets(secrets_json(&["a", "b", "c"])).upstream(&upstream);
+    let mut gateway = gateway.arg("--upstream-idle-timeout", "600").start();
+    check_at_once([POST; AT_ONCE], |request| assert_eq!(Client::connect(gateway.port()).ask(request).status, 200));
+    assert_eq!(Client::connect(gateway.port()).ask(POST).status, 200);
+    let totals = Totals::at_the_end_of(&mut gateway);
+    let counts = ["attempts", "stale", "upstream_closed"].map(|name| totals.of(name));
+    assert_eq!(counts, [AT_ONCE as u64 + 2, 0, 1], "{totals:?}");
+}

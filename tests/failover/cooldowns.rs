@@ -12,7 +12,7 @@ use crate::support::{
 };
 use crate::table::tried;
 
-const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno";
+pub const REFUSED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno";
 
 pub fn limited(seconds: u32) -> String {
     format!("HTTP/1.1 429 Too Many\r\nRetry-After: {seconds}\r\nContent-Length: 4\r\n\r\nwait")
@@ -49,9 +49,13 @@ pub fn cooldowns(gateway: &Gateway, awaited: usize) -> Vec<(String, f64)> {
 
 /// Asks `count` times, one after the other, and returns whose tokens arrived.
 pub fn turns(client: &mut Client, upstream: &Upstream, count: usize) -> String {
+    turns_of(client, upstream, GET, count)
+}
+
+fn turns_of(client: &mut Client, upstream: &Upstream, request: &str, count: usize) -> String {
     let before = upstream.requests().len();
     for _ in 0..count {
-        assert_eq!(client.ask(GET).status, 200);
+        assert_eq!(client.ask(request).status, 200);
     }
     tried(&upstream.requests()[before..])
 }
@@ -215,7 +219,7 @@ fn a_later_deadline_does_not_shorten_an_earlier_one() {
     }
     thread::sleep(Duration::from_millis(1200));
     let mut client = Client::connect(held.gateway.port());
-    assert_eq!(turns(&mut client, &held.upstream, 6), "b".repeat(6));
+    assert_eq!(turns_of(&mut client, &held.upstream, POST, 6), "b".repeat(6));
 }
 
 #[test]
@@ -242,7 +246,7 @@ fn answers_to_attempts_that_began_before_a_cooldown_do_not_lengthen_it() {
     }
     thread::sleep(Duration::from_millis(1200));
     let mut client = Client::connect(held.gateway.port());
-    assert_eq!(turns(&mut client, &held.upstream, 6).matches('a').count(), 3);
+    assert_eq!(turns_of(&mut client, &held.upstream, POST, 6).matches('a').count(), 3);
 }
 
 #[test]
@@ -354,7 +358,7 @@ fn an_answer_that_succeeds_after_a_cooldown_began_does_not_end_it() {
         assert_eq!(client.read_response().status, 200);
     }
     let mut client = Client::connect(held.gateway.port());
-    assert_eq!(turns(&mut client, &held.upstream, 6), "b".repeat(6));
+    assert_eq!(turns_of(&mut client, &held.upstream, POST, 6), "b".repeat(6));
 }
 
 #[test]

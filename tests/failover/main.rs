@@ -15,6 +15,7 @@ mod answers;
 mod connections;
 mod cooldowns;
 mod early_errors;
+mod evidence;
 mod kept_answers;
 mod probes;
 mod replay;

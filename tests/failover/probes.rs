@@ -6,7 +6,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::cooldowns::{before, cooldowns, limited, replying, turns};
+use crate::cooldowns::{REFUSED, before, cooldowns, limited, replying, turns};
 use crate::support::{
     Client, GET, Gate, Gateway, GatewayBuilder, OK, POST, Peer, Request, Response, Totals, Upstream, lines_saying,
     repeat_until_undisturbed, secrets_json, value_of,
@@ -16,7 +16,8 @@ use crate::table::tried;
 /// The longest that others wait for a probe, from its beginning.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Two credentials that both cool down, `b` for the shorter time; the first request after that meets `probe`.
+/// Two credentials that both cool down, `b` for the shorter time; the first request after that meets `probe`. Four requests
+/// make it so.
 fn all_cooling(probe: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Arc<Upstream>, Gateway) {
     all_cooling_with(|builder| builder, probe)
 }
@@ -25,26 +26,38 @@ fn all_cooling_with(
     set_up: impl Fn(GatewayBuilder) -> GatewayBuilder,
     probe: impl Fn(&mut Peer) + Send + Sync + 'static,
 ) -> (Arc<Upstream>, Gateway) {
-    let probed = AtomicUsize::new(0);
-    let count = AtomicUsize::new(0);
+    let (count, probed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (refusing, serving, last) = (Barrier::new(2), Barrier::new(2), Gate::new());
+    let passing = last.clone();
     let upstream = Upstream::plain(move |peer: &mut Peer| {
         while let Some(request) = peer.read_request() {
-            if count.fetch_add(1, Ordering::SeqCst) < 2 {
-                peer.write(limited(if request.credential() == "a" { 600 } else { 300 }));
-            } else if probed.fetch_add(1, Ordering::SeqCst) == 0 {
-                probe(peer);
-            } else {
-                peer.write(OK);
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 | 1 => {
+                    refusing.wait();
+                    peer.write(REFUSED);
+                }
+                2 | 3 => {
+                    serving.wait();
+                    if request.credential() == "b" {
+                        passing.pass();
+                    }
+                    peer.write(OK);
+                }
+                _ if probed.fetch_add(1, Ordering::SeqCst) == 0 => probe(peer),
+                _ => _ = peer.write(OK),
             }
         }
     });
     let upstream = Arc::new(upstream);
     let builder = Gateway::builder().shards(1).secrets(secrets_json(&["a", "b"])).upstream(&upstream);
     let gateway = set_up(builder).start();
-    let first = Client::connect(gateway.port()).ask(GET);
-    assert_eq!((first.status, tried(&upstream.requests()).as_str()), (429, "ab"));
+    // Both are refused at once, and each is evidence against the other before either is.
+    let first = ask_at_once(&gateway, 2);
     gateway.wait_for_log("credential cools down credential=\"b\"");
-    assert_eq!(cooldowns(&gateway, 2), [("a".to_owned(), 600.0), ("b".to_owned(), 300.0)]);
+    last.open();
+    gateway.wait_for_log("credential cools down credential=\"a\"");
+    assert!(answers(first).iter().all(|(response, _)| response.status == 200));
+    assert_eq!(cooldowns(&gateway, 2), [("b".to_owned(), 300.0), ("a".to_owned(), 300.0)]);
     (upstream, gateway)
 }
 
@@ -66,7 +79,7 @@ fn held_probe() -> HeldProbe {
     });
     let asked = Instant::now();
     let client = ask_at_once(&gateway, 1);
-    upstream.wait_for_requests(3);
+    upstream.wait_for_requests(5);
     HeldProbe { upstream, gateway, gate, asked, client }
 }
 
@@ -85,7 +98,7 @@ fn answers(asked: Vec<thread::JoinHandle<(Response, Instant)>>) -> Vec<(Response
 }
 
 fn after_the_cooling(upstream: &Upstream) -> Vec<Request> {
-    upstream.requests().split_off(2)
+    upstream.requests().split_off(4)
 }
 
 #[test]
@@ -101,7 +114,7 @@ fn where_all_cool_down_the_soonest_is_probed_by_one_and_the_others_wait_for_the_
         });
         let asked = Instant::now();
         let clients = ask_at_once(&gateway, 6);
-        upstream.wait_for_requests(3);
+        upstream.wait_for_requests(5);
         gateway.wait_for_log("credential is probed");
         upstream.is_left_alone_for(Duration::from_millis(200));
         gate.open();
@@ -113,7 +126,7 @@ fn where_all_cool_down_the_soonest_is_probed_by_one_and_the_others_wait_for_the_
         assert_waited(&requests, outcome, asked);
         let totals = Totals::at_the_end_of(&mut gateway);
         assert_eq!(lines_saying(&gateway.log(), "credential works again").len(), 1);
-        assert_eq!(["requests", "cooldowns", "recoveries"].map(|name| totals.of(name)), [7, 2, 1], "{totals:?}");
+        assert_eq!(["requests", "cooldowns", "recoveries"].map(|name| totals.of(name)), [8, 2, 1], "{totals:?}");
         // Before anybody's wait can have ended by its limit: it was the outcome that ended it.
         answers.iter().all(|(_, at)| *at - asked < PROBE_LIMIT)
     });
@@ -227,36 +240,32 @@ fn a_client_that_goes_in_the_pause_before_it_would_probe_leaves_the_probe_to_the
 #[test]
 fn a_request_whose_copy_was_given_up_can_still_change_its_credential_before_it_is_sent() {
     repeat_until_undisturbed(|| {
-        // The third request waits for the probe of `b`, is to go by its name, and has no copy. Then `a` is free sooner.
+        // The request waits for the probe of `b`, is to go by its name, and has no copy. The probe is refused, and is
+        // answered with `a`, which thus works again.
         let gate = Gate::new();
         let passing = gate.clone();
-        let upstream = replying(move |name, before| match (name, before) {
-            ("a", 0) => limited(600),
-            ("b", 0) => limited(300),
-            ("b", 1) => {
+        let (upstream, gateway) = all_cooling_with(
+            |builder| builder.arg("--replay-max", "0"),
+            move |peer| {
                 passing.pass();
-                limited(900)
-            }
-            _ => OK.into(),
-        });
-        let gateway = Gateway::builder().shards(1).secrets(secrets_json(&["a", "b"])).upstream(&upstream);
-        let gateway = gateway.arg("--replay-max", "0").start();
-        assert_eq!(Client::connect(gateway.port()).ask(GET).status, 429);
+                peer.write(REFUSED);
+            },
+        );
         let asked = Instant::now();
         let first = ask_at_once(&gateway, 1);
-        upstream.wait_for_requests(3);
+        upstream.wait_for_requests(5);
         let mut client = Client::connect(gateway.port());
         client.send(POST);
         upstream.is_left_alone_for(Duration::from_millis(100));
         gate.open();
         assert_eq!(client.read_response().status, 200);
-        let requests = upstream.requests();
-        if requests[3].at - asked >= PROBE_LIMIT {
+        let requests = after_the_cooling(&upstream);
+        if requests[2].at - asked >= PROBE_LIMIT {
             // It may have gone by the name of `b`, as nobody waits longer than that.
             return false;
         }
-        assert_eq!(answers(first)[0].0.status, 429);
-        assert_eq!(tried(&requests), "abba");
+        assert_eq!(answers(first)[0].0.status, 200);
+        assert_eq!(tried(&requests), "baa");
         true
     });
 }
@@ -305,7 +314,7 @@ fn a_client_that_goes_while_it_waits_for_a_probe_is_not_forwarded() {
         if is_in_time {
             gateway.wait_for_log("end=client_disconnected");
             assert!(upstream.is_left_alone_for(Duration::from_millis(300)), "a request of a client that had gone");
-            assert_eq!(upstream.requests().len(), 3, "a request of a client that had gone");
+            assert_eq!(upstream.requests().len(), 5, "a request of a client that had gone");
         }
         is_in_time
     });

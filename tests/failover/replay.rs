@@ -97,14 +97,15 @@ fn what_may_have_an_effect_is_not_tried_again_unless_it_was_refused() {
                 ..row(format!("{method} {path}: {step:?}"), request(method, path, "{}"))
             });
         }
-        for (status, reason, seconds) in [(401, "refused", 300.0), (403, "refused", 300.0), (429, "rate_limited", 30.0)]
+        for (status, reason, seconds) in
+            [(401, "refused", Some(300.0)), (403, "refused", None), (429, "rate_limited", Some(30.0))]
         {
             rows.push(Row {
                 steps: vec![says(status), says(200)],
                 tried: "ab",
                 gets: Gets::Answer(1),
                 reasons: vec![reason],
-                cools: vec![("a", reason, seconds)],
+                cools: seconds.map(|seconds| ("a", reason, seconds)).into_iter().collect(),
                 ..row(format!("{method} {path}: {status}"), request(method, path, "{}"))
             });
         }
@@ -356,7 +357,7 @@ fn a_replay_of_what_came_in_many_small_parts_is_the_same() {
 #[test]
 fn a_body_that_was_asked_for_is_asked_for_once() {
     for first in [says(503), says(401), Step::Closes] {
-        let upstream = crate::table::scripted(vec![first.clone(), says(200)], false);
+        let upstream = crate::table::scripted(vec![first.clone(), says(200)], "", false);
         let secrets = secrets_json(&["a", "b"]);
         let gateway = Gateway::builder().shards(1).secrets(secrets).upstream(&upstream).start();
         let mut client = Client::connect(gateway.port());

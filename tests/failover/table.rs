@@ -163,6 +163,8 @@ pub struct Row {
     /// The number of attempts, where it is not that of the requests that arrived.
     pub attempts: Option<u64>,
     pub copies_dropped: u64,
+    /// The credentials that the upstream does not know when it is asked for its models, which steps are not for.
+    pub unknown: &'static str,
     pub is_tls: bool,
 }
 
@@ -182,6 +184,7 @@ impl Default for Row {
             patience: PATIENCE,
             attempts: None,
             copies_dropped: 0,
+            unknown: "",
             is_tls: false,
         }
     }
@@ -193,10 +196,15 @@ pub fn row(name: impl Into<String>) -> Row {
 }
 
 /// An upstream that meets each request with the next step.
-pub fn scripted(steps: Vec<Step>, is_tls: bool) -> Upstream {
+pub fn scripted(steps: Vec<Step>, unknown: &'static str, is_tls: bool) -> Upstream {
     let next = Arc::new(AtomicUsize::new(0));
     let script = move |peer: &mut Peer| {
         while let Some(request) = peer.read_request() {
+            if is_check(&request) {
+                let status = if unknown.contains(&request.credential()) { 403 } else { 200 };
+                peer.write(format!("HTTP/1.1 {status} Checked\r\nContent-Length: 2\r\n\r\n{{}}"));
+                continue;
+            }
             let index = next.fetch_add(1, Ordering::SeqCst);
             let step = steps.get(index).unwrap_or_else(|| panic!("there is no step for attempt {index}: {request:?}"));
             if !step.act(index, &request, peer) {
@@ -207,8 +215,15 @@ pub fn scripted(steps: Vec<Step>, is_tls: bool) -> Upstream {
     if is_tls { Upstream::tls(script) } else { Upstream::plain(script) }
 }
 
+/// Returns whether the gateway asks by itself if a credential is still known.
+pub fn is_check(request: &Request) -> bool {
+    let closes = request.head.field("connection").is_some_and(|value| value == "close");
+    closes && request.line().starts_with("GET ") && request.path().ends_with("/v1/models")
+}
+
+/// Returns whose tokens came with the requests of clients.
 pub fn tried(requests: &[Request]) -> String {
-    requests.iter().map(Request::credential).collect()
+    requests.iter().filter(|request| !is_check(request)).map(Request::credential).collect()
 }
 
 /// Checks all rows, some at once.
@@ -249,7 +264,7 @@ impl Row {
 
     fn check_round(&self, late_by: &Cell<Option<Duration>>) {
         println!("row: {}", self.name);
-        let upstream = scripted(self.steps.clone(), self.is_tls);
+        let upstream = scripted(self.steps.clone(), self.unknown, self.is_tls);
         let mut builder = Gateway::builder().shards(1).secrets(&*self.secrets).upstream(&upstream);
         for (flag, value) in &self.flags {
             builder = builder.arg(flag, value);
@@ -259,6 +274,8 @@ impl Row {
         let asked = Instant::now();
         let response = client.ask(&self.request);
         let took = asked.elapsed();
+        // A check may still be under way.
+        gateway.wait_for_log_count("credential cools down", self.cools.len());
         let totals = Totals::at_the_end_of(&mut gateway);
         let log = gateway.log();
         late_by.set(Some(took.saturating_sub(self.delay() + pauses(&log))));
@@ -266,7 +283,8 @@ impl Row {
         println!("{name}: {}", lines_saying(&log, "another attempt").join("\n"));
         assert_eq!(tried(&upstream.requests()), self.tried, "{name}: the credentials in their order");
         self.check_answer(&response);
-        self.check_attempts(&log, &upstream.requests());
+        let requests = upstream.requests().into_iter().filter(|request| !is_check(request));
+        self.check_attempts(&log, &requests.collect::<Vec<_>>());
         self.check_cooldowns(&log);
         self.check_exchange(&log);
         self.check_totals(&totals);
@@ -311,7 +329,7 @@ impl Row {
             assert!(line.contains(" WARN "), "{name}: {line}");
             assert_eq!(value_of(line, "attempt"), Some(&*(index + 2).to_string()), "{name}: {line}");
             let pause: f64 = value_of(line, "pause_ms").and_then(|pause| pause.parse().ok()).expect("a pause");
-            let is_switch = matches!(self.reasons[index], "refused" | "rate_limited");
+            let is_switch = matches!(self.reasons[index], "refused" | "rate_limited" | "quota_used_up");
             let is_right = if is_switch { pause == 0.0 } else { BACK_OFF.contains(&pause) };
             assert!(is_right, "{name}: a pause of {pause} ms");
         }
@@ -384,7 +402,8 @@ impl Row {
             ("cooldowns", self.cools.len() as u64),
             ("recoveries", 0),
         ];
-        for reason in ["unreachable", "upstream_closed", "write_stalled", "unavailable", "refused", "rate_limited"] {
+        let reasons = ["unreachable", "upstream_closed", "write_stalled", "unavailable", "refused", "rate_limited"];
+        for reason in reasons.into_iter().chain(["quota_used_up"]) {
             wanted.push((reason, self.reasons.iter().filter(|made| **made == reason).count() as u64));
         }
         for (what, count) in wanted {

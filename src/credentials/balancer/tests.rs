@@ -38,6 +38,7 @@ fn short(choice: Choice) -> String {
             format!("{}{}", credential.index(), if is_probe { "?" } else { "" })
         }
         Choice::Wait { credential, .. } => format!("-{}", credential.index()),
+        Choice::Open { credential, .. } => format!("~{}", credential.index()),
     }
 }
 
@@ -51,7 +52,7 @@ fn counts(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now
     for _ in 0..count {
         match round_robin.next(credentials, now) {
             Choice::Use(turn) => counts[turn.credential.index()] += 1,
-            Choice::Wait { .. } => panic!("nothing to wait for"),
+            Choice::Wait { .. } | Choice::Open { .. } => panic!("nothing to wait for"),
         }
     }
     counts
@@ -89,12 +90,12 @@ fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
         let fault = CredentialFault::RateLimited { retry_after: Some(seconds * SECOND) };
         credentials.cool(id(index), fault, now, now);
     }
-    assert_eq!(credentials.other(id(0), &[], now), None);
-    let turn = credentials.last_resort(id(0), &[], now);
+    assert_eq!(credentials.other(id(0), &[], None, now), None);
+    let turn = credentials.last_resort(id(0), &[], None, now);
     assert_eq!(turn, Some(Turn { credential: id(2), is_probe: true }));
-    let turn = credentials.last_resort(id(0), &[id(2), id(3)], now);
+    let turn = credentials.last_resort(id(0), &[id(2), id(3)], None, now);
     assert_eq!(turn, Some(Turn { credential: id(1), is_probe: true }));
-    assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], now), None);
+    assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], None, now), None);
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn a_probe_that_is_given_up_is_taken_by_another() {
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
     assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
-    credentials.give_up_probe(id(0));
+    credentials.give_up_probe(id(0), None, start);
     assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
 }
 
@@ -194,19 +195,19 @@ fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a
     let now = start + SECOND;
     assert_eq!(order(&round_robin, &credentials, 4, now), "1? -1 -1 -1");
     // An exchange that has waited long enough uses it too.
-    assert_eq!(short(credentials.choose_again(0, false, now)), "-1");
-    assert_eq!(short(credentials.choose_again(0, true, now)), "1");
+    assert_eq!(short(credentials.choose_again(0, None, false, now)), "-1");
+    assert_eq!(short(credentials.choose_again(0, None, true, now)), "1");
     // And so does everyone once the probe takes too long.
     assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "1 1 1");
     // A probe that fails makes another the soonest.
     let retry_after = Some(MINUTE);
     assert_eq!(credentials.cool(id(1), CredentialFault::RateLimited { retry_after }, now, now), Some(MINUTE));
     assert_eq!(order(&round_robin, &credentials, 3, now), "2? -2 -2");
-    credentials.give_up_probe(id(2));
+    credentials.give_up_probe(id(2), None, start);
     assert_eq!(order(&round_robin, &credentials, 2, now), "2? -2");
     // One that succeeds frees it for all, those that wait with their own turns among them.
     assert!(credentials.restore(id(2), now, now));
-    assert_eq!(short(credentials.choose_again(0, false, now)), "2");
+    assert_eq!(short(credentials.choose_again(0, None, false, now)), "2");
     assert_eq!(order(&round_robin, &credentials, 3, now), "2 2 2");
 }
 
@@ -221,7 +222,7 @@ fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
     assert_eq!((credential, tick), (id(0), 1));
     credentials.restore(id(0), now, now);
     credentials.restore(id(1), now, now);
-    assert_eq!(short(credentials.choose_again(tick, false, now)), "1");
+    assert_eq!(short(credentials.choose_again(tick, None, false, now)), "1");
     assert_eq!(order(&round_robin, &credentials, 2, now), "0 1");
 }
 
@@ -244,7 +245,7 @@ fn the_only_identity_there_is_is_always_used_at_once() {
     credentials.suspect(id(0), now);
     assert_eq!(order(&round_robin, &credentials, 4, now), "0 1 0 1");
     assert_eq!(order(&round_robin, &credentials, 4, now + 5 * MINUTE), "0 1 0 1");
-    assert_eq!(credentials.other(id(0), &[], now), None);
+    assert_eq!(credentials.other(id(0), &[], None, now), None);
 }
 
 #[test]
@@ -276,7 +277,7 @@ fn another_credential_is_the_next_in_the_file_of_an_identity_that_was_not_tried(
     let credentials = credentials("aabcb");
     let now = Instant::now();
     let other = |from, tried: &[CredentialId]| {
-        credentials.other(id(from), tried, now).map(|turn| (turn.credential.index(), turn.is_probe))
+        credentials.other(id(from), tried, None, now).map(|turn| (turn.credential.index(), turn.is_probe))
     };
     assert_eq!(other(0, &[]), Some((2, false)));
     assert_eq!(other(3, &[]), Some((4, false)));
@@ -289,7 +290,7 @@ fn another_credential_is_the_next_in_the_file_of_an_identity_that_was_not_tried(
 fn another_credential_is_one_that_can_be_used() {
     let credentials = credentials("abcd");
     let now = Instant::now();
-    let other = |now| credentials.other(id(0), &[], now).map(|turn| (turn.credential.index(), turn.is_probe));
+    let other = |now| credentials.other(id(0), &[], None, now).map(|turn| (turn.credential.index(), turn.is_probe));
     credentials.cool(id(1), CredentialFault::RateLimited { retry_after: Some(2 * SECOND) }, now, now);
     assert_eq!(other(now), Some((2, false)));
     credentials.suspect(id(2), now);
@@ -321,6 +322,69 @@ fn a_reload_keeps_the_standing_of_the_identities_that_stay() {
     assert_eq!(mended.cooling_for(id(0), now), None);
 }
 
+fn model(name: &str) -> RestScope {
+    RestScope::Model(name.into())
+}
+
+#[test]
+fn where_one_rests_for_a_model_its_turns_are_decided_once_the_model_is_known() {
+    let (credentials, now) = (credentials("abc"), Instant::now());
+    let limited = CredentialFault::RateLimited { retry_after: None };
+    assert_eq!(credentials.cool_for(id(1), &model("m"), limited, now, now), Some(30 * SECOND));
+    assert_eq!(order(&RoundRobin::default(), &credentials, 6, now), "0 ~1 2 0 ~1 2");
+    let again = |scope: Option<&RestScope>| short(credentials.choose_again(1, scope, false, now));
+    assert_eq!([again(Some(&model("n"))), again(None)], ["1", "1"], "it rests for another");
+    let spares: Vec<String> = (0..4).map(|_| again(Some(&model("m")))).collect();
+    assert_eq!(spares, ["0", "2", "0", "2"], "its turns are shared");
+    assert_eq!(credentials.cooling_for(id(1), now), None, "as a whole");
+}
+
+#[test]
+fn a_rest_for_a_model_ends_with_one_probe() {
+    let (credentials, now) = (credentials("ab"), Instant::now());
+    let (m, limited) = (model("m"), CredentialFault::RateLimited { retry_after: None });
+    credentials.cool_for(id(0), &m, limited, now, now);
+    let end = now + 30 * SECOND;
+    let again = || short(credentials.choose_again(0, Some(&m), false, end));
+    assert_eq!([again(), again()], ["0?", "1"]);
+    credentials.give_up_probe(id(0), Some(&m), end);
+    assert_eq!(again(), "0?");
+    assert!(credentials.restore_for(id(0), &m, end));
+    assert_eq!(order(&RoundRobin::default(), &credentials, 2, end), "0 1");
+}
+
+#[test]
+fn another_credential_is_one_that_does_not_rest_for_the_model() {
+    let (credentials, now) = (credentials("abc"), Instant::now());
+    let (m, n) = (model("m"), model("n"));
+    credentials.cool_for(id(1), &m, CredentialFault::Forbidden, now, now);
+    let other = |scope| credentials.other(id(0), &[], scope, now).map(|turn| turn.credential.index());
+    assert_eq!([other(Some(&m)), other(Some(&n)), other(None)], [Some(2), Some(1), Some(1)]);
+    credentials.cool_for(id(2), &m, CredentialFault::Forbidden, now, now + SECOND);
+    assert_eq!(other(Some(&m)), None);
+    let last_resort = credentials.last_resort(id(0), &[], Some(&m), now);
+    assert_eq!(last_resort, Some(Turn { credential: id(1), is_probe: true }));
+}
+
+#[test]
+fn the_only_identity_there_is_is_used_whatever_it_rests_for() {
+    let (credentials, now) = (credentials("aa"), Instant::now());
+    credentials.cool_for(id(0), &model("m"), CredentialFault::RateLimited { retry_after: None }, now, now);
+    assert_eq!(order(&RoundRobin::default(), &credentials, 4, now), "0 1 0 1");
+}
+
+#[test]
+fn a_reload_keeps_the_rests_for_models_of_the_identities_that_stay() {
+    let (old, now) = (credentials("abc"), Instant::now());
+    for index in [1, 2] {
+        old.cool_for(id(index), &model("m"), CredentialFault::Forbidden, now, now);
+    }
+    let new = entries(&[("b", 5), ("d", 1)]).inherit(&old);
+    let resting: Vec<_> = new.ids().map(|id| new.scoped_rests(id, now).len()).collect();
+    assert_eq!(resting, [1, 0]);
+    assert!(old.scoped_rests(id(2), now).is_empty(), "nobody asks for it any more");
+}
+
 #[test]
 fn one_thread_of_eight_gets_the_probe() {
     for _ in 0..200 {
@@ -336,6 +400,7 @@ fn one_thread_of_eight_gets_the_probe() {
                 probes.fetch_add(1, Ordering::Relaxed);
             }
             Choice::Wait { credential, .. } => assert_eq!(credential, id(0)),
+            Choice::Open { .. } => panic!("nobody rests for a model"),
         };
         thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
         assert_eq!(probes.into_inner(), 1);
@@ -357,7 +422,7 @@ fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
             match round_robin.next(&credentials, start + SECOND) {
                 Choice::Use(Turn { is_probe: true, .. }) => _ = probes.fetch_add(1, Ordering::Relaxed),
                 Choice::Use(turn) => assert_eq!(turn.credential, id(9)),
-                Choice::Wait { .. } => panic!("a wait while one is free"),
+                Choice::Wait { .. } | Choice::Open { .. } => panic!("a wait while one is free"),
             }
         };
         thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
@@ -377,8 +442,8 @@ fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
                 1 => _ = credentials.restore(id, now, now),
                 2 => credentials.suspect(id, now),
                 3 => credentials.acquit(id),
-                4 => credentials.give_up_probe(id),
-                _ => _ = credentials.other(id, &[], now),
+                4 => credentials.give_up_probe(id, None, now),
+                _ => _ = credentials.other(id, &[], None, now),
             }
             round_robin.next(&credentials, now);
         }
@@ -401,7 +466,7 @@ fn no_debug_output_holds_a_secret() {
     credentials.cool(id(0), CredentialFault::Refused, now, now);
     credentials.suspect(id(1), now);
     let choice = RoundRobin::default().next(&credentials, now);
-    let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], now));
+    let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], None, now));
     assert!(shown.contains("Cooldown") && shown.contains("is_probe") && !shown.contains("hunter2"), "{shown}");
 }
 
@@ -446,6 +511,7 @@ fn check(credentials: &Credentials, choice: Choice, was_free: &[bool], now: Inst
             assert!(!is_probe || credentials.standing(credential).claim_probe(now) == Claim::InFlight);
         }
         Choice::Wait { .. } => assert!(!was_free.contains(&true), "a wait while one is free"),
+        Choice::Open { .. } => panic!("nobody rests for a model"),
     }
 }
 
@@ -469,7 +535,7 @@ proptest! {
             match step {
                 BalancerStep::Next => check(&credentials, round_robin.next(&credentials, now), &was_free, now),
                 BalancerStep::ChooseAgain { has_waited_enough } => {
-                    let choice = credentials.choose_again(3, has_waited_enough, now);
+                    let choice = credentials.choose_again(3, None, has_waited_enough, now);
                     prop_assert!(!has_waited_enough || matches!(choice, Choice::Use(_)));
                     check(&credentials, choice, &was_free, now);
                 }
@@ -483,7 +549,7 @@ proptest! {
                 BalancerStep::Restore { index, attempt_age } => {
                     credentials.restore(id(index), now - attempt_age, now);
                 }
-                BalancerStep::GiveUpProbe { index } => credentials.give_up_probe(id(index)),
+                BalancerStep::GiveUpProbe { index } => credentials.give_up_probe(id(index), None, now),
                 BalancerStep::Suspect { index } => credentials.suspect(id(index), now),
                 BalancerStep::Acquit { index } => credentials.acquit(id(index)),
             }

@@ -8,8 +8,17 @@ const REFUSED_COOLDOWN: Duration = Duration::from_secs(5 * 60);
 /// First cooldown for a 429 that does not say how long: half of the minute that rate limits are counted over.
 const RATE_LIMITED_COOLDOWN: Duration = Duration::from_secs(30);
 
-/// Limit on a cooldown, however often it doubles and whatever the upstream asks for: a credential that works again is
-/// noticed within this.
+/// First cooldown for a quota that is used up: most are renewed by the day or the month, some are raised by hand.
+const QUOTA_COOLDOWN: Duration = Duration::from_secs(15 * 60);
+
+/// Limit on a cooldown for a used-up quota, however often it doubles: a few looks a day.
+const QUOTA_COOLDOWN_MAX: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// The time for which an identity is left alone for a model that it may not use. Such a right changes by hand.
+const FORBIDDEN_COOLDOWN: Duration = Duration::from_secs(10 * 60);
+
+/// Limit on any other cooldown, however often it doubles and whatever the upstream asks for: a credential that works again
+/// is noticed within this.
 const COOLDOWN_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Time for which others wait for a probe. Real answers take longer to their first byte, a refusal does not: a probe
@@ -19,19 +28,30 @@ const PROBE_LIMIT: Duration = Duration::from_secs(1);
 /// The fault for which a credential cools down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialFault {
-    /// 401 or 403, and another credential got something else for the same request.
+    /// 401, and another identity got a good answer to the same request; or 403, and a check has confirmed it.
     Refused,
+    /// 403 for one model.
+    Forbidden,
     /// 429, and how long the upstream asked to be left alone.
     RateLimited { retry_after: Option<Duration> },
+    /// Its quota is used up.
+    QuotaUsedUp,
 }
 
 impl CredentialFault {
     pub fn kind(self) -> FaultKind {
         match self {
             CredentialFault::Refused => FaultKind::Refused,
+            CredentialFault::Forbidden => FaultKind::Forbidden,
             CredentialFault::RateLimited { .. } => FaultKind::RateLimited,
+            CredentialFault::QuotaUsedUp => FaultKind::QuotaUsedUp,
         }
     }
+}
+
+/// Returns for how long a 429 asks to be left alone: as long as it says, within the limit of a cooldown, or half a minute.
+pub fn limited_for(retry_after: Option<Duration>) -> Duration {
+    retry_after.map_or(RATE_LIMITED_COOLDOWN, |wait| wait.min(COOLDOWN_MAX))
 }
 
 /// The availability of an identity at one moment.
@@ -44,6 +64,20 @@ pub enum Availability {
     Held {
         until: Instant,
     },
+}
+
+impl Availability {
+    /// Returns the availability of what needs both: the later end, and a probe where either awaits one.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Availability::Held { until: one }, Availability::Held { until: other }) => {
+                Availability::Held { until: one.max(other) }
+            }
+            (held @ Availability::Held { .. }, _) | (_, held @ Availability::Held { .. }) => held,
+            (Availability::AwaitsProbe, _) | (_, Availability::AwaitsProbe) => Availability::AwaitsProbe,
+            (Availability::Free, Availability::Free) => Availability::Free,
+        }
+    }
 }
 
 /// The cooldown and the suspicion of an identity; neither by default, which is stored as `None`.
@@ -75,7 +109,21 @@ pub struct Cooldown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
     Refused,
+    Forbidden,
     RateLimited,
+    QuotaUsedUp,
+}
+
+impl FaultKind {
+    /// Returns its name in the log, the metrics and the readiness page.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FaultKind::Refused => "refused",
+            FaultKind::Forbidden => "forbidden",
+            FaultKind::RateLimited => "rate_limited",
+            FaultKind::QuotaUsedUp => "quota_used_up",
+        }
+    }
 }
 
 /// The state of the probe of a cooldown.
@@ -91,12 +139,18 @@ impl Cooldown {
         let kind = fault.kind();
         let doublings = previous.filter(|previous| previous.kind == kind).map_or(0, |previous| previous.doublings);
         let (length, doublings) = match fault {
-            CredentialFault::Refused => (doubled(REFUSED_COOLDOWN, doublings), doublings.saturating_add(1)),
-            CredentialFault::RateLimited { retry_after: None } => {
-                (doubled(RATE_LIMITED_COOLDOWN, doublings), doublings.saturating_add(1))
+            CredentialFault::Refused => {
+                (doubled(REFUSED_COOLDOWN, doublings, COOLDOWN_MAX), doublings.saturating_add(1))
             }
+            CredentialFault::RateLimited { retry_after: None } => {
+                (doubled(RATE_LIMITED_COOLDOWN, doublings, COOLDOWN_MAX), doublings.saturating_add(1))
+            }
+            CredentialFault::QuotaUsedUp => {
+                (doubled(QUOTA_COOLDOWN, doublings, QUOTA_COOLDOWN_MAX), doublings.saturating_add(1))
+            }
+            CredentialFault::Forbidden => (FORBIDDEN_COOLDOWN, doublings),
             CredentialFault::RateLimited { retry_after: Some(Duration::ZERO) } => return None,
-            CredentialFault::RateLimited { retry_after: Some(wait) } => (wait.min(COOLDOWN_MAX), doublings),
+            CredentialFault::RateLimited { retry_after } => (limited_for(retry_after), doublings),
         };
         // A later deadline never shortens an earlier one.
         let until = previous.map_or(now + length, |previous| previous.until.max(now + length));
@@ -127,6 +181,6 @@ impl Cooldown {
     }
 }
 
-fn doubled(first: Duration, doublings: u32) -> Duration {
-    first.saturating_mul(2_u32.saturating_pow(doublings)).min(COOLDOWN_MAX)
+fn doubled(first: Duration, doublings: u32, max: Duration) -> Duration {
+    first.saturating_mul(2_u32.saturating_pow(doublings)).min(max)
 }

@@ -22,11 +22,13 @@ use crate::proxy::attempt::held::{Best, HeldAnswer};
 use crate::proxy::attempt::relay::{relay_answer, relay_body};
 use crate::proxy::attempt::relayed::{NoAnswer, Over, Relayed};
 use crate::proxy::attempt::upload::{UploadError, upload};
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{GatewayError, UpstreamPhase};
 use crate::proxy::exchange::Progress;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::gate::Gate;
+use crate::proxy::failover::subject::SubjectReader;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::plan::UpstreamRequest;
@@ -114,8 +116,11 @@ impl<'a> Attempt<'a> {
     /// Settles, now that there is a connection, by which credential the request goes, and asks the client for its body.
     async fn settle(&mut self, connection: &Connection) -> Result<(), Outcome> {
         let has_waited = !connection.is_reused() || self.failover.is_under_way() || self.request.traits.is_filtered;
-        if has_waited && let Some(credential) = self.failover.reconsider() {
-            self.authorize(credential).map_err(Outcome::Failed)?;
+        if has_waited {
+            self.look_at_subject(AttemptClass::Unreachable);
+            if let Some(credential) = self.failover.reconsider() {
+                self.authorize(credential).map_err(Outcome::Failed)?;
+            }
         }
         if !self.has_asked_for_body {
             let facts = &self.request.traits.facts;
@@ -132,6 +137,16 @@ impl<'a> Attempt<'a> {
         let Attempt { downstream, request, failover, .. } = self;
         let copy = downstream.replay.get_mut();
         failover.snapshot.with_authorization(credential, |value| request.token.replace(copy, value))
+    }
+
+    /// Finds out what the request is about, where that matters after an attempt without an answer.
+    pub fn look_at_subject(&mut self, class: AttemptClass) {
+        let Attempt { resources, downstream, request, failover, .. } = self;
+        if failover.needs_subject(class) {
+            let base_path = &resources.rules.upstream.base_path;
+            let reader = SubjectReader::read(downstream.replay.get_mut(), request.traits.facts.body, base_path);
+            failover.note_subject(reader.map(SubjectReader::subject));
+        }
     }
 
     /// Tells whether a pooled connection that turns out to be stale costs nothing. Whatever cannot be sent twice, or is
@@ -170,7 +185,8 @@ impl<'a> Attempt<'a> {
         let Attempt { resources, downstream, body, reply, request, failover, best, .. } = self;
         let (mut incoming, outgoing) = downstream.split(body);
         let side = DownstreamSide::new(outgoing, *reply, &request.traits, progress, resources);
-        let gate = Gate { resources, failover, copy: incoming.copy, reused_since };
+        let length = request.traits.facts.body;
+        let gate = Gate { resources, failover, copy: incoming.copy, body: length, reused_since };
         let mut upload = pin!(upload(connection, &mut incoming, resources, &progress.turns));
         let mut answer = pin!(relay_answer(connection, side, gate, best));
         let mut departure = pin!(departure(outgoing, progress));

@@ -11,6 +11,7 @@ use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Progress;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::response::refusal::RefusalReason;
 use crate::proxy::sse::opening::{HELD_LIMIT, Opening};
 use crate::upstream::{Connection, Received, TransportError};
 
@@ -49,15 +50,29 @@ impl PendingAnswer {
         loop {
             match self.body.opening() {
                 Opening::Undecided => {}
-                Opening::Harmless => return AttemptClass::Settled,
+                Opening::Harmless => return AttemptClass::Succeeded,
                 Opening::Error { is_rate_limit: true } => return AttemptClass::RateLimited,
                 Opening::Error { is_rate_limit: false } => return AttemptClass::Unavailable,
             }
             // Readiness is waited for, not bytes: when the time is over no read may be under way.
             if !self.goes_on() || deadline.before(due, connection.readable()).await.is_err() {
-                return AttemptClass::Settled;
+                return AttemptClass::Succeeded;
             }
             self.read_now(connection);
+        }
+    }
+
+    /// Takes the beginning of an error in, until it says its reason or cannot be held for longer, and classifies the answer
+    /// by both.
+    pub async fn hold_refusal(&mut self, connection: &Connection, deadline: &Deadline) -> AttemptClass {
+        let due = Instant::now() + HELD_LIMIT;
+        while self.body.wants_refusal() && self.goes_on() && deadline.before(due, connection.readable()).await.is_ok() {
+            self.read_now(connection);
+        }
+        match (AttemptClass::of_status(self.facts.status), self.body.refusal()) {
+            (_, Some(RefusalReason::QuotaUsedUp)) => AttemptClass::QuotaUsedUp,
+            (AttemptClass::Unauthorized, Some(RefusalReason::ModelDenied)) => AttemptClass::Forbidden,
+            (class, _) => class,
         }
     }
 

@@ -1,8 +1,9 @@
 //! All attempts of one exchange, one after the other, until one of them has an end for the client.
 //!
 //! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request goes
-//! up (`ask`, `upload`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one or the client
-//! leaves (`farewell`). Invariant: between two attempts nothing has gone downstream but interim responses, the request is whole in its copy, and the
+//! up (`ask`, `upload`, `subject_wait`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one
+//! or the client leaves (`farewell`). Invariant: between two attempts nothing has gone downstream but interim responses, the
+//! request is whole in its copy, and the
 //! client is still there.
 
 mod ask;
@@ -15,16 +16,19 @@ mod interrupt;
 mod receive;
 pub mod relay;
 mod relayed;
+mod subject_wait;
 pub mod upload;
 
 pub use ask::ask_for_body;
 pub use exchange::Attempt;
+pub use subject_wait::wait_for_subject;
 
 use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;
 use crate::proxy::attempt::exchange::Attempted;
 use crate::proxy::attempt::held::Best;
 use crate::proxy::attempt::relayed::NoAnswer;
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failover::Next;
 use crate::proxy::failover::wait::pause;
@@ -49,8 +53,15 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
                 attempt.downstream.replay.get_mut().rewind();
                 continue;
             }
-            Attempted::Held(held) => Best::Held(held),
-            Attempted::Failed(failure) => failed(attempt, exchange, failure),
+            Attempted::Held(held) => {
+                may_reuse = true;
+                Best::Held(held)
+            }
+            Attempted::Failed(failure) => {
+                // Where one connection broke, the others of its age most likely are no better, and attempts are few.
+                may_reuse = failure.error.row().class == AttemptClass::Unreachable;
+                failed(attempt, exchange, failure)
+            }
         };
         let best = match attempt.best.take() {
             Some(best) => best.or_better(new, attempt.failover.has_only_refusals()),
@@ -66,7 +77,6 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         if let Err(outcome) = prepare(attempt, exchange, next).await {
             return outcome;
         }
-        may_reuse = true;
     }
 }
 
@@ -76,8 +86,10 @@ fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> 
     if let Some(cause) = cause {
         tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
     }
+    let class = error.row().class;
+    attempt.look_at_subject(class);
     let copy_is_whole = attempt.downstream.replay.get_mut().is_whole();
-    attempt.failover.failed(attempt.resources, error.row().class, copy_is_whole);
+    attempt.failover.failed(attempt.resources, class, copy_is_whole);
     Best::Failed(error)
 }
 

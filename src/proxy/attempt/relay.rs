@@ -48,12 +48,17 @@ pub async fn relay_answer(
     if holds_opening {
         answer.body.inspect_opening();
     }
+    let holds_refusal = gate.holds_refusal(&facts);
+    if holds_refusal {
+        answer.body.inspect_refusal();
+    }
     answer.body.push(received.filled());
     drop(received);
     let class = match AttemptClass::of_status(facts.status) {
-        AttemptClass::Settled if holds_opening => {
+        AttemptClass::Succeeded if holds_opening => {
             answer.hold_opening(connection, side.outgoing.upstream_deadline).await
         }
+        _ if holds_refusal => answer.hold_refusal(connection, side.outgoing.upstream_deadline).await,
         class => class,
     };
     // Nothing has gone downstream, so the client can be told.

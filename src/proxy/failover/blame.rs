@@ -1,21 +1,30 @@
 //! The conclusions that one exchange draws about credentials from the answers of its attempts.
 //!
-//! A refusal or a limit is the credential's fault or the request's: the next answer, to another credential, tells. Until
-//! then the credential is a suspect. Invariant: every suspicion, and every probe that others wait for, is settled or let
-//! go of at the exchange's end.
+//! A refusal or a limit can be about the credential, its quota, the model, one object, or the request. The only evidence
+//! against a credential is a good answer to another identity for the same request; until there is one, it is a suspect.
+//! Invariant: every suspicion, and every probe that others wait for, is settled or let go of at the exchange's end.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{CredentialFault, CredentialId, Credentials, Turn};
-use crate::observability::{CooldownReason, Count};
+use crate::credentials::{CredentialFault, CredentialId, Credentials, RestScope, Turn, limited_for};
 use crate::proxy::attempt_class::AttemptClass;
+use crate::proxy::failover::check::{self, RefusedCheck};
+use crate::proxy::failover::chosen::Chosen;
+use crate::proxy::failover::rest_log::{tell_limit_for_all, tell_recovery, tell_rest};
+use crate::proxy::failover::subject::Subject;
 use crate::proxy::resources::Resources;
+use crate::proxy::snapshot::Snapshot;
 
-/// A turn, and the time at which its credential was chosen.
+/// The longest time for which a model is taken to be limited for everybody without another look.
+const LIMIT_FOR_ALL_MAX: Duration = Duration::from_secs(60);
+
+/// The answer of one attempt, as far as it says something of its credential.
 #[derive(Debug, Clone, Copy)]
-pub struct Chosen {
-    pub turn: Turn,
-    pub at: Instant,
+pub struct Finding {
+    pub class: AttemptClass,
+    /// The time for which a 429 asks to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 /// The credentials that were of no use to one exchange.
@@ -26,10 +35,29 @@ pub struct Blame {
     suspects: Vec<Suspect>,
 }
 
-/// A credential that was refused or limited, while it is not known whether that is its fault or the request's.
+/// A credential that was refused or limited, while it is not known whether that is its fault.
 struct Suspect {
     chosen: Chosen,
-    class: AttemptClass,
+    finding: Finding,
+}
+
+/// The place where conclusions are drawn: on a shard, about the credentials of a snapshot, by a request of this subject.
+#[derive(Clone, Copy)]
+pub struct Court<'a> {
+    pub resources: &'a Resources,
+    pub snapshot: &'a Rc<Snapshot>,
+    /// Known where something failed, or may rest for some requests.
+    pub subject: Option<&'a Subject>,
+}
+
+impl Court<'_> {
+    fn credentials(&self) -> &Credentials {
+        &self.snapshot.credentials
+    }
+
+    fn scope(&self) -> Option<&RestScope> {
+        self.subject.map(|subject| &subject.scope)
+    }
 }
 
 impl Blame {
@@ -38,75 +66,142 @@ impl Blame {
         &self.tried
     }
 
+    pub fn has_suspects(&self) -> bool {
+        !self.suspects.is_empty()
+    }
+
     /// Draws the conclusions of an answer to `chosen`. If the turn was a probe, the suspect holds it from here on.
-    pub fn judge(
-        &mut self,
-        resources: &Resources,
-        credentials: &Credentials,
-        chosen: &mut Chosen,
-        class: AttemptClass,
-        retry_after: Option<Duration>,
-    ) {
-        // A front door that cannot reach what is behind it says nothing of any credential.
-        if class == AttemptClass::Unavailable {
-            return;
-        }
-        self.convict(resources, credentials, class);
+    pub fn judge(&mut self, court: Court<'_>, chosen: &mut Chosen, finding: Finding) {
         let credential = chosen.turn.credential;
-        match class {
-            AttemptClass::RateLimited if retry_after.is_some() => {
-                cool(resources, credentials, *chosen, CredentialFault::RateLimited { retry_after });
-                self.tried.push(credential);
+        match finding.class {
+            AttemptClass::Succeeded => {
+                self.convict(court, credential);
+                restore(court, *chosen);
             }
-            AttemptClass::Refused | AttemptClass::RateLimited => {
-                credentials.suspect(credential, Instant::now());
-                self.suspects.push(Suspect { chosen: *chosen, class });
+            class if class.is_of_credential() => {
+                let credentials = court.credentials();
+                if class == AttemptClass::Unauthorized {
+                    credentials.suspect(credential, Instant::now());
+                }
+                if credentials.identities_count() == 1 {
+                    show_limit_of_only(court, *chosen, finding);
+                }
+                self.suspects.push(Suspect { chosen: *chosen, finding });
+                self.tried.push(credential);
                 chosen.turn.is_probe = false;
-                self.tried.push(credential);
             }
-            _ if credentials.restore(credential, chosen.at, Instant::now()) => {
-                resources.activity.counters.add(Count::Recoveries);
-                tracing::info!(credential = credentials.entry(credential).name, "credential works again");
-            }
+            // A front door that cannot reach what is behind it says nothing of any credential, nor does any other answer.
             _ => {}
         }
     }
 
-    /// Blames the suspects that had another answer than this one: the request is the same, so it was the credential.
-    fn convict(&mut self, resources: &Resources, credentials: &Credentials, class: AttemptClass) {
-        for suspect in self.suspects.extract_if(.., |suspect| suspect.class != class) {
-            let fault = match suspect.class {
-                AttemptClass::RateLimited => CredentialFault::RateLimited { retry_after: None },
-                _ => CredentialFault::Refused,
-            };
-            cool(resources, credentials, suspect.chosen, fault);
+    /// Blames the suspects of other identities than `successful`, which got a good answer to the same request.
+    fn convict(&mut self, court: Court<'_>, successful: CredentialId) {
+        let credentials = court.credentials();
+        let is_other =
+            |suspect: &mut Suspect| !credentials.is_same_identity(suspect.chosen.turn.credential, successful);
+        for suspect in self.suspects.extract_if(.., is_other) {
+            sentence(court, &suspect, successful);
+            release(court, &suspect);
         }
     }
 
+    /// Notes that every identity that could be asked is limited: it is the model, or the kind of request, that is.
+    pub fn note_limit_for_all(&self, court: Court<'_>, now: Instant) {
+        let Some(scope) = court.scope() else { return };
+        let limited = self.suspects.iter().filter(|suspect| suspect.finding.class == AttemptClass::RateLimited);
+        let times = limited.map(|suspect| limited_for(suspect.finding.retry_after));
+        let Some(shortest) = times.chain(court.credentials().shortest_rest(scope, now)).min() else { return };
+        let time = shortest.min(LIMIT_FOR_ALL_MAX);
+        if time.is_zero() {
+            return;
+        }
+        court.credentials().limit_for_all(scope, time, now);
+        tell_limit_for_all(scope, time);
+    }
+
     /// Lets go of what the exchange could not find out: others may.
-    pub fn release(&mut self, credentials: &Credentials) {
+    pub fn release(&mut self, snapshot: &Snapshot, scope: Option<&RestScope>) {
         for Suspect { chosen: Chosen { turn, .. }, .. } in self.suspects.drain(..) {
-            credentials.acquit(turn.credential);
+            snapshot.credentials.acquit(turn.credential);
             if turn.is_probe {
-                credentials.give_up_probe(turn.credential);
+                snapshot.credentials.give_up_probe(turn.credential, scope, Instant::now());
             }
         }
     }
 }
 
-fn cool(resources: &Resources, credentials: &Credentials, chosen: Chosen, fault: CredentialFault) {
+fn release(court: Court<'_>, suspect: &Suspect) {
+    let Turn { credential, is_probe } = suspect.chosen.turn;
+    court.credentials().acquit(credential);
+    if is_probe {
+        court.credentials().give_up_probe(credential, court.scope(), Instant::now());
+    }
+}
+
+/// Lets a suspect rest for what its answer was about.
+fn sentence(court: Court<'_>, suspect: &Suspect, successful: CredentialId) {
+    let Suspect { chosen, finding: Finding { class, retry_after } } = *suspect;
+    match class {
+        AttemptClass::Unauthorized => cool(court, chosen, CredentialFault::Refused),
+        AttemptClass::Forbidden => forbid(court, chosen, successful),
+        AttemptClass::RateLimited => cool_for(court, chosen, CredentialFault::RateLimited { retry_after }),
+        AttemptClass::QuotaUsedUp => cool_for(court, chosen, CredentialFault::QuotaUsedUp),
+        _ => {}
+    }
+}
+
+/// Leaves an identity that got a 403 alone for the model, and lets it be found out whether the upstream knows it at all. One
+/// that may not use an object that another made has done nothing.
+fn forbid(court: Court<'_>, chosen: Chosen, successful: CredentialId) {
+    let Court { resources, snapshot, subject: Some(subject) } = court else { return };
+    if subject.names_object {
+        return;
+    }
+    let model = subject.model().cloned();
+    let rested = model.as_ref().and_then(|model| {
+        let Chosen { turn, at } = chosen;
+        snapshot.credentials.cool_for(turn.credential, model, CredentialFault::Forbidden, at, Instant::now())
+    });
+    // Told when the check is over: it may be the whole identity that rests.
+    check::begin(resources, snapshot, RefusedCheck { chosen, successful, model, rested });
+}
+
+fn cool(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
     let Chosen { turn: Turn { credential, .. }, at } = chosen;
-    if let Some(duration) = credentials.cool(credential, fault, at, Instant::now()) {
-        resources.activity.counters.add(Count::Cooldowns);
-        let reason = match fault {
-            CredentialFault::Refused => CooldownReason::Refused,
-            CredentialFault::RateLimited { .. } => CooldownReason::RateLimited,
-        };
-        tracing::warn!(
-            credential = credentials.entry(credential).name,
-            reason = display(reason.as_str()),
-            seconds = duration.as_secs_f64().ceil() as u64,
-            "credential cools down"
-        );
+    if let Some(time) = court.credentials().cool(credential, fault, at, Instant::now()) {
+        tell_rest(&court.resources.activity, court.snapshot, credential, fault, None, time);
+    }
+}
+
+/// Lets an identity rest for the model or the kind of request, and as a whole where it rests for enough of them.
+fn cool_for(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
+    let Some(scope) = court.scope() else { return };
+    let (Chosen { turn: Turn { credential, .. }, at }, now) = (chosen, Instant::now());
+    let Some(time) = court.credentials().cool_for(credential, scope, fault, at, now) else { return };
+    tell_rest(&court.resources.activity, court.snapshot, credential, fault, Some(scope), time);
+    if court.credentials().is_at_fault_as_a_whole(credential, fault, now) {
+        cool(court, chosen, fault);
+    }
+}
+
+/// Lets the limit of the only identity there is be seen. It holds nothing back.
+fn show_limit_of_only(court: Court<'_>, chosen: Chosen, finding: Finding) {
+    if finding.class == AttemptClass::RateLimited && finding.retry_after.is_some() {
+        cool_for(court, chosen, CredentialFault::RateLimited { retry_after: finding.retry_after });
+    }
+}
+
+/// Ends the rests of an identity that got a good answer.
+fn restore(court: Court<'_>, chosen: Chosen) {
+    let Chosen { turn: Turn { credential, .. }, at } = chosen;
+    let credentials = court.credentials();
+    if credentials.restore(credential, at, Instant::now()) {
+        tell_recovery(&court.resources.activity, court.snapshot, credential, None);
+    }
+    if let Some(scope) = court.scope()
+        && credentials.restore_for(credential, scope, at)
+    {
+        tell_recovery(&court.resources.activity, court.snapshot, credential, Some(scope));
     }
 }

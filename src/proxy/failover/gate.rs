@@ -3,8 +3,11 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
+use crate::http1::framing::BodyLength;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::Failover;
+use crate::proxy::failover::blame::Finding;
+use crate::proxy::failover::subject::SubjectReader;
 use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::resources::Resources;
@@ -15,6 +18,8 @@ pub struct Gate<'a> {
     pub resources: &'a Resources,
     pub failover: &'a mut Failover,
     pub copy: &'a RefCell<ReplayBuffer>,
+    /// The length of the request's body.
+    pub body: BodyLength,
     /// The time at which the first request byte was sent, on a connection that was used before.
     pub reused_since: Option<Instant>,
 }
@@ -34,27 +39,49 @@ impl Gate<'_> {
         self.failover.is_stale(self.reused_since, self.copy.borrow().is_whole())
     }
 
-    /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another attempt.
+    /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another attempt,
+    /// or their success would be evidence.
     pub fn holds_opening(&self, facts: &ResponseFacts) -> bool {
         let is_candidate = facts.is_event_stream && facts.is_identity_coded && facts.status == 200;
-        if !is_candidate {
-            return false;
-        }
+        is_candidate
+            && (self.failover.has_suspects()
+                || self.leads_on(AttemptClass::Unavailable)
+                || self.is_followed_by_another(AttemptClass::RateLimited))
+    }
+
+    /// Tells whether the body of an error is looked at: only if what it may say would lead to another attempt.
+    pub fn holds_refusal(&self, facts: &ResponseFacts) -> bool {
+        let is_candidate = matches!(facts.status, 400 | 401 | 403 | 429) && facts.is_identity_coded;
+        is_candidate && !facts.is_event_stream && self.is_followed_by_another(AttemptClass::QuotaUsedUp)
+    }
+
+    fn is_followed_by_another(&self, class: AttemptClass) -> bool {
+        self.failover.snapshot.credentials.identities_count() > 1 && self.leads_on(class)
+    }
+
+    fn leads_on(&self, class: AttemptClass) -> bool {
         let copy_is_whole = self.copy.borrow().is_whole();
         let situation = self.failover.situation(self.resources, copy_is_whole, Instant::now());
-        let leads_on = |class| decide(class, &situation) != Decision::Settle;
-        leads_on(AttemptClass::Unavailable)
-            || leads_on(AttemptClass::RateLimited) && self.failover.snapshot.credentials.identities_count() > 1
+        decide(class, &situation) != Decision::Settle
     }
 
     /// Decides about an answer. With one that passes, what was kept of the request is let go of: the answer may take
     /// minutes.
     pub fn judge(&mut self, class: AttemptClass, retry_after: Option<Duration>) -> Verdict {
+        self.look_at_subject(class);
         let copy_is_whole = self.copy.borrow().is_whole();
-        if !self.failover.answered(self.resources, class, retry_after, copy_is_whole) {
+        if !self.failover.answered(self.resources, Finding { class, retry_after }, copy_is_whole) {
             return Verdict::Hold;
         }
         self.copy.borrow_mut().stop_keeping(&self.resources.budget);
         Verdict::Pass
+    }
+
+    fn look_at_subject(&mut self, class: AttemptClass) {
+        if self.failover.needs_subject(class) {
+            let base_path = &self.resources.rules.upstream.base_path;
+            let reader = SubjectReader::read(&self.copy.borrow(), self.body, base_path);
+            self.failover.note_subject(reader.map(SubjectReader::subject));
+        }
     }
 }

@@ -1,22 +1,28 @@
 //! One exchange over its attempts: whose name it goes by, and what follows each attempt.
 //!
 //! `table` says whether there is another attempt, `retry_share` (of `resources`) whether the process can afford it, `blame` what an answer means
-//! for its credential, the `gate` which answer goes downstream, and `wait` waits between attempts. Invariant: whatever
-//! this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
+//! for its credential and what it is about (`subject`), `check` looks into a refusal in the background, the `gate` says
+//! which answer goes downstream, and `wait` waits between attempts. Invariant: whatever this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
 //! end. The standing of credentials is kept in `credentials`.
 
 pub mod blame;
+mod check;
+mod chosen;
 pub mod gate;
+mod rest_log;
+pub mod subject;
 pub mod table;
 pub mod wait;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{CredentialId, Turn};
+use crate::credentials::{CredentialId, RestScope, Turn};
 use crate::observability::{Count, RetryReason};
 use crate::proxy::attempt_class::AttemptClass;
-use crate::proxy::failover::blame::{Blame, Chosen};
+use crate::proxy::failover::blame::{Blame, Court, Finding};
+use crate::proxy::failover::chosen::Chosen;
+use crate::proxy::failover::subject::Subject;
 use crate::proxy::failover::table::{Decision, Situation, back_off, decide};
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
@@ -36,6 +42,9 @@ pub struct Failover {
     chosen: Chosen,
     counts: AttemptCounts,
     blame: Blame,
+    /// Boxed, since hardly any exchange needs it; known once something failed, or where an identity rests for some
+    /// requests.
+    subject: Option<Box<Subject>>,
     /// Until it begins.
     next: Option<Next>,
 }
@@ -49,8 +58,6 @@ struct AttemptCounts {
     refusals: u32,
     /// Attempts after a pause.
     repeats: u32,
-    /// Attempts at once, by another credential.
-    switches: u32,
 }
 
 /// The attempt to come.
@@ -63,7 +70,13 @@ pub struct Next {
 
 impl Failover {
     /// Takes over an exchange that began at `began` and whose first attempt, by `turn`, is still to begin.
-    pub fn new(snapshot: Rc<Snapshot>, may_replay: bool, began: Instant, turn: Turn) -> Self {
+    pub fn new(
+        snapshot: Rc<Snapshot>,
+        may_replay: bool,
+        began: Instant,
+        turn: Turn,
+        subject: Option<Box<Subject>>,
+    ) -> Self {
         Failover {
             snapshot,
             may_replay,
@@ -72,8 +85,13 @@ impl Failover {
             chosen: Chosen { turn, at: began },
             counts: AttemptCounts::default(),
             blame: Blame::default(),
+            subject,
             next: None,
         }
+    }
+
+    fn scope(&self) -> Option<&RestScope> {
+        self.subject.as_deref().map(|subject| &subject.scope)
     }
 
     /// Returns whose name the present attempt uses.
@@ -118,10 +136,10 @@ impl Failover {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         // A probe is made although it cools down.
-        if self.chosen.turn.is_probe || credentials.cooling_for(self.credential(), now).is_none() {
+        if self.chosen.turn.is_probe || !credentials.is_resting(self.credential(), self.scope(), now) {
             return None;
         }
-        let turn = credentials.other(self.credential(), self.blame.tried(), now)?;
+        let turn = credentials.other(self.credential(), self.blame.tried(), self.scope(), now)?;
         self.chosen = Chosen { turn, at: now };
         Some(turn.credential)
     }
@@ -143,6 +161,27 @@ impl Failover {
         self.may_replay && copy_is_whole && reused_since.is_some_and(|sent| sent.elapsed() < STALE_LIMIT)
     }
 
+    /// Tells whether it is worth a look what the request is about: an answer of this class is held against the credential,
+    /// or one may rest for some requests. Looked for once.
+    pub fn needs_subject(&self, class: AttemptClass) -> bool {
+        let credentials = &self.snapshot.credentials;
+        self.subject.is_none()
+            && match class {
+                AttemptClass::Succeeded | AttemptClass::Settled => credentials.may_rest_for_some(self.credential()),
+                class => class.is_of_credential() || credentials.has_scoped_rests(),
+            }
+    }
+
+    /// Notes what the request is about.
+    pub fn note_subject(&mut self, subject: Option<Subject>) {
+        self.subject = subject.map(Box::new);
+    }
+
+    /// Tells whether an answer that succeeds is evidence against another credential.
+    pub fn has_suspects(&self) -> bool {
+        self.blame.has_suspects()
+    }
+
     /// Notes that the attempt brought no answer.
     pub fn failed(&mut self, resources: &Resources, class: AttemptClass, copy_is_whole: bool) {
         self.next = self.follow(resources, class, copy_is_whole);
@@ -150,19 +189,15 @@ impl Failover {
     }
 
     /// Notes the answer that the attempt brought. Returns whether it is the one for the client.
-    fn answered(
-        &mut self,
-        resources: &Resources,
-        class: AttemptClass,
-        retry_after: Option<Duration>,
-        copy_is_whole: bool,
-    ) -> bool {
+    fn answered(&mut self, resources: &Resources, finding: Finding, copy_is_whole: bool) -> bool {
+        let class = finding.class;
         self.counts.answers += 1;
-        self.counts.refusals += u32::from(class == AttemptClass::Refused);
-        self.blame.judge(resources, &self.snapshot.credentials, &mut self.chosen, class, retry_after);
+        self.counts.refusals += u32::from(class.is_refusal());
+        let court = Court { resources, snapshot: &self.snapshot, subject: self.subject.as_deref() };
+        self.blame.judge(court, &mut self.chosen, finding);
         self.next = self.follow(resources, class, copy_is_whole);
         self.release_probe();
-        let first_is_better = class == AttemptClass::Refused && self.counts.refusals > 1 && self.has_only_refusals();
+        let first_is_better = class.is_refusal() && self.counts.refusals > 1 && self.has_only_refusals();
         self.next.is_none() && !first_is_better
     }
 
@@ -170,11 +205,15 @@ impl Failover {
     fn follow(&mut self, resources: &Resources, class: AttemptClass, copy_is_whole: bool) -> Option<Next> {
         let reason = class.reason()?;
         let now = Instant::now();
-        let credentials = &self.snapshot.credentials;
-        let other = |failover: &Failover| credentials.other(failover.credential(), failover.blame.tried(), now);
         let (turn, pause) = match decide(class, &self.situation(resources, copy_is_whole, now)) {
             Decision::Settle => return None,
-            Decision::Switch => (other(self).or_else(|| self.last_resort(class, now))?, Duration::ZERO),
+            Decision::Switch => match self.other(now).or_else(|| self.last_resort(class, now)) {
+                Some(turn) => (turn, Duration::ZERO),
+                None => {
+                    self.note_nobody_left(resources, class, now);
+                    return None;
+                }
+            },
             Decision::Repeat { next_credential } => {
                 let pause = back_off(fastrand::f64());
                 if now + pause >= self.began + resources.timeouts.retry {
@@ -184,30 +223,39 @@ impl Failover {
                     resources.activity.counters.add(Count::ShareExhausted);
                     return None;
                 }
-                let next = if next_credential { other(self) } else { None };
+                let next = if next_credential { self.other(now) } else { None };
+                self.counts.repeats += 1;
                 (next.unwrap_or(Turn { is_probe: false, ..self.chosen.turn }), pause)
             }
         };
-        if pause.is_zero() {
-            self.counts.switches += 1;
-        } else {
-            self.counts.repeats += 1;
-        }
         resources.activity.counters.add_retry(reason);
         Some(Next { chosen: Chosen { turn, at: now }, reason, pause })
+    }
+
+    fn other(&self, now: Instant) -> Option<Turn> {
+        self.snapshot.credentials.other(self.credential(), self.blame.tried(), self.scope(), now)
     }
 
     /// Chooses a credential that cools down, where all others do: after a refusal that is worth a look, since it may be the only one that works, and its
     /// answer tells whose fault the refusal was.
     fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
-        let is_first_refusal = class == AttemptClass::Refused && self.counts.refusals == 1;
+        let is_first_refusal = class.is_refusal() && self.counts.refusals == 1;
         let credentials = &self.snapshot.credentials;
         is_first_refusal
-            .then(|| credentials.last_resort(self.chosen.turn.credential, self.blame.tried(), now))
+            .then(|| credentials.last_resort(self.credential(), self.blame.tried(), self.scope(), now))
             .flatten()
     }
 
+    /// Notes that every credential that does not rest was asked, and the last one is limited too.
+    fn note_nobody_left(&self, resources: &Resources, class: AttemptClass, now: Instant) {
+        if class == AttemptClass::RateLimited && self.snapshot.credentials.identities_count() > 1 {
+            let court = Court { resources, snapshot: &self.snapshot, subject: self.subject.as_deref() };
+            self.blame.note_limit_for_all(court, now);
+        }
+    }
+
     fn situation(&self, resources: &Resources, copy_is_whole: bool, now: Instant) -> Situation {
+        let credentials = &self.snapshot.credentials;
         Situation {
             attempt_age: now - self.attempt_began,
             exchange_age: now - self.began,
@@ -216,15 +264,20 @@ impl Failover {
             may_replay: self.may_replay,
             repeats: self.counts.repeats,
             refusals: self.counts.refusals,
-            switches: self.counts.switches,
+            asked: self.blame.tried().len() as u32,
+            is_limited_for_all: self.scope().is_some_and(|scope| credentials.is_limited_for_all(scope, now)),
         }
     }
 
     /// Lets others probe the credential of the present attempt.
     fn release_probe(&mut self) {
         if std::mem::take(&mut self.chosen.turn.is_probe) {
-            self.snapshot.credentials.give_up_probe(self.chosen.turn.credential);
+            self.give_up_probe(self.chosen.turn.credential);
         }
+    }
+
+    fn give_up_probe(&self, credential: CredentialId) {
+        self.snapshot.credentials.give_up_probe(credential, self.scope(), Instant::now());
     }
 }
 
@@ -232,10 +285,10 @@ impl Drop for Failover {
     /// The exchange is over: what it could not find out about its credentials, others may.
     fn drop(&mut self) {
         self.release_probe();
-        let credentials = &self.snapshot.credentials;
-        self.blame.release(credentials);
+        let scope = self.subject.as_deref().map(|subject| &subject.scope);
+        self.blame.release(&self.snapshot, scope);
         if let Some(Turn { credential, is_probe: true }) = self.next.map(|next| next.chosen.turn) {
-            credentials.give_up_probe(credential);
+            self.give_up_probe(credential);
         }
     }
 }

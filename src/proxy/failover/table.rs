@@ -13,9 +13,9 @@ const REPEATS_MAX: u32 = 2;
 /// Different credentials that one request may have refused (401, 403): if three say no, it is the request.
 const REFUSALS_MAX: u32 = 3;
 
-/// Other credentials that one request may try after a 429. More than any user has; with hundreds of entries of one
-/// tenant, whose limit they share, every request would else try them all.
-const SWITCHES_MAX: u32 = 16;
+/// Different credentials that one request may ask after a 429 or a used-up quota. More than any user has; with hundreds of
+/// entries of one tenant, whose limit they share, every request would else try them all.
+const ASKED_MAX: u32 = 16;
 
 /// A failure that took longer is not tried again: by then the upstream may have done, and charged for, most of the work.
 const FAST_FAILURE: Duration = Duration::from_secs(15);
@@ -41,8 +41,10 @@ pub struct Situation {
     pub repeats: u32,
     /// Different credentials that answered 401 or 403, this attempt's included.
     pub refusals: u32,
-    /// Attempts that were made for [`Decision::Switch`] so far; they bound those after a 429.
-    pub switches: u32,
+    /// Different credentials that answered as [`AttemptClass::is_of_credential`] says, this attempt's included.
+    pub asked: u32,
+    /// It is known that requests of this kind are limited whoever makes them.
+    pub is_limited_for_all: bool,
 }
 
 /// The consequence of an attempt.
@@ -70,14 +72,18 @@ pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
         }
         // It took its limit's time to show, so only the deadline of the exchange counts.
         AttemptClass::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
-        AttemptClass::Refused if situation.refusals < REFUSALS_MAX => Decision::Switch,
-        AttemptClass::RateLimited if situation.switches < SWITCHES_MAX => Decision::Switch,
+        AttemptClass::Unauthorized | AttemptClass::Forbidden if situation.refusals < REFUSALS_MAX => Decision::Switch,
+        AttemptClass::RateLimited if situation.asked < ASKED_MAX && !situation.is_limited_for_all => Decision::Switch,
+        AttemptClass::QuotaUsedUp if situation.asked < ASKED_MAX => Decision::Switch,
         AttemptClass::Unreachable
         | AttemptClass::Closed
         | AttemptClass::Stalled
         | AttemptClass::Unavailable
-        | AttemptClass::Refused
+        | AttemptClass::Unauthorized
+        | AttemptClass::Forbidden
         | AttemptClass::RateLimited
+        | AttemptClass::QuotaUsedUp
+        | AttemptClass::Succeeded
         | AttemptClass::Settled => Decision::Settle,
     }
 }
@@ -100,49 +106,67 @@ mod tests {
         may_replay: true,
         repeats: 0,
         refusals: 0,
-        switches: 0,
+        asked: 1,
+        is_limited_for_all: false,
     };
     const SAME: Decision = Decision::Repeat { next_credential: false };
     const NEXT: Decision = Decision::Repeat { next_credential: true };
-    const ALL: [AttemptClass; 7] = [
+    const ALL: [AttemptClass; 10] = [
         AttemptClass::Unreachable,
         AttemptClass::Closed,
         AttemptClass::Stalled,
         AttemptClass::Unavailable,
-        AttemptClass::Refused,
+        AttemptClass::Unauthorized,
+        AttemptClass::Forbidden,
         AttemptClass::RateLimited,
+        AttemptClass::QuotaUsedUp,
+        AttemptClass::Succeeded,
         AttemptClass::Settled,
     ];
 
-    fn decisions(situation: Situation) -> [Decision; 7] {
+    fn decisions(situation: Situation) -> [Decision; 10] {
         ALL.map(|class| decide(class, &situation))
     }
 
     #[test]
     fn every_class_has_its_row() {
-        let settle = Decision::Settle;
-        let switch = Decision::Switch;
+        let end = Decision::Settle;
+        let other = Decision::Switch;
         for (what, situation, expected) in [
-            ("a first attempt", FRESH, [SAME, NEXT, NEXT, NEXT, switch, switch, settle]),
+            ("a first attempt", FRESH, [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end]),
             (
                 "two repeats",
                 Situation { repeats: 2, ..FRESH },
-                [settle, settle, settle, settle, switch, switch, settle],
+                [end, end, end, end, other, other, other, other, end, end],
             ),
             (
                 "a request that must not be sent twice",
                 Situation { may_replay: false, ..FRESH },
-                [SAME, settle, settle, settle, switch, switch, settle],
+                [SAME, end, end, end, other, other, other, other, end, end],
             ),
             (
                 "15 s",
                 Situation { attempt_age: FAST_FAILURE, exchange_age: FAST_FAILURE, ..FRESH },
-                [SAME, settle, NEXT, settle, switch, switch, settle],
+                [SAME, end, NEXT, end, other, other, other, other, end, end],
             ),
-            ("three refusals", Situation { refusals: 3, ..FRESH }, [SAME, NEXT, NEXT, NEXT, settle, switch, settle]),
-            ("16 switches", Situation { switches: 16, ..FRESH }, [SAME, NEXT, NEXT, NEXT, switch, settle, settle]),
-            ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [settle; 7]),
-            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [settle; 7]),
+            (
+                "three refusals",
+                Situation { refusals: 3, asked: 3, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, end, end, other, other, end, end],
+            ),
+            (
+                "15 asked",
+                Situation { asked: 15, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end],
+            ),
+            ("16 asked", Situation { asked: 16, ..FRESH }, [SAME, NEXT, NEXT, NEXT, other, other, end, end, end, end]),
+            (
+                "limited whoever asks",
+                Situation { is_limited_for_all: true, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, other, other, end, other, end, end],
+            ),
+            ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [end; 10]),
+            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [end; 10]),
         ] {
             assert_eq!(decisions(situation), expected, "{what}");
         }

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{Choice, Turn};
+use crate::credentials::{Choice, RestScope, Turn};
 use crate::io::{Either, Phase, race};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
@@ -20,7 +20,7 @@ const PROBE_LOOK: Duration = Duration::from_millis(20);
 /// The limit on exchanges of the process that wait for one; the others go on at once.
 const PROBE_WAITERS_MAX: usize = 1000;
 
-/// Settles which credential the first attempt uses.
+/// Settles which credential the first attempt uses; `scope` is that of the request, where the choice depends on it.
 ///
 /// # Errors
 /// As [`pause`].
@@ -29,6 +29,7 @@ pub async fn settle_turn(
     downstream: &Downstream,
     snapshot: &Snapshot,
     choice: Choice,
+    scope: Option<&RestScope>,
 ) -> Result<Turn, Outcome> {
     let mut choice = choice;
     let due = Instant::now() + PROBE_WAIT;
@@ -36,6 +37,10 @@ pub async fn settle_turn(
     loop {
         let tick = match choice {
             Choice::Use(turn) => return Ok(turn),
+            Choice::Open { tick, .. } => {
+                choice = snapshot.credentials.choose_again(tick, scope, false, Instant::now());
+                continue;
+            }
             Choice::Wait { tick, .. } => tick,
         };
         let place = waiting.get_or_insert_with(|| WaitingPlace::take(resources));
@@ -43,7 +48,7 @@ pub async fn settle_turn(
         if !has_waited_enough {
             pause(resources, downstream, PROBE_LOOK).await?;
         }
-        choice = snapshot.credentials.choose_again(tick, has_waited_enough, Instant::now());
+        choice = snapshot.credentials.choose_again(tick, scope, has_waited_enough, Instant::now());
     }
 }
 

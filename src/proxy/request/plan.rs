@@ -1,7 +1,7 @@
 //! The decision about a request, made from its head alone. Pure: [`plan`] takes no turn and writes nothing.
 
 use crate::config::{Filter, MEBIBYTE};
-use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Turn};
+use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
@@ -84,8 +84,7 @@ pub struct UpstreamRequest {
 impl UpstreamRequest {
     /// Returns whose name stands in the head.
     pub fn credential(&self) -> CredentialId {
-        let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = self.choice;
-        credential
+        self.choice.credential()
     }
 }
 

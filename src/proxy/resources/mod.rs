@@ -1,6 +1,7 @@
 //! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
-//! be repeats (`retry_share`), and where it is counted.
+//! be repeats (`retry_share`), the background checks (`checks`), and where it is counted.
 
+pub mod checks;
 pub mod retry_share;
 
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger};
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
+use crate::proxy::resources::checks::ChecksUnderWay;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::upstream::{Connector, Pool};
 
@@ -25,10 +27,12 @@ pub struct Resources {
     pub limits: Limits,
     /// Shared by all shards.
     pub round_robin: Arc<RoundRobin>,
-    pub connector: Connector,
+    /// Shared with the background checks.
+    pub connector: Rc<Connector>,
     pub pool: Rc<Pool>,
     pub budget: ReplayBudget,
     pub share: RetryShare,
+    pub checks: ChecksUnderWay,
     /// The number of exchanges of the process that wait for the outcome of a probe.
     pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,

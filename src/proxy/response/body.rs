@@ -8,6 +8,7 @@ use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::io::Buffer;
 use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::response::refusal::{RefusalReader, RefusalReason};
 use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::ending;
 use crate::proxy::sse::opening::{Opening, OpeningReader};
@@ -22,6 +23,8 @@ pub struct BodyRelay {
     has_open_end: bool,
     /// While the first events decide whether the stream goes downstream.
     opening: Option<OpeningReader>,
+    /// While the reason of an error decides the same. Boxed, since hardly any answer needs it.
+    refusal: Option<Box<RefusalReader>>,
     /// False also for a chunked body whose client knows no chunks.
     downstream_gets_chunks: bool,
     /// The bytes to be written downstream next.
@@ -41,6 +44,7 @@ impl BodyRelay {
             events: follows_events.then(EventTracker::new),
             has_open_end: is_chunked || facts.body == BodyLength::UntilClose,
             opening: None,
+            refusal: None,
             downstream_gets_chunks: is_chunked && version != Version::Http10,
             out,
             error: None,
@@ -58,9 +62,25 @@ impl BodyRelay {
         self.opening.as_ref().map_or(Opening::Harmless, OpeningReader::verdict)
     }
 
+    /// Begins to look for the reason of an error, for [`BodyRelay::refusal`]. To be called before the first byte is pushed.
+    pub fn inspect_refusal(&mut self) {
+        self.refusal = Some(Box::new(RefusalReader::new()));
+    }
+
+    /// Returns whether more of the body may tell the reason of the error.
+    pub fn wants_refusal(&self) -> bool {
+        self.refusal.as_ref().is_some_and(|refusal| refusal.wants_more())
+    }
+
+    /// Returns the reason of the error by what was pushed so far.
+    pub fn refusal(&self) -> Option<RefusalReason> {
+        self.refusal.as_ref()?.reason()
+    }
+
     /// Ends the inspection: what is pushed from here on is not held.
     pub fn end_inspection(&mut self) {
         self.opening = None;
+        self.refusal = None;
     }
 
     /// Returns whether this is an event stream whose turn is over, by the whole events that were pushed.
@@ -73,7 +93,7 @@ impl BodyRelay {
         if self.error.is_some() {
             return;
         }
-        let BodyRelay { reader, events, opening, downstream_gets_chunks, out, .. } = self;
+        let BodyRelay { reader, events, opening, refusal, downstream_gets_chunks, out, .. } = self;
         let read = reader.read(bytes, |piece| match piece {
             Piece::Data(data) => {
                 out.append(data);
@@ -82,6 +102,9 @@ impl BodyRelay {
                 }
                 if let Some(opening) = opening {
                     opening.observe(data);
+                }
+                if let Some(refusal) = refusal {
+                    refusal.observe(data);
                 }
             }
             Piece::Framing(framing) if *downstream_gets_chunks => out.append(framing),

@@ -1,6 +1,6 @@
 //! The pages: whether the process is alive, whether it is ready, and what it has counted.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
@@ -10,8 +10,7 @@ use super::liveness_probe::ShardLiveness;
 use super::metrics;
 use super::reply::AdminReply;
 use super::stage::Stage;
-use crate::credentials::{Cooling, Credentials};
-use crate::observability::CooldownReason;
+use crate::credentials::{Cooling, Credentials, RestScope};
 
 /// The time within which a shard must answer. A busy one does within milliseconds; one that does not in a second is
 /// stuck.
@@ -48,13 +47,15 @@ impl Pages {
             Stage::Draining => (503, "draining", Some("open requests are ended and no new ones are taken")),
         };
         let credentials = self.gateway.shared.credentials.load();
+        let now = Instant::now();
         let mut page = json!({
             "status": word,
             "name": "flow-uring",
             "version": env!("CARGO_PKG_VERSION"),
             "process": std::process::id(),
             "credentials": credentials.len(),
-            "cooldowns": cooldowns(&credentials, Instant::now()),
+            "cooldowns": cooldowns(&credentials, now),
+            "limited_for_all": limits(&credentials, now),
         });
         if let Some(reason) = reason {
             page["reason"] = reason.into();
@@ -80,15 +81,45 @@ impl Pages {
     }
 }
 
+/// Lists the rests, of whole credentials and for one model or family of paths.
 fn cooldowns(credentials: &Credentials, now: Instant) -> Vec<Value> {
-    let cooldown = |(id, entry): (_, &crate::credentials::Credential)| {
-        let Cooling { rest, is_rate_limited } = credentials.cooling(id, now)?;
-        let reason = if is_rate_limited { CooldownReason::RateLimited } else { CooldownReason::Refused };
-        Some(json!({
-            "credential": entry.name,
-            "seconds": rest.as_secs_f64().ceil() as u64,
-            "reason": reason.as_str(),
-        }))
+    let mut listed = Vec::new();
+    for (id, entry) in credentials.entries() {
+        let whole = credentials.cooling(id, now).map(|cooling| (None, cooling));
+        let scoped = credentials.scoped_rests(id, now).into_iter().map(|(scope, cooling)| (Some(scope), cooling));
+        listed.extend(whole.into_iter().chain(scoped).map(|(scope, cooling)| {
+            let mut rest = rest(scope.as_ref(), cooling, now);
+            rest["credential"] = entry.name.as_str().into();
+            rest
+        }));
+    }
+    listed
+}
+
+/// Lists the models and families of paths that are limited whoever asks.
+fn limits(credentials: &Credentials, now: Instant) -> Vec<Value> {
+    credentials.limits_for_all(now).iter().map(|(scope, cooling)| rest(Some(scope), *cooling, now)).collect()
+}
+
+fn rest(scope: Option<&RestScope>, cooling: Cooling, now: Instant) -> Value {
+    let Cooling { kind, began, until } = cooling;
+    let system_now = SystemTime::now();
+    let at = |instant: Instant| {
+        let time = match instant.checked_duration_since(now) {
+            Some(ahead) => system_now.checked_add(ahead),
+            None => system_now.checked_sub(now - instant),
+        };
+        httpdate::fmt_http_date(time.unwrap_or(system_now))
     };
-    credentials.entries().filter_map(cooldown).collect()
+    let mut rest = json!({
+        "scope": scope.map_or("credential", RestScope::kind),
+        "seconds": until.saturating_duration_since(now).as_secs_f64().ceil() as u64,
+        "reason": kind.as_str(),
+        "since": at(began),
+        "until": at(until),
+    });
+    if let Some(scope) = scope {
+        rest[scope.kind()] = scope.name().into();
+    }
+    rest
 }

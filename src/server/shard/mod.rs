@@ -39,6 +39,7 @@ use crate::proxy::Proxy;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::Resources;
+use crate::proxy::resources::checks::ChecksUnderWay;
 use crate::upstream::{Connector, Pool};
 
 /// The pause between two looks of a draining shard whether its last connection has ended.
@@ -170,10 +171,11 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         timeouts: *timeouts,
         limits: *limits,
         round_robin: shared.round_robin.clone(),
-        connector: Connector::new(shared.route.clone(), limits.pending_connects_max),
+        connector: Rc::new(Connector::new(shared.route.clone(), limits.pending_connects_max)),
         pool: Rc::new(Pool::new(timeouts.upstream_idle, limits.idle_upstream_max)),
         budget: ReplayBudget::new(shared.replay_free.clone(), limits.replay_total_bytes_max, shards.get()),
         share: shared.share.clone(),
+        checks: ChecksUnderWay::default(),
         probe_waiters: shared.probe_waiters.clone(),
         lifecycle: Rc::new(Lifecycle::default()),
         activity,

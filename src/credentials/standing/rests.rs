@@ -1,0 +1,231 @@
+//! The rests of identities for one model or one family of paths, and the models that are limited for everybody.
+//!
+//! One table for the process, in all snapshots and on all shards, of at most [`RESTS_MAX`] rests and [`LIMITS_MAX`] limits;
+//! the oldest go. Invariant: a table is an immutable value that one atomic swap replaces; a request looks into it only
+//! when the flag of an identity says that it may rest for something. A rest is forgotten once it has been over for as long
+//! as it took, half a minute at least: until then the next one of its kind is longer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+
+use super::cooldown::{CredentialFault, FaultKind};
+use super::record::{Cooling, Standing};
+use super::scope::RestScope;
+
+/// Limit on the rests: hundreds of identities that rest for a few models each.
+const RESTS_MAX: usize = 1024;
+
+/// Limit on the models that are known to be limited for everybody: more than an upstream serves.
+const LIMITS_MAX: usize = 256;
+
+/// The shortest time for which a rest is remembered after its end.
+const REMEMBERED_MIN: Duration = Duration::from_secs(30);
+
+/// The number of models of one identity whose limits within [`LIMITS_WITHIN`] tell that the identity itself is limited.
+const LIMITS_OF_IDENTITY: usize = 3;
+const LIMITS_WITHIN: Duration = Duration::from_secs(60);
+
+/// The number of models of one identity whose quotas are used up at a time that tell the same.
+const QUOTAS_OF_IDENTITY: usize = 2;
+
+/// The rests of all identities.
+#[derive(Debug, Default)]
+pub struct Rests {
+    /// Oldest first.
+    table: ArcSwap<Vec<Arc<ScopedRest>>>,
+    /// Oldest first.
+    limits: ArcSwap<Vec<ScopeLimit>>,
+}
+
+/// The rest of one identity for one model or one family of paths.
+#[derive(Debug)]
+struct ScopedRest {
+    identity: Arc<Standing>,
+    scope: RestScope,
+    standing: Standing,
+}
+
+/// A model, or a family of paths, that is limited for everybody.
+#[derive(Debug, Clone)]
+struct ScopeLimit {
+    scope: RestScope,
+    began: Instant,
+    until: Instant,
+}
+
+/// The rests for one model or one family of paths.
+#[derive(Debug, Default)]
+pub struct Resting {
+    rests: Vec<Arc<ScopedRest>>,
+}
+
+impl Resting {
+    /// Returns the record of an identity's rest.
+    pub fn of(&self, identity: &Arc<Standing>) -> Option<&Standing> {
+        self.rests.iter().find(|rest| Arc::ptr_eq(&rest.identity, identity)).map(|rest| &rest.standing)
+    }
+}
+
+impl ScopedRest {
+    fn is(&self, identity: &Arc<Standing>, scope: &RestScope) -> bool {
+        Arc::ptr_eq(&self.identity, identity) && self.scope == *scope
+    }
+
+    fn is_forgotten(&self, now: Instant) -> bool {
+        let Some(last) = self.standing.last_cooldown() else { return true };
+        now >= last.until + (last.until - last.began).max(REMEMBERED_MIN)
+    }
+}
+
+impl Rests {
+    pub fn is_empty(&self) -> bool {
+        self.table.load().is_empty()
+    }
+
+    /// Returns the rests for `scope`. Those that are to be forgotten are.
+    pub fn resting(&self, scope: &RestScope, now: Instant) -> Resting {
+        let table = self.table.load();
+        if table.iter().any(|rest| rest.is_forgotten(now)) {
+            self.keep(|rest| !rest.is_forgotten(now));
+        }
+        Resting { rests: table.iter().filter(|rest| rest.scope == *scope).cloned().collect() }
+    }
+
+    /// Begins a rest, or the next one; as [`Standing::cool`].
+    pub fn cool(
+        &self,
+        identity: &Arc<Standing>,
+        scope: &RestScope,
+        fault: CredentialFault,
+        attempt_began: Instant,
+        now: Instant,
+    ) -> Option<Duration> {
+        if let Some(rest) = self.find(identity, scope) {
+            return rest.standing.cool(fault, attempt_began, now);
+        }
+        let standing = Standing::default();
+        let length = standing.cool(fault, attempt_began, now)?;
+        let new = Arc::new(ScopedRest { identity: identity.clone(), scope: scope.clone(), standing });
+        let before = self.table.rcu(|table| {
+            if table.iter().any(|rest| rest.is(identity, scope)) {
+                return Arc::clone(table);
+            }
+            let mut next: Vec<_> = table.iter().filter(|rest| !rest.is_forgotten(now)).cloned().collect();
+            let surplus = (next.len() + 1).saturating_sub(RESTS_MAX);
+            next.drain(..surplus);
+            next.push(new.clone());
+            Arc::new(next)
+        });
+        // Those that went, and the new one.
+        let went = before.iter().filter(|rest| rest.is_forgotten(now));
+        let oldest = before.iter().find(|rest| !rest.is_forgotten(now));
+        self.settle(went.chain(oldest).map(|rest| &rest.identity).chain([identity]));
+        // Another thread may have been the first.
+        match before.iter().find(|rest| rest.is(identity, scope)) {
+            Some(rest) => rest.standing.cool(fault, attempt_began, now),
+            None => Some(length),
+        }
+    }
+
+    /// Clears a rest that began before the attempt that got a good answer. Returns whether there was one.
+    pub fn restore(&self, identity: &Arc<Standing>, scope: &RestScope, attempt_began: Instant) -> bool {
+        let Some(rest) = self.find(identity, scope) else { return false };
+        let is_restored = rest.standing.restore(attempt_began);
+        if is_restored {
+            self.keep(|rest| !rest.is(identity, scope));
+        }
+        is_restored
+    }
+
+    /// Ends a rest that turned out to be the identity's.
+    pub fn forget(&self, identity: &Arc<Standing>, scope: &RestScope) {
+        self.keep(|rest| !rest.is(identity, scope));
+    }
+
+    /// Keeps the rests of identities that `is_kept` knows.
+    pub fn keep_identities(&self, is_kept: impl Fn(&Arc<Standing>) -> bool) {
+        self.keep(|rest| is_kept(&rest.identity));
+    }
+
+    /// Returns whether enough models of the identity were limited, and nothing of it succeeded in between, to tell that it
+    /// is limited itself.
+    pub fn limits_add_up(&self, identity: &Arc<Standing>, now: Instant) -> bool {
+        let is_recent =
+            |began: Instant| now.saturating_duration_since(began) < LIMITS_WITHIN && !identity.was_good_since(began);
+        self.models_of(identity, FaultKind::RateLimited, |cooling| is_recent(cooling.began)) >= LIMITS_OF_IDENTITY
+    }
+
+    /// Returns whether the quotas of enough models of the identity are used up to tell that its own is.
+    pub fn quotas_add_up(&self, identity: &Arc<Standing>, now: Instant) -> bool {
+        self.models_of(identity, FaultKind::QuotaUsedUp, |cooling| now < cooling.until) >= QUOTAS_OF_IDENTITY
+    }
+
+    fn models_of(&self, identity: &Arc<Standing>, kind: FaultKind, counts: impl Fn(Cooling) -> bool) -> usize {
+        let table = self.table.load();
+        let models = table.iter().filter(|rest| Arc::ptr_eq(&rest.identity, identity) && rest.scope.is_model());
+        let coolings = models.filter_map(|rest| rest.standing.last_cooldown());
+        let coolings = coolings.map(|last| Cooling { kind: last.kind, began: last.began, until: last.until });
+        coolings.filter(|cooling| cooling.kind == kind && counts(*cooling)).count()
+    }
+
+    /// Notes that `scope` is limited for everybody until then.
+    pub fn limit(&self, scope: &RestScope, until: Instant, now: Instant) {
+        self.limits.rcu(|limits| {
+            let others = limits.iter().filter(|limit| now < limit.until && limit.scope != *scope);
+            let mut next: Vec<_> = others.cloned().collect();
+            let surplus = (next.len() + 1).saturating_sub(LIMITS_MAX);
+            next.drain(..surplus);
+            next.push(ScopeLimit { scope: scope.clone(), began: now, until });
+            next
+        });
+    }
+
+    pub fn is_limited(&self, scope: &RestScope, now: Instant) -> bool {
+        self.limits.load().iter().any(|limit| limit.scope == *scope && now < limit.until)
+    }
+
+    /// Returns the limits that have not ended.
+    pub fn limits(&self, now: Instant) -> Vec<(RestScope, Cooling)> {
+        let limits = self.limits.load();
+        let current = limits.iter().filter(|limit| now < limit.until);
+        let listed = |limit: &ScopeLimit| {
+            let cooling = Cooling { kind: FaultKind::RateLimited, began: limit.began, until: limit.until };
+            (limit.scope.clone(), cooling)
+        };
+        current.map(listed).collect()
+    }
+
+    /// Returns the rests of an identity that have not ended.
+    pub fn of_identity(&self, identity: &Arc<Standing>, now: Instant) -> Vec<(RestScope, Cooling)> {
+        if !identity.has_scoped() {
+            return Vec::new();
+        }
+        let table = self.table.load();
+        let own = table.iter().filter(|rest| Arc::ptr_eq(&rest.identity, identity));
+        own.filter_map(|rest| Some((rest.scope.clone(), rest.standing.cooling(now)?))).collect()
+    }
+
+    fn find(&self, identity: &Arc<Standing>, scope: &RestScope) -> Option<Arc<ScopedRest>> {
+        if !identity.has_scoped() {
+            return None;
+        }
+        self.table.load().iter().find(|rest| rest.is(identity, scope)).cloned()
+    }
+
+    fn keep(&self, is_kept: impl Fn(&ScopedRest) -> bool) {
+        let before = self.table.rcu(|table| table.iter().filter(|rest| is_kept(rest)).cloned().collect::<Vec<_>>());
+        self.settle(before.iter().filter(|rest| !is_kept(rest)).map(|rest| &rest.identity));
+    }
+
+    /// Makes the flags of identities agree with the table.
+    fn settle<'a>(&self, identities: impl Iterator<Item = &'a Arc<Standing>>) {
+        for identity in identities {
+            identity.settle_scoped(|| self.table.load().iter().any(|rest| Arc::ptr_eq(&rest.identity, identity)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! The wait for the part of a request that says what it is about, where a credential rests for some requests.
+//!
+//! Invariant: nothing is sent, nothing is lost, and the wait ends with [`WAIT_LIMIT`] and [`READ_BYTES_MAX`].
+
+use std::time::{Duration, Instant};
+
+use crate::http1::body::BodyReader;
+use crate::io::Buffer;
+use crate::proxy::attempt::ask::ask_for_body;
+use crate::proxy::attempt::upload::take_body;
+use crate::proxy::downstream::{Downstream, Incoming};
+use crate::proxy::failover::subject::{Subject, SubjectReader};
+use crate::proxy::outcome::Outcome;
+use crate::proxy::request::head::RequestFacts;
+use crate::proxy::resources::Resources;
+
+/// The longest wait: a client that sends its head first sends the rest at once.
+const WAIT_LIMIT: Duration = Duration::from_millis(250);
+
+/// The part of a request that is waited for. Clients that put the model after the messages send more than most chats hold.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// Room for a read of body bytes.
+const READ_ROOM: usize = 16 * 1024;
+
+/// Reads of the request until it is known what it is about, and returns that as far as it came to be known, and whether the
+/// client was asked for the body.
+///
+/// # Errors
+/// The end of the exchange: the client has gone, or its body cannot be accepted.
+pub async fn wait_for_subject(
+    resources: &Resources,
+    downstream: &mut Downstream,
+    body: &mut BodyReader,
+    facts: &RequestFacts,
+) -> Result<(Option<Subject>, bool), Outcome> {
+    let has_asked = ask_for_body(resources, downstream, body, facts).await?;
+    let due = Instant::now() + WAIT_LIMIT;
+    let (mut incoming, outgoing) = downstream.split(body);
+    let base_path = &resources.rules.upstream.base_path;
+    let read = SubjectReader::read(&incoming.copy.borrow(), facts.body, base_path);
+    let Some(mut reader) = read else { return Ok((None, has_asked)) };
+    while !reader.is_settled() && !incoming.body.is_complete() && has_room(&incoming, resources, reader.read_bytes()) {
+        let deadline = outgoing.upstream_deadline;
+        if !matches!(deadline.before(due, incoming.stream.readable()).await, Ok(Ok(()))) {
+            break;
+        }
+        incoming.input.reserve(READ_ROOM);
+        match incoming.stream.read_now(incoming.input) {
+            // The upload finds out the same.
+            Ok(Some(0)) | Err(_) => break,
+            Ok(_) => {}
+        }
+        take_body(&mut incoming, resources).map_err(Outcome::Failed)?;
+        reader.read_on(&incoming.copy.borrow());
+    }
+    if incoming.input.is_empty() {
+        *incoming.input = Buffer::none();
+    }
+    Ok((Some(reader.subject()), has_asked))
+}
+
+/// Tells whether one more read is within the limits and leaves the copy whole.
+fn has_room(incoming: &Incoming<'_>, resources: &Resources, read_bytes: usize) -> bool {
+    let limit_bytes = resources.limits.replay_bytes_max;
+    read_bytes < READ_BYTES_MAX && incoming.copy.borrow().has_room_for(READ_ROOM, limit_bytes, &resources.budget)
+}

@@ -1,0 +1,172 @@
+//! The check of an identity that got a 403 where another was served: does the upstream still know it?
+//!
+//! In the background, on the shard, beside the request that gave the reason, which it holds back by nothing: at most
+//! a few at a time, one a minute for an identity, each on connections of its own that are closed after the head of their
+//! answer, for [`CHECK_LIMIT`] at most, and none once the drain has begun.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::credentials::{CredentialFault, CredentialId, RestScope, Turn};
+use crate::http1::fields;
+use crate::http1::head::{HeadLimits, HeadScanner, with_response};
+use crate::io::{Buffer, Either, Lifecycle, Phase, pause, race};
+use crate::observability::{Activity, Count};
+use crate::proxy::failover::chosen::Chosen;
+use crate::proxy::failover::rest_log::tell_rest;
+use crate::proxy::request::head::UpstreamIdentity;
+use crate::proxy::resources::Resources;
+use crate::proxy::resources::checks::CheckPlace;
+use crate::proxy::snapshot::Snapshot;
+use crate::upstream::{Connector, Received};
+
+/// The longest that a check takes: listing models is quick.
+const CHECK_LIMIT: Duration = Duration::from_secs(10);
+
+/// The longest that the upstream may take nothing of a request.
+const WRITE_STALL: Duration = Duration::from_secs(5);
+
+/// Interim answers before a final one.
+const INTERIM_MAX: usize = 4;
+
+/// The path below the base path that every identity may ask for.
+const CHECKED_PATH: &str = "/v1/models";
+
+/// The identity to check, and the reason.
+pub struct RefusedCheck {
+    pub chosen: Chosen,
+    /// The credential that was served.
+    pub successful: CredentialId,
+    /// The model for which the refused one is left alone, and for how long if that has just begun.
+    pub model: Option<RestScope>,
+    pub rested: Option<Duration>,
+}
+
+/// Everything that a check needs after the request that gave the reason is over.
+struct CheckTask {
+    check: RefusedCheck,
+    requests: [Vec<u8>; 2],
+    connector: Rc<Connector>,
+    lifecycle: Rc<Lifecycle>,
+    snapshot: Rc<Snapshot>,
+    activity: Arc<Activity>,
+    _place: CheckPlace,
+}
+
+/// Begins the check, if there was none of this identity within the minute; otherwise what is known stands.
+pub fn begin(resources: &Resources, snapshot: &Rc<Snapshot>, check: RefusedCheck) {
+    let refused = check.chosen.turn.credential;
+    let is_serving = resources.lifecycle.phase() == Phase::Serving;
+    let place = is_serving.then(|| resources.checks.take()).flatten();
+    let claimed = place.filter(|_| snapshot.credentials.claim_check(refused, Instant::now()));
+    let request = |credential| {
+        let upstream = &resources.rules.upstream;
+        snapshot.with_authorization(credential, |authorization| models_request(upstream, authorization)).ok()
+    };
+    let requests = claimed.and_then(|place| Some((place, [request(refused)?, request(check.successful)?])));
+    let Some((place, requests)) = requests else { return tell_model(&resources.activity, snapshot, &check) };
+    resources.activity.counters.add(Count::Checks);
+    let task = CheckTask {
+        check,
+        requests,
+        connector: resources.connector.clone(),
+        lifecycle: resources.lifecycle.clone(),
+        snapshot: snapshot.clone(),
+        activity: resources.activity.clone(),
+        _place: place,
+    };
+    monoio::spawn(task.run());
+}
+
+impl CheckTask {
+    async fn run(self) {
+        let CheckTask { check, snapshot, activity, .. } = &self;
+        let interrupted = race(pause(CHECK_LIMIT), self.lifecycle.reached(Phase::Draining));
+        let is_refused = match race(self.is_refused(), interrupted).await {
+            Either::First(is_refused) => is_refused,
+            Either::Second(_) => false,
+        };
+        let RefusedCheck { chosen: Chosen { turn: Turn { credential, .. }, at }, model, .. } = check;
+        tracing::info!(credential = snapshot.name(*credential), is_refused, "credential was checked");
+        if !is_refused {
+            return tell_model(activity, snapshot, check);
+        }
+        let credentials = &snapshot.credentials;
+        if let Some(model) = model {
+            credentials.forget_rest(*credential, model);
+        }
+        if let Some(time) = credentials.cool(*credential, CredentialFault::Refused, *at, Instant::now()) {
+            tell_rest(activity, snapshot, *credential, CredentialFault::Refused, None, time);
+        }
+    }
+
+    /// Asks with the refused identity, and with the other one where that is refused again: a path that nobody may ask for
+    /// proves nothing.
+    async fn is_refused(&self) -> bool {
+        let [refused, successful] = &self.requests;
+        if !matches!(status_of(&self.connector, refused).await, Some(401 | 403)) {
+            return false;
+        }
+        matches!(status_of(&self.connector, successful).await, Some(200..=299))
+    }
+}
+
+/// Tells the rest for the model, where that is what remains.
+fn tell_model(activity: &Activity, snapshot: &Snapshot, check: &RefusedCheck) {
+    if let (Some(model), Some(time)) = (&check.model, check.rested) {
+        let credential = check.chosen.turn.credential;
+        tell_rest(activity, snapshot, credential, CredentialFault::Forbidden, Some(model), time);
+    }
+}
+
+fn models_request(upstream: &UpstreamIdentity, authorization: &[u8]) -> Vec<u8> {
+    let mut request = format!("GET {}{CHECKED_PATH} HTTP/1.1\r\n", upstream.base_path).into_bytes();
+    fields::push_field(&mut request, "Host", upstream.authority.as_bytes());
+    fields::push_field(&mut request, "Authorization", authorization);
+    fields::push_field(&mut request, "Accept", b"application/json");
+    fields::push_field(&mut request, "Connection", b"close");
+    request.extend_from_slice(b"\r\n");
+    request
+}
+
+/// Sends a request on a connection of its own, and returns the status of the answer; `None` where there is none.
+async fn status_of(connector: &Connector, request: &[u8]) -> Option<u16> {
+    let connection = connector.connect().await.ok()?;
+    connection.begin_exchange();
+    let sealed = connection.seal(request).ok()?;
+    connection.send(sealed, WRITE_STALL).await.ok()?;
+    let mut received = Buffer::none();
+    for _ in 0..=INTERIM_MAX {
+        let mut scanner = HeadScanner::default();
+        let span = loop {
+            if let Some(span) = scanner.scan(received.filled(), &HeadLimits::RESPONSE).ok()? {
+                break span;
+            }
+            match connection.read(|bytes| received.append(bytes)).await {
+                Ok(Received::Data) => {}
+                Ok(Received::End { .. }) | Err(_) => return None,
+            }
+        };
+        let status = with_response(&received.filled()[span.start..span.end], |head| head.status).ok()?;
+        received.consume(span.end);
+        if status >= 200 {
+            return Some(status);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_asked_for_below_the_base_path_by_the_name_of_the_identity() {
+        let upstream = UpstreamIdentity { base_path: "/base".to_owned(), authority: "api.example".to_owned() };
+        let request = String::from_utf8(models_request(&upstream, b"Bearer t")).expect("text");
+        let expected = "GET /base/v1/models HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer t\r\n\
+                        Accept: application/json\r\nConnection: close\r\n\r\n";
+        assert_eq!(request, expected);
+    }
+}

@@ -1,0 +1,299 @@
+//! The subject of a request: the model that it names, or the family of its path, and objects of the upstream that it names.
+//!
+//! Looked for only when an attempt has failed, or an identity rests for some requests; read from what the copy holds of
+//! the request, as it goes upstream.
+
+use std::sync::Arc;
+
+use crate::credentials::{PathFamily, RestScope};
+use crate::http1::body::{BodyReader, Piece};
+use crate::http1::framing::BodyLength;
+use crate::proxy::replay::buffer::ReplayBuffer;
+use crate::proxy::request::member_strings::{MemberString, MemberStrings};
+use crate::proxy::request::path::{split_query, strip_base_path};
+
+/// The longest name of a model that is kept.
+const MODEL_BYTES_MAX: usize = 128;
+
+/// Pieces of one body that are looked at, so that one in tiny chunks costs no more than any other.
+const PIECES_MAX: u32 = 32 * 1024;
+
+/// Segments of a path after which comes the id of an object that one credential made.
+const COLLECTIONS: [&str; 15] = [
+    "responses",
+    "files",
+    "batches",
+    "uploads",
+    "vector_stores",
+    "containers",
+    "conversations",
+    "threads",
+    "runs",
+    "assistants",
+    "jobs",
+    "videos",
+    "completions",
+    "evals",
+    "caches",
+];
+
+/// Segments after those that are no ids.
+const ACTIONS: [&str; 4] = ["compact", "input_tokens", "runs", "batches"];
+
+/// Members of a body that name such an object.
+const OBJECT_MEMBERS: [&str; 4] = ["previous_response_id", "conversation", "input_file_id", "file_id"];
+
+/// The subject of a request, as far as its copy tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The requests that an answer to this one says something of.
+    pub scope: RestScope,
+    /// It asks for something that one credential made.
+    pub names_object: bool,
+}
+
+impl Subject {
+    /// Returns the model that the request names.
+    pub fn model(&self) -> Option<&RestScope> {
+        Some(&self.scope).filter(|scope| scope.is_model())
+    }
+}
+
+/// Reads a request for its subject, as its copy grows.
+#[derive(Debug)]
+pub struct SubjectReader {
+    /// The path below the base path, and the query.
+    path_and_query: String,
+    body: BodyReader,
+    members: MemberStrings,
+    /// The bytes of the copy that were read.
+    read_bytes: usize,
+    pieces: u32,
+    model: Option<String>,
+    names_object: bool,
+}
+
+impl SubjectReader {
+    /// Reads what `copy` holds of a request with a body of this length. `None` where the head is not in the copy any more.
+    pub fn read(copy: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
+        let first = copy.parts().next()?;
+        let line_end = memchr::memchr(b'\r', first)?;
+        let line = std::str::from_utf8(&first[..line_end]).ok()?;
+        let target = line.strip_suffix(" HTTP/1.1")?.split_once(' ')?.1;
+        let head_bytes = memchr::memmem::find(first, b"\r\n\r\n")? + 4;
+        let mut reader = SubjectReader {
+            path_and_query: strip_base_path(target, base_path).unwrap_or(target).to_owned(),
+            body: BodyReader::new(length),
+            members: MemberStrings::new(),
+            read_bytes: head_bytes,
+            pieces: 0,
+            model: None,
+            names_object: false,
+        };
+        reader.read_on(copy);
+        Some(reader)
+    }
+
+    /// Reads what has been appended to the copy since, of which nothing was dropped.
+    pub fn read_on(&mut self, copy: &ReplayBuffer) {
+        let mut skipped = self.read_bytes;
+        for part in copy.parts() {
+            let Some(new) = part.get(skipped..) else {
+                skipped -= part.len();
+                continue;
+            };
+            skipped = 0;
+            if self.is_read_out() {
+                return;
+            }
+            self.read_part(new);
+        }
+    }
+
+    fn read_part(&mut self, bytes: &[u8]) {
+        self.read_bytes += bytes.len();
+        let SubjectReader { body, members, pieces, model, names_object, .. } = self;
+        let mut found = |MemberString { within, name, value }: MemberString<'_>| match (within, name) {
+            (None, "model") => *model = Some(value.to_owned()),
+            (None, name) if OBJECT_MEMBERS.contains(&name) => *names_object = true,
+            (Some("conversation"), "id") => *names_object = true,
+            _ => {}
+        };
+        // What is malformed was refused when it came.
+        let _ = body.read(bytes, |piece| {
+            *pieces += 1;
+            if let Piece::Data(data) = piece {
+                members.read(data, &mut found);
+            }
+        });
+    }
+
+    /// Returns whether the model is known, or more of the body cannot tell it.
+    pub fn is_settled(&self) -> bool {
+        self.model.is_some() || self.is_read_out() || model_of_path(&self.path_and_query).is_some()
+    }
+
+    /// Returns whether nothing more of the body is looked at.
+    fn is_read_out(&self) -> bool {
+        self.members.is_over() || self.pieces > PIECES_MAX
+    }
+
+    /// Returns the number of bytes of the request that were read.
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes
+    }
+
+    pub fn subject(self) -> Subject {
+        let SubjectReader { path_and_query, model, names_object, .. } = self;
+        let path = split_query(&path_and_query).0;
+        let model = model.as_deref().or_else(|| model_of_path(&path_and_query)).filter(|model| is_name(model));
+        Subject {
+            scope: model.map_or_else(|| RestScope::Paths(family(path)), |model| RestScope::Model(Arc::from(model))),
+            names_object: names_object || names_object_in(path),
+        }
+    }
+}
+
+/// Returns whether a text can stand in the log and on the pages as the name of a model.
+fn is_name(model: &str) -> bool {
+    !model.is_empty() && model.len() <= MODEL_BYTES_MAX && !model.chars().any(char::is_control)
+}
+
+/// Returns the model that a path names, as Gemini's, Azure's, the old engines' and Bedrock's do, or its query.
+fn model_of_path(path_and_query: &str) -> Option<&str> {
+    let (path, query) = split_query(path_and_query);
+    let after = |mark: &str| path.find(mark).map(|start| &path[start + mark.len()..]);
+    let segment = |mark| after(mark)?.split_once('/').map(|(name, _)| name);
+    after("/models/")
+        .and_then(|rest| rest.rsplit_once(':'))
+        .map(|(name, _)| name)
+        .or_else(|| segment("/deployments/"))
+        .or_else(|| segment("/engines/"))
+        .or_else(|| segment("/model/"))
+        .or_else(|| query.trim_start_matches('?').split('&').find_map(|pair| pair.strip_prefix("model=")))
+        .filter(|name| !name.is_empty())
+}
+
+fn family(path: &str) -> PathFamily {
+    let has = |name: &str| path.split('/').any(|segment| segment == name);
+    // The more telling first: `/messages/batches` is about batches.
+    if has("batches") {
+        PathFamily::Batches
+    } else if has("files") {
+        PathFamily::Files
+    } else if has("embeddings") {
+        PathFamily::Embeddings
+    } else if has("responses") {
+        PathFamily::Responses
+    } else if has("chat") || has("completions") {
+        PathFamily::Chat
+    } else if has("messages") && !has("threads") {
+        PathFamily::Messages
+    } else {
+        PathFamily::Other
+    }
+}
+
+fn names_object_in(path: &str) -> bool {
+    let segments = || path.split('/').filter(|segment| !segment.is_empty());
+    let mut pairs = segments().zip(segments().skip(1));
+    pairs.any(|(collection, id)| COLLECTIONS.contains(&collection) && !ACTIONS.contains(&id))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::proxy::replay::budget::ReplayBudget;
+
+    const BASE: &str = "/base";
+
+    fn subject(line: &str, length: BodyLength, body: &str) -> Subject {
+        let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
+        let mut copy = ReplayBuffer::default();
+        copy.begin(&budget).extend_from_slice(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let mut reader = SubjectReader::read(&copy, length, BASE).expect("a head");
+        for part in body.as_bytes().chunks(5) {
+            copy.push(part, 1 << 20, &budget);
+            reader.read_on(&copy);
+        }
+        let at_once = SubjectReader::read(&copy, length, BASE).expect("a head").subject();
+        assert_eq!(reader.subject(), at_once, "{line} {body}");
+        copy.release(&budget);
+        at_once
+    }
+
+    fn of(line: &str, body: &str) -> String {
+        let Subject { scope, names_object } = subject(line, BodyLength::Known(body.len() as u64), body);
+        format!("{} {}{}", scope.kind(), scope.name(), if names_object { " object" } else { "" })
+    }
+
+    #[test]
+    fn the_model_is_that_of_the_body_or_of_the_path_or_of_the_query() {
+        for (line, body, expected) in [
+            ("POST /base/v1/chat/completions", r#"{"messages":[],"model":"gpt"}"#, "model gpt"),
+            ("POST /base/v1/chat/completions", r#"{"messages":[{"model":"x"}]}"#, "path_family chat"),
+            ("POST /base/v1beta/models/gemini:generateContent", r#"{"contents":[]}"#, "model gemini"),
+            ("POST /base/v1/models/gemini/pro:streamGenerateContent?alt=sse", "", "model gemini/pro"),
+            ("POST /base/openai/deployments/gpt/chat/completions?api-version=1", "{}", "model gpt"),
+            ("POST /base/engines/gpt/completions", "{}", "model gpt"),
+            ("POST /base/bedrock/model/claude/converse", "{}", "model claude"),
+            ("GET /base/v1/realtime?x=y&model=voice", "", "model voice"),
+            ("GET /base/v1/models/gpt", "", "path_family other"),
+            ("POST /base/v1/messages", r#"{"model":""}"#, "path_family messages"),
+            ("POST /base/v1/messages", r#"{"model":"a\nb"}"#, "path_family messages"),
+            ("POST /base/v1/messages", "no json", "path_family messages"),
+        ] {
+            assert_eq!(of(line, body), expected, "{line} {body}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_a_model_is_of_the_family_of_its_path() {
+        for (path, expected) in [
+            ("/v1/responses", "path_family responses"),
+            ("/v1/embeddings", "path_family embeddings"),
+            ("/v1/messages/batches", "path_family batches"),
+            ("/v1/files", "path_family files"),
+            ("/v1/completions", "path_family chat"),
+            ("/v1/models", "path_family other"),
+            ("/", "path_family other"),
+        ] {
+            assert_eq!(of(&format!("POST /base{path}"), ""), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn objects_are_named_by_the_path_or_by_the_body() {
+        for (line, body) in [
+            ("GET /base/v1/responses/resp_1", ""),
+            ("GET /base/v1/responses/resp_1/input_items?limit=1", ""),
+            ("POST /base/v1/responses/resp_1/cancel", ""),
+            ("DELETE /base/v1/files/file-1", ""),
+            ("GET /base/v1/messages/batches/b_1/results", ""),
+            ("POST /base/v1/fine_tuning/jobs/f_1/cancel", ""),
+            ("POST /base/v1/responses", r#"{"previous_response_id":"resp_1"}"#),
+            ("POST /base/v1/responses", r#"{"conversation":{"id":"c_1"}}"#),
+            ("POST /base/v1/batches", r#"{"input_file_id":"file-1"}"#),
+        ] {
+            assert!(of(line, body).ends_with(" object"), "{line} {body}");
+        }
+        for (line, body) in [
+            ("POST /base/v1/responses", r#"{"previous_response_id":null}"#),
+            ("POST /base/v1/responses/compact", "{}"),
+            ("POST /base/v1/chat/completions", "{}"),
+            ("GET /base/v1/files/", ""),
+            ("POST /base/v1/messages/batches", ""),
+        ] {
+            assert!(!of(line, body).ends_with(" object"), "{line} {body}");
+        }
+    }
+
+    #[test]
+    fn the_framing_of_a_body_in_chunks_is_no_part_of_it() {
+        let body = "b\r\n{\"model\":\"g\r\n4\r\npt\"}\r\n0\r\n\r\n";
+        let subject = subject("POST /base/v1/messages", BodyLength::Chunked, body);
+        assert_eq!(subject.scope.name(), "gpt");
+    }
+}
