@@ -2,7 +2,8 @@
 //! that is being written.
 //!
 //! Invariant: memory is bounded whatever an event's size is, and nothing depends on how the stream was split. An event
-//! of a known dialect that comes whole, and whose JSON says nothing that its name does not, is not read at all.
+//! of a known dialect that comes whole, and whose JSON says nothing that its name does not, is not read at all; others are
+//! skimmed where their beginning and end suffice.
 //! Not here: what is written into the stream.
 
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
@@ -43,6 +44,8 @@ enum KnownDialect {
 /// The event whose blank line has not come.
 struct CurrentEvent {
     name: Prefix<NAME_BYTES_MAX>,
+    /// The type by the name, once that is whole.
+    named: EventType,
     data: DataRead,
     /// Its object says nothing that is not known: see [`StreamEvents::can_skip_objects`].
     is_opaque: bool,
@@ -65,6 +68,8 @@ enum DataRead {
     Lines,
     /// Its first line came whole, and nobody had to read it.
     Skipped,
+    /// Its first line came whole, and its beginning and end told all that matters.
+    Skimmed,
 }
 
 /// The part of an event that has come when the stream ends.
@@ -126,7 +131,7 @@ impl StreamEvents {
             DataRead::Line if dialect == EventDialect::Chat && !done.is_empty() && DONE.starts_with(done) => {
                 HalfEvent::Done { rest: &DONE[done.len()..] }
             }
-            DataRead::Skipped => HalfEvent::Data,
+            DataRead::Skipped | DataRead::Skimmed => HalfEvent::Data,
             DataRead::Begun | DataRead::Line | DataRead::Lines => {
                 event.json.closing(members).map_or(HalfEvent::Data, |rest| HalfEvent::Object { rest })
             }
@@ -138,9 +143,7 @@ impl StreamEvents {
     fn can_skip_objects(&self) -> bool {
         match self.dialect {
             KnownDialect::Known(EventDialect::Chat) => true,
-            KnownDialect::Known(EventDialect::Anthropic) => {
-                self.event.name_type().dialect() == Some(EventDialect::Anthropic)
-            }
+            KnownDialect::Known(EventDialect::Anthropic) => self.event.named.dialect() == Some(EventDialect::Anthropic),
             _ => false,
         }
     }
@@ -170,13 +173,16 @@ impl EventConsumer for StreamEvents {
     #[inline]
     fn end_value(&mut self, field: EventField, rest: &[u8]) {
         match field {
-            EventField::Event => self.event.name.append(rest),
-            EventField::Data
-                if self.event.data == DataRead::Begun
-                    && self.event.is_opaque
-                    && looks_like_object(rest.first(), rest.last()) =>
-            {
-                self.event.data = DataRead::Skipped;
+            EventField::Event => {
+                self.event.name.append(rest);
+                self.event.named = self.event.name_type();
+            }
+            EventField::Data if self.event.data == DataRead::Begun && looks_like_object(rest.first(), rest.last()) => {
+                if self.event.is_opaque {
+                    self.event.data = DataRead::Skipped;
+                } else {
+                    self.read_object(rest);
+                }
             }
             EventField::Data => self.event.read(rest),
         }
@@ -185,10 +191,16 @@ impl EventConsumer for StreamEvents {
     #[inline]
     fn end_event(&mut self) {
         match self.event.data {
-            DataRead::Nothing => self.event.name.clear(),
+            DataRead::Nothing => self.event.begin(),
             DataRead::Skipped => {
-                self.has_last = !self.event.name.kept().is_empty() && self.event.name_type().ends_turn();
+                self.has_last = self.event.named.ends_turn();
                 self.event.begin();
+            }
+            DataRead::Skimmed => {
+                self.has_last = self.event.named.ends_turn() || self.event.members.kind.ends_turn();
+                self.take_members();
+                self.event.begin();
+                self.event.members = EventMembers::NONE;
             }
             DataRead::Begun | DataRead::Line | DataRead::Lines => self.take_event(),
         }
@@ -214,14 +226,30 @@ impl StreamEvents {
                 None => {}
             },
         }
-        if let Some(number) = event.members.sequence_number {
-            self.sequence_number = Some(number);
-        }
-        self.candidates.join(event.members.candidates);
+        self.take_members();
+        let event = &mut self.event;
         event.begin();
         event.done.clear();
         event.json.clear();
         event.members = EventMembers::NONE;
+    }
+
+    fn take_members(&mut self) {
+        let EventMembers { sequence_number, candidates, .. } = self.event.members;
+        self.sequence_number = sequence_number.or(self.sequence_number);
+        self.candidates.join(candidates);
+    }
+
+    /// Reads data that came as one line, which looks like a whole object.
+    #[inline(never)]
+    fn read_object(&mut self, line: &[u8]) {
+        match self.dialect {
+            KnownDialect::Known(dialect) if let Some(members) = EventMembers::skim(dialect, line) => {
+                self.event.members = members;
+                self.event.data = DataRead::Skimmed;
+            }
+            _ => self.event.read(line),
+        }
     }
 }
 
@@ -229,6 +257,7 @@ impl CurrentEvent {
     const fn new() -> Self {
         CurrentEvent {
             name: Prefix::new(),
+            named: EventType::Other,
             data: DataRead::Nothing,
             is_opaque: false,
             done: Prefix::new(),
@@ -241,6 +270,7 @@ impl CurrentEvent {
     /// Begins the next event, where nothing of the last one's data was read.
     fn begin(&mut self) {
         self.name.clear();
+        self.named = EventType::Other;
         self.data = DataRead::Nothing;
     }
 
@@ -265,6 +295,8 @@ impl CurrentEvent {
             && looks_like_object(self.done.kept().first(), Some(&self.last));
         if was_skipped || is_like_skipped {
             self.json.give_up();
+        } else if self.data == DataRead::Skimmed {
+            self.json.pass();
         }
         self.data = DataRead::Lines;
         self.read(b"\n");

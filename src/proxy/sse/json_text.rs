@@ -95,6 +95,11 @@ impl JsonText {
         self.expected = ExpectedToken::Unreadable;
     }
 
+    /// Counts as a whole object from here on.
+    pub fn pass(&mut self) {
+        self.expected = ExpectedToken::End;
+    }
+
     /// Returns whether all that was read is one whole object.
     pub fn is_whole(&self) -> bool {
         self.expected == ExpectedToken::End

@@ -3,6 +3,8 @@
 //! Invariant: memory is bounded; the last of several members of the same name counts, as for most parsers.
 //! Not here: the grammar, and what the members of a whole stream mean together.
 
+use memchr::{memchr, memmem};
+
 use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::json_text::{Bracket, JsonObserver, JsonScalar};
 
@@ -21,12 +23,14 @@ pub enum EventType {
 
 impl EventType {
     pub fn of(name: &[u8]) -> Self {
+        if name.starts_with(b"content_block_") {
+            return EventType::Messages;
+        }
         match name {
             b"ping" => EventType::Ping,
             b"message_start" | b"message_delta" => EventType::Messages,
             b"message_stop" => EventType::MessageStop,
             b"response.completed" | b"response.failed" | b"response.incomplete" => EventType::LastOfResponses,
-            _ if name.starts_with(b"content_block_") => EventType::Messages,
             _ if name.starts_with(b"response.") => EventType::Responses,
             _ => EventType::Other,
         }
@@ -130,6 +134,45 @@ impl EventMembers {
         candidate_member: MemberName::Other,
     };
 
+    /// Reads a line that is a whole object by its beginning and its end alone, as most events of a stream of `dialect` are
+    /// written. `None` where they do not tell all that matters.
+    pub fn skim(dialect: EventDialect, line: &[u8]) -> Option<Self> {
+        match dialect {
+            EventDialect::Responses => Self::skim_responses(line),
+            EventDialect::Gemini => Self::skim_gemini(line),
+            EventDialect::Anthropic | EventDialect::Chat => None,
+        }
+    }
+
+    /// The type comes first, and the number next or last. A quote that ends a key is not escaped, so neither can be part
+    /// of a text.
+    fn skim_responses(line: &[u8]) -> Option<Self> {
+        let object = line.strip_prefix(b"{\"type\":")?;
+        let text = object.strip_prefix(b" ").unwrap_or(object).strip_prefix(b"\"")?;
+        let (name, rest) = text.split_at(memchr(b'"', text)?);
+        let kind = EventType::of(name);
+        if kind.dialect() != Some(EventDialect::Responses) || name.contains(&b'\\') {
+            return None;
+        }
+        let digits = match rest.strip_prefix(b"\",\"sequence_number\":") {
+            Some(rest) => &rest[..rest.iter().position(|&byte| matches!(byte, b',' | b'}'))?],
+            None => last_number(line)?,
+        };
+        Some(EventMembers { kind, sequence_number: Some(number(digits)?), ..EventMembers::NONE })
+    }
+
+    /// There are candidates, none of which has a reason or an index. Keys in a text have escaped quotes.
+    fn skim_gemini(line: &[u8]) -> Option<Self> {
+        let array = line.strip_prefix(b"{\"candidates\":")?.trim_ascii_start().strip_prefix(b"[")?;
+        let has = |key: &[u8]| memmem::find(line, key).is_some();
+        if !array.trim_ascii_start().starts_with(b"{") || has(b"\"finishReason\"") || has(b"\"index\"") {
+            return None;
+        }
+        let mut members = EventMembers { is_gemini: true, ..EventMembers::NONE };
+        members.candidates.add(Candidate::NEW);
+        Some(members)
+    }
+
     /// The dialect of the object. A `type` says more than what else is there.
     pub fn dialect(&self) -> Option<EventDialect> {
         self.kind
@@ -212,6 +255,14 @@ impl JsonObserver for EventMembers {
     }
 }
 
+/// The digits of the `sequence_number` that is the last member of an object.
+fn last_number(line: &[u8]) -> Option<&[u8]> {
+    let members = line.strip_suffix(b"}")?;
+    let digits = members.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
+    let (before, digits) = members.split_at(members.len() - digits);
+    (before.ends_with(b",\"sequence_number\":") || before.ends_with(b", \"sequence_number\": ")).then_some(digits)
+}
+
 /// The value of a whole number without a sign; `None` for any other, and for one that is too large.
 fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
     let text = std::str::from_utf8(digits).ok()?;
@@ -252,6 +303,45 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(observed(text).candidates.are_finished(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_object_that_can_be_skimmed_tells_what_it_tells_when_it_is_read() {
+        let cases = [
+            (EventDialect::Responses, r#"{"type":"response.a","sequence_number":7,"b":"c"}"#, true),
+            (EventDialect::Responses, r#"{"type":"response.a","sequence_number":7}"#, true),
+            (
+                EventDialect::Responses,
+                r#"{"type": "response.completed", "response": {"sequence_number": 1}, "sequence_number": 12}"#,
+                true,
+            ),
+            (
+                EventDialect::Responses,
+                r#"{"type":"response.a","delta":"\",\"sequence_number\":1","sequence_number":2}"#,
+                true,
+            ),
+            (EventDialect::Responses, r#"{"type":"response.a","b":{"c":1,"sequence_number":2}}"#, false),
+            (EventDialect::Responses, r#"{"type":"response.a","delta":",\"sequence_number\":2}"}"#, false),
+            (EventDialect::Responses, r#"{"type":"response.a","x_sequence_number":2}"#, false),
+            (EventDialect::Responses, r#"{"type":"response.a","sequence_number":-2}"#, false),
+            (EventDialect::Responses, r#"{"type":"response.a\"","sequence_number":2}"#, false),
+            (EventDialect::Responses, r#"{"type":"ping","sequence_number":2}"#, false),
+            (EventDialect::Responses, r#"{"sequence_number":2,"type":"response.a"}"#, false),
+            (EventDialect::Gemini, r#"{"candidates": [{"content": {"a": "\"index\": 3"}}],"usageMetadata": {}}"#, true),
+            (EventDialect::Gemini, r#"{"candidates":[{},{}]}"#, true),
+            (EventDialect::Gemini, r#"{"candidates":[]}"#, false),
+            (EventDialect::Gemini, r#"{"candidates":[{"index":1}]}"#, false),
+            (EventDialect::Gemini, r#"{"candidates":[{"finishReason":"STOP"}]}"#, false),
+            (EventDialect::Gemini, r#"{"usageMetadata":{}}"#, false),
+            (EventDialect::Chat, r#"{"type":"response.a","sequence_number":7}"#, false),
+        ];
+        for (dialect, text, can_be_skimmed) in cases {
+            let skimmed = EventMembers::skim(dialect, text.as_bytes());
+            assert_eq!(skimmed.is_some(), can_be_skimmed, "{text}");
+            let facts =
+                |members: EventMembers| (members.kind, members.sequence_number, members.candidates, members.dialect());
+            assert!(skimmed.is_none_or(|members| facts(members) == facts(observed(text))), "{text}");
         }
     }
 
