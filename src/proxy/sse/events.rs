@@ -9,7 +9,7 @@
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::json_text::JsonText;
-use crate::proxy::sse::members::{Candidates, EventMembers, EventType};
+use crate::proxy::sse::members::{EventMembers, EventType, GeminiCandidates};
 use crate::proxy::sse::prefix::Prefix;
 
 /// Room for `response.incomplete`, the longest event name that has to be told from longer ones, and one byte more.
@@ -26,7 +26,7 @@ pub struct StreamEvents {
     dialect: KnownDialect,
     /// The last whole event says that the turn is over.
     has_last: bool,
-    candidates: Candidates,
+    candidates: GeminiCandidates,
     sequence_number: Option<u64>,
     event: CurrentEvent,
 }
@@ -90,7 +90,7 @@ impl StreamEvents {
         StreamEvents {
             dialect: KnownDialect::NoEvent,
             has_last: false,
-            candidates: Candidates::NONE,
+            candidates: GeminiCandidates::NONE,
             sequence_number: None,
             event: CurrentEvent::new(),
         }

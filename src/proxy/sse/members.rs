@@ -52,16 +52,16 @@ impl EventType {
 
 /// Gemini's candidates, by their `index`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Candidates {
+pub struct GeminiCandidates {
     seen: u64,
     finished: u64,
 }
 
-impl Candidates {
-    pub const NONE: Candidates = Candidates { seen: 0, finished: 0 };
+impl GeminiCandidates {
+    pub const NONE: GeminiCandidates = GeminiCandidates { seen: 0, finished: 0 };
 
     /// Adds what another event tells.
-    pub fn join(&mut self, other: Candidates) {
+    pub fn join(&mut self, other: GeminiCandidates) {
         self.seen |= other.seen;
         self.finished |= other.finished;
     }
@@ -103,7 +103,7 @@ pub struct EventMembers {
     /// It has `candidates` or `usageMetadata`.
     is_gemini: bool,
     pub sequence_number: Option<u64>,
-    pub candidates: Candidates,
+    pub candidates: GeminiCandidates,
     /// The member of the object, or of a candidate, whose value is under way.
     member: MemberName,
     is_in_candidates: bool,
@@ -115,7 +115,7 @@ pub struct EventMembers {
 enum MemberName {
     Type,
     SequenceNumber,
-    Candidates,
+    GeminiCandidates,
     FinishReason,
     Index,
     Other,
@@ -127,7 +127,7 @@ impl EventMembers {
         is_chat: false,
         is_gemini: false,
         sequence_number: None,
-        candidates: Candidates::NONE,
+        candidates: GeminiCandidates::NONE,
         member: MemberName::Other,
         is_in_candidates: false,
         candidate: Candidate::NEW,
@@ -190,7 +190,7 @@ impl EventMembers {
         self.member = match name {
             b"type" => MemberName::Type,
             b"sequence_number" => MemberName::SequenceNumber,
-            b"candidates" => MemberName::Candidates,
+            b"candidates" => MemberName::GeminiCandidates,
             _ => MemberName::Other,
         };
         match name {
@@ -237,7 +237,7 @@ impl JsonObserver for EventMembers {
 
     fn open(&mut self, depth: usize, bracket: Bracket) {
         match depth {
-            2 => self.is_in_candidates = self.member == MemberName::Candidates && bracket == Bracket::Array,
+            2 => self.is_in_candidates = self.member == MemberName::GeminiCandidates && bracket == Bracket::Array,
             3 => {
                 self.candidate = Candidate::NEW;
                 self.candidate_member = MemberName::Other;
