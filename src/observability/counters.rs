@@ -104,6 +104,7 @@ pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
         unavailable = retries(RetryReason::Unavailable),
         refused = retries(RetryReason::Refused),
         rate_limited = retries(RetryReason::RateLimited),
+        not_found = retries(RetryReason::NotFound),
         share_exhausted = total(Count::ShareExhausted),
         copies_dropped = total(Count::CopiesDropped),
         unfiltered = total(Count::Unfiltered),

@@ -15,16 +15,19 @@ pub enum RetryReason {
     Refused,
     /// The upstream limited the credential's rate.
     RateLimited,
+    /// The upstream knows no such object, which another credential may have made.
+    NotFound,
 }
 
 impl RetryReason {
-    pub const ALL: [RetryReason; 6] = [
+    pub const ALL: [RetryReason; 7] = [
         RetryReason::Unreachable,
         RetryReason::UpstreamClosed,
         RetryReason::WriteStalled,
         RetryReason::Unavailable,
         RetryReason::Refused,
         RetryReason::RateLimited,
+        RetryReason::NotFound,
     ];
 
     /// Returns its name in the log and as the label `reason` of `flow_uring_retries_total`.
@@ -36,6 +39,7 @@ impl RetryReason {
             RetryReason::Unavailable => "unavailable",
             RetryReason::Refused => "refused",
             RetryReason::RateLimited => "rate_limited",
+            RetryReason::NotFound => "not_found",
         }
     }
 }

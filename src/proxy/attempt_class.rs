@@ -17,6 +17,8 @@ pub enum AttemptClass {
     Refused,
     /// 429, or an event stream that begins with an error that says so.
     RateLimited,
+    /// 404, or an error that says so, about an object that another credential may have made.
+    NotFound,
     /// The exchange ends with it, well or not.
     Settled,
 }
@@ -41,6 +43,7 @@ impl AttemptClass {
             AttemptClass::Unavailable => Some(RetryReason::Unavailable),
             AttemptClass::Refused => Some(RetryReason::Refused),
             AttemptClass::RateLimited => Some(RetryReason::RateLimited),
+            AttemptClass::NotFound => Some(RetryReason::NotFound),
             AttemptClass::Settled => None,
         }
     }

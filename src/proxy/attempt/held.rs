@@ -17,6 +17,9 @@ use crate::upstream::{Connection, Received, TransportError};
 /// The part of a kept answer that is taken in: more than most error pages are long.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
+/// The part of an error, its head included, that is held until its code is known.
+const HELD_ERROR_BYTES_MAX: usize = 8 * 1024;
+
 /// An answer whose head is there, and of whose body `body` has what came with it.
 pub struct PendingAnswer {
     pub facts: ResponseFacts,
@@ -56,6 +59,18 @@ impl PendingAnswer {
             // Readiness is waited for, not bytes: when the time is over no read may be under way.
             if !self.goes_on() || deadline.before(due, connection.readable()).await.is_err() {
                 return AttemptClass::Settled;
+            }
+            self.read_now(connection);
+        }
+    }
+
+    /// Takes the beginning of an error in, until its code is known or it cannot be held for longer.
+    pub async fn hold_error(&mut self, connection: &Connection, deadline: &Deadline) {
+        let due = Instant::now() + HELD_LIMIT;
+        let is_open = |body: &BodyRelay| body.tap().is_some_and(|tap| !tap.says_not_found());
+        while self.goes_on() && is_open(&self.body) && self.body.out.len() < HELD_ERROR_BYTES_MAX {
+            if deadline.before(due, connection.readable()).await.is_err() {
+                return;
             }
             self.read_now(connection);
         }

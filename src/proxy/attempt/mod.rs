@@ -1,7 +1,7 @@
 //! All attempts of one exchange, one after the other, until one of them has an end for the client.
 //!
 //! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request goes
-//! up (`ask`, `upload`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one. Invariant:
+//! up (`ask`, `upload`; before them all its body may be held, `hold_body`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one. Invariant:
 //! between two attempts nothing has gone downstream but interim responses, the request is whole in its copy, and the
 //! client is still there.
 
@@ -10,14 +10,15 @@ mod connect;
 mod downstream_side;
 mod exchange;
 mod held;
+mod hold_body;
 mod interrupt;
 mod receive;
 pub mod relay;
 mod relayed;
 pub mod upload;
 
-pub use ask::ask_for_body;
 pub use exchange::Attempt;
+pub use hold_body::{HeldBody, hold_body};
 
 use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;

@@ -47,11 +47,17 @@ pub async fn relay_answer(
     if holds_opening {
         answer.body.inspect_opening();
     }
+    answer.body.set_tap(gate.tap(&facts));
     answer.body.push(received.filled());
     drop(received);
     let class = match AttemptClass::of_status(facts.status) {
         AttemptClass::Settled if holds_opening => {
             answer.hold_opening(connection, side.outgoing.upstream_deadline).await
+        }
+        _ if matches!(facts.status, 400 | 403 | 404)
+            && is_of_another(connection, side, &mut gate, &mut answer).await =>
+        {
+            AttemptClass::NotFound
         }
         class => class,
     };
@@ -66,7 +72,22 @@ pub async fn relay_answer(
     }
     // What was kept in case of a worse one is let go of: the answer may take minutes.
     *best = None;
+    gate.learn(&facts);
     Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
+}
+
+/// Tells whether a refusal means that another identity may have the object. Its code is waited for where it counts.
+async fn is_of_another(
+    connection: &Connection,
+    side: DownstreamSide<'_>,
+    gate: &mut Gate<'_>,
+    answer: &mut PendingAnswer,
+) -> bool {
+    if answer.body.tap().is_some() {
+        // Boxed: few answers need it.
+        Box::pin(answer.hold_error(connection, side.outgoing.upstream_deadline)).await;
+    }
+    gate.is_of_another(&answer.facts, answer.body.tap())
 }
 
 /// Passes the answer on. Without a connection all of it is here.

@@ -51,6 +51,10 @@ impl Blame {
         if class == AttemptClass::Unavailable {
             return;
         }
+        if class == AttemptClass::NotFound {
+            // It is about the object alone.
+            return self.tried.push(chosen.turn.credential);
+        }
         self.convict(resources, credentials, class);
         let credential = chosen.turn.credential;
         match class {

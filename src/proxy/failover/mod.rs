@@ -1,12 +1,13 @@
 //! One exchange over its attempts: whose name it goes by, and what follows each attempt.
 //!
 //! `table` says whether there is another attempt, `retry_share` (of `resources`) whether the process can afford it, `blame` what an answer means
-//! for its credential, the `gate` which answer goes downstream, and `wait` waits between attempts. Invariant: whatever
+//! for its credential, the `gate` which answer goes downstream, `ownership` who made the objects that it is about, and `wait` waits between attempts. Invariant: whatever
 //! this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
 //! end. The standing of credentials is kept in `credentials`.
 
 mod blame;
 pub mod gate;
+pub mod ownership;
 pub mod table;
 pub mod wait;
 
@@ -18,6 +19,7 @@ use crate::observability::{Count, RetryReason};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::blame::{Blame, Chosen};
 use crate::proxy::failover::table::{Decision, Situation, back_off, decide};
+use crate::proxy::request::objects::Objects;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -36,6 +38,8 @@ pub struct Failover {
     chosen: Chosen,
     counts: AttemptCounts,
     blame: Blame,
+    /// The stored objects that it is about.
+    pub objects: Option<Box<Objects>>,
     /// Until it begins.
     next: Option<Next>,
 }
@@ -47,6 +51,8 @@ struct AttemptCounts {
     answers: u32,
     /// Answers that were refusals (401, 403).
     refusals: u32,
+    /// Answers that there is no such object.
+    not_found: u32,
     /// Attempts after a pause.
     repeats: u32,
     /// Attempts at once, by another credential.
@@ -72,6 +78,7 @@ impl Failover {
             chosen: Chosen { turn, at: began },
             counts: AttemptCounts::default(),
             blame: Blame::default(),
+            objects: None,
             next: None,
         }
     }
@@ -112,13 +119,18 @@ impl Failover {
         self.counts.attempts > 1
     }
 
+    /// Tells whether the present credential alone can find what the exchange is about.
+    fn is_owned(&self) -> bool {
+        self.objects.as_ref().is_some_and(|objects| objects.owner.is_some())
+    }
+
     /// Chooses another credential where the present one has begun to cool down. Pausing, connecting and holding a body take time,
     /// in which that may happen. Returns the one whose token is to be sent instead.
     pub fn reconsider(&mut self) -> Option<CredentialId> {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         // A probe is made although it cools down.
-        if self.chosen.turn.is_probe || credentials.cooling_for(self.credential(), now).is_none() {
+        if self.is_owned() || self.chosen.turn.is_probe || credentials.cooling_for(self.credential(), now).is_none() {
             return None;
         }
         let turn = credentials.other(self.credential(), self.blame.tried(), now)?;
@@ -159,6 +171,7 @@ impl Failover {
     ) -> bool {
         self.counts.answers += 1;
         self.counts.refusals += u32::from(class == AttemptClass::Refused);
+        self.counts.not_found += u32::from(class == AttemptClass::NotFound);
         self.blame.judge(resources, &self.snapshot.credentials, &mut self.chosen, class, retry_after);
         self.next = self.follow(resources, class, copy_is_whole);
         self.release_probe();
@@ -171,9 +184,13 @@ impl Failover {
         let reason = class.reason()?;
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
-        let other = |failover: &Failover| credentials.other(failover.credential(), failover.blame.tried(), now);
+        let other = |failover: &Failover| {
+            let may_be_another = !failover.is_owned();
+            may_be_another.then(|| credentials.other(failover.credential(), failover.blame.tried(), now)).flatten()
+        };
         let (turn, pause) = match decide(class, &self.situation(resources, copy_is_whole, now)) {
             Decision::Settle => return None,
+            Decision::Switch if self.is_owned() => return None,
             Decision::Switch => (other(self).or_else(|| self.last_resort(class, now))?, Duration::ZERO),
             Decision::Repeat { next_credential } => {
                 let pause = back_off(fastrand::f64());
@@ -216,6 +233,7 @@ impl Failover {
             may_replay: self.may_replay,
             repeats: self.counts.repeats,
             refusals: self.counts.refusals,
+            not_found: self.counts.not_found,
             switches: self.counts.switches,
         }
     }

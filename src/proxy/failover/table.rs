@@ -13,6 +13,9 @@ const REPEATS_MAX: u32 = 2;
 /// Different credentials that one request may have refused (401, 403): if three say no, it is the request.
 const REFUSALS_MAX: u32 = 3;
 
+/// Different credentials that one request asks for an object that nobody knows, refusals included.
+const SEEKERS_MAX: u32 = 3;
+
 /// Other credentials that one request may try after a 429. More than any user has; with hundreds of entries of one
 /// tenant, whose limit they share, every request would else try them all.
 const SWITCHES_MAX: u32 = 16;
@@ -41,6 +44,8 @@ pub struct Situation {
     pub repeats: u32,
     /// Different credentials that answered 401 or 403, this attempt's included.
     pub refusals: u32,
+    /// Different credentials that answered that there is no such object, this attempt's included.
+    pub not_found: u32,
     /// Attempts that were made for [`Decision::Switch`] so far; they bound those after a 429.
     pub switches: u32,
 }
@@ -71,12 +76,14 @@ pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
         // It took its limit's time to show, so only the deadline of the exchange counts.
         AttemptClass::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
         AttemptClass::Refused if situation.refusals < REFUSALS_MAX => Decision::Switch,
+        AttemptClass::NotFound if situation.not_found + situation.refusals < SEEKERS_MAX => Decision::Switch,
         AttemptClass::RateLimited if situation.switches < SWITCHES_MAX => Decision::Switch,
         AttemptClass::Unreachable
         | AttemptClass::Closed
         | AttemptClass::Stalled
         | AttemptClass::Unavailable
         | AttemptClass::Refused
+        | AttemptClass::NotFound
         | AttemptClass::RateLimited
         | AttemptClass::Settled => Decision::Settle,
     }
@@ -100,21 +107,23 @@ mod tests {
         may_replay: true,
         repeats: 0,
         refusals: 0,
+        not_found: 0,
         switches: 0,
     };
     const SAME: Decision = Decision::Repeat { next_credential: false };
     const NEXT: Decision = Decision::Repeat { next_credential: true };
-    const ALL: [AttemptClass; 7] = [
+    const ALL: [AttemptClass; 8] = [
         AttemptClass::Unreachable,
         AttemptClass::Closed,
         AttemptClass::Stalled,
         AttemptClass::Unavailable,
         AttemptClass::Refused,
         AttemptClass::RateLimited,
+        AttemptClass::NotFound,
         AttemptClass::Settled,
     ];
 
-    fn decisions(situation: Situation) -> [Decision; 7] {
+    fn decisions(situation: Situation) -> [Decision; 8] {
         ALL.map(|class| decide(class, &situation))
     }
 
@@ -123,26 +132,44 @@ mod tests {
         let settle = Decision::Settle;
         let switch = Decision::Switch;
         for (what, situation, expected) in [
-            ("a first attempt", FRESH, [SAME, NEXT, NEXT, NEXT, switch, switch, settle]),
+            ("a first attempt", FRESH, [SAME, NEXT, NEXT, NEXT, switch, switch, switch, settle]),
             (
                 "two repeats",
                 Situation { repeats: 2, ..FRESH },
-                [settle, settle, settle, settle, switch, switch, settle],
+                [settle, settle, settle, settle, switch, switch, switch, settle],
             ),
             (
                 "a request that must not be sent twice",
                 Situation { may_replay: false, ..FRESH },
-                [SAME, settle, settle, settle, switch, switch, settle],
+                [SAME, settle, settle, settle, switch, switch, switch, settle],
             ),
             (
                 "15 s",
                 Situation { attempt_age: FAST_FAILURE, exchange_age: FAST_FAILURE, ..FRESH },
-                [SAME, settle, NEXT, settle, switch, switch, settle],
+                [SAME, settle, NEXT, settle, switch, switch, switch, settle],
             ),
-            ("three refusals", Situation { refusals: 3, ..FRESH }, [SAME, NEXT, NEXT, NEXT, settle, switch, settle]),
-            ("16 switches", Situation { switches: 16, ..FRESH }, [SAME, NEXT, NEXT, NEXT, switch, settle, settle]),
-            ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [settle; 7]),
-            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [settle; 7]),
+            (
+                "three refusals",
+                Situation { refusals: 3, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, settle, switch, settle, settle],
+            ),
+            (
+                "three that know no such object",
+                Situation { not_found: 3, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, switch, switch, settle, settle],
+            ),
+            (
+                "two that know no such object and one that refuses",
+                Situation { not_found: 2, refusals: 1, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, switch, switch, settle, settle],
+            ),
+            (
+                "16 switches",
+                Situation { switches: 16, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, switch, settle, switch, settle],
+            ),
+            ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [settle; 8]),
+            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [settle; 8]),
         ] {
             assert_eq!(decisions(situation), expected, "{what}");
         }

@@ -12,6 +12,7 @@ use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::head::{self, FilteredHead, Method, RequestError, RequestFacts};
+use crate::proxy::request::objects::Objects;
 use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::{self, Destination, TargetError};
@@ -77,6 +78,8 @@ pub struct UpstreamRequest {
     pub authorization: Range<usize>,
     /// The head to send once the body is filtered.
     pub filtered_head: Option<Box<FilteredHead>>,
+    /// The stored objects that it is about, where there is more than one identity.
+    pub objects: Option<Box<Objects>>,
 }
 
 impl UpstreamRequest {

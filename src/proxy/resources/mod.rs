@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::config::{Limits, Timeouts};
-use crate::credentials::RoundRobin;
+use crate::credentials::{Owners, RoundRobin};
 use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger};
 use crate::proxy::replay::budget::ReplayBudget;
@@ -25,6 +25,8 @@ pub struct Resources {
     pub limits: Limits,
     /// Shared by all shards.
     pub round_robin: Arc<RoundRobin>,
+    /// Shared by all shards.
+    pub owners: Arc<Owners>,
     pub connector: Connector,
     pub pool: Rc<Pool>,
     pub budget: ReplayBudget,

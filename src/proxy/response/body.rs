@@ -8,6 +8,7 @@ use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::io::Buffer;
 use crate::proxy::error::Dialect;
+use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::sse::ending;
 use crate::proxy::sse::opening::{Opening, OpeningReader};
@@ -20,6 +21,8 @@ pub struct BodyRelay {
     events: Option<EventTracker>,
     /// While the first events decide whether the stream goes downstream.
     opening: Option<OpeningReader>,
+    /// Looks at what goes by.
+    tap: Option<Box<BodyTap>>,
     /// False also for a chunked body whose client knows no chunks.
     downstream_gets_chunks: bool,
     /// The bytes to be written downstream next.
@@ -39,6 +42,7 @@ impl BodyRelay {
             reader: BodyReader::new(facts.body),
             events: follows_events.then(EventTracker::new),
             opening: None,
+            tap: None,
             downstream_gets_chunks: is_chunked && version != Version::Http10,
             out,
             error: None,
@@ -49,6 +53,16 @@ impl BodyRelay {
     /// Begins to inspect the first events, for [`BodyRelay::opening`]. To be called before the first byte is pushed.
     pub fn inspect_opening(&mut self) {
         self.opening = Some(OpeningReader::new());
+    }
+
+    /// Lets `tap` look at the content. To be called before the first byte is pushed.
+    pub fn set_tap(&mut self, tap: Option<Box<BodyTap>>) {
+        self.tap = tap;
+    }
+
+    /// Returns what looks at the content.
+    pub fn tap(&self) -> Option<&BodyTap> {
+        self.tap.as_deref()
     }
 
     /// The verdict on the stream by the events that were pushed so far.
@@ -71,7 +85,7 @@ impl BodyRelay {
         if self.error.is_some() {
             return;
         }
-        let BodyRelay { reader, events, opening, downstream_gets_chunks, out, .. } = self;
+        let BodyRelay { reader, events, opening, tap, downstream_gets_chunks, out, .. } = self;
         let read = reader.read(bytes, |piece| match piece {
             Piece::Data(data) => {
                 out.append(data);
@@ -80,6 +94,9 @@ impl BodyRelay {
                 }
                 if let Some(opening) = opening {
                     opening.observe(data);
+                }
+                if let Some(tap) = tap {
+                    tap.observe(data);
                 }
             }
             Piece::Framing(framing) if *downstream_gets_chunks => out.append(framing),
