@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::credentials::{Choice, Turn};
 use crate::http1::body::BodyReader;
-use crate::proxy::attempt::{HeldBody, hold_body};
+use crate::proxy::attempt::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failover::ownership::known_owner;
 use crate::proxy::outcome::Outcome;
+use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::request::references::{ReferenceSearch, Searched};
 use crate::proxy::resources::Resources;
@@ -42,22 +43,22 @@ pub async fn choose(
     let facts = &request.traits.facts;
     if let Some(objects) = &mut request.objects {
         let mut search = ReferenceSearch::new(&downstream.replay.borrow(), objects.body, objects.shelf);
-        let held = hold_body(resources, downstream, body, facts, Some(WAIT_MAX), |copy| {
-            let searched = search.advance(copy, |shelf, object| {
-                owner = known_owner(resources, &snapshot.credentials, shelf, object);
-                owner.is_some()
-            });
-            searched == Searched::GoesOn
-        });
-        let HeldBody { has_been_asked_for, is_whole } = held.await?;
-        has_asked_for_body = has_been_asked_for;
-        if is_whole && owner.is_none() {
-            search.advance(&downstream.replay.borrow(), |shelf, object| {
-                owner = known_owner(resources, &snapshot.credentials, shelf, object);
-                owner.is_some()
-            });
+        let mut unknown = None;
+        let mut is_owned = |shelf, object| {
+            owner = known_owner(resources, &snapshot.credentials, shelf, object);
+            if owner.is_none() {
+                unknown.get_or_insert((shelf, object));
+            }
+            owner.is_some()
+        };
+        let wants_more = |copy: &ReplayBuffer| search.advance(copy, &mut is_owned) == Searched::GoesOn;
+        let held = hold_body(resources, downstream, body, facts, Some(WAIT_MAX), wants_more).await?;
+        has_asked_for_body = held.has_been_asked_for;
+        if held.is_whole {
+            search.advance(&downstream.replay.borrow(), is_owned);
         }
         objects.owner = owner;
+        objects.unknown_reference = unknown;
     }
     let choice = match owner {
         Some(credential) => Choice::Use(Turn { credential, is_probe: false }),

@@ -40,8 +40,8 @@ struct Set {
     used: [AtomicU32; WAYS],
 }
 
-/// What one table holds of one object.
-pub(super) struct Entry {
+/// One object with its owner, as a table holds it.
+pub(super) struct KeptOwner {
     pub object: ObjectKey,
     pub owner: OwnerKey,
     pub used: u32,
@@ -110,7 +110,7 @@ impl OwnerTable {
     }
 
     /// Returns what is known, in no order. Entries that change meanwhile may be missing.
-    pub fn entries(&self, tick: u32) -> impl Iterator<Item = Entry> {
+    pub fn entries(&self, tick: u32) -> impl Iterator<Item = KeptOwner> {
         let sets = self.sets.get().map_or(&[][..], |sets| &sets[..]);
         let ways = sets.iter().flat_map(|set| (0..WAYS).filter_map(|way| set.entry(way)));
         ways.filter(move |entry| tick.saturating_sub(entry.used) < self.life)
@@ -161,12 +161,12 @@ impl Set {
         }
     }
 
-    fn entry(&self, way: usize) -> Option<Entry> {
+    fn entry(&self, way: usize) -> Option<KeptOwner> {
         let key = self.keys[way].load(Ordering::Acquire);
         let owner = self.owners[way].load(Ordering::Acquire);
         let used = self.used[way].load(Ordering::Relaxed);
         let is_stable = !matches!(key, FREE | CLAIMED) && self.keys[way].load(Ordering::Relaxed) == key;
-        is_stable.then_some(Entry { object: ObjectKey(key), owner: OwnerKey(owner), used })
+        is_stable.then_some(KeptOwner { object: ObjectKey(key), owner: OwnerKey(owner), used })
     }
 }
 

@@ -18,7 +18,7 @@ mod relayed;
 pub mod upload;
 
 pub use exchange::Attempt;
-pub use hold_body::{HeldBody, hold_body};
+pub use hold_body::hold_body;
 
 use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;

@@ -42,11 +42,11 @@ pub fn may_be_of_another(objects: &mut Objects, copy: &ReplayBuffer) -> bool {
     if objects.subject().is_some() {
         return objects.action.may_be_tried_by_others();
     }
-    if objects.shelf == Shelf::Responses
-        && objects.may_refer()
-        && copy.is_whole()
-        && objects.unknown_reference.is_none()
-    {
+    // Only what may be sent twice.
+    if objects.shelf != Shelf::Responses || !objects.may_refer() {
+        return false;
+    }
+    if objects.unknown_reference.is_none() && copy.is_whole() {
         ReferenceSearch::new(copy, objects.body, objects.shelf).advance(copy, |shelf, object| {
             objects.unknown_reference = Some((shelf, object));
             true

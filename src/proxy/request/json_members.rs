@@ -13,7 +13,7 @@ const NAME_BYTES_MAX: usize = 32;
 
 /// A member whose value is a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Member<'a> {
+pub struct StringMember<'a> {
     /// The name of the member that the object is, unless it is the outermost.
     pub within: Option<&'a [u8]>,
     pub name: &'a [u8],
@@ -25,7 +25,7 @@ pub struct Member<'a> {
 pub struct JsonMembers {
     /// The number of objects and arrays that are open.
     depth: u32,
-    /// Whether the two outermost of them are objects.
+    /// Set for each of the two outermost of them that is an object.
     is_object: [bool; 2],
     /// The string that is read.
     string: Option<StringPart>,
@@ -48,7 +48,7 @@ enum StringPart {
 impl JsonMembers {
     /// Takes the next bytes and calls `found` for each member that ends in them, until that returns true.
     /// Returns whether it did.
-    pub fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(Member<'_>) -> bool) -> bool {
+    pub fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(StringMember<'_>) -> bool) -> bool {
         while let Some((&first, rest)) = bytes.split_first() {
             if self.is_no_object {
                 return false;
@@ -171,12 +171,12 @@ impl JsonMembers {
         }
     }
 
-    fn end_string(&self, found: &mut impl FnMut(Member<'_>) -> bool) -> bool {
+    fn end_string(&self, found: &mut impl FnMut(StringMember<'_>) -> bool) -> bool {
         let Some(level) = self.level().filter(|_| self.is_value && self.text.len() <= ID_BYTES_MAX) else {
             return false;
         };
         let within = (level == 1).then_some(&self.names[0][..]);
-        found(Member { within, name: &self.names[level], value: &self.text })
+        found(StringMember { within, name: &self.names[level], value: &self.text })
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Objects {
     pub owner: Option<CredentialId>,
     /// The turn is not taken before the body was searched for an owner.
     pub awaits_body: bool,
-    /// An object that the body names and nobody knows, where an answer was a reason to look for one.
+    /// An object that the body names and nobody knows, once the body was searched.
     pub unknown_reference: Option<(Shelf, ObjectKey)>,
 }
 

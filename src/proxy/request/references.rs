@@ -12,7 +12,7 @@ use crate::credentials::{ObjectKey, Shelf};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::json_members::{JsonMembers, Member};
+use crate::proxy::request::json_members::{JsonMembers, StringMember};
 
 /// The part of a body that is searched: clients write these members first, or after a prompt that is shorter.
 pub const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
@@ -96,7 +96,7 @@ impl ReferenceSearch {
 }
 
 /// Returns the object that a member names.
-fn reference(member: Member<'_>) -> Option<(Shelf, ObjectKey)> {
+fn reference(member: StringMember<'_>) -> Option<(Shelf, ObjectKey)> {
     let shelf = match (member.within, member.name) {
         (None, b"previous_response_id") => Shelf::Responses,
         (None, b"conversation" | b"input_file_id" | b"file_id") | (Some(b"conversation"), b"id") => Shelf::Others,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::credentials::{ObjectKey, OwnerKey, Owners, Shelf};
-use crate::proxy::request::json_members::{JsonMembers, Member};
+use crate::proxy::request::json_members::{JsonMembers, StringMember};
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::tokenizer::Tokenizer;
 
@@ -15,13 +15,13 @@ const TAPPED_BYTES_MAX: usize = 64 * 1024;
 
 /// Looks at the content of one answer.
 pub struct BodyTap {
-    reading: Reading,
+    reading: TapTarget,
     room_bytes: usize,
     /// An error was read whose code says that there is no such object.
     says_not_found: bool,
 }
 
-enum Reading {
+enum TapTarget {
     Made(MadeObjects, JsonMembers),
     MadeInStream(Tokenizer, FirstEvent),
     ErrorCode(JsonMembers),
@@ -41,19 +41,19 @@ impl BodyTap {
     /// Keeps the owner of what an answer says was made.
     pub fn of_made(made: MadeObjects, is_event_stream: bool) -> Box<Self> {
         let reading = if is_event_stream {
-            Reading::MadeInStream(Tokenizer::new(), FirstEvent::of(made))
+            TapTarget::MadeInStream(Tokenizer::new(), FirstEvent::of(made))
         } else {
-            Reading::Made(made, JsonMembers::default())
+            TapTarget::Made(made, JsonMembers::default())
         };
         BodyTap::boxed(reading)
     }
 
     /// Reads the code of an error.
     pub fn of_error() -> Box<Self> {
-        BodyTap::boxed(Reading::ErrorCode(JsonMembers::default()))
+        BodyTap::boxed(TapTarget::ErrorCode(JsonMembers::default()))
     }
 
-    fn boxed(reading: Reading) -> Box<Self> {
+    fn boxed(reading: TapTarget) -> Box<Self> {
         Box::new(BodyTap { reading, room_bytes: TAPPED_BYTES_MAX, says_not_found: false })
     }
 
@@ -67,29 +67,29 @@ impl BodyTap {
         let data = &data[..data.len().min(self.room_bytes)];
         self.room_bytes -= data.len();
         let is_over = match &mut self.reading {
-            Reading::Made(made, members) => members.read(data, |member| made.note(member)) || members.is_over(),
-            Reading::MadeInStream(tokenizer, event) => {
+            TapTarget::Made(made, members) => members.read(data, |member| made.note(member)) || members.is_over(),
+            TapTarget::MadeInStream(tokenizer, event) => {
                 let mut rest = Some(data);
                 while let Some(data) = rest.filter(|_| !event.has_ended) {
                     rest = tokenizer.read_event(data, event);
                 }
                 event.has_ended
             }
-            Reading::ErrorCode(members) => {
+            TapTarget::ErrorCode(members) => {
                 self.says_not_found = members.read(data, is_not_found);
                 self.says_not_found || members.is_over()
             }
-            Reading::Over => return,
+            TapTarget::Over => return,
         };
         if is_over || self.room_bytes == 0 {
-            self.reading = Reading::Over;
+            self.reading = TapTarget::Over;
         }
     }
 }
 
 impl MadeObjects {
     /// Keeps the owner of the object that a member names, if it does. Returns whether no other is expected.
-    fn note(&self, member: Member<'_>) -> bool {
+    fn note(&self, member: StringMember<'_>) -> bool {
         let shelf = match (member.within, member.name) {
             (None, b"id") if self.has_new_id => self.shelf,
             // The first event of a stream of a response.
@@ -106,7 +106,7 @@ impl MadeObjects {
     }
 }
 
-fn is_not_found(member: Member<'_>) -> bool {
+fn is_not_found(member: StringMember<'_>) -> bool {
     const WORDS: [&[u8]; 3] = [b"not_found", b"not found", b"notfound"];
     let is_code = matches!((member.within, member.name), (None | Some(b"error"), b"code"));
     let code = member.value.to_ascii_lowercase();

@@ -256,6 +256,34 @@ mod tests {
     }
 
     #[test]
+    fn owners_come_after_the_farewell_and_one_that_sends_none_has_ended() {
+        let mut records = Vec::new();
+        for number in 0..3000_u64 {
+            let mut bytes = [1; OwnerRecord::BYTES];
+            bytes[1..9].copy_from_slice(&(number + 1).to_be_bytes());
+            records.push(OwnerRecord::of_bytes(&bytes).unwrap());
+        }
+        for count in [0, 1, 1024, 3000] {
+            let (mut running, mut successor) = pair();
+            let mut received = Vec::new();
+            thread::scope(|scope| {
+                scope.spawn(|| running.send_farewell().and_then(|()| running.send_owners(&records[..count])).unwrap());
+                successor.receive_farewell().unwrap();
+                assert_eq!(successor.receive_owners(|record| received.push(record)).unwrap(), count);
+            });
+            assert_eq!(received, records[..count]);
+        }
+        let (mut running, mut successor) = pair();
+        running.send_farewell().unwrap();
+        drop(running);
+        successor.receive_farewell().unwrap();
+        assert!(matches!(successor.receive_owners(|_| ()), Err(ConversationError::Closed)));
+        let (mut running, mut successor) = pair();
+        running.write(&u32::MAX.to_be_bytes()).unwrap();
+        assert!(matches!(successor.receive_owners(|_| ()), Err(ConversationError::Unexpected)));
+    }
+
+    #[test]
     fn all_sockets_are_handed_over_in_their_order_however_many() {
         for count in [1, 63, 64, 65, 200] {
             let sockets = listener::open("127.0.0.1:0".parse().unwrap(), count).unwrap();

@@ -3,7 +3,7 @@ use serde_json::{Map, Value, json};
 
 use super::*;
 
-/// What a member is within, its name and its value.
+/// The member that it is within, its name and its value.
 type Named = (&'static str, &'static str, &'static str);
 
 /// Lists the members that are found where the text comes in pieces of so many bytes.
