@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::credentials::{Choice, Turn};
+use crate::credentials::{Choice, Shelf, Turn};
 use crate::http1::body::BodyReader;
 use crate::proxy::attempt::hold_body;
 use crate::proxy::downstream::Downstream;
@@ -42,11 +42,13 @@ pub async fn choose(
     let mut has_asked_for_body = false;
     let facts = &request.traits.facts;
     if let Some(objects) = &mut request.objects {
-        let mut search = ReferenceSearch::new(&downstream.replay.borrow(), objects.body, objects.shelf);
+        let has_conversations = resources.owners.has_entries_of(Shelf::Others);
+        let mut search =
+            ReferenceSearch::new(&downstream.replay.borrow(), objects.body, objects.shelf, has_conversations);
         let mut unknown = None;
         let mut is_owned = |shelf, object| {
-            owner = known_owner(resources, &snapshot.credentials, shelf, object);
             if owner.is_none() {
+                owner = known_owner(resources, &snapshot.credentials, shelf, object);
                 unknown.get_or_insert((shelf, object));
             }
             owner.is_some()
@@ -54,9 +56,8 @@ pub async fn choose(
         let wants_more = |copy: &ReplayBuffer| search.advance(copy, &mut is_owned) == Searched::GoesOn;
         let held = hold_body(resources, downstream, body, facts, Some(WAIT_MAX), wants_more).await?;
         has_asked_for_body = held.has_been_asked_for;
-        if held.is_whole {
-            search.advance(&downstream.replay.borrow(), is_owned);
-        }
+        // What came last was not searched.
+        search.advance(&downstream.replay.borrow(), is_owned);
         objects.owner = owner;
         objects.unknown_reference = unknown;
     }

@@ -41,7 +41,11 @@ impl Default for Owners {
 impl Owners {
     /// Returns whether an owner is known of any object. Costs two loads.
     pub fn has_entries(&self) -> bool {
-        self.responses.has_entries() || self.others.has_entries()
+        self.has_entries_of(Shelf::Responses) || self.has_entries_of(Shelf::Others)
+    }
+
+    pub fn has_entries_of(&self, shelf: Shelf) -> bool {
+        self.table(shelf).has_entries()
     }
 
     /// Returns the owner of an object, which counts as a use of it.

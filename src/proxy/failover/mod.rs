@@ -219,9 +219,9 @@ impl Failover {
     fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
         let is_first_refusal = class == AttemptClass::Refused && self.counts.refusals == 1;
         let credentials = &self.snapshot.credentials;
-        is_first_refusal
-            .then(|| credentials.last_resort(self.chosen.turn.credential, self.blame.tried(), now))
-            .flatten()
+        // The one that made an object can find it whatever else it cannot do.
+        let is_worth_a_look = is_first_refusal || class == AttemptClass::NotFound;
+        is_worth_a_look.then(|| credentials.last_resort(self.chosen.turn.credential, self.blame.tried(), now)).flatten()
     }
 
     fn situation(&self, resources: &Resources, copy_is_whole: bool, now: Instant) -> Situation {

@@ -47,7 +47,7 @@ pub fn may_be_of_another(objects: &mut Objects, copy: &ReplayBuffer) -> bool {
         return false;
     }
     if objects.unknown_reference.is_none() && copy.is_whole() {
-        ReferenceSearch::new(copy, objects.body, objects.shelf).advance(copy, |shelf, object| {
+        ReferenceSearch::new(copy, objects.body, objects.shelf, true).advance(copy, |shelf, object| {
             objects.unknown_reference = Some((shelf, object));
             true
         });

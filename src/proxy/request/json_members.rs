@@ -4,7 +4,7 @@
 //! what is found does not depend on how the text was split, and no more is kept than one name and one string of bounded
 //! length. It is no validator: of text that is not JSON, it may find anything or nothing.
 
-use memchr::memchr2;
+use memchr::{memchr_iter, memchr2};
 
 use crate::proxy::request::objects::ID_BYTES_MAX;
 
@@ -33,7 +33,10 @@ pub struct JsonMembers {
     /// The last names of the two outermost.
     names: [Vec<u8>; 2],
     is_value: bool,
-    is_no_object: bool,
+    /// The outermost object has ended, or there is none.
+    is_over: bool,
+    /// Something stands after its end, or it ends as an array.
+    has_surplus: bool,
 }
 
 /// The place within a string.
@@ -46,11 +49,23 @@ enum StringPart {
 }
 
 impl JsonMembers {
+    /// Begins after a name that is taken for one of the outermost object, where its colon is to follow. Whether it was one
+    /// is known at the end: see [`JsonMembers::ends_here`].
+    pub fn after_name(name: &[u8]) -> Self {
+        JsonMembers { depth: 1, is_object: [true, false], text: name.to_vec(), ..JsonMembers::default() }
+    }
+
+    /// Tells whether the outermost object has just ended, and nothing but white space has followed.
+    pub fn ends_here(&self) -> bool {
+        self.is_over && self.depth == 0 && !self.has_surplus
+    }
+
     /// Takes the next bytes and calls `found` for each member that ends in them, until that returns true.
     /// Returns whether it did.
     pub fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(StringMember<'_>) -> bool) -> bool {
         while let Some((&first, rest)) = bytes.split_first() {
-            if self.is_no_object {
+            if self.is_over {
+                self.has_surplus |= !bytes.trim_ascii_start().is_empty();
                 return false;
             }
             match self.string {
@@ -71,7 +86,7 @@ impl JsonMembers {
 
     /// Tells whether nothing more can be found.
     pub fn is_over(&self) -> bool {
-        self.is_no_object
+        self.is_over
     }
 
     /// Takes a byte outside of strings.
@@ -86,10 +101,11 @@ impl JsonMembers {
             // After the outermost object nothing follows.
             b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
-                self.is_no_object = self.depth == 0;
+                self.is_over = self.depth == 0;
+                self.has_surplus |= self.is_over && byte == b']';
                 self.is_value = true;
             }
-            _ if self.depth == 0 => self.is_no_object = true,
+            _ if self.depth == 0 => self.is_over = true,
             b':' => {
                 if let Some(level) = self.level() {
                     self.names[level].clear();
@@ -104,7 +120,7 @@ impl JsonMembers {
 
     fn open(&mut self, is_object: bool) {
         // Text that does not begin with an object has no members; nor have the elements of an array.
-        self.is_no_object = self.depth == 0 && !is_object;
+        self.is_over = self.depth == 0 && !is_object;
         let is_read = is_object && (self.depth == 0 || self.depth == 1 && self.is_value && self.is_object[0]);
         if let Some(place) = self.is_object.get_mut(self.depth as usize) {
             *place = is_read;
@@ -122,6 +138,7 @@ impl JsonMembers {
     /// Takes bytes of a string, at least one, and returns what follows.
     fn read_string<'a>(&mut self, part: StringPart, bytes: &'a [u8]) -> &'a [u8] {
         match part {
+            StringPart::Plain if !self.is_kept() => return self.skip_string(bytes),
             StringPart::Plain => {
                 let Some(length) = memchr2(b'"', b'\\', bytes) else {
                     self.push(bytes);
@@ -162,10 +179,33 @@ impl JsonMembers {
         &bytes[1..]
     }
 
+    /// Tells whether more of the string is kept: it may be a name or a value of interest, and is not too long for one.
+    fn is_kept(&self) -> bool {
+        self.level().is_some() && self.text.len() <= ID_BYTES_MAX
+    }
+
+    /// Takes bytes of a string of which no more is kept, and returns what follows it. Most of a long body is such strings,
+    /// so their escapes are not looked at one by one.
+    fn skip_string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let is_escaped = |end: usize| bytes[..end].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+        match memchr_iter(b'"', bytes).find(|quote| !is_escaped(*quote)) {
+            Some(quote) => {
+                self.string = None;
+                &bytes[quote + 1..]
+            }
+            None => {
+                if is_escaped(bytes.len()) {
+                    self.string = Some(StringPart::AfterBackslash);
+                }
+                &[]
+            }
+        }
+    }
+
     /// Keeps bytes of a string that may be a name or a value of interest; one byte more than is allowed tells one that is
     /// too long.
     fn push(&mut self, bytes: &[u8]) {
-        if self.level().is_some() {
+        if self.is_kept() {
             let room = (ID_BYTES_MAX + 1).saturating_sub(self.text.len());
             self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
         }

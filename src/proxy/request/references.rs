@@ -1,8 +1,9 @@
 //! The objects that the JSON body of a request names, found while it comes into its copy.
 //!
 //! A body that names none of them, however long, is only searched for the names of the members. Where one of these
-//! stands, the body is read from its beginning, since only a member of the outermost object counts. Invariant: each byte
-//! is looked at once for each of the two, and at most [`SEARCHED_BYTES_MAX`] of them. Not here: what is waited for.
+//! stands, it is read whether that is a member of the outermost object, which alone counts: from the name to the end of the
+//! body, where that is the shorter part, else from its beginning. Invariant: what is found does not depend on how the body
+//! came, and at most [`SEARCHED_BYTES_MAX`] are looked at. Not here: what is waited for.
 
 use std::sync::LazyLock;
 
@@ -17,9 +18,9 @@ use crate::proxy::request::json_members::{JsonMembers, StringMember};
 /// The part of a body that is searched: clients write these members first, or after a prompt that is shorter.
 pub const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
 
-/// The names of members, with the quote that a name within a string does not end with: there it is escaped. File ids
-/// stand deeper in the body of a response too, and at its top in those of others alone, which are short.
-const NAMES: [&str; 2] = ["previous_response_id\"", "conversation\""];
+/// The names of members in the body of a response; a name within a string does not match, since its quotes are escaped
+/// there. Files are named at the top of other bodies alone, which are short and read from their beginning.
+const NAMES: [&str; 2] = ["\"previous_response_id\"", "\"conversation\""];
 /// The bytes that are kept of each piece, in which the beginning of a name may stand.
 const NAME_BYTES_MAX: usize = NAMES[0].len();
 
@@ -27,13 +28,30 @@ static FINDERS: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| NAMES.map(Find
 
 /// Searches the body in one copy.
 pub struct ReferenceSearch {
+    length: BodyLength,
     beginning: BodyCursor,
     cursor: BodyCursor,
-    /// The last bytes that were searched for a name.
-    tail: Vec<u8>,
-    /// Set from the first name on.
-    members: Option<JsonMembers>,
+    stage: Stage,
     searched_bytes: usize,
+}
+
+enum Stage {
+    /// For the first of so many names.
+    Names {
+        count: usize,
+        tail: Vec<u8>,
+    },
+    /// From a name on, which counts if the outermost object ends with the body.
+    AfterName(AfterName),
+    /// From the beginning.
+    Members(JsonMembers),
+    Over,
+}
+
+/// The members from a name on, and the first object that they name.
+struct AfterName {
+    members: JsonMembers,
+    found: Option<(Shelf, ObjectKey)>,
 }
 
 /// The state of a search.
@@ -48,44 +66,103 @@ pub enum Searched {
 }
 
 impl ReferenceSearch {
-    /// Begins at the end of the head that stands first in the copy. `shelf` is that of the request's path.
-    pub fn new(copy: &ReplayBuffer, length: BodyLength, shelf: Shelf) -> Self {
+    /// Begins at the end of the head that stands first in the copy. `shelf` is that of the request's path; conversations are
+    /// looked for in the body of a response only if `has_conversations`.
+    pub fn new(copy: &ReplayBuffer, length: BodyLength, shelf: Shelf, has_conversations: bool) -> Self {
         let beginning = BodyCursor::after_head(copy, length);
+        let count = if has_conversations { NAMES.len() } else { 1 };
         ReferenceSearch {
+            length,
             cursor: beginning.clone(),
             beginning,
-            tail: Vec::new(),
-            members: (shelf == Shelf::Others).then(JsonMembers::default),
+            stage: match shelf {
+                Shelf::Responses => Stage::Names { count, tail: Vec::new() },
+                Shelf::Others => Stage::Members(JsonMembers::default()),
+            },
             searched_bytes: 0,
         }
     }
 
-    /// Searches what has come since the last call, and calls `is_enough` for each object that is named. The copy must be
-    /// whole, with nothing but bytes appended to it in between.
+    /// Searches what has come since the last call, and calls `is_enough` for each object that is named, until it returns
+    /// true. All of the copy must be there, with nothing but bytes appended to it in between.
     pub fn advance(&mut self, copy: &ReplayBuffer, mut is_enough: impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
-        if self.members.is_none() {
-            let ReferenceSearch { cursor, tail, searched_bytes, .. } = self;
-            let has_name = cursor.any(copy, |content| {
-                *searched_bytes += content.len();
-                finds_name(tail, content) || *searched_bytes >= SEARCHED_BYTES_MAX
-            });
-            if !has_name {
-                return if self.cursor.is_over() { Searched::Over } else { Searched::GoesOn };
-            }
-            self.members = Some(JsonMembers::default());
-            self.cursor = self.beginning.clone();
-            self.searched_bytes = 0;
+        self.find_name(copy);
+        let searched = self.read_after_name(copy, &mut is_enough);
+        let searched = searched.unwrap_or_else(|| self.read_members(copy, &mut is_enough));
+        if searched != Searched::GoesOn {
+            self.stage = Stage::Over;
         }
-        let ReferenceSearch { cursor, members, searched_bytes, .. } = self;
-        let Some(members) = members else { return Searched::Over };
-        let is_found = cursor.any(copy, |content| {
+        searched
+    }
+
+    /// Looks for the first name, and goes on to the stage that follows it.
+    fn find_name(&mut self, copy: &ReplayBuffer) {
+        let ReferenceSearch { length, cursor, stage, searched_bytes, .. } = self;
+        let Stage::Names { count, tail } = stage else { return };
+        let finders = &FINDERS[..*count];
+        let mut next = None;
+        cursor.any(copy, |content| {
+            if let Some((index, end)) = find_name(finders, tail, content) {
+                next = Some(if is_nearer_to_end(*length, *searched_bytes + end) {
+                    let mut after_name = AfterName::of(NAMES[index]);
+                    after_name.read(&content[end..]);
+                    Stage::AfterName(after_name)
+                } else {
+                    Stage::Members(JsonMembers::default())
+                });
+            }
+            *searched_bytes += content.len();
+            next.is_some()
+        });
+        if let Some(next) = next {
+            if matches!(next, Stage::Members(_)) {
+                self.begin_anew();
+            }
+            self.stage = next;
+        }
+    }
+
+    /// Reads from the name to the end of the body. `None`: the members are to be read from the beginning.
+    fn read_after_name(
+        &mut self,
+        copy: &ReplayBuffer,
+        is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool,
+    ) -> Option<Searched> {
+        let Stage::AfterName(after_name) = &mut self.stage else { return None };
+        self.cursor.any(copy, |content| {
+            after_name.read(content);
+            false
+        });
+        if !self.cursor.is_over() {
+            return Some(Searched::GoesOn);
+        }
+        if !after_name.members.ends_here() {
+            self.begin_anew();
+            self.stage = Stage::Members(JsonMembers::default());
+            return None;
+        }
+        let has_enough = after_name.found.is_some_and(|(shelf, object)| is_enough(shelf, object));
+        Some(if has_enough { Searched::Enough } else { Searched::Over })
+    }
+
+    fn read_members(&mut self, copy: &ReplayBuffer, is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
+        let ReferenceSearch { cursor, stage, searched_bytes, .. } = self;
+        let members = match stage {
+            Stage::Members(members) => members,
+            Stage::Over => return Searched::Over,
+            Stage::Names { .. } | Stage::AfterName(_) if cursor.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX => {
+                return Searched::Over;
+            }
+            Stage::Names { .. } | Stage::AfterName(_) => return Searched::GoesOn,
+        };
+        let has_enough = cursor.any(copy, |content| {
             let room = SEARCHED_BYTES_MAX.saturating_sub(*searched_bytes);
             *searched_bytes += content.len();
             members.read(&content[..content.len().min(room)], |member| {
                 reference(member).is_some_and(|(shelf, object)| is_enough(shelf, object))
             })
         });
-        if is_found {
+        if has_enough {
             Searched::Enough
         } else if members.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX || cursor.is_over() {
             Searched::Over
@@ -93,6 +170,32 @@ impl ReferenceSearch {
             Searched::GoesOn
         }
     }
+
+    fn begin_anew(&mut self) {
+        self.cursor = self.beginning.clone();
+        self.searched_bytes = 0;
+    }
+}
+
+impl AfterName {
+    /// Follows a name, which is given with its quotes.
+    fn of(name: &str) -> Self {
+        AfterName { members: JsonMembers::after_name(name.trim_matches('"').as_bytes()), found: None }
+    }
+
+    fn read(&mut self, content: &[u8]) {
+        let AfterName { members, found } = self;
+        members.read(content, |member| {
+            *found = found.or_else(|| reference(member));
+            false
+        });
+    }
+}
+
+/// Tells whether the place after `read_bytes` of a body is nearer to its end than to its beginning, and that end near
+/// enough to be read.
+fn is_nearer_to_end(length: BodyLength, read_bytes: usize) -> bool {
+    matches!(length, BodyLength::Known(length) if length <= SEARCHED_BYTES_MAX as u64 && length < 2 * read_bytes as u64)
 }
 
 /// Returns the object that a member names.
@@ -105,19 +208,27 @@ fn reference(member: StringMember<'_>) -> Option<(Shelf, ObjectKey)> {
     Some((shelf, ObjectKey::of(member.value)))
 }
 
-/// Tells whether the end of a name stands in `content`, or begins in the bytes before it, which are in `tail`.
-fn finds_name(tail: &mut Vec<u8>, content: &[u8]) -> bool {
-    let has_name = |bytes: &[u8]| FINDERS.iter().any(|name| name.find(bytes).is_some());
+/// Finds the first name that stands in `content` or began in the bytes before it, which are in `tail`. Returns which it is,
+/// and where in `content` it ends.
+fn find_name(finders: &[Finder<'static>], tail: &mut Vec<u8>, content: &[u8]) -> Option<(usize, usize)> {
+    let first = |bytes: &[u8]| {
+        let ends = finders.iter().enumerate();
+        let ends = ends.filter_map(|(index, finder)| Some((index, finder.find(bytes)? + finder.needle().len())));
+        ends.min_by_key(|(_, end)| *end)
+    };
     let border = content.len().min(NAME_BYTES_MAX);
+    let before = tail.len();
     tail.extend_from_slice(&content[..border]);
-    let is_found = has_name(tail) || has_name(content);
+    // None ends before `content`: it would have been found with the piece before.
+    let across = first(tail).map(|(index, end)| (index, end.saturating_sub(before)));
+    let found = across.or_else(|| first(content));
     if content.len() > border {
         tail.clear();
         tail.extend_from_slice(&content[content.len() - NAME_BYTES_MAX..]);
     } else {
         tail.drain(..tail.len().saturating_sub(NAME_BYTES_MAX));
     }
-    is_found
+    found
 }
 
 /// A place in the body of a copy, of which more may come.

@@ -15,7 +15,7 @@ fn search(shelf: Shelf, body: &[u8], piece: usize, is_chunked: bool) -> (Option<
     let mut copy = ReplayBuffer::default();
     copy.begin(&budget).extend_from_slice(HEAD);
     let length = if is_chunked { BodyLength::Chunked } else { BodyLength::Known(body.len() as u64) };
-    let mut search = ReferenceSearch::new(&copy, length, shelf);
+    let mut search = ReferenceSearch::new(&copy, length, shelf, true);
     let mut found = None;
     let mut wanted_bytes = 0;
     for piece in body.chunks(piece) {
@@ -57,6 +57,9 @@ fn key(id: &str) -> ObjectKey {
 fn a_response_names_the_one_before_it_or_its_conversation() {
     let text = "word \\\" \\u00e9 { } [ ] : , ".repeat(3000);
     let after_text = format!(r#"{{"input":"{text}","previous_response_id":"resp_1"}}"#);
+    let nested_at_the_end = format!(r#"{{"input":"{text}","metadata":{{"previous_response_id":"resp_1"}}}}"#);
+    let both_at_the_end =
+        format!(r#"{{"input":"{text}","metadata":{{"previous_response_id":"a"}},"previous_response_id":"b"}}"#);
     let cases = [
         (r#"{"previous_response_id":"resp_1","input":"x"}"#, Some((Shelf::Responses, key("resp_1")))),
         (r#"{"previous_response_id" : "resp_1"}"#, Some((Shelf::Responses, key("resp_1")))),
@@ -72,6 +75,12 @@ fn a_response_names_the_one_before_it_or_its_conversation() {
         (r#"{"model":"m"}"#, None),
         (r#"[{"previous_response_id":"resp_1"}]"#, None),
         ("previous_response_id\":\"resp_1\"", None),
+        (&nested_at_the_end, None),
+        (&both_at_the_end, Some((Shelf::Responses, key("b")))),
+        (&format!(r#"{{"input":"{text}","previous_response_id":null}}"#), None),
+        (&format!(r#"{{"input":"{text}","conversation": {{"id":"conv_1"}} }} "#), Some((Shelf::Others, key("conv_1")))),
+        (&format!(r#"{{"input":"{text}","previous_response_id"}}"#), None),
+        (&format!(r#"[{{"input":"{text}"}},"previous_response_id":"resp_1"]"#), None),
     ];
     for (body, expected) in cases {
         assert_eq!(found(Shelf::Responses, body), expected, "{body}");
