@@ -179,7 +179,10 @@ impl Lender {
         // Before the shards get their orders: a successor that has exited since it was ready takes nothing over.
         conversation.send_farewell()?;
         // Before the grant is finished: then this process may end at any time.
-        if let Err(error) = conversation.send_owners(&self.owners.records(Instant::now())) {
+        let records = self.owners.records(Instant::now());
+        if !records.is_empty()
+            && let Err(error) = conversation.send_owners(&records)
+        {
             tracing::debug!(%error, process, "the successor does not know the owners of all stored objects");
         }
         grant.finish();
