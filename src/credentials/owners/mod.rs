@@ -44,8 +44,13 @@ impl Owners {
         self.has_entries_of(Shelf::Responses) || self.has_entries_of(Shelf::Others)
     }
 
+    /// Returns the number of objects in a table; those whose time is over count until others take their places.
+    pub fn count(&self, shelf: Shelf) -> usize {
+        self.table(shelf).count()
+    }
+
     pub fn has_entries_of(&self, shelf: Shelf) -> bool {
-        self.table(shelf).has_entries()
+        self.count(shelf) > 0
     }
 
     /// Returns the owner of an object, which counts as a use of it.

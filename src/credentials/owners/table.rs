@@ -52,8 +52,8 @@ impl OwnerTable {
         OwnerTable { life: ticks(life), sets: OnceLock::new(), count: AtomicUsize::new(0) }
     }
 
-    pub fn has_entries(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Returns the owner of `object`, and notes that it was used.

@@ -31,11 +31,11 @@ pub struct ReferenceSearch {
     length: BodyLength,
     beginning: BodyCursor,
     cursor: BodyCursor,
-    stage: Stage,
+    stage: SearchStage,
     searched_bytes: usize,
 }
 
-enum Stage {
+enum SearchStage {
     /// For the first of so many names.
     Names {
         count: usize,
@@ -76,8 +76,8 @@ impl ReferenceSearch {
             cursor: beginning.clone(),
             beginning,
             stage: match shelf {
-                Shelf::Responses => Stage::Names { count, tail: Vec::new() },
-                Shelf::Others => Stage::Members(JsonMembers::default()),
+                Shelf::Responses => SearchStage::Names { count, tail: Vec::new() },
+                Shelf::Others => SearchStage::Members(JsonMembers::default()),
             },
             searched_bytes: 0,
         }
@@ -90,7 +90,7 @@ impl ReferenceSearch {
         let searched = self.read_after_name(copy, &mut is_enough);
         let searched = searched.unwrap_or_else(|| self.read_members(copy, &mut is_enough));
         if searched != Searched::GoesOn {
-            self.stage = Stage::Over;
+            self.stage = SearchStage::Over;
         }
         searched
     }
@@ -98,7 +98,7 @@ impl ReferenceSearch {
     /// Looks for the first name, and goes on to the stage that follows it.
     fn find_name(&mut self, copy: &ReplayBuffer) {
         let ReferenceSearch { length, cursor, stage, searched_bytes, .. } = self;
-        let Stage::Names { count, tail } = stage else { return };
+        let SearchStage::Names { count, tail } = stage else { return };
         let finders = &FINDERS[..*count];
         let mut next = None;
         cursor.any(copy, |content| {
@@ -106,16 +106,16 @@ impl ReferenceSearch {
                 next = Some(if is_nearer_to_end(*length, *searched_bytes + end) {
                     let mut after_name = AfterName::of(NAMES[index]);
                     after_name.read(&content[end..]);
-                    Stage::AfterName(after_name)
+                    SearchStage::AfterName(after_name)
                 } else {
-                    Stage::Members(JsonMembers::default())
+                    SearchStage::Members(JsonMembers::default())
                 });
             }
             *searched_bytes += content.len();
             next.is_some()
         });
         if let Some(next) = next {
-            if matches!(next, Stage::Members(_)) {
+            if matches!(next, SearchStage::Members(_)) {
                 self.begin_anew();
             }
             self.stage = next;
@@ -128,7 +128,7 @@ impl ReferenceSearch {
         copy: &ReplayBuffer,
         is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool,
     ) -> Option<Searched> {
-        let Stage::AfterName(after_name) = &mut self.stage else { return None };
+        let SearchStage::AfterName(after_name) = &mut self.stage else { return None };
         self.cursor.any(copy, |content| {
             after_name.read(content);
             false
@@ -138,7 +138,7 @@ impl ReferenceSearch {
         }
         if !after_name.members.ends_here() {
             self.begin_anew();
-            self.stage = Stage::Members(JsonMembers::default());
+            self.stage = SearchStage::Members(JsonMembers::default());
             return None;
         }
         let has_enough = after_name.found.is_some_and(|(shelf, object)| is_enough(shelf, object));
@@ -148,12 +148,14 @@ impl ReferenceSearch {
     fn read_members(&mut self, copy: &ReplayBuffer, is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
         let ReferenceSearch { cursor, stage, searched_bytes, .. } = self;
         let members = match stage {
-            Stage::Members(members) => members,
-            Stage::Over => return Searched::Over,
-            Stage::Names { .. } | Stage::AfterName(_) if cursor.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX => {
+            SearchStage::Members(members) => members,
+            SearchStage::Over => return Searched::Over,
+            SearchStage::Names { .. } | SearchStage::AfterName(_)
+                if cursor.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX =>
+            {
                 return Searched::Over;
             }
-            Stage::Names { .. } | Stage::AfterName(_) => return Searched::GoesOn,
+            SearchStage::Names { .. } | SearchStage::AfterName(_) => return Searched::GoesOn,
         };
         let has_enough = cursor.any(copy, |content| {
             let room = SEARCHED_BYTES_MAX.saturating_sub(*searched_bytes);
