@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::support::{Client, Gateway, Peer, Request, Upstream, chunk, secrets_json};
 
@@ -263,6 +264,60 @@ fn the_owner_is_asked_alone_whatever_it_answers() {
         assert_eq!(ask(&gateway, "GET", "/v1/responses/resp_1", "").0, 429);
     }
     assert_eq!(upstream.requests().len(), 4);
+}
+
+#[test]
+fn an_owner_that_rests_is_asked_all_the_same_and_a_background_response_is_polled_until_it_is_done() {
+    let polls = AtomicUsize::new(0);
+    let upstream = Upstream::plain(move |peer| {
+        while let Some(request) = peer.read_request() {
+            let is_open = match (request.path(), request.credential().as_str()) {
+                ("/flow-llm-proxy/v1/responses", "beta") => {
+                    reply(peer, "200 OK", r#"{"id":"resp_1","status":"queued"}"#)
+                }
+                ("/flow-llm-proxy/v1/responses/resp_1", "beta") => {
+                    let is_done = polls.fetch_add(1, Ordering::Relaxed) == 5;
+                    let status = if is_done { "completed" } else { "in_progress" };
+                    reply(peer, "200 OK", &format!(r#"{{"id":"resp_1","status":"{status}"}}"#))
+                }
+                (_, "beta") => {
+                    let head = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 60\r\nContent-Length: 0\r\n\r\n";
+                    peer.write(head)
+                }
+                ("/flow-llm-proxy/v1/chat/completions", _) => reply(peer, "200 OK", "{}"),
+                _ => reply(peer, "404 Not Found", "{}"),
+            };
+            if !is_open {
+                return;
+            }
+        }
+    });
+    let gateway = gateway(&upstream);
+    assert_eq!(ask(&gateway, "POST", "/v1/chat/completions", "{}").0, 200);
+    assert_eq!(ask(&gateway, "POST", "/v1/responses", r#"{"background":true}"#).0, 200);
+    // The third of these would be beta's turn.
+    (0..3).for_each(|_| assert_eq!(ask(&gateway, "POST", "/v1/chat/completions", "{}").0, 200));
+    let statuses: Vec<String> = (0..6).map(|_| ask(&gateway, "GET", "/v1/responses/resp_1", "").1).collect();
+    assert!(statuses.iter().take(5).all(|status| status.contains("in_progress")), "{statuses:?}");
+    assert!(statuses[5].contains("completed"), "{statuses:?}");
+}
+
+#[test]
+fn an_error_whose_code_does_not_come_goes_on_as_it_comes() {
+    let upstream = Upstream::plain(|peer| {
+        while let Some(request) = peer.read_request() {
+            if request.credential() != "alpha" {
+                return;
+            }
+            peer.write("HTTP/1.1 400 Bad Request\r\nContent-Length: 39\r\n\r\n{\"error\":{");
+            peer.sleep(Duration::from_millis(600));
+            peer.write(r#""code":"response_not_found"}}"#);
+        }
+    });
+    let gateway = gateway(&upstream);
+    let (status, text) = ask(&gateway, "POST", "/v1/responses", r#"{"previous_response_id":"resp_1"}"#);
+    assert_eq!((status, text.as_str()), (400, r#"{"error":{"code":"response_not_found"}}"#));
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]
