@@ -14,7 +14,7 @@ use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::Hosts;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::request;
-use crate::proxy::request::head::UpstreamIdentity;
+use crate::proxy::request::head::{UpstreamHead, UpstreamIdentity};
 use crate::proxy::request::plan::{Action, Forward, path_of, plan};
 use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::TargetRules;
@@ -143,7 +143,8 @@ impl ExchangeBench {
                 let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
                 let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
                 snapshot.with_authorization(credential, |authorization| {
-                    request::head::write(out, head, path, &rules.upstream, authorization, &traits.facts)
+                    UpstreamHead { head, path, upstream: &rules.upstream, authorization, facts: &traits.facts }
+                        .write(out)
                 })
             })
         });

@@ -7,7 +7,7 @@
 //!
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
-//!   subcommands (`check`, `online`, `healthcheck`), how a start can fail (`failure`).
+//!   subcommands (`check`, `online` with `alpn`, `healthcheck`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not shown
@@ -49,16 +49,19 @@
 //! | question | decided by |
 //! | --- | --- |
 //! | Does a 429, or any other failure, lead to another attempt? | [`proxy::failover::table::decide`] |
+//! | May a request reach the upstream twice? | [`proxy::request::replayable::may_replay`] |
 //! | Which credential makes it? | `follow` in [`proxy::failover`]; the first one: `first_choice` in [`proxy`], by [`credentials::RoundRobin::next`] |
 //! | Whom does a stored object belong to? | `learn` and `tap` in [`proxy::failover::ownership`], kept by [`credentials::Owners`] |
 //! | Is a credential left alone for a while? | [`proxy::failover::blame`], kept by `credentials::standing` |
-//! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::head::write`] |
+//! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::token_place::TokenPlace`] |
 //! | Is a body too large (413)? | [`proxy::request::plan::check_body_bytes`] |
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
-//! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`] |
-//! | What does a metric count? | [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
+//! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |
+//! | Whose events are in a stream, and is its turn complete? | [`proxy::sse::events`] |
+//! | Has a client that leaves had its answer? | [`proxy::outcome::Outcome::after_departure`] |
+//! | What does a metric count? | its text in `server::admin::metrics`; [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
 //! | How large or long may something be? | [`config::Limits`], [`config::Timeouts`]; what cannot be set is a constant where it applies |
 //!
 //! # The words

@@ -3,6 +3,7 @@
 //! The only reader of the command line and the environment. Invariant: a wrong setting ends the program before anything
 //! is started; a secret is printed by `token` alone, and that to stdout.
 
+mod alpn;
 mod args;
 mod check;
 mod failure;

@@ -1,9 +1,11 @@
-//! `flow-uring check --online`: makes one request with each credential, to see which of them work.
+//! `flow-uring check --online`: makes one request with each credential, to see which of them work, and asks which
+//! protocols the upstream offers (`alpn`).
 //!
 //! Goes the way of real requests, through `upstream` and `http1`, on a runtime of its own on the main thread. Invariant:
 //! it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text that the
 //! upstream sent.
 
+use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use monoio::{LegacyDriver, RuntimeBuilder};
 use zeroize::Zeroizing;
 
+use super::alpn::{AlpnOffer, AlpnReply};
 use super::check::CheckReport;
 use crate::config::Config;
 use crate::credentials::{self, Credential, Credentials, TokenError};
@@ -31,12 +34,15 @@ const AT_ONCE_MAX: usize = 8;
 /// The limit for sending close_notify to an upstream that does not read.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Tries every credential and adds a line for each to the report.
+/// Tries every credential and adds a line for each to the report, after one about what the upstream offers.
 pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckReport) {
-    let outcomes = match outcomes(config, credentials) {
-        Ok(outcomes) => outcomes,
+    let (outcomes, alpn) = match outcomes(config, credentials) {
+        Ok(tried) => tried,
         Err(error) => return report.problems.push(error.to_string()),
     };
+    if let Some(alpn) = alpn {
+        if alpn.is_usable() { &mut report.found } else { &mut report.problems }.push(alpn.to_string());
+    }
     report.found.push(format!("GET {}/v1/models with each credential:", config.upstream.url()));
     for ((id, entry), outcome) in credentials.entries().zip(outcomes) {
         let line = format!("[{}] {}: {outcome}", id.index(), entry.name);
@@ -48,12 +54,16 @@ pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckRe
     }
 }
 
-fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<TrialOutcome>, RunError> {
+/// The outcome of each credential, and what the upstream offers by ALPN, where that is known.
+type Tried = (Vec<TrialOutcome>, Option<AlpnOffer>);
+
+fn outcomes(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> {
     let route = server::route(&config.upstream)?;
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
-        connector: Connector::new(route, config.limits.pending_connects_max),
+        connector: Connector::new(route.clone(), config.limits.pending_connects_max),
         connect_limit: config.timeouts.connect,
+        http11: Cell::new(AlpnReply::None),
         request: format!(
             "GET {}/v1/models HTTP/1.1\r\nHost: {}\r\nUser-Agent: flow-uring/{}\r\nAccept: application/json\r\n\
              Connection: close\r\nAuthorization: Bearer ",
@@ -78,7 +88,8 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<TrialOutco
                 outcomes.push(outcome.await);
             }
         }
-        Ok(outcomes)
+        let alpn = AlpnOffer::of(&route, trial.http11.get(), config.timeouts.connect).await;
+        Ok((outcomes, alpn))
     })
 }
 
@@ -86,6 +97,8 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Vec<TrialOutco
 struct Trial {
     connector: Connector,
     connect_limit: Duration,
+    /// The upstream's reply to the protocol of the gateway, as the last connect has brought one.
+    http11: Cell<AlpnReply>,
     /// The head up to the token.
     request: String,
 }
@@ -108,7 +121,12 @@ impl Trial {
             Err(error) => return TrialOutcome::NoToken(error),
         };
         let limit = Deadline::default();
-        let connection = match limit.within(self.connect_limit, self.connector.connect()).await {
+        let connected = limit.within(self.connect_limit, self.connector.connect()).await;
+        if let Ok(connected) = &connected {
+            let reply = AlpnReply::of(connected.as_ref());
+            self.http11.set(if reply == AlpnReply::None { self.http11.get() } else { reply });
+        }
+        let connection = match connected {
             Ok(Ok(connection)) => connection,
             Ok(Err(error)) => return TrialOutcome::Unreachable(error),
             Err(_) => {

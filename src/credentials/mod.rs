@@ -30,4 +30,4 @@ pub use secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
 pub use secrets_file::{from_json, load};
 pub use snapshot::Credentials;
 pub use standing::{Cooling, CredentialFault};
-pub use token::{TokenCache, TokenError, mint};
+pub use token::{TokenCache, TokenError, bare_token, mint};

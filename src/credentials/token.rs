@@ -77,6 +77,11 @@ impl fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
+/// Returns the token alone of an `Authorization` value that a [`TokenCache`] gave.
+pub fn bare_token(authorization: &[u8]) -> &[u8] {
+    authorization.strip_prefix(SCHEME).unwrap_or(authorization)
+}
+
 /// The ready `Authorization` values of one shard, by credential. It belongs to one snapshot: a reload makes another.
 pub struct TokenCache {
     tokens: Vec<CachedToken>,
@@ -227,6 +232,7 @@ mod tests {
         for (id, credential) in credentials.entries() {
             let expected = format!("Bearer {}", mint(credential).expect("minted").expose());
             assert_eq!(cache.authorization(&credentials, id, now), Ok(expected.as_bytes()), "the same clientId twice");
+            assert_eq!(cache.authorization(&credentials, id, now).map(bare_token), Ok(&expected.as_bytes()[7..]));
             let before = cache.authorization(&credentials, id, now).map(<[u8]>::as_ptr);
             assert_eq!(cache.authorization(&credentials, id, now).map(<[u8]>::as_ptr), before, "no new copy");
         }

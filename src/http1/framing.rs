@@ -19,6 +19,13 @@ pub enum BodyLength {
     UntilClose,
 }
 
+impl BodyLength {
+    /// Tells whether not a byte of a body follows the head.
+    pub fn is_empty(self) -> bool {
+        matches!(self, BodyLength::None | BodyLength::Known(0))
+    }
+}
+
 /// Applies RFC 9112 §6.3 to a response; `declared` is what [`LengthFields::declared`] returned, even where there is no
 /// body.
 pub fn response_body_length(declared: Option<BodyLength>, status: u16, request_was_head: bool) -> BodyLength {

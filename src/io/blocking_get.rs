@@ -17,7 +17,7 @@ pub struct BlockingGet<'a> {
     pub response_bytes_max: usize,
 }
 
-/// Why there is no response.
+/// A reason why there is no response.
 #[derive(Debug)]
 pub enum GetError {
     Connect(io::Error),

@@ -137,6 +137,7 @@ fn can_split<T: Split>(socket: &UnsafeCell<T>) -> &UnsafeCell<T> {
 
 /// The error of an operation whose half of the socket is in use: a second read or a second write.
 pub fn busy() -> io::Error {
+    tracing::error!("a half of a socket was used twice at a time, which is a fault of this program");
     io::ErrorKind::ResourceBusy.into()
 }
 

@@ -31,6 +31,8 @@ pub struct ExchangeRecord<'a> {
     /// Body bytes to the client.
     pub response_bytes: u64,
     pub ending: Ending,
+    /// The code of the error that was made here in the place of an answer.
+    pub error_code: Option<&'static str>,
 }
 
 /// Names an exchange; unique within the process.
@@ -118,6 +120,7 @@ impl ExchangeRecord<'_> {
             bytes_in = self.request_bytes,
             bytes_out = self.response_bytes,
             end = display(self.ending.as_str()),
+            code = self.error_code.map(display),
             "exchange"
         );
     }

@@ -104,6 +104,7 @@ mod tests {
         request_bytes: 5,
         response_bytes: 7,
         ending: Ending::Ok,
+        error_code: None,
     };
 
     #[test]

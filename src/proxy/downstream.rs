@@ -45,6 +45,8 @@ pub struct Outgoing<'a> {
     pub stream: &'a Stream,
     pub write_progress: &'a Deadline,
     pub upstream_deadline: &'a Deadline,
+    /// Of the request.
+    pub path: &'a str,
     departure: Option<&'a Departure>,
 }
 
@@ -76,15 +78,16 @@ impl Downstream {
 
     /// Splits the connection into its two directions, which go on at the same time.
     pub fn split<'a>(&'a mut self, body: &'a mut BodyReader) -> (Incoming<'a>, Outgoing<'a>) {
-        let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, replay, .. } = self;
+        let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, replay, path, .. } =
+            self;
         let incoming = Incoming { stream, input, body, deadline, copy: replay };
-        (incoming, Outgoing { stream, write_progress, upstream_deadline, departure: departure.as_ref() })
+        (incoming, Outgoing { stream, write_progress, upstream_deadline, path, departure: departure.as_ref() })
     }
 
     /// The answer's side, while nothing of the request is read.
     pub fn outgoing(&self) -> Outgoing<'_> {
-        let Downstream { stream, write_progress, upstream_deadline, departure, .. } = self;
-        Outgoing { stream, write_progress, upstream_deadline, departure: departure.as_ref() }
+        let Downstream { stream, write_progress, upstream_deadline, departure, path, .. } = self;
+        Outgoing { stream, write_progress, upstream_deadline, path, departure: departure.as_ref() }
     }
 
     /// Writes all of `bytes`; see [`Outgoing::write`].

@@ -11,6 +11,7 @@ use crate::credentials::{ApiKeyId, CredentialId};
 use crate::io::{Deadline, Turns};
 use crate::observability::{Ending, ExchangeId, ExchangeRecord, StatusClass};
 use crate::proxy::downstream::Downstream;
+use crate::proxy::error::table::ErrorRow;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -29,6 +30,8 @@ pub struct Exchange {
     pub attempts: u32,
     pub request_bytes: u64,
     pub ending: Ending,
+    /// The row of the error that it was answered with.
+    pub error: Option<&'static ErrorRow>,
     pub progress: Progress,
 }
 
@@ -46,6 +49,7 @@ impl Exchange {
             attempts: 0,
             request_bytes: 0,
             ending: Ending::Ok,
+            error: None,
             progress: Progress::default(),
         }
     }
@@ -53,7 +57,7 @@ impl Exchange {
     /// Counts it and writes its line in the log.
     pub fn end(self, resources: &Resources, downstream: &Downstream) {
         resources.activity.exchange_ends();
-        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, progress } = self;
+        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, error, progress } = self;
         let record = ExchangeRecord {
             id,
             method: or_dash(&downstream.method),
@@ -67,6 +71,7 @@ impl Exchange {
             request_bytes,
             response_bytes: progress.response_bytes.get(),
             ending,
+            error_code: error.map(|row| row.code),
         };
         let account = credential.map_or(resources.ledger.local(), |credential| snapshot.account(credential));
         account.add(resources.shard, StatusClass::of(record.status));
@@ -86,6 +91,7 @@ pub struct Progress {
     /// The time by which the response head must be there; unknown while the request is being sent.
     head_due: Cell<Option<Instant>>,
     request_is_whole: Cell<bool>,
+    turn_was_written: Cell<bool>,
     pub status: Cell<Option<u16>>,
     pub first_byte: Cell<Option<Instant>>,
     pub response_bytes: Cell<u64>,
@@ -125,6 +131,15 @@ impl Progress {
     /// Tells whether anything of the final answer went downstream.
     pub fn has_begun_answer(&self) -> bool {
         self.first_byte.get().is_some()
+    }
+
+    /// Notes whether what was written of an event stream ends its turn: its client may leave then.
+    pub fn note_turn(&self, was_written: bool) {
+        self.turn_was_written.set(was_written);
+    }
+
+    pub fn turn_was_written(&self) -> bool {
+        self.turn_was_written.get()
     }
 
     /// Resolves when the response head is overdue.

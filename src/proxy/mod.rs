@@ -40,7 +40,7 @@ use self::failover::{Failover, ownership, wait};
 use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstChoice;
 use self::reply_shape::ReplyShape;
-use self::request::head::FilteredHead;
+use self::request::head::UpstreamHead;
 use self::request::objects::Objects;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::resources::Resources;
@@ -73,10 +73,10 @@ impl Proxy {
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log.
     pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Disposition {
         let mut exchange = self.begin(downstream);
-        let Plan { reply, key, action } = self.plan(&exchange, downstream, span);
+        let Plan { reply, key, ends_with_head, action } = self.plan(&exchange, downstream, span);
         exchange.key = key;
         let disposition = match action {
-            Action::Refuse(error) => self.refuse(&mut exchange, downstream, &reply, false, &error).await,
+            Action::Refuse(error) => self.refuse(&mut exchange, downstream, &reply, ends_with_head, &error).await,
             Action::Answer(answer, body) => {
                 local_answer::answer(&self.resources, &mut exchange, downstream, &reply, &answer, body).await
             }
@@ -100,7 +100,7 @@ impl Proxy {
         Exchange::begin(&self.resources, self.snapshot.borrow().clone(), self.sequence.get(), downstream)
     }
 
-    /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded, all in one pass.
+    /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded: it is parsed once.
     fn plan(&self, exchange: &Exchange, downstream: &mut Downstream, span: HeadSpan) -> Plan<UpstreamRequest> {
         let Downstream { input, replay, method, path, .. } = downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
@@ -132,18 +132,11 @@ impl Proxy {
         let (choice, objects) = self.first_choice(snapshot, objects);
         let (Choice::Use(Turn { credential, .. }) | Choice::Wait { credential, .. }) = choice;
         let written = snapshot.with_authorization(credential, |value| {
-            let filtered_head = traits
-                .is_filtered
-                .then(|| FilteredHead::new(head, path, &rules.upstream, value, &traits.facts).map(Box::new));
-            let authorization = request::head::write(out, head, path, &rules.upstream, value, &traits.facts);
-            UpstreamRequest {
-                traits,
-                choice,
-                head_bytes: out.len(),
-                authorization,
-                filtered_head: filtered_head.flatten(),
-                objects,
-            }
+            let upstream = &rules.upstream;
+            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts };
+            let (token, filterable_head) =
+                if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
+            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head, objects }
         });
         if written.is_err() {
             give_up_probe(snapshot, choice);

@@ -7,6 +7,7 @@
 use crate::io::{Lifecycle, Phase};
 use crate::observability::Ending;
 use crate::proxy::error::GatewayError;
+use crate::proxy::exchange::Progress;
 use crate::proxy::reply_shape::ReplyShape;
 
 /// The future of a downstream connection after an exchange.
@@ -39,8 +40,15 @@ pub enum Outcome {
 impl Outcome {
     /// The client has left.
     pub const CLIENT_GONE: Outcome = Outcome::Aborted { ending: Ending::ClientDisconnected, needs_reset: false };
+    /// The client has left after it had all that it asked for.
+    const CLIENT_SATISFIED: Outcome = Outcome::Aborted { ending: Ending::Ok, needs_reset: false };
     /// The drain has expired, and the client still took nothing.
     pub const CUT_OFF: Outcome = Outcome::Aborted { ending: Ending::Shutdown, needs_reset: false };
+
+    /// Tells what the exchange comes to when its client has left: some close at the event that ends the turn.
+    pub fn after_departure(progress: &Progress) -> Self {
+        if progress.turn_was_written() { Outcome::CLIENT_SATISFIED } else { Outcome::CLIENT_GONE }
+    }
 }
 
 /// Decides whether a downstream connection outlives the exchange (RFC 9112 §9.3): the client wants it to, the next byte
@@ -58,5 +66,35 @@ impl Disposition {
             (true, false) => Disposition::Close,
             (false, _) => Disposition::Linger,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_goes_on_only_if_everything_allows_it() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.advance(Phase::Serving);
+        let asks = |keep_alive| ReplyShape { keep_alive, ..ReplyShape::UNKNOWN };
+        for (keep_alive, request_is_whole, answer_allows, expected) in [
+            (true, true, true, true),
+            (false, true, true, false),
+            (true, false, true, false),
+            (true, true, false, false),
+        ] {
+            assert_eq!(keeps_alive(&asks(keep_alive), request_is_whole, answer_allows, &lifecycle), expected);
+        }
+        lifecycle.advance(Phase::Draining);
+        assert!(!keeps_alive(&asks(true), true, true, &lifecycle), "during a drain");
+    }
+
+    #[test]
+    fn what_is_left_of_a_request_is_read_before_the_connection_ends() {
+        assert_eq!(Disposition::after_answer(true, true), Disposition::KeepAlive);
+        assert_eq!(Disposition::after_answer(false, true), Disposition::Close);
+        assert_eq!(Disposition::after_answer(true, false), Disposition::Linger);
+        assert_eq!(Disposition::after_answer(false, false), Disposition::Linger);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 
 use super::address_race::race_addresses;
@@ -18,7 +19,7 @@ use super::addresses::{Addresses, Tries};
 use super::connect_limit::ConnectLimit;
 use super::connection::Connection;
 use super::resolve::Resolver;
-use super::tls::session::{Handshake, Session, is_certificate_error};
+use super::tls::session::{Handshake, Session, is_certificate_error, is_protocol_error};
 use super::tunnel::{ProxyFault, Tunnel};
 use crate::io::{Buffer, Deadline, Stream, pause};
 
@@ -40,6 +41,8 @@ pub enum ConnectError {
     Tcp(io::Error),
     /// The connection broke, or the peer supports no TLS that this side does.
     Tls(String),
+    /// The peer takes none of the protocols that were offered (ALPN).
+    NoCommonProtocol,
     /// The peer's certificate is not trusted, not valid, or for another name.
     Certificate(String),
     /// The proxy in front of the upstream cannot be reached, or opens no tunnel.
@@ -50,7 +53,7 @@ impl ConnectError {
     /// Returns whether another address of the same host may do better, once this one has accepted.
     fn may_be_of_one_address(&self) -> bool {
         match self {
-            ConnectError::Tls(_) => true,
+            ConnectError::Tls(_) | ConnectError::NoCommonProtocol => true,
             ConnectError::Proxy(fault) => !matches!(fault, ProxyFault::Refused { .. }),
             ConnectError::Unresolved | ConnectError::Tcp(_) | ConnectError::Certificate(_) => false,
         }
@@ -63,6 +66,7 @@ impl fmt::Display for ConnectError {
             ConnectError::Unresolved => formatter.write_str("its name could not be resolved"),
             ConnectError::Tcp(error) => error.fmt(formatter),
             ConnectError::Tls(reason) => write!(formatter, "the TLS handshake failed: {reason}"),
+            ConnectError::NoCommonProtocol => formatter.write_str("it does not take HTTP/1.1 (ALPN)"),
             ConnectError::Certificate(reason) => write!(formatter, "its certificate was refused: {reason}"),
             ConnectError::Proxy(fault) => fault.fmt(formatter),
         }
@@ -74,7 +78,10 @@ impl std::error::Error for ConnectError {
         match self {
             ConnectError::Tcp(error) => Some(error),
             ConnectError::Proxy(fault) => Some(fault),
-            ConnectError::Unresolved | ConnectError::Tls(_) | ConnectError::Certificate(_) => None,
+            ConnectError::Unresolved
+            | ConnectError::Tls(_)
+            | ConnectError::NoCommonProtocol
+            | ConnectError::Certificate(_) => None,
         }
     }
 }
@@ -90,6 +97,19 @@ pub struct Route {
     pub tunnel: Option<Tunnel>,
     /// `None` for an `http://` upstream.
     pub tls: Option<TlsPeer>,
+}
+
+impl Route {
+    /// Returns the same route with a handshake of its own that offers this protocol alone (ALPN, RFC 7301); `None`
+    /// without TLS.
+    pub fn offering(&self, protocol: &str) -> Option<Route> {
+        let (config, name) = self.tls.as_ref()?;
+        let mut config = ClientConfig::clone(config);
+        config.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        // A session that is resumed could be one of the other protocol.
+        config.resumption = Resumption::disabled();
+        Some(Route { tls: Some((Arc::new(config), name.clone())), ..self.clone() })
+    }
 }
 
 /// Opens connections to the one upstream.
@@ -219,6 +239,7 @@ async fn shake_hands(
         match step {
             Ok(Handshake::Complete) => return Ok(Connection::new(stream, Some(session), received)),
             Ok(Handshake::NeedsInput) => {}
+            Err(error) if is_protocol_error(&error) => return Err(ConnectError::NoCommonProtocol),
             Err(error) if is_certificate_error(&error) => return Err(ConnectError::Certificate(error.to_string())),
             Err(error) => return Err(ConnectError::Tls(error.to_string())),
         }

@@ -99,6 +99,11 @@ impl Connection {
         self.exchange_count.get() > 0
     }
 
+    /// Returns whether the upstream has chosen one of the protocols that were offered (ALPN).
+    pub fn has_chosen_protocol(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.borrow().has_chosen_protocol())
+    }
+
     /// Prepares `plaintext`, at most [`PLAINTEXT_MAX`] bytes, for [`Connection::send`]: encrypts it if there is TLS.
     /// What was prepared must be sent, in the same order.
     ///

@@ -4,10 +4,8 @@
 //! reaches the crate's root. Comments, doc links and strings do not count.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
-use super::source::{SourceFile, collect, files, tokens};
+use super::source::{SourceFile, files, tokens};
 
 const LEAVES: [&str; 5] = ["config", "credentials", "http1", "io", "observability"];
 
@@ -31,17 +29,6 @@ const ROOT: &str = "the crate's root";
 fn imports_form_the_dag_of_the_architecture() {
     let broken: Vec<_> = files().iter().flat_map(violations).collect();
     assert!(broken.is_empty(), "the import rule is broken:\n  {}", broken.join("\n  "));
-}
-
-/// A program that `tests/support/process.rs` starts ends with the test, however that ends; one that a test starts past
-/// it may not.
-#[test]
-fn tests_start_programs_by_the_kit_alone() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut files, new) = (Vec::new(), ["Command", "::", "new("].concat());
-    collect(&root.join("tests"), &mut files);
-    let starting: Vec<_> = files.iter().filter(|file| fs::read_to_string(file).unwrap().contains(&new)).collect();
-    assert_eq!(starting, [&root.join("tests/support/process.rs")]);
 }
 
 /// The modules that a file names and may not.

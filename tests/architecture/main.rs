@@ -9,6 +9,7 @@ mod circles;
 mod graph;
 mod imports;
 mod names;
+mod programs;
 mod rooms;
 mod sizes;
 mod source;

@@ -1,5 +1,7 @@
 //! The order of the rooms of `src/proxy`: each imports only those below it.
 
+use std::collections::BTreeSet;
+
 use super::graph::{Crate, Edges};
 use super::source::files;
 
@@ -25,6 +27,12 @@ const ROOMS: [&str; 19] = [
     "error",
     "attempt_class",
 ];
+
+#[test]
+fn every_room_has_its_place_in_the_order() {
+    let rooms: BTreeSet<String> = files().iter().filter_map(|file| Some(room(&file.path)?.to_owned())).collect();
+    assert_eq!(rooms, ROOMS.map(str::to_owned).into());
+}
 
 #[test]
 fn rooms_of_the_proxy_import_only_those_below() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub struct SourceFile {
     /// Below `src`.
     pub path: String,
-    /// `proxy/relay.rs` is `[proxy, relay]`, `proxy/mod.rs` is `[proxy]`, `lib.rs` is empty.
+    /// `proxy/outcome.rs` is `[proxy, outcome]`, `proxy/mod.rs` is `[proxy]`, `lib.rs` is empty.
     pub module: Vec<String>,
     pub text: String,
 }

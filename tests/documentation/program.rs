@@ -40,9 +40,10 @@ pub fn error_codes() -> BTreeSet<String> {
     codes
 }
 
-/// Lower-case words, joined by underscores.
+/// Lower-case words with digits in them, joined by underscores.
 pub fn is_code(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+    let is_part = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(is_part)
 }
 
 pub fn make_targets() -> BTreeSet<String> {

@@ -413,6 +413,6 @@ fn a_stream_that_breaks_while_it_is_held_ends_as_any_broken_stream() {
     let response = Client::connect(gateway.port()).ask(POST);
     assert!(response.is_whole && response.text().starts_with(PREAMBLES[1]), "{response:?}");
     let events = parse_events(&response.body);
-    assert!(events.len() == 2 && is_error_event(&events[1], "/v1/chat/completions"), "{response:?}");
+    assert!(events.len() == 2 && is_error_event(&events[1], "/v1/messages"), "{response:?}");
     assert_eq!(upstream.requests().len(), 1);
 }

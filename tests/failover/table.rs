@@ -415,5 +415,5 @@ fn pauses(log: &[String]) -> Duration {
 
 /// Returns all fields except the token's.
 fn fields(request: &Request) -> Vec<String> {
-    request.head.lines_without(&["Authorization"])
+    request.head.lines_without(&["Authorization", "X-Goog-Api-Key"])
 }

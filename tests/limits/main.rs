@@ -4,4 +4,5 @@
 mod support;
 
 mod early_refusal;
+mod http2;
 mod strictness;

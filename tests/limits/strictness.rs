@@ -139,7 +139,7 @@ fn a_malformed_request_line_is_refused() {
         ("GET /v1/x HTTP/11\r\nHost: localhost\r\n\r\n", &[400]),
         ("GET /v1/x\r\n\r\n", &[400]),
         ("GET /v1/x\r\nHost: localhost\r\n\r\n", &[400]),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[400]),
+        ("PRI * HTTP/2.0\r\nHost: localhost\r\n\r\nSM\r\n\r\n", &[505]),
         ("GET /v1/x HTTP/2.0\r\nHost: localhost\r\n\r\n", &[505]),
         ("GET /v1/x HTTP/3.0\r\nHost: localhost\r\n\r\n", &[505]),
         ("\u{16}\u{3}\u{1}\0\u{5}\u{1}\r\n\r\n", &[400]),

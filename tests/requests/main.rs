@@ -8,6 +8,7 @@ mod support;
 
 mod access;
 mod filter;
+mod gemini;
 mod modes;
 
 use support::{Client, Gateway, Response};

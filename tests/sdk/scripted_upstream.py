@@ -13,6 +13,8 @@ import http.server
 import json
 import threading
 
+from turns import turn_of
+
 BASE_PATH = "/flow-llm-proxy"
 
 # How many events come before the one that is cut.
@@ -122,45 +124,5 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def events_of(path: str) -> list[bytes]:
-    """A whole turn of the API at `path`, as LiteLLM writes it."""
-    if path.endswith("/chat/completions"):
-        return [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in chat_chunks()] + [b"data: [DONE]\n\n"]
-    events = messages_events() if path.endswith("/messages") else responses_events()
-    return [f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events]
-
-
-def chat_chunks() -> list[dict]:
-    def chunk(delta: dict, finish: str | None = None) -> dict:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
-
-    return [chunk({"role": "assistant", "content": ""}), *(chunk({"content": word}) for word in WORDS), chunk({}, "stop")]
-
-
-def responses_events() -> list[dict]:
-    def response(status: str) -> dict:
-        return {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": status, "output": []}
-
-    item = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    events = [
-        {"type": "response.created", "response": response("in_progress")},
-        *({"type": "response.output_text.delta", **item, "delta": word} for word in WORDS),
-        {"type": "response.completed", "response": response("completed")},
-    ]
-    return [{**event, "sequence_number": number} for number, event in enumerate(events)]
-
-
-def messages_events() -> list[dict]:
-    usage = {"input_tokens": 1, "output_tokens": 1}
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
-    return [
-        {"type": "message_start", "message": message},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": word}} for word in WORDS),
-        {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": usage},
-        {"type": "message_stop"},
-    ]
-
-
-WORDS = ("one ", "two ", "three ", "four")
+    """A whole turn of the API at `path`, less the pings, which SDKs keep to themselves."""
+    return [event for event in turn_of(path) if not event.startswith(b"event: ping")]

@@ -93,6 +93,35 @@ fn credentials_that_are_known_are_a_success() {
 }
 
 #[test]
+fn the_protocols_that_the_upstream_offers_are_told_and_one_without_http_1_1_is_a_problem() {
+    for (protocols, told) in [
+        (&["h2", "http/1.1"][..], "the upstream offers h2 and http/1.1 by ALPN; the gateway uses http/1.1"),
+        (&["http/1.1"], "the upstream offers http/1.1 by ALPN, and not h2"),
+        (&[], "the upstream offers nothing by ALPN; the gateway speaks HTTP/1.1 without"),
+    ] {
+        let upstream = Upstream::tls_offering(protocols, by_name);
+        let outcome = check(&["good"], &["--online", "--upstream", &upstream.url(), "--upstream-ca", "ca.pem"]);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.stderr);
+        assert!(outcome.stdout.contains(&format!("\n{told}\nGET ")), "{}", outcome.stdout);
+        assert_eq!(upstream.requests().len(), 1, "no request is made for it");
+    }
+    for (protocols, told) in [
+        (&["h2"][..], "problem: the upstream offers h2 alone by ALPN, and the gateway speaks HTTP/1.1"),
+        (&["h3"], "problem: the upstream offers neither h2 nor http/1.1 by ALPN, and the gateway speaks HTTP/1.1"),
+    ] {
+        let upstream = Upstream::tls_offering(protocols, by_name);
+        let outcome = check(&["good"], &["--online", "--upstream", &upstream.url(), "--upstream-ca", "ca.pem"]);
+        assert_eq!(outcome.code, Some(1), "{}", outcome.stdout);
+        assert!(outcome.stderr.contains(told), "{}", outcome.stderr);
+        let reason = "problem: [0] good: the upstream cannot be reached: it does not take HTTP/1.1 (ALPN)";
+        assert!(outcome.stderr.contains(reason), "{}", outcome.stderr);
+    }
+    let plain = Upstream::plain(by_name);
+    let outcome = check(&["good"], &["--online", "--upstream", &plain.url()]);
+    assert!(outcome.code == Some(0) && !outcome.stdout.contains("ALPN"), "{}", outcome.stdout);
+}
+
+#[test]
 fn more_credentials_than_are_tried_at_once_are_all_tried() {
     let upstream = Upstream::plain(by_name);
     let names: Vec<String> = (0..19).map(|index| format!("good-{index}")).collect();

@@ -221,7 +221,7 @@ struct Open {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Ends {
-    /// Whole, with the error event of its path.
+    /// Whole, with the error event of its API.
     WithErrorEvent,
     /// Whole, as the turn was complete.
     AsItWas,
@@ -231,18 +231,24 @@ enum Ends {
     Refused,
 }
 
-const OPEN: [Open; 8] = [
+const OPEN: [Open; 9] = [
     Open {
         path: "/v1/chat/completions",
-        sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
-        seen: "data: 1\n\n\r\n",
+        sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n16\r\ndata: {\"choices\":[]}\n\n\r\n",
+        seen: "data: {\"choices\":[]}\n\n\r\n",
         ends: Ends::WithErrorEvent,
     },
     Open {
         path: "/v1/messages",
+        sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n16\r\nevent: ping\ndata: {}\n\n\r\n",
+        seen: "event: ping\ndata: {}\n\n\r\n",
+        ends: Ends::WithErrorEvent,
+    },
+    Open {
+        path: "/v1/chat/completions",
         sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n9\r\ndata: 1\n\n\r\n",
         seen: "data: 1\n\n\r\n",
-        ends: Ends::WithErrorEvent,
+        ends: Ends::Cut,
     },
     Open {
         path: "/v1/messages",
@@ -252,8 +258,8 @@ const OPEN: [Open; 8] = [
     },
     Open {
         path: "/v1/responses",
-        sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n",
-        seen: "data: 1\n\n",
+        sent: "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: {\"type\":\"response.created\"}\n\n",
+        seen: "data: {\"type\":\"response.created\"}\n\n",
         ends: Ends::WithErrorEvent,
     },
     Open {

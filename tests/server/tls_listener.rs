@@ -291,6 +291,31 @@ fn a_client_that_speaks_http_2_alone_is_told_by_an_alert() {
 }
 
 #[test]
+fn a_preface_of_http_2_is_answered_in_frames_within_tls_and_without() {
+    const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let files = Files::new();
+    let upstream = Upstream::plain(json(200, "{}"));
+    let gateway = files.gateway().upstream(&upstream).start();
+    let mut config = (*client_config(&[&rustls::version::TLS13])).clone();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let clients = [
+        connect(&gateway),
+        Client::connect_tls(gateway.port(), client_config(&[&rustls::version::TLS12])),
+        Client::connect_tls(gateway.port(), Arc::new(config)),
+        Client::connect(gateway.port()),
+    ];
+    for (index, mut client) in clients.into_iter().enumerate() {
+        client.send(PREFACE);
+        let (frames, ended) = client.read_to_end();
+        assert!(frames.starts_with(b"\0\0\0\x04\0\0\0\0\0\0"), "{index}: {frames:?}");
+        assert_eq!((frames[12], frames[25]), (7, 0xd), "{index}: a GOAWAY with HTTP_1_1_REQUIRED");
+        assert_eq!(ended, Ended::Eof, "{index}");
+        gateway.wait_for_log_count("code=http2_not_supported", index + 1);
+    }
+    assert_eq!(upstream.requests().len(), 0);
+}
+
+#[test]
 fn a_handshake_has_ten_seconds() {
     let files = Files::new();
     let upstream = Upstream::plain(json(200, "{}"));

@@ -7,12 +7,15 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    Client, Ended, Event, Gate, Gateway, Peer, Response, Upstream, is_error_event, parse_events, shown,
+    Client, Ended, Event, Gate, Gateway, Peer, Response, Upstream, chunk, is_error_event, parse_events, shown,
 };
 
 const ANTHROPIC: &str = "/v1/messages";
 const CHAT: &str = "/v1/chat/completions";
 const RESPONSES: &str = "/v1/responses";
+const GEMINI: &str = "/v1beta/models/g:streamGenerateContent";
+/// A path that tells no dialect.
+const UNKNOWN: &str = "/v1/x";
 
 /// Returns an event stream of the API of `path`, up to its last event.
 fn stream_of(path: &str, line_end: &str) -> String {
@@ -23,8 +26,15 @@ fn stream_of(path: &str, line_end: &str) -> String {
              : keep-alive\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"
         }
         RESPONSES => {
-            "event: response.created\ndata: {\"type\":\"response.created\"}\n\ndata: {\"type\":\"response.output_text.delta\"}\n\n\
-             data: {\"type\":\"response.completed\",\"response\":{\"type\":\"x\"}}\n\n"
+            "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"a\":[]}}\n\n\
+             data: {\"type\":\"response.output_text.delta\",\"delta\":\"\\\"\u{e9}\",\"sequence_number\":1}\n\n\
+             data: {\"type\":\"response.completed\",\"response\":{\"type\":\"x\"},\"sequence_number\":2}\n\n"
+        }
+        GEMINI => {
+            "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"a\\n\"}]}},{\"index\": 1}]}\n\n\
+             data: {\"candidates\": [{\"finishReason\": \"STOP\",\"index\": 1}]}\n\n\
+             data: {\"candidates\": [{\"finishReason\": \"STOP\"}],\"usageMetadata\": {\"totalTokenCount\": 1}}\n\n\
+             data: {\"usageMetadata\": {}}\n\n"
         }
         _ => {
             "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n: keep-alive\n\n\
@@ -116,8 +126,20 @@ fn ask(gateway: &Gateway, path: &str, cut: usize) -> Response {
     response
 }
 
-/// The client reads all whole events that were sent, at most one that was half sent, and then an error event; or none
-/// where the turn was complete. Half a JSON object parses.
+/// Returns whether the events of a stream of `path` complete its turn.
+fn is_complete(whole: &[Event], path: &str) -> bool {
+    if path == GEMINI {
+        return whole.len() >= 3;
+    }
+    whole.last().is_some_and(|event| {
+        event.data == "[DONE]"
+            || event.name == "message_stop"
+            || event.data.starts_with("{\"type\":\"response.completed\"")
+    })
+}
+
+/// The client reads all whole events that were sent, at most one that was half sent, and then an error event of the API
+/// of `path`; or none where the turn was complete. Half a JSON object parses, and says that it is an error.
 fn assert_ends_well(response: &Response, path: &str, sent: &[u8]) {
     let shown = format!("after {}\nthe client reads {}", shown(sent), shown(&response.body));
     assert_eq!(response.status, 200, "{shown}");
@@ -126,23 +148,33 @@ fn assert_ends_well(response: &Response, path: &str, sent: &[u8]) {
     let (whole, read) = (parse_events(sent), parse_events(&response.body));
     assert_eq!(read[..whole.len()], whole, "{shown}");
     let after = &read[whole.len()..];
-    let is_complete = whole.last().is_some_and(|event| {
-        event.data == "[DONE]"
-            || event.name == "message_stop"
-            || event.data.starts_with("{\"type\":\"response.completed\"")
-    });
-    if is_complete {
-        assert!(after.is_empty(), "{shown}");
-    } else {
-        let (last, half) = after.split_last().unwrap_or_else(|| panic!("no error event {shown}"));
-        assert!(is_error_event(last, path), "{shown}");
-        assert!(half.len() <= 1, "{shown}");
-        let line = sent.rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
-        if line.starts_with(b"data: {") {
-            let parses = |event: &Event| serde_json::from_str::<serde_json::Value>(&event.data).is_ok();
-            assert!(half.iter().all(parses), "{shown}");
-        }
+    let json = |event: &Event| serde_json::from_str::<serde_json::Value>(&event.data);
+    if is_complete(&whole, path) {
+        // Google's clients read lines: one that broke off is made to parse.
+        let parses = |event: &Event| event.data.is_empty() || json(event).is_ok_and(|json| json["error"].is_null());
+        let is_harmless = |event: &Event| path == GEMINI && parses(event);
+        assert!(after.iter().all(is_harmless), "{shown}");
+        return;
     }
+    let (last, half) = after.split_last().unwrap_or_else(|| panic!("no error event {shown}"));
+    assert!(is_error_event(last, path), "{shown}");
+    assert!(half.len() <= 1, "{shown}");
+    let line = sent.rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    if line.starts_with(b"data:") && !line.ends_with(b"}") {
+        let says_so = |event: &Event| {
+            event.data == "[DONE]"
+                || json(event).is_ok_and(|json| json["error"]["message"] == json_of(last)["error"]["message"])
+        };
+        assert!(half.iter().all(says_so), "{shown}");
+    }
+    if path == RESPONSES {
+        let numbers: Vec<u64> = read.iter().filter_map(|event| json_of(event)["sequence_number"].as_u64()).collect();
+        assert!(numbers.iter().enumerate().all(|(at, number)| at as u64 == *number), "{numbers:?} {shown}");
+    }
+}
+
+fn json_of(event: &Event) -> serde_json::Value {
+    serde_json::from_str(&event.data).unwrap_or_default()
 }
 
 /// Dies at every `step`th byte of a chunked stream.
@@ -176,6 +208,79 @@ fn a_chunked_messages_stream_that_breaks_at_any_byte_ends_well() {
 #[test]
 fn a_chunked_chat_stream_that_breaks_at_any_byte_ends_well() {
     assert_chunked_streams_end_well(false, Death::Close, &[CHAT, RESPONSES], 1);
+}
+
+#[test]
+fn a_chunked_gemini_stream_that_breaks_at_any_byte_ends_well() {
+    assert_chunked_streams_end_well(false, Death::Close, &[GEMINI], 1);
+}
+
+#[test]
+fn a_stream_ends_in_its_own_language_whatever_the_path() {
+    let pairs = [
+        (ANTHROPIC, "/vertex_ai/v1/projects/p/locations/l/publishers/anthropic/models/m:streamRawPredict"),
+        (ANTHROPIC, CHAT),
+        (RESPONSES, ANTHROPIC),
+        (CHAT, RESPONSES),
+        (GEMINI, "/gemini/v1beta/models/g:streamGenerateContent"),
+        (GEMINI, CHAT),
+    ];
+    for (api, path) in pairs {
+        let stream = stream_of(api, "\n");
+        let wired = Wired::chunked(&stream);
+        let upstream = Upstream::plain(dying(head(CHUNKED), wired.raw.clone(), Death::Close, Gate::new()));
+        let gateway = Gateway::before(&upstream);
+        // From the end of the first event on.
+        let first = stream.find("}\n\n").expect("an event") + 3;
+        let begin = wired.decoded_length.iter().position(|length| *length >= first).expect("so much of it");
+        for cut in (begin..=wired.raw.len()).step_by(7) {
+            let response = ask(&gateway, path, cut);
+            assert_ends_well(&response, api, &stream.as_bytes()[..wired.decoded_length[cut]]);
+        }
+    }
+}
+
+#[test]
+fn before_the_first_event_the_path_decides_and_an_unknown_one_is_cut() {
+    let upstream = Upstream::plain(dying(head(CHUNKED), chunk(": hi\n\n").into_bytes(), Death::Close, Gate::new()));
+    let gateway = Gateway::before(&upstream);
+    for cut in [0, 11] {
+        for path in [ANTHROPIC, CHAT, RESPONSES, GEMINI] {
+            let sent = if cut == 0 { "" } else { ": hi\n\n" };
+            assert_ends_well(&ask(&gateway, path, cut), path, sent.as_bytes());
+        }
+        let response = ask(&gateway, UNKNOWN, cut);
+        assert!(!response.is_whole, "{response:?}");
+    }
+}
+
+#[test]
+fn a_stream_of_an_unknown_language_is_cut() {
+    let events = [
+        "event: message\ndata: {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"choices\":[]}}\n\n",
+        "data: {\"type\":\"thing\"}\n\n",
+        "data: plain text\n\n",
+    ];
+    for event in events {
+        for framing in [CHUNKED, ""] {
+            let body = if framing.is_empty() { event.to_owned() } else { chunk(event) };
+            let death = if framing.is_empty() { Death::Truncation } else { Death::Close };
+            let upstream = Upstream::tls(dying(head(framing), body.clone().into_bytes(), death, Gate::new()));
+            let gateway = Gateway::before(&upstream);
+            let response = ask(&gateway, CHAT, body.len());
+            assert!(!response.is_whole, "{event}: {response:?}");
+            assert_eq!(shown(&response.body), shown(event.as_bytes()));
+        }
+    }
+}
+
+#[test]
+fn an_event_of_any_size_is_closed_well() {
+    let begun = format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{}", "x".repeat(300_000));
+    let body = format!("{:x}\r\n{begun}", begun.len());
+    let upstream = Upstream::plain(dying(head(CHUNKED), body.clone().into_bytes(), Death::Close, Gate::new()));
+    let gateway = Gateway::before(&upstream);
+    assert_ends_well(&ask(&gateway, CHAT, body.len()), GEMINI, begun.as_bytes());
 }
 
 #[test]
@@ -283,7 +388,7 @@ fn a_truncated_close_delimited_answer_that_is_no_event_stream_shows_it() {
 #[test]
 fn an_open_chunk_is_filled_up_to_64_kib_and_cut_beyond() {
     for (size, is_filled) in [(1000_u64, true), (60_000, true), (100_000, false), (1 << 40, false)] {
-        let begun = format!("{size:x}\r\ndata: {{\"begun\":1}}\n\ndata: ");
+        let begun = format!("{size:x}\r\ndata: {{\"choices\":1}}\n\ndata: ");
         let upstream = Upstream::plain(dying(head(CHUNKED), begun.clone().into_bytes(), Death::Close, Gate::new()));
         let gateway = Gateway::before(&upstream);
         let response = ask(&gateway, CHAT, begun.len());

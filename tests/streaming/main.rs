@@ -8,6 +8,7 @@ mod support;
 
 mod broken_streams;
 mod disconnect;
+mod farewell;
 mod heartbeat;
 mod relay;
 

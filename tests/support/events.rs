@@ -29,14 +29,20 @@ pub fn parse_events(stream: &[u8]) -> Vec<Event> {
     events
 }
 
-/// Returns whether this is the gateway's event for a stream that broke, in the dialect of `path`.
+/// Returns whether this is the gateway's event for a stream that broke, in the dialect of the API of `path`.
 pub fn is_error_event(event: &Event, path: &str) -> bool {
     let Ok(data) = serde_json::from_str::<Value>(&event.data) else { return false };
     let error = &data["error"];
+    let is_of_openai = error["type"] == "upstream_error" && error["code"] == "upstream_disconnected";
     let is_ours = if path.starts_with("/v1/messages") {
         event.name == "error" && data["type"] == "error" && error["type"] == "api_error"
+    } else if path.starts_with("/v1/responses") {
+        let is_numbered = data["sequence_number"].is_u64() && data["message"] == error["message"];
+        event.name == "error" && data["type"] == "error" && is_numbered && is_of_openai
+    } else if path.contains(":streamGenerateContent") {
+        event.name.is_empty() && error["code"] == 502 && error["status"] == "UNAVAILABLE"
     } else {
-        event.name.is_empty() && error["type"] == "upstream_error" && error["code"] == "upstream_disconnected"
+        event.name.is_empty() && is_of_openai
     };
     is_ours && error["message"].as_str().is_some_and(|message| !message.is_empty())
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::{ServerConnection, StreamOwned};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::certificates::CERTIFICATES;
 use super::wire::{Body, Transport, Wire};
@@ -36,9 +36,9 @@ pub struct Request {
 }
 
 impl fmt::Debug for Request {
-    /// Leaves `Authorization` out: the message of a failed test must not show a token.
+    /// Leaves out what carries the token: the message of a failed test must not show it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.head.lines_without(&["Authorization"]);
+        let lines = self.head.lines_without(&["Authorization", "X-Goog-Api-Key"]);
         write!(f, "#{} {} {lines:?} {}", self.connection, self.line(), shown(&self.raw_body))
     }
 }
@@ -106,14 +106,21 @@ impl Shared {
 
 impl Upstream {
     pub fn plain(handler: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        Self::start(false, handler)
+        Self::start(None, handler)
     }
 
     pub fn tls(handler: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
-        Self::start(true, handler)
+        Self::start(Some(Arc::clone(&CERTIFICATES.server)), handler)
     }
 
-    fn start(is_tls: bool, handler: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
+    /// Speaks TLS, and only with clients that offer one of these protocols by ALPN, or none.
+    pub fn tls_offering(protocols: &[&str], handler: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
+        let mut config = ServerConfig::clone(&CERTIFICATES.server);
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        Self::start(Some(Arc::new(config)), handler)
+    }
+
+    fn start(tls: Option<Arc<ServerConfig>>, handler: impl Fn(&mut Peer) + Send + Sync + 'static) -> Self {
         let port = HeldPort::reserve();
         let (listener, address) = (port.listen(), port.address());
         let shared = Arc::new(Shared {
@@ -124,7 +131,8 @@ impl Upstream {
             connections: AtomicUsize::new(0),
         });
         let accepting = Arc::clone(&shared);
-        thread::spawn(move || accept_all(&listener, is_tls, &accepting, &Arc::new(handler)));
+        let is_tls = tls.is_some();
+        thread::spawn(move || accept_all(&listener, tls.as_ref(), &accepting, &Arc::new(handler)));
         Self { address, is_tls, shared, _port: port }
     }
 
@@ -214,7 +222,7 @@ impl Drop for Upstream {
     }
 }
 
-fn accept_all<H>(listener: &TcpListener, is_tls: bool, shared: &Arc<Shared>, handler: &Arc<H>)
+fn accept_all<H>(listener: &TcpListener, tls: Option<&Arc<ServerConfig>>, shared: &Arc<Shared>, handler: &Arc<H>)
 where
     H: Fn(&mut Peer) + Send + Sync + 'static,
 {
@@ -223,9 +231,9 @@ where
             return;
         }
         let number = shared.connections.fetch_add(1, Ordering::SeqCst);
-        let (shared, handler) = (Arc::clone(shared), Arc::clone(handler));
+        let (tls, shared, handler) = (tls.cloned(), Arc::clone(shared), Arc::clone(handler));
         thread::spawn(move || {
-            let script = std::panic::AssertUnwindSafe(|| serve(socket, is_tls, number, &shared, &*handler));
+            let script = std::panic::AssertUnwindSafe(|| serve(socket, tls, number, &shared, &*handler));
             if let Err(panic) = std::panic::catch_unwind(script) {
                 let text = panic.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
@@ -235,9 +243,15 @@ where
     }
 }
 
-fn serve(socket: TcpStream, is_tls: bool, number: usize, shared: &Arc<Shared>, handler: &dyn Fn(&mut Peer)) {
-    let transport = if is_tls {
-        let connection = ServerConnection::new(Arc::clone(&CERTIFICATES.server)).expect("a valid configuration");
+fn serve(
+    socket: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    number: usize,
+    shared: &Arc<Shared>,
+    handler: &dyn Fn(&mut Peer),
+) {
+    let transport = if let Some(config) = tls {
+        let connection = ServerConnection::new(config).expect("a valid configuration");
         let mut stream = Box::new(StreamOwned::new(connection, socket));
         stream.sock.set_read_timeout(Some(DEADLINE)).expect("not zero");
         while stream.conn.is_handshaking() {

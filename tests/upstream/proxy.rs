@@ -301,12 +301,13 @@ fn check_says_that_there_is_a_proxy_and_goes_through_it_when_it_is_online() {
     assert_eq!(proxy.requests(), [], "it was not asked to");
     let (code, said) = run(&["check", "--online"], &url);
     assert!(code == Some(0) && said.contains(&line) && said.contains("  [0] alpha: works (200)\n"), "{said}");
-    assert_eq!(proxy.requests().len(), 1);
+    assert_eq!(proxy.requests().len(), 2, "one for the credential, one to see whether HTTP/2 is offered");
     proxy.behave(Conduct::TunnelFor(upstream.authority().parse().expect("an address"), "Basic other".into()));
     let (code, said) = run(&["check", "--online"], &url);
     let told = "problem: [0] alpha: the upstream cannot be reached: the proxy (--upstream-proxy, HTTPS_PROXY) wants \
                 another user or password than its URL has (407)\n";
     assert!(code == Some(1) && said.contains(told), "{said}");
+    assert_eq!(proxy.requests().len(), 3, "a wrong password is tried no more often than there are credentials");
 }
 
 #[cfg(feature = "demo")]

@@ -5,7 +5,9 @@ mod scanner;
 #[cfg(test)]
 mod tests;
 
-pub use self::parse::{Field, HeadError, RequestHead, ResponseHead, Version, with_request, with_response};
+pub use self::parse::{
+    Field, HeadError, RequestHead, ResponseHead, Version, begins_http2, with_request, with_response,
+};
 pub use self::scanner::{HeadLimits, HeadScanner, HeadSpan, StartLine};
 
 pub(super) use self::parse::with_fields;

@@ -72,6 +72,8 @@ pub enum HeadError {
     UnsupportedVersion,
     /// A transfer coding other than chunked.
     UnsupportedTransferCoding,
+    /// No request, but the preface of HTTP/2 (RFC 9113 §3.4).
+    Http2Preface,
 }
 
 impl HeadError {
@@ -84,6 +86,7 @@ impl HeadError {
             HeadError::TooManyFields => "the head has too many fields",
             HeadError::UnsupportedVersion => "the HTTP version is not 1.0 or 1.1",
             HeadError::UnsupportedTransferCoding => "the transfer coding is not chunked",
+            HeadError::Http2Preface => "it begins with the preface of HTTP/2, which is not spoken here",
         }
     }
 }
@@ -95,6 +98,14 @@ impl fmt::Display for HeadError {
 }
 
 impl std::error::Error for HeadError {}
+
+/// The part of HTTP/2's preface (RFC 9113 §3.4) that has the form of a head; `SM` and two line ends follow.
+const HTTP2_PREFACE_HEAD: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
+
+/// Tells whether these first bytes of a connection are those of HTTP/2.
+pub fn begins_http2(bytes: &[u8]) -> bool {
+    bytes.starts_with(HTTP2_PREFACE_HEAD)
+}
 
 /// Limit on the fields of a head; the stack holds a slot for each.
 pub const FIELDS_MAX: usize = 256;
@@ -109,6 +120,9 @@ const FIELDS_USUAL: usize = 32;
 /// # Errors
 /// When the request line or a field line breaks RFC 9112 §3 or §5.
 pub fn with_request<R>(head: &[u8], use_head: impl FnOnce(&RequestHead<'_>) -> R) -> Result<R, HeadError> {
+    if head == HTTP2_PREFACE_HEAD {
+        return Err(HeadError::Http2Preface);
+    }
     let (line, field_lines) = split_first_line(head)?;
     let (method, target, version) = parse_request_line(line)?;
     with_fields(field_lines, |fields| use_head(&RequestHead { method, target, version, fields }))
@@ -161,10 +175,6 @@ fn split_first_line(head: &[u8]) -> Result<(&[u8], &[u8]), HeadError> {
 
 /// Parses `method SP request-target SP HTTP-version` (RFC 9112 §3).
 fn parse_request_line(line: &[u8]) -> Result<(&str, &str, Version), HeadError> {
-    // RFC 9113 §3.4: an HTTP/1.1 server is meant to fail on this; a 505 would be taken for an answer.
-    if line == b"PRI * HTTP/2.0" {
-        return Err(HeadError::Malformed("this is the preface of HTTP/2, which is not spoken here"));
-    }
     let (rest, version) = split_version(line)?;
     let space = memchr(b' ', rest).ok_or(HeadError::Malformed("the request line has no target"))?;
     let (method, target) = (&rest[..space], &rest[space + 1..]);

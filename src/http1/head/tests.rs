@@ -61,7 +61,7 @@ fn the_head_ends_where_the_body_begins() {
 
 #[test]
 fn malformed_requests_are_refused() {
-    let rows: [(&str, &[u8]); 44] = [
+    let rows: [(&str, &[u8]); 43] = [
         ("RFC 9112 §2.2: three empty lines", b"\r\n\r\n\r\nGET / HTTP/1.1\r\n\r\n"),
         ("RFC 9112 §2.2: bare LF", b"GET / HTTP/1.1\nHost: a\r\n\r\n"),
         ("RFC 9112 §2.2: bare LF", b"GET / HTTP/1.1\r\nHost: a\n\r\n"),
@@ -104,7 +104,6 @@ fn malformed_requests_are_refused() {
         ("RFC 9112 §2.3: lower case", b"GET / http/1.1\r\n\r\n"),
         ("RFC 9112 §2.3: two digits", b"GET / HTTP/1.10\r\n\r\n"),
         ("RFC 9112 §2.3: no minor version", b"GET / HTTP/1\r\n\r\n"),
-        ("RFC 9113 §3.4: HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
         ("a TLS hello", b"\x16\x03\x01\x02\x00\x01"),
     ];
     for (rule, bytes) in rows {
@@ -115,6 +114,24 @@ fn malformed_requests_are_refused() {
             bytes.escape_ascii()
         );
     }
+}
+
+#[test]
+fn the_preface_of_http_2_is_told_apart_from_every_request() {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    assert_eq!(parse(preface), Err(HeadError::Http2Preface));
+    assert_eq!(parse(&[b"\r\n", &preface[..]].concat()), Err(HeadError::Http2Preface), "RFC 9112 §2.2");
+    assert!(begins_http2(preface) && begins_http2(&preface[..18]) && !begins_http2(&preface[..17]));
+    for (head, error) in [
+        ("PRI * HTTP/2.0\r\nHost: a\r\n\r\n", HeadError::UnsupportedVersion),
+        ("PRI / HTTP/2.0\r\n\r\n", HeadError::UnsupportedVersion),
+        ("PRI * HTTP/2.1\r\n\r\n", HeadError::UnsupportedVersion),
+        ("GET * HTTP/2.0\r\n\r\n", HeadError::UnsupportedVersion),
+    ] {
+        assert_eq!(parse(head.as_bytes()), Err(error), "{head:?}");
+        assert!(!begins_http2(head.as_bytes()), "{head:?}");
+    }
+    assert!(parse(b"PRI * HTTP/1.1\r\n\r\n").is_ok(), "a method as any other");
 }
 
 #[test]

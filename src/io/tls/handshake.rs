@@ -17,8 +17,8 @@ const HANDSHAKE_RECORD: u8 = 22;
 
 /// The reason why a connection does not speak TLS.
 pub enum HandshakeError {
-    /// It does not begin with a handshake record: most likely plain HTTP, which can be answered.
-    NotTls(Stream),
+    /// It does not begin with a handshake record, but with these bytes: most likely plain HTTP, which can be answered.
+    NotTls(Stream, Buffer),
     /// The client closed, took too long, or supports nothing that this side supports.
     Failed(HandshakeFault),
 }
@@ -65,7 +65,7 @@ pub async fn accept(stream: Stream, config: Arc<ServerConfig>, limit: Duration) 
             return Err(HandshakeFault::Io(io::ErrorKind::UnexpectedEof.into()).into());
         }
         if std::mem::take(&mut is_first) && received.filled()[0] != HANDSHAKE_RECORD {
-            return Err(HandshakeError::NotTls(stream));
+            return Err(HandshakeError::NotTls(stream, received));
         }
         let opened = tls.keep(received.filled());
         drop(received);

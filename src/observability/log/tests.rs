@@ -65,6 +65,7 @@ const RECORD: ExchangeRecord<'_> = ExchangeRecord {
     request_bytes: 10,
     response_bytes: 20,
     ending: Ending::Ok,
+    error_code: None,
 };
 
 #[test]
@@ -106,6 +107,16 @@ fn an_exchange_that_was_never_answered_leaves_out_what_it_does_not_have() {
           end=client_disconnected"
         ]
     );
+}
+
+#[test]
+fn an_exchange_that_was_refused_names_the_code_of_the_error() {
+    let record = ExchangeRecord { status: Some(400), ending: Ending::Refused, error_code: Some("bad_path"), ..RECORD };
+    let log = captured(Level::INFO, LineFormat::Text, false, || record.log());
+    assert!(log.trim_end().ends_with(" end=refused code=bad_path"), "{log}");
+    let log = captured(Level::INFO, LineFormat::Json, false, || record.log());
+    let line: serde_json::Value = serde_json::from_str(&log).expect("JSON");
+    assert_eq!((&line["end"], &line["code"]), (&"refused".into(), &"bad_path".into()));
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn of_connect_error(error: ConnectError) -> GatewayError {
         ConnectError::Unresolved => GatewayError::UpstreamResolve,
         ConnectError::Tcp(error) if is_out_of_descriptors(&error) => GatewayError::OutOfDescriptors,
         ConnectError::Tcp(error) => GatewayError::UpstreamConnect(error.kind()),
-        ConnectError::Tls(_) => GatewayError::UpstreamTls,
+        ConnectError::Tls(_) | ConnectError::NoCommonProtocol => GatewayError::UpstreamTls,
         ConnectError::Certificate(_) => GatewayError::UpstreamCertificate,
         ConnectError::Proxy(fault) => of_proxy_fault(&fault),
     }

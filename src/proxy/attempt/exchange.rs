@@ -17,6 +17,7 @@ use crate::observability::Count;
 use crate::proxy::attempt::ask::ask_for_body;
 use crate::proxy::attempt::connect::{NoConnection, connection};
 use crate::proxy::attempt::downstream_side::{DownstreamSide, cut_off};
+use crate::proxy::attempt::farewell::{departure, farewell};
 use crate::proxy::attempt::held::{Best, HeldAnswer};
 use crate::proxy::attempt::relay::{relay_answer, relay_body};
 use crate::proxy::attempt::relayed::{NoAnswer, Over, Relayed};
@@ -129,11 +130,8 @@ impl<'a> Attempt<'a> {
     /// [`GatewayError::TokenFailed`].
     pub fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
         let Attempt { downstream, request, failover, .. } = self;
-        let authorization = &mut request.authorization;
         let copy = downstream.replay.get_mut();
-        failover.snapshot.with_authorization(credential, |value| {
-            *authorization = copy.replace(authorization.clone(), value);
-        })
+        failover.snapshot.with_authorization(credential, |value| request.token.replace(copy, value))
     }
 
     /// Tells whether a pooled connection that turns out to be stale costs nothing. Whatever cannot be sent twice, or is
@@ -151,10 +149,13 @@ impl<'a> Attempt<'a> {
         let HeldAnswer { answer, connection } = held;
         let outgoing = self.downstream.outgoing();
         let side = DownstreamSide::new(outgoing, self.reply, &self.request.traits, progress, self.resources);
-        let interrupted = race(outgoing.left(), cut_off(&self.resources.lifecycle));
+        let left = async {
+            outgoing.left().await;
+            farewell(progress).await
+        };
+        let interrupted = race(left, cut_off(&self.resources.lifecycle));
         match race(relay_body(connection.as_deref(), side, answer), interrupted).await {
-            Either::First(Over { outcome, .. }) => outcome,
-            Either::Second(Either::First(())) => Outcome::CLIENT_GONE,
+            Either::First(Over { outcome, .. }) | Either::Second(Either::First(outcome)) => outcome,
             Either::Second(Either::Second(())) => Outcome::CUT_OFF,
         }
     }
@@ -172,8 +173,7 @@ impl<'a> Attempt<'a> {
         let gate = Gate { resources, failover, copy: incoming.copy, reused_since };
         let mut upload = pin!(upload(connection, &mut incoming, resources, &progress.turns));
         let mut answer = pin!(relay_answer(connection, side, gate, best));
-        let mut departed = pin!(outgoing.departed());
-        let mut goodbye = pin!(outgoing.stream.goodbye());
+        let mut departure = pin!(departure(outgoing, progress));
         let mut cut_off = pin!(cut_off(&resources.lifecycle));
         let mut is_uploading = true;
         poll_fn(|context| {
@@ -187,11 +187,8 @@ impl<'a> Attempt<'a> {
             if let Poll::Ready(relayed) = answer.as_mut().poll(context) {
                 return Poll::Ready(relayed);
             }
-            // Until the request is whole, it is the upload that reads and sees the client's goodbye.
-            let has_left = departed.as_mut().poll(context).is_ready()
-                || progress.request_is_whole() && goodbye.as_mut().poll(context).is_ready();
-            if has_left {
-                return Poll::Ready(Outcome::CLIENT_GONE.into());
+            if let Poll::Ready(outcome) = departure.as_mut().poll(context) {
+                return Poll::Ready(outcome.into());
             }
             cut_off.as_mut().poll(context).map(|()| Outcome::CUT_OFF.into())
         })
@@ -206,7 +203,7 @@ fn after_upload(result: Result<(), UploadError>, progress: &Progress, timeouts: 
             progress.request_was_sent(timeouts);
             return None;
         }
-        Err(UploadError::ClientGone) => return Some(Outcome::CLIENT_GONE.into()),
+        Err(UploadError::ClientGone) => return Some(Outcome::after_departure(progress).into()),
         Err(UploadError::Refused(error)) => error,
         Err(UploadError::Upstream(TransportError::Stalled)) => {
             GatewayError::UpstreamTimeout { phase: UpstreamPhase::Request }

@@ -9,6 +9,7 @@ use crate::http1::framing::BodyLength;
 use crate::io::Buffer;
 use crate::observability::Ending;
 use crate::proxy::attempt::downstream_side::DownstreamSide;
+use crate::proxy::attempt::farewell::FAREWELL_LIMIT;
 use crate::proxy::attempt::held::{Best, PendingAnswer};
 use crate::proxy::attempt::interrupt::{Interruption, guarded};
 use crate::proxy::attempt::receive::{FinalHead, receive_head};
@@ -19,7 +20,7 @@ use crate::proxy::failover::gate::{Gate, Verdict};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::response::body::BodyRelay;
-use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::{Connection, Received, TransportError};
 
 /// Receives the answer and passes it on, if `gate` lets it through: then `best`, the best of the attempts before, is let go
@@ -92,34 +93,34 @@ async fn is_of_another(
 
 /// Passes the answer on. Without a connection all of it is here.
 pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_>, answer: &mut PendingAnswer) -> Over {
-    let PendingAnswer { facts, keep_alive, .. } = *answer;
-    side.progress.answer_begins(facts.status);
+    side.progress.answer_begins(answer.facts.status);
+    let mut farewell_until = None;
     loop {
         let body = &mut answer.body;
-        if !body.out.is_empty() {
-            let out = std::mem::take(&mut body.out);
-            if side.write(out).await.is_err() {
-                return Outcome::CLIENT_GONE.into();
-            }
-            side.progress.response_bytes.set(body.reader.data_bytes());
+        if !body.out.is_empty()
+            && let Err(outcome) = write_out(side, body, &mut farewell_until).await
+        {
+            return outcome.into();
         }
         if body.reader.is_complete() {
             let upstream_is_reusable = answer.is_reusable_after(side.progress);
-            return Over { outcome: Outcome::Answered { ending: Ending::Ok, keep_alive }, upstream_is_reusable };
+            let outcome = match farewell_until {
+                None => Outcome::Answered { ending: Ending::Ok, keep_alive: answer.keep_alive },
+                Some(_) => Outcome::after_departure(side.progress),
+            };
+            return Over { outcome, upstream_is_reusable };
         }
-        if body.error.is_some() {
-            return cut(Ending::UpstreamInvalid, &facts, &side.reply).into();
+        if body.error.is_some() && farewell_until.is_none() {
+            return cut(Ending::UpstreamInvalid, answer, &side.reply).into();
         }
-        let Some(connection) = connection else { return cut(Ending::UpstreamClosed, &facts, &side.reply).into() };
+        let Some(connection) = connection else { return cut(Ending::UpstreamClosed, answer, &side.reply).into() };
         let read = match answer.last_read.take() {
             Some(read) => Ok(read),
-            None => read_more(connection, side, body).await,
+            None => read_more(connection, side, body, farewell_until).await,
         };
         let ending = match read {
             Ok(Ok(Received::Data)) => continue,
-            Ok(Ok(Received::End { is_clean: true })) if facts.body == BodyLength::UntilClose => {
-                return Outcome::Answered { ending: Ending::Ok, keep_alive }.into();
-            }
+            Ok(Ok(Received::End { is_clean: true })) if answer.facts.body == BodyLength::UntilClose => Ending::Ok,
             Ok(Ok(Received::End { .. })) => Ending::UpstreamClosed,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the upstream connection broke in mid-answer");
@@ -127,10 +128,39 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
             }
             Err(Interruption::Overdue) => Ending::Timeout,
             Err(Interruption::Expired) => Ending::Shutdown,
-            Err(Interruption::ClientGone) => return Outcome::CLIENT_GONE.into(),
+            Err(Interruption::ClientGone) => Ending::ClientDisconnected,
         };
-        return end_broken(side, answer, ending).await.into();
+        return match ending {
+            _ if farewell_until.is_some() => Outcome::after_departure(side.progress),
+            Ending::Ok => Outcome::Answered { ending, keep_alive: answer.keep_alive },
+            Ending::ClientDisconnected => Outcome::CLIENT_GONE,
+            _ => end_broken(side, answer, ending).await,
+        }
+        .into();
     }
+}
+
+/// Writes what is to go out. To a client that has all it asked for and takes no more it is not written; what is left of the
+/// body is then read until `farewell_until`, so that its connection can be kept.
+async fn write_out(
+    side: DownstreamSide<'_>,
+    body: &mut BodyRelay,
+    farewell_until: &mut Option<Instant>,
+) -> Result<(), Outcome> {
+    let out = std::mem::take(&mut body.out);
+    if farewell_until.is_some() {
+        return Ok(());
+    }
+    if side.write(out).await.is_ok() {
+        side.progress.response_bytes.set(body.reader.data_bytes());
+        side.progress.note_turn(body.turn_is_complete());
+        return Ok(());
+    }
+    if !side.progress.turn_was_written() {
+        return Err(Outcome::CLIENT_GONE);
+    }
+    *farewell_until = Some(Instant::now() + FAREWELL_LIMIT);
+    Ok(())
 }
 
 /// Reads the next bytes of the body, with a comment to the client now and then where a silent stream is kept alive.
@@ -138,9 +168,10 @@ async fn read_more(
     connection: &Connection,
     side: DownstreamSide<'_>,
     body: &mut BodyRelay,
+    farewell_until: Option<Instant>,
 ) -> Result<Result<Received, TransportError>, Interruption> {
     side.progress.turns.take().await;
-    let due = Instant::now() + side.resources.timeouts.client;
+    let due = farewell_until.unwrap_or_else(|| Instant::now() + side.resources.timeouts.client);
     if let Some(silence) = side.resources.timeouts.heartbeat {
         loop {
             let beat = (Instant::now() + silence).min(due);
@@ -149,7 +180,7 @@ async fn read_more(
                 Err(Interruption::Overdue) if beat < due => {}
                 Ok(()) | Err(_) => break,
             }
-            if let Some(comment) = body.heartbeat()
+            if let Some(comment) = body.heartbeat(EventDialect::of_path(side.outgoing.path))
                 && side.write(comment).await.is_err()
             {
                 return Err(Interruption::ClientGone);
@@ -162,20 +193,18 @@ async fn read_more(
 
 /// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut.
 async fn end_broken(side: DownstreamSide<'_>, answer: &mut PendingAnswer, ending: Ending) -> Outcome {
-    let PendingAnswer { facts, keep_alive, body, .. } = answer;
-    let Some(out) = body.ending(side.reply.dialect, message(ending)) else {
-        return cut(ending, facts, &side.reply);
+    let Some(out) = answer.body.ending(EventDialect::of_path(side.outgoing.path), message(ending)) else {
+        return cut(ending, answer, &side.reply);
     };
     if side.write(out).await.is_err() {
-        return Outcome::CLIENT_GONE;
+        return Outcome::after_departure(side.progress);
     }
-    let was_complete = body.turn_is_complete();
-    let ending = if was_complete { Ending::Ok } else { ending };
-    Outcome::Answered { ending, keep_alive: *keep_alive }
+    let ending = if answer.body.turn_is_complete() { Ending::Ok } else { ending };
+    Outcome::Answered { ending, keep_alive: answer.keep_alive }
 }
 
-fn cut(ending: Ending, facts: &ResponseFacts, reply: &ReplyShape) -> Outcome {
-    Outcome::Aborted { ending, needs_reset: facts.is_close_delimited_for(reply.version) }
+fn cut(ending: Ending, answer: &PendingAnswer, reply: &ReplyShape) -> Outcome {
+    Outcome::Aborted { ending, needs_reset: answer.facts.is_close_delimited_for(reply.version) }
 }
 
 /// Returns the message of the error event of a stream that ended like this.

@@ -1,5 +1,5 @@
-//! The errors that the gateway answers with when it cannot, or will not, forward; README.md ("Errors") lists them for
-//! users.
+//! The errors that the gateway answers with when it cannot, or will not, forward; docs/user-guide.md ("Errors of the
+//! gateway") lists them for users.
 //!
 //! [`GatewayError`] names them by fault, `table` has one row for each, and `dialect` writes them as the bodies that
 //! clients understand.
@@ -33,6 +33,8 @@ pub enum GatewayError {
     ExpectationNotSupported,
     TransferCodingNotSupported,
     VersionNotSupported,
+    /// The preface of HTTP/2 came in the place of a request.
+    Http2NotSupported,
     /// Plain HTTP on a port that speaks TLS.
     TlsRequired,
 

@@ -96,6 +96,8 @@ error_table! {
     Self::VersionNotSupported =>
         refusal(505, "HTTP Version Not Supported", "http_version_not_supported", Ending::Refused),
         "The request's HTTP version is not supported; use HTTP/1.1.";
+    Self::Http2NotSupported => refusal(400, "Bad Request", "http2_not_supported", Ending::Refused),
+        "HTTP/2 is not spoken here; have the client use HTTP/1.1, or switch its prior knowledge of HTTP/2 off.";
 
     // The request asks for what a gateway of one upstream does not do.
 
@@ -103,7 +105,8 @@ error_table! {
         "This gateway forwards to its own upstream only; set NO_PROXY for other hosts, or unset HTTP_PROXY.";
     Self::ConnectNotSupported =>
         refusal(405, "Method Not Allowed", "connect_not_supported", Ending::Refused).with(ALLOW),
-        "This gateway opens no tunnels; use its http:// URL as the base URL, or unset HTTPS_PROXY.";
+        "This gateway opens no tunnels; use its http:// URL as the base URL, or as the proxy of an http:// URL without a \
+         tunnel (proxyTunnel: false for undici's ProxyAgent), or unset HTTPS_PROXY.";
     Self::TraceNotSupported => refusal(405, "Method Not Allowed", "trace_not_supported", Ending::Refused).with(ALLOW),
         "The TRACE method is not supported here; use another method.";
     Self::WebsocketNotSupported =>

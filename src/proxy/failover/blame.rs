@@ -38,7 +38,7 @@ impl Blame {
         &self.tried
     }
 
-    /// Draws the conclusions of an answer to `chosen`. A suspect takes the probe over that its turn was.
+    /// Draws the conclusions of an answer to `chosen`. If the turn was a probe, the suspect holds it from here on.
     pub fn judge(
         &mut self,
         resources: &Resources,

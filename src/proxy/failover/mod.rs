@@ -5,7 +5,7 @@
 //! this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
 //! end. The standing of credentials is kept in `credentials`.
 
-mod blame;
+pub mod blame;
 pub mod gate;
 pub mod ownership;
 pub mod table;

@@ -15,7 +15,7 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::head::FilteredHead;
+use crate::proxy::request::head::FilterableHead;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
 
@@ -56,13 +56,13 @@ pub async fn filter(
     request: &mut UpstreamRequest,
 ) -> Result<(), Outcome> {
     let facts = &request.traits.facts;
-    let unfiltered = match request.filtered_head.take() {
+    let unfiltered = match request.filterable_head.take() {
         None => Some(Unfiltered::Encoded),
         Some(_) if !fits(resources, downstream, body, facts.body) => Some(Unfiltered::TooLarge),
         Some(head) => {
             if hold_body(resources, downstream, body, facts, None, |_| true).await?.is_whole {
                 let copy = downstream.replay.get_mut();
-                edit(copy, *head, request, &resources.budget).err()
+                edit(copy, &head, request, &resources.budget).err()
             } else {
                 Some(Unfiltered::TooLarge)
             }
@@ -93,7 +93,7 @@ fn fits(resources: &Resources, downstream: &mut Downstream, body: &BodyReader, l
 /// counts. It is done in one turn: 1 to 2 ms a MiB.
 fn edit(
     copy: &mut ReplayBuffer,
-    head: FilteredHead,
+    head: &FilterableHead,
     request: &mut UpstreamRequest,
     budget: &ReplayBudget,
 ) -> Result<(), Unfiltered> {
@@ -101,9 +101,11 @@ fn edit(
     let mut body = content_of(copy, request.head_bytes, length).ok_or(Unfiltered::NotAnObject)?;
     let cuts = json_edit::cuts(&body, MEMBER).ok_or(Unfiltered::NotAnObject)?;
     json_edit::cut(&mut body, &cuts);
-    let (head, authorization) = head.with_length(body.len() as u64);
+    // The head is in the first part.
+    let written = copy.parts().next().and_then(|part| part.get(..request.head_bytes)).ok_or(Unfiltered::NotAnObject)?;
+    let (head, token) = head.filtered(written, &request.token, body.len() as u64);
     copy.rewrite(&head, &body, budget);
-    request.authorization = authorization;
+    request.token = token;
     Ok(())
 }
 

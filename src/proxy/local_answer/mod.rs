@@ -1,5 +1,7 @@
-//! The answers that are made here: errors, liveness, `OPTIONS *` and CORS preflights. `write` has their bytes.
+//! The answers that are made here: errors, liveness, `OPTIONS *` and CORS preflights. `write` has their bytes, and
+//! `go_away` those for a client that speaks HTTP/2.
 
+mod go_away;
 pub mod write;
 
 use self::write::ReplyHead;
@@ -26,9 +28,14 @@ pub async fn refuse(
     let row = error.row();
     let keep_alive = keeps_alive(shape, request_is_whole, !row.closes, &resources.lifecycle);
     exchange.ending = row.ending;
+    exchange.error = Some(row);
     resources.activity.tally.error(row.place);
     let mut out = Buffer::take();
-    write::write_error(out.tail(), error, shape.dialect, &reply(resources, shape, keep_alive));
+    if *error == GatewayError::Http2NotSupported {
+        go_away::write_go_away(out.tail(), &error.message());
+    } else {
+        write::write_error(out.tail(), error, shape.dialect, &reply(resources, shape, keep_alive));
+    }
     // What follows a refused request on the wire may be its body, so it is read before the connection ends.
     let after = if keep_alive { Disposition::KeepAlive } else { Disposition::Linger };
     send(resources, exchange, downstream, out, row.status, after).await
@@ -43,7 +50,7 @@ pub async fn answer(
     answer: &LocalAnswer,
     body: BodyLength,
 ) -> Disposition {
-    let request_is_whole = matches!(body, BodyLength::None | BodyLength::Known(0));
+    let request_is_whole = body.is_empty();
     let keep_alive = keeps_alive(shape, request_is_whole, true, &resources.lifecycle);
     let reply = reply(resources, shape, keep_alive);
     let mut out = Buffer::take();

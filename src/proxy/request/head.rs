@@ -6,11 +6,15 @@
 use std::fmt;
 use std::ops::Range;
 
+use zeroize::Zeroizing;
+
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
 use crate::proxy::guard::origin::Caller;
+use crate::proxy::request::gemini;
 use crate::proxy::request::path::UpstreamPath;
+use crate::proxy::request::token_place::{TokenFields, TokenPlace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
@@ -132,7 +136,7 @@ pub fn examine<'h>(head: &RequestHead<'h>, caller: &mut Caller<'h>) -> Result<Re
     if is_http11 && expectation == Expectation::Other {
         return Err(RequestError::UnsupportedExpectation);
     }
-    let has_body = !matches!(body, BodyLength::None | BodyLength::Known(0));
+    let has_body = !body.is_empty();
     Ok(RequestFacts {
         method: Method::of(head.method),
         version: head.version,
@@ -192,86 +196,105 @@ pub struct UpstreamIdentity {
     pub authority: String,
 }
 
-/// Appends the head that goes upstream, and returns the range of `out` that holds the value of `Authorization`.
-/// `authorization` is that whole value; `facts` are those of [`examine`].
-pub fn write(
-    out: &mut Vec<u8>,
-    head: &RequestHead<'_>,
-    path: UpstreamPath<'_>,
-    upstream: &UpstreamIdentity,
-    authorization: &[u8],
-    facts: &RequestFacts,
-) -> Range<usize> {
-    let authorization = write_fields(out, head, path, upstream, authorization, facts, |_| true);
-    match facts.body {
-        BodyLength::Chunked => fields::push_field(out, "Transfer-Encoding", b"chunked"),
-        BodyLength::Known(length) => fields::push_content_length(out, length),
-        BodyLength::None if facts.method.expects_body() => fields::push_content_length(out, 0),
-        // A request cannot last until the close.
-        BodyLength::None | BodyLength::UntilClose => {}
+/// The parts that the head for the upstream is written from.
+#[derive(Clone, Copy)]
+pub struct UpstreamHead<'a> {
+    pub head: &'a RequestHead<'a>,
+    pub path: UpstreamPath<'a>,
+    pub upstream: &'a UpstreamIdentity,
+    /// The whole value of `Authorization`.
+    pub authorization: &'a [u8],
+    /// As [`examine`] found them.
+    pub facts: &'a RequestFacts,
+}
+
+impl UpstreamHead<'_> {
+    /// Appends the head, and returns the place of the token in it.
+    pub fn write(&self, out: &mut Vec<u8>) -> TokenPlace {
+        let token = self.write_fields(out, |_, _| {});
+        self.write_framing(out);
+        token
     }
-    out.extend_from_slice(b"\r\n");
-    authorization
-}
 
-/// Appends the request line and all fields but those that frame the body; `keeps` is asked about each field of the
-/// downstream that would be forwarded.
-fn write_fields(
-    out: &mut Vec<u8>,
-    head: &RequestHead<'_>,
-    path: UpstreamPath<'_>,
-    upstream: &UpstreamIdentity,
-    authorization: &[u8],
-    facts: &RequestFacts,
-    keeps: impl Fn(&str) -> bool,
-) -> Range<usize> {
-    out.extend_from_slice(head.method.as_bytes());
-    out.push(b' ');
-    path.push_to(out, &upstream.base_path);
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    // RFC 9110 §7.2 asks for Host to come first.
-    fields::push_field(out, "Host", upstream.authority.as_bytes());
-    let named = facts.connection.named(head.fields);
-    for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named) && keeps(field.name)) {
-        fields::push_field(out, field.name, field.value);
+    /// Appends the head as [`UpstreamHead::write`] does, and notes in it what changes with a filtered body: `None` of a
+    /// body that is encoded, which cannot be filtered.
+    pub fn write_filterable(&self, out: &mut Vec<u8>) -> (TokenPlace, Option<FilterableHead>) {
+        let mut removed = Vec::new();
+        let mut is_encoded = false;
+        let token = self.write_fields(out, |name, line| {
+            is_encoded |= name.eq_ignore_ascii_case("content-encoding");
+            if name.eq_ignore_ascii_case("anthropic-beta") || name.eq_ignore_ascii_case("trailer") {
+                removed.push(line);
+            }
+        });
+        let framing = out.len();
+        self.write_framing(out);
+        (token, (!is_encoded).then_some(FilterableHead { removed, framing }))
     }
-    fields::push_field(out, "Authorization", authorization);
-    let value_end = out.len() - "\r\n".len();
-    value_end - authorization.len()..value_end
-}
 
-/// The head of a request whose body is to be filtered: without `anthropic-beta`, and open until the length of the body is
-/// known. Trailers are not kept (RFC 9110 §6.5.1), so nothing announces them.
-#[derive(Debug)]
-pub struct FilteredHead {
-    bytes: Vec<u8>,
-    authorization: Range<usize>,
-}
-
-impl FilteredHead {
-    /// Writes the head as [`write`] does; `None` of a request whose body is encoded, which cannot be filtered.
-    pub fn new(
-        head: &RequestHead<'_>,
-        path: UpstreamPath<'_>,
-        upstream: &UpstreamIdentity,
-        authorization: &[u8],
-        facts: &RequestFacts,
-    ) -> Option<Self> {
-        if head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("content-encoding")) {
-            return None;
+    /// Appends the request line and all fields but those that frame the body, and gives `written` the name of each field
+    /// of the downstream with the place of its line.
+    fn write_fields(&self, out: &mut Vec<u8>, mut written: impl FnMut(&str, Range<usize>)) -> TokenPlace {
+        let UpstreamHead { head, path, upstream, authorization, facts } = *self;
+        out.extend_from_slice(head.method.as_bytes());
+        out.push(b' ');
+        let token_fields = if gemini::is_passed_through(path) {
+            gemini::push_without_key(out, path, &upstream.base_path);
+            TokenFields::GoogApiKeyToo
+        } else {
+            path.push_to(out, &upstream.base_path);
+            TokenFields::Authorization
+        };
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        // RFC 9110 §7.2 asks for Host to come first.
+        fields::push_field(out, "Host", upstream.authority.as_bytes());
+        let named = facts.connection.named(head.fields);
+        for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named)) {
+            let start = out.len();
+            fields::push_field(out, field.name, field.value);
+            written(field.name, start..out.len());
         }
-        let is_kept =
-            |name: &str| !name.eq_ignore_ascii_case("anthropic-beta") && !name.eq_ignore_ascii_case("trailer");
-        let mut bytes = Vec::new();
-        let authorization = write_fields(&mut bytes, head, path, upstream, authorization, facts, is_kept);
-        Some(FilteredHead { bytes, authorization })
+        TokenPlace::push(out, token_fields, authorization)
     }
 
-    /// Ends the head with a body of `length` bytes, and returns it with the place of the value of `Authorization`.
-    pub fn with_length(mut self, length: u64) -> (Vec<u8>, Range<usize>) {
-        fields::push_content_length(&mut self.bytes, length);
-        self.bytes.extend_from_slice(b"\r\n");
-        (self.bytes, self.authorization)
+    /// Appends the field that frames the body, and the end of the head.
+    fn write_framing(&self, out: &mut Vec<u8>) {
+        match self.facts.body {
+            BodyLength::Chunked => fields::push_field(out, "Transfer-Encoding", b"chunked"),
+            BodyLength::Known(length) => fields::push_content_length(out, length),
+            BodyLength::None if self.facts.method.expects_body() => fields::push_content_length(out, 0),
+            // A request cannot last until the close.
+            BodyLength::None | BodyLength::UntilClose => {}
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// The places in a written head that change with a filtered body: the lines of `anthropic-beta` go, and so do those of
+/// `Trailer`, since trailers are not kept (RFC 9110 §6.5.1), and the body is framed by its length.
+#[derive(Debug)]
+pub struct FilterableHead {
+    /// Before the token, in their order.
+    removed: Vec<Range<usize>>,
+    /// The first byte of the field that frames the body, which is the last one.
+    framing: usize,
+}
+
+impl FilterableHead {
+    /// Returns `head`, in which `token` has its place, for a filtered body of `length` bytes.
+    pub fn filtered(&self, head: &[u8], token: &TokenPlace, length: u64) -> (Zeroizing<Vec<u8>>, TokenPlace) {
+        // Room for a longer Content-Length, or for one in the place of a Transfer-Encoding: a vector that grows would leave
+        // a copy of the token that is not zeroed.
+        let mut out = Zeroizing::new(Vec::with_capacity(head.len() + 40));
+        let mut from = 0;
+        for line in &self.removed {
+            out.extend_from_slice(&head[from..line.start]);
+            from = line.end;
+        }
+        out.extend_from_slice(&head[from..self.framing]);
+        fields::push_content_length(&mut out, length);
+        out.extend_from_slice(b"\r\n");
+        (out, token.moved_back(self.removed.iter().map(ExactSizeIterator::len).sum()))
     }
 }
 

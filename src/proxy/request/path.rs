@@ -93,7 +93,8 @@ impl Segment {
     }
 }
 
-fn decode_hex(high: u8, low: u8) -> Option<u8> {
+/// Decodes the two digits of an encoded byte.
+pub fn decode_hex(high: u8, low: u8) -> Option<u8> {
     let digit = |byte: u8| char::from(byte).to_digit(16).map(|digit| digit as u8);
     Some(digit(high)? * 16 + digit(low)?)
 }

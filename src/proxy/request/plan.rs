@@ -1,6 +1,4 @@
-//! The decision about a request, made from its head alone. Pure: no turn is taken and nothing is written here.
-
-use std::ops::Range;
+//! The decision about a request, made from its head alone. Pure: [`plan`] takes no turn and writes nothing.
 
 use crate::config::{Filter, MEBIBYTE};
 use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Turn};
@@ -11,11 +9,13 @@ use crate::proxy::guard::key::check_key;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
 use crate::proxy::reply_shape::ReplyShape;
-use crate::proxy::request::head::{self, FilteredHead, Method, RequestError, RequestFacts};
+use crate::proxy::request::head::{self, FilterableHead, RequestError, RequestFacts};
 use crate::proxy::request::objects::Objects;
 use crate::proxy::request::path::UpstreamPath;
+use crate::proxy::request::replayable::may_replay;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::{self, Destination, TargetError};
+use crate::proxy::request::token_place::TokenPlace;
 
 /// The decision about one request. `F` is known of a request that is forwarded: at first what its head says, later what
 /// was written for the upstream.
@@ -25,6 +25,8 @@ pub struct Plan<F> {
     pub reply: ReplyShape,
     /// The caller's key, where one is asked for.
     pub key: Option<ApiKeyId>,
+    /// The request is known to end with its head.
+    pub ends_with_head: bool,
     pub action: Action<F>,
 }
 
@@ -74,10 +76,10 @@ pub struct UpstreamRequest {
     pub choice: Choice,
     /// The length of the head.
     pub head_bytes: usize,
-    /// The value of `Authorization` in the head.
-    pub authorization: Range<usize>,
-    /// The head to send once the body is filtered.
-    pub filtered_head: Option<Box<FilteredHead>>,
+    /// The place of the token in the head.
+    pub token: TokenPlace,
+    /// The places that change when the body is filtered; none where it is not or cannot be.
+    pub filterable_head: Option<FilterableHead>,
     /// The stored objects that it is about, where there is more than one identity.
     pub objects: Option<Box<Objects>>,
 }
@@ -93,34 +95,35 @@ impl UpstreamRequest {
 impl<F> Plan<F> {
     /// Refuses a request that could not be read.
     pub fn refusing(error: GatewayError) -> Self {
-        Plan { reply: ReplyShape::UNKNOWN, key: None, action: Action::Refuse(error) }
+        Plan { reply: ReplyShape::UNKNOWN, key: None, ends_with_head: false, action: Action::Refuse(error) }
     }
 
     /// Replaces what is known of a forwarded request by what `write` makes of it, or refuses the request.
     pub fn write<G>(self, write: impl FnOnce(F) -> Result<G, GatewayError>) -> Plan<G> {
-        let Plan { reply, key, action } = self;
+        let Plan { reply, key, ends_with_head, action } = self;
         let action = match action {
             Action::Refuse(error) => Action::Refuse(error),
             Action::Answer(answer, body) => Action::Answer(answer, body),
             Action::Forward(forward) => write(forward).map_or_else(Action::Refuse, Action::Forward),
         };
-        Plan { reply, key, action }
+        Plan { reply, key, ends_with_head, action }
     }
 }
 
 /// Decides what is done with the request in `head`, whose path for the log is `path`. Callers need one of `keys`, where
 /// there are any.
 pub fn plan<'h>(head: &RequestHead<'h>, path: &str, rules: &Rules, keys: Option<&ApiKeys>) -> Plan<Forward<'h>> {
-    let mut admission = Admission { reply: ReplyShape::of(head, path), key: None };
+    let mut admission = Admission { reply: ReplyShape::of(head, path), key: None, ends_with_head: false };
     let action = admission.decide(head, rules, keys).unwrap_or_else(Action::Refuse);
-    let Admission { reply, key } = admission;
-    Plan { reply, key, action }
+    let Admission { reply, key, ends_with_head } = admission;
+    Plan { reply, key, ends_with_head, action }
 }
 
 /// The part of a plan that a refused request has too, noted as soon as it is known.
 struct Admission {
     reply: ReplyShape,
     key: Option<ApiKeyId>,
+    ends_with_head: bool,
 }
 
 impl Admission {
@@ -134,6 +137,7 @@ impl Admission {
         let facts = head::examine(head, &mut caller)?;
         self.reply.version = facts.version;
         self.reply.keep_alive = facts.keep_alive;
+        self.ends_with_head = facts.body.is_empty();
         let Admitted { origin, is_preflight } = rules.access.admit(head, &caller)?;
         self.reply.origin = origin;
         if is_preflight {
@@ -187,17 +191,8 @@ pub fn check_body_bytes(bytes: u64, limit: Option<u64>) -> Result<(), GatewayErr
 fn is_for_filter(head: &RequestHead<'_>, path: &str, facts: &RequestFacts) -> bool {
     const PATH: &str = "/v1/messages";
     const MARKS: [&str; 3] = ["anthropic-version", "anthropic-beta", "x-api-key"];
-    let has_body = !matches!(facts.body, BodyLength::None | BodyLength::Known(0));
     let is_mark = |name: &str| MARKS.iter().any(|mark| name.eq_ignore_ascii_case(mark));
-    has_body && path == PATH && head.fields.iter().any(|field| is_mark(field.name))
-}
-
-/// Tells whether a request may reach the upstream twice: idempotent ones (RFC 9110 §9.2.2), and, as a stated deviation, the
-/// generations, which change nothing upstream and whose loss costs the user a turn.
-fn may_replay(method: Method, path: &str) -> bool {
-    const GENERATIONS: [&str; 6] =
-        ["/chat/completions", "/completions", "/responses", "/messages", "/messages/count_tokens", "/embeddings"];
-    method.is_idempotent() || method == Method::Post && GENERATIONS.iter().any(|end| path.ends_with(end))
+    !facts.body.is_empty() && path == PATH && head.fields.iter().any(|field| is_mark(field.name))
 }
 
 /// Returns the path of a target: without its query, where clients put keys, and without an authority, which may hold a
@@ -223,6 +218,7 @@ impl From<HeadError> for GatewayError {
             HeadError::TooManyFields => GatewayError::TooManyFields,
             HeadError::UnsupportedVersion => GatewayError::VersionNotSupported,
             HeadError::UnsupportedTransferCoding => GatewayError::TransferCodingNotSupported,
+            HeadError::Http2Preface => GatewayError::Http2NotSupported,
         }
     }
 }

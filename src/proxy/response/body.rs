@@ -7,9 +7,9 @@ use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::io::Buffer;
-use crate::proxy::error::Dialect;
 use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::ending;
 use crate::proxy::sse::opening::{Opening, OpeningReader};
 use crate::proxy::sse::tracker::EventTracker;
@@ -17,8 +17,10 @@ use crate::proxy::sse::tracker::EventTracker;
 /// The body between upstream and downstream.
 pub struct BodyRelay {
     pub reader: BodyReader,
-    /// Only of an event stream that can be ended well.
+    /// Only of an event stream that can be read.
     events: Option<EventTracker>,
+    /// Its length is not told before: something can be added to it.
+    has_open_end: bool,
     /// While the first events decide whether the stream goes downstream.
     opening: Option<OpeningReader>,
     /// Looks at what goes by.
@@ -36,11 +38,11 @@ impl BodyRelay {
     /// `out` holds the head, which is written with the first bytes of the body.
     pub fn new(facts: &ResponseFacts, version: Version, out: Buffer) -> Self {
         let is_chunked = facts.body == BodyLength::Chunked;
-        let can_end_well = is_chunked || facts.body == BodyLength::UntilClose;
-        let follows_events = facts.is_event_stream && facts.is_identity_coded && can_end_well;
+        let follows_events = facts.is_event_stream && facts.is_identity_coded && facts.body != BodyLength::None;
         BodyRelay {
             reader: BodyReader::new(facts.body),
             events: follows_events.then(EventTracker::new),
+            has_open_end: is_chunked || facts.body == BodyLength::UntilClose,
             opening: None,
             tap: None,
             downstream_gets_chunks: is_chunked && version != Version::Http10,
@@ -75,7 +77,7 @@ impl BodyRelay {
         self.opening = None;
     }
 
-    /// Returns whether this is an event stream whose last whole event says that its turn is over.
+    /// Returns whether this is an event stream whose turn is over, by the whole events that were pushed.
     pub fn turn_is_complete(&self) -> bool {
         self.events.as_ref().is_some_and(EventTracker::turn_is_complete)
     }
@@ -111,11 +113,11 @@ impl BodyRelay {
     /// The comment line for a stream that has been silent, in the framing that goes downstream, to be written after
     /// `out`. `None` where it cannot be put: not an event stream that can be ended well, within an event or a chunk, or
     /// after the last event of the turn or of the body.
-    pub fn heartbeat(&self) -> Option<Buffer> {
-        if self.error.is_some() || self.reader.is_complete() {
+    pub fn heartbeat(&self, by_path: Option<EventDialect>) -> Option<Buffer> {
+        if self.error.is_some() || self.reader.is_complete() || !self.has_open_end {
             return None;
         }
-        let comment = ending::heartbeat(self.events.as_ref()?)?;
+        let comment = ending::heartbeat(self.events.as_ref()?, by_path)?;
         let mut out = Buffer::take();
         if !self.downstream_gets_chunks {
             out.append(comment);
@@ -128,16 +130,21 @@ impl BodyRelay {
         Some(out)
     }
 
-    /// The bytes that end the stream well; `None` where it must be cut.
-    pub fn ending(&self, dialect: Dialect, message: &str) -> Option<Buffer> {
-        let events = self.events.as_ref()?;
+    /// The bytes that end the stream well; `None` where it must be cut. `by_path` is the dialect of a stream whose events
+    /// have told none yet.
+    pub fn ending(&self, by_path: Option<EventDialect>, message: &str) -> Option<Buffer> {
+        let events = self.events.as_ref().filter(|_| self.has_open_end)?;
         let mut event = Buffer::take();
-        ending::error_event(event.tail(), events, dialect, message);
+        ending::error_event(event.tail(), events, by_path, message)?;
         if !self.downstream_gets_chunks {
             return Some(event);
         }
+        let owed = self.reader.owed();
+        if event.is_empty() && matches!(owed, Owed::ChunkData { .. }) {
+            ending::filling(event.tail(), events);
+        }
         let mut out = Buffer::take();
-        ending::end_chunked(out.tail(), self.reader.owed(), event.filled())?;
+        ending::end_chunked(out.tail(), owed, event.filled())?;
         Some(out)
     }
 }
@@ -166,7 +173,7 @@ mod tests {
     fn heartbeat_after(body: BodyLength, version: Version, bytes: &str) -> Option<String> {
         let mut relay = relay(body, version, true);
         relay.push(bytes.as_bytes());
-        relay.heartbeat().map(|out| String::from_utf8(out.filled().to_vec()).expect("text"))
+        relay.heartbeat(None).map(|out| String::from_utf8(out.filled().to_vec()).expect("text"))
     }
 
     fn chunked(stream: &[u8], chunk_length: usize) -> Vec<u8> {
@@ -205,6 +212,15 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_of_gemini_is_a_blank_line() {
+        for (bytes, by_path) in [("", Some(EventDialect::Gemini)), ("data: {\"candidates\":[]}\n\n", None)] {
+            let mut relay = relay(BodyLength::UntilClose, Version::Http11, true);
+            relay.push(bytes.as_bytes());
+            assert_eq!(relay.heartbeat(by_path).expect("a heartbeat").filled(), b"\n");
+        }
+    }
+
+    #[test]
     fn a_heartbeat_is_a_chunk_between_two_chunks() {
         let cases = [
             ("", Some("7\r\n: ping\n\r\n")),
@@ -225,17 +241,39 @@ mod tests {
     }
 
     #[test]
+    fn after_a_complete_turn_a_half_event_stays_one_whatever_fills_its_chunk() {
+        for half in ["data: {\"a", "data: {}", "data: {}\n", "event: x", "id", ": hi", ""] {
+            let stream = format!("event: message_stop\ndata: {{}}\n\n{half}");
+            for missing in [1, 2, 3, 100] {
+                let mut relay = relay(BodyLength::Chunked, Version::Http11, true);
+                relay.push(format!("{:x}\r\n{stream}", stream.len() + missing).as_bytes());
+                let ending = relay.ending(None, "x").expect("a clean end");
+                let decoded = dechunked(&[relay.out.filled(), ending.filled()].concat());
+                assert_eq!(parse(&decoded).len(), 1, "{half:?} {missing}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_whose_length_was_told_is_followed_and_cut() {
+        let mut relay = relay(BodyLength::Known(100), Version::Http11, true);
+        relay.push(b"data: [DONE]\n\n");
+        assert!(relay.turn_is_complete());
+        assert!(relay.ending(Some(EventDialect::Chat), "x").is_none());
+    }
+
+    #[test]
     fn what_is_no_event_stream_that_can_be_ended_well_has_no_heartbeat() {
-        assert!(relay(BodyLength::UntilClose, Version::Http11, false).heartbeat().is_none());
-        assert!(relay(BodyLength::Known(100), Version::Http11, true).heartbeat().is_none());
-        assert!(relay(BodyLength::None, Version::Http11, true).heartbeat().is_none());
+        assert!(relay(BodyLength::UntilClose, Version::Http11, false).heartbeat(None).is_none());
+        assert!(relay(BodyLength::Known(100), Version::Http11, true).heartbeat(None).is_none());
+        assert!(relay(BodyLength::None, Version::Http11, true).heartbeat(None).is_none());
     }
 
     /// The bytes that go downstream when `raw` comes in two reads with a heartbeat between, where one is offered.
     fn with_heartbeat(body: BodyLength, version: Version, (before, after): (&[u8], &[u8])) -> Option<Vec<u8>> {
         let mut relay = relay(body, version, true);
         relay.push(before);
-        let heartbeat = relay.heartbeat()?;
+        let heartbeat = relay.heartbeat(None)?;
         relay.out.append(heartbeat.filled());
         relay.push(after);
         assert_eq!(relay.error, None);

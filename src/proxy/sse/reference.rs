@@ -40,8 +40,16 @@ pub fn streams() -> Vec<Vec<u8>> {
         "data: {\"a\":1}\n\ndata: {\"b\":\n\ndata:[DONE]\n\n",
         ": hello\n\n\u{FEFF}data: x\n\nevent: message_start\ndata: {\"type\":\"message_start\"}\n\nevent: ping\n\
          data: {\"type\": \"ping\"}\n\n: keep-alive\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        "event: message_start\ndata: {\"type\":\"message_start\",\ndata: \"message\":{\"content\":[]}\ndata:}\n\n\
+         event: content_block_delta\nid: 1\ndata: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"\\u00e9\u{e9}\"}}\n\n",
         "\u{FEFF}event: response.completed\ndata: {}\n\n\n\n: bye\n\n",
         "data: {\"type\":\"response.incomplete\",\"response\":{\"type\":\"x\"}}\nid: 7\nretry: 10\n\nid: 8\n\n",
+        "event: response.created\ndata: {\"type\":\"response.created\",\"sequence_number\":0,\"response\":{\"x\":[]}}\n\n\
+         event: response.output_text.delta\ndata: {\"type\":\"response.output_text.delta\",\"delta\":\"\\\"\",\"sequence_number\":1}\n\n",
+        "data: {\"choices\":[{\"delta\":{\"content\":\"a\\n\\ud83d\\ude00\"}}]}\n\n: keep-alive\n\n\
+         data: {\"choices\":[{\"index\":0,\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n",
+        "data: {\"candidates\": [{\"content\": {\"parts\": [{\"text\": \"a\u{1F600}\"}]},\"index\": 0}]}\n\n\
+         data: {\"candidates\": [{\"finishReason\": \"STOP\"}],\"usageMetadata\": {\"a\": 1}}\n\ndata: {\"usageMetadata\": {}}\n\n",
         "data: first\ndata: second\ndata\n\ndatafield: x\n\nnonsense\n\nevent\ndata\n\n",
         "data: [DONE]\n\ndata: more\n\n",
     ];

@@ -106,10 +106,14 @@ impl Tokenizer {
         data
     }
 
-    /// The field whose value has begun, and its line has no end yet.
-    pub fn open_field(&self) -> Option<EventField> {
+    /// The bytes after which a value of the event's data goes on, on the line that has no end yet: the rest of the field's
+    /// name, the space that some clients insist on, or nothing. `None` where it is no such line.
+    pub fn rest_of_data_field(&self) -> Option<&'static [u8]> {
+        const FIELD: &[u8] = b"data: ";
         match self.position {
-            Position::AfterColon(field) | Position::Value(field) => Some(field),
+            Position::Value(EventField::Data) => Some(b""),
+            Position::AfterColon(EventField::Data) => Some(b" "),
+            Position::Name(name) if FIELD.starts_with(name.as_bytes()) => Some(&FIELD[name.as_bytes().len()..]),
             _ => None,
         }
     }

@@ -1,56 +1,35 @@
 //! The place in an event stream at which the upstream stands, for what is written into the stream here.
 //!
-//! Invariant: memory is bounded, and what is kept is looked at only when the stream is silent or has ended.
-//! Not here: what is read, written or timed out.
+//! Invariant: memory is bounded. Not here: what is read, written or timed out.
 
-use crate::proxy::sse::consumer::{EventConsumer, EventField};
+use crate::proxy::sse::events::StreamEvents;
 use crate::proxy::sse::tokenizer::{LineEnd, Tokenizer};
-use crate::proxy::sse::turn_end::{EventPrefix, RecentEvents};
-
-/// The longest unfinished line of data that is kept; a longer one of a broken stream stays unfinished.
-pub const UNFINISHED_BYTES_MAX: usize = 64 * 1024;
 
 /// Follows the decoded bytes of an event stream as the upstream sends them, however they are split. What is written
 /// into the stream here is never observed: it stands where the upstream's bytes go on as if it were not there.
 pub struct EventTracker {
     tokenizer: Tokenizer,
-    events: RecentEvents,
-    unfinished: UnfinishedLine,
+    pub events: StreamEvents,
 }
 
 impl EventTracker {
     pub const fn new() -> Self {
-        EventTracker {
-            tokenizer: Tokenizer::new(),
-            events: RecentEvents::new(),
-            unfinished: UnfinishedLine { value: Vec::new() },
-        }
+        EventTracker { tokenizer: Tokenizer::new(), events: StreamEvents::new() }
     }
 
     /// Takes the stream's next bytes.
     pub fn observe(&mut self, data: &[u8]) {
-        self.tokenizer.read(data, &mut (&mut self.events, &mut self.unfinished));
+        self.tokenizer.read(data, &mut self.events);
     }
 
-    /// Returns whether the last whole event says that the turn is over.
+    /// Returns whether the turn is over: see [`StreamEvents::turn_is_complete`].
     pub fn turn_is_complete(&self) -> bool {
         self.events.turn_is_complete()
     }
 
-    /// The data of an event that broke off in its data. Data of several lines, which no known server writes, is not
-    /// put together.
-    pub fn unfinished_data(&self) -> Option<&[u8]> {
-        match self.tokenizer.open_field() {
-            Some(EventField::Data) if self.unfinished.value.len() <= UNFINISHED_BYTES_MAX => {
-                Some(&self.unfinished.value)
-            }
-            _ => None,
-        }
-    }
-
-    /// The event whose blank line has not come.
-    pub fn half_written(&self) -> &EventPrefix {
-        self.events.half_written()
+    /// The bytes after which a value of the event's data goes on: see [`Tokenizer::rest_of_data_field`].
+    pub fn rest_of_data_field(&self) -> Option<&'static [u8]> {
+        self.tokenizer.rest_of_data_field()
     }
 
     /// Returns whether the last line has its end, which may be half a CRLF.
@@ -72,25 +51,4 @@ impl EventTracker {
     pub fn line_end(&self) -> LineEnd {
         self.tokenizer.line_end()
     }
-}
-
-/// The value of the line that has no end yet. Most events come whole, so there is seldom anything to keep.
-struct UnfinishedLine {
-    value: Vec<u8>,
-}
-
-impl EventConsumer for UnfinishedLine {
-    fn begin_value(&mut self, _: EventField) {}
-
-    fn append_value(&mut self, _: EventField, part: &[u8]) {
-        // One byte more than is allowed tells a line that is too long.
-        let room = (UNFINISHED_BYTES_MAX + 1).saturating_sub(self.value.len());
-        self.value.extend_from_slice(&part[..part.len().min(room)]);
-    }
-
-    fn end_value(&mut self, _: EventField, _: &[u8]) {
-        self.value.clear();
-    }
-
-    fn end_event(&mut self) {}
 }

@@ -16,6 +16,7 @@ use super::connection::{self, Arrival};
 use super::draining;
 use super::keep_alive::IdleConnection;
 use super::shared::Shared;
+use crate::http1::head::begins_http2;
 use crate::io::{Deadline, Either, HandshakeError, Parking, Stream, race, tls};
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
@@ -115,8 +116,8 @@ impl Connections {
         let handshake = tls::accept(stream, config, self.proxy.resources.timeouts.handshake);
         match race(handshake, draining::grace_over(&self.proxy, &Deadline::default())).await {
             Either::First(Ok(stream)) => self.spawn(permit, Arrival::Accepted(stream)),
-            Either::First(Err(HandshakeError::NotTls(stream))) => {
-                connection::refuse(stream, GatewayError::TlsRequired, &self.proxy).await;
+            Either::First(Err(HandshakeError::NotTls(stream, received))) => {
+                connection::refuse(stream, error_without_tls(received.filled()), &self.proxy).await;
             }
             Either::First(Err(HandshakeError::Failed(fault))) => tracing::debug!(%fault, "a TLS handshake failed"),
             Either::Second(()) => {}
@@ -130,6 +131,11 @@ impl Connections {
             drop(parked);
         }
     }
+}
+
+/// Returns the error for a client that does not begin with a handshake, in the protocol that it speaks.
+fn error_without_tls(received: &[u8]) -> GatewayError {
+    if begins_http2(received) { GatewayError::Http2NotSupported } else { GatewayError::TlsRequired }
 }
 
 /// The permit to be one of the open connections of the process, returned when it is dropped.

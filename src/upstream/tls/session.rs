@@ -167,6 +167,11 @@ impl Session {
         }
     }
 
+    /// Returns whether the peer has chosen one of the protocols that were offered (ALPN).
+    pub fn has_chosen_protocol(&self) -> bool {
+        self.connection.alpn_protocol().is_some()
+    }
+
     /// Takes the records that must be sent before any others; none in the steady state.
     pub fn take_urgent(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.urgent)
@@ -185,6 +190,16 @@ impl Session {
 /// Returns whether `error` means that the peer's certificate was not accepted.
 pub fn is_certificate_error(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+}
+
+/// Returns whether `error` means that the peer takes none of the protocols that were offered (RFC 7301 §3.2).
+pub fn is_protocol_error(error: &rustls::Error) -> bool {
+    use rustls::{AlertDescription, PeerMisbehaved};
+    matches!(
+        error,
+        rustls::Error::AlertReceived(AlertDescription::NoApplicationProtocol)
+            | rustls::Error::PeerMisbehaved(PeerMisbehaved::SelectedUnofferedApplicationProtocol)
+    )
 }
 
 /// Appends what `encode` makes to `out`, with as much room as it asks for.

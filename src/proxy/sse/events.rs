@@ -1,0 +1,300 @@
+//! The events of a stream, as far as its end needs them: their dialect, the end of the turn, the last number, and the one
+//! that is being written.
+//!
+//! Invariant: memory is bounded whatever an event's size is, and nothing depends on how the stream was split. An event
+//! of a known dialect that comes whole, and whose JSON says nothing that its name does not, is not read at all.
+//! Not here: what is written into the stream.
+
+use crate::proxy::sse::consumer::{EventConsumer, EventField};
+use crate::proxy::sse::dialect::EventDialect;
+use crate::proxy::sse::json_text::JsonText;
+use crate::proxy::sse::members::{Candidates, EventMembers, EventType};
+use crate::proxy::sse::prefix::Prefix;
+
+/// Room for `response.incomplete`, the longest event name that has to be told from longer ones, and one byte more.
+const NAME_BYTES_MAX: usize = 20;
+
+/// Room for the mark, and for white space around it.
+const DONE_BYTES_MAX: usize = 16;
+
+/// The data of the event that ends a stream of chat completions.
+const DONE: &[u8] = b"[DONE]";
+
+/// Follows the events of a stream.
+pub struct StreamEvents {
+    dialect: KnownDialect,
+    /// The last whole event says that the turn is over.
+    has_last: bool,
+    candidates: Candidates,
+    sequence_number: Option<u64>,
+    event: CurrentEvent,
+}
+
+/// The dialect of the whole events so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KnownDialect {
+    NoEvent,
+    Unknown,
+    /// There was nothing but `ping`, which other dialects have borrowed.
+    Ping,
+    Known(EventDialect),
+}
+
+/// The event whose blank line has not come.
+struct CurrentEvent {
+    name: Prefix<NAME_BYTES_MAX>,
+    data: DataRead,
+    /// Its object says nothing that is not known: see [`StreamEvents::can_skip_objects`].
+    is_opaque: bool,
+    /// The beginning of its data.
+    done: Prefix<DONE_BYTES_MAX>,
+    last: u8,
+    json: JsonText,
+    members: EventMembers,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DataRead {
+    /// None has come.
+    Nothing,
+    /// Its first line has begun, of which nothing was read yet.
+    Begun,
+    /// Its first line was read, or a part of it.
+    Line,
+    /// Several lines were read.
+    Lines,
+    /// Its first line came whole, and nobody had to read it.
+    Skipped,
+}
+
+/// The part of an event that has come when the stream ends.
+#[derive(Debug)]
+pub enum HalfEvent {
+    /// None of its data.
+    Dataless { is_named: bool },
+    /// The beginning of a JSON object, which `rest` makes one that has the members asked for.
+    Object { rest: Vec<u8> },
+    /// The beginning of `[DONE]`, which `rest` completes.
+    Done { rest: &'static [u8] },
+    /// Data that nothing need, or can, be added to.
+    Data,
+}
+
+impl StreamEvents {
+    pub const fn new() -> Self {
+        StreamEvents {
+            dialect: KnownDialect::NoEvent,
+            has_last: false,
+            candidates: Candidates::NONE,
+            sequence_number: None,
+            event: CurrentEvent::new(),
+        }
+    }
+
+    /// Returns whether the turn is over: the last whole event says so, or all of Gemini's candidates are finished.
+    pub fn turn_is_complete(&self) -> bool {
+        self.has_last || self.candidates.are_finished()
+    }
+
+    /// The dialect by the whole events, else by the half one. Where no event tells it, `by_path` may decide only while
+    /// there was none.
+    pub fn dialect(&self, by_path: Option<EventDialect>) -> Option<EventDialect> {
+        match self.dialect {
+            KnownDialect::Known(dialect) => Some(dialect),
+            KnownDialect::Ping => self.event.dialect().or(Some(EventDialect::Anthropic)),
+            KnownDialect::Unknown => self.event.dialect(),
+            KnownDialect::NoEvent if self.event.kind() == EventType::Ping => Some(EventDialect::Anthropic),
+            KnownDialect::NoEvent => self.event.dialect().or(by_path),
+        }
+    }
+
+    /// The number after the last one seen, which may be the half event's own.
+    pub fn next_sequence_number(&self) -> u64 {
+        let CurrentEvent { json, members, .. } = &self.event;
+        let open = members.open_sequence_number(json.open_word());
+        // One that broke off may be too small.
+        let last = members.sequence_number.or(self.sequence_number.max(open));
+        last.map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// The event whose blank line has not come; its object is to get `members`.
+    pub fn half_written(&self, dialect: EventDialect, members: &str) -> HalfEvent {
+        let event = &self.event;
+        let done = event.done.kept().trim_ascii_start();
+        match event.data {
+            DataRead::Nothing => HalfEvent::Dataless { is_named: !event.name.kept().is_empty() },
+            DataRead::Line if dialect == EventDialect::Chat && !done.is_empty() && DONE.starts_with(done) => {
+                HalfEvent::Done { rest: &DONE[done.len()..] }
+            }
+            DataRead::Skipped => HalfEvent::Data,
+            DataRead::Begun | DataRead::Line | DataRead::Lines => {
+                event.json.closing(members).map_or(HalfEvent::Data, |rest| HalfEvent::Object { rest })
+            }
+        }
+    }
+
+    /// Returns whether an event that comes whole need not be read: neither dialect nor numbers are in it, and the end of
+    /// a turn is told by its name or by what is no object.
+    fn can_skip_objects(&self) -> bool {
+        match self.dialect {
+            KnownDialect::Known(EventDialect::Chat) => true,
+            KnownDialect::Known(EventDialect::Anthropic) => {
+                self.event.name_type().dialect() == Some(EventDialect::Anthropic)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl EventConsumer for StreamEvents {
+    // Inlined: each event of a known dialect passes here, and mostly nothing more is done for it.
+    #[inline]
+    fn begin_value(&mut self, field: EventField) {
+        match (field, self.event.data) {
+            (EventField::Event, _) => self.event.name.clear(),
+            (EventField::Data, DataRead::Nothing) => {
+                self.event.is_opaque = self.can_skip_objects();
+                self.event.data = DataRead::Begun;
+            }
+            (EventField::Data, _) => self.event.begin_further_line(),
+        }
+    }
+
+    fn append_value(&mut self, field: EventField, part: &[u8]) {
+        match field {
+            EventField::Event => self.event.name.append(part),
+            EventField::Data => self.event.read(part),
+        }
+    }
+
+    #[inline]
+    fn end_value(&mut self, field: EventField, rest: &[u8]) {
+        match field {
+            EventField::Event => self.event.name.append(rest),
+            EventField::Data
+                if self.event.data == DataRead::Begun
+                    && self.event.is_opaque
+                    && looks_like_object(rest.first(), rest.last()) =>
+            {
+                self.event.data = DataRead::Skipped;
+            }
+            EventField::Data => self.event.read(rest),
+        }
+    }
+
+    #[inline]
+    fn end_event(&mut self) {
+        match self.event.data {
+            DataRead::Nothing => self.event.name.clear(),
+            DataRead::Skipped => {
+                self.has_last = !self.event.name.kept().is_empty() && self.event.name_type().ends_turn();
+                self.event.begin();
+            }
+            DataRead::Begun | DataRead::Line | DataRead::Lines => self.take_event(),
+        }
+    }
+}
+
+impl StreamEvents {
+    /// Takes what a whole event tells that was read.
+    #[inline(never)]
+    fn take_event(&mut self) {
+        let event = &mut self.event;
+        if event.is_opaque || !event.json.is_whole() {
+            // What cannot be parsed tells nothing, and what was read only because it came in parts does not either.
+            event.members = EventMembers::NONE;
+        }
+        self.has_last = event.ends_turn();
+        match self.dialect {
+            KnownDialect::Known(_) => {}
+            _ => match event.dialect() {
+                Some(dialect) => self.dialect = KnownDialect::Known(dialect),
+                None if event.kind() == EventType::Ping => self.dialect = KnownDialect::Ping,
+                None if self.dialect == KnownDialect::NoEvent => self.dialect = KnownDialect::Unknown,
+                None => {}
+            },
+        }
+        if let Some(number) = event.members.sequence_number {
+            self.sequence_number = Some(number);
+        }
+        self.candidates.join(event.members.candidates);
+        event.begin();
+        event.done.clear();
+        event.json.clear();
+        event.members = EventMembers::NONE;
+    }
+}
+
+impl CurrentEvent {
+    const fn new() -> Self {
+        CurrentEvent {
+            name: Prefix::new(),
+            data: DataRead::Nothing,
+            is_opaque: false,
+            done: Prefix::new(),
+            last: 0,
+            json: JsonText::new(),
+            members: EventMembers::NONE,
+        }
+    }
+
+    /// Begins the next event, where nothing of the last one's data was read.
+    fn begin(&mut self) {
+        self.name.clear();
+        self.data = DataRead::Nothing;
+    }
+
+    #[inline(never)]
+    fn read(&mut self, part: &[u8]) {
+        if self.data == DataRead::Begun {
+            self.data = DataRead::Line;
+        }
+        if let Some(&last) = part.last() {
+            self.last = last;
+        }
+        self.done.append(part);
+        self.json.read(part, &mut self.members);
+    }
+
+    #[inline(never)]
+    fn begin_further_line(&mut self) {
+        let was_skipped = self.data == DataRead::Skipped;
+        // The same whether it came whole or in parts. No server was seen to break a line after such a bracket.
+        let is_like_skipped = self.data == DataRead::Line
+            && self.is_opaque
+            && looks_like_object(self.done.kept().first(), Some(&self.last));
+        if was_skipped || is_like_skipped {
+            self.json.give_up();
+        }
+        self.data = DataRead::Lines;
+        self.read(b"\n");
+    }
+
+    fn name_type(&self) -> EventType {
+        EventType::of(self.name.kept())
+    }
+
+    /// The kind by the name, and where that says nothing by the data.
+    fn kind(&self) -> EventType {
+        match self.name_type() {
+            EventType::Other => self.members.kind,
+            kind => kind,
+        }
+    }
+
+    fn dialect(&self) -> Option<EventDialect> {
+        self.name_type().dialect().or(self.members.dialect())
+    }
+
+    fn ends_turn(&self) -> bool {
+        self.name_type().ends_turn() || self.done.kept().trim_ascii() == DONE || self.members.kind.ends_turn()
+    }
+}
+
+/// Returns whether a line that begins and ends like this is a JSON object, or nothing else that matters.
+fn looks_like_object(first: Option<&u8>, last: Option<&u8>) -> bool {
+    first == Some(&b'{') && last == Some(&b'}')
+}
+
+#[cfg(test)]
+mod tests;

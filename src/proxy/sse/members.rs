@@ -1,0 +1,285 @@
+//! The members of an event's JSON object that tell its dialect and the end of its turn.
+//!
+//! Invariant: memory is bounded; the last of several members of the same name counts, as for most parsers.
+//! Not here: the grammar, and what the members of a whole stream mean together.
+
+use crate::proxy::sse::dialect::EventDialect;
+use crate::proxy::sse::json_text::{Bracket, JsonObserver, JsonScalar};
+
+/// The kind of an event, by its name or its `type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventType {
+    /// Of Anthropic's; some servers send it in streams of others too.
+    Ping,
+    Messages,
+    MessageStop,
+    Responses,
+    /// It ends the turn.
+    LastOfResponses,
+    Other,
+}
+
+impl EventType {
+    pub fn of(name: &[u8]) -> Self {
+        match name {
+            b"ping" => EventType::Ping,
+            b"message_start" | b"message_delta" => EventType::Messages,
+            b"message_stop" => EventType::MessageStop,
+            b"response.completed" | b"response.failed" | b"response.incomplete" => EventType::LastOfResponses,
+            _ if name.starts_with(b"content_block_") => EventType::Messages,
+            _ if name.starts_with(b"response.") => EventType::Responses,
+            _ => EventType::Other,
+        }
+    }
+
+    pub fn ends_turn(self) -> bool {
+        matches!(self, EventType::MessageStop | EventType::LastOfResponses)
+    }
+
+    /// The dialect that has events of this type and no other has.
+    pub fn dialect(self) -> Option<EventDialect> {
+        match self {
+            EventType::Messages | EventType::MessageStop => Some(EventDialect::Anthropic),
+            EventType::Responses | EventType::LastOfResponses => Some(EventDialect::Responses),
+            EventType::Ping | EventType::Other => None,
+        }
+    }
+}
+
+/// Gemini's candidates, by their `index`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidates {
+    seen: u64,
+    finished: u64,
+}
+
+impl Candidates {
+    pub const NONE: Candidates = Candidates { seen: 0, finished: 0 };
+
+    /// Adds what another event tells.
+    pub fn join(&mut self, other: Candidates) {
+        self.seen |= other.seen;
+        self.finished |= other.finished;
+    }
+
+    /// Returns whether there was one, and all that there were have a `finishReason`.
+    pub fn are_finished(self) -> bool {
+        self.seen != 0 && self.seen == self.finished
+    }
+
+    fn add(&mut self, Candidate { index, is_finished }: Candidate) {
+        // Gemini makes 8 at most. One that cannot be told apart stays unfinished: half an answer must not pass as whole.
+        let bit = index.map_or(1 << 63, |index| 1 << index.min(63));
+        self.seen |= bit;
+        if is_finished && bit != 1 << 63 {
+            self.finished |= bit;
+        }
+    }
+}
+
+/// An element of `candidates`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Candidate {
+    /// `None` where it is no whole number.
+    index: Option<u8>,
+    is_finished: bool,
+}
+
+impl Candidate {
+    /// An `index` of 0 is left out by Google's servers.
+    const NEW: Candidate = Candidate { index: Some(0), is_finished: false };
+}
+
+/// Observes one object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventMembers {
+    pub kind: EventType,
+    /// It has `object` or `choices`.
+    is_chat: bool,
+    /// It has `candidates` or `usageMetadata`.
+    is_gemini: bool,
+    pub sequence_number: Option<u64>,
+    pub candidates: Candidates,
+    /// The member of the object, or of a candidate, whose value is under way.
+    member: MemberName,
+    is_in_candidates: bool,
+    candidate: Candidate,
+    candidate_member: MemberName,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MemberName {
+    Type,
+    SequenceNumber,
+    Candidates,
+    FinishReason,
+    Index,
+    Other,
+}
+
+impl EventMembers {
+    pub const NONE: EventMembers = EventMembers {
+        kind: EventType::Other,
+        is_chat: false,
+        is_gemini: false,
+        sequence_number: None,
+        candidates: Candidates::NONE,
+        member: MemberName::Other,
+        is_in_candidates: false,
+        candidate: Candidate::NEW,
+        candidate_member: MemberName::Other,
+    };
+
+    /// The dialect of the object. A `type` says more than what else is there.
+    pub fn dialect(&self) -> Option<EventDialect> {
+        self.kind
+            .dialect()
+            .or(self.is_chat.then_some(EventDialect::Chat))
+            .or(self.is_gemini.then_some(EventDialect::Gemini))
+    }
+
+    /// Reads a `sequence_number` that ends with the stream, as a client will.
+    pub fn open_sequence_number(&self, open_word: Option<&[u8]>) -> Option<u64> {
+        open_word.filter(|_| self.member == MemberName::SequenceNumber).and_then(number)
+    }
+
+    fn note(&mut self, name: &[u8]) {
+        self.member = match name {
+            b"type" => MemberName::Type,
+            b"sequence_number" => MemberName::SequenceNumber,
+            b"candidates" => MemberName::Candidates,
+            _ => MemberName::Other,
+        };
+        match name {
+            b"object" | b"choices" => self.is_chat = true,
+            b"candidates" | b"usageMetadata" => self.is_gemini = true,
+            _ => {}
+        }
+    }
+}
+
+impl JsonObserver for EventMembers {
+    fn wants(&self, depth: usize) -> bool {
+        depth == 1 || depth == 3 && self.is_in_candidates
+    }
+
+    fn key(&mut self, depth: usize, name: &[u8]) {
+        if depth == 1 {
+            return self.note(name);
+        }
+        self.candidate_member = match name {
+            b"finishReason" => MemberName::FinishReason,
+            b"index" => MemberName::Index,
+            _ => MemberName::Other,
+        };
+    }
+
+    fn value(&mut self, depth: usize, value: JsonScalar<'_>) {
+        let member = if depth == 1 { self.member } else { self.candidate_member };
+        match (member, value) {
+            (MemberName::Type, JsonScalar::String(name)) => self.kind = EventType::of(name),
+            (MemberName::Type, JsonScalar::Word(_)) => self.kind = EventType::Other,
+            (MemberName::SequenceNumber, JsonScalar::Word(digits)) => self.sequence_number = number(digits),
+            (MemberName::FinishReason, JsonScalar::String(reason)) => {
+                // The name of "none" in the enumeration (Gemini API reference, `FinishReason`).
+                self.candidate.is_finished = !matches!(reason, b"" | b"FINISH_REASON_UNSPECIFIED");
+            }
+            (MemberName::FinishReason, JsonScalar::Word(word)) => self.candidate.is_finished = word != b"null",
+            (MemberName::Index, JsonScalar::Word(b"null")) => self.candidate.index = Candidate::NEW.index,
+            (MemberName::Index, JsonScalar::Word(digits)) => self.candidate.index = number(digits),
+            (MemberName::Index, JsonScalar::String(_)) => self.candidate.index = None,
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, depth: usize, bracket: Bracket) {
+        match depth {
+            2 => self.is_in_candidates = self.member == MemberName::Candidates && bracket == Bracket::Array,
+            3 => {
+                self.candidate = Candidate::NEW;
+                self.candidate_member = MemberName::Other;
+            }
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, depth: usize) {
+        match depth {
+            2 => self.is_in_candidates = false,
+            3 if self.is_in_candidates => self.candidates.add(self.candidate),
+            _ => {}
+        }
+    }
+}
+
+/// The value of a whole number without a sign; `None` for any other, and for one that is too large.
+fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
+    let text = std::str::from_utf8(digits).ok()?;
+    if text.bytes().all(|byte| byte.is_ascii_digit()) { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::sse::json_text::JsonText;
+
+    fn observed(text: &str) -> EventMembers {
+        let (mut json, mut members) = (JsonText::new(), EventMembers::NONE);
+        json.read(text.as_bytes(), &mut members);
+        members
+    }
+
+    #[test]
+    fn a_candidate_is_finished_by_its_reason() {
+        let cases = [
+            (r#"{"candidates":[{"finishReason":"STOP"}]}"#, true),
+            (r#"{"candidates":[{"finishReason":"MAX_TOKENS","index":0},{"index":1,"finishReason":"STOP"}]}"#, true),
+            (r#"{"candidates":[{"finishReason":"STOP","index":0},{"index":1}]}"#, false),
+            (r#"{"candidates":[{"index":1},{"index":1,"finishReason":"SAFETY"}]}"#, true),
+            (r#"{"candidates":[{"finishReason":null}]}"#, false),
+            (r#"{"candidates":[{"finishReason":""}]}"#, false),
+            (r#"{"candidates":[{"finishReason":"FINISH_REASON_UNSPECIFIED"}]}"#, false),
+            (r#"{"candidates":[{"content":{"finishReason":"STOP"}}]}"#, false),
+            (r#"{"candidates":{"a":{"finishReason":"STOP"}}}"#, false),
+            (r#"{"x":[{"finishReason":"STOP"}],"candidates":[{}]}"#, false),
+            (r#"{"candidates":[{"index":64,"finishReason":"STOP"}]}"#, false),
+            (r#"{"candidates":[{"index":-1,"finishReason":"STOP"}]}"#, false),
+            (r#"{"candidates":[{"index":"0","finishReason":"STOP"}]}"#, false),
+            (r#"{"candidates":[{"index":62,"finishReason":"STOP"}]}"#, true),
+            (r#"{"candidates":[{"index":null,"finishReason":"STOP"}]}"#, true),
+            (r#"{"candidates":[],"usageMetadata":{}}"#, false),
+            (r#"{"finishReason":"STOP"}"#, false),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(observed(text).candidates.are_finished(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn members_of_the_object_tell_its_dialect_and_number() {
+        use EventDialect::{Anthropic, Chat, Gemini, Responses};
+        let cases = [
+            (r#"{"object":"x"}"#, Some(Chat), None),
+            (r#"{"id":"1","choices":[]}"#, Some(Chat), None),
+            (r#"{"usageMetadata":{}}"#, Some(Gemini), None),
+            (r#"{"candidates":[]}"#, Some(Gemini), None),
+            (r#"{"type":"content_block_start","object":1}"#, Some(Anthropic), None),
+            (r#"{"a":{"sequence_number":9},"sequence_number":18,"type":"response.x"}"#, Some(Responses), Some(18)),
+            (
+                r#"{"type":"response.a_name_that_is_longer_than_what_is_kept_of_one","sequence_number":"1"}"#,
+                Some(Responses),
+                None,
+            ),
+            (r#"{"sequence_number":99999999999999999999999999999999999999}"#, None, None),
+            (r#"{"sequence_number":-1}"#, None, None),
+            (r#"{"type":"ping"}"#, None, None),
+            (r#"{"type":"error","error":{"type":"api_error"}}"#, None, None),
+            (r#"{"jsonrpc":"2.0","result":{"object":1,"choices":[],"candidates":[]}}"#, None, None),
+            (r#"{"a":"object","b":["choices"]}"#, None, None),
+        ];
+        for (text, dialect, number) in cases {
+            let members = observed(text);
+            assert_eq!((members.dialect(), members.sequence_number), (dialect, number), "{text}");
+        }
+    }
+}
