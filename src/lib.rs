@@ -20,15 +20,16 @@
 //!   protocol (`conversation`). Health, readiness and metrics have a listener and a thread of their own (`admin`).
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who may
 //!   make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is asked for
-//!   (`filter`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the answer on its way
-//!   (`response`), its event stream (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), and what
-//!   all exchanges of a shard share (`resources`, `snapshot`).
+//!   (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom (`failover`), the
+//!   copy that it is sent from (`replay`), the answer on its way (`response`), its event stream (`sse`), answers made here
+//!   (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy (`tunnel`),
 //!   TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
 //! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it gives
-//!   (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns as a whole and for one model (`standing`), what must
-//!   not be seen (`secret`), the keys of callers (`api_keys`), files of secrets (`private_file`).
+//!   (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns as a whole and for one
+//!   model (`standing`), the makers of stored objects (`owners`), what must not be seen (`secret`), the keys of callers
+//!   (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), the length of a body (`framing`), its end
 //!   in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a server asks to be left
 //!   alone (`retry_after`).
@@ -49,7 +50,8 @@
 //! | --- | --- |
 //! | Does a 429, or any other failure, lead to another attempt? | [`proxy::failover::table::decide`] |
 //! | May a request reach the upstream twice? | [`proxy::request::replayable::may_replay`] |
-//! | Which credential makes it? | `follow` in [`proxy::failover`]; the first one: [`credentials::RoundRobin::next`] |
+//! | Which credential makes it? | `follow` in [`proxy::failover`]; the first one: `first_choice` in [`proxy`], by [`credentials::RoundRobin::next`] |
+//! | Whom does a stored object belong to? | `learn` and `tap` in [`proxy::failover::ownership`], kept by [`credentials::Owners`] |
 //! | Is a credential left alone for a while, and for what? | [`proxy::failover::blame`], kept by `credentials::standing` |
 //! | Of which model is a request, and does it name an object? | [`proxy::failover::subject`] |
 //! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::token_place::TokenPlace`] |

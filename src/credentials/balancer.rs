@@ -29,6 +29,11 @@ impl RoundRobin {
         let tick = self.counter.fetch_add(1, Ordering::Relaxed);
         credentials.choose(tick, now)
     }
+
+    /// Returns the credential that most likely has the next turn, and takes no turn.
+    pub fn peek(&self, credentials: &Credentials) -> CredentialId {
+        credentials.turn(self.counter.load(Ordering::Relaxed))
+    }
 }
 
 /// The credential of a request.

@@ -1,5 +1,5 @@
 //! Credentials: the entries of `secrets.json`, their tokens, the order in which they take turns, and their cooldowns;
-//! and the API keys of those who may use the gateway (`api_keys`).
+//! and the API keys of those who may use the gateway (`api_keys`); and which identity made a stored object (`owners`).
 //!
 //! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries and turns never change; a reload makes
 //! another. A [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the
@@ -10,6 +10,7 @@ mod api_keys;
 mod balancer;
 mod credential;
 mod order;
+mod owners;
 pub mod private_file;
 mod secret;
 mod secrets_entry;
@@ -22,6 +23,7 @@ mod token;
 pub use api_keys::{ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys};
 pub use balancer::{Choice, RoundRobin, Turn};
 pub use credential::{Credential, CredentialId};
+pub use owners::{ObjectKey, OwnerKey, OwnerRecord, Owners, Shelf};
 pub use secret::Secret;
 pub use secrets_entry::LoadedCredentials;
 pub use secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};

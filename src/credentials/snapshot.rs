@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::credential::{Credential, CredentialId, Identity};
 use super::order;
+use super::owners::OwnerKey;
 use super::standing::{Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
 
 /// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
@@ -22,6 +23,8 @@ pub struct Credentials {
     pub(super) shares: Vec<u16>,
     /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
     standings: Vec<Arc<Standing>>,
+    /// The key of each entry's identity as an owner of objects.
+    owner_keys: Vec<OwnerKey>,
     identities_count: usize,
     /// For one model or one family of paths each; shared with the snapshots before and after.
     rests: Arc<Rests>,
@@ -39,8 +42,9 @@ impl Credentials {
         let mut known: HashMap<Identity<'_>, Arc<Standing>> = HashMap::new();
         let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
         let identities_count = known.len();
+        let owner_keys = entries.iter().map(|entry| OwnerKey::of(entry.identity())).collect();
         let (rests, spares) = (Arc::default(), order::SpareTurns::default());
-        Credentials { entries, turns, shares, standings, identities_count, rests, spares }
+        Credentials { entries, turns, shares, standings, owner_keys, identities_count, rests, spares }
     }
 
     /// Takes over the standing of every identity that `previous` has too: a reload neither ends a cooldown nor begins
@@ -85,6 +89,16 @@ impl Credentials {
     /// Returns whether two entries are the same to the upstream.
     pub fn is_same_identity(&self, a: CredentialId, b: CredentialId) -> bool {
         Arc::ptr_eq(&self.standings[a.index()], &self.standings[b.index()])
+    }
+
+    /// Returns the key by which the credential's identity is known as an owner of objects.
+    pub fn owner_key(&self, id: CredentialId) -> OwnerKey {
+        self.owner_keys[id.index()]
+    }
+
+    /// Returns the first entry of the identity with that key, if it has any.
+    pub fn of_owner(&self, owner: OwnerKey) -> Option<CredentialId> {
+        self.ids().find(|id| self.owner_keys[id.index()] == owner)
     }
 
     /// Begins a cooldown of the credential's identity for a fault that is blamed on it. An answer to an attempt that began

@@ -35,7 +35,7 @@ pub enum Owed {
 }
 
 /// Follows one body. Allocates only when a read ends within a line of framing.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct BodyReader {
     state: BodyState,
     /// The start of a piece of framing whose end has not come; bounded by the limits above.

@@ -108,6 +108,7 @@ pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
         refused = retries(RetryReason::Refused),
         rate_limited = retries(RetryReason::RateLimited),
         quota_used_up = retries(RetryReason::QuotaUsedUp),
+        not_found = retries(RetryReason::NotFound),
         share_exhausted = total(Count::ShareExhausted),
         copies_dropped = total(Count::CopiesDropped),
         unfiltered = total(Count::Unfiltered),

@@ -17,10 +17,12 @@ pub enum RetryReason {
     RateLimited,
     /// The upstream said that the credential has used a quota up.
     QuotaUsedUp,
+    /// The upstream knows no such object, which another credential may have made.
+    NotFound,
 }
 
 impl RetryReason {
-    pub const ALL: [RetryReason; 7] = [
+    pub const ALL: [RetryReason; 8] = [
         RetryReason::Unreachable,
         RetryReason::UpstreamClosed,
         RetryReason::WriteStalled,
@@ -28,6 +30,7 @@ impl RetryReason {
         RetryReason::Refused,
         RetryReason::RateLimited,
         RetryReason::QuotaUsedUp,
+        RetryReason::NotFound,
     ];
 
     /// Returns its name in the log and as the label `reason` of `flow_uring_retries_total`.
@@ -40,6 +43,7 @@ impl RetryReason {
             RetryReason::Refused => "refused",
             RetryReason::RateLimited => "rate_limited",
             RetryReason::QuotaUsedUp => "quota_used_up",
+            RetryReason::NotFound => "not_found",
         }
     }
 }

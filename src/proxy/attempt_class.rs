@@ -19,6 +19,8 @@ pub enum AttemptClass {
     Forbidden,
     /// 429, or an event stream that begins with an error that says so.
     RateLimited,
+    /// 404, or an error that says so, about an object that another credential may have made.
+    NotFound,
     /// 402, or an error that says so: there is nothing left of a quota.
     QuotaUsedUp,
     /// 2xx: the only evidence that another credential was to blame for its answer to the same request.
@@ -50,6 +52,7 @@ impl AttemptClass {
             AttemptClass::Unavailable => Some(RetryReason::Unavailable),
             AttemptClass::Unauthorized | AttemptClass::Forbidden => Some(RetryReason::Refused),
             AttemptClass::RateLimited => Some(RetryReason::RateLimited),
+            AttemptClass::NotFound => Some(RetryReason::NotFound),
             AttemptClass::QuotaUsedUp => Some(RetryReason::QuotaUsedUp),
             AttemptClass::Succeeded | AttemptClass::Settled => None,
         }

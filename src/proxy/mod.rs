@@ -1,8 +1,8 @@
 //! One exchange, from its head to its line in the log.
 //!
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
-//! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), settle whose turn it
-//! is (`failover`), make attempts (`attempt`) until one has an end for the client, and conclude (`outcome`). All rooms
+//! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
+//! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an end for the client, and conclude (`outcome`). All rooms
 //! share the shard's `resources` and what is known of the `exchange`; `replay` keeps the request for another attempt,
 //! `response` and `sse` follow the answer on its way. Imports inside go downwards only, in the order of the list in
 //! `tests/architecture/rooms.rs`.
@@ -17,6 +17,7 @@ pub mod filter;
 pub mod guard;
 pub mod local_answer;
 pub mod outcome;
+pub mod owner_search;
 pub mod replay;
 pub mod reply_shape;
 pub mod request;
@@ -35,10 +36,12 @@ use self::attempt::{Attempt, wait_for_subject};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
-use self::failover::{Failover, wait};
+use self::failover::{Failover, ownership, wait};
 use self::outcome::{Disposition, Outcome};
+use self::owner_search::FirstChoice;
 use self::reply_shape::ReplyShape;
 use self::request::head::UpstreamHead;
+use self::request::objects::Objects;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::resources::Resources;
 use self::snapshot::Snapshot;
@@ -115,7 +118,7 @@ impl Proxy {
         planned.unwrap_or_else(|error| Plan::refusing(error.into()))
     }
 
-    /// Takes the next turn of the round robin and writes the head for the upstream.
+    /// Chooses the credential and writes the head for the upstream.
     fn write_head(
         &self,
         snapshot: &Snapshot,
@@ -123,19 +126,39 @@ impl Proxy {
         head: &RequestHead<'_>,
         Forward { path, traits }: Forward<'_>,
     ) -> Result<UpstreamRequest, GatewayError> {
-        let Resources { rules, round_robin, .. } = &self.resources;
-        let choice = round_robin.next(&snapshot.credentials, Instant::now());
+        let rules = &self.resources.rules;
+        let has_others = snapshot.credentials.identities_count() > 1;
+        let objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
+        let (choice, objects) = self.first_choice(snapshot, objects);
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
             let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
-            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head }
+            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head, objects }
         });
         if written.is_err() {
             give_up_probe(snapshot, choice);
         }
         written
+    }
+
+    /// Chooses the owner of what the path names, else takes the next turn of the round robin. No turn is taken yet where the
+    /// body is still to be searched for an owner.
+    fn first_choice(&self, snapshot: &Snapshot, objects: Option<Box<Objects>>) -> (Choice, Option<Box<Objects>>) {
+        let Resources { round_robin, owners, .. } = &self.resources;
+        let credentials = &snapshot.credentials;
+        let Some(mut objects) = objects else { return (round_robin.next(credentials, Instant::now()), None) };
+        objects.owner = ownership::known_owner_in_path(&self.resources, credentials, &objects);
+        objects.awaits_body = objects.may_refer() && owners.has_entries();
+        let choice = match objects.owner {
+            Some(credential) => Choice::Use(Turn { credential, is_probe: false }),
+            None if objects.awaits_body => {
+                Choice::Use(Turn { credential: round_robin.peek(credentials), is_probe: false })
+            }
+            None => round_robin.next(credentials, Instant::now()),
+        };
+        (choice, Some(objects))
     }
 
     async fn forward(
@@ -164,16 +187,25 @@ impl Proxy {
             give_up_probe(&exchange.snapshot, choice);
             return self.conclude(exchange, downstream, &reply, &body, outcome).await;
         }
-        let (subject, has_asked) = match choice {
-            Choice::Use(_) | Choice::Wait { .. } => (None, false),
+        let mut choice = choice;
+        let mut has_asked_for_body = false;
+        if request.objects.as_ref().is_some_and(|objects| objects.awaits_body) {
+            // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
+            match Box::pin(owner_search::choose(resources, &exchange.snapshot, downstream, &mut body, request)).await {
+                Ok(first) => FirstChoice { choice, has_asked_for_body } = first,
+                Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
+            }
+        }
+        let (subject, has_asked_for_body) = match choice {
             // Boxed: hardly any exchange needs it.
-            Choice::Open { .. } => {
+            Choice::Open { .. } if !has_asked_for_body => {
                 let facts = &request.traits.facts;
                 match Box::pin(wait_for_subject(resources, downstream, &mut body, facts)).await {
                     Ok((subject, has_asked)) => (subject.map(Box::new), has_asked),
                     Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
                 }
             }
+            Choice::Use(_) | Choice::Wait { .. } | Choice::Open { .. } => (None, has_asked_for_body),
         };
         let scope = subject.as_deref().map(|subject| &subject.scope);
         let turn = match wait::settle_turn(resources, downstream, &exchange.snapshot, choice, scope).await {
@@ -183,7 +215,8 @@ impl Proxy {
         let may_replay = request.traits.may_replay;
         let failover = Failover::new(exchange.snapshot.clone(), may_replay, exchange.began, turn, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, reply, request, failover);
-        attempt.has_asked_for_body = has_asked;
+        attempt.failover.objects = attempt.request.objects.take();
+        attempt.has_asked_for_body = has_asked_for_body;
         let outcome = attempt::run(&mut attempt, exchange, turn).await;
         exchange.credential = Some(attempt.failover.credential());
         exchange.attempts = attempt.failover.attempts();

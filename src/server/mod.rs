@@ -86,12 +86,12 @@ pub fn run(
     listener::listen(&lent).map_err(listen_failed)?;
     supervisor.serve();
     if let Some(predecessor) = predecessor
-        && let Err(error) = predecessor.retire(&lent)
+        && let Err(error) = predecessor.retire(&lent, &shared.owners)
     {
         supervisor.withdraw(shared.config.timeouts.drain)?;
         return Err(RunError::TakeOver(error));
     }
-    let hand_over = take_over::offer_hand_over(&shared.config, bound, lent, events);
+    let hand_over = take_over::offer_hand_over(&shared.config, bound, lent, shared.owners.clone(), events);
     let admin = supervisor.admin.as_ref();
     admin.into_iter().for_each(|admin| admin.note(Stage::Serving));
     let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });

@@ -6,9 +6,10 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 18] = [
+const ROOMS: [&str; 19] = [
     "mod",
     "filter",
+    "owner_search",
     "attempt",
     "failover",
     "local_answer",

@@ -13,3 +13,4 @@ mod support;
 mod recovery;
 mod reload;
 mod rotation;
+mod stored_objects;

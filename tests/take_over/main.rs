@@ -1,12 +1,17 @@
 //! A restart without interruption: a new gateway takes the listening sockets of the running one, which then drains.
 //! A failure before the new one serves leaves the old one as it was.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test waits and locks on threads of its own; no shard runs here"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
 
 mod connections;
+mod owners;
 mod stop_signals;
 mod successors;
 mod under_load;

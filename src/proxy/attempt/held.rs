@@ -18,6 +18,9 @@ use crate::upstream::{Connection, Received, TransportError};
 /// The part of a kept answer that is taken in: more than most error pages are long.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
 
+/// The part of an error, its head included, that is held until its code is known.
+const HELD_ERROR_BYTES_MAX: usize = 8 * 1024;
+
 /// An answer whose head is there, and of whose body `body` has what came with it.
 pub struct PendingAnswer {
     pub facts: ResponseFacts,
@@ -66,7 +69,10 @@ impl PendingAnswer {
     /// by both.
     pub async fn hold_refusal(&mut self, connection: &Connection, deadline: &Deadline) -> AttemptClass {
         let due = Instant::now() + HELD_LIMIT;
-        while self.body.wants_refusal() && self.goes_on() && deadline.before(due, connection.readable()).await.is_ok() {
+        while (self.body.wants_refusal() || self.wants_code())
+            && self.goes_on()
+            && deadline.before(due, connection.readable()).await.is_ok()
+        {
             self.read_now(connection);
         }
         match (AttemptClass::of_status(self.facts.status), self.body.refusal()) {
@@ -74,6 +80,13 @@ impl PendingAnswer {
             (AttemptClass::Unauthorized, Some(RefusalReason::ModelDenied)) => AttemptClass::Forbidden,
             (class, _) => class,
         }
+    }
+
+    /// Tells whether the code of an error may still say that there is no such object.
+    fn wants_code(&self) -> bool {
+        matches!(self.facts.status, 400 | 403)
+            && self.body.out.len() < HELD_ERROR_BYTES_MAX
+            && self.body.tap().is_some_and(|tap| !tap.says_not_found())
     }
 
     /// Tells whether more is to come, as far as is known.

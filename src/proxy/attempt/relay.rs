@@ -52,13 +52,18 @@ pub async fn relay_answer(
     if holds_refusal {
         answer.body.inspect_refusal();
     }
+    answer.body.set_tap(gate.tap(&facts));
     answer.body.push(received.filled());
     drop(received);
     let class = match AttemptClass::of_status(facts.status) {
         AttemptClass::Succeeded if holds_opening => {
             answer.hold_opening(connection, side.outgoing.upstream_deadline).await
         }
-        _ if holds_refusal => answer.hold_refusal(connection, side.outgoing.upstream_deadline).await,
+        _ if holds_refusal || answer.body.tap().is_some() && matches!(facts.status, 400 | 403) => {
+            let class = answer.hold_refusal(connection, side.outgoing.upstream_deadline).await;
+            if gate.is_of_another(&facts, answer.body.tap()) { AttemptClass::NotFound } else { class }
+        }
+        _ if facts.status == 404 && gate.is_of_another(&facts, None) => AttemptClass::NotFound,
         class => class,
     };
     // Nothing has gone downstream, so the client can be told.
@@ -72,6 +77,7 @@ pub async fn relay_answer(
     }
     // What was kept in case of a worse one is let go of: the answer may take minutes.
     *best = None;
+    gate.learn(&facts);
     Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
 }
 

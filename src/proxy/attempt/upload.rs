@@ -12,6 +12,7 @@ use crate::io::{Buffer, Turns};
 use crate::observability::Count;
 use crate::proxy::downstream::Incoming;
 use crate::proxy::error::GatewayError;
+use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::plan::check_body_bytes;
 use crate::proxy::resources::Resources;
 use crate::upstream::{Connection, TransportError};
@@ -59,19 +60,27 @@ pub async fn upload(
     }
 }
 
-/// Reads the body into the copy, and sends nothing yet. Returns whether all of it is there; otherwise the copy is whole as
-/// far as it goes and has no room for what came next, which stays in the input.
+/// Reads the body into the copy, as long as `wants_more` of what the copy holds, and sends nothing yet. Returns whether
+/// all of it is there; otherwise the copy is whole as far as it goes, and what it has no room for stays in the input.
 ///
 /// # Errors
 /// See [`UploadError`].
 ///
 /// # Cancel safety
 /// Loses no byte of the client.
-pub async fn hold(incoming: &mut Incoming<'_>, resources: &Resources, turns: &Turns) -> Result<bool, UploadError> {
+pub async fn hold(
+    incoming: &mut Incoming<'_>,
+    resources: &Resources,
+    turns: &Turns,
+    mut wants_more: impl FnMut(&ReplayBuffer) -> bool,
+) -> Result<bool, UploadError> {
     let limit_bytes = resources.limits.replay_bytes_max;
     loop {
         if incoming.body.is_complete() {
             return Ok(incoming.copy.borrow().is_whole());
+        }
+        if !wants_more(&incoming.copy.borrow()) {
+            return Ok(false);
         }
         if !incoming.copy.borrow().has_room_for(incoming.input.len(), limit_bytes, &resources.budget) {
             return Ok(false);

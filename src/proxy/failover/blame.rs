@@ -72,6 +72,10 @@ impl Blame {
 
     /// Draws the conclusions of an answer to `chosen`. If the turn was a probe, the suspect holds it from here on.
     pub fn judge(&mut self, court: Court<'_>, chosen: &mut Chosen, finding: Finding) {
+        if finding.class == AttemptClass::NotFound {
+            // It is about the object alone.
+            return self.tried.push(chosen.turn.credential);
+        }
         let credential = chosen.turn.credential;
         match finding.class {
             AttemptClass::Succeeded => {

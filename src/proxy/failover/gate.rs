@@ -7,10 +7,12 @@ use crate::http1::framing::BodyLength;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::blame::Finding;
+use crate::proxy::failover::ownership;
 use crate::proxy::failover::subject::SubjectReader;
 use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::resources::Resources;
+use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
 
 /// Decides about the answer of one attempt.
@@ -63,6 +65,35 @@ impl Gate<'_> {
         let copy_is_whole = self.copy.borrow().is_whole();
         let situation = self.failover.situation(self.resources, copy_is_whole, Instant::now());
         decide(class, &situation) != Decision::Settle
+    }
+
+    /// Returns what looks at the content of an answer in an exchange about stored objects.
+    pub fn tap(&mut self, facts: &ResponseFacts) -> Option<Box<BodyTap>> {
+        let Failover { snapshot, objects, chosen, .. } = &mut *self.failover;
+        let objects = objects.as_deref_mut()?;
+        if matches!(facts.status, 400 | 403) && facts.is_identity_coded {
+            let may_be_of_another = ownership::may_be_of_another(objects, &self.copy.borrow());
+            return may_be_of_another.then(BodyTap::of_error);
+        }
+        ownership::tap(self.resources, &snapshot.credentials, objects, chosen.turn.credential, facts)
+    }
+
+    /// Tells whether an answer means that another identity may have the object.
+    pub fn is_of_another(&mut self, facts: &ResponseFacts, tap: Option<&BodyTap>) -> bool {
+        let Some(objects) = self.failover.objects.as_deref_mut() else { return false };
+        match facts.status {
+            404 => ownership::may_be_of_another(objects, &self.copy.borrow()),
+            400 | 403 => tap.is_some_and(BodyTap::says_not_found),
+            _ => false,
+        }
+    }
+
+    /// Keeps what an answer that goes downstream tells of whose the objects in the request are.
+    pub fn learn(&self, facts: &ResponseFacts) {
+        let Failover { snapshot, objects, chosen, .. } = &*self.failover;
+        if let Some(objects) = objects {
+            ownership::learn(self.resources, &snapshot.credentials, objects, chosen.turn.credential, facts);
+        }
     }
 
     /// Decides about an answer. With one that passes, what was kept of the request is let go of: the answer may take

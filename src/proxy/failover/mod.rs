@@ -1,14 +1,16 @@
 //! One exchange over its attempts: whose name it goes by, and what follows each attempt.
 //!
 //! `table` says whether there is another attempt, `retry_share` (of `resources`) whether the process can afford it, `blame` what an answer means
-//! for its credential and what it is about (`subject`), `check` looks into a refusal in the background, the `gate` says
-//! which answer goes downstream, and `wait` waits between attempts. Invariant: whatever this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
+//! for its credential and what it is about (`subject`), `check` looks into a refusal in the background, `ownership` says who
+//! made the objects that it is about, the `gate` which answer goes downstream, and `wait` waits between attempts.
+//! Invariant: whatever this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
 //! end. The standing of credentials is kept in `credentials`.
 
 pub mod blame;
 mod check;
 mod chosen;
 pub mod gate;
+pub mod ownership;
 mod rest_log;
 pub mod subject;
 pub mod table;
@@ -24,6 +26,7 @@ use crate::proxy::failover::blame::{Blame, Court, Finding};
 use crate::proxy::failover::chosen::Chosen;
 use crate::proxy::failover::subject::Subject;
 use crate::proxy::failover::table::{Decision, Situation, back_off, decide};
+use crate::proxy::request::objects::Objects;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -45,6 +48,8 @@ pub struct Failover {
     /// Boxed, since hardly any exchange needs it; known once something failed, or where an identity rests for some
     /// requests.
     subject: Option<Box<Subject>>,
+    /// The stored objects that it is about.
+    pub objects: Option<Box<Objects>>,
     /// Until it begins.
     next: Option<Next>,
 }
@@ -56,6 +61,8 @@ struct AttemptCounts {
     answers: u32,
     /// Answers that were refusals (401, 403).
     refusals: u32,
+    /// Answers that there is no such object.
+    not_found: u32,
     /// Attempts after a pause.
     repeats: u32,
 }
@@ -86,6 +93,7 @@ impl Failover {
             counts: AttemptCounts::default(),
             blame: Blame::default(),
             subject,
+            objects: None,
             next: None,
         }
     }
@@ -130,13 +138,19 @@ impl Failover {
         self.counts.attempts > 1
     }
 
+    /// Tells whether the present credential alone can find what the exchange is about.
+    fn is_owned(&self) -> bool {
+        self.objects.as_ref().is_some_and(|objects| objects.owner.is_some())
+    }
+
     /// Chooses another credential where the present one has begun to cool down. Pausing, connecting and holding a body take time,
     /// in which that may happen. Returns the one whose token is to be sent instead.
     pub fn reconsider(&mut self) -> Option<CredentialId> {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         // A probe is made although it cools down.
-        if self.chosen.turn.is_probe || !credentials.is_resting(self.credential(), self.scope(), now) {
+        if self.is_owned() || self.chosen.turn.is_probe || !credentials.is_resting(self.credential(), self.scope(), now)
+        {
             return None;
         }
         let turn = credentials.other(self.credential(), self.blame.tried(), self.scope(), now)?;
@@ -193,6 +207,7 @@ impl Failover {
         let class = finding.class;
         self.counts.answers += 1;
         self.counts.refusals += u32::from(class.is_refusal());
+        self.counts.not_found += u32::from(class == AttemptClass::NotFound);
         let court = Court { resources, snapshot: &self.snapshot, subject: self.subject.as_deref() };
         self.blame.judge(court, &mut self.chosen, finding);
         self.next = self.follow(resources, class, copy_is_whole);
@@ -207,6 +222,7 @@ impl Failover {
         let now = Instant::now();
         let (turn, pause) = match decide(class, &self.situation(resources, copy_is_whole, now)) {
             Decision::Settle => return None,
+            Decision::Switch if self.is_owned() => return None,
             Decision::Switch => match self.other(now).or_else(|| self.last_resort(class, now)) {
                 Some(turn) => (turn, Duration::ZERO),
                 None => {
@@ -233,6 +249,9 @@ impl Failover {
     }
 
     fn other(&self, now: Instant) -> Option<Turn> {
+        if self.is_owned() {
+            return None;
+        }
         self.snapshot.credentials.other(self.credential(), self.blame.tried(), self.scope(), now)
     }
 
@@ -241,7 +260,9 @@ impl Failover {
     fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
         let is_first_refusal = class.is_refusal() && self.counts.refusals == 1;
         let credentials = &self.snapshot.credentials;
-        is_first_refusal
+        // The one that made an object can find it whatever else it cannot do.
+        let is_worth_a_look = is_first_refusal || class == AttemptClass::NotFound;
+        is_worth_a_look
             .then(|| credentials.last_resort(self.credential(), self.blame.tried(), self.scope(), now))
             .flatten()
     }
@@ -266,6 +287,7 @@ impl Failover {
             refusals: self.counts.refusals,
             asked: self.blame.tried().len() as u32,
             is_limited_for_all: self.scope().is_some_and(|scope| credentials.is_limited_for_all(scope, now)),
+            not_found: self.counts.not_found,
         }
     }
 

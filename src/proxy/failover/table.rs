@@ -13,6 +13,9 @@ const REPEATS_MAX: u32 = 2;
 /// Different credentials that one request may have refused (401, 403): if three say no, it is the request.
 const REFUSALS_MAX: u32 = 3;
 
+/// Different credentials that one request asks for an object that nobody knows, refusals included.
+const SEEKERS_MAX: u32 = 3;
+
 /// Different credentials that one request may ask after a 429 or a used-up quota. More than any user has; with hundreds of
 /// entries of one tenant, whose limit they share, every request would else try them all.
 const ASKED_MAX: u32 = 16;
@@ -45,6 +48,8 @@ pub struct Situation {
     pub asked: u32,
     /// It is known that requests of this kind are limited whoever makes them.
     pub is_limited_for_all: bool,
+    /// Different credentials that answered that there is no such object, this attempt's included.
+    pub not_found: u32,
 }
 
 /// The consequence of an attempt.
@@ -75,12 +80,14 @@ pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
         AttemptClass::Unauthorized | AttemptClass::Forbidden if situation.refusals < REFUSALS_MAX => Decision::Switch,
         AttemptClass::RateLimited if situation.asked < ASKED_MAX && !situation.is_limited_for_all => Decision::Switch,
         AttemptClass::QuotaUsedUp if situation.asked < ASKED_MAX => Decision::Switch,
+        AttemptClass::NotFound if situation.not_found + situation.refusals < SEEKERS_MAX => Decision::Switch,
         AttemptClass::Unreachable
         | AttemptClass::Closed
         | AttemptClass::Stalled
         | AttemptClass::Unavailable
         | AttemptClass::Unauthorized
         | AttemptClass::Forbidden
+        | AttemptClass::NotFound
         | AttemptClass::RateLimited
         | AttemptClass::QuotaUsedUp
         | AttemptClass::Succeeded
@@ -108,10 +115,11 @@ mod tests {
         refusals: 0,
         asked: 1,
         is_limited_for_all: false,
+        not_found: 0,
     };
     const SAME: Decision = Decision::Repeat { next_credential: false };
     const NEXT: Decision = Decision::Repeat { next_credential: true };
-    const ALL: [AttemptClass; 10] = [
+    const ALL: [AttemptClass; 11] = [
         AttemptClass::Unreachable,
         AttemptClass::Closed,
         AttemptClass::Stalled,
@@ -120,11 +128,12 @@ mod tests {
         AttemptClass::Forbidden,
         AttemptClass::RateLimited,
         AttemptClass::QuotaUsedUp,
+        AttemptClass::NotFound,
         AttemptClass::Succeeded,
         AttemptClass::Settled,
     ];
 
-    fn decisions(situation: Situation) -> [Decision; 10] {
+    fn decisions(situation: Situation) -> [Decision; 11] {
         ALL.map(|class| decide(class, &situation))
     }
 
@@ -133,40 +142,54 @@ mod tests {
         let end = Decision::Settle;
         let other = Decision::Switch;
         for (what, situation, expected) in [
-            ("a first attempt", FRESH, [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end]),
+            ("a first attempt", FRESH, [SAME, NEXT, NEXT, NEXT, other, other, other, other, other, end, end]),
             (
                 "two repeats",
                 Situation { repeats: 2, ..FRESH },
-                [end, end, end, end, other, other, other, other, end, end],
+                [end, end, end, end, other, other, other, other, other, end, end],
             ),
             (
                 "a request that must not be sent twice",
                 Situation { may_replay: false, ..FRESH },
-                [SAME, end, end, end, other, other, other, other, end, end],
+                [SAME, end, end, end, other, other, other, other, other, end, end],
             ),
             (
                 "15 s",
                 Situation { attempt_age: FAST_FAILURE, exchange_age: FAST_FAILURE, ..FRESH },
-                [SAME, end, NEXT, end, other, other, other, other, end, end],
+                [SAME, end, NEXT, end, other, other, other, other, other, end, end],
             ),
             (
                 "three refusals",
                 Situation { refusals: 3, asked: 3, ..FRESH },
-                [SAME, NEXT, NEXT, NEXT, end, end, other, other, end, end],
+                [SAME, NEXT, NEXT, NEXT, end, end, other, other, end, end, end],
             ),
             (
                 "15 asked",
                 Situation { asked: 15, ..FRESH },
-                [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end],
+                [SAME, NEXT, NEXT, NEXT, other, other, other, other, other, end, end],
             ),
-            ("16 asked", Situation { asked: 16, ..FRESH }, [SAME, NEXT, NEXT, NEXT, other, other, end, end, end, end]),
+            (
+                "16 asked",
+                Situation { asked: 16, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, other, other, end, end, other, end, end],
+            ),
             (
                 "limited whoever asks",
                 Situation { is_limited_for_all: true, ..FRESH },
-                [SAME, NEXT, NEXT, NEXT, other, other, end, other, end, end],
+                [SAME, NEXT, NEXT, NEXT, other, other, end, other, other, end, end],
             ),
-            ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [end; 10]),
-            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [end; 10]),
+            (
+                "three that know no such object",
+                Situation { not_found: 3, asked: 3, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end, end],
+            ),
+            (
+                "two that know no such object and one that refuses",
+                Situation { not_found: 2, refusals: 1, asked: 3, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end, end],
+            ),
+            ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [end; 11]),
+            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [end; 11]),
         ] {
             assert_eq!(decisions(situation), expected, "{what}");
         }

@@ -9,16 +9,13 @@ pub mod json_edit;
 
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
-use crate::io::{Either, Phase, Turns, race};
 use crate::observability::{Count, ExchangeId};
-use crate::proxy::attempt::ask_for_body;
-use crate::proxy::attempt::upload::{UploadError, hold};
+use crate::proxy::attempt::hold_body;
 use crate::proxy::downstream::Downstream;
-use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::head::{FilterableHead, RequestFacts};
+use crate::proxy::request::head::FilterableHead;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
 
@@ -63,7 +60,7 @@ pub async fn filter(
         None => Some(Unfiltered::Encoded),
         Some(_) if !fits(resources, downstream, body, facts.body) => Some(Unfiltered::TooLarge),
         Some(head) => {
-            if hold_body(resources, downstream, body, facts).await? {
+            if hold_body(resources, downstream, body, facts, None, |_| true).await?.is_whole {
                 let copy = downstream.replay.get_mut();
                 edit(copy, &head, request, &resources.budget).err()
             } else {
@@ -87,28 +84,6 @@ fn fits(resources: &Resources, downstream: &mut Downstream, body: &BodyReader, l
     let Resources { limits, budget, .. } = resources;
     let copy = downstream.replay.get_mut();
     usize::try_from(missing).is_ok_and(|missing| copy.has_room_for(missing, limits.replay_bytes_max, budget))
-}
-
-/// Reads the body into the copy. Returns whether all of it is there; otherwise there was no room for it.
-async fn hold_body(
-    resources: &Resources,
-    downstream: &mut Downstream,
-    body: &mut BodyReader,
-    facts: &RequestFacts,
-) -> Result<bool, Outcome> {
-    ask_for_body(resources, downstream, body, facts).await?;
-    let (mut incoming, outgoing) = downstream.split(body);
-    let turns = Turns::default();
-    // The interruptions come first: an attempt must not start for a client that has gone.
-    let interrupted = race(outgoing.departed(), resources.lifecycle.reached(Phase::Expired));
-    match race(interrupted, hold(&mut incoming, resources, &turns)).await {
-        Either::Second(Ok(is_whole)) => Ok(is_whole),
-        Either::Second(Err(UploadError::Refused(error))) => Err(Outcome::Failed(error)),
-        Either::Second(Err(UploadError::ClientGone | UploadError::Upstream(_))) | Either::First(Either::First(())) => {
-            Err(Outcome::CLIENT_GONE)
-        }
-        Either::First(Either::Second(())) => Err(Outcome::Failed(GatewayError::Draining)),
-    }
 }
 
 /// Filters a request that is whole in its copy. A body that came in chunks is then framed by its length; its trailers

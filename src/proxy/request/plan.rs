@@ -10,6 +10,7 @@ use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::head::{self, FilterableHead, RequestError, RequestFacts};
+use crate::proxy::request::objects::Objects;
 use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::replayable::may_replay;
 use crate::proxy::request::rules::Rules;
@@ -79,6 +80,8 @@ pub struct UpstreamRequest {
     pub token: TokenPlace,
     /// The places that change when the body is filtered; none where it is not or cannot be.
     pub filterable_head: Option<FilterableHead>,
+    /// The stored objects that it is about, where there is more than one identity.
+    pub objects: Option<Box<Objects>>,
 }
 
 impl UpstreamRequest {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use crate::config::{Limits, Timeouts};
-use crate::credentials::RoundRobin;
+use crate::credentials::{Owners, RoundRobin};
 use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger};
 use crate::proxy::replay::budget::ReplayBudget;
@@ -27,6 +27,8 @@ pub struct Resources {
     pub limits: Limits,
     /// Shared by all shards.
     pub round_robin: Arc<RoundRobin>,
+    /// Shared by all shards.
+    pub owners: Arc<Owners>,
     /// Shared with the background checks.
     pub connector: Rc<Connector>,
     pub pool: Rc<Pool>,

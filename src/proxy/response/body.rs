@@ -7,6 +7,7 @@ use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::io::Buffer;
+use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::response::refusal::{RefusalReader, RefusalReason};
 use crate::proxy::sse::dialect::EventDialect;
@@ -25,6 +26,8 @@ pub struct BodyRelay {
     opening: Option<OpeningReader>,
     /// While the reason of an error decides the same. Boxed, since hardly any answer needs it.
     refusal: Option<Box<RefusalReader>>,
+    /// Looks at what goes by.
+    tap: Option<Box<BodyTap>>,
     /// False also for a chunked body whose client knows no chunks.
     downstream_gets_chunks: bool,
     /// The bytes to be written downstream next.
@@ -45,6 +48,7 @@ impl BodyRelay {
             has_open_end: is_chunked || facts.body == BodyLength::UntilClose,
             opening: None,
             refusal: None,
+            tap: None,
             downstream_gets_chunks: is_chunked && version != Version::Http10,
             out,
             error: None,
@@ -55,6 +59,16 @@ impl BodyRelay {
     /// Begins to inspect the first events, for [`BodyRelay::opening`]. To be called before the first byte is pushed.
     pub fn inspect_opening(&mut self) {
         self.opening = Some(OpeningReader::new());
+    }
+
+    /// Lets `tap` look at the content. To be called before the first byte is pushed.
+    pub fn set_tap(&mut self, tap: Option<Box<BodyTap>>) {
+        self.tap = tap;
+    }
+
+    /// Returns what looks at the content.
+    pub fn tap(&self) -> Option<&BodyTap> {
+        self.tap.as_deref()
     }
 
     /// The verdict on the stream by the events that were pushed so far.
@@ -93,7 +107,7 @@ impl BodyRelay {
         if self.error.is_some() {
             return;
         }
-        let BodyRelay { reader, events, opening, refusal, downstream_gets_chunks, out, .. } = self;
+        let BodyRelay { reader, events, opening, refusal, tap, downstream_gets_chunks, out, .. } = self;
         let read = reader.read(bytes, |piece| match piece {
             Piece::Data(data) => {
                 out.append(data);
@@ -105,6 +119,9 @@ impl BodyRelay {
                 }
                 if let Some(refusal) = refusal {
                     refusal.observe(data);
+                }
+                if let Some(tap) = tap {
+                    tap.observe(data);
                 }
             }
             Piece::Framing(framing) if *downstream_gets_chunks => out.append(framing),

@@ -171,6 +171,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         timeouts: *timeouts,
         limits: *limits,
         round_robin: shared.round_robin.clone(),
+        owners: shared.owners.clone(),
         connector: Rc::new(Connector::new(shared.route.clone(), limits.pending_connects_max)),
         pool: Rc::new(Pool::new(timeouts.upstream_idle, limits.idle_upstream_max)),
         budget: ReplayBudget::new(shared.replay_free.clone(), limits.replay_total_bytes_max, shards.get()),

@@ -11,7 +11,7 @@ use crossbeam_utils::CachePadded;
 use rustls::ServerConfig;
 
 use crate::config::Config;
-use crate::credentials::{ApiKeys, Credentials, RoundRobin};
+use crate::credentials::{ApiKeys, Credentials, Owners, RoundRobin};
 use crate::observability::Ledger;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::server::certificate;
@@ -34,6 +34,7 @@ pub struct Shared {
     pub credentials: Arc<ArcSwap<Credentials>>,
     pub api_keys: Arc<ArcSwapOption<ApiKeys>>,
     pub round_robin: Arc<RoundRobin>,
+    pub owners: Arc<Owners>,
     pub replay_free: Arc<AtomicUsize>,
     pub share: RetryShare,
     pub probe_waiters: Arc<AtomicUsize>,
@@ -63,6 +64,7 @@ impl Shared {
             credentials: Arc::new(ArcSwap::new(keyring.credentials)),
             api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
             round_robin: Arc::new(RoundRobin::default()),
+            owners: Arc::default(),
             share: RetryShare::new(config.shards.get()),
             probe_waiters: Arc::default(),
             replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),

@@ -1,8 +1,9 @@
 //! The conversation of a running gateway with its successor, in which the listening sockets are handed over.
 //!
 //! The successor sends a hello; the running gateway answers with its own version, the number of sockets, and the
-//! sockets; the successor serves on them and sends that it is ready; the running gateway sends its farewell, or a
-//! refusal. Invariant: both sides belong to one user or to root, every step has a time limit, and no more is read than
+//! sockets; the successor serves on them and sends that it is ready; the running gateway sends its farewell, and then the
+//! owners of stored objects where it knows any, or a refusal. With the farewell the conversation may end on either side: so
+//! it does with gateways that know nothing of owners. Invariant: both sides belong to one user or to root, every step has a time limit, and no more is read than
 //! the step asks for.
 
 use std::io::{self, Read, Write};
@@ -19,12 +20,19 @@ use super::conversation_error::ConversationError;
 use super::descriptors::{self, BATCH_MAX};
 use super::protocol::{FAREWELL, MAGIC, READY, REFUSAL, VERSION, hello};
 use crate::config::SHARDS_MAX;
+use crate::credentials::OwnerRecord;
 
 /// The time that one step may take. Each is a few system calls; the longest starts all shards.
 pub const STEP_LIMIT: Duration = Duration::from_secs(5);
 /// The time that the successor leaves the running gateway between the message that it is ready and the farewell: as
 /// many steps as are taken there, and one more, so that the successor is not the first to give up.
 const FAREWELL_LIMIT: Duration = Duration::from_secs(3 * STEP_LIMIT.as_secs());
+
+/// The time for the owners of stored objects, some hundred kilobytes. Shorter than a step, within which the main thread
+/// waits for it; what does not come is found by asking.
+const OWNERS_LIMIT: Duration = Duration::from_secs(2);
+/// More than a gateway knows.
+const OWNERS_MAX: usize = 64 * 1024;
 
 /// One side of a conversation.
 pub struct Conversation {
@@ -142,6 +150,56 @@ impl Conversation {
         self.receive(FAREWELL, FAREWELL_LIMIT)
     }
 
+    /// Sends the owners of stored objects, after the farewell.
+    ///
+    /// # Errors
+    /// See [`ConversationError`]; [`ConversationError::Closed`] where the successor does not read them.
+    pub fn send_owners(&mut self, records: &[OwnerRecord]) -> Result<(), ConversationError> {
+        let records = &records[..records.len().min(OWNERS_MAX)];
+        let mut bytes = Vec::with_capacity(4 + records.len() * OwnerRecord::BYTES);
+        bytes.extend_from_slice(&(records.len() as u32).to_be_bytes());
+        records.iter().for_each(|record| bytes.extend_from_slice(&record.to_bytes()));
+        let due = Instant::now() + OWNERS_LIMIT;
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            self.stream.set_write_timeout(Some(time_until(due)?))?;
+            match self.stream.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives the owners of stored objects, after the farewell, and gives `keep` each of them.
+    ///
+    /// # Errors
+    /// See [`ConversationError`]; [`ConversationError::Closed`] where the running gateway does not send them. What has
+    /// come by then was kept.
+    pub fn receive_owners(&mut self, mut keep: impl FnMut(OwnerRecord)) -> Result<usize, ConversationError> {
+        let due = Instant::now() + OWNERS_LIMIT;
+        let mut count = [0; 4];
+        self.read(&mut count, OWNERS_LIMIT)?;
+        let count = u32::from_be_bytes(count) as usize;
+        if count > OWNERS_MAX {
+            return Err(ConversationError::Unexpected);
+        }
+        let mut record = [0; OwnerRecord::BYTES];
+        let mut batch = vec![0; count.min(1024) * OwnerRecord::BYTES];
+        let mut left = count;
+        while left > 0 {
+            let batch = &mut batch[..left.min(1024) * OwnerRecord::BYTES];
+            self.read(batch, time_until(due)?)?;
+            for bytes in batch.chunks_exact(OwnerRecord::BYTES) {
+                record.copy_from_slice(bytes);
+                keep(OwnerRecord::of_bytes(&record).ok_or(ConversationError::Unexpected)?);
+            }
+            left -= batch.len() / OwnerRecord::BYTES;
+        }
+        Ok(count)
+    }
+
     fn receive(&mut self, word: u8, limit: Duration) -> Result<(), ConversationError> {
         let mut received = [0; 1];
         self.read(&mut received, limit)?;
@@ -157,11 +215,7 @@ impl Conversation {
         let due = Instant::now() + limit;
         let mut filled = 0;
         while filled < bytes.len() {
-            let left = due.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(ConversationError::Stalled);
-            }
-            self.stream.set_read_timeout(Some(left))?;
+            self.stream.set_read_timeout(Some(time_until(due)?))?;
             match self.stream.read(&mut bytes[filled..]) {
                 Ok(0) => return Err(ConversationError::Closed),
                 Ok(count) => filled += count,
@@ -179,6 +233,11 @@ impl Conversation {
     }
 }
 
+fn time_until(due: Instant) -> Result<Duration, ConversationError> {
+    let left = due.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ConversationError::Stalled) } else { Ok(left) }
+}
+
 fn check_version(version: u8) -> Result<(), ConversationError> {
     if version == VERSION { Ok(()) } else { Err(ConversationError::Version(version)) }
 }
@@ -194,6 +253,34 @@ mod tests {
     fn pair() -> (Conversation, Conversation) {
         let (one, other) = UnixStream::pair().unwrap();
         (Conversation::over(one).unwrap(), Conversation::over(other).unwrap())
+    }
+
+    #[test]
+    fn owners_come_after_the_farewell_and_one_that_sends_none_has_ended() {
+        let mut records = Vec::new();
+        for number in 0..3000_u64 {
+            let mut bytes = [1; OwnerRecord::BYTES];
+            bytes[1..9].copy_from_slice(&(number + 1).to_be_bytes());
+            records.push(OwnerRecord::of_bytes(&bytes).unwrap());
+        }
+        for count in [0, 1, 1024, 3000] {
+            let (mut running, mut successor) = pair();
+            let mut received = Vec::new();
+            thread::scope(|scope| {
+                scope.spawn(|| running.send_farewell().and_then(|()| running.send_owners(&records[..count])).unwrap());
+                successor.receive_farewell().unwrap();
+                assert_eq!(successor.receive_owners(|record| received.push(record)).unwrap(), count);
+            });
+            assert_eq!(received, records[..count]);
+        }
+        let (mut running, mut successor) = pair();
+        running.send_farewell().unwrap();
+        drop(running);
+        successor.receive_farewell().unwrap();
+        assert!(matches!(successor.receive_owners(|_| ()), Err(ConversationError::Closed)));
+        let (mut running, mut successor) = pair();
+        running.write(&u32::MAX.to_be_bytes()).unwrap();
+        assert!(matches!(successor.receive_owners(|_| ()), Err(ConversationError::Unexpected)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
@@ -21,6 +21,7 @@ use super::conversation::Conversation;
 use super::conversation_error::ConversationError;
 use super::rendezvous::{self, RendezvousError};
 use super::successor::Successor;
+use crate::credentials::Owners;
 use crate::server::supervisor::event::SupervisorEvent;
 
 /// The pause before a thread that cannot accept tries again: it lacks descriptors, and that lasts.
@@ -61,6 +62,7 @@ impl HandOver {
     pub fn offer(
         path: &Path,
         sockets: Vec<TcpListener>,
+        owners: Arc<Owners>,
         events: Sender<SupervisorEvent>,
     ) -> Result<Self, RendezvousError> {
         let listener = rendezvous::listen(path)?;
@@ -69,7 +71,7 @@ impl HandOver {
         let hand_over =
             HandOver { listener, path: path.to_owned(), identity, lending: Arc::default(), is_of_successor: false };
         let listener = hand_over.listener.try_clone().map_err(failed)?;
-        let lender = Lender { sockets, events, lending: hand_over.lending.clone() };
+        let lender = Lender { sockets, owners, events, lending: hand_over.lending.clone() };
         let body = move || lender.serve_successors(&listener);
         thread::Builder::new().name("flow-hand-over".into()).spawn(body).map_err(failed)?;
         Ok(hand_over)
@@ -105,6 +107,7 @@ fn identity_of(metadata: &Metadata) -> (u64, u64) {
 /// The thread that talks to successors.
 struct Lender {
     sockets: Vec<TcpListener>,
+    owners: Arc<Owners>,
     events: Sender<SupervisorEvent>,
     lending: Arc<Lending>,
 }
@@ -175,6 +178,13 @@ impl Lender {
         }
         // Before the shards get their orders: a successor that has exited since it was ready takes nothing over.
         conversation.send_farewell()?;
+        // Before the grant is finished: then this process may end at any time.
+        let records = self.owners.records(Instant::now());
+        if !records.is_empty()
+            && let Err(error) = conversation.send_owners(&records)
+        {
+            tracing::debug!(%error, process, "the successor does not know the owners of all stored objects");
+        }
         grant.finish();
         Ok(())
     }
@@ -191,7 +201,7 @@ mod tests {
         let (events, main_thread) = channel();
         drop(main_thread);
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let lender = Lender { sockets: vec![listener], events, lending: Arc::default() };
+        let lender = Lender { sockets: vec![listener], owners: Arc::default(), events, lending: Arc::default() };
         let (running, successor) = UnixStream::pair().expect("two sockets");
         let successor = thread::spawn(move || {
             let mut conversation = Conversation::over(successor)?;

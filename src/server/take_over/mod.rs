@@ -1,4 +1,5 @@
-//! The take-over of a running gateway's listening sockets by its successor, from both sides.
+//! The take-over of a running gateway's listening sockets by its successor, and of what it knows of the owners of stored
+//! objects, from both sides.
 //!
 //! The running gateway offers them (`hand_over`) at a Unix socket that both find by their address (`rendezvous`), the
 //! successor requests them there (`predecessor`), and both speak one protocol (`conversation`, `protocol`,
@@ -15,6 +16,7 @@ pub mod successor;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +26,7 @@ use self::predecessor::Predecessor;
 use super::shard::listener;
 use super::supervisor::event::SupervisorEvent;
 use crate::config::Config;
+use crate::credentials::Owners;
 
 pub use conversation_error::ConversationError;
 
@@ -63,9 +66,10 @@ pub fn offer_hand_over(
     config: &Config,
     bound: SocketAddr,
     sockets: Vec<TcpListener>,
+    owners: Arc<Owners>,
     events: Sender<SupervisorEvent>,
 ) -> Option<HandOver> {
     let offered = rendezvous::path(config.runtime_directory.as_deref(), bound)
-        .and_then(|path| HandOver::offer(&path, sockets, events));
+        .and_then(|path| HandOver::offer(&path, sockets, owners, events));
     offered.inspect_err(|error| tracing::warn!(%error, "no later gateway will be able to take over from this one")).ok()
 }

@@ -6,11 +6,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Instant;
 
 use socket2::{Protocol, SockRef, Socket, Type};
 
 use super::conversation::Conversation;
 use super::conversation_error::ConversationError;
+use crate::credentials::Owners;
 
 /// The gateway that lends its sockets, as long as it still accepts on them too.
 pub struct Predecessor {
@@ -23,11 +25,12 @@ impl Predecessor {
         self.conversation.process
     }
 
-    /// Reports that all shards serve on `sockets`, and waits until the predecessor accepts no more.
+    /// Reports that all shards serve on `sockets`, waits until the predecessor accepts no more, and keeps the owners that it
+    /// knew in `owners`.
     ///
     /// # Errors
     /// The predecessor refused, hangs, or has shut the sockets down.
-    pub fn retire(mut self, sockets: &[TcpListener]) -> Result<(), ConversationError> {
+    pub fn retire(mut self, sockets: &[TcpListener], owners: &Owners) -> Result<(), ConversationError> {
         let process = self.conversation.process;
         match self.conversation.send_ready() {
             // It may have sent a refusal before it closed.
@@ -36,6 +39,7 @@ impl Predecessor {
         }
         match self.conversation.receive_farewell() {
             Ok(()) => {
+                self.receive_owners(owners);
                 tracing::info!(process, "took over from the gateway that ran here; it ends what it has open and exits");
             }
             // It was killed, or it was told to stop, left the sockets to this process, and had no exchange open.
@@ -45,6 +49,16 @@ impl Predecessor {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    fn receive_owners(&mut self, owners: &Owners) {
+        let now = Instant::now();
+        match self.conversation.receive_owners(|record| owners.adopt(record, now)) {
+            Ok(count) => tracing::debug!(count, "the owners of stored objects were handed over"),
+            // One of an earlier version sends none.
+            Err(ConversationError::Closed) => {}
+            Err(error) => tracing::warn!(%error, "the owners of some stored objects have to be found anew"),
+        }
     }
 }
 
@@ -134,8 +148,13 @@ mod tests {
     #[test]
     fn the_exit_of_the_predecessor_is_as_good_as_its_farewell_while_the_sockets_listen() {
         type Ending = fn(Conversation);
-        let endings: [(&str, Ending, bool); 4] = [
+        let nonsense_after = |mut other: Conversation| {
+            other.send_farewell().unwrap();
+            other.send_hello().unwrap();
+        };
+        let endings: [(&str, Ending, bool); 5] = [
             ("a farewell", |mut other| other.send_farewell().unwrap(), true),
+            ("nonsense after it", nonsense_after, true),
             ("its end", drop, true),
             ("a refusal", |mut other| other.send_refusal().unwrap(), false),
             ("nonsense", |mut other| other.send_ready().unwrap(), false),
@@ -145,13 +164,16 @@ mod tests {
             let (ours, theirs) = UnixStream::pair().unwrap();
             ending(Conversation::over(theirs).unwrap());
             let predecessor = Predecessor { conversation: Conversation::over(ours).unwrap() };
-            assert_eq!(predecessor.retire(&sockets).is_ok(), is_fine, "{what}");
+            assert_eq!(predecessor.retire(&sockets, &Owners::default()).is_ok(), is_fine, "{what}");
         }
         let sockets = [TcpListener::bind("127.0.0.1:0").unwrap()];
         SockRef::from(&sockets[0]).shutdown(Shutdown::Both).unwrap();
         let (ours, theirs) = UnixStream::pair().unwrap();
         drop(theirs);
         let predecessor = Predecessor { conversation: Conversation::over(ours).unwrap() };
-        assert!(matches!(predecessor.retire(&sockets), Err(ConversationError::Closed)), "it took the sockets along");
+        assert!(
+            matches!(predecessor.retire(&sockets, &Owners::default()), Err(ConversationError::Closed)),
+            "it took the sockets along"
+        );
     }
 }

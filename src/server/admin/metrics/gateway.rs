@@ -1,6 +1,7 @@
-//! The metrics of the program: its version, its driver, its shards and its log.
+//! The metrics of the program: its version, its driver, its shards, what it knows of stored objects, and its log.
 
 use super::exposition::{Exposition, plain};
+use crate::credentials::Shelf;
 use crate::observability::log::lost_lines;
 use crate::server::admin::gateway_state::GatewayState;
 use crate::server::shard::driver::Driver;
@@ -23,6 +24,16 @@ pub fn build(page: &mut Exposition, gateway: &GatewayState, alive: usize) {
     let shards = gateway.shared.config.shards.get();
     page.gauge("flow_uring_shards", "Threads that serve requests.", plain(shards as f64));
     page.gauge("flow_uring_shards_answering", "Shards that answered within a second.", plain(alive as f64));
+}
+
+/// Writes how many stored objects have a known owner.
+pub fn known_objects(page: &mut Exposition, gateway: &GatewayState) {
+    let kinds = [("responses", Shelf::Responses), ("others", Shelf::Others)];
+    page.gauge(
+        "flow_uring_known_objects",
+        "Stored objects whose owner is known, at most 16384 of each kind.",
+        kinds.map(|(kind, shelf)| (vec![("kind", kind.to_owned())], gateway.shared.owners.count(shelf) as f64)),
+    );
 }
 
 /// Writes how many lines of the log were lost.

@@ -1,0 +1,105 @@
+//! The owners of the stored objects in one exchange: whom it goes to, and what its answers tell of whose they are.
+//!
+//! An exchange about an object whose owner is known stays with the owner. One about an object that nobody knows is tried
+//! by others where the answer is that there is none, and who finds it is the owner.
+
+use std::time::Instant;
+
+use crate::credentials::{CredentialId, Credentials, ObjectKey, Shelf};
+use crate::proxy::replay::buffer::ReplayBuffer;
+use crate::proxy::request::objects::{ObjectAction, Objects};
+use crate::proxy::request::references::ReferenceSearch;
+use crate::proxy::resources::Resources;
+use crate::proxy::response::body_tap::{BodyTap, MadeObjects};
+use crate::proxy::response::head::ResponseFacts;
+
+/// Returns the credential that an object is known to belong to.
+pub fn known_owner(
+    resources: &Resources,
+    credentials: &Credentials,
+    shelf: Shelf,
+    object: ObjectKey,
+) -> Option<CredentialId> {
+    let owner = resources.owners.find(shelf, object, Instant::now())?;
+    credentials.of_owner(owner)
+}
+
+/// Returns the credential that one of the objects in the path is known to belong to.
+pub fn known_owner_in_path(
+    resources: &Resources,
+    credentials: &Credentials,
+    objects: &Objects,
+) -> Option<CredentialId> {
+    let named = objects.named.iter().flatten();
+    named.into_iter().find_map(|object| known_owner(resources, credentials, objects.shelf, *object))
+}
+
+/// Tells whether an answer that there is no such object may be because another identity has it.
+pub fn may_be_of_another(objects: &mut Objects, copy: &ReplayBuffer) -> bool {
+    if objects.owner.is_some() {
+        return false;
+    }
+    if objects.subject().is_some() {
+        return objects.action.may_be_tried_by_others();
+    }
+    // Only what may be sent twice.
+    if objects.shelf != Shelf::Responses || !objects.may_refer() {
+        return false;
+    }
+    if objects.unknown_reference.is_none() && copy.is_whole() {
+        ReferenceSearch::new(copy, objects.body, objects.shelf, true).advance(copy, |shelf, object| {
+            objects.unknown_reference = Some((shelf, object));
+            true
+        });
+    }
+    objects.unknown_reference.is_some()
+}
+
+/// Keeps, or forgets, whose the objects in the request are, by the answer that `credential` got.
+pub fn learn(
+    resources: &Resources,
+    credentials: &Credentials,
+    objects: &Objects,
+    credential: CredentialId,
+    facts: &ResponseFacts,
+) {
+    if !is_success(facts) {
+        return;
+    }
+    let Objects { shelf, action, unknown_reference, .. } = *objects;
+    let subject = objects.subject().map(|object| (shelf, object));
+    if let Some((shelf, object)) = subject
+        && action == ObjectAction::Delete
+    {
+        return resources.owners.forget(shelf, object);
+    }
+    if objects.owner.is_none() {
+        let now = Instant::now();
+        let owner = credentials.owner_key(credential);
+        for (shelf, object) in subject.into_iter().chain(unknown_reference) {
+            resources.owners.note(shelf, object, owner, now);
+        }
+    }
+}
+
+/// Returns what looks at an answer for objects that it says `credential` made.
+pub fn tap(
+    resources: &Resources,
+    credentials: &Credentials,
+    objects: &Objects,
+    credential: CredentialId,
+    facts: &ResponseFacts,
+) -> Option<Box<BodyTap>> {
+    let has_new_id = objects.action == ObjectAction::Make;
+    let tells = has_new_id || objects.action == ObjectAction::LookAtBatch;
+    if !tells || !is_success(facts) || !facts.is_identity_coded {
+        return None;
+    }
+    let owner = credentials.owner_key(credential);
+    let made = MadeObjects { owners: resources.owners.clone(), owner, shelf: objects.shelf, has_new_id };
+    Some(BodyTap::of_made(made, facts.is_event_stream))
+}
+
+fn is_success(facts: &ResponseFacts) -> bool {
+    (200..300).contains(&facts.status)
+}

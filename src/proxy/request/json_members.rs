@@ -1,0 +1,224 @@
+//! Reads the members of a JSON object that comes in pieces, as far as their values are strings.
+//!
+//! Only the outermost object and the objects that are its members are read; everything deeper is skipped. Invariant:
+//! what is found does not depend on how the text was split, and no more is kept than one name and one string of bounded
+//! length. It is no validator: of text that is not JSON, it may find anything or nothing.
+
+use memchr::{memchr_iter, memchr2};
+
+use crate::proxy::request::objects::ID_BYTES_MAX;
+
+/// The longest name that is told from others.
+const NAME_BYTES_MAX: usize = 32;
+
+/// A member whose value is a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StringMember<'a> {
+    /// The name of the member that the object is, unless it is the outermost.
+    pub within: Option<&'a [u8]>,
+    pub name: &'a [u8],
+    pub value: &'a [u8],
+}
+
+/// Reads one JSON text from its first byte on.
+#[derive(Debug, Default)]
+pub struct JsonMembers {
+    /// The number of objects and arrays that are open.
+    depth: u32,
+    /// Set for each of the two outermost of them that is an object.
+    is_object: [bool; 2],
+    /// The string that is read.
+    string: Option<StringPart>,
+    text: Vec<u8>,
+    /// The last names of the two outermost.
+    names: [Vec<u8>; 2],
+    is_value: bool,
+    /// The outermost object has ended, or there is none.
+    is_over: bool,
+    /// Something stands after its end, or it ends as an array.
+    has_surplus: bool,
+}
+
+/// The place within a string.
+#[derive(Debug, Clone, Copy)]
+enum StringPart {
+    Plain,
+    AfterBackslash,
+    /// Within `\uXXXX`: the digits so far, and their value.
+    Unicode(u8, u16),
+}
+
+impl JsonMembers {
+    /// Begins after a name that is taken for one of the outermost object, where its colon is to follow. Whether it was one
+    /// is known at the end: see [`JsonMembers::ends_here`].
+    pub fn after_name(name: &[u8]) -> Self {
+        JsonMembers { depth: 1, is_object: [true, false], text: name.to_vec(), ..JsonMembers::default() }
+    }
+
+    /// Tells whether the outermost object has just ended, and nothing but white space has followed.
+    pub fn ends_here(&self) -> bool {
+        self.is_over && self.depth == 0 && !self.has_surplus
+    }
+
+    /// Takes the next bytes and calls `found` for each member that ends in them, until that returns true.
+    /// Returns whether it did.
+    pub fn read(&mut self, mut bytes: &[u8], mut found: impl FnMut(StringMember<'_>) -> bool) -> bool {
+        while let Some((&first, rest)) = bytes.split_first() {
+            if self.is_over {
+                self.has_surplus |= !bytes.trim_ascii_start().is_empty();
+                return false;
+            }
+            match self.string {
+                None => {
+                    bytes = rest;
+                    self.enter(first);
+                }
+                Some(part) => {
+                    bytes = self.read_string(part, bytes);
+                    if self.string.is_none() && self.end_string(&mut found) {
+                        return true;
+                    }
+                }
+            }
+        }
+        false
+    }
+
+    /// Tells whether nothing more can be found.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Takes a byte outside of strings.
+    fn enter(&mut self, byte: u8) {
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            b'"' if self.depth > 0 => {
+                self.text.clear();
+                self.string = Some(StringPart::Plain);
+            }
+            b'{' | b'[' => self.open(byte == b'{'),
+            // After the outermost object nothing follows.
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                self.is_over = self.depth == 0;
+                self.has_surplus |= self.is_over && byte == b']';
+                self.is_value = true;
+            }
+            _ if self.depth == 0 => self.is_over = true,
+            b':' => {
+                if let Some(level) = self.level() {
+                    self.names[level].clear();
+                    self.names[level].extend_from_slice(&self.text[..self.text.len().min(NAME_BYTES_MAX)]);
+                    self.is_value = true;
+                }
+            }
+            b',' => self.is_value = false,
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, is_object: bool) {
+        // Text that does not begin with an object has no members; nor have the elements of an array.
+        self.is_over = self.depth == 0 && !is_object;
+        let is_read = is_object && (self.depth == 0 || self.depth == 1 && self.is_value && self.is_object[0]);
+        if let Some(place) = self.is_object.get_mut(self.depth as usize) {
+            *place = is_read;
+        }
+        self.depth = self.depth.saturating_add(1);
+        self.is_value = false;
+    }
+
+    /// Returns which of the two outermost is the innermost that is open, where its members are read.
+    fn level(&self) -> Option<usize> {
+        let level = (self.depth as usize).checked_sub(1)?;
+        self.is_object.get(level).copied().unwrap_or_default().then_some(level)
+    }
+
+    /// Takes bytes of a string, at least one, and returns what follows.
+    fn read_string<'a>(&mut self, part: StringPart, bytes: &'a [u8]) -> &'a [u8] {
+        match part {
+            StringPart::Plain if !self.is_kept() => return self.skip_string(bytes),
+            StringPart::Plain => {
+                let Some(length) = memchr2(b'"', b'\\', bytes) else {
+                    self.push(bytes);
+                    return &[];
+                };
+                self.push(&bytes[..length]);
+                self.string = (bytes[length] == b'\\').then_some(StringPart::AfterBackslash);
+                return &bytes[length + 1..];
+            }
+            StringPart::AfterBackslash => {
+                let decoded = match bytes[0] {
+                    b'b' => 0x08,
+                    b'f' => 0x0c,
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    other => other,
+                };
+                if decoded == b'u' {
+                    self.string = Some(StringPart::Unicode(0, 0));
+                } else {
+                    self.push(&[decoded]);
+                    self.string = Some(StringPart::Plain);
+                }
+            }
+            StringPart::Unicode(digits, value) => {
+                let digit = char::from(bytes[0]).to_digit(16).unwrap_or(0) as u16;
+                let value = value << 4 | digit;
+                self.string = Some(StringPart::Unicode(digits + 1, value));
+                if digits == 3 {
+                    // Ids are ASCII: half of a surrogate pair is as good as any other byte that is not.
+                    let decoded = char::from_u32(value.into()).unwrap_or(char::REPLACEMENT_CHARACTER);
+                    self.push(decoded.encode_utf8(&mut [0; 4]).as_bytes());
+                    self.string = Some(StringPart::Plain);
+                }
+            }
+        }
+        &bytes[1..]
+    }
+
+    /// Tells whether more of the string is kept: it may be a name or a value of interest, and is not too long for one.
+    fn is_kept(&self) -> bool {
+        self.level().is_some() && self.text.len() <= ID_BYTES_MAX
+    }
+
+    /// Takes bytes of a string of which no more is kept, and returns what follows it. Most of a long body is such strings,
+    /// so their escapes are not looked at one by one.
+    fn skip_string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let is_escaped = |end: usize| bytes[..end].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
+        match memchr_iter(b'"', bytes).find(|quote| !is_escaped(*quote)) {
+            Some(quote) => {
+                self.string = None;
+                &bytes[quote + 1..]
+            }
+            None => {
+                if is_escaped(bytes.len()) {
+                    self.string = Some(StringPart::AfterBackslash);
+                }
+                &[]
+            }
+        }
+    }
+
+    /// Keeps bytes of a string that may be a name or a value of interest; one byte more than is allowed tells one that is
+    /// too long.
+    fn push(&mut self, bytes: &[u8]) {
+        if self.is_kept() {
+            let room = (ID_BYTES_MAX + 1).saturating_sub(self.text.len());
+            self.text.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        }
+    }
+
+    fn end_string(&self, found: &mut impl FnMut(StringMember<'_>) -> bool) -> bool {
+        let Some(level) = self.level().filter(|_| self.is_value && self.text.len() <= ID_BYTES_MAX) else {
+            return false;
+        };
+        let within = (level == 1).then_some(&self.names[0][..]);
+        found(StringMember { within, name: &self.names[level], value: &self.text })
+    }
+}
+
+#[cfg(test)]
+mod tests;
