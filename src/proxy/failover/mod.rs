@@ -5,7 +5,7 @@
 //! which answer goes downstream, and `wait` waits between attempts. Invariant: whatever this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
 //! end. The standing of credentials is kept in `credentials`.
 
-mod blame;
+pub mod blame;
 mod check;
 mod chosen;
 pub mod gate;

@@ -249,7 +249,7 @@ pub struct FilteredHead {
 }
 
 impl FilteredHead {
-    /// Writes the head as [`write`] does; `None` of a request whose body is encoded, which cannot be filtered.
+    /// Writes the head as [`write()`] does; `None` of a request whose body is encoded, which cannot be filtered.
     pub fn new(
         head: &RequestHead<'_>,
         path: UpstreamPath<'_>,
