@@ -29,5 +29,5 @@ pub use secrets_entry::LoadedCredentials;
 pub use secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
 pub use secrets_file::{from_json, load};
 pub use snapshot::Credentials;
-pub use standing::{Cooling, CredentialFault, PathFamily, RestScope, limited_for};
+pub use standing::{CheckClaim, Cooling, CredentialFault, FaultKind, PathFamily, RestScope, limited_for};
 pub use token::{TokenCache, TokenError, bare_token, mint};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::credential::{Credential, CredentialId, Identity};
 use super::order;
 use super::owners::OwnerKey;
-use super::standing::{Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
+use super::standing::{CheckClaim, Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
 
 /// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
 /// order to 512,000 turns.
@@ -136,9 +136,9 @@ impl Credentials {
         }
     }
 
-    /// Ends a rest for one model that turned out to be the identity's.
-    pub fn forget_rest(&self, id: CredentialId, scope: &RestScope) {
-        self.rests.forget(self.identity(id), scope);
+    /// Ends the rests of the credential's identity for models that it may not use, since it may use none.
+    pub fn forget_forbidden(&self, id: CredentialId) {
+        self.rests.forget_forbidden(self.identity(id));
     }
 
     /// Clears what was held against the credential's identity before the attempt began, since it got a good answer.
@@ -163,8 +163,13 @@ impl Credentials {
     }
 
     /// Claims the check of this minute, by which it is found out whether the upstream still knows the identity.
-    pub fn claim_check(&self, id: CredentialId, now: Instant) -> bool {
+    pub fn claim_check(&self, id: CredentialId, now: Instant) -> CheckClaim {
         self.standing(id).claim_check(now)
+    }
+
+    /// Ends the check that was claimed.
+    pub fn end_check(&self, id: CredentialId) {
+        self.standing(id).end_check();
     }
 
     /// Notes that requests of `scope` are limited whoever makes them, for `time` from `now` on.
@@ -174,6 +179,17 @@ impl Credentials {
 
     pub fn is_limited_for_all(&self, scope: &RestScope, now: Instant) -> bool {
         self.rests.is_limited(scope, now)
+    }
+
+    /// Notes that requests of `scope` are limited by this credential now; no evidence, but others that are under way need
+    /// not ask it.
+    pub fn note_recent_limit(&self, id: CredentialId, scope: &RestScope, time: Duration, now: Instant) {
+        self.rests.note_recent(self.identity(id), scope, time, now);
+    }
+
+    /// Returns the credentials that were limited for `scope` just now.
+    pub fn recently_limited(&self, scope: &RestScope, now: Instant) -> Vec<CredentialId> {
+        self.ids().filter(|id| self.rests.was_limited_recently(self.identity(*id), scope, now)).collect()
     }
 
     /// Returns the limits that have not ended.

@@ -36,6 +36,7 @@ use self::attempt::{Attempt, wait_for_subject};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
+use self::failover::subject::Subject;
 use self::failover::{Failover, ownership, wait};
 use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstChoice;
@@ -187,32 +188,12 @@ impl Proxy {
             give_up_probe(&exchange.snapshot, choice);
             return self.conclude(exchange, downstream, &reply, &body, outcome).await;
         }
-        let mut choice = choice;
-        let mut has_asked_for_body = false;
-        if request.objects.as_ref().is_some_and(|objects| objects.awaits_body) {
-            // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
-            match Box::pin(owner_search::choose(resources, &exchange.snapshot, downstream, &mut body, request)).await {
-                Ok(first) => FirstChoice { choice, has_asked_for_body } = first,
-                Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
-            }
-        }
-        let (subject, has_asked_for_body) = match choice {
-            // Boxed: hardly any exchange needs it.
-            Choice::Open { .. } if !has_asked_for_body => {
-                let facts = &request.traits.facts;
-                match Box::pin(wait_for_subject(resources, downstream, &mut body, facts)).await {
-                    Ok((subject, has_asked)) => (subject.map(Box::new), has_asked),
-                    Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
-                }
-            }
-            Choice::Use(_) | Choice::Wait { .. } | Choice::Open { .. } => (None, has_asked_for_body),
-        };
-        let scope = subject.as_deref().map(|subject| &subject.scope);
-        let turn = match wait::settle_turn(resources, downstream, &exchange.snapshot, choice, scope).await {
-            Ok(turn) => turn,
+        let first = match self.first_turn(exchange, downstream, &mut body, request).await {
+            Ok(first) => first,
             Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
         };
         let may_replay = request.traits.may_replay;
+        let FirstTurn { turn, subject, has_asked_for_body } = first;
         let failover = Failover::new(exchange.snapshot.clone(), may_replay, exchange.began, turn, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
@@ -222,6 +203,35 @@ impl Proxy {
         exchange.attempts = attempt.failover.attempts();
         drop(attempt);
         self.conclude(exchange, downstream, &reply, &body, outcome).await
+    }
+
+    /// Settles whose name the first attempt uses: the owner's of what the body names, else that of the turn, once it is
+    /// clear what the request is about.
+    async fn first_turn(
+        &self,
+        exchange: &Exchange,
+        downstream: &mut Downstream,
+        body: &mut BodyReader,
+        request: &mut UpstreamRequest,
+    ) -> Result<FirstTurn, Outcome> {
+        let resources = &self.resources;
+        let snapshot = &*exchange.snapshot;
+        let mut choice = request.choice;
+        let mut has_asked_for_body = false;
+        if request.objects.as_ref().is_some_and(|objects| objects.awaits_body) {
+            // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
+            let searched = Box::pin(owner_search::choose(resources, snapshot, downstream, body, request)).await?;
+            FirstChoice { choice, has_asked_for_body } = searched;
+        }
+        let mut subject = None;
+        if matches!(choice, Choice::Open { .. }) && !has_asked_for_body {
+            // Boxed: hardly any exchange needs it.
+            let waited = Box::pin(wait_for_subject(resources, downstream, body, &request.traits.facts)).await?;
+            (subject, has_asked_for_body) = (waited.0.map(Box::new), waited.1);
+        }
+        let scope = subject.as_deref().map(|subject: &Subject| &subject.scope);
+        let turn = wait::settle_turn(resources, downstream, snapshot, choice, scope).await?;
+        Ok(FirstTurn { turn, subject, has_asked_for_body })
     }
 
     /// Ends an exchange that was forwarded.
@@ -257,6 +267,14 @@ impl Proxy {
     ) -> Disposition {
         local_answer::refuse(&self.resources, exchange, downstream, reply, request_is_whole, error).await
     }
+}
+
+/// The way into the first attempt.
+struct FirstTurn {
+    turn: Turn,
+    subject: Option<Box<Subject>>,
+    /// The client was told to go on with the body.
+    has_asked_for_body: bool,
 }
 
 /// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.

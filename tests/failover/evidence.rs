@@ -105,7 +105,7 @@ fn a_model_that_is_limited_for_everybody_costs_one_attempt_a_request_and_others_
     const COUNT: usize = 1000;
     let upstream = by_model(|_, model| if model == "busy" { limited(45) } else { OK.into() });
     let mut gateway = gateway(&upstream, &["a", "b", "c"], 2);
-    let statuses = ask_all(&gateway, 4, COUNT, |_| chat("busy"));
+    let statuses = ask_all(&gateway, 20, COUNT, |_| chat("busy"));
     assert!(statuses.len() == COUNT && statuses.iter().all(|status| *status == 429));
     let attempts = upstream.requests().len();
     println!("{attempts} attempts for {COUNT} requests");
@@ -248,6 +248,24 @@ fn one_identity_is_checked_once_a_minute() {
     assert_eq!(checks, 1);
     let rests = rests(&gateway, 4);
     assert!(rests.iter().all(|(name, scope, _)| name == "a" && scope == "model"), "{rests:?}");
+}
+
+#[test]
+fn a_revoked_credential_rests_as_a_whole_and_for_no_model() {
+    let upstream = by_model(|name, model| {
+        if name == "b" && model == "-" {
+            // Others are refused meanwhile.
+            thread::sleep(Duration::from_millis(200));
+        }
+        if name == "b" { FORBIDDEN.into() } else { OK.into() }
+    });
+    let mut gateway = gateway(&upstream, &["a", "b", "c"], 2);
+    assert_eq!(ask_all(&gateway, 4, 60, |number| chat(&format!("m{number}"))), [200; 60]);
+    assert_eq!(rests(&gateway, 1), [rest("b", "credential", "")]);
+    let before = upstream.requests().len();
+    assert_eq!(ask_all(&gateway, 4, 60, |number| chat(&format!("m{number}"))), [200; 60]);
+    assert_eq!(tried(&upstream.requests()[before..]).matches('b').count(), 0);
+    assert_eq!(Totals::at_the_end_of(&mut gateway).of("cooldowns"), 1);
 }
 
 #[test]

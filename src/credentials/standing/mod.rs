@@ -9,8 +9,8 @@ mod record;
 mod rests;
 mod scope;
 
-pub use self::cooldown::{CredentialFault, limited_for};
-pub use self::record::Cooling;
+pub use self::cooldown::{CredentialFault, FaultKind, limited_for};
+pub use self::record::{CheckClaim, Cooling};
 pub use self::scope::{PathFamily, RestScope};
 
 pub(super) use self::cooldown::Availability;

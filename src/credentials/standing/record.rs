@@ -5,7 +5,7 @@
 //! change. The time is always passed in. The effect of the states on whose turn it is, is up to `balancer`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -19,6 +19,9 @@ const SUSPICION_LIMIT: Duration = Duration::from_secs(1);
 /// Time for which a good answer speaks for an identity that is then refused: more likely than not the request is to
 /// blame.
 const GOOD_NAME_MILLISECONDS: u64 = 10_000;
+
+/// Time between two notes of good answers: some dozens of writes a second disturb no shard.
+const GOOD_STEP_MILLISECONDS: u64 = 16;
 
 /// Time between two checks of one identity: they cost the upstream requests that nobody asked for.
 const CHECK_PAUSE_SECONDS: u64 = 60;
@@ -46,15 +49,27 @@ pub enum Claim {
     Needless,
 }
 
+/// The outcome of a claim to a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckClaim {
+    /// The caller makes the check.
+    Granted,
+    /// Another makes it, and concludes for all refusals meanwhile.
+    UnderWay,
+    /// There was one within the minute.
+    Needless,
+}
+
 /// The standing of one identity with the upstream: it works, cools down, is being probed or is suspected.
 #[derive(Debug)]
 pub struct Standing {
     born: Instant,
-    /// The millisecond of its life, counted from 1, of its last good answer; 0 for none. Written once a second while
-    /// there is nothing to consider.
+    /// The millisecond of its life, counted from 1, of its last good answer; 0 for none. Written at most once in
+    /// [`GOOD_STEP_MILLISECONDS`] while there is nothing to consider.
     last_good: AtomicU64,
     /// The second of its life, counted from 1, of its last check; 0 for none.
     last_check: AtomicU64,
+    is_being_checked: AtomicBool,
     /// [`IN_TROUBLE`] when `trouble` may hold something, [`HAS_SCOPED`] when the table of rests may. A load of `trouble`
     /// itself writes to a slot that other threads read (so `arc_swap` protects what was loaded); this one costs a plain
     /// read of a line that hardly ever changes.
@@ -68,6 +83,7 @@ impl Default for Standing {
             born: Instant::now(),
             last_good: AtomicU64::new(0),
             last_check: AtomicU64::new(0),
+            is_being_checked: AtomicBool::new(false),
             flags: AtomicU8::new(0),
             trouble: ArcSwapOption::empty(),
         }
@@ -167,7 +183,9 @@ impl Standing {
     pub fn note_good(&self, now: Instant) {
         let noted = self.millisecond(now);
         let last = self.last_good.load(Ordering::Relaxed);
-        if last < noted && (last == 0 || last / 1000 != noted / 1000 || !self.is_clear()) {
+        if last < noted
+            && (noted / GOOD_STEP_MILLISECONDS != last / GOOD_STEP_MILLISECONDS || last == 0 || !self.is_clear())
+        {
             self.last_good.store(noted, Ordering::Relaxed);
         }
     }
@@ -178,12 +196,23 @@ impl Standing {
         last > 0 && last >= self.millisecond(since)
     }
 
-    /// Claims the check of this minute.
-    pub fn claim_check(&self, now: Instant) -> bool {
+    /// Claims the check of this minute; whoever gets it ends it by [`Standing::end_check`].
+    pub fn claim_check(&self, now: Instant) -> CheckClaim {
         let second = now.saturating_duration_since(self.born).as_secs() + 1;
         let last = self.last_check.load(Ordering::Relaxed);
         let is_due = last == 0 || second.saturating_sub(last) >= CHECK_PAUSE_SECONDS;
-        is_due && self.last_check.compare_exchange(last, second, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        if is_due && self.last_check.compare_exchange(last, second, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.is_being_checked.store(true, Ordering::Release);
+            CheckClaim::Granted
+        } else if is_due || self.is_being_checked.load(Ordering::Acquire) {
+            CheckClaim::UnderWay
+        } else {
+            CheckClaim::Needless
+        }
+    }
+
+    pub fn end_check(&self) {
+        self.is_being_checked.store(false, Ordering::Release);
     }
 
     fn millisecond(&self, now: Instant) -> u64 {

@@ -20,6 +20,10 @@ const RESTS_MAX: usize = 1024;
 /// Limit on the models that are known to be limited for everybody: more than an upstream serves.
 const LIMITS_MAX: usize = 256;
 
+/// Limit on the 429s that are remembered for others, and the longest time for which one is.
+const RECENT_MAX: usize = 256;
+const RECENT_FOR: Duration = Duration::from_secs(1);
+
 /// The shortest time for which a rest is remembered after its end.
 const REMEMBERED_MIN: Duration = Duration::from_secs(30);
 
@@ -37,6 +41,8 @@ pub struct Rests {
     table: ArcSwap<Vec<Arc<ScopedRest>>>,
     /// Oldest first.
     limits: ArcSwap<Vec<ScopeLimit>>,
+    /// Oldest first.
+    recent: ArcSwap<Vec<RecentLimit>>,
 }
 
 /// The rest of one identity for one model or one family of paths.
@@ -52,6 +58,15 @@ struct ScopedRest {
 struct ScopeLimit {
     scope: RestScope,
     began: Instant,
+    until: Instant,
+}
+
+/// A 429 that one request got: others that are under way need not ask for the same.
+#[derive(Debug, Clone)]
+struct RecentLimit {
+    identity: Arc<Standing>,
+    scope: RestScope,
+    at: Instant,
     until: Instant,
 }
 
@@ -76,6 +91,12 @@ impl ScopedRest {
     fn is_forgotten(&self, now: Instant) -> bool {
         let Some(last) = self.standing.last_cooldown() else { return true };
         now >= last.until + (last.until - last.began).max(REMEMBERED_MIN)
+    }
+}
+
+impl RecentLimit {
+    fn is(&self, identity: &Arc<Standing>, scope: &RestScope) -> bool {
+        Arc::ptr_eq(&self.identity, identity) && self.scope == *scope
     }
 }
 
@@ -139,9 +160,11 @@ impl Rests {
         is_restored
     }
 
-    /// Ends a rest that turned out to be the identity's.
-    pub fn forget(&self, identity: &Arc<Standing>, scope: &RestScope) {
-        self.keep(|rest| !rest.is(identity, scope));
+    /// Ends the rests of an identity for models that it may not use, since it turned out that it may use none.
+    pub fn forget_forbidden(&self, identity: &Arc<Standing>) {
+        let is_forbidden =
+            |rest: &ScopedRest| rest.standing.last_cooldown().is_some_and(|last| last.kind == FaultKind::Forbidden);
+        self.keep(|rest| !(Arc::ptr_eq(&rest.identity, identity) && is_forbidden(rest)));
     }
 
     /// Keeps the rests of identities that `is_kept` knows.
@@ -184,6 +207,27 @@ impl Rests {
 
     pub fn is_limited(&self, scope: &RestScope, now: Instant) -> bool {
         self.limits.load().iter().any(|limit| limit.scope == *scope && now < limit.until)
+    }
+
+    /// Notes that an identity has just been limited and asks to be left alone for `time`, of which others make use for a
+    /// second at most. It is no evidence, and nothing rests for it.
+    pub fn note_recent(&self, identity: &Arc<Standing>, scope: &RestScope, time: Duration, now: Instant) {
+        self.recent.rcu(|recent| {
+            let others = recent.iter().filter(|limit| now < limit.until && !limit.is(identity, scope));
+            let mut next: Vec<_> = others.cloned().collect();
+            let surplus = (next.len() + 1).saturating_sub(RECENT_MAX);
+            next.drain(..surplus);
+            let until = now + time.min(RECENT_FOR);
+            next.push(RecentLimit { identity: identity.clone(), scope: scope.clone(), at: now, until });
+            next
+        });
+    }
+
+    /// Returns whether an identity has just been limited and got no good answer since.
+    pub fn was_limited_recently(&self, identity: &Arc<Standing>, scope: &RestScope, now: Instant) -> bool {
+        let recent = self.recent.load();
+        let known = recent.iter().find(|limit| limit.is(identity, scope));
+        known.is_some_and(|limit| now < limit.until && !identity.was_good_since(limit.at))
     }
 
     /// Returns the limits that have not ended.

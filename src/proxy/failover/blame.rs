@@ -87,8 +87,8 @@ impl Blame {
                 if class == AttemptClass::Unauthorized {
                     credentials.suspect(credential, Instant::now());
                 }
-                if credentials.identities_count() == 1 {
-                    show_limit_of_only(court, *chosen, finding);
+                if class == AttemptClass::RateLimited {
+                    note_limit(court, *chosen, finding);
                 }
                 self.suspects.push(Suspect { chosen: *chosen, finding });
                 self.tried.push(credential);
@@ -162,13 +162,13 @@ fn forbid(court: Court<'_>, chosen: Chosen, successful: CredentialId) {
     if subject.names_object {
         return;
     }
-    let model = subject.model().cloned();
-    let rested = model.as_ref().and_then(|model| {
+    let now = Instant::now();
+    if let Some(model) = subject.model() {
         let Chosen { turn, at } = chosen;
-        snapshot.credentials.cool_for(turn.credential, model, CredentialFault::Forbidden, at, Instant::now())
-    });
-    // Told when the check is over: it may be the whole identity that rests.
-    check::begin(resources, snapshot, RefusedCheck { chosen, successful, model, rested });
+        // Told when the check is over: it may be the whole identity that rests.
+        snapshot.credentials.cool_for(turn.credential, model, CredentialFault::Forbidden, at, now);
+    }
+    check::begin(resources, snapshot, RefusedCheck { chosen, successful, at: now });
 }
 
 fn cool(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
@@ -189,10 +189,18 @@ fn cool_for(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
     }
 }
 
-/// Lets the limit of the only identity there is be seen. It holds nothing back.
-fn show_limit_of_only(court: Court<'_>, chosen: Chosen, finding: Finding) {
-    if finding.class == AttemptClass::RateLimited && finding.retry_after.is_some() {
-        cool_for(court, chosen, CredentialFault::RateLimited { retry_after: finding.retry_after });
+/// Lets other requests that are under way know of a 429. That of the only identity there is can be seen, and holds nothing
+/// back.
+fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Finding) {
+    let credentials = court.credentials();
+    if credentials.identities_count() > 1 {
+        let Some(scope) = court.scope() else { return };
+        let now = Instant::now();
+        if !credentials.is_limited_for_all(scope, now) {
+            credentials.note_recent_limit(chosen.turn.credential, scope, limited_for(retry_after), now);
+        }
+    } else if retry_after.is_some() {
+        cool_for(court, chosen, CredentialFault::RateLimited { retry_after });
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{CredentialFault, CredentialId, RestScope, Turn};
+use crate::credentials::{CheckClaim, Cooling, CredentialFault, CredentialId, FaultKind, Turn};
 use crate::http1::fields;
 use crate::http1::head::{HeadLimits, HeadScanner, with_response};
 use crate::io::{Buffer, Either, Lifecycle, Phase, pause, race};
@@ -38,9 +38,8 @@ pub struct RefusedCheck {
     pub chosen: Chosen,
     /// The credential that was served.
     pub successful: CredentialId,
-    /// The model for which the refused one is left alone, and for how long if that has just begun.
-    pub model: Option<RestScope>,
-    pub rested: Option<Duration>,
+    /// The time of the refusal, from which on the refused one may be left alone for its model.
+    pub at: Instant,
 }
 
 /// Everything that a check needs after the request that gave the reason is over.
@@ -54,18 +53,27 @@ struct CheckTask {
     _place: CheckPlace,
 }
 
-/// Begins the check, if there was none of this identity within the minute; otherwise what is known stands.
+/// Begins the check, if there was none of this identity within the minute; otherwise what is known stands. While one is
+/// under way it concludes for all.
 pub fn begin(resources: &Resources, snapshot: &Rc<Snapshot>, check: RefusedCheck) {
     let refused = check.chosen.turn.credential;
     let is_serving = resources.lifecycle.phase() == Phase::Serving;
     let place = is_serving.then(|| resources.checks.take()).flatten();
-    let claimed = place.filter(|_| snapshot.credentials.claim_check(refused, Instant::now()));
+    let Some(place) = place else { return tell_models(&resources.activity, snapshot, &check) };
+    match snapshot.credentials.claim_check(refused, Instant::now()) {
+        CheckClaim::Granted => {}
+        CheckClaim::UnderWay => return,
+        CheckClaim::Needless => return tell_models(&resources.activity, snapshot, &check),
+    }
     let request = |credential| {
         let upstream = &resources.rules.upstream;
         snapshot.with_authorization(credential, |authorization| models_request(upstream, authorization)).ok()
     };
-    let requests = claimed.and_then(|place| Some((place, [request(refused)?, request(check.successful)?])));
-    let Some((place, requests)) = requests else { return tell_model(&resources.activity, snapshot, &check) };
+    let (Some(of_refused), Some(of_successful)) = (request(refused), request(check.successful)) else {
+        snapshot.credentials.end_check(refused);
+        return tell_models(&resources.activity, snapshot, &check);
+    };
+    let requests = [of_refused, of_successful];
     resources.activity.counters.add(Count::Checks);
     let task = CheckTask {
         check,
@@ -87,17 +95,16 @@ impl CheckTask {
             Either::First(is_refused) => is_refused,
             Either::Second(_) => false,
         };
-        let RefusedCheck { chosen: Chosen { turn: Turn { credential, .. }, at }, model, .. } = check;
-        tracing::info!(credential = snapshot.name(*credential), is_refused, "credential was checked");
-        if !is_refused {
-            return tell_model(activity, snapshot, check);
-        }
+        let Chosen { turn: Turn { credential, .. }, at } = check.chosen;
+        tracing::info!(credential = snapshot.name(credential), is_refused, "credential was checked");
         let credentials = &snapshot.credentials;
-        if let Some(model) = model {
-            credentials.forget_rest(*credential, model);
+        credentials.end_check(credential);
+        if !is_refused {
+            return tell_models(activity, snapshot, check);
         }
-        if let Some(time) = credentials.cool(*credential, CredentialFault::Refused, *at, Instant::now()) {
-            tell_rest(activity, snapshot, *credential, CredentialFault::Refused, None, time);
+        credentials.forget_forbidden(credential);
+        if let Some(time) = credentials.cool(credential, CredentialFault::Refused, at, Instant::now()) {
+            tell_rest(activity, snapshot, credential, CredentialFault::Refused, None, time);
         }
     }
 
@@ -112,11 +119,13 @@ impl CheckTask {
     }
 }
 
-/// Tells the rest for the model, where that is what remains.
-fn tell_model(activity: &Activity, snapshot: &Snapshot, check: &RefusedCheck) {
-    if let (Some(model), Some(time)) = (&check.model, check.rested) {
-        let credential = check.chosen.turn.credential;
-        tell_rest(activity, snapshot, credential, CredentialFault::Forbidden, Some(model), time);
+/// Tells the rests for models that have begun since the refusal, where those are what remains.
+fn tell_models(activity: &Activity, snapshot: &Snapshot, check: &RefusedCheck) {
+    let credential = check.chosen.turn.credential;
+    for (scope, Cooling { kind, began, until }) in snapshot.credentials.scoped_rests(credential, Instant::now()) {
+        if kind == FaultKind::Forbidden && began >= check.at {
+            tell_rest(activity, snapshot, credential, CredentialFault::Forbidden, Some(&scope), until - began);
+        }
     }
 }
 

@@ -223,7 +223,7 @@ impl Failover {
         let (turn, pause) = match decide(class, &self.situation(resources, copy_is_whole, now)) {
             Decision::Settle => return None,
             Decision::Switch if self.is_owned() => return None,
-            Decision::Switch => match self.other(now).or_else(|| self.last_resort(class, now)) {
+            Decision::Switch => match self.another(class, now).or_else(|| self.last_resort(class, now)) {
                 Some(turn) => (turn, Duration::ZERO),
                 None => {
                     self.note_nobody_left(resources, class, now);
@@ -246,6 +246,20 @@ impl Failover {
         };
         resources.activity.counters.add_retry(reason);
         Some(Next { chosen: Chosen { turn, at: now }, reason, pause })
+    }
+
+    /// Chooses a credential to switch to. After a 429 those that said the same to other requests just now are not asked again:
+    /// of many that begin at once, few find out that a model is limited for everybody.
+    fn another(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
+        let credentials = &self.snapshot.credentials;
+        match self.scope().filter(|_| class == AttemptClass::RateLimited) {
+            None => self.other(now),
+            Some(scope) => {
+                let mut avoided = credentials.recently_limited(scope, now);
+                avoided.extend_from_slice(self.blame.tried());
+                credentials.other(self.credential(), &avoided, Some(scope), now)
+            }
+        }
     }
 
     fn other(&self, now: Instant) -> Option<Turn> {

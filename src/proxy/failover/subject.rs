@@ -147,9 +147,10 @@ impl SubjectReader {
         let SubjectReader { path_and_query, model, names_object, .. } = self;
         let path = split_query(&path_and_query).0;
         let model = model.as_deref().or_else(|| model_of_path(&path_and_query)).filter(|model| is_name(model));
+        let may_name_object = model.is_none() && has_id(path);
         Subject {
             scope: model.map_or_else(|| RestScope::Paths(family(path)), |model| RestScope::Model(Arc::from(model))),
-            names_object: names_object || names_object_in(path),
+            names_object: names_object || names_object_in(path) || may_name_object,
         }
     }
 }
@@ -200,6 +201,14 @@ fn names_object_in(path: &str) -> bool {
     pairs.any(|(collection, id)| COLLECTIONS.contains(&collection) && !ACTIONS.contains(&id))
 }
 
+/// Returns whether a segment looks like an id: it has a digit, and is no version (`v1`, `v1beta`).
+fn has_id(path: &str) -> bool {
+    let is_version = |segment: &str| {
+        segment.strip_prefix('v').is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    path.split('/').any(|segment| !is_version(segment) && segment.bytes().any(|byte| byte.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::AtomicUsize;
@@ -241,6 +250,8 @@ mod tests {
             ("POST /base/bedrock/model/claude/converse", "{}", "model claude"),
             ("GET /base/v1/realtime?x=y&model=voice", "", "model voice"),
             ("GET /base/v1/models/gpt", "", "path_family other"),
+            ("POST /base/openai/deployments/gpt-4/chat/completions", "{}", "model gpt-4"),
+            ("GET /base/v1beta/models", "", "path_family other"),
             ("POST /base/v1/messages", r#"{"model":""}"#, "path_family messages"),
             ("POST /base/v1/messages", r#"{"model":"a\nb"}"#, "path_family messages"),
             ("POST /base/v1/messages", "no json", "path_family messages"),
@@ -276,6 +287,7 @@ mod tests {
             ("POST /base/v1/responses", r#"{"previous_response_id":"resp_1"}"#),
             ("POST /base/v1/responses", r#"{"conversation":{"id":"c_1"}}"#),
             ("POST /base/v1/batches", r#"{"input_file_id":"file-1"}"#),
+            ("GET /base/v1/unknown/u_1", ""),
         ] {
             assert!(of(line, body).ends_with(" object"), "{line} {body}");
         }

@@ -173,3 +173,13 @@ fn the_flag_follows_the_state_under_threads() {
     };
     std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(hammer))));
 }
+
+#[test]
+fn a_check_is_made_once_a_minute_by_one() {
+    let (standing, start) = (Standing::default(), Instant::now());
+    assert_eq!(standing.claim_check(start), CheckClaim::Granted);
+    assert_eq!(standing.claim_check(start + SECOND), CheckClaim::UnderWay);
+    standing.end_check();
+    assert_eq!(standing.claim_check(start + MINUTE - SECOND), CheckClaim::Needless);
+    assert_eq!(standing.claim_check(start + MINUTE), CheckClaim::Granted);
+}

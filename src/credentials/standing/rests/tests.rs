@@ -38,7 +38,7 @@ fn a_good_answer_ends_a_rest_and_leaves_nothing() {
     assert!(!rests.restore(&a, &model("m"), start - SECOND), "its attempt began before the rest did");
     assert!(rests.restore(&a, &model("m"), start) && a.has_scoped());
     assert!(!rests.restore(&a, &model("m"), start), "told once");
-    rests.forget(&a, &model("n"));
+    assert!(rests.restore(&a, &model("n"), start));
     assert!(rests.is_empty() && a.is_clear());
 }
 
@@ -123,12 +123,40 @@ fn a_second_model_whose_quota_is_used_up_is_the_identity() {
 }
 
 #[test]
+fn a_limit_is_known_to_others_for_a_second_or_until_a_good_answer() {
+    let (rests, start, [a, b]) = (Rests::default(), start(), [identity(), identity()]);
+    let is_known = |identity, name, at| rests.was_limited_recently(identity, &model(name), at);
+    rests.note_recent(&a, &model("m"), 45 * SECOND, start);
+    assert!(is_known(&a, "m", start) && !is_known(&b, "m", start) && !is_known(&a, "n", start));
+    assert!(!is_known(&a, "m", start + SECOND) && a.is_clear(), "nothing rests");
+    a.note_good(start + SECOND / 2);
+    assert!(!is_known(&a, "m", start + SECOND / 2));
+    rests.note_recent(&a, &model("m"), Duration::ZERO, start + SECOND);
+    assert!(!is_known(&a, "m", start + SECOND), "it asks for no time");
+    for number in 0..2 * RECENT_MAX {
+        rests.note_recent(&a, &model(&number.to_string()), SECOND, start);
+    }
+    assert_eq!(rests.recent.load().len(), RECENT_MAX);
+}
+
+#[test]
 fn a_limit_for_everybody_ends_by_itself() {
     let (rests, start) = (Rests::default(), start());
     rests.limit(&model("m"), start + SECOND, start);
     assert!(rests.is_limited(&model("m"), start) && !rests.is_limited(&model("n"), start));
     assert!(!rests.is_limited(&model("m"), start + SECOND));
     assert!(rests.limits(start + SECOND).is_empty());
+}
+
+#[test]
+fn models_that_may_not_be_used_are_forgotten_where_none_may_be() {
+    let (rests, start, [a, b]) = (Rests::default(), start(), [identity(), identity()]);
+    for (identity, name) in [(&a, "m"), (&a, "n"), (&b, "m")] {
+        rests.cool(identity, &model(name), CredentialFault::Forbidden, start, start);
+    }
+    rests.cool(&a, &model("limited"), LIMITED, start, start);
+    rests.forget_forbidden(&a);
+    assert_eq!([&a, &b].map(|identity| rests.of_identity(identity, start).len()), [1, 1]);
 }
 
 #[test]
@@ -155,6 +183,6 @@ fn the_flags_follow_the_table_under_threads() {
     };
     std::thread::scope(|scope| (0..4).for_each(|seed| drop(scope.spawn(move || work(seed)))));
     assert_eq!(a.has_scoped(), !rests.is_empty());
-    ["m", "n", "o"].iter().for_each(|name| rests.forget(&a, &model(name)));
+    ["m", "n", "o"].iter().for_each(|name| _ = rests.restore(&a, &model(name), start));
     assert!(rests.is_empty() && a.is_clear());
 }
