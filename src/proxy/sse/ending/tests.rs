@@ -167,7 +167,7 @@ fn each_dialect_has_its_own_event() {
         responses(7)
     );
     let half = ending("data: {\"type\":\"response.a\",\"sequence_number\":6,\"b\":{", None);
-    // The AI SDK drops an event without a number.
+    // To the AI SDK an error without a number is no valid event.
     let closed = responses(7).replace("event: error\ndata: {", "},").replace("\n\n", "\nevent: error\n\n");
     assert_eq!(half, closed + &responses(7));
     let without_own =
