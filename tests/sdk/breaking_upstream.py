@@ -2,7 +2,8 @@
 
 Models, for each dialect of `turns`:
     whole               the whole turn
-    silent              likewise, with a silence of SILENT_SECONDS after its first event
+    silent-first        likewise, with a silence of SILENT_SECONDS between the head and the first event
+    silent              likewise, with the silence after the first event
     KIND-BYTES          dies after so many bytes of the turn; KIND is one of KINDS
     late-KIND-BYTES     likewise, but after a pause longer than a gateway may hold a stream's opening back
     closed              dies before any byte of the answer
@@ -40,6 +41,8 @@ KINDS = PLAIN_KINDS + TLS_KINDS
 LATE_SECONDS = 0.4
 # Longer than the gateway of the matrix lets a stream be silent.
 SILENT_SECONDS = 1.5
+# After how many events a model is silent.
+SILENT_AFTER = {"silent-first": 0, "silent": 1}
 # So that what was written is on its way before the connection is reset.
 RESET_SECONDS = 0.01
 
@@ -92,9 +95,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.head(found.group(2) if found else "fin")
         if not found:
             turn = turn_of(self.path)
-            self.events(turn[:1])
-            time.sleep(SILENT_SECONDS if model == "silent" else 0)
-            self.events(turn[1:])
+            count = SILENT_AFTER.get(model, len(turn))
+            self.events(turn[:count])
+            time.sleep(SILENT_SECONDS if model in SILENT_AFTER else 0)
+            self.events(turn[count:])
             self.wfile.write(b"0\r\n\r\n")
             return
         self.die(found.group(2), int(found.group(3)), LATE_SECONDS if found.group(1) else 0)

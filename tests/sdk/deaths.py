@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from breaking_upstream import TLS_KINDS
+from breaking_upstream import SILENT_AFTER, TLS_KINDS
 from turns import WHOLE_TEXT, turn_of
 
 # The columns of the table.
@@ -34,7 +34,8 @@ def deaths_of(path: str, kinds: tuple[str, ...]) -> list[Death]:
     turn = turn_of(path)
     deaths = []
     if kinds != TLS_KINDS:
-        deaths = [Death("silent", SILENT, WHOLE_TEXT, True, True), Death("closed", BEFORE, "", False, False)]
+        deaths = [Death(model, SILENT, WHOLE_TEXT, True, True) for model in SILENT_AFTER]
+        deaths.append(Death("closed", BEFORE, "", False, False))
     deaths += [Death(f"{late}{kind}-0", BEFORE, "", False, False) for late in ("", "late-") for kind in kinds]
     begin = 0
     for index, event in enumerate(turn):

@@ -2,8 +2,6 @@
 //!
 //! Not here: how one is told by the events of a stream (`events`).
 
-use std::fmt::Write;
-
 use crate::proxy::error::{Dialect, append_json_string};
 
 /// The code of the errors in which OpenAI's clients look for one.
@@ -52,21 +50,17 @@ impl EventDialect {
         }
     }
 
-    /// The members of the error's JSON object. `sequence` is the number of the event, where it is one of its own and not
-    /// the rest of a half one.
-    pub fn error_members(self, message: &str, sequence: Option<u64>) -> String {
+    /// The members of the error's JSON object. `sequence` is its number among the events, where they have one.
+    pub fn error_members(self, message: &str, sequence: u64) -> String {
         let mut text = Vec::new();
         append_json_string(&mut text, message);
         let text = String::from_utf8_lossy(&text);
         match self {
             EventDialect::Anthropic => format!(r#""type":"error","error":{{"type":"api_error","message":{text}}}"#),
             EventDialect::Responses => {
-                let mut members = r#""type":"error","#.to_owned();
-                if let Some(sequence) = sequence {
-                    write!(members, r#""sequence_number":{sequence},"#).expect("a String takes every character");
-                }
                 let error = format!(r#"{{"message":{text},"type":"upstream_error","code":"{CODE}"}}"#);
-                members + &format!(r#""code":"{CODE}","message":{text},"param":null,"error":{error}"#)
+                let names = format!(r#""type":"error","sequence_number":{sequence},"code":"{CODE}""#);
+                format!(r#"{names},"message":{text},"param":null,"error":{error}"#)
             }
             EventDialect::Chat => format!(r#""error":{{"message":{text},"type":"upstream_error","code":"{CODE}"}}"#),
             EventDialect::Gemini => format!(r#""error":{{"code":502,"message":{text},"status":"UNAVAILABLE"}}"#),
@@ -115,7 +109,7 @@ mod tests {
     #[test]
     fn the_members_are_json_whatever_the_message() {
         for dialect in [EventDialect::Anthropic, EventDialect::Responses, EventDialect::Chat, EventDialect::Gemini] {
-            let text = format!("{{{}}}", dialect.error_members("a \"b\"\n", Some(7)));
+            let text = format!("{{{}}}", dialect.error_members("a \"b\"\n", 7));
             let json: serde_json::Value = serde_json::from_str(&text).expect("JSON");
             assert_eq!(json["error"]["message"], "a \"b\"\n", "{text}");
             assert_eq!(json["sequence_number"] == 7, dialect == EventDialect::Responses, "{text}");

@@ -53,9 +53,10 @@ pub fn error_event(
 
 /// Appends the end of what is half written, and the event.
 fn append_error(lines: &mut Lines<'_>, tracker: &EventTracker, dialect: EventDialect, message: &str) {
-    let members = dialect.error_members(message, Some(tracker.events.next_sequence_number()));
+    // The half event gets all of them too. Of members that it has already, the last count.
+    let members = dialect.error_members(message, tracker.events.next_sequence_number());
     let data = format!("{{{members}}}");
-    let half = tracker.events.half_written(dialect, &dialect.error_members(message, None));
+    let half = tracker.events.half_written(dialect, &members);
     let HalfEvent::Dataless { is_named } = half else {
         end_half_event(lines, tracker, &half, dialect.error_name());
         return append_event(lines, dialect.error_name(), &data);
@@ -163,13 +164,16 @@ fn line_end(line_end: LineEnd) -> &'static [u8] {
 /// The line that shows a silent stream alive; `None` where it cannot stand, and where the turn is over.
 ///
 /// It is a comment that no blank line follows: at one, clients that keep the last `id` were seen to make an event of nothing.
-/// Google's clients take a comment for data, or lose the event after it, and have no `id`: a blank line it is for them. A
-/// byte order mark that comes only after it is not the stream's first character any more; no known server sends one.
+/// Google's clients take a comment for data, or lose the event after it, and have no `id`: a blank line it is for them.
+///
+/// While no event tells the dialect, the path does, in which Google's clients always name their method. Where it says
+/// nothing, a comment is safe: those that read the grammar skip it. A byte order mark that comes only after the line is
+/// not the stream's first character any more; no known server sends one.
 pub fn heartbeat(tracker: &EventTracker, by_path: Option<EventDialect>) -> Option<&'static [u8]> {
     if !tracker.is_between_events() || tracker.turn_is_complete() {
         return None;
     }
-    let is_gemini = tracker.events.dialect(by_path) == Some(EventDialect::Gemini);
+    let is_gemini = tracker.events.dialect(by_path).or(by_path) == Some(EventDialect::Gemini);
     Some(match (tracker.line_end(), is_gemini) {
         (LineEnd::Lf, false) => b": ping\n",
         (LineEnd::CrLf, false) => b": ping\r\n",
