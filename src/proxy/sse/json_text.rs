@@ -51,7 +51,7 @@ pub struct JsonText {
     expected: ExpectedToken,
     depth: u8,
     /// The bit of each open bracket that is an array's; the outermost has the lowest.
-    arrays: u128,
+    arrays: [u64; DEPTH_MAX / 64],
     token: Prefix<TOKEN_BYTES_MAX>,
 }
 
@@ -82,7 +82,7 @@ enum ExpectedToken {
 
 impl JsonText {
     pub const fn new() -> Self {
-        JsonText { expected: ExpectedToken::Start, depth: 0, arrays: 0, token: Prefix::new() }
+        JsonText { expected: ExpectedToken::Start, depth: 0, arrays: [0; DEPTH_MAX / 64], token: Prefix::new() }
     }
 
     pub fn clear(&mut self) {
@@ -167,15 +167,15 @@ impl JsonText {
         if usize::from(self.depth) == DEPTH_MAX {
             return None;
         }
-        let bit = 1_u128 << self.depth;
+        let (word, bit) = (&mut self.arrays[usize::from(self.depth / 64)], 1 << (self.depth % 64));
         self.depth += 1;
         let expected = match bracket {
             Bracket::Object => {
-                self.arrays &= !bit;
+                *word &= !bit;
                 ExpectedToken::FirstKey
             }
             Bracket::Array => {
-                self.arrays |= bit;
+                *word |= bit;
                 ExpectedToken::FirstValue
             }
         };
@@ -198,7 +198,9 @@ impl JsonText {
     }
 
     fn bracket_at(&self, depth: u8) -> Bracket {
-        if self.arrays >> depth.saturating_sub(1) & 1 == 1 { Bracket::Array } else { Bracket::Object }
+        let place = depth.saturating_sub(1);
+        let is_array = self.arrays[usize::from(place / 64)] >> (place % 64) & 1 == 1;
+        if is_array { Bracket::Array } else { Bracket::Object }
     }
 
     fn read_string<'a>(
