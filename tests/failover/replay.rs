@@ -97,15 +97,19 @@ fn what_may_have_an_effect_is_not_tried_again_unless_it_was_refused() {
                 ..row(format!("{method} {path}: {step:?}"), request(method, path, "{}"))
             });
         }
-        for (status, reason, seconds) in
-            [(401, "refused", Some(300.0)), (403, "refused", None), (429, "rate_limited", Some(30.0))]
-        {
+        // A model that is named in the path is left alone for 10 minutes.
+        let forbidden = path.contains("/models/m:").then_some(("forbidden", 600.0));
+        for (status, reason, rest) in [
+            (401, "refused", Some(("refused", 300.0))),
+            (403, "refused", forbidden),
+            (429, "rate_limited", Some(("rate_limited", 30.0))),
+        ] {
             rows.push(Row {
                 steps: vec![says(status), says(200)],
                 tried: "ab",
                 gets: Gets::Answer(1),
                 reasons: vec![reason],
-                cools: seconds.map(|seconds| ("a", reason, seconds)).into_iter().collect(),
+                cools: rest.map(|(reason, seconds)| ("a", reason, seconds)).into_iter().collect(),
                 ..row(format!("{method} {path}: {status}"), request(method, path, "{}"))
             });
         }
