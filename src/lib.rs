@@ -10,31 +10,33 @@
 //!   subcommands (`check`, `online` with `alpn`, `healthcheck`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
-//!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not shown
-//!   (`concealed`), and the CPUs and descriptors of the process (`process`).
-//! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open connections
-//!   (`connections`), the life of one (`connection`) with keep-alive and the lingering close, io_uring or epoll
-//!   (`driver`), ports (`listener`). The main thread (`supervisor`) gives the shards their orders (`control`) and drains
-//!   them (`shutdown`), and loads new credentials and certificates (`reload`, `certificate`). The take-over by another
-//!   gateway (`take_over`) has two sides (`hand_over`, `predecessor`), a place where they meet (`rendezvous`), and a
-//!   protocol (`conversation`). Health, readiness and metrics have a listener and a thread of their own (`admin`).
-//! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who may
-//!   make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is asked for
-//!   (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom (`failover`), the
-//!   copy that it is sent from (`replay`), the answer on its way (`response`), its event stream (`sse`), answers made here
-//!   (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share (`resources`, `snapshot`).
+//!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
+//!   shown (`concealed`), and the CPUs and descriptors of the process (`process`).
+//! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open
+//!   connections (`connections`), the life of one (`connection`) with keep-alive and the lingering close, io_uring or
+//!   epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the shards their orders (`control`) and
+//!   drains them (`shutdown`), and loads new credentials and certificates (`reload`, `certificate`). The take-over by
+//!   another gateway (`take_over`) has two sides (`hand_over`, `predecessor`), a place where they meet (`rendezvous`),
+//!   and a protocol (`conversation`). Health, readiness and metrics have a listener and a thread of their own
+//!   (`admin`).
+//! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
+//!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
+//!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
+//!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), its event stream
+//!   (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share
+//!   (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
-//!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy (`tunnel`),
-//!   TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
-//! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it gives
-//!   (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns as a whole and for one
-//!   model (`standing`), the makers of stored objects (`owners`), what must not be seen (`secret`), the keys of callers
-//!   (`api_keys`), files of secrets (`private_file`).
-//! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), the length of a body (`framing`), its end
-//!   in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a server asks to be left
-//!   alone (`retry_after`).
-//! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`, time
-//!   limits (`deadline`), clients that leave (`departure`), idle connections (`parking`), the phases of a drain
+//!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
+//!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
+//! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it
+//!   gives (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns as a whole
+//!   and for one model (`standing`), the makers of stored objects (`owners`), what must not be seen (`secret`), the
+//!   keys of callers (`api_keys`), files of secrets (`private_file`).
+//! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), the length of a body (`framing`), its
+//!   end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a server asks to
+//!   be left alone (`retry_after`).
+//! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
+//!   time limits (`deadline`), clients that leave (`departure`), idle connections (`parking`), the phases of a drain
 //!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits; and one request of the
 //!   main thread before there are shards (`blocking_get`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start

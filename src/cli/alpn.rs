@@ -1,8 +1,8 @@
 //! The protocols that an upstream offers by ALPN (RFC 7301), for `check --online`: http/1.1 as the connections of the
 //! check have it, and h2 by one more handshake, that offers it alone.
 //!
-//! Invariant: it ends in bounded time, asks no upstream that was not reached before (a proxy may count failures), sends no
-//! request, and tells nothing that the upstream wrote.
+//! Invariant: it ends in bounded time, asks no upstream that was not reached before (a proxy may count failures), sends
+//! no request, and tells nothing that the upstream wrote.
 
 use std::fmt;
 use std::time::Duration;

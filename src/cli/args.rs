@@ -1,7 +1,7 @@
 //! The command line: the flags of settings as they were written, and the subcommand.
 //!
-//! Flags of settings are known by the table of `settings`; `argh` reads the rest: the commands with their own flags, and
-//! help. Values stay text here. Invariant: help and errors never repeat the value of a flag.
+//! Flags of settings are known by the table of `settings`; `argh` reads the rest: the commands with their own flags,
+//! and help. Values stay text here. Invariant: help and errors never repeat the value of a flag.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -127,8 +127,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Stop> {
     }
 }
 
-/// Takes the flags of settings out of the words, so that they may stand before a command and after it. `--flag=value` is
-/// the same as two words, in what is left too.
+/// Takes the flags of settings out of the words, so that they may stand before a command and after it. `--flag=value`
+/// is the same as two words, in what is left too.
 fn sort_out(words: impl IntoIterator<Item = OsString>) -> Result<(WrittenFlags, Vec<String>), UsageError> {
     let mut flags = WrittenFlags::default();
     let mut others = Vec::new();

@@ -28,8 +28,8 @@ pub struct Asked {
 }
 
 /// Requests `/healthz` of the admin pages, where there are any, and `/` of the listener: the pages alone may belong to
-/// another gateway, and the listener alone does not show that a shard hangs. A listener that speaks TLS answers plain HTTP
-/// with 400.
+/// another gateway, and the listener alone does not show that a shard hangs. A listener that speaks TLS answers plain
+/// HTTP with 400.
 ///
 /// # Errors
 /// The reason why it counts as down.

@@ -1,9 +1,9 @@
 //! `flow-uring check --online`: makes one request with each credential, to see which of them work, and asks which
 //! protocols the upstream offers (`alpn`).
 //!
-//! Goes the way of real requests, through `upstream` and `http1`, on a runtime of its own on the main thread. Invariant:
-//! it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text that the
-//! upstream sent.
+//! Goes the way of real requests, through `upstream` and `http1`, on a runtime of its own on the main thread.
+//! Invariant: it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text
+//! that the upstream sent.
 
 use std::cell::Cell;
 use std::fmt;

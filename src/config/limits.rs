@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::process::{default_shards, descriptors_max};
 use super::value::MEBIBYTE;
 
-/// Idle upstream connections of one shard where descriptors are plenty: more requests at once are rare, and each connection
-/// costs memory on both sides.
+/// Idle upstream connections of one shard where descriptors are plenty: more requests at once are rare, and each
+/// connection costs memory on both sides.
 const IDLE_UPSTREAM_MAX: usize = 256;
 
 /// Pending connects of one shard: at 50 ms for TCP and TLS that is 5,000 new connections a second. While the upstream
@@ -86,8 +86,9 @@ pub struct Limits {
 impl Limits {
     /// The defaults for a process of `shards` that may open `descriptors_max` files.
     ///
-    /// 40 % of them are for downstream connections, each of which may need an upstream one too. A tenth is for all pools
-    /// together, since another shard cannot use the descriptor of an idle connection. The rest is for listeners and files.
+    /// 40 % of them are for downstream connections, each of which may need an upstream one too. A tenth is for all
+    /// pools together, since another shard cannot use the descriptor of an idle connection. The rest is for listeners
+    /// and files.
     pub fn for_descriptors(descriptors_max: u64, shards: NonZeroUsize) -> Self {
         let count = |descriptors: u64| usize::try_from(descriptors).unwrap_or(usize::MAX);
         let connections_max = count(descriptors_max / 5 * 2).max(1);

@@ -1,7 +1,7 @@
 //! `NO_PROXY`: the hosts that are reached without a proxy.
 //!
-//! No standard defines its entries; they are read as curl and Go read them, which differ little. An entry that cannot be
-//! read names no host, as with both: the variable is written for many programs, some of which know other forms.
+//! No standard defines its entries; they are read as curl and Go read them, which differ little. An entry that cannot
+//! be read names no host, as with both: the variable is written for many programs, some of which know other forms.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +12,8 @@ use super::value::parse_digits;
 ///
 /// * `*`: every host;
 /// * `example.com`, `.example.com` or `*.example.com`: that host and all below it;
-/// * `10.0.0.7` or `[::1]`: that address; `10.0.0.0/8` or `fd00::/8`: those of that network. No name is resolved for it;
+/// * `10.0.0.7` or `[::1]`: that address; `10.0.0.0/8` or `fd00::/8`: those of that network. No name is resolved for
+///   it;
 /// * any of them but a network, followed by `:port`: at that port only.
 pub fn is_named_by_no_proxy(list: &str, host: &str, port: u16) -> bool {
     let host = without_root_dot(host);
@@ -52,7 +53,8 @@ fn split_port(entry: &str) -> Option<(&str, Option<u16>)> {
 
 fn is_in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     let Some(bits) = parse_digits(bits).and_then(|bits| u32::try_from(bits).ok()) else { return false };
-    // The bits that differ must all come after the network's. `checked_shr` gives `None` for a shift by the whole width.
+    // The bits that differ must all come after the network's. `checked_shr` gives `None` for a shift by the whole
+    // width.
     match (address, network.parse()) {
         (IpAddr::V4(address), Ok(IpAddr::V4(network))) if bits <= u32::BITS => {
             let difference = address.to_bits() ^ network.to_bits();
@@ -66,7 +68,8 @@ fn is_in_network(address: IpAddr, network: &str, bits: &str) -> bool {
     }
 }
 
-/// Returns whether a host is the named one or a subdomain of it: the name is a suffix of the host and begins at a label.
+/// Returns whether a host is the named one or a subdomain of it: the name is a suffix of the host and begins at a
+/// label.
 fn is_at_or_below(host: &str, name: &str) -> bool {
     let name = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(name);
     let name = without_root_dot(name.strip_prefix('.').unwrap_or(name));

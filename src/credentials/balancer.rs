@@ -75,9 +75,9 @@ impl Choice {
 }
 
 impl Credentials {
-    /// Chooses for an exchange whose turn was not final: it waited for the outcome of a probe, or the requests that it is
-    /// one of were to be known, those of `scope`. It does not take another turn. With `has_waited_enough` it does not wait
-    /// again.
+    /// Chooses for an exchange whose turn was not final: it waited for the outcome of a probe, or the requests that it
+    /// is one of were to be known, those of `scope`. It does not take another turn. With `has_waited_enough` it does
+    /// not wait again.
     pub fn choose_again(&self, tick: u64, scope: Option<&RestScope>, has_waited_enough: bool, now: Instant) -> Choice {
         let credential = self.turn(tick);
         if self.standing(credential).is_clear() {
@@ -87,8 +87,8 @@ impl Credentials {
     }
 
     /// Takes the next credential after `from` in the file's order, cyclically, that is free for `scope` and of another
-    /// identity than `from` and those of `tried`. Suspected ones are taken only if there is no other. A probe that is due
-    /// is claimed with it.
+    /// identity than `from` and those of `tried`. Suspected ones are taken only if there is no other. A probe that is
+    /// due is claimed with it.
     pub fn other(
         &self,
         from: CredentialId,

@@ -101,9 +101,9 @@ impl Credentials {
         self.ids().find(|id| self.owner_keys[id.index()] == owner)
     }
 
-    /// Begins a cooldown of the credential's identity for a fault that is blamed on it. An answer to an attempt that began
-    /// before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns the remaining time from
-    /// `now` on if that has changed.
+    /// Begins a cooldown of the credential's identity for a fault that is blamed on it. An answer to an attempt that
+    /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns the remaining
+    /// time from `now` on if that has changed.
     pub fn cool(
         &self,
         id: CredentialId,
@@ -126,8 +126,8 @@ impl Credentials {
         self.rests.cool(self.identity(id), scope, fault, attempt_began, now)
     }
 
-    /// Returns whether the rests of the credential's identity for single models, of the kind of `fault`, tell that it is at
-    /// fault as a whole.
+    /// Returns whether the rests of the credential's identity for single models, of the kind of `fault`, tell that it
+    /// is at fault as a whole.
     pub fn is_at_fault_as_a_whole(&self, id: CredentialId, fault: CredentialFault, now: Instant) -> bool {
         match fault {
             CredentialFault::RateLimited { .. } => self.rests.limits_add_up(self.identity(id), now),
@@ -181,8 +181,8 @@ impl Credentials {
         self.rests.is_limited(scope, now)
     }
 
-    /// Notes that requests of `scope` are limited by this credential now; no evidence, but others that are under way need
-    /// not ask it.
+    /// Notes that requests of `scope` are limited by this credential now; no evidence, but others that are under way
+    /// need not ask it.
     pub fn note_recent_limit(&self, id: CredentialId, scope: &RestScope, time: Duration, now: Instant) {
         self.rests.note_recent(self.identity(id), scope, time, now);
     }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 
 use super::head::ResponseHead;
 
-/// Returns the time that an answer asks for; `None` where it says nothing that can be read. A date is measured against the
-/// answer's own `Date` (RFC 9110 §6.6.1), or `now` where it has none; one that has passed is no time at all.
+/// Returns the time that an answer asks for; `None` where it says nothing that can be read. A date is measured against
+/// the answer's own `Date` (RFC 9110 §6.6.1), or `now` where it has none; one that has passed is no time at all.
 pub fn retry_after(head: &ResponseHead<'_>, now: SystemTime) -> Option<Duration> {
     let field = |name: &str| {
         let field = head.fields.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;

@@ -1,8 +1,8 @@
 //! Owned-buffer I/O on monoio: buffers, sockets, deadlines and watches of one shard.
 //!
-//! Everything here belongs to the shard's thread and is reached without a lock, but for `blocking_get`, which is for the
-//! main thread before there are shards, and alone knows HTTP. TLS with clients is a part of their streams (`tls`), TLS
-//! with the upstream is not. Invariant: a future that is dropped leaves no descriptor, buffer or slot behind it.
+//! Everything here belongs to the shard's thread and is reached without a lock, but for `blocking_get`, which is for
+//! the main thread before there are shards, and alone knows HTTP. TLS with clients is a part of their streams (`tls`),
+//! TLS with the upstream is not. Invariant: a future that is dropped leaves no descriptor, buffer or slot behind it.
 
 mod blocking_get;
 pub mod buffer;

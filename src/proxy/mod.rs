@@ -2,10 +2,10 @@
 //!
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
-//! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an end for the client, and conclude (`outcome`). All rooms
-//! share the shard's `resources` and what is known of the `exchange`; `replay` keeps the request for another attempt,
-//! `response` and `sse` follow the answer on its way. Imports inside go downwards only, in the order of the list in
-//! `tests/architecture/rooms.rs`.
+//! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
+//! end for the client, and conclude (`outcome`). All rooms share the shard's `resources` and what is known of the
+//! `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on its way.
+//! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
 pub mod attempt;
 pub mod attempt_class;
@@ -144,8 +144,8 @@ impl Proxy {
         written
     }
 
-    /// Chooses the owner of what the path names, else takes the next turn of the round robin. No turn is taken yet where the
-    /// body is still to be searched for an owner.
+    /// Chooses the owner of what the path names, else takes the next turn of the round robin. No turn is taken yet
+    /// where the body is still to be searched for an owner.
     fn first_choice(&self, snapshot: &Snapshot, objects: Option<Box<Objects>>) -> (Choice, Option<Box<Objects>>) {
         let Resources { round_robin, owners, .. } = &self.resources;
         let credentials = &snapshot.credentials;

@@ -1,8 +1,8 @@
 //! The end of an exchange, and what becomes of its downstream connection.
 //!
-//! Invariant: a downstream connection goes on only after an exchange whose request was read whole and whose answer ended
-//! well formed. [`keeps_alive`] is the one place that decides it, before the head of the answer is written, and the
-//! client is told what it decides.
+//! Invariant: a downstream connection goes on only after an exchange whose request was read whole and whose answer
+//! ended well formed. [`keeps_alive`] is the one place that decides it, before the head of the answer is written, and
+//! the client is told what it decides.
 
 use crate::io::{Lifecycle, Phase};
 use crate::observability::Ending;

@@ -1,7 +1,7 @@
 //! The search for the owner of what a request names in its body, before the first attempt.
 //!
-//! Invariant: a request waits for it at most [`WAIT_MAX`], and only while an owner is known of any object; what has come of
-//! its body by then goes upstream as it came.
+//! Invariant: a request waits for it at most [`WAIT_MAX`], and only while an owner is known of any object; what has
+//! come of its body by then goes upstream as it came.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, and the
-//! keys that it asks callers for.
+//! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, and
+//! the keys that it asks callers for.
 //!
 //! Invariant: an exchange holds the snapshot that it began with, so a reload in its middle changes nothing for it, and
 //! ids of one snapshot never meet those of another.

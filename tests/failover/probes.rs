@@ -16,8 +16,8 @@ use crate::table::tried;
 /// The longest that others wait for a probe, from its beginning.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Two credentials that both cool down, `b` for the shorter time; the first request after that meets `probe`. Four requests
-/// make it so.
+/// Two credentials that both cool down, `b` for the shorter time; the first request after that meets `probe`. Four
+/// requests make it so.
 fn all_cooling(probe: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Arc<Upstream>, Gateway) {
     all_cooling_with(|builder| builder, probe)
 }

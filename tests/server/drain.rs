@@ -210,8 +210,8 @@ fn a_second_signal_exits_at_once_and_says_what_was_cut() {
     }
 }
 
-/// An exchange that is open when the drain limit passes: its path, the bytes that the upstream has sent by then, the last
-/// of them as the client reads them, and how it ends.
+/// An exchange that is open when the drain limit passes: its path, the bytes that the upstream has sent by then, the
+/// last of them as the client reads them, and how it ends.
 struct Open {
     path: &'static str,
     sent: &'static str,

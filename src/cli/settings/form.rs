@@ -19,8 +19,8 @@ pub trait Form: Sync {
     /// The expected form; then the field is as it was.
     fn read(&self, draft: &mut Draft, text: &str) -> Result<(), Expected>;
 
-    /// Returns the value of the field as text, or `None` where nothing is set and the default is words. The draft is not
-    /// changed: a [`DraftField`] serves both directions.
+    /// Returns the value of the field as text, or `None` where nothing is set and the default is words. The draft is
+    /// not changed: a [`DraftField`] serves both directions.
     fn show(&self, draft: &mut Draft) -> Option<String>;
 }
 

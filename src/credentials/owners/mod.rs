@@ -1,4 +1,5 @@
-//! The owners of stored objects: which identity made a response, a file, a batch and so on, so that only it can find it.
+//! The owners of stored objects: which identity made a response, a file, a batch and so on, so that only it can find
+//! it.
 //!
 //! Responses, of which there are many for a day, have a `table` of their own beside that of the rest, which is kept for
 //! a month. Invariant: ids and identities are kept as digests alone; what is known outlives a reload, since an identity
@@ -97,8 +98,8 @@ impl Owners {
         }
     }
 
-    /// Returns the time by a clock that was started longer ago than anything lives: what was handed over may have been used
-    /// before this process began.
+    /// Returns the time by a clock that was started longer ago than anything lives: what was handed over may have been
+    /// used before this process began.
     fn tick(&self, now: Instant) -> u32 {
         ticks(OTHERS_LIFE + now.saturating_duration_since(self.began))
     }

@@ -1,9 +1,9 @@
 //! One bounded table of owners, which all shards read and write without waiting for each other.
 //!
 //! An object's key gives the one set of [`WAYS`] places that it can be in, and a set is searched through. A place is
-//! written by the thread that has claimed it; one that loses a claim looks for another place. Invariant: what is read of
-//! a place belongs to the key that was asked for: its key is looked at again after its owner, and is taken out before
-//! the owner changes. A lookup that meets a change finds nothing, as if it had come before.
+//! written by the thread that has claimed it; one that loses a claim looks for another place. Invariant: what is read
+//! of a place belongs to the key that was asked for: its key is looked at again after its owner, and is taken out
+//! before the owner changes. A lookup that meets a change finds nothing, as if it had come before.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +15,8 @@ use super::key::{ObjectKey, OwnerKey};
 const SETS: usize = 64;
 /// Places of a set: with so many, hardly an entry goes before all 16,384 places are taken, and a search reads 2 KiB.
 const WAYS: usize = 256;
-/// Places that one call tries to claim. Each attempt but the first means that another thread was faster; an entry that is
-/// not kept is found by asking.
+/// Places that one call tries to claim. Each attempt but the first means that another thread was faster; an entry that
+/// is not kept is found by asking.
 const CLAIMS_MAX: usize = 4;
 
 /// The key of a place that holds nothing, and of one that is being written.

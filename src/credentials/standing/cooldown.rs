@@ -17,8 +17,8 @@ const QUOTA_COOLDOWN_MAX: Duration = Duration::from_secs(6 * 60 * 60);
 /// The time for which an identity is left alone for a model that it may not use. Such a right changes by hand.
 const FORBIDDEN_COOLDOWN: Duration = Duration::from_secs(10 * 60);
 
-/// Limit on any other cooldown, however often it doubles and whatever the upstream asks for: a credential that works again
-/// is noticed within this.
+/// Limit on any other cooldown, however often it doubles and whatever the upstream asks for: a credential that works
+/// again is noticed within this.
 const COOLDOWN_MAX: Duration = Duration::from_secs(60 * 60);
 
 /// Time for which others wait for a probe. Real answers take longer to their first byte, a refusal does not: a probe
@@ -49,7 +49,8 @@ impl CredentialFault {
     }
 }
 
-/// Returns for how long a 429 asks to be left alone: as long as it says, within the limit of a cooldown, or half a minute.
+/// Returns for how long a 429 asks to be left alone: as long as it says, within the limit of a cooldown, or half a
+/// minute.
 pub fn limited_for(retry_after: Option<Duration>) -> Duration {
     retry_after.map_or(RATE_LIMITED_COOLDOWN, |wait| wait.min(COOLDOWN_MAX))
 }

@@ -1,8 +1,8 @@
 //! The standing of the identities with the upstream, as a whole (`record`) and for one model or one family of paths
 //! (`scope`, kept in `rests`), and the length of their cooldowns (`cooldown`).
 //!
-//! All entries of an identity share one [`Standing`], in all snapshots that know it and on all shards. Invariant: no lock,
-//! and nothing that is waited for.
+//! All entries of an identity share one [`Standing`], in all snapshots that know it and on all shards. Invariant: no
+//! lock, and nothing that is waited for.
 
 mod cooldown;
 mod record;

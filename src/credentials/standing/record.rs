@@ -1,5 +1,5 @@
-//! The record of one identity: it works, cools down, is being probed or is suspected. One model, or one family of paths,
-//! for which it rests has a record of its own.
+//! The record of one identity: it works, cools down, is being probed or is suspected. One model, or one family of
+//! paths, for which it rests has a record of its own.
 //!
 //! Invariant: a state is an immutable value that one atomic swap replaces, so nobody waits and nobody sees half of a
 //! change. The time is always passed in. The effect of the states on whose turn it is, is up to `balancer`.
@@ -70,9 +70,9 @@ pub struct Standing {
     /// The second of its life, counted from 1, of its last check; 0 for none.
     last_check: AtomicU64,
     is_being_checked: AtomicBool,
-    /// [`IN_TROUBLE`] when `trouble` may hold something, [`HAS_SCOPED`] when the table of rests may. A load of `trouble`
-    /// itself writes to a slot that other threads read (so `arc_swap` protects what was loaded); this one costs a plain
-    /// read of a line that hardly ever changes.
+    /// [`IN_TROUBLE`] when `trouble` may hold something, [`HAS_SCOPED`] when the table of rests may. A load of
+    /// `trouble` itself writes to a slot that other threads read (so `arc_swap` protects what was loaded); this one
+    /// costs a plain read of a line that hardly ever changes.
     flags: AtomicU8,
     trouble: ArcSwapOption<Trouble>,
 }

@@ -1,9 +1,9 @@
 //! The rests of identities for one model or one family of paths, and the models that are limited for everybody.
 //!
-//! One table for the process, in all snapshots and on all shards, of at most [`RESTS_MAX`] rests and [`LIMITS_MAX`] limits;
-//! the oldest go. Invariant: a table is an immutable value that one atomic swap replaces; a request looks into it only
-//! when the flag of an identity says that it may rest for something. A rest is forgotten once it has been over for as long
-//! as it took, half a minute at least: until then the next one of its kind is longer.
+//! One table for the process, in all snapshots and on all shards, of at most [`RESTS_MAX`] rests and [`LIMITS_MAX`]
+//! limits; the oldest go. Invariant: a table is an immutable value that one atomic swap replaces; a request looks into
+//! it only when the flag of an identity says that it may rest for something. A rest is forgotten once it has been over
+//! for as long as it took, half a minute at least: until then the next one of its kind is longer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,8 +172,8 @@ impl Rests {
         self.keep(|rest| is_kept(&rest.identity));
     }
 
-    /// Returns whether enough models of the identity were limited, and nothing of it succeeded in between, to tell that it
-    /// is limited itself.
+    /// Returns whether enough models of the identity were limited, and nothing of it succeeded in between, to tell that
+    /// it is limited itself.
     pub fn limits_add_up(&self, identity: &Arc<Standing>, now: Instant) -> bool {
         let is_recent =
             |began: Instant| now.saturating_duration_since(began) < LIMITS_WITHIN && !identity.was_good_since(began);
@@ -209,8 +209,8 @@ impl Rests {
         self.limits.load().iter().any(|limit| limit.scope == *scope && now < limit.until)
     }
 
-    /// Notes that an identity has just been limited and asks to be left alone for `time`, of which others make use for a
-    /// second at most. It is no evidence, and nothing rests for it.
+    /// Notes that an identity has just been limited and asks to be left alone for `time`, of which others make use for
+    /// a second at most. It is no evidence, and nothing rests for it.
     pub fn note_recent(&self, identity: &Arc<Standing>, scope: &RestScope, time: Duration, now: Instant) {
         self.recent.rcu(|recent| {
             let others = recent.iter().filter(|limit| now < limit.until && !limit.is(identity, scope));

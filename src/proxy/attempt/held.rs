@@ -1,7 +1,7 @@
 //! An answer that has begun to come: taken in as far as it takes to know whether it is the one for the client.
 //!
-//! Invariant: nothing of it has gone downstream while it is here, and no read is under way between two calls, so that it
-//! can be kept, passed on or let go of.
+//! Invariant: nothing of it has gone downstream while it is here, and no read is under way between two calls, so that
+//! it can be kept, passed on or let go of.
 
 use std::time::Instant;
 
@@ -65,8 +65,8 @@ impl PendingAnswer {
         }
     }
 
-    /// Takes the beginning of an error in, until it says its reason or cannot be held for longer, and classifies the answer
-    /// by both.
+    /// Takes the beginning of an error in, until it says its reason or cannot be held for longer, and classifies the
+    /// answer by both.
     pub async fn hold_refusal(&mut self, connection: &Connection, deadline: &Deadline) -> AttemptClass {
         let due = Instant::now() + HELD_LIMIT;
         while (self.body.wants_refusal() || self.wants_code())
@@ -125,9 +125,9 @@ pub enum Best {
 }
 
 impl Best {
-    /// Chooses between what there was and what the last attempt brought. An answer of the upstream is better than an error
-    /// of ours, the last answer better than those before; but where there are only refusals, the first says best what was
-    /// wrong with the request. What the client has done wrong itself it is told in any case.
+    /// Chooses between what there was and what the last attempt brought. An answer of the upstream is better than an
+    /// error of ours, the last answer better than those before; but where there are only refusals, the first says best
+    /// what was wrong with the request. What the client has done wrong itself it is told in any case.
     pub fn or_better(self, new: Best, has_only_refusals: bool) -> Self {
         match (self, new) {
             (Best::Held(first), Best::Held(_)) if has_only_refusals => Best::Held(first),

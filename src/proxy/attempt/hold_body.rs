@@ -22,8 +22,8 @@ pub struct HeldBody {
     pub has_been_asked_for: bool,
 }
 
-/// Reads the body into the copy, as long as `wants_more` and for `limit` at most. What has come by then is in the copy, as
-/// far as there is room for it.
+/// Reads the body into the copy, as long as `wants_more` and for `limit` at most. What has come by then is in the copy,
+/// as far as there is room for it.
 ///
 /// # Errors
 /// The end of the exchange, if the client goes meanwhile or what it sends is no body.

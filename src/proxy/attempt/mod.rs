@@ -1,10 +1,10 @@
 //! All attempts of one exchange, one after the other, until one of them has an end for the client.
 //!
-//! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request goes
-//! up (`ask`, `upload`; before them all its body may be held, `hold_body`, or waited for, `subject_wait`), the answer comes
-//! down (`receive`, `relay`), unless it is `held` for a better one or the client leaves (`farewell`). Invariant: between
-//! two attempts nothing has gone downstream but interim responses, the request is whole in its copy, and the
-//! client is still there.
+//! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request
+//! goes up (`ask`, `upload`; before them all its body may be held, `hold_body`, or waited for, `subject_wait`), the
+//! answer comes down (`receive`, `relay`), unless it is `held` for a better one or the client leaves (`farewell`).
+//! Invariant: between two attempts nothing has gone downstream but interim responses, the request is whole in its copy,
+//! and the client is still there.
 
 mod ask;
 mod connect;

@@ -23,8 +23,8 @@ use crate::proxy::response::body::BodyRelay;
 use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::{Connection, Received, TransportError};
 
-/// Receives the answer and passes it on, if `gate` lets it through: then `best`, the best of the attempts before, is let go
-/// of.
+/// Receives the answer and passes it on, if `gate` lets it through: then `best`, the best of the attempts before, is
+/// let go of.
 ///
 /// # Cancel safety
 /// Not cancel safe: both connections can only be closed.
@@ -130,8 +130,8 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
     }
 }
 
-/// Writes what is to go out. To a client that has all it asked for and takes no more it is not written; what is left of the
-/// body is then read until `farewell_until`, so that its connection can be kept.
+/// Writes what is to go out. To a client that has all it asked for and takes no more it is not written; what is left of
+/// the body is then read until `farewell_until`, so that its connection can be kept.
 async fn write_out(
     side: DownstreamSide<'_>,
     body: &mut BodyRelay,

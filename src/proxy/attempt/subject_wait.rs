@@ -17,14 +17,15 @@ use crate::proxy::resources::Resources;
 /// The longest wait: a client that sends its head first sends the rest at once.
 const WAIT_LIMIT: Duration = Duration::from_millis(250);
 
-/// The part of a request that is waited for. Clients that put the model after the messages send more than most chats hold.
+/// The part of a request that is waited for. Clients that put the model after the messages send more than most chats
+/// hold.
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// Room for a read of body bytes.
 const READ_ROOM: usize = 16 * 1024;
 
-/// Reads of the request until it is known what it is about, and returns that as far as it came to be known, and whether the
-/// client was asked for the body.
+/// Reads of the request until it is known what it is about, and returns that as far as it came to be known, and whether
+/// the client was asked for the body.
 ///
 /// # Errors
 /// The end of the exchange: the client has gone, or its body cannot be accepted.

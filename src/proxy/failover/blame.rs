@@ -1,8 +1,9 @@
 //! The conclusions that one exchange draws about credentials from the answers of its attempts.
 //!
-//! A refusal or a limit can be about the credential, its quota, the model, one object, or the request. The only evidence
-//! against a credential is a good answer to another identity for the same request; until there is one, it is a suspect.
-//! Invariant: every suspicion, and every probe that others wait for, is settled or let go of at the exchange's end.
+//! A refusal or a limit can be about the credential, its quota, the model, one object, or the request. The only
+//! evidence against a credential is a good answer to another identity for the same request; until there is one, it is a
+//! suspect. Invariant: every suspicion, and every probe that others wait for, is settled or let go of at the exchange's
+//! end.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -41,7 +42,8 @@ struct Suspect {
     finding: Finding,
 }
 
-/// The place where conclusions are drawn: on a shard, about the credentials of a snapshot, by a request of this subject.
+/// The place where conclusions are drawn: on a shard, about the credentials of a snapshot, by a request of this
+/// subject.
 #[derive(Clone, Copy)]
 pub struct Court<'a> {
     pub resources: &'a Resources,
@@ -94,7 +96,8 @@ impl Blame {
                 self.tried.push(credential);
                 chosen.turn.is_probe = false;
             }
-            // A front door that cannot reach what is behind it says nothing of any credential, nor does any other answer.
+            // A front door that cannot reach what is behind it says nothing of any credential, nor does any other
+            // answer.
             _ => {}
         }
     }
@@ -155,8 +158,8 @@ fn sentence(court: Court<'_>, suspect: &Suspect, successful: CredentialId) {
     }
 }
 
-/// Leaves an identity that got a 403 alone for the model, and lets it be found out whether the upstream knows it at all. One
-/// that may not use an object that another made has done nothing.
+/// Leaves an identity that got a 403 alone for the model, and lets it be found out whether the upstream knows it at
+/// all. One that may not use an object that another made has done nothing.
 fn forbid(court: Court<'_>, chosen: Chosen, successful: CredentialId) {
     let Court { resources, snapshot, subject: Some(subject) } = court else { return };
     if subject.names_object {
@@ -189,8 +192,8 @@ fn cool_for(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
     }
 }
 
-/// Lets other requests that are under way know of a 429. That of the only identity there is can be seen, and holds nothing
-/// back.
+/// Lets other requests that are under way know of a 429. That of the only identity there is can be seen, and holds
+/// nothing back.
 fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Finding) {
     let credentials = court.credentials();
     if credentials.identities_count() > 1 {

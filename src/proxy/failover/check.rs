@@ -1,7 +1,7 @@
 //! The check of an identity that got a 403 where another was served: does the upstream still know it?
 //!
-//! In the background, on the shard, beside the request that gave the reason, which it holds back by nothing: at most
-//! a few at a time, one a minute for an identity, each on connections of its own that are closed after the head of their
+//! In the background, on the shard, beside the request that gave the reason, which it holds back by nothing: at most a
+//! few at a time, one a minute for an identity, each on connections of its own that are closed after the head of their
 //! answer, for [`CHECK_LIMIT`] at most, and none once the drain has begun.
 
 use std::rc::Rc;
@@ -108,8 +108,8 @@ impl CheckTask {
         }
     }
 
-    /// Asks with the refused identity, and with the other one where that is refused again: a path that nobody may ask for
-    /// proves nothing.
+    /// Asks with the refused identity, and with the other one where that is refused again: a path that nobody may ask
+    /// for proves nothing.
     async fn is_refused(&self) -> bool {
         let [refused, successful] = &self.requests;
         if !matches!(status_of(&self.connector, refused).await, Some(401 | 403)) {

@@ -41,8 +41,8 @@ impl Gate<'_> {
         self.failover.is_stale(self.reused_since, self.copy.borrow().is_whole())
     }
 
-    /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another attempt,
-    /// or their success would be evidence.
+    /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another
+    /// attempt, or their success would be evidence.
     pub fn holds_opening(&self, facts: &ResponseFacts) -> bool {
         let is_candidate = facts.is_event_stream && facts.is_identity_coded && facts.status == 200;
         is_candidate

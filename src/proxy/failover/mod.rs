@@ -1,10 +1,10 @@
 //! One exchange over its attempts: whose name it goes by, and what follows each attempt.
 //!
-//! `table` says whether there is another attempt, `retry_share` (of `resources`) whether the process can afford it, `blame` what an answer means
-//! for its credential and what it is about (`subject`), `check` looks into a refusal in the background, `ownership` says who
-//! made the objects that it is about, the `gate` which answer goes downstream, and `wait` waits between attempts.
-//! Invariant: whatever this exchange holds against a credential, a suspicion or a probe that others wait for, is settled or let go of at its
-//! end. The standing of credentials is kept in `credentials`.
+//! `table` says whether there is another attempt, `retry_share` (of `resources`) whether the process can afford it,
+//! `blame` what an answer means for its credential and what it is about (`subject`), `check` looks into a refusal in
+//! the background, `ownership` says who made the objects that it is about, the `gate` which answer goes downstream, and
+//! `wait` waits between attempts. Invariant: whatever this exchange holds against a credential, a suspicion or a probe
+//! that others wait for, is settled or let go of at its end. The standing of credentials is kept in `credentials`.
 
 pub mod blame;
 mod check;
@@ -143,8 +143,8 @@ impl Failover {
         self.objects.as_ref().is_some_and(|objects| objects.owner.is_some())
     }
 
-    /// Chooses another credential where the present one has begun to cool down. Pausing, connecting and holding a body take time,
-    /// in which that may happen. Returns the one whose token is to be sent instead.
+    /// Chooses another credential where the present one has begun to cool down. Pausing, connecting and holding a body
+    /// take time, in which that may happen. Returns the one whose token is to be sent instead.
     pub fn reconsider(&mut self) -> Option<CredentialId> {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
@@ -158,8 +158,8 @@ impl Failover {
         Some(turn.credential)
     }
 
-    /// Returns the attempt that follows one that has ended without a word to the client. It may be a probe already, so it stays on
-    /// record here until it begins: the client may go in the pause before.
+    /// Returns the attempt that follows one that has ended without a word to the client. It may be a probe already, so
+    /// it stays on record here until it begins: the client may go in the pause before.
     pub fn next(&self) -> Option<Next> {
         self.next
     }
@@ -169,14 +169,14 @@ impl Failover {
         self.counts.refusals == self.counts.answers
     }
 
-    /// Tells whether a connection that failed had been closed by the upstream already when the request came, and the request
-    /// can be sent again. `reused_since`: see [`gate::Gate`].
+    /// Tells whether a connection that failed had been closed by the upstream already when the request came, and the
+    /// request can be sent again. `reused_since`: see [`gate::Gate`].
     pub fn is_stale(&self, reused_since: Option<Instant>, copy_is_whole: bool) -> bool {
         self.may_replay && copy_is_whole && reused_since.is_some_and(|sent| sent.elapsed() < STALE_LIMIT)
     }
 
-    /// Tells whether it is worth a look what the request is about: an answer of this class is held against the credential,
-    /// or one may rest for some requests. Looked for once.
+    /// Tells whether it is worth a look what the request is about: an answer of this class is held against the
+    /// credential, or one may rest for some requests. Looked for once.
     pub fn needs_subject(&self, class: AttemptClass) -> bool {
         let credentials = &self.snapshot.credentials;
         self.subject.is_none()
@@ -248,8 +248,8 @@ impl Failover {
         Some(Next { chosen: Chosen { turn, at: now }, reason, pause })
     }
 
-    /// Chooses a credential to switch to. After a 429 those that said the same to other requests just now are not asked again:
-    /// of many that begin at once, few find out that a model is limited for everybody.
+    /// Chooses a credential to switch to. After a 429 those that said the same to other requests just now are not asked
+    /// again: of many that begin at once, few find out that a model is limited for everybody.
     fn another(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
         let credentials = &self.snapshot.credentials;
         match self.scope().filter(|_| class == AttemptClass::RateLimited) {
@@ -269,8 +269,8 @@ impl Failover {
         self.snapshot.credentials.other(self.credential(), self.blame.tried(), self.scope(), now)
     }
 
-    /// Chooses a credential that cools down, where all others do: after a refusal that is worth a look, since it may be the only one that works, and its
-    /// answer tells whose fault the refusal was.
+    /// Chooses a credential that cools down, where all others do: after a refusal that is worth a look, since it may be
+    /// the only one that works, and its answer tells whose fault the refusal was.
     fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
         let is_first_refusal = class.is_refusal() && self.counts.refusals == 1;
         let credentials = &self.snapshot.credentials;

@@ -1,7 +1,7 @@
 //! The owners of the stored objects in one exchange: whom it goes to, and what its answers tell of whose they are.
 //!
-//! An exchange about an object whose owner is known stays with the owner. One about an object that nobody knows is tried
-//! by others where the answer is that there is none, and who finds it is the owner.
+//! An exchange about an object whose owner is known stays with the owner. One about an object that nobody knows is
+//! tried by others where the answer is that there is none, and who finds it is the owner.
 
 use std::time::Instant;
 

@@ -1,4 +1,5 @@
-//! The subject of a request: the model that it names, or the family of its path, and objects of the upstream that it names.
+//! The subject of a request: the model that it names, or the family of its path, and objects of the upstream that it
+//! names.
 //!
 //! Looked for only when an attempt has failed, or an identity rests for some requests; read from what the copy holds of
 //! the request, as it goes upstream.
@@ -74,7 +75,8 @@ pub struct SubjectReader {
 }
 
 impl SubjectReader {
-    /// Reads what `copy` holds of a request with a body of this length. `None` where the head is not in the copy any more.
+    /// Reads what `copy` holds of a request with a body of this length. `None` where the head is not in the copy any
+    /// more.
     pub fn read(copy: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
         let first = copy.parts().next()?;
         let line_end = memchr::memchr(b'\r', first)?;

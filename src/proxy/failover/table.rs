@@ -16,15 +16,16 @@ const REFUSALS_MAX: u32 = 3;
 /// Different credentials that one request asks for an object that nobody knows, refusals included.
 const SEEKERS_MAX: u32 = 3;
 
-/// Different credentials that one request may ask after a 429 or a used-up quota. More than any user has; with hundreds of
-/// entries of one tenant, whose limit they share, every request would else try them all.
+/// Different credentials that one request may ask after a 429 or a used-up quota. More than any user has; with hundreds
+/// of entries of one tenant, whose limit they share, every request would else try them all.
 const ASKED_MAX: u32 = 16;
 
-/// A failure that took longer is not tried again: by then the upstream may have done, and charged for, most of the work.
+/// A failure that took longer is not tried again: by then the upstream may have done, and charged for, most of the
+/// work.
 const FAST_FAILURE: Duration = Duration::from_secs(15);
 
-/// The shortest and longest pause before the same is tried again. Jittered, so that the requests that failed together do
-/// not come back together.
+/// The shortest and longest pause before the same is tried again. Jittered, so that the requests that failed together
+/// do not come back together.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 
 /// The state of the exchange, on which the decision depends besides the class.

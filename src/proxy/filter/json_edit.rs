@@ -1,9 +1,10 @@
 //! Removes members of a JSON object without touching any other byte of it.
 //!
-//! serde_json parses, and nothing is serialized again: the parts to remove are ranges of the text. Invariant: the rest is
-//! an object with the other members, each as it was written, in their order. A member is removed together with the
+//! serde_json parses, and nothing is serialized again: the parts to remove are ranges of the text. Invariant: the rest
+//! is an object with the other members, each as it was written, in their order. A member is removed together with the
 //! comma and the white space between it and the next one; the last ones together with the text between them and the
-//! member before; if none is left, the white space within the braces stays. Members of nested values are not considered.
+//! member before; if none is left, the white space within the braces stays. Members of nested values are not
+//! considered.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,9 +1,9 @@
 //! The filter `anthropic-compat`: what clients of Anthropic's Messages API ask for and the upstream does not know.
 //!
 //! A request that it is for is held until its body is whole, then its head loses `anthropic-beta` and its body the
-//! member that goes with it. Invariant: both go or neither does, all other bytes are the client's, and a request that is
-//! not filtered goes upstream as without the filter. Held bodies are part of the copy that is kept for a second attempt
-//! and within its limits. Off, the filter costs a request one comparison (see `plan`).
+//! member that goes with it. Invariant: both go or neither does, all other bytes are the client's, and a request that
+//! is not filtered goes upstream as without the filter. Held bodies are part of the copy that is kept for a second
+//! attempt and within its limits. Off, the filter costs a request one comparison (see `plan`).
 
 pub mod json_edit;
 
@@ -43,8 +43,8 @@ impl Unfiltered {
     }
 }
 
-/// Holds the request, whose head stands in the copy, until its body is whole, and filters it. One that cannot be filtered
-/// is as it was afterwards.
+/// Holds the request, whose head stands in the copy, until its body is whole, and filters it. One that cannot be
+/// filtered is as it was afterwards.
 ///
 /// # Errors
 /// The end of the exchange, if the body does not come whole.

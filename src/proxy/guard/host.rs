@@ -1,7 +1,7 @@
 //! The names by which the gateway may be called.
 //!
-//! A page can make a name of its own resolve to this machine (DNS rebinding); its requests then have that name in `Host`.
-//! Invariant: a usual name costs one comparison, and no name an allocation.
+//! A page can make a name of its own resolve to this machine (DNS rebinding); its requests then have that name in
+//! `Host`. Invariant: a usual name costs one comparison, and no name an allocation.
 
 use std::net::SocketAddr;
 
@@ -20,8 +20,8 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// The names of a listener on `address`: its `own` and the configured `allowed` ones. `None`: any name will do, as on
-    /// an address other than loopback if none is configured, since the names there are up to its network.
+    /// The names of a listener on `address`: its `own` and the configured `allowed` ones. `None`: any name will do, as
+    /// on an address other than loopback if none is configured, since the names there are up to its network.
     pub fn of_listener(address: SocketAddr, own: Vec<String>, allowed: &[String]) -> Option<Self> {
         let is_guarded = address.ip().to_canonical().is_loopback() || !allowed.is_empty();
         let always = [address.ip().to_string(), HOST_OF_CONTAINERS.to_owned()];

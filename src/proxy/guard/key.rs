@@ -12,7 +12,8 @@ use crate::proxy::error::GatewayError;
 /// Finds the key of a request among `keys`.
 ///
 /// # Errors
-/// [`GatewayError::ApiKeyMissing`] if it has none, [`GatewayError::ApiKeyUnknown`] if none of its keys is one of `keys`.
+/// [`GatewayError::ApiKeyMissing`] if it has none, [`GatewayError::ApiKeyUnknown`] if none of its keys is one of
+/// `keys`.
 pub fn check_key(head: &RequestHead<'_>, keys: &ApiKeys) -> Result<ApiKeyId, GatewayError> {
     let mut refusal = GatewayError::ApiKeyMissing;
     for field in head.fields {

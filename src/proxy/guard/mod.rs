@@ -1,9 +1,9 @@
 //! Access control, by the head of a request alone.
 //!
-//! Three checks, in this order: the name by which the gateway is called (`host`), since a page can make a name of its own
-//! resolve to this machine; the page that makes the request (`origin`), since browsers send requests for any page; and the
-//! caller's key (`key`). [`AccessRules::admit`] makes the first two. `cors` writes the fields for allowed pages.
-//! Invariant: nothing of a request that is refused here reaches the upstream.
+//! Three checks, in this order: the name by which the gateway is called (`host`), since a page can make a name of its
+//! own resolve to this machine; the page that makes the request (`origin`), since browsers send requests for any page;
+//! and the caller's key (`key`). [`AccessRules::admit`] makes the first two. `cors` writes the fields for allowed
+//! pages. Invariant: nothing of a request that is refused here reaches the upstream.
 
 pub mod cors;
 pub mod host;

@@ -58,8 +58,8 @@ impl<'h> Caller<'h> {
                 let place = allowed.iter().position(|allowed| allowed.as_str().as_bytes() == origin);
                 place.map_or(CallingPage::NotAllowed, |place| CallingPage::Allowed(AllowedOrigin(place as u8)))
             }
-            // Without `Origin`: images, links and such. An address that a person typed is `none`. `same-site` is refused
-            // too: all ports of a machine are one site.
+            // Without `Origin`: images, links and such. An address that a person typed is `none`. `same-site` is
+            // refused too: all ports of a machine are one site.
             (None, Some(b"none" | b"same-origin")) => CallingPage::None,
             (None, Some(_)) => CallingPage::NotAllowed,
         }

@@ -8,8 +8,8 @@ const GOAWAY: u8 = 7;
 /// The error code by which a server asks for HTTP/1.1 (RFC 9113 §7).
 const HTTP_1_1_REQUIRED: u32 = 0xd;
 
-/// Appends the preface of a server, which is a `SETTINGS` frame (RFC 9113 §3.4), and a `GOAWAY` that says why nothing will
-/// be served. Its last stream is 0: no request was looked at, so each may be sent again.
+/// Appends the preface of a server, which is a `SETTINGS` frame (RFC 9113 §3.4), and a `GOAWAY` that says why nothing
+/// will be served. Its last stream is 0: no request was looked at, so each may be sent again.
 pub fn write_go_away(out: &mut Vec<u8>, message: &str) {
     const LAST_STREAM: u32 = 0;
     push_frame_head(out, 0, SETTINGS);

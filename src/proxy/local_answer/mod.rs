@@ -41,7 +41,8 @@ pub async fn refuse(
     send(resources, exchange, downstream, out, row.status, after).await
 }
 
-/// Gives an answer that is no error. A body that came with the request is not read: the connection ends with the answer.
+/// Gives an answer that is no error. A body that came with the request is not read: the connection ends with the
+/// answer.
 pub async fn answer(
     resources: &Resources,
     exchange: &mut Exchange,

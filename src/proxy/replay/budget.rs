@@ -7,11 +7,12 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The most that a shard takes from the process' budget at a time. With it, small requests rarely touch the shared counter.
+/// The most that a shard takes from the process' budget at a time. With it, small requests rarely touch the shared
+/// counter.
 const BUDGET_STEP_BYTES_MAX: usize = 1024 * 1024;
 
-/// The number of steps into which the budget is divided for each shard. A shard keeps less than two of them unused, so that
-/// at least three quarters of the budget are available to any shard, however many there are.
+/// The number of steps into which the budget is divided for each shard. A shard keeps less than two of them unused, so
+/// that at least three quarters of the budget are available to any shard, however many there are.
 const BUDGET_STEPS_PER_SHARD: usize = 8;
 
 /// One shard's part of the memory for all replay buffers of the process.

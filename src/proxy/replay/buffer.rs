@@ -114,8 +114,8 @@ impl ReplayBuffer {
         self.sent_bytes = 0;
     }
 
-    /// Replaces `range` of the head by `value`, for an attempt with another credential, and returns the range of `value`.
-    /// Only while nothing was sent yet; the buffer need not be whole.
+    /// Replaces `range` of the head by `value`, for an attempt with another credential, and returns the range of
+    /// `value`. Only while nothing was sent yet; the buffer need not be whole.
     pub fn replace(&mut self, range: Range<usize>, value: &[u8]) -> Range<usize> {
         debug_assert!(self.sending == 0 && self.sent_bytes == 0);
         let start = range.start;

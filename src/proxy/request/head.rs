@@ -232,8 +232,8 @@ impl UpstreamHead<'_> {
         (token, (!is_encoded).then_some(FilterableHead { removed, framing }))
     }
 
-    /// Appends the request line and all fields but those that frame the body, and gives `written` the name of each field
-    /// of the downstream with the place of its line.
+    /// Appends the request line and all fields but those that frame the body, and gives `written` the name of each
+    /// field of the downstream with the place of its line.
     fn write_fields(&self, out: &mut Vec<u8>, mut written: impl FnMut(&str, Range<usize>)) -> TokenPlace {
         let UpstreamHead { head, path, upstream, authorization, facts } = *self;
         out.extend_from_slice(head.method.as_bytes());
@@ -283,8 +283,8 @@ pub struct FilterableHead {
 impl FilterableHead {
     /// Returns `head`, in which `token` has its place, for a filtered body of `length` bytes.
     pub fn filtered(&self, head: &[u8], token: &TokenPlace, length: u64) -> (Zeroizing<Vec<u8>>, TokenPlace) {
-        // Room for a longer Content-Length, or for one in the place of a Transfer-Encoding: a vector that grows would leave
-        // a copy of the token that is not zeroed.
+        // Room for a longer Content-Length, or for one in the place of a Transfer-Encoding: a vector that grows would
+        // leave a copy of the token that is not zeroed.
         let mut out = Zeroizing::new(Vec::with_capacity(head.len() + 40));
         let mut from = 0;
         for line in &self.removed {

@@ -49,8 +49,8 @@ enum StringPart {
 }
 
 impl JsonMembers {
-    /// Begins after a name that is taken for one of the outermost object, where its colon is to follow. Whether it was one
-    /// is known at the end: see [`JsonMembers::ends_here`].
+    /// Begins after a name that is taken for one of the outermost object, where its colon is to follow. Whether it was
+    /// one is known at the end: see [`JsonMembers::ends_here`].
     pub fn after_name(name: &[u8]) -> Self {
         JsonMembers { depth: 1, is_object: [true, false], text: name.to_vec(), ..JsonMembers::default() }
     }
@@ -184,8 +184,8 @@ impl JsonMembers {
         self.level().is_some() && self.text.len() <= ID_BYTES_MAX
     }
 
-    /// Takes bytes of a string of which no more is kept, and returns what follows it. Most of a long body is such strings,
-    /// so their escapes are not looked at one by one.
+    /// Takes bytes of a string of which no more is kept, and returns what follows it. Most of a long body is such
+    /// strings, so their escapes are not looked at one by one.
     fn skip_string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let is_escaped = |end: usize| bytes[..end].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
         match memchr_iter(b'"', bytes).find(|quote| !is_escaped(*quote)) {
@@ -202,8 +202,8 @@ impl JsonMembers {
         }
     }
 
-    /// Keeps bytes of a string that may be a name or a value of interest; one byte more than is allowed tells one that is
-    /// too long.
+    /// Keeps bytes of a string that may be a name or a value of interest; one byte more than is allowed tells one that
+    /// is too long.
     fn push(&mut self, bytes: &[u8]) {
         if self.is_kept() {
             let room = (ID_BYTES_MAX + 1).saturating_sub(self.text.len());

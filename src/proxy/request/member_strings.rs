@@ -1,8 +1,9 @@
 //! The strings of a JSON object, those of its own members and of the objects among them, found as the bytes come.
 //!
-//! Invariant: what is found does not depend on how the bytes were split; nothing but one short name and one short string
-//! is kept, and the work is bounded: a text that is no JSON object, is nested or fragmented beyond measure, or is not
-//! well formed, tells less and costs no more. It is no validator: bytes that no parser would accept may tell something.
+//! Invariant: what is found does not depend on how the bytes were split; nothing but one short name and one short
+//! string is kept, and the work is bounded: a text that is no JSON object, is nested or fragmented beyond measure, or
+//! is not well formed, tells less and costs no more. It is no validator: bytes that no parser would accept may tell
+//! something.
 
 /// The longest name or string that is told; names of models and ids of objects are shorter.
 const TEXT_BYTES_MAX: usize = 256;

@@ -1,7 +1,7 @@
 //! The path of a request: the checks that keep it below the upstream's base path, and its form when it goes upstream.
 //!
-//! Invariant: a path that is not [bad](is_bad_path) stays below the base path however it is decoded or normalized. No byte
-//! of it is changed here.
+//! Invariant: a path that is not [bad](is_bad_path) stays below the base path however it is decoded or normalized. No
+//! byte of it is changed here.
 
 /// Path and query of a request that is forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +35,15 @@ impl<'a> UpstreamPath<'a> {
     }
 }
 
-/// Returns the rest after the base path, if that is a prefix that ends with a segment: it is empty or begins with `/`, `?`
-/// or `#`.
+/// Returns the rest after the base path, if that is a prefix that ends with a segment: it is empty or begins with `/`,
+/// `?` or `#`.
 pub fn strip_base_path<'a>(path_and_query: &'a str, base_path: &str) -> Option<&'a str> {
     path_and_query.strip_prefix(base_path).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
 }
 
-/// Returns whether a path could become another one when it is decoded or normalized: a segment `.` or `..`, with `/`, `\`,
-/// `%2f` and `%5c` between segments, `%2e` for a dot, and parameters after `;` ignored; or a control byte, `\`, `%00`.
+/// Returns whether a path could become another one when it is decoded or normalized: a segment `.` or `..`, with `/`,
+/// `\`, `%2f` and `%5c` between segments, `%2e` for a dot, and parameters after `;` ignored; or a control byte, `\`,
+/// `%00`.
 pub fn is_bad_path(path: &str) -> bool {
     // Most paths consist of plain bytes, which needs one pass.
     !path.bytes().all(is_plain_path_byte) && has_bad_segment(path)

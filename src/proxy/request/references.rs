@@ -1,9 +1,9 @@
 //! The objects that the JSON body of a request names, found while it comes into its copy.
 //!
 //! A body that names none of them, however long, is only searched for the names of the members. Where one of these
-//! stands, it is read whether that is a member of the outermost object, which alone counts: from the name to the end of the
-//! body, where that is the shorter part, else from its beginning. Invariant: what is found does not depend on how the body
-//! came, and at most [`SEARCHED_BYTES_MAX`] are looked at. Not here: what is waited for.
+//! stands, it is read whether that is a member of the outermost object, which alone counts: from the name to the end of
+//! the body, where that is the shorter part, else from its beginning. Invariant: what is found does not depend on how
+//! the body came, and at most [`SEARCHED_BYTES_MAX`] are looked at. Not here: what is waited for.
 
 use std::sync::LazyLock;
 
@@ -66,8 +66,8 @@ pub enum Searched {
 }
 
 impl ReferenceSearch {
-    /// Begins at the end of the head that stands first in the copy. `shelf` is that of the request's path; conversations are
-    /// looked for in the body of a response only if `has_conversations`.
+    /// Begins at the end of the head that stands first in the copy. `shelf` is that of the request's path;
+    /// conversations are looked for in the body of a response only if `has_conversations`.
     pub fn new(copy: &ReplayBuffer, length: BodyLength, shelf: Shelf, has_conversations: bool) -> Self {
         let beginning = BodyCursor::after_head(copy, length);
         let count = if has_conversations { NAMES.len() } else { 1 };
@@ -83,8 +83,8 @@ impl ReferenceSearch {
         }
     }
 
-    /// Searches what has come since the last call, and calls `is_enough` for each object that is named, until it returns
-    /// true. All of the copy must be there, with nothing but bytes appended to it in between.
+    /// Searches what has come since the last call, and calls `is_enough` for each object that is named, until it
+    /// returns true. All of the copy must be there, with nothing but bytes appended to it in between.
     pub fn advance(&mut self, copy: &ReplayBuffer, mut is_enough: impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
         self.find_name(copy);
         let searched = self.read_after_name(copy, &mut is_enough);
@@ -210,8 +210,8 @@ fn reference(member: StringMember<'_>) -> Option<(Shelf, ObjectKey)> {
     Some((shelf, ObjectKey::of(member.value)))
 }
 
-/// Finds the first name that stands in `content` or began in the bytes before it, which are in `tail`. Returns which it is,
-/// and where in `content` it ends.
+/// Finds the first name that stands in `content` or began in the bytes before it, which are in `tail`. Returns which it
+/// is, and where in `content` it ends.
 fn find_name(finders: &[Finder<'static>], tail: &mut Vec<u8>, content: &[u8]) -> Option<(usize, usize)> {
     let first = |bytes: &[u8]| {
         let ends = finders.iter().enumerate();

@@ -1,7 +1,8 @@
 //! Requests that may reach the upstream twice.
 //!
-//! Beside the idempotent ones (RFC 9110 §9.2.2) these are, as a stated deviation, the calls of models: the loss of one costs
-//! the user a turn, its repetition some tokens at most. What is there to make a file, a batch or the like may not.
+//! Beside the idempotent ones (RFC 9110 §9.2.2) these are, as a stated deviation, the calls of models: the loss of one
+//! costs the user a turn, its repetition some tokens at most. What is there to make a file, a batch or the like may
+//! not.
 
 use crate::proxy::request::head::Method;
 
@@ -10,8 +11,8 @@ pub fn may_replay(method: Method, path: &str) -> bool {
     method.is_idempotent() || method == Method::Post && calls_model(path)
 }
 
-/// Tells whether a `POST` to this path calls a model, below whatever prefix: LiteLLM has `/v1`, `/openai/deployments/…`,
-/// `/bedrock/model/…`, `/vertex_ai/…` and others.
+/// Tells whether a `POST` to this path calls a model, below whatever prefix: LiteLLM has `/v1`,
+/// `/openai/deployments/…`, `/bedrock/model/…`, `/vertex_ai/…` and others.
 fn calls_model(path: &str) -> bool {
     let Some((parent, call)) = path.rsplit_once('/') else { return false };
     match call {

@@ -76,7 +76,8 @@ impl BodyRelay {
         self.opening.as_ref().map_or(Opening::Harmless, OpeningReader::verdict)
     }
 
-    /// Begins to look for the reason of an error, for [`BodyRelay::refusal`]. To be called before the first byte is pushed.
+    /// Begins to look for the reason of an error, for [`BodyRelay::refusal`]. To be called before the first byte is
+    /// pushed.
     pub fn inspect_refusal(&mut self) {
         self.refusal = Some(Box::new(RefusalReader::new()));
     }
@@ -153,8 +154,8 @@ impl BodyRelay {
         Some(out)
     }
 
-    /// The bytes that end the stream well; `None` where it must be cut. `by_path` is the dialect of a stream whose events
-    /// have told none yet.
+    /// The bytes that end the stream well; `None` where it must be cut. `by_path` is the dialect of a stream whose
+    /// events have told none yet.
     pub fn ending(&self, by_path: Option<EventDialect>, message: &str) -> Option<Buffer> {
         let events = self.events.as_ref().filter(|_| self.has_open_end)?;
         let mut event = Buffer::take();

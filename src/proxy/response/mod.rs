@@ -1,5 +1,5 @@
-//! The response as it goes downstream: its head (`head`, `location`) and its body (`body`), of which the objects that it
-//! names are noted (`body_tap`), and the reason that an error gives (`refusal`). None of them does I/O.
+//! The response as it goes downstream: its head (`head`, `location`) and its body (`body`), of which the objects that
+//! it names are noted (`body_tap`), and the reason that an error gives (`refusal`). None of them does I/O.
 
 pub mod body;
 pub mod body_tap;

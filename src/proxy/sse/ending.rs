@@ -91,8 +91,8 @@ fn append_event(lines: &mut Lines<'_>, name: Option<&[u8]>, data: &str) {
     lines.push(b"");
 }
 
-/// Appends what ends an event that came after a complete turn. Google's clients read lines, not events: half a line would
-/// fail there. Others drop it.
+/// Appends what ends an event that came after a complete turn. Google's clients read lines, not events: half a line
+/// would fail there. Others drop it.
 fn complete_half_event(lines: &mut Lines<'_>, tracker: &EventTracker) {
     let half = tracker.events.half_written(EventDialect::Gemini, "");
     if matches!(half, HalfEvent::Object { .. }) {
@@ -129,8 +129,8 @@ fn end_half_event(lines: &mut Lines<'_>, tracker: &EventTracker, half: &HalfEven
     lines.push(b"");
 }
 
-/// Appends what an open chunk after a complete turn is filled with, where line ends would make an event of one that is half
-/// written: a comment without an end. Google's clients, for whom such an event has been completed, need line ends.
+/// Appends what an open chunk after a complete turn is filled with, where line ends would make an event of one that is
+/// half written: a comment without an end. Google's clients, for whom such an event has been completed, need line ends.
 pub fn filling(out: &mut Vec<u8>, tracker: &EventTracker) {
     if tracker.is_between_events() || tracker.events.dialect(None) == Some(EventDialect::Gemini) {
         return;
@@ -163,8 +163,9 @@ fn line_end(line_end: LineEnd) -> &'static [u8] {
 
 /// The line that shows a silent stream alive; `None` where it cannot stand, and where the turn is over.
 ///
-/// It is a comment that no blank line follows: at one, clients that keep the last `id` were seen to make an event of nothing.
-/// Google's clients take a comment for data, or lose the event after it, and have no `id`: a blank line it is for them.
+/// It is a comment that no blank line follows: at one, clients that keep the last `id` were seen to make an event of
+/// nothing. Google's clients take a comment for data, or lose the event after it, and have no `id`: a blank line it is
+/// for them.
 ///
 /// While no event tells the dialect, the path does, in which Google's clients always name their method. Where it says
 /// nothing, a comment is safe: those that read the grammar skip it. A byte order mark that comes only after the line is

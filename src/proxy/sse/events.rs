@@ -1,10 +1,9 @@
-//! The events of a stream, as far as its end needs them: their dialect, the end of the turn, the last number, and the one
-//! that is being written.
+//! The events of a stream, as far as its end needs them: their dialect, the end of the turn, the last number, and the
+//! one that is being written.
 //!
 //! Invariant: memory is bounded whatever an event's size is, and nothing depends on how the stream was split. An event
-//! of a known dialect that comes whole, and whose JSON says nothing that its name does not, is not read at all; others are
-//! skimmed where their beginning and end suffice.
-//! Not here: what is written into the stream.
+//! of a known dialect that comes whole, and whose JSON says nothing that its name does not, is not read at all; others
+//! are skimmed where their beginning and end suffice. Not here: what is written into the stream.
 
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::dialect::EventDialect;
@@ -138,8 +137,8 @@ impl StreamEvents {
         }
     }
 
-    /// Returns whether an event that comes whole need not be read: neither dialect nor numbers are in it, and the end of
-    /// a turn is told by its name or by what is no object.
+    /// Returns whether an event that comes whole need not be read: neither dialect nor numbers are in it, and the end
+    /// of a turn is told by its name or by what is no object.
     fn can_skip_objects(&self) -> bool {
         match self.dialect {
             KnownDialect::Known(EventDialect::Chat) => true,

@@ -28,7 +28,8 @@ pub enum StringPlace {
 }
 
 impl StringPlace {
-    /// Takes the next bytes, up to the closing quote. Returns its index; `None` where all is taken and the string goes on.
+    /// Takes the next bytes, up to the closing quote. Returns its index; `None` where all is taken and the string goes
+    /// on.
     pub fn read(&mut self, text: &[u8]) -> Option<usize> {
         let mut at = 0;
         while let Some(&byte) = text.get(at) {

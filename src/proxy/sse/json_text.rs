@@ -250,8 +250,8 @@ impl JsonText {
         rest
     }
 
-    /// Returns the bytes that make what was read an object that has `members` (written as `"name":value`, with commas) at
-    /// its top level, after all that it held.
+    /// Returns the bytes that make what was read an object that has `members` (written as `"name":value`, with commas)
+    /// at its top level, after all that it held.
     ///
     /// `None` where it is not the beginning of a JSON object, or already a whole one. Nothing at all is a beginning.
     pub fn closing(&self, members: &str) -> Option<Vec<u8>> {

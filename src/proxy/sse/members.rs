@@ -72,7 +72,8 @@ impl GeminiCandidates {
     }
 
     fn add(&mut self, Candidate { index, is_finished }: Candidate) {
-        // Gemini makes 8 at most. One that cannot be told apart stays unfinished: half an answer must not pass as whole.
+        // Gemini makes 8 at most. One that cannot be told apart stays unfinished: half an answer must not pass as
+        // whole.
         let bit = index.map_or(1 << 63, |index| 1 << index.min(63));
         self.seen |= bit;
         if is_finished && bit != 1 << 63 {
@@ -134,8 +135,8 @@ impl EventMembers {
         candidate_member: MemberName::Other,
     };
 
-    /// Reads a line that is a whole object by its beginning and its end alone, as most events of a stream of `dialect` are
-    /// written. `None` where they do not tell all that matters.
+    /// Reads a line that is a whole object by its beginning and its end alone, as most events of a stream of `dialect`
+    /// are written. `None` where they do not tell all that matters.
     pub fn skim(dialect: EventDialect, line: &[u8]) -> Option<Self> {
         match dialect {
             EventDialect::Responses => Self::skim_responses(line),
@@ -144,8 +145,8 @@ impl EventMembers {
         }
     }
 
-    /// The type comes first, and the number next or last. A quote that ends a key is not escaped, so neither can be part
-    /// of a text.
+    /// The type comes first, and the number next or last. A quote that ends a key is not escaped, so neither can be
+    /// part of a text.
     fn skim_responses(line: &[u8]) -> Option<Self> {
         let object = line.strip_prefix(b"{\"type\":")?;
         let text = object.strip_prefix(b" ").unwrap_or(object).strip_prefix(b"\"")?;

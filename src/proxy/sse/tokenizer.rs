@@ -106,8 +106,8 @@ impl Tokenizer {
         data
     }
 
-    /// The bytes after which a value of the event's data goes on, on the line that has no end yet: the rest of the field's
-    /// name, the space that some clients insist on, or nothing. `None` where it is no such line.
+    /// The bytes after which a value of the event's data goes on, on the line that has no end yet: the rest of the
+    /// field's name, the space that some clients insist on, or nothing. `None` where it is no such line.
     pub fn rest_of_data_field(&self) -> Option<&'static [u8]> {
         const FIELD: &[u8] = b"data: ";
         match self.position {

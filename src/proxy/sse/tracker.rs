@@ -42,8 +42,8 @@ impl EventTracker {
         self.tokenizer.is_after_cr()
     }
 
-    /// Returns whether a line of this gateway may stand here: at a line's start, with no event begun, and not after a CR
-    /// whose LF may still come.
+    /// Returns whether a line of this gateway may stand here: at a line's start, with no event begun, and not after a
+    /// CR whose LF may still come.
     pub fn is_between_events(&self) -> bool {
         self.tokenizer.is_between_events() && !self.tokenizer.is_after_cr()
     }

@@ -1,10 +1,10 @@
 //! The conversation of a running gateway with its successor, in which the listening sockets are handed over.
 //!
 //! The successor sends a hello; the running gateway answers with its own version, the number of sockets, and the
-//! sockets; the successor serves on them and sends that it is ready; the running gateway sends its farewell, and then the
-//! owners of stored objects where it knows any, or a refusal. With the farewell the conversation may end on either side: so
-//! it does with gateways that know nothing of owners. Invariant: both sides belong to one user or to root, every step has a time limit, and no more is read than
-//! the step asks for.
+//! sockets; the successor serves on them and sends that it is ready; the running gateway sends its farewell, and then
+//! the owners of stored objects where it knows any, or a refusal. With the farewell the conversation may end on either
+//! side: so it does with gateways that know nothing of owners. Invariant: both sides belong to one user or to root,
+//! every step has a time limit, and no more is read than the step asks for.
 
 use std::io::{self, Read, Write};
 use std::net::TcpListener;

@@ -1,5 +1,5 @@
-//! The take-over of a running gateway's listening sockets by its successor, and of what it knows of the owners of stored
-//! objects, from both sides.
+//! The take-over of a running gateway's listening sockets by its successor, and of what it knows of the owners of
+//! stored objects, from both sides.
 //!
 //! The running gateway offers them (`hand_over`) at a Unix socket that both find by their address (`rendezvous`), the
 //! successor requests them there (`predecessor`), and both speak one protocol (`conversation`, `protocol`,

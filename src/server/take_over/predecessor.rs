@@ -25,8 +25,8 @@ impl Predecessor {
         self.conversation.process
     }
 
-    /// Reports that all shards serve on `sockets`, waits until the predecessor accepts no more, and keeps the owners that it
-    /// knew in `owners`.
+    /// Reports that all shards serve on `sockets`, waits until the predecessor accepts no more, and keeps the owners
+    /// that it knew in `owners`.
     ///
     /// # Errors
     /// The predecessor refused, hangs, or has shut the sockets down.

@@ -198,8 +198,8 @@ fn every_setting_reaches_its_field() {
     assert_eq!((body_bytes_max, replay_bytes_max, connections_max), (Some(10 << 20), 13 << 20, 11));
 }
 
-/// Settings without a flag: variable, a value with the text that `check` shows, and a wrong value with the form that the
-/// error names.
+/// Settings without a flag: variable, a value with the text that `check` shows, and a wrong value with the form that
+/// the error names.
 const WITHOUT_FLAG: [(&str, Pair<'_>, Pair<'_>); 5] = [
     ("FLOW_PROXY_LOG_RETENTION_DAYS", ("3", "3 days"), ("0", "a whole number of days from 1 to 3660")),
     ("FLOW_PROXY_LOG_MAX_SIZE_MB", ("0", "no limit"), ("x", "a whole number of MB (0 = no limit) from 0 to 1000000")),

@@ -1,7 +1,7 @@
 //! The table of settings, in the order in which the README, the help and `check` list them.
 //!
-//! Its parts are by subject, each with the rules between its settings. A new setting is one row in one of them, its field
-//! in the configuration, and its row in the README and lines in `.env.example`, which tests ask for.
+//! Its parts are by subject, each with the rules between its settings. A new setting is one row in one of them, its
+//! field in the configuration, and its row in the README and lines in `.env.example`, which tests ask for.
 
 pub mod access;
 mod exchange;

@@ -94,8 +94,8 @@ fn trusted_file(trust: &Trust) -> Option<&Path> {
     }
 }
 
-/// Finds the proxy of the upstream, and refuses one to which tokens would go in the clear. `listen` is where the gateway
-/// listens; an `is_embedded` upstream replaces the one that is configured.
+/// Finds the proxy of the upstream, and refuses one to which tokens would go in the clear. `listen` is where the
+/// gateway listens; an `is_embedded` upstream replaces the one that is configured.
 pub fn settle(reading: &mut Reading<'_>, draft: &mut Draft, listen: Option<SocketAddr>, is_embedded: bool) {
     let upstream = &mut draft.config.upstream;
     let Some(source) = reading.source(UPSTREAM) else {

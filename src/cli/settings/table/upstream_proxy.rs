@@ -1,8 +1,8 @@
 //! The proxy that the upstream is reached through: the flag's, else the environment's where that applies.
 //!
 //! The variables are those of curl and others, and meant for many programs. So what they say is used, or found wrong,
-//! only where it is for this upstream: `https_proxy` and `HTTPS_PROXY` for an `https://` one that is not on this machine
-//! and that neither `no_proxy` nor `NO_PROXY` names. The flag is for this program alone and always holds.
+//! only where it is for this upstream: `https_proxy` and `HTTPS_PROXY` for an `https://` one that is not on this
+//! machine and that neither `no_proxy` nor `NO_PROXY` names. The flag is for this program alone and always holds.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,8 +15,8 @@ pub const FLAG: &str = "--upstream-proxy";
 const PROXY_VARIABLES: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 const EXCEPTION_VARIABLES: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
-/// Finds the proxy for `upstream`, whose URL may have been wrong. `listen` is where the gateway listens; an `is_embedded`
-/// upstream needs none.
+/// Finds the proxy for `upstream`, whose URL may have been wrong. `listen` is where the gateway listens; an
+/// `is_embedded` upstream needs none.
 pub fn find(
     reading: &mut Reading<'_>,
     upstream: Option<&UpstreamConfig>,

@@ -8,8 +8,8 @@ use crate::proxy::replay::budget::ReplayBudget;
 
 const HEAD: &[u8] = b"POST /v1/responses HTTP/1.1\r\nHost: h\r\n\r\n";
 
-/// Searches a body that comes in pieces of so many bytes, each of them a chunk where it comes in chunks. Returns what was
-/// found, and whether all of it was wanted.
+/// Searches a body that comes in pieces of so many bytes, each of them a chunk where it comes in chunks. Returns what
+/// was found, and whether all of it was wanted.
 fn search(shelf: Shelf, body: &[u8], piece: usize, is_chunked: bool) -> (Option<(Shelf, ObjectKey)>, usize) {
     let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(64 << 20)), 64 << 20, 1);
     let mut copy = ReplayBuffer::default();

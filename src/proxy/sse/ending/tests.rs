@@ -193,8 +193,8 @@ fn the_mark_of_the_end_is_completed_and_the_error_follows() {
     }
 }
 
-/// The objects that Google's clients find: the data of events that begin with `data:` (JavaScript), and the lines that begin with
-/// `data: `, each of which is all of an event (Python).
+/// The objects that Google's clients find: the data of events that begin with `data:` (JavaScript), and the lines that
+/// begin with `data: `, each of which is all of an event (Python).
 fn read_as_google_does(stream: &[u8]) -> [Vec<Value>; 2] {
     let text = String::from_utf8_lossy(stream).replace("\r\n", "\n");
     let json =
