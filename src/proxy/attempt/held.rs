@@ -75,11 +75,7 @@ impl PendingAnswer {
         {
             self.read_now(connection);
         }
-        match (AttemptClass::of_status(self.facts.status), self.body.refusal()) {
-            (_, Some(RefusalReason::QuotaUsedUp)) => AttemptClass::QuotaUsedUp,
-            (AttemptClass::Unauthorized, Some(RefusalReason::ModelDenied)) => AttemptClass::Forbidden,
-            (class, _) => class,
-        }
+        class_of(self.facts.status, self.body.refusal())
     }
 
     /// Tells whether the code of an error may still say that there is no such object.
@@ -111,6 +107,15 @@ impl PendingAnswer {
     }
 }
 
+/// Classifies an error by its status and the reason that it gives.
+fn class_of(status: u16, reason: Option<RefusalReason>) -> AttemptClass {
+    match (status, reason) {
+        (400 | 403 | 429, Some(RefusalReason::QuotaUsedUp)) => AttemptClass::QuotaUsedUp,
+        (401, Some(RefusalReason::ModelDenied)) => AttemptClass::Forbidden,
+        (status, _) => AttemptClass::of_status(status),
+    }
+}
+
 /// An answer that is kept until a better one is there.
 pub struct HeldAnswer {
     pub answer: Box<PendingAnswer>,
@@ -133,6 +138,30 @@ impl Best {
             (Best::Held(first), Best::Held(_)) if has_only_refusals => Best::Held(first),
             (Best::Held(last), Best::Failed(error)) if error.row().status >= 500 => Best::Held(last),
             (_, new) => new,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_says_so_is_about_a_quota_or_a_model() {
+        let (quota, denied) = (RefusalReason::QuotaUsedUp, RefusalReason::ModelDenied);
+        for (status, reason, expected) in [
+            (400, Some(quota), AttemptClass::QuotaUsedUp),
+            (403, Some(quota), AttemptClass::QuotaUsedUp),
+            (429, Some(quota), AttemptClass::QuotaUsedUp),
+            (402, None, AttemptClass::QuotaUsedUp),
+            (401, Some(quota), AttemptClass::Unauthorized),
+            (404, Some(quota), AttemptClass::Settled),
+            (503, Some(quota), AttemptClass::Unavailable),
+            (401, Some(denied), AttemptClass::Forbidden),
+            (400, Some(denied), AttemptClass::Settled),
+            (403, None, AttemptClass::Forbidden),
+        ] {
+            assert_eq!(class_of(status, reason), expected, "{status} {reason:?}");
         }
     }
 }
