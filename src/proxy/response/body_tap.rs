@@ -106,11 +106,13 @@ impl MadeObjects {
     }
 }
 
+/// Tells whether a member is the code of an error that says that there is no such object; a model is none.
 fn is_not_found(member: StringMember<'_>) -> bool {
     const WORDS: [&[u8]; 3] = [b"not_found", b"not found", b"notfound"];
     let is_code = matches!((member.within, member.name), (None | Some(b"error"), b"code"));
     let code = member.value.to_ascii_lowercase();
-    is_code && (code == b"404" || WORDS.iter().any(|word| memchr::memmem::find(&code, word).is_some()))
+    let has = |word: &[u8]| memchr::memmem::find(&code, word).is_some();
+    is_code && (code == b"404" || WORDS.iter().any(|word| has(word)) && !has(b"model"))
 }
 
 /// The first event of a stream that has data.

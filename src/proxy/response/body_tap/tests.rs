@@ -53,6 +53,10 @@ fn the_code_of_an_error_tells_that_there_is_no_such_object() {
         (r#"{"error":{"type":"not_found"}}"#, false),
         (r#"{"detail":{"code":"not_found"}}"#, false),
         (r#"{"error":{"code":404}}"#, false),
+        (r#"{"error":{"message":"m","code":"model_not_found"}}"#, false),
+        (r#"{"error":{"code":"Model Not Found"}}"#, false),
+        (r#"{"error":{"code":"ModelNotFoundException"}}"#, false),
+        (r#"{"error":{"code":"model_not_found"},"code":"404"}"#, true),
         ("", false),
     ] {
         for piece in [1, 1000] {
