@@ -10,6 +10,7 @@ use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Progress;
 use crate::proxy::response::body::BodyRelay;
+use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::response::refusal::RefusalReason;
 use crate::proxy::sse::opening::{HELD_LIMIT, Opening};
@@ -82,7 +83,7 @@ impl PendingAnswer {
     fn wants_code(&self) -> bool {
         matches!(self.facts.status, 400 | 403)
             && self.body.out.len() < HELD_ERROR_BYTES_MAX
-            && self.body.tap().is_some_and(|tap| !tap.says_not_found())
+            && self.body.tap().is_some_and(BodyTap::wants_more)
     }
 
     /// Tells whether more is to come, as far as is known.

@@ -54,7 +54,10 @@ impl Gate<'_> {
     /// Tells whether the body of an error is looked at: only if what it may say would lead to another attempt.
     pub fn holds_refusal(&self, facts: &ResponseFacts) -> bool {
         let is_candidate = matches!(facts.status, 400 | 401 | 403 | 429) && facts.is_identity_coded;
-        is_candidate && !facts.is_event_stream && self.is_followed_by_another(AttemptClass::QuotaUsedUp)
+        is_candidate
+            && !facts.is_event_stream
+            && !self.failover.is_owned()
+            && self.is_followed_by_another(AttemptClass::QuotaUsedUp)
     }
 
     fn is_followed_by_another(&self, class: AttemptClass) -> bool {

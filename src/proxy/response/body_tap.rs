@@ -62,6 +62,11 @@ impl BodyTap {
         self.says_not_found
     }
 
+    /// Tells whether more of the content may tell more.
+    pub fn wants_more(&self) -> bool {
+        !matches!(self.reading, TapTarget::Over)
+    }
+
     /// Takes the next bytes of the content.
     pub fn observe(&mut self, data: &[u8]) {
         let data = &data[..data.len().min(self.room_bytes)];

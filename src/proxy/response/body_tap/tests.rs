@@ -63,6 +63,7 @@ fn the_code_of_an_error_tells_that_there_is_no_such_object() {
             let mut tap = BodyTap::of_error();
             body.as_bytes().chunks(piece).for_each(|piece| tap.observe(piece));
             assert_eq!(tap.says_not_found(), expected, "{body}");
+            assert_eq!(tap.wants_more(), body.is_empty(), "{body}");
         }
     }
 }
