@@ -76,7 +76,7 @@ impl Objects {
             named,
             action: action(facts.method, collection, rest),
             body: facts.body,
-            has_json: !matches!(facts.body, BodyLength::None | BodyLength::Known(0)) && has_json(head),
+            has_json: !facts.body.is_empty() && has_json(head),
             owner: None,
             awaits_body: false,
             unknown_reference: None,
