@@ -227,6 +227,23 @@ fn a_body_that_was_searched_for_an_owner_keeps_away_from_who_rests_for_its_model
 }
 
 #[test]
+fn an_object_that_is_found_late_is_asked_for_with_its_owner() {
+    let upstream = keeper(&Store::default());
+    let names = ["a", "b", "c", "d", "e"];
+    let gateway = Gateway::builder().upstream(&upstream).secrets(secrets_json(&names)).shards(1).start();
+    let made: Vec<String> = names.iter().map(|_| make(&gateway, "/v1/responses", "{}")).collect();
+    let body = format!(r#"{{"previous_response_id":"{}"}}"#, made[4]);
+    let mut client = Client::connect(gateway.port());
+    let head = format!("Content-Length: {}\r\n\r\n", body.len());
+    client.send(format!("POST /v1/responses HTTP/1.1\r\nHost: localhost\r\n{head}"));
+    // The search for an owner is over, and its head went by turn.
+    assert!(client.is_quiet_for(Duration::from_millis(500)));
+    assert_eq!(client.send(body).read_response().status, 200);
+    let asked: Vec<String> = upstream.requests()[5..].iter().map(Request::credential).collect();
+    assert_eq!(asked, ["a", "e"]);
+}
+
+#[test]
 fn an_id_that_nobody_knows_is_found_by_asking_and_known_then() {
     let store = Store::default();
     let upstream = keeper(&store);

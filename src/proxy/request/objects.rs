@@ -35,6 +35,8 @@ pub struct Objects {
     pub awaits_body: bool,
     /// An object that the body names and nobody knows, once the body was searched.
     pub unknown_reference: Option<(Shelf, ObjectKey)>,
+    /// The owner of an object that the body names, where that was found after the first attempt.
+    pub late_owner: Option<CredentialId>,
 }
 
 /// The thing that a request does with the object that its path names, or in the collection.
@@ -80,6 +82,7 @@ impl Objects {
             owner: None,
             awaits_body: false,
             unknown_reference: None,
+            late_owner: None,
         }))
     }
 
