@@ -114,7 +114,13 @@ pub fn tap(
         return None;
     }
     let owner = credentials.owner_key(credential);
-    let made = MadeObjects { owners: resources.owners.clone(), owner, shelf: objects.shelf, has_new_id };
+    let made = MadeObjects {
+        owners: resources.owners.clone(),
+        owner,
+        shelf: objects.shelf,
+        has_new_id,
+        held: Some(Vec::new()),
+    };
     Some(BodyTap::of_made(made, facts.is_event_stream))
 }
 
