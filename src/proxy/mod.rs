@@ -224,9 +224,10 @@ impl Proxy {
             FirstChoice { choice, has_asked_for_body } = searched;
         }
         let mut subject = None;
-        if matches!(choice, Choice::Open { .. }) && !has_asked_for_body {
+        if matches!(choice, Choice::Open { .. }) {
+            let facts = &request.traits.facts;
             // Boxed: hardly any exchange needs it.
-            let waited = Box::pin(wait_for_subject(resources, downstream, body, &request.traits.facts)).await?;
+            let waited = Box::pin(wait_for_subject(resources, downstream, body, facts, has_asked_for_body)).await?;
             (subject, has_asked_for_body) = (waited.0.map(Box::new), waited.1);
         }
         let scope = subject.as_deref().map(|subject: &Subject| &subject.scope);

@@ -197,6 +197,53 @@ fn a_body_that_does_not_come_goes_by_turn() {
 }
 
 #[test]
+fn a_body_that_was_searched_for_an_owner_keeps_away_from_who_rests_for_its_model() {
+    let upstream = Upstream::plain(|peer| {
+        while let Some(request) = peer.read_request() {
+            let is_limited = request.credential() == "beta" && request.body.windows(3).any(|part| part == b"\"m\"");
+            let (status, body) = if is_limited { ("429 Limited", "{}") } else { ("200 OK", r#"{"id":"resp_1"}"#) };
+            if !reply(peer, status, body) {
+                return;
+            }
+        }
+    });
+    let gateway = Gateway::builder().upstream(&upstream).secrets(secrets_json(&NAMES)).shards(1).start();
+    for _ in 0..3 {
+        assert_eq!(ask(&gateway, "POST", "/v1/responses", r#"{"model":"m"}"#).0, 200);
+    }
+    let asked = |name: &str| upstream.requests().iter().filter(|request| request.credential() == name).count();
+    assert_eq!(asked("beta"), 1);
+    let body = r#"{"input":"x","model":"m"}"#;
+    for _ in 0..4 {
+        let mut client = Client::connect(gateway.port());
+        let head = format!("Content-Length: {}\r\nExpect: 100-continue\r\n\r\n", body.len());
+        client.send(format!("POST /v1/responses HTTP/1.1\r\nHost: localhost\r\n{head}"));
+        assert_eq!(client.read_until("\r\n\r\n"), b"HTTP/1.1 100 Continue\r\n\r\n");
+        // After the search, and within the wait for the model: it is not asked for twice.
+        assert!(client.is_quiet_for(Duration::from_millis(350)));
+        assert_eq!(client.send(body).read_response().status, 200);
+    }
+    assert_eq!(asked("beta"), 1);
+}
+
+#[test]
+fn an_object_that_is_found_late_is_asked_for_with_its_owner() {
+    let upstream = keeper(&Store::default());
+    let names = ["a", "b", "c", "d", "e"];
+    let gateway = Gateway::builder().upstream(&upstream).secrets(secrets_json(&names)).shards(1).start();
+    let made: Vec<String> = names.iter().map(|_| make(&gateway, "/v1/responses", "{}")).collect();
+    let body = format!(r#"{{"previous_response_id":"{}"}}"#, made[4]);
+    let mut client = Client::connect(gateway.port());
+    let head = format!("Content-Length: {}\r\n\r\n", body.len());
+    client.send(format!("POST /v1/responses HTTP/1.1\r\nHost: localhost\r\n{head}"));
+    // The search for an owner is over, and its head went by turn.
+    assert!(client.is_quiet_for(Duration::from_millis(500)));
+    assert_eq!(client.send(body).read_response().status, 200);
+    let asked: Vec<String> = upstream.requests()[5..].iter().map(Request::credential).collect();
+    assert_eq!(asked, ["a", "e"]);
+}
+
+#[test]
 fn an_id_that_nobody_knows_is_found_by_asking_and_known_then() {
     let store = Store::default();
     let upstream = keeper(&store);

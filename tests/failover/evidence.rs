@@ -285,11 +285,13 @@ fn a_quota_that_is_used_up_is_followed_by_the_next_credential() {
             rows.push(used_up(&format!("{status} {kind}"), error(status, kind), 1));
         }
     }
-    rows.push(Row {
-        request: chat("m").into_bytes(),
-        steps: vec![Step::Writes(vec![crate::table::Part::Bytes(error(400, "invalid_request_error"))])],
-        ..row("400 for another reason")
-    });
+    for kind in ["invalid_request_error", "billing_address_invalid"] {
+        rows.push(Row {
+            request: chat("m").into_bytes(),
+            steps: vec![Step::Writes(vec![crate::table::Part::Bytes(error(400, kind))])],
+            ..row("400 for another reason")
+        });
+    }
     rows.push(Row {
         request: chat("m").into_bytes(),
         steps: vec![says(402), says(402), says(402)],

@@ -74,6 +74,7 @@ fn what_may_have_an_effect_is_not_tried_again_unless_it_was_refused() {
         ("POST", "/v1/batches"),
         ("POST", "/v1/files"),
         ("POST", "/v1/messages/batches"),
+        ("POST", "/v1/threads/thread_1/messages"),
         ("POST", "/v1/chat/completions/1/cancel"),
         ("POST", "/v1/mycompletions"),
         ("POST", "/v1/responses/1"),

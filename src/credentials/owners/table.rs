@@ -90,10 +90,11 @@ impl OwnerTable {
             }
             set.owners[way].store(owner.0, Ordering::Release);
             set.used[way].store(tick, Ordering::Relaxed);
-            set.keys[way].store(object.0, Ordering::Release);
+            // Before it can be found: who forgets it takes it off the count.
             if before == FREE {
                 self.count.fetch_add(1, Ordering::Relaxed);
             }
+            set.keys[way].store(object.0, Ordering::Release);
             return;
         }
     }

@@ -10,6 +10,7 @@ use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Progress;
 use crate::proxy::response::body::BodyRelay;
+use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::response::refusal::RefusalReason;
 use crate::proxy::sse::opening::{HELD_LIMIT, Opening};
@@ -75,18 +76,14 @@ impl PendingAnswer {
         {
             self.read_now(connection);
         }
-        match (AttemptClass::of_status(self.facts.status), self.body.refusal()) {
-            (_, Some(RefusalReason::QuotaUsedUp)) => AttemptClass::QuotaUsedUp,
-            (AttemptClass::Unauthorized, Some(RefusalReason::ModelDenied)) => AttemptClass::Forbidden,
-            (class, _) => class,
-        }
+        class_of(self.facts.status, self.body.refusal())
     }
 
     /// Tells whether the code of an error may still say that there is no such object.
     fn wants_code(&self) -> bool {
         matches!(self.facts.status, 400 | 403)
             && self.body.out.len() < HELD_ERROR_BYTES_MAX
-            && self.body.tap().is_some_and(|tap| !tap.says_not_found())
+            && self.body.tap().is_some_and(BodyTap::wants_more)
     }
 
     /// Tells whether more is to come, as far as is known.
@@ -108,6 +105,15 @@ impl PendingAnswer {
 
     pub fn is_reusable_after(&self, progress: &Progress) -> bool {
         self.facts.keep_alive && !self.body.has_surplus && progress.request_is_whole()
+    }
+}
+
+/// Classifies an error by its status and the reason that it gives.
+fn class_of(status: u16, reason: Option<RefusalReason>) -> AttemptClass {
+    match (status, reason) {
+        (400 | 403 | 429, Some(RefusalReason::QuotaUsedUp)) => AttemptClass::QuotaUsedUp,
+        (401, Some(RefusalReason::ModelDenied)) => AttemptClass::Forbidden,
+        (status, _) => AttemptClass::of_status(status),
     }
 }
 
@@ -133,6 +139,30 @@ impl Best {
             (Best::Held(first), Best::Held(_)) if has_only_refusals => Best::Held(first),
             (Best::Held(last), Best::Failed(error)) if error.row().status >= 500 => Best::Held(last),
             (_, new) => new,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_says_so_is_about_a_quota_or_a_model() {
+        let (quota, denied) = (RefusalReason::QuotaUsedUp, RefusalReason::ModelDenied);
+        for (status, reason, expected) in [
+            (400, Some(quota), AttemptClass::QuotaUsedUp),
+            (403, Some(quota), AttemptClass::QuotaUsedUp),
+            (429, Some(quota), AttemptClass::QuotaUsedUp),
+            (402, None, AttemptClass::QuotaUsedUp),
+            (401, Some(quota), AttemptClass::Unauthorized),
+            (404, Some(quota), AttemptClass::Settled),
+            (503, Some(quota), AttemptClass::Unavailable),
+            (401, Some(denied), AttemptClass::Forbidden),
+            (400, Some(denied), AttemptClass::Settled),
+            (403, None, AttemptClass::Forbidden),
+        ] {
+            assert_eq!(class_of(status, reason), expected, "{status} {reason:?}");
         }
     }
 }

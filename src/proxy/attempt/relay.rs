@@ -78,6 +78,7 @@ pub async fn relay_answer(
     // What was kept in case of a worse one is let go of: the answer may take minutes.
     *best = None;
     gate.learn(&facts);
+    answer.body.confirm_tap();
     Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
 }
 

@@ -25,7 +25,7 @@ const READ_BYTES_MAX: usize = 1024 * 1024;
 const READ_ROOM: usize = 16 * 1024;
 
 /// Reads of the request until it is known what it is about, and returns that as far as it came to be known, and whether
-/// the client was asked for the body.
+/// the client was asked for the body, as it may have been before.
 ///
 /// # Errors
 /// The end of the exchange: the client has gone, or its body cannot be accepted.
@@ -34,8 +34,9 @@ pub async fn wait_for_subject(
     downstream: &mut Downstream,
     body: &mut BodyReader,
     facts: &RequestFacts,
+    has_asked: bool,
 ) -> Result<(Option<Subject>, bool), Outcome> {
-    let has_asked = ask_for_body(resources, downstream, body, facts).await?;
+    let has_asked = has_asked || ask_for_body(resources, downstream, body, facts).await?;
     let due = Instant::now() + WAIT_LIMIT;
     let (mut incoming, outgoing) = downstream.split(body);
     let base_path = &resources.rules.upstream.base_path;

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use zeroize::Zeroizing;
+
 use crate::credentials::{CheckClaim, Cooling, CredentialFault, CredentialId, FaultKind, Turn};
 use crate::http1::fields;
 use crate::http1::head::{HeadLimits, HeadScanner, with_response};
@@ -33,6 +35,9 @@ const INTERIM_MAX: usize = 4;
 /// The path below the base path that every identity may ask for.
 const CHECKED_PATH: &str = "/v1/models";
 
+/// The rest of a request, as it is written: what is the same in all of them.
+const REQUEST_BYTES: usize = 128;
+
 /// The identity to check, and the reason.
 pub struct RefusedCheck {
     pub chosen: Chosen,
@@ -45,7 +50,7 @@ pub struct RefusedCheck {
 /// Everything that a check needs after the request that gave the reason is over.
 struct CheckTask {
     check: RefusedCheck,
-    requests: [Vec<u8>; 2],
+    requests: [Zeroizing<Vec<u8>>; 2],
     connector: Rc<Connector>,
     lifecycle: Rc<Lifecycle>,
     snapshot: Rc<Snapshot>,
@@ -129,9 +134,15 @@ fn tell_models(activity: &Activity, snapshot: &Snapshot, check: &RefusedCheck) {
     }
 }
 
-fn models_request(upstream: &UpstreamIdentity, authorization: &[u8]) -> Vec<u8> {
-    let mut request = format!("GET {}{CHECKED_PATH} HTTP/1.1\r\n", upstream.base_path).into_bytes();
-    fields::push_field(&mut request, "Host", upstream.authority.as_bytes());
+/// Writes the request into memory that is wiped, and long enough not to be left for a longer one.
+fn models_request(upstream: &UpstreamIdentity, authorization: &[u8]) -> Zeroizing<Vec<u8>> {
+    let UpstreamIdentity { base_path, authority } = upstream;
+    let length = REQUEST_BYTES + base_path.len() + authority.len() + authorization.len();
+    let mut request = Zeroizing::new(Vec::with_capacity(length));
+    for part in ["GET ", base_path, CHECKED_PATH, " HTTP/1.1\r\n"] {
+        request.extend_from_slice(part.as_bytes());
+    }
+    fields::push_field(&mut request, "Host", authority.as_bytes());
     fields::push_field(&mut request, "Authorization", authorization);
     fields::push_field(&mut request, "Accept", b"application/json");
     fields::push_field(&mut request, "Connection", b"close");
@@ -173,7 +184,10 @@ mod tests {
     #[test]
     fn models_are_asked_for_below_the_base_path_by_the_name_of_the_identity() {
         let upstream = UpstreamIdentity { base_path: "/base".to_owned(), authority: "api.example".to_owned() };
-        let request = String::from_utf8(models_request(&upstream, b"Bearer t")).expect("text");
+        let request = models_request(&upstream, b"Bearer t");
+        let capacity = REQUEST_BYTES + "/base".len() + "api.example".len() + "Bearer t".len();
+        assert_eq!(request.capacity(), capacity, "it was not moved");
+        let request = String::from_utf8(request.to_vec()).expect("text");
         let expected = "GET /base/v1/models HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer t\r\n\
                         Accept: application/json\r\nConnection: close\r\n\r\n";
         assert_eq!(request, expected);

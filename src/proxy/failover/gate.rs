@@ -54,7 +54,10 @@ impl Gate<'_> {
     /// Tells whether the body of an error is looked at: only if what it may say would lead to another attempt.
     pub fn holds_refusal(&self, facts: &ResponseFacts) -> bool {
         let is_candidate = matches!(facts.status, 400 | 401 | 403 | 429) && facts.is_identity_coded;
-        is_candidate && !facts.is_event_stream && self.is_followed_by_another(AttemptClass::QuotaUsedUp)
+        is_candidate
+            && !facts.is_event_stream
+            && !self.failover.is_owned()
+            && self.is_followed_by_another(AttemptClass::QuotaUsedUp)
     }
 
     fn is_followed_by_another(&self, class: AttemptClass) -> bool {
@@ -69,23 +72,28 @@ impl Gate<'_> {
 
     /// Returns what looks at the content of an answer in an exchange about stored objects.
     pub fn tap(&mut self, facts: &ResponseFacts) -> Option<Box<BodyTap>> {
-        let Failover { snapshot, objects, chosen, .. } = &mut *self.failover;
-        let objects = objects.as_deref_mut()?;
+        let Failover { snapshot, objects, chosen, .. } = &*self.failover;
+        let objects = objects.as_deref()?;
         if matches!(facts.status, 400 | 403) && facts.is_identity_coded {
-            let may_be_of_another = ownership::may_be_of_another(objects, &self.copy.borrow());
-            return may_be_of_another.then(BodyTap::of_error);
+            return self.may_be_of_another().then(BodyTap::of_error);
         }
         ownership::tap(self.resources, &snapshot.credentials, objects, chosen.turn.credential, facts)
     }
 
     /// Tells whether an answer means that another identity may have the object.
     pub fn is_of_another(&mut self, facts: &ResponseFacts, tap: Option<&BodyTap>) -> bool {
-        let Some(objects) = self.failover.objects.as_deref_mut() else { return false };
         match facts.status {
-            404 => ownership::may_be_of_another(objects, &self.copy.borrow()),
+            404 => self.may_be_of_another(),
             400 | 403 => tap.is_some_and(BodyTap::says_not_found),
             _ => false,
         }
+    }
+
+    fn may_be_of_another(&mut self) -> bool {
+        let Failover { snapshot, objects, chosen, .. } = &mut *self.failover;
+        let Some(objects) = objects.as_deref_mut() else { return false };
+        let (credentials, credential) = (&snapshot.credentials, chosen.turn.credential);
+        ownership::may_be_of_another(self.resources, credentials, objects, credential, &self.copy.borrow())
     }
 
     /// Keeps what an answer that goes downstream tells of whose the objects in the request are.

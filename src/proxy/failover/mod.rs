@@ -223,7 +223,11 @@ impl Failover {
         let (turn, pause) = match decide(class, &self.situation(resources, copy_is_whole, now)) {
             Decision::Settle => return None,
             Decision::Switch if self.is_owned() => return None,
-            Decision::Switch => match self.another(class, now).or_else(|| self.last_resort(class, now)) {
+            Decision::Switch => match self
+                .late_turn(class)
+                .or_else(|| self.another(class, now))
+                .or_else(|| self.last_resort(class, now))
+            {
                 Some(turn) => (turn, Duration::ZERO),
                 None => {
                     self.note_nobody_left(resources, class, now);
@@ -260,6 +264,12 @@ impl Failover {
                 credentials.other(self.credential(), &avoided, Some(scope), now)
             }
         }
+    }
+
+    /// Chooses the owner of what was not found, where it became known only then.
+    fn late_turn(&self, class: AttemptClass) -> Option<Turn> {
+        let objects = self.objects.as_deref().filter(|_| class == AttemptClass::NotFound);
+        ownership::late_turn(&self.snapshot.credentials, objects, self.credential())
     }
 
     fn other(&self, now: Instant) -> Option<Turn> {

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use crate::credentials::{CredentialId, Credentials, ObjectKey, Shelf};
+use crate::credentials::{CredentialId, Credentials, ObjectKey, Shelf, Turn};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::objects::{ObjectAction, Objects};
 use crate::proxy::request::references::ReferenceSearch;
@@ -34,8 +34,14 @@ pub fn known_owner_in_path(
     named.into_iter().find_map(|object| known_owner(resources, credentials, objects.shelf, *object))
 }
 
-/// Tells whether an answer that there is no such object may be because another identity has it.
-pub fn may_be_of_another(objects: &mut Objects, copy: &ReplayBuffer) -> bool {
+/// Tells whether an answer to `credential` that there is no such object may be because another identity has it.
+pub fn may_be_of_another(
+    resources: &Resources,
+    credentials: &Credentials,
+    objects: &mut Objects,
+    credential: CredentialId,
+    copy: &ReplayBuffer,
+) -> bool {
     if objects.owner.is_some() {
         return false;
     }
@@ -46,13 +52,25 @@ pub fn may_be_of_another(objects: &mut Objects, copy: &ReplayBuffer) -> bool {
     if objects.shelf != Shelf::Responses || !objects.may_refer() {
         return false;
     }
-    if objects.unknown_reference.is_none() && copy.is_whole() {
+    if objects.unknown_reference.is_none() && objects.late_owner.is_none() && copy.is_whole() {
+        let Objects { unknown_reference, late_owner, .. } = objects;
         ReferenceSearch::new(copy, objects.body, objects.shelf, true).advance(copy, |shelf, object| {
-            objects.unknown_reference = Some((shelf, object));
-            true
+            *late_owner = known_owner(resources, credentials, shelf, object);
+            unknown_reference.get_or_insert((shelf, object));
+            late_owner.is_some()
         });
     }
-    objects.unknown_reference.is_some()
+    match objects.late_owner {
+        Some(owner) => credentials.owner_key(owner) != credentials.owner_key(credential),
+        None => objects.unknown_reference.is_some(),
+    }
+}
+
+/// Returns the turn of the owner that became known after the first attempt, where it is another than `credential`.
+pub fn late_turn(credentials: &Credentials, objects: Option<&Objects>, credential: CredentialId) -> Option<Turn> {
+    let owner = objects?.late_owner?;
+    let is_another = credentials.owner_key(owner) != credentials.owner_key(credential);
+    is_another.then_some(Turn { credential: owner, is_probe: false })
 }
 
 /// Keeps, or forgets, whose the objects in the request are, by the answer that `credential` got.
@@ -96,7 +114,13 @@ pub fn tap(
         return None;
     }
     let owner = credentials.owner_key(credential);
-    let made = MadeObjects { owners: resources.owners.clone(), owner, shelf: objects.shelf, has_new_id };
+    let made = MadeObjects {
+        owners: resources.owners.clone(),
+        owner,
+        shelf: objects.shelf,
+        has_new_id,
+        held: Some(Vec::new()),
+    };
     Some(BodyTap::of_made(made, facts.is_event_stream))
 }
 

@@ -168,13 +168,17 @@ fn model_of_path(path_and_query: &str) -> Option<&str> {
     let after = |mark: &str| path.find(mark).map(|start| &path[start + mark.len()..]);
     let segment = |mark| after(mark)?.split_once('/').map(|(name, _)| name);
     after("/models/")
-        .and_then(|rest| rest.rsplit_once(':'))
-        .map(|(name, _)| name)
+        .and_then(before_verb)
         .or_else(|| segment("/deployments/"))
         .or_else(|| segment("/engines/"))
         .or_else(|| segment("/model/"))
         .or_else(|| query.trim_start_matches('?').split('&').find_map(|pair| pair.strip_prefix("model=")))
         .filter(|name| !name.is_empty())
+}
+
+/// Returns what stands before the last colon of a path; clients may encode that.
+fn before_verb(path: &str) -> Option<&str> {
+    [":", "%3A", "%3a"].iter().filter_map(|colon| path.rfind(colon)).max().map(|end| &path[..end])
 }
 
 fn family(path: &str) -> PathFamily {
@@ -247,6 +251,10 @@ mod tests {
             ("POST /base/v1/chat/completions", r#"{"messages":[{"model":"x"}]}"#, "path_family chat"),
             ("POST /base/v1beta/models/gemini:generateContent", r#"{"contents":[]}"#, "model gemini"),
             ("POST /base/v1/models/gemini/pro:streamGenerateContent?alt=sse", "", "model gemini/pro"),
+            ("POST /base/v1beta/models/gemini%3AgenerateContent", r#"{"contents":[]}"#, "model gemini"),
+            ("POST /base/v1beta/models/gemini%3astreamGenerateContent?alt=sse", "", "model gemini"),
+            ("POST /base/v1beta/models/tuned:1%3AcountTokens", "", "model tuned:1"),
+            ("POST /base/v1beta/models/tuned%3A1:countTokens", "", "model tuned%3A1"),
             ("POST /base/openai/deployments/gpt/chat/completions?api-version=1", "{}", "model gpt"),
             ("POST /base/engines/gpt/completions", "{}", "model gpt"),
             ("POST /base/bedrock/model/claude/converse", "{}", "model claude"),

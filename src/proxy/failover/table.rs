@@ -13,7 +13,7 @@ const REPEATS_MAX: u32 = 2;
 /// Different credentials that one request may have refused (401, 403): if three say no, it is the request.
 const REFUSALS_MAX: u32 = 3;
 
-/// Different credentials that one request asks for an object that nobody knows, refusals included.
+/// Different credentials that one request asks for an object that nobody knows, whatever else they answer.
 const SEEKERS_MAX: u32 = 3;
 
 /// Different credentials that one request may ask after a 429 or a used-up quota. More than any user has; with hundreds
@@ -71,6 +71,9 @@ pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
     }
     let may_repeat = situation.repeats < REPEATS_MAX;
     let is_fast = situation.attempt_age < FAST_FAILURE;
+    // Once one has said that there is no such object, the others are asked for it.
+    let may_seek_on = situation.not_found == 0 || situation.asked < SEEKERS_MAX;
+    let may_ask_on = situation.asked < ASKED_MAX && may_seek_on;
     match class {
         AttemptClass::Unreachable if may_repeat => Decision::Repeat { next_credential: false },
         AttemptClass::Closed | AttemptClass::Unavailable if may_repeat && situation.may_replay && is_fast => {
@@ -78,10 +81,14 @@ pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
         }
         // It took its limit's time to show, so only the deadline of the exchange counts.
         AttemptClass::Stalled if may_repeat && situation.may_replay => Decision::Repeat { next_credential: true },
-        AttemptClass::Unauthorized | AttemptClass::Forbidden if situation.refusals < REFUSALS_MAX => Decision::Switch,
-        AttemptClass::RateLimited if situation.asked < ASKED_MAX && !situation.is_limited_for_all => Decision::Switch,
-        AttemptClass::QuotaUsedUp if situation.asked < ASKED_MAX => Decision::Switch,
-        AttemptClass::NotFound if situation.not_found + situation.refusals < SEEKERS_MAX => Decision::Switch,
+        AttemptClass::Unauthorized | AttemptClass::Forbidden if situation.refusals < REFUSALS_MAX && may_seek_on => {
+            Decision::Switch
+        }
+        AttemptClass::RateLimited if may_ask_on && !situation.is_limited_for_all => Decision::Switch,
+        AttemptClass::QuotaUsedUp if may_ask_on => Decision::Switch,
+        AttemptClass::NotFound if situation.not_found + situation.refusals < SEEKERS_MAX && may_seek_on => {
+            Decision::Switch
+        }
         AttemptClass::Unreachable
         | AttemptClass::Closed
         | AttemptClass::Stalled
@@ -182,12 +189,27 @@ mod tests {
             (
                 "three that know no such object",
                 Situation { not_found: 3, asked: 3, ..FRESH },
-                [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end, end],
+                [SAME, NEXT, NEXT, NEXT, end, end, end, end, end, end, end],
             ),
             (
                 "two that know no such object and one that refuses",
                 Situation { not_found: 2, refusals: 1, asked: 3, ..FRESH },
-                [SAME, NEXT, NEXT, NEXT, other, other, other, other, end, end, end],
+                [SAME, NEXT, NEXT, NEXT, end, end, end, end, end, end, end],
+            ),
+            (
+                "two that know no such object and one that is limited",
+                Situation { not_found: 2, asked: 3, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, end, end, end, end, end, end, end],
+            ),
+            (
+                "one that knows no such object and two that refuse",
+                Situation { not_found: 1, refusals: 2, asked: 3, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, end, end, end, end, end, end, end],
+            ),
+            (
+                "one that knows no such object and one that refuses",
+                Situation { not_found: 1, refusals: 1, asked: 2, ..FRESH },
+                [SAME, NEXT, NEXT, NEXT, other, other, other, other, other, end, end],
             ),
             ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [end; 11]),
             ("no copy", Situation { copy_is_whole: false, ..FRESH }, [end; 11]),

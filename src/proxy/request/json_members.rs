@@ -11,6 +11,11 @@ use crate::proxy::request::objects::ID_BYTES_MAX;
 /// The longest name that is told from others.
 const NAME_BYTES_MAX: usize = 32;
 
+/// The work that one text may cost, in steps of up to 10 ns. A long string is one step for each
+/// [`STRING_BYTES_A_STEP`], and for each quote in it.
+const STEPS_MAX: usize = 250_000;
+const STRING_BYTES_A_STEP: usize = 512;
+
 /// A member whose value is a string.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StringMember<'a> {
@@ -33,9 +38,10 @@ pub struct JsonMembers {
     /// The last names of the two outermost.
     names: [Vec<u8>; 2],
     is_value: bool,
-    /// The outermost object has ended, or there is none.
+    steps: usize,
+    /// The outermost object has ended, or there is none, or it costs too much.
     is_over: bool,
-    /// Something stands after its end, or it ends as an array.
+    /// Something stands after its end, or it ends as an array, or it was not read to its end.
     has_surplus: bool,
 }
 
@@ -66,6 +72,11 @@ impl JsonMembers {
         while let Some((&first, rest)) = bytes.split_first() {
             if self.is_over {
                 self.has_surplus |= !bytes.trim_ascii_start().is_empty();
+                return false;
+            }
+            self.steps += 1;
+            if self.steps > STEPS_MAX {
+                (self.is_over, self.has_surplus) = (true, true);
                 return false;
             }
             match self.string {
@@ -188,7 +199,10 @@ impl JsonMembers {
     /// strings, so their escapes are not looked at one by one.
     fn skip_string<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let is_escaped = |end: usize| bytes[..end].iter().rev().take_while(|byte| **byte == b'\\').count() % 2 == 1;
-        match memchr_iter(b'"', bytes).find(|quote| !is_escaped(*quote)) {
+        let mut quotes = memchr_iter(b'"', bytes).inspect(|_| self.steps += 1);
+        let end = quotes.find(|quote| !is_escaped(*quote));
+        self.steps += end.unwrap_or(bytes.len()) / STRING_BYTES_A_STEP;
+        match end {
             Some(quote) => {
                 self.string = None;
                 &bytes[quote + 1..]

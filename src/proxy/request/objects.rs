@@ -35,6 +35,8 @@ pub struct Objects {
     pub awaits_body: bool,
     /// An object that the body names and nobody knows, once the body was searched.
     pub unknown_reference: Option<(Shelf, ObjectKey)>,
+    /// The owner of an object that the body names, where that was found after the first attempt.
+    pub late_owner: Option<CredentialId>,
 }
 
 /// The thing that a request does with the object that its path names, or in the collection.
@@ -76,10 +78,11 @@ impl Objects {
             named,
             action: action(facts.method, collection, rest),
             body: facts.body,
-            has_json: !matches!(facts.body, BodyLength::None | BodyLength::Known(0)) && has_json(head),
+            has_json: !facts.body.is_empty() && has_json(head),
             owner: None,
             awaits_body: false,
             unknown_reference: None,
+            late_owner: None,
         }))
     }
 

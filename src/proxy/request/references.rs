@@ -18,6 +18,9 @@ use crate::proxy::request::json_members::{JsonMembers, StringMember};
 /// The part of a body that is searched: clients write these members first, or after a prompt that is shorter.
 pub const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
 
+/// The objects of one body that are asked for; a request names one or two.
+const REFERENCES_MAX: usize = 16;
+
 /// The names of members in the body of a response; a name within a string does not match, since its quotes are escaped
 /// there. Files are named at the top of other bodies alone, which are short and read from their beginning.
 const NAMES: [&str; 2] = ["\"previous_response_id\"", "\"conversation\""];
@@ -33,6 +36,8 @@ pub struct ReferenceSearch {
     cursor: BodyCursor,
     stage: SearchStage,
     searched_bytes: usize,
+    /// The objects that were asked for.
+    references: usize,
 }
 
 enum SearchStage {
@@ -80,6 +85,7 @@ impl ReferenceSearch {
                 Shelf::Others => SearchStage::Members(JsonMembers::default()),
             },
             searched_bytes: 0,
+            references: 0,
         }
     }
 
@@ -146,7 +152,7 @@ impl ReferenceSearch {
     }
 
     fn read_members(&mut self, copy: &ReplayBuffer, is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
-        let ReferenceSearch { cursor, stage, searched_bytes, .. } = self;
+        let ReferenceSearch { cursor, stage, searched_bytes, references, .. } = self;
         let members = match stage {
             SearchStage::Members(members) => members,
             SearchStage::Over => return Searched::Over,
@@ -157,16 +163,20 @@ impl ReferenceSearch {
             }
             SearchStage::Names { .. } | SearchStage::AfterName(_) => return Searched::GoesOn,
         };
-        let has_enough = cursor.any(copy, |content| {
+        let mut has_enough = false;
+        let has_ended = cursor.any(copy, |content| {
             let room = SEARCHED_BYTES_MAX.saturating_sub(*searched_bytes);
             *searched_bytes += content.len();
             members.read(&content[..content.len().min(room)], |member| {
-                reference(member).is_some_and(|(shelf, object)| is_enough(shelf, object))
+                let Some((shelf, object)) = reference(member) else { return false };
+                *references += 1;
+                has_enough = is_enough(shelf, object);
+                has_enough || *references >= REFERENCES_MAX
             })
         });
         if has_enough {
             Searched::Enough
-        } else if members.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX || cursor.is_over() {
+        } else if has_ended || members.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX || cursor.is_over() {
             Searched::Over
         } else {
             Searched::GoesOn

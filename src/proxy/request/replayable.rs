@@ -16,6 +16,8 @@ pub fn may_replay(method: Method, path: &str) -> bool {
 fn calls_model(path: &str) -> bool {
     let Some((parent, call)) = path.rsplit_once('/') else { return false };
     match call {
+        // That adds the message to what is kept of a conversation.
+        "messages" if parent.split('/').any(|segment| segment == "threads") => false,
         "completions" | "responses" | "messages" | "embeddings" | "rerank" | "moderations" | "converse"
         | "converse-stream" => true,
         "count_tokens" => parent.ends_with("/messages"),
@@ -95,6 +97,9 @@ mod tests {
             "/v1/images/generations",
             "/v1/audio/speech",
             "/v1/messages/batches",
+            "/v1/threads/thread_1/messages",
+            "/openai/threads/thread_1/messages",
+            "/threads/t/messages",
             "/v1/responses/resp_1",
             "/v1/responses/resp_1/cancel",
             "/v1/chat/completions/1",

@@ -71,6 +71,13 @@ impl BodyRelay {
         self.tap.as_deref()
     }
 
+    /// Tells the tap that the answer goes downstream.
+    pub fn confirm_tap(&mut self) {
+        if let Some(tap) = &mut self.tap {
+            tap.confirm();
+        }
+    }
+
     /// The verdict on the stream by the events that were pushed so far.
     pub fn opening(&self) -> Opening {
         self.opening.as_ref().map_or(Opening::Harmless, OpeningReader::verdict)

@@ -13,9 +13,14 @@ use crate::proxy::sse::tokenizer::Tokenizer;
 /// The part of an answer that is looked at: an id stands among its first members.
 const TAPPED_BYTES_MAX: usize = 64 * 1024;
 
+/// The objects of an answer that are kept while it is not known whether it goes downstream; a batch has two.
+const HELD_OBJECTS_MAX: usize = 8;
+
 /// Looks at the content of one answer.
 pub struct BodyTap {
     reading: TapTarget,
+    /// Nothing more is read.
+    is_over: bool,
     room_bytes: usize,
     /// An error was read whose code says that there is no such object.
     says_not_found: bool,
@@ -25,7 +30,6 @@ enum TapTarget {
     Made(MadeObjects, JsonMembers),
     MadeInStream(Tokenizer, FirstEvent),
     ErrorCode(JsonMembers),
-    Over,
 }
 
 /// The table for the objects that an answer names, and whose they are.
@@ -35,6 +39,8 @@ pub struct MadeObjects {
     pub shelf: Shelf,
     /// The answer's own `id` is one of them; otherwise it is of an object that was known.
     pub has_new_id: bool,
+    /// Those that were named while it was not known whether the answer goes downstream; `None`: it does.
+    pub held: Option<Vec<(Shelf, ObjectKey)>>,
 }
 
 impl BodyTap {
@@ -54,7 +60,7 @@ impl BodyTap {
     }
 
     fn boxed(reading: TapTarget) -> Box<Self> {
-        Box::new(BodyTap { reading, room_bytes: TAPPED_BYTES_MAX, says_not_found: false })
+        Box::new(BodyTap { reading, is_over: false, room_bytes: TAPPED_BYTES_MAX, says_not_found: false })
     }
 
     /// Tells whether an error was read whose code says that there is no such object.
@@ -62,8 +68,24 @@ impl BodyTap {
         self.says_not_found
     }
 
+    /// Tells whether more of the content may tell more.
+    pub fn wants_more(&self) -> bool {
+        !self.is_over
+    }
+
+    /// Keeps the owner of what was named so far, and from here on at once: the answer goes downstream.
+    pub fn confirm(&mut self) {
+        match &mut self.reading {
+            TapTarget::Made(made, _) | TapTarget::MadeInStream(_, FirstEvent { made, .. }) => made.confirm(),
+            TapTarget::ErrorCode(_) => {}
+        }
+    }
+
     /// Takes the next bytes of the content.
     pub fn observe(&mut self, data: &[u8]) {
+        if self.is_over {
+            return;
+        }
         let data = &data[..data.len().min(self.room_bytes)];
         self.room_bytes -= data.len();
         let is_over = match &mut self.reading {
@@ -79,17 +101,14 @@ impl BodyTap {
                 self.says_not_found = members.read(data, is_not_found);
                 self.says_not_found || members.is_over()
             }
-            TapTarget::Over => return,
         };
-        if is_over || self.room_bytes == 0 {
-            self.reading = TapTarget::Over;
-        }
+        self.is_over = is_over || self.room_bytes == 0;
     }
 }
 
 impl MadeObjects {
     /// Keeps the owner of the object that a member names, if it does. Returns whether no other is expected.
-    fn note(&self, member: StringMember<'_>) -> bool {
+    fn note(&mut self, member: StringMember<'_>) -> bool {
         let shelf = match (member.within, member.name) {
             (None, b"id") if self.has_new_id => self.shelf,
             // The first event of a stream of a response.
@@ -100,17 +119,30 @@ impl MadeObjects {
             _ => return false,
         };
         if !member.value.is_empty() {
-            self.owners.note(shelf, ObjectKey::of(member.value), self.owner, Instant::now());
+            let object = ObjectKey::of(member.value);
+            match &mut self.held {
+                Some(held) if held.len() < HELD_OBJECTS_MAX => held.push((shelf, object)),
+                Some(_) => {}
+                None => self.owners.note(shelf, object, self.owner, Instant::now()),
+            }
         }
         self.shelf == Shelf::Responses
     }
+
+    fn confirm(&mut self) {
+        for (shelf, object) in self.held.take().into_iter().flatten() {
+            self.owners.note(shelf, object, self.owner, Instant::now());
+        }
+    }
 }
 
+/// Tells whether a member is the code of an error that says that there is no such object; a model is none.
 fn is_not_found(member: StringMember<'_>) -> bool {
     const WORDS: [&[u8]; 3] = [b"not_found", b"not found", b"notfound"];
     let is_code = matches!((member.within, member.name), (None | Some(b"error"), b"code"));
     let code = member.value.to_ascii_lowercase();
-    is_code && (code == b"404" || WORDS.iter().any(|word| memchr::memmem::find(&code, word).is_some()))
+    let has = |word: &[u8]| memchr::memmem::find(&code, word).is_some();
+    is_code && (code == b"404" || WORDS.iter().any(|word| has(word)) && !has(b"model"))
 }
 
 /// The first event of a stream that has data.

@@ -10,6 +10,9 @@ const READ_BYTES_MAX: usize = 4 * 1024;
 const ERRORS: [&str; 2] = ["error", "detail"];
 const NAMES: [&str; 2] = ["type", "code"];
 
+/// The names of errors about a quota that is used up: LiteLLM's, OpenAI's and Anthropic's.
+const QUOTA_NAMES: [&str; 4] = ["budget_exceeded", "insufficient_quota", "billing_error", "billing_hard_limit_reached"];
+
 /// The reason that an error answer gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalReason {
@@ -53,8 +56,7 @@ fn reason_of(member: MemberString<'_>) -> Option<RefusalReason> {
     if !NAMES.contains(&name) || within.is_some_and(|within| !ERRORS.contains(&within)) {
         return None;
     }
-    let is_quota = matches!(value, "budget_exceeded" | "insufficient_quota") || value.starts_with("billing_");
-    if is_quota {
+    if QUOTA_NAMES.contains(&value) {
         return Some(RefusalReason::QuotaUsedUp);
     }
     value.ends_with("model_access_denied").then_some(RefusalReason::ModelDenied)
@@ -79,6 +81,8 @@ mod tests {
             (r#"{"error":{"type":"team_model_access_denied"}}"#, denied),
             (r#"{"error":{"message":"budget_exceeded","type":"t"}}"#, None),
             (r#"{"error":{"type":"invalid_request_error","code":null}}"#, None),
+            (r#"{"error":{"type":"billing_address_invalid"}}"#, None),
+            (r#"{"error":{"code":"billing_"}}"#, None),
             (r#"{"usage":{"type":"budget_exceeded"}}"#, None),
             ("budget_exceeded", None),
             ("", None),

@@ -67,6 +67,24 @@ fn reading_ends_where_enough_was_found() {
     assert_eq!((is_found, count), (true, 2));
 }
 
+#[test]
+fn work_is_bounded_by_what_a_text_costs_and_not_by_its_length() {
+    let image = format!(r#"{{"image":"{}","id":"a"}}"#, "A".repeat(16 << 20));
+    assert_eq!(members(image.as_bytes(), 64 << 10).len(), 1);
+    for costly in [
+        format!("{}{}", "[".repeat(150_000), "]".repeat(150_000)),
+        format!(r#""{}""#, "\\\"".repeat(300_000)),
+        "0,".repeat(150_000),
+    ] {
+        for piece in [1 << 10, 1 << 20] {
+            assert_eq!(members(format!(r#"{{"a":{costly},"id":"a"}}"#).as_bytes(), piece), [], "{costly:.10}");
+        }
+    }
+    let mut reader = JsonMembers::after_name(b"id");
+    reader.read(format!(r#":[{}]}}"#, "0,".repeat(150_000)).as_bytes(), |_| false);
+    assert!(reader.is_over() && !reader.ends_here(), "what was not read to its end");
+}
+
 fn value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

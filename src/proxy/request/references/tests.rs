@@ -115,6 +115,29 @@ fn a_search_ends_where_something_is_found_and_where_it_is_too_far() {
     }
 }
 
+#[test]
+fn few_objects_of_one_body_are_looked_up() {
+    let names = r#""file_id":"file-1","input_file_id":"file-2","#.repeat(100);
+    let body = format!(r#"{{{names}"a":"b"}}"#);
+    let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
+    for piece in [7, 1000, body.len()] {
+        let mut copy = ReplayBuffer::default();
+        copy.begin(&budget).extend_from_slice(HEAD);
+        let mut search = ReferenceSearch::new(&copy, BodyLength::Known(body.len() as u64), Shelf::Others, true);
+        let mut count = 0;
+        let mut last = Searched::GoesOn;
+        for piece in body.as_bytes().chunks(piece) {
+            copy.push(piece, 1 << 20, &budget);
+            last = search.advance(&copy, |_, _| {
+                count += 1;
+                false
+            });
+        }
+        assert_eq!((count, last), (REFERENCES_MAX, Searched::Over), "in pieces of {piece}");
+        copy.release(&budget);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

@@ -3,14 +3,20 @@ use crate::credentials::from_json;
 
 const SECRETS: &str = r#"[{"clientId": "a", "clientSecret": "s-a", "tenant": "t"}]"#;
 
-/// Taps a body that comes in pieces of so many bytes, and returns which of the ids are known then.
+/// Taps a body that comes in pieces of so many bytes and goes downstream as one of them has come; returns which of the
+/// ids are known then, and none of which was before.
 fn known(body: &str, piece: usize, has_new_id: bool, is_event_stream: bool) -> Vec<&'static str> {
     let credentials = from_json(SECRETS).expect("valid").credentials;
     let owner = credentials.owner_key(credentials.entries().next().expect("an entry").0);
     let owners = Arc::new(Owners::default());
-    let made = MadeObjects { owners: owners.clone(), owner, shelf: Shelf::Responses, has_new_id };
+    let made =
+        MadeObjects { owners: owners.clone(), owner, shelf: Shelf::Responses, has_new_id, held: Some(Vec::new()) };
     let mut tap = BodyTap::of_made(made, is_event_stream);
-    body.as_bytes().chunks(piece).for_each(|piece| tap.observe(piece));
+    let (first, rest) = body.as_bytes().split_at(piece.min(body.len()));
+    tap.observe(first);
+    assert!(!owners.has_entries(), "{body:.80} in {piece} before it goes downstream");
+    tap.confirm();
+    rest.chunks(piece).for_each(|piece| tap.observe(piece));
     let is_known = |id: &str| {
         let shelf = if id.starts_with("resp") { Shelf::Responses } else { Shelf::Others };
         owners.find(shelf, ObjectKey::of(id.as_bytes()), Instant::now()) == Some(owner)
@@ -53,12 +59,17 @@ fn the_code_of_an_error_tells_that_there_is_no_such_object() {
         (r#"{"error":{"type":"not_found"}}"#, false),
         (r#"{"detail":{"code":"not_found"}}"#, false),
         (r#"{"error":{"code":404}}"#, false),
+        (r#"{"error":{"message":"m","code":"model_not_found"}}"#, false),
+        (r#"{"error":{"code":"Model Not Found"}}"#, false),
+        (r#"{"error":{"code":"ModelNotFoundException"}}"#, false),
+        (r#"{"error":{"code":"model_not_found"},"code":"404"}"#, true),
         ("", false),
     ] {
         for piece in [1, 1000] {
             let mut tap = BodyTap::of_error();
             body.as_bytes().chunks(piece).for_each(|piece| tap.observe(piece));
             assert_eq!(tap.says_not_found(), expected, "{body}");
+            assert_eq!(tap.wants_more(), body.is_empty(), "{body}");
         }
     }
 }
