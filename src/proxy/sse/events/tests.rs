@@ -32,6 +32,12 @@ fn the_last_whole_event_tells_whether_the_turn_is_complete() {
         ("data: {\"choices\":[]}\n\ndata: [DONE]\n\ndata: {\"choices\":[]}\n\n", false),
         ("data: {\"choices\":[]}\n\ndata: [DONE]\n\n", true),
         ("data: [DONE]\ndata: more\n\n", false),
+        ("data: [DONE]\n\nevent: ping\ndata: {}\n\n", true),
+        ("data: {\"choices\":[]}\n\ndata: [DONE]\n\ndata: {\"type\":\"ping\"}\n\n", true),
+        ("event: message_stop\ndata: {}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\n", true),
+        ("event: message_stop\ndata: {}\n\nevent: ping\ndata: {}\n\nevent: message_start\ndata: {}\n\n", false),
+        ("data: {\"type\":\"response.completed\"}\n\nevent: ping\ndata: {}\n\n", true),
+        ("event: ping\ndata: {}\n\n", false),
         ("data: [DONE]!\n\n", false),
         ("event: message_stop\ndata: {}\n\n", true),
         ("event: message_stop\n\n", false),
@@ -198,13 +204,16 @@ fn reference(stream: &[u8], by_path: Option<EventDialect>) -> StreamFacts {
             finished.insert(index);
         }
     }
-    let is_last = events.last().is_some_and(|event| {
+    let is_last = |event: &(Event, Value)| {
         const LAST: [&str; 4] = ["message_stop", "response.completed", "response.failed", "response.incomplete"];
         event.0.data.trim() == "[DONE]" || kinds(event).iter().any(|kind| LAST.contains(&kind.as_str()))
-    });
+    };
+    let is_ping = |event: &(Event, Value)| kinds(event).contains(&"ping".to_owned());
+    // A ping after the last event changes nothing.
+    let has_last = events.iter().rev().find(|event| is_last(event) || !is_ping(event)).is_some_and(is_last);
     StreamFacts {
         dialect: dialect.or(has_ping.then_some(EventDialect::Anthropic)).or(by_path.filter(|_| events.is_empty())),
-        is_complete: is_last || !seen.is_empty() && seen == finished,
+        is_complete: has_last || !seen.is_empty() && seen == finished,
         next_number: events.iter().rev().find_map(|(_, json)| json["sequence_number"].as_u64()).map_or(0, |at| at + 1),
     }
 }
