@@ -98,7 +98,12 @@ impl StreamEvents {
     /// Returns whether the turn is over: the last whole event but for pings says so, or all of Gemini's candidates are
     /// finished.
     pub fn turn_is_complete(&self) -> bool {
-        self.has_last || self.candidates.are_finished()
+        self.has_last || self.candidates.are_finished() && !self.goes_on_with_candidates()
+    }
+
+    /// Returns whether the half event brings more of Gemini's candidates.
+    fn goes_on_with_candidates(&self) -> bool {
+        !self.event.is_opaque && self.event.members.has_candidates()
     }
 
     /// The dialect by the whole events, else by the half one. Where no event tells it, `by_path` may decide only while

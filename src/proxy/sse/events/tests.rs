@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -85,6 +85,17 @@ fn a_turn_of_gemini_is_complete_when_all_its_candidates_are() {
             true,
         ),
         (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[{"index":1}]}"#], false),
+        (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[{"content":{}}]}"#], false),
+        (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[{"index":0,"content":{}}]}"#], false),
+        (&[r#"{"candidates":[{"finishReason":"STOP"},{"index":0}]}"#], false),
+        (
+            &[
+                r#"{"candidates":[{"finishReason":"STOP"}]}"#,
+                r#"{"candidates":[{"content":{}}]}"#,
+                r#"{"candidates":[{"finishReason":"STOP"}]}"#,
+            ],
+            true,
+        ),
         (&[r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{}}"#], false),
         (&[&large], true),
     ];
@@ -97,6 +108,20 @@ fn a_turn_of_gemini_is_complete_when_all_its_candidates_are() {
     }
     let half = "data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n";
     assert!(!observed([half.as_bytes()]).turn_is_complete(), "its blank line has not come");
+    for (half, is_complete) in [
+        ("data: {\"candidates\":", false),
+        ("data: {\"candidates\":[{\"content\":{}}]}", false),
+        ("data: {\"candidates\":[{\"content\":{}}]}\n", false),
+        ("data: {\"candidates\":[{\"content\":{}}],\"usageMetadata\":{", false),
+        ("data: {\"usageMetadata\":{", true),
+        ("data: {\"cand", true),
+        ("event: x\n", true),
+    ] {
+        let stream = format!("data: {{\"candidates\":[{{\"finishReason\":\"STOP\"}}]}}\n\n{half}");
+        for size in [1, 3, stream.len()] {
+            assert_eq!(observed(stream.as_bytes().chunks(size)).turn_is_complete(), is_complete, "{half}");
+        }
+    }
 }
 
 #[test]
@@ -196,13 +221,10 @@ fn reference(stream: &[u8], by_path: Option<EventDialect>) -> StreamFacts {
         })
     });
     let has_ping = events.iter().any(|event| kinds(event).contains(&"ping".to_owned()));
-    let (mut seen, mut finished) = (BTreeSet::new(), BTreeSet::new());
+    let mut candidates = BTreeMap::new();
     for candidate in events.iter().flat_map(|(_, json)| json["candidates"].as_array().cloned().unwrap_or_default()) {
         let index = candidate["index"].as_u64().unwrap_or_default();
-        seen.insert(index);
-        if candidate["finishReason"].is_string() {
-            finished.insert(index);
-        }
+        candidates.insert(index, candidate["finishReason"].is_string());
     }
     let is_last = |event: &(Event, Value)| {
         const LAST: [&str; 4] = ["message_stop", "response.completed", "response.failed", "response.incomplete"];
@@ -213,7 +235,7 @@ fn reference(stream: &[u8], by_path: Option<EventDialect>) -> StreamFacts {
     let has_last = events.iter().rev().find(|event| is_last(event) || !is_ping(event)).is_some_and(is_last);
     StreamFacts {
         dialect: dialect.or(has_ping.then_some(EventDialect::Anthropic)).or(by_path.filter(|_| events.is_empty())),
-        is_complete: has_last || !seen.is_empty() && seen == finished,
+        is_complete: has_last || !candidates.is_empty() && candidates.values().all(|&is_finished| is_finished),
         next_number: events.iter().rev().find_map(|(_, json)| json["sequence_number"].as_u64()).map_or(0, |at| at + 1),
     }
 }
