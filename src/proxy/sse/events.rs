@@ -228,10 +228,10 @@ impl StreamEvents {
         let event = &self.event;
         match self.dialect {
             KnownDialect::Known(_) => {}
-            _ => match event.dialect() {
+            before => match event.dialect() {
                 Some(dialect) => self.dialect = KnownDialect::Known(dialect),
-                None if event.kind() == EventType::Ping => self.dialect = KnownDialect::Ping,
-                None if self.dialect == KnownDialect::NoEvent => self.dialect = KnownDialect::Unknown,
+                None if event.kind() != EventType::Ping => self.dialect = KnownDialect::Unknown,
+                None if before == KnownDialect::NoEvent => self.dialect = KnownDialect::Ping,
                 None => {}
             },
         }

@@ -148,7 +148,11 @@ fn the_stream_tells_its_dialect_and_only_before_its_first_event_the_path() {
         ("event: ping\ndata: {\"type\": \"ping\"}\n\n", Some(Anthropic)),
         ("event: ping", Some(Anthropic)),
         ("event: ping\ndata: {}\n\ndata: {\"candidates\":[]}\n\n", Some(Gemini)),
-        ("event: ping\ndata: {}\n\ndata: {\"x\":[]}\n\n", Some(Anthropic)),
+        ("event: ping\ndata: {}\n\ndata: {\"x\":[]}\n\n", None),
+        ("event: ping\ndata: {}\n\ndata: {\"x\":[]}\n\nevent: ping\ndata: {}\n\n", None),
+        ("event: ping\ndata: {}\n\nevent: ping\ndata: {}\n\n", Some(Anthropic)),
+        ("data: {\"jsonrpc\":\"2.0\",\"id\":1}\n\nevent: ping\ndata: {}\n\n", None),
+        ("data: {\"jsonrpc\":\"2.0\",\"id\":1}\n\nevent: ping\ndata: {", None),
         ("data: {\"usageMetadata\":{}}\n\nevent: ping\ndata: {}\n\n", Some(Gemini)),
         ("data: {\"id\":\"1\",\"object\":\"x\"}\n\ndata: {\"x\":1}\n\n", Some(Chat)),
         ("event: content_block_delta\ndata: {}\n\n", Some(Anthropic)),
@@ -220,7 +224,6 @@ fn reference(stream: &[u8], by_path: Option<EventDialect>) -> StreamFacts {
             }
         })
     });
-    let has_ping = events.iter().any(|event| kinds(event).contains(&"ping".to_owned()));
     let mut candidates = BTreeMap::new();
     for candidate in events.iter().flat_map(|(_, json)| json["candidates"].as_array().cloned().unwrap_or_default()) {
         let index = candidate["index"].as_u64().unwrap_or_default();
@@ -233,8 +236,11 @@ fn reference(stream: &[u8], by_path: Option<EventDialect>) -> StreamFacts {
     let is_ping = |event: &(Event, Value)| kinds(event).contains(&"ping".to_owned());
     // A ping after the last event changes nothing.
     let has_last = events.iter().rev().find(|event| is_last(event) || !is_ping(event)).is_some_and(is_last);
+    let has_pings_alone = !events.is_empty() && events.iter().all(is_ping);
     StreamFacts {
-        dialect: dialect.or(has_ping.then_some(EventDialect::Anthropic)).or(by_path.filter(|_| events.is_empty())),
+        dialect: dialect
+            .or(has_pings_alone.then_some(EventDialect::Anthropic))
+            .or(by_path.filter(|_| events.is_empty())),
         is_complete: has_last || !candidates.is_empty() && candidates.values().all(|&is_finished| is_finished),
         next_number: events.iter().rev().find_map(|(_, json)| json["sequence_number"].as_u64()).map_or(0, |at| at + 1),
     }
