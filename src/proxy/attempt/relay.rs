@@ -110,7 +110,7 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
         };
         let ending = match read {
             Ok(Ok(Received::Data)) => continue,
-            Ok(Ok(Received::End { is_clean: true })) if answer.facts.body == BodyLength::UntilClose => Ending::Ok,
+            Ok(Ok(Received::End { is_clean: true })) if may_end(answer, side.outgoing.path) => Ending::Ok,
             Ok(Ok(Received::End { .. })) => Ending::UpstreamClosed,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the upstream connection broke in mid-answer");
@@ -179,6 +179,13 @@ async fn read_more(
     }
     let overdue = side.outgoing.upstream_deadline.reached(due);
     guarded(connection.read(|bytes| body.push(bytes)), overdue, &side.resources.lifecycle).await
+}
+
+/// Returns whether an orderly end of the connection may be the end of the answer.
+fn may_end(answer: &PendingAnswer, path: &str) -> bool {
+    // An error is often told in no events at all, whatever its head says.
+    let by_path = if answer.facts.status == 200 { EventDialect::of_path(path) } else { None };
+    answer.facts.body == BodyLength::UntilClose && answer.body.may_end(by_path)
 }
 
 /// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut.

@@ -103,6 +103,11 @@ impl BodyRelay {
         self.events.as_ref().is_some_and(EventTracker::turn_is_complete)
     }
 
+    /// Returns whether the content may end here: see [`EventTracker::may_end`].
+    pub fn may_end(&self, by_path: Option<EventDialect>) -> bool {
+        self.events.as_ref().is_none_or(|events| events.may_end(by_path))
+    }
+
     /// Follows `bytes` of the answer and appends what goes downstream of them to `out`.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.error.is_some() {

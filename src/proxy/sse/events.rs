@@ -127,6 +127,11 @@ impl StreamEvents {
         last.map_or(0, |last| last.saturating_add(1))
     }
 
+    /// Returns whether a line of data has begun whose event has not ended.
+    pub fn has_open_data(&self) -> bool {
+        self.event.data != DataRead::Nothing
+    }
+
     /// The event whose blank line has not come; its object is to get `members`.
     pub fn half_written(&self, dialect: EventDialect, members: &str) -> HalfEvent {
         let event = &self.event;
