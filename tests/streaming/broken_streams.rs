@@ -469,3 +469,29 @@ fn the_gateway_serves_on_after_broken_streams() {
     gateway.wait_for_descriptors(before);
     assert_ends_well(&ask(&gateway, CHAT, wired.raw.len()), CHAT, stream.as_bytes());
 }
+
+#[test]
+fn framing_that_breaks_after_a_complete_turn_takes_nothing_from_it() {
+    let stream = stream_of(CHAT, "\n");
+    let answer = head(CHUNKED) + &chunk(&stream);
+    let received = Gate::new();
+    let receiving = received.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        let Some(request) = peer.read_request() else { return };
+        if request.path().ends_with("cut=0") {
+            peer.write(format!("{answer}x\r\n"));
+        } else {
+            peer.write(&answer);
+            receiving.pass();
+            peer.write("x\r\n");
+        }
+        peer.close();
+    });
+    let gateway = Gateway::before(&upstream);
+    // In the read that brings the head, and in a later one.
+    assert_ends_well(&ask(&gateway, CHAT, 0), CHAT, stream.as_bytes());
+    let mut client = Client::connect(gateway.port());
+    client.send(request(CHAT, 1));
+    let response = client.read_response_after(chunk(&stream).as_bytes(), || received.open());
+    assert_ends_well(&response, CHAT, stream.as_bytes());
+}
