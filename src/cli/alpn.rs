@@ -76,6 +76,15 @@ impl fmt::Display for AlpnOffer {
         use AlpnReply::{Chosen, Ignored, Refused};
         formatter.write_str(match (self.http2, self.http11) {
             (Chosen, Chosen) => "the upstream offers h2 and http/1.1 by ALPN; the gateway uses http/1.1",
+            (AlpnReply::None, Chosen) => {
+                "the upstream offers http/1.1 by ALPN; whether it offers h2 could not be found out"
+            }
+            (AlpnReply::None, Refused) => {
+                "the upstream does not offer http/1.1 by ALPN; whether it offers h2 could not be found out"
+            }
+            (AlpnReply::None, _) => {
+                "the upstream ignores an offer of http/1.1 by ALPN; whether it offers h2 could not be found out"
+            }
             (_, Chosen) => "the upstream offers http/1.1 by ALPN, and not h2",
             (Chosen, Refused) => "the upstream offers h2 alone by ALPN, and the gateway speaks HTTP/1.1",
             (Chosen, _) => "the upstream offers h2 by ALPN; the gateway speaks HTTP/1.1 without",
@@ -97,7 +106,10 @@ mod tests {
         for (http2, http11, told, is_usable) in [
             (Chosen, Chosen, "offers h2 and http/1.1 by ALPN", true),
             (Refused, Chosen, "offers http/1.1 by ALPN, and not h2", true),
-            (None, Chosen, "offers http/1.1 by ALPN, and not h2", true),
+            (Ignored, Chosen, "offers http/1.1 by ALPN, and not h2", true),
+            (None, Chosen, "offers http/1.1 by ALPN; whether it offers h2 could not be found out", true),
+            (None, Refused, "does not offer http/1.1 by ALPN; whether it offers h2 could not be found out", false),
+            (None, Ignored, "ignores an offer of http/1.1 by ALPN; whether it offers h2 could not be found out", true),
             (Chosen, Ignored, "offers h2 by ALPN; ", true),
             (Chosen, Refused, "offers h2 alone", false),
             (Refused, Refused, "offers neither", false),

@@ -103,6 +103,7 @@ impl Progress {
     pub fn begin_attempt(&self) {
         self.head_due.set(None);
         self.request_is_whole.set(false);
+        self.turn_was_written.set(false);
     }
 
     /// Notes that the last request byte is written.
@@ -133,9 +134,12 @@ impl Progress {
         self.first_byte.get().is_some()
     }
 
-    /// Notes whether what was written of an event stream ends its turn: its client may leave then.
+    /// Notes whether what was written of an event stream ends its turn: its client may leave from then on, whatever
+    /// follows.
     pub fn note_turn(&self, was_written: bool) {
-        self.turn_was_written.set(was_written);
+        if was_written {
+            self.turn_was_written.set(true);
+        }
     }
 
     pub fn turn_was_written(&self) -> bool {
@@ -147,5 +151,22 @@ impl Progress {
         // No waker is left: the upload, which sets the time, is polled by the same task just before.
         let due = poll_fn(|_| self.head_due.get().map_or(Poll::Pending, Poll::Ready)).await;
         deadline.reached(due).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_turn_that_was_written_stays_so_until_the_next_attempt() {
+        let progress = Progress::default();
+        progress.note_turn(false);
+        assert!(!progress.turn_was_written());
+        progress.note_turn(true);
+        progress.note_turn(false);
+        assert!(progress.turn_was_written());
+        progress.begin_attempt();
+        assert!(!progress.turn_was_written());
     }
 }

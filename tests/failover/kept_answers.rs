@@ -124,3 +124,29 @@ fn an_answer_that_was_kept_is_let_go_of_once_a_better_one_is_passed_on() {
     });
     assert_eq!(response.text(), "ok");
 }
+
+#[test]
+fn a_kept_answer_that_is_passed_on_to_its_end_leaves_its_connection_to_the_next_exchange() {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            if request.credential() == "a" {
+                peer.write("HTTP/1.1 401 No\r\nContent-Length: 10\r\n\r\nbecause");
+                passing.pass();
+                peer.write(" so");
+            } else {
+                peer.write("HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno");
+            }
+        }
+    });
+    let gateway = Gateway::builder().shards(1).secrets(secrets_json(&["a", "b"])).upstream(&upstream).start();
+    let mut client = Client::connect(gateway.port());
+    client.send(POST);
+    upstream.wait_for_requests(2);
+    gate.open();
+    assert_eq!(client.read_response().text(), "because so");
+    // Once this is answered, whatever the first exchange leaves is done with.
+    assert_eq!(client.ask(POST).status, 401);
+    assert_eq!((upstream.connections(), upstream.closes()), (2, 0));
+}

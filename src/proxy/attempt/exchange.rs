@@ -159,7 +159,7 @@ impl<'a> Attempt<'a> {
         self.request.traits.may_replay && may_fit && self.downstream.replay.get_mut().is_whole()
     }
 
-    /// Passes on an answer that was held.
+    /// Passes on an answer that was held. Its connection is kept where that brought it to its end.
     pub async fn pass_on(&self, held: &mut HeldAnswer, progress: &Progress) -> Outcome {
         let HeldAnswer { answer, connection } = held;
         let outgoing = self.downstream.outgoing();
@@ -169,10 +169,17 @@ impl<'a> Attempt<'a> {
             farewell(progress).await
         };
         let interrupted = race(left, cut_off(&self.resources.lifecycle));
-        match race(relay_body(connection.as_deref(), side, answer), interrupted).await {
-            Either::First(Over { outcome, .. }) | Either::Second(Either::First(outcome)) => outcome,
-            Either::Second(Either::Second(())) => Outcome::CUT_OFF,
+        let over = match race(relay_body(connection.as_deref(), side, answer), interrupted).await {
+            Either::First(over) => over,
+            Either::Second(Either::First(outcome)) => outcome.into(),
+            Either::Second(Either::Second(())) => Outcome::CUT_OFF.into(),
+        };
+        if over.upstream_is_reusable
+            && let Some(connection) = connection.take()
+        {
+            self.resources.pool.release(*connection);
         }
+        over.outcome
     }
 
     /// Runs both directions at once, until the answer has ended one way or the other.

@@ -67,7 +67,7 @@ pub async fn relay_answer(
         class => class,
     };
     // Nothing has gone downstream, so the client can be told.
-    if let Some(error) = answer.body.error {
+    if let Some(error) = answer.body.error.filter(|_| !answer.body.turn_is_complete()) {
         return NoAnswer::malformed(GatewayError::UpstreamMalformed(error.as_str())).into();
     }
     answer.body.end_inspection();
@@ -102,7 +102,7 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
             return Over { outcome, upstream_is_reusable };
         }
         if body.error.is_some() && farewell_until.is_none() {
-            return cut(Ending::UpstreamInvalid, answer, &side.reply).into();
+            return end_broken(side, answer, Ending::UpstreamInvalid).await.into();
         }
         let Some(connection) = connection else { return cut(Ending::UpstreamClosed, answer, &side.reply).into() };
         let read = match answer.last_read.take() {
@@ -111,7 +111,7 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
         };
         let ending = match read {
             Ok(Ok(Received::Data)) => continue,
-            Ok(Ok(Received::End { is_clean: true })) if answer.facts.body == BodyLength::UntilClose => Ending::Ok,
+            Ok(Ok(Received::End { is_clean: true })) if may_end(answer, side.outgoing.path) => Ending::Ok,
             Ok(Ok(Received::End { .. })) => Ending::UpstreamClosed,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the upstream connection broke in mid-answer");
@@ -182,8 +182,19 @@ async fn read_more(
     guarded(connection.read(|bytes| body.push(bytes)), overdue, &side.resources.lifecycle).await
 }
 
-/// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut.
+/// Returns whether an orderly end of the connection may be the end of the answer.
+fn may_end(answer: &PendingAnswer, path: &str) -> bool {
+    // An error is often told in no events at all, whatever its head says.
+    let by_path = if answer.facts.status == 200 { EventDialect::of_path(path) } else { None };
+    answer.facts.body == BodyLength::UntilClose && answer.body.may_end(by_path)
+}
+
+/// Ends an answer that broke off: an event stream with an event that says so, any other visibly cut, and also one whose
+/// framing is malformed before its turn is complete.
 async fn end_broken(side: DownstreamSide<'_>, answer: &mut PendingAnswer, ending: Ending) -> Outcome {
+    if ending == Ending::UpstreamInvalid && !answer.body.turn_is_complete() {
+        return cut(ending, answer, &side.reply);
+    }
     let Some(out) = answer.body.ending(EventDialect::of_path(side.outgoing.path), message(ending)) else {
         return cut(ending, answer, &side.reply);
     };

@@ -110,6 +110,11 @@ impl BodyRelay {
         self.events.as_ref().is_some_and(EventTracker::turn_is_complete)
     }
 
+    /// Returns whether the content may end here: see [`EventTracker::may_end`].
+    pub fn may_end(&self, by_path: Option<EventDialect>) -> bool {
+        self.events.as_ref().is_none_or(|events| events.may_end(by_path))
+    }
+
     /// Follows `bytes` of the answer and appends what goes downstream of them to `out`.
     pub fn push(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
@@ -171,7 +176,7 @@ impl BodyRelay {
             return Some(event);
         }
         let owed = self.reader.owed();
-        if event.is_empty() && matches!(owed, Owed::ChunkData { .. }) {
+        if events.turn_is_complete() && matches!(owed, Owed::ChunkData { .. }) {
             ending::filling(event.tail(), events);
         }
         let mut out = Buffer::take();
@@ -273,7 +278,7 @@ mod tests {
 
     #[test]
     fn after_a_complete_turn_a_half_event_stays_one_whatever_fills_its_chunk() {
-        for half in ["data: {\"a", "data: {}", "data: {}\n", "event: x", "id", ": hi", ""] {
+        for half in ["data: {\"a", "data: {}", "data: {}\n", "data: {}\r", "event: x", "event: x\r", "id", ": hi", ""] {
             let stream = format!("event: message_stop\ndata: {{}}\n\n{half}");
             for missing in [1, 2, 3, 100] {
                 let mut relay = relay(BodyLength::Chunked, Version::Http11, true);

@@ -23,7 +23,7 @@ const DONE: &[u8] = b"[DONE]";
 /// Follows the events of a stream.
 pub struct StreamEvents {
     dialect: KnownDialect,
-    /// The last whole event says that the turn is over.
+    /// The last whole event, pings aside, says that the turn is over.
     has_last: bool,
     candidates: GeminiCandidates,
     sequence_number: Option<u64>,
@@ -95,9 +95,15 @@ impl StreamEvents {
         }
     }
 
-    /// Returns whether the turn is over: the last whole event says so, or all of Gemini's candidates are finished.
+    /// Returns whether the turn is over: the last whole event but for pings says so, or all of Gemini's candidates are
+    /// finished.
     pub fn turn_is_complete(&self) -> bool {
-        self.has_last || self.candidates.are_finished()
+        self.has_last || self.candidates.are_finished() && !self.goes_on_with_candidates()
+    }
+
+    /// Returns whether the half event brings more of Gemini's candidates.
+    fn goes_on_with_candidates(&self) -> bool {
+        !self.event.is_opaque && self.event.members.has_candidates()
     }
 
     /// The dialect by the whole events, else by the half one. Where no event tells it, `by_path` may decide only while
@@ -121,6 +127,11 @@ impl StreamEvents {
         last.map_or(0, |last| last.saturating_add(1))
     }
 
+    /// Returns whether a line of data has begun whose event has not ended.
+    pub fn has_open_data(&self) -> bool {
+        self.event.data != DataRead::Nothing
+    }
+
     /// The event whose blank line has not come; its object is to get `members`.
     pub fn half_written(&self, dialect: EventDialect, members: &str) -> HalfEvent {
         let event = &self.event;
@@ -141,7 +152,8 @@ impl StreamEvents {
     /// of a turn is told by its name or by what is no object.
     fn can_skip_objects(&self) -> bool {
         match self.dialect {
-            KnownDialect::Known(EventDialect::Chat) => true,
+            // After the last one it matters which are pings.
+            KnownDialect::Known(EventDialect::Chat) => !self.has_last,
             KnownDialect::Known(EventDialect::Anthropic) => self.event.named.dialect() == Some(EventDialect::Anthropic),
             _ => false,
         }
@@ -196,7 +208,8 @@ impl EventConsumer for StreamEvents {
                 self.event.begin();
             }
             DataRead::Skimmed => {
-                self.has_last = self.event.named.ends_turn() || self.event.members.kind.ends_turn();
+                let ends_turn = self.event.named.ends_turn() || self.event.members.kind.ends_turn();
+                self.note_turn(ends_turn);
                 self.take_members();
                 self.event.begin();
                 self.event.members = EventMembers::NONE;
@@ -215,13 +228,15 @@ impl StreamEvents {
             // What cannot be parsed tells nothing, and what was read only because it came in parts does not either.
             event.members = EventMembers::NONE;
         }
-        self.has_last = event.ends_turn();
+        let ends_turn = event.ends_turn();
+        self.note_turn(ends_turn);
+        let event = &self.event;
         match self.dialect {
             KnownDialect::Known(_) => {}
-            _ => match event.dialect() {
+            before => match event.dialect() {
                 Some(dialect) => self.dialect = KnownDialect::Known(dialect),
-                None if event.kind() == EventType::Ping => self.dialect = KnownDialect::Ping,
-                None if self.dialect == KnownDialect::NoEvent => self.dialect = KnownDialect::Unknown,
+                None if event.kind() != EventType::Ping => self.dialect = KnownDialect::Unknown,
+                None if before == KnownDialect::NoEvent => self.dialect = KnownDialect::Ping,
                 None => {}
             },
         }
@@ -231,6 +246,13 @@ impl StreamEvents {
         event.done.clear();
         event.json.clear();
         event.members = EventMembers::NONE;
+    }
+
+    /// Notes whether an event ends the turn. A ping, which keeps the connection alive, does not take it up again.
+    fn note_turn(&mut self, ends_turn: bool) {
+        if ends_turn || self.event.kind() != EventType::Ping {
+            self.has_last = ends_turn;
+        }
     }
 
     fn take_members(&mut self) {

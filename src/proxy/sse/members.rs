@@ -60,13 +60,13 @@ pub struct GeminiCandidates {
 impl GeminiCandidates {
     pub const NONE: GeminiCandidates = GeminiCandidates { seen: 0, finished: 0 };
 
-    /// Adds what another event tells.
-    pub fn join(&mut self, other: GeminiCandidates) {
-        self.seen |= other.seen;
-        self.finished |= other.finished;
+    /// Adds what a later event tells, of candidates that were seen before too.
+    pub fn join(&mut self, later: GeminiCandidates) {
+        self.seen |= later.seen;
+        self.finished = self.finished & !later.seen | later.finished;
     }
 
-    /// Returns whether there was one, and all that there were have a `finishReason`.
+    /// Returns whether there was one, and all that there were have a `finishReason` where they were seen last.
     pub fn are_finished(self) -> bool {
         self.seen != 0 && self.seen == self.finished
     }
@@ -75,10 +75,8 @@ impl GeminiCandidates {
         // Gemini makes 8 at most. One that cannot be told apart stays unfinished: half an answer must not pass as
         // whole.
         let bit = index.map_or(1 << 63, |index| 1 << index.min(63));
-        self.seen |= bit;
-        if is_finished && bit != 1 << 63 {
-            self.finished |= bit;
-        }
+        let finished = if is_finished && bit != 1 << 63 { bit } else { 0 };
+        self.join(GeminiCandidates { seen: bit, finished });
     }
 }
 
@@ -180,6 +178,11 @@ impl EventMembers {
             .dialect()
             .or(self.is_chat.then_some(EventDialect::Chat))
             .or(self.is_gemini.then_some(EventDialect::Gemini))
+    }
+
+    /// Returns whether candidates have come, or at least their name.
+    pub fn has_candidates(&self) -> bool {
+        self.member == MemberName::GeminiCandidates || self.candidates.seen != 0
     }
 
     /// Reads a `sequence_number` that ends with the stream, as a client will.

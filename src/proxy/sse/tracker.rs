@@ -2,6 +2,7 @@
 //!
 //! Invariant: memory is bounded. Not here: what is read, written or timed out.
 
+use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::events::StreamEvents;
 use crate::proxy::sse::tokenizer::{LineEnd, Tokenizer};
 
@@ -25,6 +26,15 @@ impl EventTracker {
     /// Returns whether the turn is over: see [`StreamEvents::turn_is_complete`].
     pub fn turn_is_complete(&self) -> bool {
         self.events.turn_is_complete()
+    }
+
+    /// Returns whether the stream may end here where only the end of its connection tells its end: not within the data of
+    /// an event, nor in a dialect whose last event always comes before that.
+    pub fn may_end(&self, by_path: Option<EventDialect>) -> bool {
+        let always_has_last =
+            matches!(self.events.dialect(by_path), Some(EventDialect::Anthropic | EventDialect::Responses));
+        let has_open_data = self.events.has_open_data() || self.rest_of_data_field().is_some();
+        !has_open_data && (self.turn_is_complete() || !always_has_last)
     }
 
     /// The bytes after which a value of the event's data goes on: see [`Tokenizer::rest_of_data_field`].

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -32,6 +32,12 @@ fn the_last_whole_event_tells_whether_the_turn_is_complete() {
         ("data: {\"choices\":[]}\n\ndata: [DONE]\n\ndata: {\"choices\":[]}\n\n", false),
         ("data: {\"choices\":[]}\n\ndata: [DONE]\n\n", true),
         ("data: [DONE]\ndata: more\n\n", false),
+        ("data: [DONE]\n\nevent: ping\ndata: {}\n\n", true),
+        ("data: {\"choices\":[]}\n\ndata: [DONE]\n\ndata: {\"type\":\"ping\"}\n\n", true),
+        ("event: message_stop\ndata: {}\n\nevent: ping\ndata: {\"type\": \"ping\"}\n\n", true),
+        ("event: message_stop\ndata: {}\n\nevent: ping\ndata: {}\n\nevent: message_start\ndata: {}\n\n", false),
+        ("data: {\"type\":\"response.completed\"}\n\nevent: ping\ndata: {}\n\n", true),
+        ("event: ping\ndata: {}\n\n", false),
         ("data: [DONE]!\n\n", false),
         ("event: message_stop\ndata: {}\n\n", true),
         ("event: message_stop\n\n", false),
@@ -79,6 +85,17 @@ fn a_turn_of_gemini_is_complete_when_all_its_candidates_are() {
             true,
         ),
         (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[{"index":1}]}"#], false),
+        (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[{"content":{}}]}"#], false),
+        (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[{"index":0,"content":{}}]}"#], false),
+        (&[r#"{"candidates":[{"finishReason":"STOP"},{"index":0}]}"#], false),
+        (
+            &[
+                r#"{"candidates":[{"finishReason":"STOP"}]}"#,
+                r#"{"candidates":[{"content":{}}]}"#,
+                r#"{"candidates":[{"finishReason":"STOP"}]}"#,
+            ],
+            true,
+        ),
         (&[r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{}}"#], false),
         (&[&large], true),
     ];
@@ -91,6 +108,20 @@ fn a_turn_of_gemini_is_complete_when_all_its_candidates_are() {
     }
     let half = "data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n";
     assert!(!observed([half.as_bytes()]).turn_is_complete(), "its blank line has not come");
+    for (half, is_complete) in [
+        ("data: {\"candidates\":", false),
+        ("data: {\"candidates\":[{\"content\":{}}]}", false),
+        ("data: {\"candidates\":[{\"content\":{}}]}\n", false),
+        ("data: {\"candidates\":[{\"content\":{}}],\"usageMetadata\":{", false),
+        ("data: {\"usageMetadata\":{", true),
+        ("data: {\"cand", true),
+        ("event: x\n", true),
+    ] {
+        let stream = format!("data: {{\"candidates\":[{{\"finishReason\":\"STOP\"}}]}}\n\n{half}");
+        for size in [1, 3, stream.len()] {
+            assert_eq!(observed(stream.as_bytes().chunks(size)).turn_is_complete(), is_complete, "{half}");
+        }
+    }
 }
 
 #[test]
@@ -117,7 +148,11 @@ fn the_stream_tells_its_dialect_and_only_before_its_first_event_the_path() {
         ("event: ping\ndata: {\"type\": \"ping\"}\n\n", Some(Anthropic)),
         ("event: ping", Some(Anthropic)),
         ("event: ping\ndata: {}\n\ndata: {\"candidates\":[]}\n\n", Some(Gemini)),
-        ("event: ping\ndata: {}\n\ndata: {\"x\":[]}\n\n", Some(Anthropic)),
+        ("event: ping\ndata: {}\n\ndata: {\"x\":[]}\n\n", None),
+        ("event: ping\ndata: {}\n\ndata: {\"x\":[]}\n\nevent: ping\ndata: {}\n\n", None),
+        ("event: ping\ndata: {}\n\nevent: ping\ndata: {}\n\n", Some(Anthropic)),
+        ("data: {\"jsonrpc\":\"2.0\",\"id\":1}\n\nevent: ping\ndata: {}\n\n", None),
+        ("data: {\"jsonrpc\":\"2.0\",\"id\":1}\n\nevent: ping\ndata: {", None),
         ("data: {\"usageMetadata\":{}}\n\nevent: ping\ndata: {}\n\n", Some(Gemini)),
         ("data: {\"id\":\"1\",\"object\":\"x\"}\n\ndata: {\"x\":1}\n\n", Some(Chat)),
         ("event: content_block_delta\ndata: {}\n\n", Some(Anthropic)),
@@ -189,22 +224,24 @@ fn reference(stream: &[u8], by_path: Option<EventDialect>) -> StreamFacts {
             }
         })
     });
-    let has_ping = events.iter().any(|event| kinds(event).contains(&"ping".to_owned()));
-    let (mut seen, mut finished) = (BTreeSet::new(), BTreeSet::new());
+    let mut candidates = BTreeMap::new();
     for candidate in events.iter().flat_map(|(_, json)| json["candidates"].as_array().cloned().unwrap_or_default()) {
         let index = candidate["index"].as_u64().unwrap_or_default();
-        seen.insert(index);
-        if candidate["finishReason"].is_string() {
-            finished.insert(index);
-        }
+        candidates.insert(index, candidate["finishReason"].is_string());
     }
-    let is_last = events.last().is_some_and(|event| {
+    let is_last = |event: &(Event, Value)| {
         const LAST: [&str; 4] = ["message_stop", "response.completed", "response.failed", "response.incomplete"];
         event.0.data.trim() == "[DONE]" || kinds(event).iter().any(|kind| LAST.contains(&kind.as_str()))
-    });
+    };
+    let is_ping = |event: &(Event, Value)| kinds(event).contains(&"ping".to_owned());
+    // A ping after the last event changes nothing.
+    let has_last = events.iter().rev().find(|event| is_last(event) || !is_ping(event)).is_some_and(is_last);
+    let has_pings_alone = !events.is_empty() && events.iter().all(is_ping);
     StreamFacts {
-        dialect: dialect.or(has_ping.then_some(EventDialect::Anthropic)).or(by_path.filter(|_| events.is_empty())),
-        is_complete: is_last || !seen.is_empty() && seen == finished,
+        dialect: dialect
+            .or(has_pings_alone.then_some(EventDialect::Anthropic))
+            .or(by_path.filter(|_| events.is_empty())),
+        is_complete: has_last || !candidates.is_empty() && candidates.values().all(|&is_finished| is_finished),
         next_number: events.iter().rev().find_map(|(_, json)| json["sequence_number"].as_u64()).map_or(0, |at| at + 1),
     }
 }
