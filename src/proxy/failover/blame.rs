@@ -109,7 +109,7 @@ impl Blame {
             |suspect: &mut Suspect| !credentials.is_same_identity(suspect.chosen.turn.credential, successful);
         for suspect in self.suspects.extract_if(.., is_other) {
             sentence(court, &suspect, successful);
-            release(court, &suspect);
+            release(credentials, court.scope(), &suspect);
         }
     }
 
@@ -129,20 +129,20 @@ impl Blame {
 
     /// Lets go of what the exchange could not find out: others may.
     pub fn release(&mut self, snapshot: &Snapshot, scope: Option<&RestScope>) {
-        for Suspect { chosen: Chosen { turn, .. }, .. } in self.suspects.drain(..) {
-            snapshot.credentials.acquit(turn.credential);
-            if turn.is_probe {
-                snapshot.credentials.give_up_probe(turn.credential, scope, Instant::now());
-            }
+        for suspect in self.suspects.drain(..) {
+            release(&snapshot.credentials, scope, &suspect);
         }
     }
 }
 
-fn release(court: Court<'_>, suspect: &Suspect) {
+/// Lets go of one suspect. A suspicion is lifted only where its answer gave rise to one: another request may have.
+fn release(credentials: &Credentials, scope: Option<&RestScope>, suspect: &Suspect) {
     let Turn { credential, is_probe } = suspect.chosen.turn;
-    court.credentials().acquit(credential);
+    if suspect.finding.class == AttemptClass::Unauthorized {
+        credentials.acquit(credential);
+    }
     if is_probe {
-        court.credentials().give_up_probe(credential, court.scope(), Instant::now());
+        credentials.give_up_probe(credential, scope, Instant::now());
     }
 }
 
@@ -218,5 +218,50 @@ fn restore(court: Court<'_>, chosen: Chosen) {
         && credentials.restore_for(credential, scope, at)
     {
         tell_recovery(&court.resources.activity, court.snapshot, credential, Some(scope));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::credentials::from_json;
+    use crate::observability::Ledger;
+
+    /// Makes a snapshot with one identity for each letter.
+    fn snapshot(identities: &str) -> Snapshot {
+        let entry = |letter: char| format!(r#"{{"clientId":"{letter}","clientSecret":"s","tenant":"t"}}"#);
+        let entries: Vec<String> = identities.chars().map(entry).collect();
+        let loaded = from_json(&format!("[{}]", entries.join(","))).expect("valid");
+        Snapshot::new(Arc::new(loaded.credentials), None, &Ledger::new(1))
+    }
+
+    fn ids(snapshot: &Snapshot) -> Vec<CredentialId> {
+        snapshot.credentials.entries().map(|(id, _)| id).collect()
+    }
+
+    fn suspect(credential: CredentialId, class: AttemptClass) -> Suspect {
+        let turn = Turn { credential, is_probe: false };
+        Suspect { chosen: Chosen { turn, at: Instant::now() }, finding: Finding { class, retry_after: None } }
+    }
+
+    #[test]
+    fn who_was_not_suspected_for_an_answer_lifts_no_suspicion_of_another_request() {
+        for (class, is_lifted) in [
+            (AttemptClass::Unauthorized, true),
+            (AttemptClass::Forbidden, false),
+            (AttemptClass::RateLimited, false),
+            (AttemptClass::QuotaUsedUp, false),
+        ] {
+            let snapshot = snapshot("abc");
+            let ids = ids(&snapshot);
+            let (credentials, now) = (&snapshot.credentials, Instant::now());
+            credentials.suspect(ids[1], now);
+            let mut blame = Blame { tried: Vec::new(), suspects: vec![suspect(ids[1], class)] };
+            blame.release(&snapshot, None);
+            let other = credentials.other(ids[0], &[], None, now).map(|turn| turn.credential);
+            assert_eq!(other, Some(ids[if is_lifted { 1 } else { 2 }]), "{class:?}");
+        }
     }
 }
