@@ -154,14 +154,6 @@ impl Credentials {
         self.rests.restore(self.identity(id), scope, attempt_began)
     }
 
-    /// Gives up a probe that ended without saying anything of the credential: another request may be the probe.
-    pub fn give_up_probe(&self, id: CredentialId, scope: Option<&RestScope>, now: Instant) {
-        self.standing(id).give_up_probe();
-        if let Some(rest) = self.resting(scope, now).of(self.identity(id)) {
-            rest.give_up_probe();
-        }
-    }
-
     /// Claims the check of this minute, by which it is found out whether the upstream still knows the identity.
     pub fn claim_check(&self, id: CredentialId, now: Instant) -> CheckClaim {
         self.standing(id).claim_check(now)

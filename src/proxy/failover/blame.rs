@@ -94,7 +94,7 @@ impl Blame {
                 }
                 self.suspects.push(Suspect { chosen: *chosen, finding });
                 self.tried.push(credential);
-                chosen.turn.is_probe = false;
+                chosen.turn = Turn::of(credential);
             }
             // A front door that cannot reach what is behind it says nothing of any credential, nor does any other
             // answer.
@@ -137,13 +137,11 @@ impl Blame {
 
 /// Lets go of one suspect. A suspicion is lifted only where its answer gave rise to one: another request may have.
 fn release(credentials: &Credentials, scope: Option<&RestScope>, suspect: &Suspect) {
-    let Turn { credential, is_probe } = suspect.chosen.turn;
+    let turn = suspect.chosen.turn;
     if suspect.finding.class == AttemptClass::Unauthorized {
-        credentials.acquit(credential);
+        credentials.acquit(turn.credential);
     }
-    if is_probe {
-        credentials.give_up_probe(credential, scope, Instant::now());
-    }
+    credentials.give_up_probe(turn, scope, Instant::now());
 }
 
 /// Lets a suspect rest for what its answer was about.
@@ -242,8 +240,10 @@ mod tests {
     }
 
     fn suspect(credential: CredentialId, class: AttemptClass) -> Suspect {
-        let turn = Turn { credential, is_probe: false };
-        Suspect { chosen: Chosen { turn, at: Instant::now() }, finding: Finding { class, retry_after: None } }
+        Suspect {
+            chosen: Chosen { turn: Turn::of(credential), at: Instant::now() },
+            finding: Finding { class, retry_after: None },
+        }
     }
 
     #[test]

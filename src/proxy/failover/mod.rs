@@ -128,7 +128,7 @@ impl Failover {
         self.counts.attempts += 1;
         self.attempt_began = Instant::now();
         resources.activity.counters.add(Count::Attempts);
-        if chosen.turn.is_probe {
+        if chosen.turn.is_probe() {
             tracing::info!(credential = self.snapshot.name(chosen.turn.credential), "credential is probed");
         }
     }
@@ -149,7 +149,9 @@ impl Failover {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         // A probe is made although it cools down.
-        if self.is_owned() || self.chosen.turn.is_probe || !credentials.is_resting(self.credential(), self.scope(), now)
+        if self.is_owned()
+            || self.chosen.turn.is_probe()
+            || !credentials.is_resting(self.credential(), self.scope(), now)
         {
             return None;
         }
@@ -241,7 +243,7 @@ impl Failover {
                 }
                 let next = if next_credential { self.other(now) } else { None };
                 self.counts.repeats += 1;
-                (next.unwrap_or(Turn { is_probe: false, ..self.chosen.turn }), pause)
+                (next.unwrap_or(Turn::of(self.credential())), pause)
             }
         };
         resources.activity.counters.add_retry(reason);
@@ -307,13 +309,12 @@ impl Failover {
 
     /// Lets others probe the credential of the present attempt.
     fn release_probe(&mut self) {
-        if std::mem::take(&mut self.chosen.turn.is_probe) {
-            self.give_up_probe(self.chosen.turn.credential);
-        }
+        self.give_up_probe(self.chosen.turn);
+        self.chosen.turn = Turn::of(self.credential());
     }
 
-    fn give_up_probe(&self, credential: CredentialId) {
-        self.snapshot.credentials.give_up_probe(credential, self.scope(), Instant::now());
+    fn give_up_probe(&self, turn: Turn) {
+        self.snapshot.credentials.give_up_probe(turn, self.scope(), Instant::now());
     }
 }
 
@@ -323,8 +324,8 @@ impl Drop for Failover {
         self.release_probe();
         let scope = self.subject.as_deref().map(|subject| &subject.scope);
         self.blame.release(&self.snapshot, scope);
-        if let Some(Turn { credential, is_probe: true }) = self.next.map(|next| next.chosen.turn) {
-            self.give_up_probe(credential);
+        if let Some(next) = self.next {
+            self.give_up_probe(next.chosen.turn);
         }
     }
 }
