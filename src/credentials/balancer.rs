@@ -223,15 +223,24 @@ impl Candidates<'_> {
         scoped.map_or(whole, |rest| whole.and(rest.availability(self.now)))
     }
 
-    /// Claims the probe of the identity, or else that of its rest for the request.
+    /// Claims the probes of the identity and of its rest for the request, those that are due: all of them, or none while
+    /// another request is one of them.
     fn claim_probe(&self, id: CredentialId) -> (Claim, ClaimedProbes) {
-        let whole = self.credentials.standing(id).claim_probe(self.now);
-        let scoped = self.resting.of(self.credentials.identity(id)).map(|rest| rest.claim_probe(self.now));
-        let claim = match (whole, scoped) {
-            (Claim::Needless, Some(scoped)) => scoped,
-            (whole, _) => whole,
-        };
-        (claim, ClaimedProbes { whole: whole == Claim::Granted, scoped: scoped == Some(Claim::Granted) })
+        let standing = self.credentials.standing(id);
+        let whole = standing.claim_probe(self.now);
+        if whole == Claim::InFlight {
+            return (whole, ClaimedProbes::default());
+        }
+        let rest = self.resting.of(self.credentials.identity(id));
+        let scoped = rest.map_or(Claim::Needless, |rest| rest.claim_probe(self.now));
+        let probes = ClaimedProbes { whole: whole == Claim::Granted, scoped: scoped == Claim::Granted };
+        if scoped == Claim::InFlight {
+            if probes.whole {
+                standing.give_up_probe();
+            }
+            return (scoped, ClaimedProbes::default());
+        }
+        (if probes.whole { whole } else { scoped }, probes)
     }
 
     /// Takes the credential if it can be used now, as its probe if that is due and nobody else has claimed it.

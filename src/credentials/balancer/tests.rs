@@ -387,6 +387,19 @@ fn claim_for(credentials: &Credentials, scope: &RestScope, now: Instant) -> Clai
 }
 
 #[test]
+fn nothing_is_claimed_while_another_request_probes_a_part_of_it() {
+    let now = Instant::now();
+    let (credentials, m) = resting_twice(now);
+    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted);
+    assert!(!credentials.last_resort(id(1), &[], Some(&m), now).expect("a").is_probe());
+    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted, "the whole is probed");
+    let (credentials, m) = resting_twice(now);
+    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted);
+    assert!(!credentials.last_resort(id(1), &[], Some(&m), now).expect("a").is_probe());
+    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted, "the model is probed");
+}
+
+#[test]
 fn a_probe_that_is_given_up_is_the_one_that_was_claimed() {
     let now = Instant::now();
     let (credentials, m) = resting_twice(now);
