@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 use super::credential::CredentialId;
 use super::order::{holder, scattered};
 use super::snapshot::{Credentials, ENTRIES_MAX};
-use super::standing::{Availability, Claim, RestScope, Resting};
+use super::standing::{Availability, Claim, FaultKind, RestScope, Resting, Standing};
 
 /// The counter that all shards share. It sits in a cache line of its own, so that incrementing it invalidates nothing
 /// else.
@@ -159,10 +159,25 @@ impl Credentials {
         matches!(candidates.availability(id), Availability::Held { until } if now < until)
     }
 
-    /// Returns the shortest rest from `now` on of those for `scope`.
-    pub fn shortest_rest(&self, scope: &RestScope, now: Instant) -> Option<Duration> {
+    /// Returns the shortest time for which an identity is limited for `scope`, if each of them has said that it is: to
+    /// this request, as `told` says, to another one just now, or by its rest. `None` if one has not said so.
+    pub fn shortest_limit_of_all(
+        &self,
+        scope: &RestScope,
+        told: &[(CredentialId, Duration)],
+        now: Instant,
+    ) -> Option<Duration> {
         let resting = self.resting(Some(scope), now);
-        self.ids().filter_map(|id| resting.of(self.identity(id))?.cooling_for(now)).min()
+        let limit_of = |standing: &Standing| {
+            let cooling = standing.cooling(now).filter(|cooling| cooling.kind == FaultKind::RateLimited);
+            cooling.map(|cooling| cooling.until.saturating_duration_since(now))
+        };
+        let shortest_of = |id: CredentialId| {
+            let told = told.iter().filter(|(told, _)| self.is_same_identity(*told, id)).map(|(_, time)| *time);
+            let scoped = resting.of(self.identity(id)).and_then(limit_of);
+            told.chain(self.recent_limit(id, scope, now)).chain(scoped).chain(limit_of(self.standing(id))).min()
+        };
+        self.ids().map(shortest_of).try_fold(Duration::MAX, |shortest, time| Some(shortest.min(time?)))
     }
 
     fn is_new(&self, id: CredentialId, from: CredentialId, tried: &[CredentialId]) -> bool {

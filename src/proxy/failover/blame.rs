@@ -12,7 +12,7 @@ use crate::credentials::{CredentialFault, CredentialId, Credentials, RestScope, 
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::check::{self, RefusedCheck};
 use crate::proxy::failover::chosen::Chosen;
-use crate::proxy::failover::rest_log::{tell_limit_for_all, tell_recovery, tell_rest};
+use crate::proxy::failover::rest_log::{tell_limit_for_all, tell_no_limit_for_all, tell_recovery, tell_rest};
 use crate::proxy::failover::subject::Subject;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
@@ -113,12 +113,14 @@ impl Blame {
         }
     }
 
-    /// Notes that every identity that could be asked is limited: it is the model, or the kind of request, that is.
+    /// Notes that it is the model, or the kind of request, that is limited, if every identity has said that it is. One
+    /// that could not be asked, or was refused, has not.
     pub fn note_limit_for_all(&self, court: Court<'_>, now: Instant) {
         let Some(scope) = court.scope() else { return };
         let limited = self.suspects.iter().filter(|suspect| suspect.finding.class == AttemptClass::RateLimited);
-        let times = limited.map(|suspect| limited_for(suspect.finding.retry_after));
-        let Some(shortest) = times.chain(court.credentials().shortest_rest(scope, now)).min() else { return };
+        let told = |suspect: &Suspect| (suspect.chosen.turn.credential, limited_for(suspect.finding.retry_after));
+        let told: Vec<(CredentialId, Duration)> = limited.map(told).collect();
+        let Some(shortest) = court.credentials().shortest_limit_of_all(scope, &told, now) else { return };
         let time = shortest.min(LIMIT_FOR_ALL_MAX);
         if time.is_zero() {
             return;
@@ -205,17 +207,19 @@ fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Fin
     }
 }
 
-/// Ends the rests of an identity that got a good answer.
+/// Ends the rests of an identity that got a good answer, and the limit for everybody.
 fn restore(court: Court<'_>, chosen: Chosen) {
     let Chosen { turn: Turn { credential, .. }, at } = chosen;
     let credentials = court.credentials();
     if credentials.restore(credential, at, Instant::now()) {
         tell_recovery(&court.resources.activity, court.snapshot, credential, None);
     }
-    if let Some(scope) = court.scope()
-        && credentials.restore_for(credential, scope, at)
-    {
+    let Some(scope) = court.scope() else { return };
+    if credentials.restore_for(credential, scope, at) {
         tell_recovery(&court.resources.activity, court.snapshot, credential, Some(scope));
+    }
+    if credentials.end_limit_for_all(scope, at, Instant::now()) {
+        tell_no_limit_for_all(scope);
     }
 }
 

@@ -178,12 +178,15 @@ impl Failover {
     }
 
     /// Tells whether it is worth a look what the request is about: an answer of this class is held against the
-    /// credential, or one may rest for some requests. Looked for once.
+    /// credential, or one may rest, or all be limited, for some requests. Looked for once.
     pub fn needs_subject(&self, class: AttemptClass) -> bool {
         let credentials = &self.snapshot.credentials;
         self.subject.is_none()
             && match class {
-                AttemptClass::Succeeded | AttemptClass::Settled => credentials.may_rest_for_some(self.credential()),
+                AttemptClass::Succeeded => {
+                    credentials.may_rest_for_some(self.credential()) || credentials.has_limits_for_all(Instant::now())
+                }
+                AttemptClass::Settled => credentials.may_rest_for_some(self.credential()),
                 class => class.is_of_credential() || credentials.has_scoped_rests(),
             }
     }
@@ -283,7 +286,7 @@ impl Failover {
             .flatten()
     }
 
-    /// Notes that every credential that does not rest was asked, and the last one is limited too.
+    /// Notes that nobody is left to ask, and the last one is limited.
     fn note_nobody_left(&self, resources: &Resources, class: AttemptClass, now: Instant) {
         if class == AttemptClass::RateLimited && self.snapshot.credentials.identities_count() > 1 {
             let court = Court { resources, snapshot: &self.snapshot, subject: self.subject.as_deref() };
