@@ -159,7 +159,8 @@ fn sentence(court: Court<'_>, suspect: &Suspect, successful: CredentialId) {
 }
 
 /// Leaves an identity that got a 403 alone for the model, and lets it be found out whether the upstream knows it at
-/// all. One that may not use an object that another made has done nothing.
+/// all. One that may not use an object that another made has done nothing, and is not checked for it either: who may
+/// see one credential's objects alone may be refused the list of models too, and would rest as a whole for that.
 fn forbid(court: Court<'_>, chosen: Chosen, successful: CredentialId) {
     let Court { resources, snapshot, subject: Some(subject) } = court else { return };
     if subject.names_object {
