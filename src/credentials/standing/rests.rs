@@ -42,7 +42,7 @@ pub struct Rests {
     table: ArcSwap<Vec<Arc<ScopedRest>>>,
     /// Oldest first.
     limits: ArcSwap<Vec<ScopeLimit>>,
-    /// Whether `limits` may hold one that has not ended: a request that succeeds pays one load while there is none.
+    /// Set while `limits` may hold one that has not ended: a request that succeeds pays one load while there is none.
     has_limits: AtomicBool,
     /// Oldest first.
     recent: ArcSwap<Vec<RecentLimit>>,
