@@ -13,7 +13,7 @@ use crossbeam_utils::CachePadded;
 use super::credential::CredentialId;
 use super::order::{holder, scattered};
 use super::snapshot::{Credentials, ENTRIES_MAX};
-use super::standing::{Availability, Claim, RestScope, Resting};
+use super::standing::{Availability, Claim, FaultKind, RestScope, Resting, Standing};
 
 /// The counter that all shards share. It sits in a cache line of its own, so that incrementing it invalidates nothing
 /// else.
@@ -40,9 +40,29 @@ impl RoundRobin {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
     pub credential: CredentialId,
-    /// Set when the request probes whether the credential works again, and others wait for its outcome: it ends with
-    /// [`Credentials::restore`], [`Credentials::cool`] or [`Credentials::give_up_probe`].
-    pub is_probe: bool,
+    /// Its probes end with [`Credentials::restore`], [`Credentials::cool`] or [`Credentials::give_up_probe`].
+    pub probes: ClaimedProbes,
+}
+
+/// The probes that a turn has claimed: the request finds out whether the credential works again, and others wait for
+/// its outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClaimedProbes {
+    /// That of the rest of the whole identity.
+    pub whole: bool,
+    /// That of its rest for the request's model or family of paths.
+    pub scoped: bool,
+}
+
+impl Turn {
+    /// Makes a turn that probes nothing.
+    pub fn of(credential: CredentialId) -> Self {
+        Turn { credential, probes: ClaimedProbes::default() }
+    }
+
+    pub fn is_probe(&self) -> bool {
+        self.probes.whole || self.probes.scoped
+    }
 }
 
 /// The outcome of a turn.
@@ -81,7 +101,7 @@ impl Credentials {
     pub fn choose_again(&self, tick: u64, scope: Option<&RestScope>, has_waited_enough: bool, now: Instant) -> Choice {
         let credential = self.turn(tick);
         if self.standing(credential).is_clear() {
-            return Choice::Use(Turn { credential, is_probe: false });
+            return Choice::Use(Turn::of(credential));
         }
         self.choose_in_trouble(credential, tick, scope, has_waited_enough, now)
     }
@@ -115,8 +135,22 @@ impl Credentials {
     ) -> Option<Turn> {
         let candidates = Candidates { credentials: self, resting: self.resting(scope, now), now };
         let credential = candidates.soonest_free(self.ids().filter(|id| self.is_new(*id, from, tried)))?;
-        let is_probe = candidates.claim_probe(credential) == Claim::Granted;
-        Some(Turn { credential, is_probe })
+        let (_, probes) = candidates.claim_probe(credential);
+        Some(Turn { credential, probes })
+    }
+
+    /// Gives up the probes that a turn has claimed, those of a request of `scope`, which ended without saying anything
+    /// of the credential: another request may be the probe. Those that other requests have claimed go on.
+    pub fn give_up_probe(&self, turn: Turn, scope: Option<&RestScope>, now: Instant) {
+        let Turn { credential, probes } = turn;
+        if probes.whole {
+            self.standing(credential).give_up_probe();
+        }
+        if probes.scoped
+            && let Some(rest) = self.resting(scope, now).of(self.identity(credential))
+        {
+            rest.give_up_probe();
+        }
     }
 
     /// Returns whether the credential is left alone now, as a whole or for `scope`.
@@ -125,10 +159,25 @@ impl Credentials {
         matches!(candidates.availability(id), Availability::Held { until } if now < until)
     }
 
-    /// Returns the shortest rest from `now` on of those for `scope`.
-    pub fn shortest_rest(&self, scope: &RestScope, now: Instant) -> Option<Duration> {
+    /// Returns the shortest time for which an identity is limited for `scope`, if each of them has said that it is: to
+    /// this request, as `told` says, to another one just now, or by its rest. `None` if one has not said so.
+    pub fn shortest_limit_of_all(
+        &self,
+        scope: &RestScope,
+        told: &[(CredentialId, Duration)],
+        now: Instant,
+    ) -> Option<Duration> {
         let resting = self.resting(Some(scope), now);
-        self.ids().filter_map(|id| resting.of(self.identity(id))?.cooling_for(now)).min()
+        let limit_of = |standing: &Standing| {
+            let cooling = standing.cooling(now).filter(|cooling| cooling.kind == FaultKind::RateLimited);
+            cooling.map(|cooling| cooling.until.saturating_duration_since(now))
+        };
+        let shortest_of = |id: CredentialId| {
+            let told = told.iter().filter(|(told, _)| self.is_same_identity(*told, id)).map(|(_, time)| *time);
+            let scoped = resting.of(self.identity(id)).and_then(limit_of);
+            told.chain(self.recent_limit(id, scope, now)).chain(scoped).chain(limit_of(self.standing(id))).min()
+        };
+        self.ids().map(shortest_of).try_fold(Duration::MAX, |shortest, time| Some(shortest.min(time?)))
     }
 
     fn is_new(&self, id: CredentialId, from: CredentialId, tried: &[CredentialId]) -> bool {
@@ -138,7 +187,7 @@ impl Credentials {
     fn choose(&self, tick: u64, now: Instant) -> Choice {
         let credential = self.turn(tick);
         if self.standing(credential).is_clear() {
-            return Choice::Use(Turn { credential, is_probe: false });
+            return Choice::Use(Turn::of(credential));
         }
         if self.identities_count() > 1 && self.has_scoped_rests() {
             return Choice::Open { credential, tick };
@@ -157,7 +206,7 @@ impl Credentials {
     ) -> Choice {
         if self.identities_count() == 1 {
             // There is no other to wait for.
-            return Choice::Use(Turn { credential, is_probe: false });
+            return Choice::Use(Turn::of(credential));
         }
         let candidates = Candidates { credentials: self, resting: self.resting(scope, now), now };
         for may_be_suspected in [false, true] {
@@ -168,9 +217,9 @@ impl Credentials {
         }
         let credential = candidates.soonest_free(self.ids()).unwrap_or(credential);
         match candidates.claim_probe(credential) {
-            Claim::Granted => Choice::Use(Turn { credential, is_probe: true }),
-            Claim::InFlight if !has_waited_enough => Choice::Wait { credential, tick },
-            Claim::InFlight | Claim::Needless => Choice::Use(Turn { credential, is_probe: false }),
+            (Claim::Granted, probes) => Choice::Use(Turn { credential, probes }),
+            (Claim::InFlight, _) if !has_waited_enough => Choice::Wait { credential, tick },
+            (Claim::InFlight | Claim::Needless, _) => Choice::Use(Turn::of(credential)),
         }
     }
 }
@@ -189,14 +238,24 @@ impl Candidates<'_> {
         scoped.map_or(whole, |rest| whole.and(rest.availability(self.now)))
     }
 
-    /// Claims the probe of the identity, or else that of its rest for the request.
-    fn claim_probe(&self, id: CredentialId) -> Claim {
-        let whole = self.credentials.standing(id).claim_probe(self.now);
-        let scoped = self.resting.of(self.credentials.identity(id)).map(|rest| rest.claim_probe(self.now));
-        match (whole, scoped) {
-            (Claim::Needless, Some(scoped)) => scoped,
-            (whole, _) => whole,
+    /// Claims the probes of the identity and of its rest for the request, those that are due: all of them, or none
+    /// while another request is one of them.
+    fn claim_probe(&self, id: CredentialId) -> (Claim, ClaimedProbes) {
+        let standing = self.credentials.standing(id);
+        let whole = standing.claim_probe(self.now);
+        if whole == Claim::InFlight {
+            return (whole, ClaimedProbes::default());
         }
+        let rest = self.resting.of(self.credentials.identity(id));
+        let scoped = rest.map_or(Claim::Needless, |rest| rest.claim_probe(self.now));
+        let probes = ClaimedProbes { whole: whole == Claim::Granted, scoped: scoped == Claim::Granted };
+        if scoped == Claim::InFlight {
+            if probes.whole {
+                standing.give_up_probe();
+            }
+            return (scoped, ClaimedProbes::default());
+        }
+        (if probes.whole { whole } else { scoped }, probes)
     }
 
     /// Takes the credential if it can be used now, as its probe if that is due and nobody else has claimed it.
@@ -205,12 +264,11 @@ impl Candidates<'_> {
             return None;
         }
         if self.availability(credential) == Availability::Free {
-            return Some(Turn { credential, is_probe: false });
+            return Some(Turn::of(credential));
         }
         match self.claim_probe(credential) {
-            Claim::Granted => Some(Turn { credential, is_probe: true }),
-            Claim::Needless => Some(Turn { credential, is_probe: false }),
-            Claim::InFlight => None,
+            (Claim::InFlight, _) => None,
+            (Claim::Granted | Claim::Needless, probes) => Some(Turn { credential, probes }),
         }
     }
 

@@ -154,14 +154,6 @@ impl Credentials {
         self.rests.restore(self.identity(id), scope, attempt_began)
     }
 
-    /// Gives up a probe that ended without saying anything of the credential: another request may be the probe.
-    pub fn give_up_probe(&self, id: CredentialId, scope: Option<&RestScope>, now: Instant) {
-        self.standing(id).give_up_probe();
-        if let Some(rest) = self.resting(scope, now).of(self.identity(id)) {
-            rest.give_up_probe();
-        }
-    }
-
     /// Claims the check of this minute, by which it is found out whether the upstream still knows the identity.
     pub fn claim_check(&self, id: CredentialId, now: Instant) -> CheckClaim {
         self.standing(id).claim_check(now)
@@ -189,7 +181,22 @@ impl Credentials {
 
     /// Returns the credentials that were limited for `scope` just now.
     pub fn recently_limited(&self, scope: &RestScope, now: Instant) -> Vec<CredentialId> {
-        self.ids().filter(|id| self.rests.was_limited_recently(self.identity(*id), scope, now)).collect()
+        self.ids().filter(|id| self.recent_limit(*id, scope, now).is_some()).collect()
+    }
+
+    pub(super) fn recent_limit(&self, id: CredentialId, scope: &RestScope, now: Instant) -> Option<Duration> {
+        self.rests.recent_limit(self.identity(id), scope, now)
+    }
+
+    /// Ends the limit of `scope` for everybody, since an attempt that began after it did got a good answer. Returns
+    /// whether there was one.
+    pub fn end_limit_for_all(&self, scope: &RestScope, attempt_began: Instant, now: Instant) -> bool {
+        self.rests.end_limit(scope, attempt_began, now)
+    }
+
+    /// Returns whether anything is limited for everybody.
+    pub fn has_limits_for_all(&self, now: Instant) -> bool {
+        self.rests.has_limits(now)
     }
 
     /// Returns the limits that have not ended.

@@ -153,10 +153,8 @@ impl Proxy {
         objects.owner = ownership::known_owner_in_path(&self.resources, credentials, &objects);
         objects.awaits_body = objects.may_refer() && owners.has_entries();
         let choice = match objects.owner {
-            Some(credential) => Choice::Use(Turn { credential, is_probe: false }),
-            None if objects.awaits_body => {
-                Choice::Use(Turn { credential: round_robin.peek(credentials), is_probe: false })
-            }
+            Some(credential) => Choice::Use(Turn::of(credential)),
+            None if objects.awaits_body => Choice::Use(Turn::of(round_robin.peek(credentials))),
             None => round_robin.next(credentials, Instant::now()),
         };
         (choice, Some(objects))
@@ -280,7 +278,7 @@ struct FirstTurn {
 
 /// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.
 fn give_up_probe(snapshot: &Snapshot, choice: Choice) {
-    if let Choice::Use(Turn { credential, is_probe: true }) = choice {
-        snapshot.credentials.give_up_probe(credential, None, Instant::now());
+    if let Choice::Use(turn) = choice {
+        snapshot.credentials.give_up_probe(turn, None, Instant::now());
     }
 }

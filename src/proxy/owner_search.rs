@@ -62,7 +62,7 @@ pub async fn choose(
         objects.unknown_reference = unknown;
     }
     let choice = match owner {
-        Some(credential) => Choice::Use(Turn { credential, is_probe: false }),
+        Some(credential) => Choice::Use(Turn::of(credential)),
         None => resources.round_robin.next(&snapshot.credentials, Instant::now()),
     };
     Ok(FirstChoice { choice, has_asked_for_body })

@@ -156,6 +156,47 @@ fn a_model_whose_limit_comes_in_turns_is_that_of_everybody() {
 }
 
 #[test]
+fn a_model_is_limited_for_everybody_only_where_everybody_said_so() {
+    let upstream = by_model(|name, _| if name == "a" { FORBIDDEN.to_owned() } else { limited(45) });
+    let gateway = gateway(&upstream, &["a", "b"], 1);
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask(chat("m")).status, 429);
+    client.ask(chat("m"));
+    assert_eq!(tried(&upstream.requests()), "abba", "nothing is known of `a`");
+    assert_eq!(gateway.count_log("limited for all credentials"), 0);
+}
+
+#[test]
+fn a_good_answer_ends_a_limit_for_everybody() {
+    // From its second attempt on, `a` is served.
+    let attempts_of_a = Mutex::new(0);
+    let upstream = by_model(move |name, _| {
+        let mut attempts = attempts_of_a.lock().expect("no panic");
+        *attempts += usize::from(name == "a");
+        if name == "a" && *attempts > 1 { OK.to_owned() } else { limited(45) }
+    });
+    let gateway = gateway(&upstream, &["a", "b"], 1);
+    let mut client = Client::connect(gateway.port());
+    let statuses: Vec<u16> = (0..4).map(|_| client.ask(chat("m")).status).collect();
+    assert_eq!(statuses, [429, 429, 200, 200]);
+    assert_eq!(tried(&upstream.requests()), "abbaba");
+    gateway.wait_for_log("no longer limited for all credentials");
+}
+
+#[test]
+fn a_limit_of_the_only_credential_that_names_no_time_is_a_rest_once_a_period() {
+    let upstream = by_model(|_, _| error(429, "rate_limit_error"));
+    let mut gateway = gateway(&upstream, &["a"], 1);
+    let mut client = Client::connect(gateway.port());
+    for _ in 0..3 {
+        assert_eq!(client.ask(chat("m")).status, 429);
+    }
+    assert_eq!(Totals::at_the_end_of(&mut gateway).of("cooldowns"), 1);
+    assert_eq!(cooldowns(&gateway, 1), [("a".to_owned(), 30.0)]);
+    assert_eq!(tried(&upstream.requests()), "aaa", "it holds nothing back");
+}
+
+#[test]
 fn three_models_that_are_limited_within_a_minute_are_the_credential() {
     let upstream = by_model(|name, _| if name == "a" { limited(600) } else { OK.into() });
     let gateway = gateway(&upstream, &["a", "b"], 1);

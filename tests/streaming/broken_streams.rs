@@ -2,8 +2,8 @@
 //! and never with a hang.
 //!
 //! The upstream dies at every byte in turn; what the client then reads is held to what was sent up to there. An orderly
-//! end of a close-delimited answer is its normal end between events of an API whose last event is not sure to come; with
-//! TLS only a close_notify makes it orderly.
+//! end of a close-delimited answer is its normal end between events of an API whose last event is not sure to come;
+//! with TLS only a close_notify makes it orderly.
 
 use std::time::{Duration, Instant};
 

@@ -31,11 +31,19 @@ fn id(index: u16) -> CredentialId {
     CredentialId(index)
 }
 
+const WHOLE: ClaimedProbes = ClaimedProbes { whole: true, scoped: false };
+const SCOPED: ClaimedProbes = ClaimedProbes { whole: false, scoped: true };
+const BOTH: ClaimedProbes = ClaimedProbes { whole: true, scoped: true };
+
+fn probe(index: u16) -> Turn {
+    Turn { credential: id(index), probes: WHOLE }
+}
+
 /// Abbreviates a choice: the index, `?` after that of a probe, or `-` before that of a wait.
 fn short(choice: Choice) -> String {
     match choice {
-        Choice::Use(Turn { credential, is_probe }) => {
-            format!("{}{}", credential.index(), if is_probe { "?" } else { "" })
+        Choice::Use(turn) => {
+            format!("{}{}", turn.credential.index(), if turn.is_probe() { "?" } else { "" })
         }
         Choice::Wait { credential, .. } => format!("-{}", credential.index()),
         Choice::Open { credential, .. } => format!("~{}", credential.index()),
@@ -92,9 +100,9 @@ fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
     }
     assert_eq!(credentials.other(id(0), &[], None, now), None);
     let turn = credentials.last_resort(id(0), &[], None, now);
-    assert_eq!(turn, Some(Turn { credential: id(2), is_probe: true }));
+    assert_eq!(turn, Some(probe(2)));
     let turn = credentials.last_resort(id(0), &[id(2), id(3)], None, now);
-    assert_eq!(turn, Some(Turn { credential: id(1), is_probe: true }));
+    assert_eq!(turn, Some(probe(1)));
     assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], None, now), None);
 }
 
@@ -169,7 +177,7 @@ fn a_probe_that_is_given_up_is_taken_by_another() {
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
     assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
-    credentials.give_up_probe(id(0), None, start);
+    credentials.give_up_probe(probe(0), None, start);
     assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
 }
 
@@ -203,7 +211,7 @@ fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a
     let retry_after = Some(MINUTE);
     assert_eq!(credentials.cool(id(1), CredentialFault::RateLimited { retry_after }, now, now), Some(MINUTE));
     assert_eq!(order(&round_robin, &credentials, 3, now), "2? -2 -2");
-    credentials.give_up_probe(id(2), None, start);
+    credentials.give_up_probe(probe(2), None, start);
     assert_eq!(order(&round_robin, &credentials, 2, now), "2? -2");
     // One that succeeds frees it for all, those that wait with their own turns among them.
     assert!(credentials.restore(id(2), now, now));
@@ -277,7 +285,7 @@ fn another_credential_is_the_next_in_the_file_of_an_identity_that_was_not_tried(
     let credentials = credentials("aabcb");
     let now = Instant::now();
     let other = |from, tried: &[CredentialId]| {
-        credentials.other(id(from), tried, None, now).map(|turn| (turn.credential.index(), turn.is_probe))
+        credentials.other(id(from), tried, None, now).map(|turn| (turn.credential.index(), turn.is_probe()))
     };
     assert_eq!(other(0, &[]), Some((2, false)));
     assert_eq!(other(3, &[]), Some((4, false)));
@@ -290,7 +298,7 @@ fn another_credential_is_the_next_in_the_file_of_an_identity_that_was_not_tried(
 fn another_credential_is_one_that_can_be_used() {
     let credentials = credentials("abcd");
     let now = Instant::now();
-    let other = |now| credentials.other(id(0), &[], None, now).map(|turn| (turn.credential.index(), turn.is_probe));
+    let other = |now| credentials.other(id(0), &[], None, now).map(|turn| (turn.credential.index(), turn.is_probe()));
     credentials.cool(id(1), CredentialFault::RateLimited { retry_after: Some(2 * SECOND) }, now, now);
     assert_eq!(other(now), Some((2, false)));
     credentials.suspect(id(2), now);
@@ -347,7 +355,7 @@ fn a_rest_for_a_model_ends_with_one_probe() {
     let end = now + 30 * SECOND;
     let again = || short(credentials.choose_again(0, Some(&m), false, end));
     assert_eq!([again(), again()], ["0?", "1"]);
-    credentials.give_up_probe(id(0), Some(&m), end);
+    credentials.give_up_probe(Turn { probes: SCOPED, ..probe(0) }, Some(&m), end);
     assert_eq!(again(), "0?");
     assert!(credentials.restore_for(id(0), &m, end));
     assert_eq!(order(&RoundRobin::default(), &credentials, 2, end), "0 1");
@@ -363,7 +371,44 @@ fn another_credential_is_one_that_does_not_rest_for_the_model() {
     credentials.cool_for(id(2), &m, CredentialFault::Forbidden, now, now + SECOND);
     assert_eq!(other(Some(&m)), None);
     let last_resort = credentials.last_resort(id(0), &[], Some(&m), now);
-    assert_eq!(last_resort, Some(Turn { credential: id(1), is_probe: true }));
+    assert_eq!(last_resort, Some(Turn { probes: SCOPED, ..probe(1) }));
+}
+
+/// Makes `a`, which rests as a whole and for the model `m`, beside `b`.
+fn resting_twice(now: Instant) -> (Credentials, RestScope) {
+    let (credentials, m) = (credentials("ab"), model("m"));
+    credentials.cool(id(0), CredentialFault::Refused, now, now);
+    credentials.cool_for(id(0), &m, CredentialFault::RateLimited { retry_after: None }, now, now);
+    (credentials, m)
+}
+
+fn claim_for(credentials: &Credentials, scope: &RestScope, now: Instant) -> Claim {
+    credentials.resting(Some(scope), now).of(credentials.identity(id(0))).expect("a rest").claim_probe(now)
+}
+
+#[test]
+fn nothing_is_claimed_while_another_request_probes_a_part_of_it() {
+    let now = Instant::now();
+    let (credentials, m) = resting_twice(now);
+    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted);
+    assert!(!credentials.last_resort(id(1), &[], Some(&m), now).expect("a").is_probe());
+    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted, "the whole is probed");
+    let (credentials, m) = resting_twice(now);
+    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted);
+    assert!(!credentials.last_resort(id(1), &[], Some(&m), now).expect("a").is_probe());
+    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted, "the model is probed");
+}
+
+#[test]
+fn a_probe_that_is_given_up_is_the_one_that_was_claimed() {
+    let now = Instant::now();
+    let (credentials, m) = resting_twice(now);
+    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted);
+    let turn = credentials.last_resort(id(1), &[], None, now).expect("a");
+    assert!(turn.is_probe());
+    credentials.give_up_probe(turn, Some(&m), now);
+    assert_eq!(claim_for(&credentials, &m, now), Claim::InFlight, "another request probes the model");
+    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted);
 }
 
 #[test]
@@ -396,7 +441,7 @@ fn one_thread_of_eight_gets_the_probe() {
         let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
         let choose = || match round_robin.next(&credentials, start) {
             Choice::Use(turn) => {
-                assert!(turn.is_probe);
+                assert!(turn.is_probe());
                 probes.fetch_add(1, Ordering::Relaxed);
             }
             Choice::Wait { credential, .. } => assert_eq!(credential, id(0)),
@@ -420,7 +465,7 @@ fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
         let choose = || {
             all.wait();
             match round_robin.next(&credentials, start + SECOND) {
-                Choice::Use(Turn { is_probe: true, .. }) => _ = probes.fetch_add(1, Ordering::Relaxed),
+                Choice::Use(turn) if turn.is_probe() => _ = probes.fetch_add(1, Ordering::Relaxed),
                 Choice::Use(turn) => assert_eq!(turn.credential, id(9)),
                 Choice::Wait { .. } | Choice::Open { .. } => panic!("a wait while one is free"),
             }
@@ -442,7 +487,7 @@ fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
                 1 => _ = credentials.restore(id, now, now),
                 2 => credentials.suspect(id, now),
                 3 => credentials.acquit(id),
-                4 => credentials.give_up_probe(id, None, now),
+                4 => credentials.give_up_probe(Turn { probes: BOTH, ..Turn::of(id) }, None, now),
                 _ => _ = credentials.other(id, &[], None, now),
             }
             round_robin.next(&credentials, now);
@@ -467,7 +512,7 @@ fn no_debug_output_holds_a_secret() {
     credentials.suspect(id(1), now);
     let choice = RoundRobin::default().next(&credentials, now);
     let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], None, now));
-    assert!(shown.contains("Cooldown") && shown.contains("is_probe") && !shown.contains("hunter2"), "{shown}");
+    assert!(shown.contains("Cooldown") && shown.contains("probes") && !shown.contains("hunter2"), "{shown}");
 }
 
 /// Something that happens to a credential, some time after what happened before.
@@ -505,10 +550,10 @@ fn step() -> impl Strategy<Value = BalancerStep> {
 /// Checks what holds for every choice, whatever came before it.
 fn check(credentials: &Credentials, choice: Choice, was_free: &[bool], now: Instant) {
     match choice {
-        Choice::Use(Turn { credential, is_probe }) => {
+        Choice::Use(Turn { credential, probes }) => {
             let is_cooling = credentials.cooling_for(credential, now).is_some();
             assert!(!is_cooling || !was_free.contains(&true), "a cooling one in place of a free one");
-            assert!(!is_probe || credentials.standing(credential).claim_probe(now) == Claim::InFlight);
+            assert!(!probes.whole || credentials.standing(credential).claim_probe(now) == Claim::InFlight);
         }
         Choice::Wait { .. } => assert!(!was_free.contains(&true), "a wait while one is free"),
         Choice::Open { .. } => panic!("nobody rests for a model"),
@@ -549,7 +594,7 @@ proptest! {
                 BalancerStep::Restore { index, attempt_age } => {
                     credentials.restore(id(index), now - attempt_age, now);
                 }
-                BalancerStep::GiveUpProbe { index } => credentials.give_up_probe(id(index), None, now),
+                BalancerStep::GiveUpProbe { index } => credentials.give_up_probe(probe(index), None, now),
                 BalancerStep::Suspect { index } => credentials.suspect(id(index), now),
                 BalancerStep::Acquit { index } => credentials.acquit(id(index)),
             }

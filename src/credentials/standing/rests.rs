@@ -6,6 +6,7 @@
 //! for as long as it took, half a minute at least: until then the next one of its kind is longer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -41,6 +42,8 @@ pub struct Rests {
     table: ArcSwap<Vec<Arc<ScopedRest>>>,
     /// Oldest first.
     limits: ArcSwap<Vec<ScopeLimit>>,
+    /// Set while `limits` may hold one that has not ended: a request that succeeds pays one load while there is none.
+    has_limits: AtomicBool,
     /// Oldest first.
     recent: ArcSwap<Vec<RecentLimit>>,
 }
@@ -67,7 +70,10 @@ struct RecentLimit {
     identity: Arc<Standing>,
     scope: RestScope,
     at: Instant,
+    /// The end of the time for which others make use of it.
     until: Instant,
+    /// The end of the time for which the identity asks to be left alone.
+    asked_until: Instant,
 }
 
 /// The rests for one model or one family of paths.
@@ -203,6 +209,39 @@ impl Rests {
             next.push(ScopeLimit { scope: scope.clone(), began: now, until });
             next
         });
+        self.settle_limits(now);
+    }
+
+    /// Ends the limit of `scope` if it began before the attempt that got a good answer. Returns whether there was one.
+    pub fn end_limit(&self, scope: &RestScope, attempt_began: Instant, now: Instant) -> bool {
+        let is_over = |limit: &ScopeLimit| limit.scope == *scope && limit.began <= attempt_began;
+        if !self.limits.load().iter().any(is_over) {
+            return false;
+        }
+        let before =
+            self.limits.rcu(|limits| limits.iter().filter(|limit| !is_over(limit)).cloned().collect::<Vec<_>>());
+        self.settle_limits(now);
+        before.iter().any(|limit| is_over(limit) && now < limit.until)
+    }
+
+    /// Returns whether there is a limit that has not ended. Costs one load while there was none for long.
+    pub fn has_limits(&self, now: Instant) -> bool {
+        self.has_limits.load(Ordering::Relaxed) && (self.is_any_limited(now) || self.settle_limits(now))
+    }
+
+    fn is_any_limited(&self, now: Instant) -> bool {
+        self.limits.load().iter().any(|limit| now < limit.until)
+    }
+
+    /// Makes the flag agree with the limits, as [`Standing::settle_scoped`] does with the rests. Returns it.
+    fn settle_limits(&self, now: Instant) -> bool {
+        loop {
+            let is_set = self.is_any_limited(now);
+            self.has_limits.store(is_set, Ordering::Release);
+            if self.is_any_limited(now) == is_set {
+                return is_set;
+            }
+        }
     }
 
     pub fn is_limited(&self, scope: &RestScope, now: Instant) -> bool {
@@ -218,16 +257,19 @@ impl Rests {
             let surplus = (next.len() + 1).saturating_sub(RECENT_MAX);
             next.drain(..surplus);
             let until = now + time.min(RECENT_FOR);
-            next.push(RecentLimit { identity: identity.clone(), scope: scope.clone(), at: now, until });
+            let (identity, scope) = (identity.clone(), scope.clone());
+            next.push(RecentLimit { identity, scope, at: now, until, asked_until: now + time });
             next
         });
     }
 
-    /// Returns whether an identity has just been limited and got no good answer since.
-    pub fn was_limited_recently(&self, identity: &Arc<Standing>, scope: &RestScope, now: Instant) -> bool {
+    /// Returns for how long from `now` on an identity asks to be left alone that has just been limited and got no good
+    /// answer since; `None` of any other.
+    pub fn recent_limit(&self, identity: &Arc<Standing>, scope: &RestScope, now: Instant) -> Option<Duration> {
         let recent = self.recent.load();
-        let known = recent.iter().find(|limit| limit.is(identity, scope));
-        known.is_some_and(|limit| now < limit.until && !identity.was_good_since(limit.at))
+        let known = recent.iter().find(|limit| limit.is(identity, scope))?;
+        let is_known = now < known.until && !identity.was_good_since(known.at);
+        is_known.then(|| known.asked_until.saturating_duration_since(now))
     }
 
     /// Returns the limits that have not ended.

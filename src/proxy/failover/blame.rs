@@ -12,7 +12,7 @@ use crate::credentials::{CredentialFault, CredentialId, Credentials, RestScope, 
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::check::{self, RefusedCheck};
 use crate::proxy::failover::chosen::Chosen;
-use crate::proxy::failover::rest_log::{tell_limit_for_all, tell_recovery, tell_rest};
+use crate::proxy::failover::rest_log::{tell_limit_for_all, tell_no_limit_for_all, tell_recovery, tell_rest};
 use crate::proxy::failover::subject::Subject;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
@@ -94,7 +94,7 @@ impl Blame {
                 }
                 self.suspects.push(Suspect { chosen: *chosen, finding });
                 self.tried.push(credential);
-                chosen.turn.is_probe = false;
+                chosen.turn = Turn::of(credential);
             }
             // A front door that cannot reach what is behind it says nothing of any credential, nor does any other
             // answer.
@@ -109,16 +109,18 @@ impl Blame {
             |suspect: &mut Suspect| !credentials.is_same_identity(suspect.chosen.turn.credential, successful);
         for suspect in self.suspects.extract_if(.., is_other) {
             sentence(court, &suspect, successful);
-            release(court, &suspect);
+            release(credentials, court.scope(), &suspect);
         }
     }
 
-    /// Notes that every identity that could be asked is limited: it is the model, or the kind of request, that is.
+    /// Notes that it is the model, or the kind of request, that is limited, if every identity has said that it is. One
+    /// that could not be asked, or was refused, has not.
     pub fn note_limit_for_all(&self, court: Court<'_>, now: Instant) {
         let Some(scope) = court.scope() else { return };
         let limited = self.suspects.iter().filter(|suspect| suspect.finding.class == AttemptClass::RateLimited);
-        let times = limited.map(|suspect| limited_for(suspect.finding.retry_after));
-        let Some(shortest) = times.chain(court.credentials().shortest_rest(scope, now)).min() else { return };
+        let told = |suspect: &Suspect| (suspect.chosen.turn.credential, limited_for(suspect.finding.retry_after));
+        let told: Vec<(CredentialId, Duration)> = limited.map(told).collect();
+        let Some(shortest) = court.credentials().shortest_limit_of_all(scope, &told, now) else { return };
         let time = shortest.min(LIMIT_FOR_ALL_MAX);
         if time.is_zero() {
             return;
@@ -129,21 +131,19 @@ impl Blame {
 
     /// Lets go of what the exchange could not find out: others may.
     pub fn release(&mut self, snapshot: &Snapshot, scope: Option<&RestScope>) {
-        for Suspect { chosen: Chosen { turn, .. }, .. } in self.suspects.drain(..) {
-            snapshot.credentials.acquit(turn.credential);
-            if turn.is_probe {
-                snapshot.credentials.give_up_probe(turn.credential, scope, Instant::now());
-            }
+        for suspect in self.suspects.drain(..) {
+            release(&snapshot.credentials, scope, &suspect);
         }
     }
 }
 
-fn release(court: Court<'_>, suspect: &Suspect) {
-    let Turn { credential, is_probe } = suspect.chosen.turn;
-    court.credentials().acquit(credential);
-    if is_probe {
-        court.credentials().give_up_probe(credential, court.scope(), Instant::now());
+/// Lets go of one suspect. A suspicion is lifted only where its answer gave rise to one: another request may have.
+fn release(credentials: &Credentials, scope: Option<&RestScope>, suspect: &Suspect) {
+    let turn = suspect.chosen.turn;
+    if suspect.finding.class == AttemptClass::Unauthorized {
+        credentials.acquit(turn.credential);
     }
+    credentials.give_up_probe(turn, scope, Instant::now());
 }
 
 /// Lets a suspect rest for what its answer was about.
@@ -159,7 +159,8 @@ fn sentence(court: Court<'_>, suspect: &Suspect, successful: CredentialId) {
 }
 
 /// Leaves an identity that got a 403 alone for the model, and lets it be found out whether the upstream knows it at
-/// all. One that may not use an object that another made has done nothing.
+/// all. One that may not use an object that another made has done nothing, and is not checked for it either: who may
+/// see one credential's objects alone may be refused the list of models too, and would rest as a whole for that.
 fn forbid(court: Court<'_>, chosen: Chosen, successful: CredentialId) {
     let Court { resources, snapshot, subject: Some(subject) } = court else { return };
     if subject.names_object {
@@ -193,30 +194,78 @@ fn cool_for(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
 }
 
 /// Lets other requests that are under way know of a 429. That of the only identity there is can be seen, and holds
-/// nothing back.
+/// nothing back: one that names no time, which would double with each request, is told once a period.
 fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Finding) {
-    let credentials = court.credentials();
+    let (credentials, now) = (court.credentials(), Instant::now());
     if credentials.identities_count() > 1 {
         let Some(scope) = court.scope() else { return };
-        let now = Instant::now();
         if !credentials.is_limited_for_all(scope, now) {
             credentials.note_recent_limit(chosen.turn.credential, scope, limited_for(retry_after), now);
         }
-    } else if retry_after.is_some() {
+    } else if retry_after.is_some() || !credentials.is_resting(chosen.turn.credential, court.scope(), now) {
         cool_for(court, chosen, CredentialFault::RateLimited { retry_after });
     }
 }
 
-/// Ends the rests of an identity that got a good answer.
+/// Ends the rests of an identity that got a good answer, and the limit for everybody.
 fn restore(court: Court<'_>, chosen: Chosen) {
     let Chosen { turn: Turn { credential, .. }, at } = chosen;
     let credentials = court.credentials();
     if credentials.restore(credential, at, Instant::now()) {
         tell_recovery(&court.resources.activity, court.snapshot, credential, None);
     }
-    if let Some(scope) = court.scope()
-        && credentials.restore_for(credential, scope, at)
-    {
+    let Some(scope) = court.scope() else { return };
+    if credentials.restore_for(credential, scope, at) {
         tell_recovery(&court.resources.activity, court.snapshot, credential, Some(scope));
+    }
+    if credentials.end_limit_for_all(scope, at, Instant::now()) {
+        tell_no_limit_for_all(scope);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::credentials::from_json;
+    use crate::observability::Ledger;
+
+    /// Makes a snapshot with one identity for each letter.
+    fn snapshot(identities: &str) -> Snapshot {
+        let entry = |letter: char| format!(r#"{{"clientId":"{letter}","clientSecret":"s","tenant":"t"}}"#);
+        let entries: Vec<String> = identities.chars().map(entry).collect();
+        let loaded = from_json(&format!("[{}]", entries.join(","))).expect("valid");
+        Snapshot::new(Arc::new(loaded.credentials), None, &Ledger::new(1))
+    }
+
+    fn ids(snapshot: &Snapshot) -> Vec<CredentialId> {
+        snapshot.credentials.entries().map(|(id, _)| id).collect()
+    }
+
+    fn suspect(credential: CredentialId, class: AttemptClass) -> Suspect {
+        Suspect {
+            chosen: Chosen { turn: Turn::of(credential), at: Instant::now() },
+            finding: Finding { class, retry_after: None },
+        }
+    }
+
+    #[test]
+    fn who_was_not_suspected_for_an_answer_lifts_no_suspicion_of_another_request() {
+        for (class, is_lifted) in [
+            (AttemptClass::Unauthorized, true),
+            (AttemptClass::Forbidden, false),
+            (AttemptClass::RateLimited, false),
+            (AttemptClass::QuotaUsedUp, false),
+        ] {
+            let snapshot = snapshot("abc");
+            let ids = ids(&snapshot);
+            let (credentials, now) = (&snapshot.credentials, Instant::now());
+            credentials.suspect(ids[1], now);
+            let mut blame = Blame { tried: Vec::new(), suspects: vec![suspect(ids[1], class)] };
+            blame.release(&snapshot, None);
+            let other = credentials.other(ids[0], &[], None, now).map(|turn| turn.credential);
+            assert_eq!(other, Some(ids[if is_lifted { 1 } else { 2 }]), "{class:?}");
+        }
     }
 }

@@ -128,7 +128,7 @@ impl Failover {
         self.counts.attempts += 1;
         self.attempt_began = Instant::now();
         resources.activity.counters.add(Count::Attempts);
-        if chosen.turn.is_probe {
+        if chosen.turn.is_probe() {
             tracing::info!(credential = self.snapshot.name(chosen.turn.credential), "credential is probed");
         }
     }
@@ -149,7 +149,9 @@ impl Failover {
         let now = Instant::now();
         let credentials = &self.snapshot.credentials;
         // A probe is made although it cools down.
-        if self.is_owned() || self.chosen.turn.is_probe || !credentials.is_resting(self.credential(), self.scope(), now)
+        if self.is_owned()
+            || self.chosen.turn.is_probe()
+            || !credentials.is_resting(self.credential(), self.scope(), now)
         {
             return None;
         }
@@ -176,12 +178,15 @@ impl Failover {
     }
 
     /// Tells whether it is worth a look what the request is about: an answer of this class is held against the
-    /// credential, or one may rest for some requests. Looked for once.
+    /// credential, or one may rest, or all be limited, for some requests. Looked for once.
     pub fn needs_subject(&self, class: AttemptClass) -> bool {
         let credentials = &self.snapshot.credentials;
         self.subject.is_none()
             && match class {
-                AttemptClass::Succeeded | AttemptClass::Settled => credentials.may_rest_for_some(self.credential()),
+                AttemptClass::Succeeded => {
+                    credentials.may_rest_for_some(self.credential()) || credentials.has_limits_for_all(Instant::now())
+                }
+                AttemptClass::Settled => credentials.may_rest_for_some(self.credential()),
                 class => class.is_of_credential() || credentials.has_scoped_rests(),
             }
     }
@@ -245,7 +250,7 @@ impl Failover {
                 }
                 let next = if next_credential { self.other(now) } else { None };
                 self.counts.repeats += 1;
-                (next.unwrap_or(Turn { is_probe: false, ..self.chosen.turn }), pause)
+                (next.unwrap_or(Turn::of(self.credential())), pause)
             }
         };
         resources.activity.counters.add_retry(reason);
@@ -291,7 +296,7 @@ impl Failover {
             .flatten()
     }
 
-    /// Notes that every credential that does not rest was asked, and the last one is limited too.
+    /// Notes that nobody is left to ask, and the last one is limited.
     fn note_nobody_left(&self, resources: &Resources, class: AttemptClass, now: Instant) {
         if class == AttemptClass::RateLimited && self.snapshot.credentials.identities_count() > 1 {
             let court = Court { resources, snapshot: &self.snapshot, subject: self.subject.as_deref() };
@@ -317,13 +322,12 @@ impl Failover {
 
     /// Lets others probe the credential of the present attempt.
     fn release_probe(&mut self) {
-        if std::mem::take(&mut self.chosen.turn.is_probe) {
-            self.give_up_probe(self.chosen.turn.credential);
-        }
+        self.give_up_probe(self.chosen.turn);
+        self.chosen.turn = Turn::of(self.credential());
     }
 
-    fn give_up_probe(&self, credential: CredentialId) {
-        self.snapshot.credentials.give_up_probe(credential, self.scope(), Instant::now());
+    fn give_up_probe(&self, turn: Turn) {
+        self.snapshot.credentials.give_up_probe(turn, self.scope(), Instant::now());
     }
 }
 
@@ -333,8 +337,8 @@ impl Drop for Failover {
         self.release_probe();
         let scope = self.subject.as_deref().map(|subject| &subject.scope);
         self.blame.release(&self.snapshot, scope);
-        if let Some(Turn { credential, is_probe: true }) = self.next.map(|next| next.chosen.turn) {
-            self.give_up_probe(credential);
+        if let Some(next) = self.next {
+            self.give_up_probe(next.chosen.turn);
         }
     }
 }

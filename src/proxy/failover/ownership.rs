@@ -70,7 +70,7 @@ pub fn may_be_of_another(
 pub fn late_turn(credentials: &Credentials, objects: Option<&Objects>, credential: CredentialId) -> Option<Turn> {
     let owner = objects?.late_owner?;
     let is_another = credentials.owner_key(owner) != credentials.owner_key(credential);
-    is_another.then_some(Turn { credential: owner, is_probe: false })
+    is_another.then_some(Turn::of(owner))
 }
 
 /// Keeps, or forgets, whose the objects in the request are, by the answer that `credential` got.

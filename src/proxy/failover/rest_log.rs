@@ -50,6 +50,11 @@ pub fn tell_limit_for_all(scope: &RestScope, time: Duration) {
     );
 }
 
+/// Writes to the log that a request of `scope` succeeded before the end of the limit.
+pub fn tell_no_limit_for_all(scope: &RestScope) {
+    tracing::info!(scope = display(scope.kind()), of = scope.name(), "no longer limited for all credentials");
+}
+
 /// Rounds up to full seconds.
 fn seconds(time: Duration) -> u64 {
     time.as_secs_f64().ceil() as u64

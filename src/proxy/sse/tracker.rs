@@ -28,8 +28,8 @@ impl EventTracker {
         self.events.turn_is_complete()
     }
 
-    /// Returns whether the stream may end here where only the end of its connection tells its end: not within the data of
-    /// an event, nor in a dialect whose last event always comes before that.
+    /// Returns whether the stream may end here where only the end of its connection tells its end: not within the data
+    /// of an event, nor in a dialect whose last event always comes before that.
     pub fn may_end(&self, by_path: Option<EventDialect>) -> bool {
         let always_has_last =
             matches!(self.events.dialect(by_path), Some(EventDialect::Anthropic | EventDialect::Responses));

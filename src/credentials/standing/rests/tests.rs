@@ -125,9 +125,10 @@ fn a_second_model_whose_quota_is_used_up_is_the_identity() {
 #[test]
 fn a_limit_is_known_to_others_for_a_second_or_until_a_good_answer() {
     let (rests, start, [a, b]) = (Rests::default(), start(), [identity(), identity()]);
-    let is_known = |identity, name, at| rests.was_limited_recently(identity, &model(name), at);
+    let is_known = |identity, name, at| rests.recent_limit(identity, &model(name), at).is_some();
     rests.note_recent(&a, &model("m"), 45 * SECOND, start);
     assert!(is_known(&a, "m", start) && !is_known(&b, "m", start) && !is_known(&a, "n", start));
+    assert_eq!(rests.recent_limit(&a, &model("m"), start + SECOND / 2), Some(89 * SECOND / 2), "of what it asked");
     assert!(!is_known(&a, "m", start + SECOND) && a.is_clear(), "nothing rests");
     a.note_good(start + SECOND / 2);
     assert!(!is_known(&a, "m", start + SECOND / 2));
@@ -146,6 +147,20 @@ fn a_limit_for_everybody_ends_by_itself() {
     assert!(rests.is_limited(&model("m"), start) && !rests.is_limited(&model("n"), start));
     assert!(!rests.is_limited(&model("m"), start + SECOND));
     assert!(rests.limits(start + SECOND).is_empty());
+    assert!(rests.has_limits(start) && !rests.has_limits(start + SECOND));
+}
+
+#[test]
+fn a_limit_for_everybody_ends_with_a_good_answer_to_an_attempt_that_began_after_it_did() {
+    let (rests, start) = (Rests::default(), start());
+    for name in ["m", "n"] {
+        rests.limit(&model(name), start + SECOND, start);
+    }
+    assert!(!rests.end_limit(&model("m"), start - SECOND, start) && rests.is_limited(&model("m"), start));
+    assert!(rests.end_limit(&model("m"), start, start) && !rests.is_limited(&model("m"), start));
+    assert!(!rests.end_limit(&model("m"), start, start), "told once");
+    assert!(rests.is_limited(&model("n"), start) && rests.has_limits(start));
+    assert!(rests.end_limit(&model("n"), start, start) && !rests.has_limits(start));
 }
 
 #[test]
