@@ -184,19 +184,6 @@ fn a_good_answer_ends_a_limit_for_everybody() {
 }
 
 #[test]
-fn a_limit_of_the_only_credential_that_names_no_time_is_a_rest_once_a_period() {
-    let upstream = by_model(|_, _| error(429, "rate_limit_error"));
-    let mut gateway = gateway(&upstream, &["a"], 1);
-    let mut client = Client::connect(gateway.port());
-    for _ in 0..3 {
-        assert_eq!(client.ask(chat("m")).status, 429);
-    }
-    assert_eq!(Totals::at_the_end_of(&mut gateway).of("cooldowns"), 1);
-    assert_eq!(cooldowns(&gateway, 1), [("a".to_owned(), 30.0)]);
-    assert_eq!(tried(&upstream.requests()), "aaa", "it holds nothing back");
-}
-
-#[test]
 fn three_models_that_are_limited_within_a_minute_are_the_credential() {
     let upstream = by_model(|name, _| if name == "a" { limited(600) } else { OK.into() });
     let gateway = gateway(&upstream, &["a", "b"], 1);

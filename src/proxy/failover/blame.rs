@@ -194,15 +194,16 @@ fn cool_for(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
 }
 
 /// Lets other requests that are under way know of a 429. That of the only identity there is can be seen, and holds
-/// nothing back: one that names no time, which would double with each request, is told once a period.
+/// nothing back.
 fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Finding) {
-    let (credentials, now) = (court.credentials(), Instant::now());
+    let credentials = court.credentials();
     if credentials.identities_count() > 1 {
         let Some(scope) = court.scope() else { return };
+        let now = Instant::now();
         if !credentials.is_limited_for_all(scope, now) {
             credentials.note_recent_limit(chosen.turn.credential, scope, limited_for(retry_after), now);
         }
-    } else if retry_after.is_some() || !credentials.is_resting(chosen.turn.credential, court.scope(), now) {
+    } else if retry_after.is_some() {
         cool_for(court, chosen, CredentialFault::RateLimited { retry_after });
     }
 }
