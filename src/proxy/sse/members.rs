@@ -143,14 +143,15 @@ impl EventMembers {
         }
     }
 
-    /// The type comes first, and the number next or last. A quote that ends a key is not escaped, so neither can be
+    /// The type comes first, and the number next or last. One that ends the turn is read, lest what no client can parse
+    /// should end it. A quote that ends a key is not escaped, so neither can be
     /// part of a text.
     fn skim_responses(line: &[u8]) -> Option<Self> {
         let object = line.strip_prefix(b"{\"type\":")?;
         let text = object.strip_prefix(b" ").unwrap_or(object).strip_prefix(b"\"")?;
         let (name, rest) = text.split_at(memchr(b'"', text)?);
         let kind = EventType::of(name);
-        if kind.dialect() != Some(EventDialect::Responses) || name.contains(&b'\\') {
+        if kind != EventType::Responses || name.contains(&b'\\') {
             return None;
         }
         let digits = match rest.strip_prefix(b"\",\"sequence_number\":") {
@@ -317,8 +318,13 @@ mod tests {
             (EventDialect::Responses, r#"{"type":"response.a","sequence_number":7}"#, true),
             (
                 EventDialect::Responses,
-                r#"{"type": "response.completed", "response": {"sequence_number": 1}, "sequence_number": 12}"#,
+                r#"{"type": "response.created", "response": {"sequence_number": 1}, "sequence_number": 12}"#,
                 true,
+            ),
+            (
+                EventDialect::Responses,
+                r#"{"type": "response.completed", "response": {"sequence_number": 1}, "sequence_number": 12}"#,
+                false,
             ),
             (
                 EventDialect::Responses,

@@ -48,6 +48,11 @@ fn the_last_whole_event_tells_whether_the_turn_is_complete() {
         ("data: {\"sequence_number\":7,\"type\":\"response.completed\",\"response\":{}}\n\n", true),
         // No client can parse it.
         ("data: {\"sequence_number\":7,\"type\":\"response.completed\",\"response\":{\n\n", false),
+        (
+            "data: {\"type\":\"response.created\",\"sequence_number\":0}\n\n\
+             data: {\"type\":\"response.completed\",\"response\":{]},\"sequence_number\":1}\n\n",
+            false,
+        ),
         ("data: {\ndata: \"type\":\ndata: \"message_stop\"}\n\n", true),
         ("data: {\"delta\":{\"type\":\"message_stop\"}}\n\n", false),
         ("data: {\"text\":\"\\\"type\\\":\\\"message_stop\\\"\"}\n\n", false),
