@@ -91,10 +91,24 @@ impl BodyReader {
     ///
     /// # Errors
     /// When the framing is malformed or too long. What was emitted before stands; every later call fails the same way.
-    pub fn read(&mut self, input: &[u8], mut emit: impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
+    pub fn read(&mut self, input: &[u8], emit: impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
+        self.read_within(input, u64::MAX, emit)
+    }
+
+    /// Reads as [`BodyReader::read`] does, and accepts chunks of at most `content_bytes_max` together. A chunk counts
+    /// when its size line is read, which is then not emitted. A length that is known counts where the head is read.
+    ///
+    /// # Errors
+    /// As [`BodyReader::read`], and [`BodyError::TooLarge`].
+    pub fn read_within(
+        &mut self,
+        input: &[u8],
+        content_bytes_max: u64,
+        mut emit: impl FnMut(Piece<'_>),
+    ) -> Result<usize, BodyError> {
         let mut consumed = 0;
         while consumed < input.len() && !self.is_complete() {
-            let taken = self.step(&input[consumed..], &mut emit);
+            let taken = self.step(&input[consumed..], content_bytes_max, &mut emit);
             consumed += taken.map_err(|error| self.fail(error))?;
         }
         Ok(consumed)
@@ -122,7 +136,12 @@ impl BodyReader {
     }
 
     /// Takes one piece off `input`, which is not empty, or all of it; returns how many bytes.
-    fn step(&mut self, input: &[u8], emit: &mut impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
+    fn step(
+        &mut self,
+        input: &[u8],
+        content_bytes_max: u64,
+        emit: &mut impl FnMut(Piece<'_>),
+    ) -> Result<usize, BodyError> {
         match self.state {
             BodyState::Known { remaining } => {
                 let taken = self.pass_data(input, remaining, emit);
@@ -135,7 +154,7 @@ impl BodyReader {
                 Ok(taken)
             }
             BodyState::UntilClose => Ok(self.pass_data(input, u64::MAX, emit)),
-            BodyState::ChunkSize => self.take_size_line(input, emit),
+            BodyState::ChunkSize => self.take_size_line(input, content_bytes_max, emit),
             BodyState::ChunkEnd { has_cr } => self.take_chunk_end(input, has_cr, emit),
             BodyState::Trailers(trailers) => self.take_trailers(input, trailers, emit),
             BodyState::Complete => Ok(0),
@@ -157,7 +176,12 @@ impl BodyReader {
     }
 
     /// `chunk-size [ chunk-ext ] CRLF` (RFC 9112 §7.1).
-    fn take_size_line(&mut self, input: &[u8], emit: &mut impl FnMut(Piece<'_>)) -> Result<usize, BodyError> {
+    fn take_size_line(
+        &mut self,
+        input: &[u8],
+        content_bytes_max: u64,
+        emit: &mut impl FnMut(Piece<'_>),
+    ) -> Result<usize, BodyError> {
         let line_feed = memchr(b'\n', input);
         let taken = line_feed.map_or(input.len(), |at| at + 1);
         let mut held = mem::take(&mut self.held);
@@ -175,6 +199,9 @@ impl BodyReader {
             return Ok(taken);
         }
         let (size, extension) = parse_size_line(before_line_feed, digits)?;
+        if self.data_bytes.saturating_add(size) > content_bytes_max {
+            return Err(BodyError::TooLarge);
+        }
         self.extension_bytes += extension.len();
         if size == 0 {
             // The last chunk goes out with its trailers. If they are in the same read, nothing needs to be held.

@@ -12,6 +12,7 @@ pub(super) fn parse_size_line(before_line_feed: &[u8], digits: usize) -> Result<
     let line = before_line_feed.strip_suffix(b"\r").ok_or(BodyError::BadChunkSize)?;
     let (digits, extension) = line.split_at_checked(digits).ok_or(BodyError::BadChunkSize)?;
     let size = std::str::from_utf8(digits).ok().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    let size = size.filter(|size| *size <= fields::LENGTH_MAX);
     match (size, extension) {
         (Some(size), []) => Ok((size, extension)),
         (Some(size), [b';' | b' ' | b'\t', ..]) if is_chunk_extension(extension) => Ok((size, extension)),

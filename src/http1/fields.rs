@@ -182,16 +182,20 @@ impl<'h> NamedFields<'h> {
     }
 }
 
-/// Parses a `Content-Length` value: digits alone, in the range of `u64` (RFC 9110 §8.6: a recipient must expect
-/// overflow).
+/// The largest length of a body or a chunk. Many readers keep lengths in signed 64-bit numbers: to them more than this
+/// would be negative, so that they see another end of the message (RFC 9110 §8.6: a recipient must expect overflow).
+pub const LENGTH_MAX: u64 = i64::MAX as u64;
+
+/// Parses a `Content-Length` value: digits alone, up to [`LENGTH_MAX`].
 pub fn parse_content_length(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
-    value.iter().try_fold(0u64, |length, &byte| {
+    let length = value.iter().try_fold(0u64, |length, &byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         length.checked_mul(10)?.checked_add(digit)
-    })
+    });
+    length.filter(|length| *length <= LENGTH_MAX)
 }
 
 /// Returns whether this is a `Host` value with a host: `uri-host [ ":" port ]` (RFC 9110 §7.2, RFC 3986 §3.2).

@@ -92,7 +92,7 @@ impl<'h> LengthFields<'h> {
             }
             (Occurrence::Once(value), Occurrence::Never) => fields::parse_content_length(value)
                 .map(|length| Some(BodyLength::Known(length)))
-                .ok_or(HeadError::Malformed("Content-Length is not a number")),
+                .ok_or(HeadError::Malformed("Content-Length is no number below 2^63")),
             // RFC 9112 §6.1: a message of HTTP/1.0 with a transfer coding has faulty framing.
             (Occurrence::Never, Occurrence::Once(_)) if version == Version::Http10 => {
                 Err(HeadError::Malformed("Transfer-Encoding came in an HTTP/1.0 message"))
@@ -185,6 +185,7 @@ mod tests {
             ("RFC 9110 §8.6: hex", "1.1", "Content-Length: 0x5\r\n"),
             ("RFC 9110 §8.6: empty", "1.1", "Content-Length:\r\n"),
             ("RFC 9110 §8.6: overflow", "1.1", "Content-Length: 18446744073709551616\r\n"),
+            ("ours: overflow of signed numbers", "1.1", "Content-Length: 9223372036854775808\r\n"),
             ("RFC 9112 §6.1: repeated", "1.1", "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
             ("RFC 9112 §6.1: repeated", "1.1", "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n"),
             ("RFC 9112 §6.1: twice", "1.1", "Transfer-Encoding: chunked, chunked\r\n"),

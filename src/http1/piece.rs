@@ -15,7 +15,7 @@ pub enum Piece<'a> {
 /// The fault for which a body cannot be followed further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyError {
-    /// A chunk size is empty, signed, not hexadecimal, too large, or its line does not end in CRLF.
+    /// A chunk size is empty, signed, not hexadecimal, 2^63 or more, or its line does not end in CRLF.
     BadChunkSize,
     BadChunkExtension,
     ChunkExtensionsTooLong,
@@ -23,6 +23,8 @@ pub enum BodyError {
     BadChunkEnd,
     TrailersTooLong,
     BadTrailer,
+    /// More content is announced than is accepted.
+    TooLarge,
 }
 
 impl BodyError {
@@ -35,6 +37,7 @@ impl BodyError {
             BodyError::BadChunkEnd => "a chunk does not end where its size says",
             BodyError::TrailersTooLong => "the trailers are too long",
             BodyError::BadTrailer => "a trailer is malformed",
+            BodyError::TooLarge => "the body is too large",
         }
     }
 }

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chunk_sizes;
 mod early_refusal;
 mod http2;
 mod strictness;

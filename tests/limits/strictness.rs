@@ -64,6 +64,7 @@ fn a_request_with_ambiguous_framing_is_refused() {
         ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2;\r\n\r\nok", &[400]),
         ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: a\r\n\r\nok", &[400]),
         ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 18446744073709551616\r\n\r\nok", &[400, 413]),
+        ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9223372036854775808\r\n\r\nok", &[400]),
         ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding:\r\n\r\n0\r\n\r\n", &[400]),
         ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n", &[400]),
         (

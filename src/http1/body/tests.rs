@@ -136,7 +136,7 @@ fn valid_chunked_bodies_are_passed_on_verbatim() {
 #[test]
 fn malformed_chunked_bodies_are_refused() {
     use BodyError::{BadChunkEnd, BadChunkExtension, BadChunkSize, BadTrailer};
-    let rows: [(&str, &[u8], BodyError); 49] = [
+    let rows: [(&str, &[u8], BodyError); 51] = [
         ("RFC 9112 §7.1: empty size", b"\r\nhello", BadChunkSize),
         ("RFC 9112 §7.1: empty size", b"\n", BadChunkSize),
         ("RFC 9112 §7.1: empty size", b";a=b\r\n", BadChunkSize),
@@ -149,6 +149,8 @@ fn malformed_chunked_bodies_are_refused() {
         ("RFC 9112 §7.1: point", b"5.0\r\nhello\r\n", BadChunkSize),
         ("RFC 9112 §7.1: underscore", b"1_0\r\nhello\r\n", BadChunkSize),
         ("RFC 9112 §7.1: overflow", b"10000000000000000\r\n", BadChunkSize),
+        ("RFC 9112 §7.1: overflow of signed numbers", b"ffffffffffffffff\r\nab", BadChunkSize),
+        ("RFC 9112 §7.1: overflow of signed numbers", b"8000000000000000;a=b\r\nab", BadChunkSize),
         ("RFC 9112 §7.1: too many digits", b"00000000000000005\r\nhello\r\n", BadChunkSize),
         ("RFC 9112 §7.1: bare LF", b"5\nhello\r\n0\r\n\r\n", BadChunkSize),
         ("RFC 9112 §7.1: bare CR", b"5\rhello\r\n0\r\n\r\n", BadChunkSize),
@@ -205,8 +207,46 @@ fn a_bad_size_is_refused_before_its_line_ends() {
 #[test]
 fn the_largest_chunk_size_is_followed() {
     let mut reader = BodyReader::new(BodyLength::Chunked);
-    assert_eq!(reader.read(b"FFFFFFFFFFFFFFFF\r\nab", |_| {}), Ok(20));
-    assert_eq!(reader.owed(), Owed::ChunkData { remaining: u64::MAX - 2 });
+    assert_eq!(reader.read(b"7FFFFFFFFFFFFFFF\r\nab", |_| {}), Ok(20));
+    assert_eq!(reader.owed(), Owed::ChunkData { remaining: (1 << 63) - 3 });
+}
+
+#[test]
+fn a_chunk_counts_by_its_size_line_and_what_is_too_much_is_not_emitted() {
+    const LIMIT: u64 = 10;
+    let rows: [(&[u8], &[u8], bool); 7] = [
+        (b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n", b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n", true),
+        (b"a\r\n0123456789\r\n0\r\nX: y\r\n\r\n", b"a\r\n0123456789\r\n0\r\nX: y\r\n\r\n", true),
+        (b"b\r\n0123456789a", b"", false),
+        (b"5\r\nhello\r\n6\r\nworld!", b"5\r\nhello\r\n", false),
+        (b"5\r\nhello\r\n5\r\nworld\r\n1;a=b\r\n!", b"5\r\nhello\r\n5\r\nworld\r\n", false),
+        (b"5\r\nhello\r\nfffffffffffffff\r\nab", b"5\r\nhello\r\n", false),
+        (b"5\r\nhello\r\n7fffffffffffffff\r\nab", b"5\r\nhello\r\n", false),
+    ];
+    for (bytes, expected, is_accepted) in rows {
+        for split in 0..=bytes.len() {
+            let (first, second) = bytes.split_at(split);
+            let mut reader = BodyReader::new(BodyLength::Chunked);
+            let mut emitted = Vec::new();
+            let mut emit = |piece: Piece<'_>| {
+                let (Piece::Data(bytes) | Piece::Framing(bytes)) = piece;
+                emitted.extend_from_slice(bytes);
+            };
+            let read =
+                reader.read_within(first, LIMIT, &mut emit).and_then(|_| reader.read_within(second, LIMIT, emit));
+            let at = format!("{} at {split}", bytes.escape_ascii());
+            assert_eq!((emitted.as_slice(), reader.is_complete()), (expected, is_accepted), "{at}");
+            assert_eq!(read.err(), (!is_accepted).then_some(BodyError::TooLarge), "{at}");
+        }
+    }
+}
+
+#[test]
+fn without_a_limit_sizes_add_up_to_no_refusal() {
+    let mut reader = BodyReader::new(BodyLength::Chunked);
+    reader.data_bytes = u64::MAX - 1;
+    assert_eq!(reader.read(b"7fffffffffffffff\r\nab", |_| {}), Ok(20));
+    assert_eq!(reader.data_bytes(), u64::MAX);
 }
 
 #[test]

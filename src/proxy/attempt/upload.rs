@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use crate::config::{Limits, Timeouts};
-use crate::http1::body::{BodyReader, Piece};
+use crate::http1::body::{BodyError, BodyReader, Piece};
 use crate::http1::framing::BodyLength;
 use crate::io::{Buffer, Turns};
 use crate::observability::Count;
 use crate::proxy::downstream::Incoming;
 use crate::proxy::error::GatewayError;
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::plan::check_body_bytes;
+use crate::proxy::request::plan::body_too_large;
 use crate::proxy::resources::Resources;
 use crate::upstream::{Connection, TransportError};
 
@@ -128,8 +128,7 @@ pub fn check_start(length: BodyLength, start: &[u8], limits: &Limits) -> Result<
         return Ok(());
     }
     let mut body = BodyReader::new(length);
-    body.read(start, |_| {}).map_err(|error| GatewayError::BadRequest(error.as_str()))?;
-    check_body_bytes(body.data_bytes(), limits.body_bytes_max)
+    follow(&mut body, start, limits, |_| {}).map(|_| ())
 }
 
 /// Moves what belongs to the body from the input to the copy.
@@ -139,18 +138,32 @@ pub fn check_start(length: BodyLength, start: &[u8], limits: &Limits) -> Result<
 pub fn take_body(incoming: &mut Incoming<'_>, resources: &Resources) -> Result<(), GatewayError> {
     let Resources { limits, budget, activity, .. } = resources;
     let mut copy = incoming.copy.borrow_mut();
-    let read = incoming.body.read(incoming.input.filled(), |piece| {
+    let consumed = follow(incoming.body, incoming.input.filled(), limits, |piece| {
         let (Piece::Data(bytes) | Piece::Framing(bytes)) = piece;
         if !copy.push(bytes, limits.replay_bytes_max, budget) {
             activity.counters.add(Count::CopiesDropped);
             tracing::debug!("the request is too large to be kept for a second attempt");
         }
-    });
-    let consumed = read.map_err(|error| GatewayError::BadRequest(error.as_str()))?;
+    })?;
     incoming.input.consume(consumed);
     if incoming.input.is_empty() {
         // The next byte may be minutes away.
         *incoming.input = Buffer::none();
     }
-    check_body_bytes(incoming.body.data_bytes(), limits.body_bytes_max)
+    Ok(())
+}
+
+/// Follows a body within its limits. A chunk that is too large is refused by its size line, before a byte of it goes
+/// upstream.
+fn follow(
+    body: &mut BodyReader,
+    input: &[u8],
+    limits: &Limits,
+    emit: impl FnMut(Piece<'_>),
+) -> Result<usize, GatewayError> {
+    let content_bytes_max = limits.body_bytes_max.unwrap_or(u64::MAX);
+    body.read_within(input, content_bytes_max, emit).map_err(|error| match error {
+        BodyError::TooLarge => body_too_large(content_bytes_max),
+        error => GatewayError::BadRequest(error.as_str()),
+    })
 }

@@ -156,8 +156,10 @@ impl Admission {
         if facts.wants_websocket {
             return Err(GatewayError::WebsocketNotSupported);
         }
-        if let BodyLength::Known(length) = facts.body {
-            check_body_bytes(length, rules.body_bytes_max)?;
+        if let (BodyLength::Known(length), Some(limit)) = (facts.body, rules.body_bytes_max)
+            && length > limit
+        {
+            return Err(body_too_large(limit));
         }
         let traits = RequestTraits {
             facts,
@@ -174,15 +176,9 @@ impl Admission {
     }
 }
 
-/// Compares the length of a body, or of what has come of one, with the limit.
-///
-/// # Errors
-/// [`GatewayError::BodyTooLarge`].
-pub fn check_body_bytes(bytes: u64, limit: Option<u64>) -> Result<(), GatewayError> {
-    match limit {
-        Some(limit) if bytes > limit => Err(GatewayError::BodyTooLarge { limit_mebibytes: limit / MEBIBYTE }),
-        _ => Ok(()),
-    }
+/// Returns the refusal of a body that is larger than `limit` bytes.
+pub fn body_too_large(limit: u64) -> GatewayError {
+    GatewayError::BodyTooLarge { limit_mebibytes: limit / MEBIBYTE }
 }
 
 /// Tells whether the filter is for the request with this head and this path: Anthropic's Messages API, which the marks
