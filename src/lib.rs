@@ -32,9 +32,9 @@
 //!   gives (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns as a whole
 //!   and for one model (`standing`), the makers of stored objects (`owners`), what must not be seen (`secret`), the
 //!   keys of callers (`api_keys`), files of secrets (`private_file`).
-//! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`), the length of a body (`framing`), its
-//!   end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a server asks to
-//!   be left alone (`retry_after`).
+//! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
+//!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
+//!   server asks to be left alone (`retry_after`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`), clients that leave (`departure`), idle connections (`parking`), the phases of a drain
 //!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits; and one request of the

@@ -17,7 +17,8 @@ use super::alpn::{AlpnOffer, AlpnReply};
 use super::check::CheckReport;
 use crate::config::Config;
 use crate::credentials::{self, Credential, Credentials, TokenError};
-use crate::http1::head::{HeadError, HeadLimits, HeadScanner, with_response};
+use crate::http1::head::{HeadError, HeadLimits, HeadScanner, ResponseHead, with_response};
+use crate::http1::interim::InterimAllowance;
 use crate::http1::retry_after::retry_after;
 use crate::io::buffer::PLAINTEXT_MAX;
 use crate::io::{Buffer, Deadline, Timer, deadline};
@@ -160,13 +161,18 @@ async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, Ans
     }
     let mut received = Buffer::none();
     let mut scanner = HeadScanner::default();
+    let mut interim = InterimAllowance::default();
     loop {
         let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE).map_err(AnswerError::Malformed)?;
         if let Some(span) = scanned {
-            let answer = read_answer(&received.filled()[span.start..span.end], SystemTime::now())
-                .map_err(AnswerError::Malformed)?;
-            // RFC 9110 §15.2: an interim response precedes the final one. 101 would be one, and was not asked for.
-            if !(100..=199).contains(&answer.status) || answer.status == 101 {
+            let head = &received.filled()[span.start..span.end];
+            let answer = with_response(head, |parsed| match parsed.status {
+                // RFC 9110 §15.2: an interim response precedes the final one. 101 would be one, and was not asked for.
+                100 | 102..=199 => interim.admit(parsed, head.len()).map(|()| None),
+                _ => Ok(Some(answer_of(parsed, SystemTime::now()))),
+            });
+            let answer = answer.and_then(|answer| answer).map_err(AnswerError::Malformed)?;
+            if let Some(answer) = answer {
                 return Ok(answer);
             }
             received.consume(span.end);
@@ -180,8 +186,8 @@ async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, Ans
     }
 }
 
-fn read_answer(head: &[u8], now: SystemTime) -> Result<TrialAnswer, HeadError> {
-    with_response(head, |head| TrialAnswer { status: head.status, retry_after: retry_after(head, now) })
+fn answer_of(head: &ResponseHead<'_>, now: SystemTime) -> TrialAnswer {
+    TrialAnswer { status: head.status, retry_after: retry_after(head, now) }
 }
 
 /// The reason why there is no answer.
@@ -284,7 +290,8 @@ mod tests {
     fn told(head: &str) -> (String, TrialVerdict) {
         // Sun, 06 Nov 1994 08:49:37 GMT
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        let outcome = TrialOutcome::Answered(read_answer(head.as_bytes(), now).expect("a head"));
+        let outcome =
+            TrialOutcome::Answered(with_response(head.as_bytes(), |head| answer_of(head, now)).expect("a head"));
         (outcome.to_string(), outcome.verdict())
     }
 

@@ -5,6 +5,7 @@
 //!
 //! In the order of use: [`head::HeadScanner`] finds a head in received bytes, [`head::with_request`] or
 //! [`head::with_response`] parses it in place, [`framing`] says how long the body is, [`body::BodyReader`] follows it.
+//! [`interim::InterimAllowance`] bounds what comes before a final response.
 
 pub mod body;
 mod chunk;
@@ -12,5 +13,6 @@ pub mod fields;
 pub mod framing;
 mod grammar;
 pub mod head;
+pub mod interim;
 mod piece;
 pub mod retry_after;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::Timeouts;
 use crate::credentials::{ApiKeyId, CredentialId};
+use crate::http1::head::{HeadError, ResponseHead};
+use crate::http1::interim::InterimAllowance;
 use crate::io::{Deadline, Turns};
 use crate::observability::{Ending, ExchangeId, ExchangeRecord, StatusClass};
 use crate::proxy::downstream::Downstream;
@@ -95,6 +97,8 @@ pub struct Progress {
     pub status: Cell<Option<u16>>,
     pub first_byte: Cell<Option<Instant>>,
     pub response_bytes: Cell<u64>,
+    /// For all attempts together.
+    interim: Cell<InterimAllowance>,
     pub turns: Turns,
 }
 
@@ -119,6 +123,14 @@ impl Progress {
 
     pub fn request_is_whole(&self) -> bool {
         self.request_is_whole.get()
+    }
+
+    /// Accounts for an interim answer; see [`InterimAllowance::admit`].
+    pub fn admit_interim(&self, head: &ResponseHead<'_>, head_bytes: usize) -> Result<(), HeadError> {
+        let mut allowance = self.interim.get();
+        let admitted = allowance.admit(head, head_bytes);
+        self.interim.set(allowance);
+        admitted
     }
 
     /// Notes that a final answer of this status begins to go downstream.

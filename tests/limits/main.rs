@@ -6,4 +6,5 @@ mod support;
 mod chunk_sizes;
 mod early_refusal;
 mod http2;
+mod interim;
 mod strictness;

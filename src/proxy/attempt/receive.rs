@@ -82,17 +82,22 @@ fn read_head(head: &[u8], side: DownstreamSide<'_>) -> Result<HeadKind, NoAnswer
     let kind = with_response(head, |parsed| {
         Ok(match parsed.status {
             101 => return Err(GatewayError::UpstreamSwitchedProtocols),
-            // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. The 100 answers an expectation that was ours.
-            100..=199 if parsed.status == 100 || side.reply.is_http10() => HeadKind::Interim(Buffer::none()),
             100..=199 => {
-                let mut out = Buffer::take();
-                response::head::write_interim(out.tail(), parsed);
-                HeadKind::Interim(out)
+                side.progress.admit_interim(parsed, head.len()).map_err(malformed)?;
+                // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. The 100 answers an expectation that was ours.
+                let is_swallowed = parsed.status == 100 || side.reply.is_http10();
+                HeadKind::Interim(if is_swallowed { Buffer::none() } else { interim_head(parsed) })
             }
             _ => HeadKind::Final(final_head(parsed, side)?),
         })
     });
     kind.unwrap_or_else(|error| Err(malformed(error))).map_err(NoAnswer::malformed)
+}
+
+fn interim_head(head: &ResponseHead<'_>) -> Buffer {
+    let mut out = Buffer::take();
+    response::head::write_interim(out.tail(), head);
+    out
 }
 
 fn final_head(head: &ResponseHead<'_>, side: DownstreamSide<'_>) -> Result<FinalHead, GatewayError> {

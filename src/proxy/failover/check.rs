@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::credentials::{CheckClaim, Cooling, CredentialFault, CredentialId, FaultKind, Turn};
 use crate::http1::fields;
 use crate::http1::head::{HeadLimits, HeadScanner, with_response};
+use crate::http1::interim::InterimAllowance;
 use crate::io::{Buffer, Either, Lifecycle, Phase, pause, race};
 use crate::observability::{Activity, Count};
 use crate::proxy::failover::chosen::Chosen;
@@ -28,9 +29,6 @@ const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
 /// The longest that the upstream may take nothing of a request.
 const WRITE_STALL: Duration = Duration::from_secs(5);
-
-/// Interim answers before a final one.
-const INTERIM_MAX: usize = 4;
 
 /// The path below the base path that every identity may ask for.
 const CHECKED_PATH: &str = "/v1/models";
@@ -157,7 +155,8 @@ async fn status_of(connector: &Connector, request: &[u8]) -> Option<u16> {
     let sealed = connection.seal(request).ok()?;
     connection.send(sealed, WRITE_STALL).await.ok()?;
     let mut received = Buffer::none();
-    for _ in 0..=INTERIM_MAX {
+    let mut interim = InterimAllowance::default();
+    loop {
         let mut scanner = HeadScanner::default();
         let span = loop {
             if let Some(span) = scanner.scan(received.filled(), &HeadLimits::RESPONSE).ok()? {
@@ -168,13 +167,16 @@ async fn status_of(connector: &Connector, request: &[u8]) -> Option<u16> {
                 Ok(Received::End { .. }) | Err(_) => return None,
             }
         };
-        let status = with_response(&received.filled()[span.start..span.end], |head| head.status).ok()?;
-        received.consume(span.end);
-        if status >= 200 {
+        let head = &received.filled()[span.start..span.end];
+        let admitted = with_response(head, |parsed| match parsed.status {
+            100..=199 => interim.admit(parsed, head.len()).map(|()| None),
+            status => Ok(Some(status)),
+        });
+        if let Some(status) = admitted.and_then(|admitted| admitted).ok()? {
             return Some(status);
         }
+        received.consume(span.end);
     }
-    None
 }
 
 #[cfg(test)]
