@@ -1,5 +1,7 @@
 //! The key of a caller: the fields that may hold it, and the comparison with the keys of the gateway.
 
+use std::mem;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use zeroize::Zeroizing;
@@ -9,21 +11,26 @@ use crate::http1::fields::{self, Known};
 use crate::http1::head::RequestHead;
 use crate::proxy::error::GatewayError;
 
-/// Finds the key of a request among `keys`.
+/// Finds the key of a request among `keys`. The first field of each kind counts, so a head made of nothing but keys
+/// costs no more than [`KeyField::COUNT`] searches.
 ///
 /// # Errors
 /// [`GatewayError::ApiKeyMissing`] if it has none, [`GatewayError::ApiKeyUnknown`] if none of its keys is one of
 /// `keys`.
 pub fn check_key(head: &RequestHead<'_>, keys: &ApiKeys) -> Result<ApiKeyId, GatewayError> {
     let mut refusal = GatewayError::ApiKeyMissing;
+    let mut has_come = [false; KeyField::COUNT];
     for field in head.fields {
-        let found = match fields::known(field.name) {
-            Some(Known::Authorization) => bearer(field.value).map(|key| keys.find(key)),
-            Some(Known::ProxyAuthorization) => bearer(field.value)
+        let Some(kind) = KeyField::of(field.name) else { continue };
+        if mem::replace(&mut has_come[kind as usize], true) {
+            continue;
+        }
+        let found = match kind {
+            KeyField::Authorization => bearer(field.value).map(|key| keys.find(key)),
+            KeyField::ProxyAuthorization => bearer(field.value)
                 .map(|key| keys.find(key))
                 .or_else(|| basic(field.value).map(|pair| find_in_pair(keys, &pair))),
-            Some(Known::DownstreamKey) if is_key_field(field.name) => Some(keys.find(field.value)),
-            _ => None,
+            KeyField::XApiKey | KeyField::ApiKey => Some(keys.find(field.value)),
         };
         match found {
             Some(Some(id)) => return Ok(id),
@@ -34,8 +41,28 @@ pub fn check_key(head: &RequestHead<'_>, keys: &ApiKeys) -> Result<ApiKeyId, Gat
     Err(refusal)
 }
 
-fn is_key_field(name: &str) -> bool {
-    name.eq_ignore_ascii_case("x-api-key") || name.eq_ignore_ascii_case("api-key")
+/// A field in which clients put the key of a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum KeyField {
+    Authorization,
+    ProxyAuthorization,
+    XApiKey,
+    ApiKey,
+}
+
+impl KeyField {
+    const COUNT: usize = 4;
+
+    /// Returns the kind of the field of that name.
+    fn of(name: &str) -> Option<Self> {
+        match fields::known(name)? {
+            Known::Authorization => Some(KeyField::Authorization),
+            Known::ProxyAuthorization => Some(KeyField::ProxyAuthorization),
+            Known::DownstreamKey if name.eq_ignore_ascii_case("x-api-key") => Some(KeyField::XApiKey),
+            Known::DownstreamKey if name.eq_ignore_ascii_case("api-key") => Some(KeyField::ApiKey),
+            _ => None,
+        }
+    }
 }
 
 /// Returns the token of the scheme `Bearer` (RFC 6750 §2.1).
@@ -84,6 +111,9 @@ mod tests {
             basic(&format!("anyone:{KEY}")),
             basic(&format!("{KEY}:")),
             format!("Authorization: Bearer other\r\nx-api-key: {KEY}\r\n"),
+            format!(
+                "Authorization: Basic eDp5\r\nX-Api-Key: other\r\nAPI-Key: other\r\nProxy-Authorization: Bearer {KEY}\r\n"
+            ),
         ] {
             assert_eq!(found(&field_lines).as_deref(), Ok("team"), "{field_lines}");
         }
@@ -99,6 +129,12 @@ mod tests {
             (basic(&format!("{KEY}:wrong")), GatewayError::ApiKeyUnknown),
             (basic(KEY), GatewayError::ApiKeyUnknown),
             ("x-api-key:\r\n".to_owned(), GatewayError::ApiKeyUnknown),
+            (format!("X_Api_Key: {KEY}\r\nproxy.authorization: Bearer {KEY}\r\n"), GatewayError::ApiKeyMissing),
+            (format!("Authorization: Basic x\r\nAuthorization: Bearer {KEY}\r\n"), GatewayError::ApiKeyMissing),
+            (format!("Authorization: Bearer x\r\nauthorization: Bearer {KEY}\r\n"), GatewayError::ApiKeyUnknown),
+            (format!("x-api-key: x\r\nX-API-KEY: {KEY}\r\n"), GatewayError::ApiKeyUnknown),
+            (format!("api-key: x\r\napi-key: {KEY}\r\n"), GatewayError::ApiKeyUnknown),
+            (format!("{}Proxy-Authorization: Bearer {KEY}\r\n", basic("x:y")), GatewayError::ApiKeyUnknown),
         ] {
             assert_eq!(found(&field_lines), Err(error), "{field_lines}");
         }
