@@ -1,7 +1,7 @@
 //! Field names this program knows, and the grammar of the few field values it reads.
 //!
-//! Invariant: [`known`] ignores case and compares a name with at most three candidates. What is done with a field is
-//! decided where heads are written.
+//! Invariant: [`known`] ignores case and compares a name with one candidate. What is done with a field is decided where
+//! heads are written.
 
 use std::net::Ipv6Addr;
 
@@ -17,13 +17,18 @@ pub const CONNECTION_OPTIONS_MAX: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Known {
     Authorization,
-    /// A key or cookie that the downstream sent for its own sake: `Cookie`, `X-Api-Key` and the like.
+    /// A key or cookie that the downstream sent for its own sake: `Cookie`, `X-Api-Key` and the like; and whatever
+    /// servers take for a field of keys.
     DownstreamKey,
     Connection,
     ContentEncoding,
     ContentLength,
     ContentType,
     Expect,
+    /// `X-Flow-Uring-Error`, by which an answer made here is told from the upstream's.
+    FlowUringError,
+    /// A name that servers take for a field that frames a message or is meant for one hop.
+    HopAlias,
     Host,
     KeepAlive,
     Location,
@@ -46,6 +51,7 @@ impl Known {
         matches!(
             self,
             Known::Connection
+                | Known::HopAlias
                 | Known::KeepAlive
                 | Known::ProxyAuthorization
                 | Known::ProxyConnection
@@ -54,9 +60,26 @@ impl Known {
                 | Known::Upgrade
         )
     }
+
+    /// The field that an alias of this one counts as; `None`: an alias of it does no harm, or none can be written.
+    fn alias(self) -> Option<Known> {
+        match self {
+            // One that holds a key is removed as such: keys are read in fields of the proper names alone.
+            Known::DownstreamKey | Known::ProxyAuthorization => Some(Known::DownstreamKey),
+            Known::ContentLength | Known::TransferEncoding | Known::KeepAlive | Known::ProxyConnection => {
+                Some(Known::HopAlias)
+            }
+            Known::SetCookie | Known::FlowUringError => Some(self),
+            _ => None,
+        }
+    }
 }
 
 /// Looks up a field name, which is a token; ignores case.
+///
+/// Servers that hand fields on as variables write `-` as `_` (RFC 3875 §4.1.18), and some of them `.` too: to them
+/// `X_Api_Key` is `X-Api-Key`, and would get past its removal. A name that differs from a removed one in such bytes
+/// alone is known as something that is removed too, and is never read.
 pub fn known(name: &str) -> Option<Known> {
     let name = name.as_bytes();
     let first = name.first()? | CASE_BIT;
@@ -82,13 +105,17 @@ pub fn known(name: &str) -> Option<Known> {
         (16, b'c') => ("content-encoding", Known::ContentEncoding),
         (16, b'p') => ("proxy-connection", Known::ProxyConnection),
         (17, b't') => ("transfer-encoding", Known::TransferEncoding),
-        (17, b'x') if is_spelled(name, b"x-litellm-api-key") => return Some(Known::DownstreamKey),
+        (17, b'x') if name[2] | CASE_BIT == b'l' => ("x-litellm-api-key", Known::DownstreamKey),
         (17, b'x') => ("x-accel-buffering", Known::XAccelBuffering),
+        (18, b'x') => ("x-flow-uring-error", Known::FlowUringError),
         (19, b'p') => ("proxy-authorization", Known::ProxyAuthorization),
         (25, b'o') => ("ocp-apim-subscription-key", Known::DownstreamKey),
         _ => return None,
     };
-    is_spelled(name, spelling.as_bytes()).then_some(known)
+    if is_spelled(name, spelling.as_bytes()) {
+        return Some(known);
+    }
+    known.alias().filter(|_| is_alias(name, spelling.as_bytes()))
 }
 
 /// The bit in which a letter's lower case differs from its upper case.
@@ -108,6 +135,16 @@ fn is_spelled(name: &[u8], spelling: &[u8]) -> bool {
     };
     words.iter().zip(spelling_words).all(is_same_word)
         && rest.iter().zip(spelling_rest).all(|(byte, spelling)| byte | CASE_BIT == *spelling)
+}
+
+/// Returns whether a name of the same length differs from a spelling, apart from case, in `_` or `.` for `-` alone.
+/// Mostly the first bytes tell.
+fn is_alias(name: &[u8], spelling: &[u8]) -> bool {
+    let is_same = |(byte, spelling): (&u8, &u8)| match spelling {
+        b'-' => matches!(byte, b'-' | b'_' | b'.'),
+        letter => byte | CASE_BIT == *letter,
+    };
+    name.iter().zip(spelling).all(is_same)
 }
 
 /// Returns the members of a comma-separated list (RFC 9110 §5.6.1), trimmed; empty members are skipped.

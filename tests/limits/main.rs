@@ -7,4 +7,5 @@ mod chunk_sizes;
 mod early_refusal;
 mod http2;
 mod interim;
+mod look_alikes;
 mod strictness;

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NAMES: [(&str, Known); 24] = [
+const NAMES: [(&str, Known); 25] = [
     ("TE", Known::Te),
     ("Host", Known::Host),
     ("Cookie", Known::DownstreamKey),
@@ -25,6 +25,7 @@ const NAMES: [(&str, Known); 24] = [
     ("Transfer-Encoding", Known::TransferEncoding),
     ("X-Litellm-Api-Key", Known::DownstreamKey),
     ("X-Accel-Buffering", Known::XAccelBuffering),
+    ("X-Flow-Uring-Error", Known::FlowUringError),
     ("Proxy-Authorization", Known::ProxyAuthorization),
     ("Ocp-Apim-Subscription-Key", Known::DownstreamKey),
 ];
@@ -49,6 +50,38 @@ fn a_name_that_differs_in_one_byte_is_not_known() {
         assert_eq!(known(&format!("{name}s")), None, "{name}s");
     }
     assert_eq!(known(""), None);
+}
+
+#[test]
+fn what_servers_take_for_a_removed_field_is_known_as_one_that_is_removed_and_not_read() {
+    let rows = [
+        ("X-Api-Key", Some(Known::DownstreamKey)),
+        ("Api-Key", Some(Known::DownstreamKey)),
+        ("X-Litellm-Api-Key", Some(Known::DownstreamKey)),
+        ("X-Goog-Api-Key", Some(Known::DownstreamKey)),
+        ("Ocp-Apim-Subscription-Key", Some(Known::DownstreamKey)),
+        ("Proxy-Authorization", Some(Known::DownstreamKey)),
+        ("Content-Length", Some(Known::HopAlias)),
+        ("Transfer-Encoding", Some(Known::HopAlias)),
+        ("Keep-Alive", Some(Known::HopAlias)),
+        ("Proxy-Connection", Some(Known::HopAlias)),
+        ("Set-Cookie", Some(Known::SetCookie)),
+        ("X-Flow-Uring-Error", Some(Known::FlowUringError)),
+        ("Content-Type", None),
+        ("Content-Encoding", None),
+        ("Sec-Fetch-Site", None),
+        ("X-Accel-Buffering", None),
+    ];
+    for (name, expected) in rows {
+        let aliases = [name.replace('-', "_"), name.replace('-', "."), name.replacen('-', "_", 1)];
+        for alias in aliases.into_iter().flat_map(|alias| [alias.to_ascii_lowercase(), alias.to_ascii_uppercase()]) {
+            assert_eq!(known(&alias), expected, "{alias}");
+        }
+        assert_eq!(known(&name.replace('-', "~")), None, "{name}");
+    }
+    for other in ["X_Api_Kez", "_x-api-key", "x_api_key_", "xapi_key", "proxy__authorization", "_", "."] {
+        assert_eq!(known(other), None, "{other}");
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The upstream's response head: the facts that its fields state, and the head that goes downstream for it.
 //!
 //! Invariant: status, reason and all fields are the upstream's, except those that are meant for its own hop,
-//! `Set-Cookie`, the framing, and a `Location` that would lead past this program.
+//! `Set-Cookie`, the framing, a `Location` that would lead past this program, and the field that marks errors made here.
 
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
@@ -157,7 +157,7 @@ fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
 
 fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bool {
     match known {
-        Some(Known::SetCookie | Known::ContentLength) => false,
+        Some(Known::SetCookie | Known::ContentLength | Known::FlowUringError) => false,
         Some(Known::ContentType) => true,
         Some(known) if known.is_hop_by_hop() => false,
         _ => !named.contain(name),

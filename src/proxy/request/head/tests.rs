@@ -182,6 +182,37 @@ fn fields_of_this_hop_and_keys_of_the_downstream_stay_here() {
 }
 
 #[test]
+fn what_a_server_takes_for_such_a_field_stays_here_too() {
+    for name in [
+        "X-Api-Key",
+        "Api-Key",
+        "X-Litellm-Api-Key",
+        "X-Goog-Api-Key",
+        "Ocp-Apim-Subscription-Key",
+        "Proxy-Authorization",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Keep-Alive",
+        "Proxy-Connection",
+    ] {
+        for alias in [name.replace('-', "_"), name.replace('-', "."), name.to_lowercase().replacen('-', "_", 1)] {
+            let head = format!("POST / HTTP/1.1\r\nHost: a\r\nA_b.c: 1\r\n{alias}: 5\r\nContent-Length: 2\r\n\r\n");
+            let expected = "POST /base/v1?x=1 HTTP/1.1\r\nHost: flow.example:8443\r\nA_b.c: 1\r\n\
+                Authorization: Bearer ours\r\nContent-Length: 2\r\n\r\n";
+            assert_eq!(rewrite(head.as_bytes()).unwrap(), expected, "{alias}");
+        }
+    }
+}
+
+#[test]
+fn connection_names_fields_by_their_own_names() {
+    let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: X-One, x_two\r\nX_One: 1\r\nX-Two: 2\r\nX_Two: 3\r\n\r\n";
+    let expected = "GET /base/v1?x=1 HTTP/1.1\r\nHost: flow.example:8443\r\nX_One: 1\r\nX-Two: 2\r\n\
+        Authorization: Bearer ours\r\n\r\n";
+    assert_eq!(rewrite(head.as_bytes()).unwrap(), expected);
+}
+
+#[test]
 fn connection_removes_what_it_names_but_nothing_of_ours_and_not_the_content_type() {
     let head = "POST / HTTP/1.1\r\nX-Before: 1\r\nHost: a\r\nConnection: host, authorization, content-length, content-type\r\n\
         Content-Type: text/plain\r\nContent-Length: 5\r\nconnection: X-BEFORE,x-after, transfer-encoding\r\nX-After: 2\r\nX-Kept: 3\r\n\r\n";
@@ -279,6 +310,7 @@ fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
         "Content-Length: 5\r\n",
         "authorization: x\r\n",
         "x-api-key : x\r\n",
+        "x_api.key: x\r\n",
         "X: \u{e9}\r\n",
     ]);
     let index = any::<prop::sample::Index>;

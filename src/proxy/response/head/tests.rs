@@ -112,6 +112,27 @@ fn a_head_goes_downstream_as_it_came_without_the_fields_of_its_hop() {
 }
 
 #[test]
+fn no_field_of_the_upstream_makes_its_answer_look_like_one_made_here() {
+    for name in ["X-Flow-Uring-Error", "x-flow-uring-error", "X_Flow_Uring_Error", "X.FLOW.URING-ERROR"] {
+        let answer = format!("HTTP/1.1 503 X\r\nX-One: 1\r\n{name}: draining\r\nContent-Length: 5\r\n\r\n");
+        assert_eq!(rewrite(answer.as_bytes(), KEEP, None), "HTTP/1.1 503 X\r\nX-One: 1\r\nContent-Length: 5\r\n\r\n");
+        let interim = format!("HTTP/1.1 103 X\r\n{name}: draining\r\nX-One: 1\r\n\r\n");
+        let mut out = Vec::new();
+        with_response(interim.as_bytes(), |head| write_interim(&mut out, head)).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "HTTP/1.1 103 X\r\nX-One: 1\r\n\r\n");
+    }
+}
+
+#[test]
+fn what_is_taken_for_a_field_of_the_hop_or_a_cookie_stays_here() {
+    let head =
+        b"HTTP/1.1 200 OK\r\nContent_Length: 9\r\nTransfer.Encoding: chunked\r\nKeep_Alive: x\r\nSet_Cookie: a\r\n\
+        X_One.b: 1\r\nX_Accel_Buffering: no\r\nContent_Type: text/plain\r\nContent-Length: 5\r\n\r\n";
+    let expected = "HTTP/1.1 200 OK\r\nX_One.b: 1\r\nX_Accel_Buffering: no\r\nContent_Type: text/plain\r\nContent-Length: 5\r\n\r\n";
+    assert_eq!(rewrite(head, KEEP, None), expected);
+}
+
+#[test]
 fn each_framing_reaches_each_version_in_a_form_it_reads() {
     let sized = "Content-Length: 5\r\n";
     let chunked = "Transfer-Encoding: chunked\r\n";
@@ -237,8 +258,9 @@ fn a_location_below_the_base_url_leads_here_and_any_other_stays() {
 }
 
 #[test]
-fn interim_answers_lose_their_framing_and_their_hop() {
-    let head = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: y\r\nSet-Cookie: a\r\nContent-Length: 5\r\n\r\n";
+fn interim_answers_lose_their_cookies_and_their_hop() {
+    let head =
+        b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\nConnection: x\r\nX: y\r\nSet-Cookie: a\r\nKeep-Alive: x\r\n\r\n";
     let mut out = b"before".to_vec();
     with_response(head, |head| write_interim(&mut out, head)).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "beforeHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n");
