@@ -4,7 +4,8 @@
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`). All rooms share the shard's `resources` and what is known of the
-//! `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on its way.
+//! `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on its way, `json`
+//! reads what both directions bring.
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
 pub mod attempt;
@@ -15,6 +16,7 @@ pub mod exchange;
 pub mod failover;
 pub mod filter;
 pub mod guard;
+pub mod json;
 pub mod local_answer;
 pub mod outcome;
 pub mod owner_search;
@@ -31,8 +33,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::attempt::upload::{check_start, take_body};
-use self::attempt::{Attempt, wait_for_subject};
+use self::attempt::Attempt;
+use self::attempt::request_body::subject_wait::wait_for_subject;
+use self::attempt::request_body::upload::{check_start, take_body};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
@@ -42,8 +45,8 @@ use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstChoice;
 use self::reply_shape::ReplyShape;
 use self::request::head::UpstreamHead;
-use self::request::objects::Objects;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
+use self::request::stored::objects::Objects;
 use self::resources::Resources;
 use self::snapshot::Snapshot;
 use crate::credentials::{ApiKeys, Choice, Credentials, Turn};

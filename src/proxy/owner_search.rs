@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::credentials::{Choice, Shelf, Turn};
 use crate::http1::body::BodyReader;
-use crate::proxy::attempt::hold_body;
+use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failover::ownership::known_owner;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::plan::UpstreamRequest;
-use crate::proxy::request::references::{ReferenceSearch, Searched};
+use crate::proxy::request::stored::references::{ReferenceSearch, Searched};
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 

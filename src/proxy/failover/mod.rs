@@ -26,7 +26,7 @@ use crate::proxy::failover::blame::{Blame, Court, Finding};
 use crate::proxy::failover::chosen::Chosen;
 use crate::proxy::failover::subject::Subject;
 use crate::proxy::failover::table::{Decision, Situation, back_off, decide};
-use crate::proxy::request::objects::Objects;
+use crate::proxy::request::stored::objects::Objects;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 

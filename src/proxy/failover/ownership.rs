@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::credentials::{CredentialId, Credentials, ObjectKey, Shelf, Turn};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::objects::{ObjectAction, Objects};
-use crate::proxy::request::references::ReferenceSearch;
+use crate::proxy::request::stored::objects::{ObjectAction, Objects};
+use crate::proxy::request::stored::references::ReferenceSearch;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::{BodyTap, MadeObjects};
 use crate::proxy::response::head::ResponseFacts;

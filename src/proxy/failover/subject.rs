@@ -9,8 +9,8 @@ use std::sync::Arc;
 use crate::credentials::{PathFamily, RestScope};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::proxy::json::member_strings::{MemberString, MemberStrings};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::member_strings::{MemberString, MemberStrings};
 use crate::proxy::request::path::{split_query, strip_base_path};
 
 /// The longest name of a model that is kept.

@@ -10,7 +10,7 @@ pub mod json_edit;
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
 use crate::observability::{Count, ExchangeId};
-use crate::proxy::attempt::hold_body;
+use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::budget::ReplayBudget;

@@ -9,14 +9,11 @@ use std::borrow::Cow;
 use crate::credentials::{CredentialId, ObjectKey, Shelf};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::RequestHead;
+use crate::proxy::json::json_members::ID_BYTES_MAX;
 use crate::proxy::request::head::{Method, RequestFacts};
 
 /// The ids that are looked at in a path: a container's file is the deepest known.
 const NAMED_MAX: usize = 3;
-
-/// The longest id that is looked at: LiteLLM's, which wrap a provider's and the name of a deployment, have some hundred
-/// bytes.
-pub const ID_BYTES_MAX: usize = 1024;
 
 /// The stored objects in one request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::http1::body::BodyReader;
 use crate::io::Buffer;
-use crate::proxy::attempt::ask::ask_for_body;
-use crate::proxy::attempt::upload::take_body;
+use crate::proxy::attempt::request_body::ask::ask_for_body;
+use crate::proxy::attempt::request_body::upload::take_body;
 use crate::proxy::downstream::{Downstream, Incoming};
 use crate::proxy::failover::subject::{Subject, SubjectReader};
 use crate::proxy::outcome::Outcome;

@@ -12,8 +12,8 @@ use memchr::memmem::{self, Finder};
 use crate::credentials::{ObjectKey, Shelf};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::proxy::json::json_members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::json_members::{JsonMembers, StringMember};
 
 /// The part of a body that is searched: clients write these members first, or after a prompt that is shorter.
 pub const SEARCHED_BYTES_MAX: usize = 1024 * 1024;

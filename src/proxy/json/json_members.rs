@@ -6,7 +6,9 @@
 
 use memchr::{memchr_iter, memchr2};
 
-use crate::proxy::request::objects::ID_BYTES_MAX;
+/// The longest id that is looked at: LiteLLM's, which wrap a provider's and the name of a deployment, have some hundred
+/// bytes.
+pub const ID_BYTES_MAX: usize = 1024;
 
 /// The longest name that is told from others.
 const NAME_BYTES_MAX: usize = 32;
