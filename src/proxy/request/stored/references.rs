@@ -12,7 +12,7 @@ use memchr::memmem::{self, Finder};
 use crate::credentials::{ObjectKey, Shelf};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
-use crate::proxy::json::json_members::{JsonMembers, StringMember};
+use crate::proxy::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
 
 /// The part of a body that is searched: clients write these members first, or after a prompt that is shorter.
@@ -210,8 +210,8 @@ fn is_nearer_to_end(length: BodyLength, read_bytes: usize) -> bool {
     matches!(length, BodyLength::Known(length) if length <= SEARCHED_BYTES_MAX as u64 && length < 2 * read_bytes as u64)
 }
 
-/// Returns the object that a member names.
-fn reference(member: StringMember<'_>) -> Option<(Shelf, ObjectKey)> {
+/// Returns the object that a member of a body names.
+pub fn reference(member: StringMember<'_>) -> Option<(Shelf, ObjectKey)> {
     let shelf = match (member.within, member.name) {
         (None, b"previous_response_id") => Shelf::Responses,
         (None, b"conversation" | b"input_file_id" | b"file_id") | (Some(b"conversation"), b"id") => Shelf::Others,
