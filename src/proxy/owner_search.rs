@@ -53,7 +53,7 @@ pub async fn choose(
             }
             owner.is_some()
         };
-        let wants_more = |copy: &ReplayBuffer| search.advance(copy, &mut is_owned) == Searched::GoesOn;
+        let wants_more = |replay: &ReplayBuffer| search.advance(replay, &mut is_owned) == Searched::GoesOn;
         let held = hold_body(resources, downstream, body, facts, Some(WAIT_MAX), wants_more).await?;
         has_asked_for_body = held.has_been_asked_for;
         // What came last was not searched.

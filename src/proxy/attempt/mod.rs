@@ -84,8 +84,8 @@ fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> 
     }
     let class = error.row().class;
     attempt.look_at_subject(class);
-    let copy_is_whole = attempt.downstream.replay.get_mut().is_whole();
-    attempt.failover.failed(attempt.resources, class, copy_is_whole);
+    let replay_is_whole = attempt.downstream.replay.get_mut().is_whole();
+    attempt.failover.failed(attempt.resources, class, replay_is_whole);
     Best::Failed(error)
 }
 

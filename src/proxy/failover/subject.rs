@@ -52,10 +52,10 @@ pub struct SubjectReader {
 }
 
 impl SubjectReader {
-    /// Reads what `copy` holds of a request with a body of this length. `None` where the head is not in the copy any
+    /// Reads what `replay` holds of a request with a body of this length. `None` where the head is not in the copy any
     /// more.
-    pub fn read(copy: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
-        let first = copy.parts().next()?;
+    pub fn read(replay: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
+        let first = replay.parts().next()?;
         let line_end = memchr::memchr(b'\r', first)?;
         let line = std::str::from_utf8(&first[..line_end]).ok()?;
         let target = line.strip_suffix(" HTTP/1.1")?.split_once(' ')?.1;
@@ -69,14 +69,14 @@ impl SubjectReader {
             model: None,
             names_object: false,
         };
-        reader.read_on(copy);
+        reader.read_on(replay);
         Some(reader)
     }
 
     /// Reads what has been appended to the copy since, of which nothing was dropped.
-    pub fn read_on(&mut self, copy: &ReplayBuffer) {
+    pub fn read_on(&mut self, replay: &ReplayBuffer) {
         let mut skipped = self.read_bytes;
-        for part in copy.parts() {
+        for part in replay.parts() {
             let Some(new) = part.get(skipped..) else {
                 skipped -= part.len();
                 continue;
@@ -200,16 +200,16 @@ mod tests {
 
     fn subject(line: &str, length: BodyLength, body: &str) -> Subject {
         let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
-        let mut copy = ReplayBuffer::default();
-        copy.begin(&budget).extend_from_slice(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        let mut reader = SubjectReader::read(&copy, length, BASE).expect("a head");
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let mut reader = SubjectReader::read(&replay, length, BASE).expect("a head");
         for part in body.as_bytes().chunks(5) {
-            copy.push(part, 1 << 20, &budget);
-            reader.read_on(&copy);
+            replay.push(part, 1 << 20, &budget);
+            reader.read_on(&replay);
         }
-        let at_once = SubjectReader::read(&copy, length, BASE).expect("a head").subject();
+        let at_once = SubjectReader::read(&replay, length, BASE).expect("a head").subject();
         assert_eq!(reader.subject(), at_once, "{line} {body}");
-        copy.release(&budget);
+        replay.release(&budget);
         at_once
     }
 
