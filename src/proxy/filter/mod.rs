@@ -10,7 +10,7 @@ pub mod json_edit;
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
 use crate::observability::{Count, ExchangeId};
-use crate::proxy::attempt::hold_body;
+use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::budget::ReplayBudget;
@@ -61,8 +61,8 @@ pub async fn filter(
         Some(_) if !fits(resources, downstream, body, facts.body) => Some(Unfiltered::TooLarge),
         Some(head) => {
             if hold_body(resources, downstream, body, facts, None, |_| true).await?.is_whole {
-                let copy = downstream.replay.get_mut();
-                edit(copy, &head, request, &resources.budget).err()
+                let replay = downstream.replay.get_mut();
+                edit(replay, &head, request, &resources.budget).err()
             } else {
                 Some(Unfiltered::TooLarge)
             }
@@ -82,8 +82,8 @@ fn fits(resources: &Resources, downstream: &mut Downstream, body: &BodyReader, l
         BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => 0,
     };
     let Resources { limits, budget, .. } = resources;
-    let copy = downstream.replay.get_mut();
-    usize::try_from(missing).is_ok_and(|missing| copy.has_room_for(missing, limits.replay_bytes_max, budget))
+    let replay = downstream.replay.get_mut();
+    usize::try_from(missing).is_ok_and(|missing| replay.has_room_for(missing, limits.replay_bytes_max, budget))
 }
 
 /// Filters a request that is whole in its copy. A body that came in chunks is then framed by its length; its trailers
@@ -92,29 +92,30 @@ fn fits(resources: &Resources, downstream: &mut Downstream, body: &BodyReader, l
 /// Needs the body in one piece as long as it takes, so a shard holds one such piece at a time beside what the budget
 /// counts. It is done in one turn: 1 to 2 ms a MiB.
 fn edit(
-    copy: &mut ReplayBuffer,
+    replay: &mut ReplayBuffer,
     head: &FilterableHead,
     request: &mut UpstreamRequest,
     budget: &ReplayBudget,
 ) -> Result<(), Unfiltered> {
     let length = request.traits.facts.body;
-    let mut body = content_of(copy, request.head_bytes, length).ok_or(Unfiltered::NotAnObject)?;
+    let mut body = content_of(replay, request.head_bytes, length).ok_or(Unfiltered::NotAnObject)?;
     let cuts = json_edit::cuts(&body, MEMBER).ok_or(Unfiltered::NotAnObject)?;
     json_edit::cut(&mut body, &cuts);
     // The head is in the first part.
-    let written = copy.parts().next().and_then(|part| part.get(..request.head_bytes)).ok_or(Unfiltered::NotAnObject)?;
+    let written =
+        replay.parts().next().and_then(|part| part.get(..request.head_bytes)).ok_or(Unfiltered::NotAnObject)?;
     let (head, token) = head.filtered(written, &request.token, body.len() as u64);
-    copy.rewrite(&head, &body, budget);
+    replay.rewrite(&head, &body, budget);
     request.token = token;
     Ok(())
 }
 
 /// Returns the content of the body, which stands after a head of `head_bytes` in the copy, without its framing.
-fn content_of(copy: &ReplayBuffer, head_bytes: usize, length: BodyLength) -> Option<Vec<u8>> {
+fn content_of(replay: &ReplayBuffer, head_bytes: usize, length: BodyLength) -> Option<Vec<u8>> {
     let mut skipped = head_bytes;
-    let mut content = Vec::with_capacity(copy.parts().map(<[u8]>::len).sum());
+    let mut content = Vec::with_capacity(replay.parts().map(<[u8]>::len).sum());
     let mut reader = BodyReader::new(length);
-    for part in copy.parts() {
+    for part in replay.parts() {
         // The head is in the first part.
         let read = reader.read(part.get(skipped..)?, |piece| {
             if let Piece::Data(bytes) = piece {

@@ -2,14 +2,14 @@
 //! one that is being written.
 //!
 //! Invariant: memory is bounded whatever an event's size is, and nothing depends on how the stream was split. An event
-//! of a known dialect that comes whole, and whose JSON says nothing that its name does not, is not read at all; others
-//! are skimmed where their beginning and end suffice. Not here: what is written into the stream.
+//! that comes whole, and whose JSON can say nothing that is not known, is not read; others are skimmed where their
+//! beginning and end suffice. Not here: what is written into the stream.
 
+use crate::proxy::json::prefix::Prefix;
+use crate::proxy::json::text::JsonText;
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::dialect::EventDialect;
-use crate::proxy::sse::json_text::JsonText;
-use crate::proxy::sse::members::{EventMembers, EventType, GeminiCandidates};
-use crate::proxy::sse::prefix::Prefix;
+use crate::proxy::sse::members::{EventMembers, EventType, GeminiCandidates, names_telling_member};
 
 /// Room for `response.incomplete`, the longest event name that has to be told from longer ones, and one byte more.
 const NAME_BYTES_MAX: usize = 20;
@@ -46,13 +46,22 @@ struct CurrentEvent {
     /// The type by the name, once that is whole.
     named: EventType,
     data: DataRead,
-    /// Its object says nothing that is not known: see [`StreamEvents::can_skip_objects`].
-    is_opaque: bool,
+    interest: Interest,
     /// The beginning of its data.
     done: Prefix<DONE_BYTES_MAX>,
     last: u8,
     json: JsonText,
     members: EventMembers,
+}
+
+/// The part of an event's object that may tell what is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Interest {
+    /// Neither dialect nor numbers are in it, and the end of a turn is told by its name or by what is no object.
+    Nothing,
+    /// The members that tell a dialect.
+    Dialect,
+    All,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +112,7 @@ impl StreamEvents {
 
     /// Returns whether the half event brings more of Gemini's candidates.
     fn goes_on_with_candidates(&self) -> bool {
-        !self.event.is_opaque && self.event.members.has_candidates()
+        self.event.interest != Interest::Nothing && self.event.members.has_candidates()
     }
 
     /// The dialect by the whole events, else by the half one. Where no event tells it, `by_path` may decide only while
@@ -148,14 +157,18 @@ impl StreamEvents {
         }
     }
 
-    /// Returns whether an event that comes whole need not be read: neither dialect nor numbers are in it, and the end
-    /// of a turn is told by its name or by what is no object.
-    fn can_skip_objects(&self) -> bool {
+    /// Returns what an event that begins may tell.
+    fn interest(&self) -> Interest {
         match self.dialect {
             // After the last one it matters which are pings.
-            KnownDialect::Known(EventDialect::Chat) => !self.has_last,
-            KnownDialect::Known(EventDialect::Anthropic) => self.event.named.dialect() == Some(EventDialect::Anthropic),
-            _ => false,
+            KnownDialect::Known(EventDialect::Chat) if !self.has_last => Interest::Nothing,
+            KnownDialect::Known(EventDialect::Anthropic)
+                if self.event.named.dialect() == Some(EventDialect::Anthropic) =>
+            {
+                Interest::Nothing
+            }
+            KnownDialect::Unknown if self.event.named == EventType::Other => Interest::Dialect,
+            _ => Interest::All,
         }
     }
 }
@@ -167,7 +180,7 @@ impl EventConsumer for StreamEvents {
         match (field, self.event.data) {
             (EventField::Event, _) => self.event.name.clear(),
             (EventField::Data, DataRead::Nothing) => {
-                self.event.is_opaque = self.can_skip_objects();
+                self.event.interest = self.interest();
                 self.event.data = DataRead::Begun;
             }
             (EventField::Data, _) => self.event.begin_further_line(),
@@ -189,10 +202,10 @@ impl EventConsumer for StreamEvents {
                 self.event.named = self.event.name_type();
             }
             EventField::Data if self.event.data == DataRead::Begun && looks_like_object(rest.first(), rest.last()) => {
-                if self.event.is_opaque {
-                    self.event.data = DataRead::Skipped;
-                } else {
-                    self.read_object(rest);
+                match self.event.interest {
+                    Interest::Nothing => self.event.data = DataRead::Skipped,
+                    Interest::Dialect if !names_telling_member(rest) => self.event.data = DataRead::Skipped,
+                    Interest::Dialect | Interest::All => self.read_object(rest),
                 }
             }
             EventField::Data => self.event.read(rest),
@@ -224,7 +237,7 @@ impl StreamEvents {
     #[inline(never)]
     fn take_event(&mut self) {
         let event = &mut self.event;
-        if event.is_opaque || !event.json.is_whole() {
+        if event.interest == Interest::Nothing || !event.json.is_whole() {
             // What cannot be parsed tells nothing, and what was read only because it came in parts does not either.
             event.members = EventMembers::NONE;
         }
@@ -280,7 +293,7 @@ impl CurrentEvent {
             name: Prefix::new(),
             named: EventType::Other,
             data: DataRead::Nothing,
-            is_opaque: false,
+            interest: Interest::All,
             done: Prefix::new(),
             last: 0,
             json: JsonText::new(),
@@ -312,7 +325,7 @@ impl CurrentEvent {
         let was_skipped = self.data == DataRead::Skipped;
         // The same whether it came whole or in parts. No server was seen to break a line after such a bracket.
         let is_like_skipped = self.data == DataRead::Line
-            && self.is_opaque
+            && self.interest != Interest::All
             && looks_like_object(self.done.kept().first(), Some(&self.last));
         if was_skipped || is_like_skipped {
             self.json.give_up();
