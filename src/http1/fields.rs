@@ -115,7 +115,9 @@ pub fn known(name: &str) -> Option<Known> {
     if is_spelled(name, spelling.as_bytes()) {
         return Some(known);
     }
-    known.alias().filter(|_| is_alias(name, spelling.as_bytes()))
+    // An alias ends as the name does, and hardly any other name of this length and first letter.
+    let last = name.last()? | CASE_BIT;
+    if spelling.as_bytes().last() == Some(&last) { alias_of(known, name, spelling.as_bytes()) } else { None }
 }
 
 /// The bit in which a letter's lower case differs from its upper case.
@@ -137,14 +139,16 @@ fn is_spelled(name: &[u8], spelling: &[u8]) -> bool {
         && rest.iter().zip(spelling_rest).all(|(byte, spelling)| byte | CASE_BIT == *spelling)
 }
 
-/// Returns whether a name of the same length differs from a spelling, apart from case, in `_` or `.` for `-` alone.
-/// Mostly the first bytes tell.
-fn is_alias(name: &[u8], spelling: &[u8]) -> bool {
+/// Returns what a name counts as that differs from the spelling of `known`, of the same length, in `_` or `.` for `-`
+/// alone, apart from case.
+#[cold]
+#[inline(never)]
+fn alias_of(known: Known, name: &[u8], spelling: &[u8]) -> Option<Known> {
     let is_same = |(byte, spelling): (&u8, &u8)| match spelling {
         b'-' => matches!(byte, b'-' | b'_' | b'.'),
         letter => byte | CASE_BIT == *letter,
     };
-    name.iter().zip(spelling).all(is_same)
+    known.alias().filter(|_| name.iter().zip(spelling).all(is_same))
 }
 
 /// Returns the members of a comma-separated list (RFC 9110 §5.6.1), trimmed; empty members are skipped.
