@@ -167,8 +167,12 @@ fn forbid(court: Court<'_>, chosen: Chosen, successful: CredentialId) {
         return;
     }
     let now = Instant::now();
+    let Chosen { turn, at } = chosen;
+    if snapshot.credentials.cooling_for(turn.credential, now).is_some() {
+        // A check that ended meanwhile found it out: the refusal says nothing of the model.
+        return;
+    }
     if let Some(model) = subject.model() {
-        let Chosen { turn, at } = chosen;
         // Told when the check is over: it may be the whole identity that rests.
         snapshot.credentials.cool_for(turn.credential, model, CredentialFault::Forbidden, at, now);
     }

@@ -105,10 +105,11 @@ impl CheckTask {
         if !is_refused {
             return tell_models(activity, snapshot, check);
         }
-        credentials.forget_forbidden(credential);
         if let Some(time) = credentials.cool(credential, CredentialFault::Refused, at, Instant::now()) {
             tell_rest(activity, snapshot, credential, CredentialFault::Refused, None, time);
         }
+        // After the rest has begun, before which other shards may still leave it alone for a model.
+        credentials.forget_forbidden(credential);
     }
 
     /// Asks with the refused identity, and with the other one where that is refused again: a path that nobody may ask
