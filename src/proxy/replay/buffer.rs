@@ -46,7 +46,7 @@ impl ReplayBuffer {
         keeps
     }
 
-    fn append(&mut self, bytes: &[u8]) {
+    pub(super) fn append(&mut self, bytes: &[u8]) {
         let has_room = self.segments.back().is_some_and(|last| last.len() + bytes.len() <= PLAINTEXT_MAX);
         if !has_room {
             let is_all_sent = self.segments.get(self.sending).is_some_and(|segment| segment.len() == self.sent_bytes);
@@ -129,20 +129,34 @@ impl ReplayBuffer {
         self.segments.iter().map(Buffer::filled)
     }
 
-    /// Replaces the request of a whole buffer of which nothing was sent. The new body must not be longer than the old
-    /// one, so that the budget has room for it.
-    pub fn rewrite(&mut self, head: &[u8], body: &[u8], budget: &ReplayBudget) {
+    /// Returns the part of what is held that has so many others before it.
+    pub fn part(&self, index: usize) -> Option<&[u8]> {
+        self.segments.get(index).map(Buffer::filled)
+    }
+
+    /// Takes all parts out of a whole buffer of which nothing was sent, for a [rewrite](super::rewrite). What they
+    /// reserved of the budget stays reserved.
+    pub(super) fn take_parts(&mut self) -> VecDeque<Buffer> {
         debug_assert!(self.is_whole() && self.sending == 0 && self.sent_bytes == 0);
-        if let Kept::Whole { reserved_bytes } = &mut self.kept {
-            budget.give_back(*reserved_bytes - body.len());
-            *reserved_bytes = body.len();
+        std::mem::take(&mut self.segments)
+    }
+
+    /// Appends bytes that were taken out, so that each part is as long as can be sent in one write.
+    pub(super) fn put_back(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.segments.back().map_or(0, |last| PLAINTEXT_MAX.saturating_sub(last.len()));
+            let (first, rest) = bytes.split_at(bytes.len().min(if room == 0 { PLAINTEXT_MAX } else { room }));
+            self.append(first);
+            bytes = rest;
         }
-        self.segments.clear();
-        self.append(head);
-        // As much of the body as fits goes out in one write with the head.
-        let (first, rest) = body.split_at(body.len().min(PLAINTEXT_MAX.saturating_sub(head.len())));
-        self.append(first);
-        rest.chunks(PLAINTEXT_MAX).for_each(|part| self.append(part));
+    }
+
+    /// Notes that the body is no longer than `body_bytes` any more.
+    pub(super) fn shrink_to(&mut self, body_bytes: usize, budget: &ReplayBudget) {
+        if let Kept::Whole { reserved_bytes } = &mut self.kept {
+            budget.give_back(reserved_bytes.saturating_sub(body_bytes));
+            *reserved_bytes = body_bytes;
+        }
     }
 
     /// Drops the sent bytes and keeps no further ones: no further attempt will be made.
