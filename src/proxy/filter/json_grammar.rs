@@ -69,7 +69,7 @@ enum StringText {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum NumberText {
     Minus,
-    /// A zero at the beginning, which no digit may follow.
+    /// A zero at the beginning: a digit is none of the number then, and nothing that may follow one.
     Zero,
     Integer,
     Point,
@@ -191,53 +191,60 @@ impl JsonGrammar {
         }
     }
 
-    /// Takes bytes of a string, at least one, of which the first stands at `place`; returns what follows.
+    /// Takes bytes of a string, of which the first stands at `place`, up to its end; returns what follows.
     fn read_string<'a>(
         &mut self,
         is_name: bool,
-        part: StringText,
+        mut part: StringText,
         bytes: &'a [u8],
         place: usize,
         observer: &mut impl MemberObserver,
     ) -> &'a [u8] {
-        let (taken, next) = match part {
-            StringText::Plain => match self.plain_text(bytes) {
-                None => return self.give_up(),
-                Some(end) => match bytes.get(end) {
-                    None => (end, Some(StringText::Plain)),
-                    Some(b'\\') => (end + 1, Some(StringText::AfterBackslash)),
-                    Some(_) => (end, None),
+        let mut at = 0;
+        let is_over = loop {
+            let Some(&byte) = bytes.get(at) else { break false };
+            part = match part {
+                // The part before ended within a letter.
+                StringText::Plain if matches!(byte, b'"' | b'\\') && !self.letter.is_whole() => return self.give_up(),
+                StringText::Plain if byte == b'"' => break true,
+                StringText::Plain if byte == b'\\' => StringText::AfterBackslash,
+                StringText::Plain => match self.plain_text(&bytes[at..]) {
+                    Some(length) => {
+                        at += length;
+                        continue;
+                    }
+                    None => return self.give_up(),
                 },
-            },
-            StringText::AfterBackslash => match bytes[0] {
-                b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => (1, Some(StringText::Plain)),
-                b'u' => (1, Some(StringText::Digits(4))),
-                _ => return self.give_up(),
-            },
-            StringText::Digits(_) if !bytes[0].is_ascii_hexdigit() => return self.give_up(),
-            StringText::Digits(0..=1) => (1, Some(StringText::Plain)),
-            StringText::Digits(missing) => (1, Some(StringText::Digits(missing - 1))),
+                StringText::AfterBackslash => match byte {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => StringText::Plain,
+                    b'u' => StringText::Digits(4),
+                    _ => return self.give_up(),
+                },
+                StringText::Digits(_) if !byte.is_ascii_hexdigit() => return self.give_up(),
+                StringText::Digits(0..=1) => StringText::Plain,
+                StringText::Digits(missing) => StringText::Digits(missing - 1),
+            };
+            at += 1;
         };
         if is_name && self.open.depth == 1 {
-            observer.name(&bytes[..taken]);
+            observer.name(&bytes[..at]);
         }
-        if let Some(part) = next {
+        if !is_over {
             self.awaited = Awaited::RestOfString { is_name, part };
-            return &bytes[taken..];
+            return &[];
         }
         if is_name {
             self.awaited = Awaited::Colon;
         } else {
-            self.end_value(place + taken + 1, observer);
+            self.end_value(place + at + 1, observer);
         }
-        &bytes[taken + 1..]
+        &bytes[at + 1..]
     }
 
     /// Returns the length of the text before a quote or a backslash, or of all of it; `None`: it cannot stand in a
-    /// string (RFC 8259 §7, RFC 3629).
+    /// string (RFC 8259 §7, RFC 3629). A letter may go on in `bytes` that the last part ended within.
     fn plain_text(&mut self, bytes: &[u8]) -> Option<usize> {
-        // Of texts that are made of short strings and escapes, the search would be most of the work.
-        let end = if matches!(bytes[0], b'"' | b'\\') { Some(0) } else { memchr2(b'"', b'\\', bytes) };
+        let end = memchr2(b'"', b'\\', bytes);
         let text = &bytes[..end.unwrap_or(bytes.len())];
         let has_control = text.iter().fold(false, |has, byte| has | (*byte < b' '));
         let is_text = !has_control && self.letter.read(text) && (end.is_none() || self.letter.is_whole());
@@ -269,9 +276,8 @@ impl NumberText {
             (Zero | Integer | Fraction, b'e' | b'E') => ExponentMark,
             (ExponentMark, b'+' | b'-') => ExponentSign,
             (ExponentMark | ExponentSign | Exponent, b'0'..=b'9') => Exponent,
-            (Integer | Fraction | Exponent, _) => return AfterNumber::Ended,
-            (Zero, byte) if !byte.is_ascii_digit() => return AfterNumber::Ended,
-            (Zero | Minus | Point | ExponentMark | ExponentSign, _) => return AfterNumber::Invalid,
+            (Zero | Integer | Fraction | Exponent, _) => return AfterNumber::Ended,
+            (Minus | Point | ExponentMark | ExponentSign, _) => return AfterNumber::Invalid,
         })
     }
 }

@@ -188,8 +188,17 @@ fn what_is_not_one_valid_object_is_left_alone() {
     ] {
         assert_eq!(without_x(text), None, "{text}");
     }
-    for text in [&b"{\"x\":\"\xff\"}"[..], b"{\"x\":1}\0", b"{\"x\":1,\"\xed\xa0\x80\":1}"] {
-        assert_eq!(cuts(text, "x"), None, "{}", text.escape_ascii());
+    for text in [
+        &b"{\"x\":\"\xff\"}"[..],
+        b"{\"x\":1}\0",
+        b"{\"x\":1,\"\xed\xa0\x80\":1}",
+        b"{\"x\":\"\xc3\"}",
+        b"{\"x\":\"\xe2\x82\\n\"}",
+        b"{\"\xf0\x9f\x98\":1}",
+    ] {
+        for part in 1..=text.len() {
+            assert_eq!(cuts_in_parts(text, "x", part), None, "{} in parts of {part}", text.escape_ascii());
+        }
     }
     let whole = r#" {"a":[1,-2.5e+3,{"b":null}],"x":"\u005f\\","c":true}"#;
     for length in 0..whole.len() {
