@@ -23,8 +23,8 @@
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
 //!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), its event stream
-//!   (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share
-//!   (`resources`, `snapshot`).
+//!   (`sse`), JSON that comes in pieces (`json`), answers made here (`local_answer`, `error`), the end (`outcome`), and
+//!   what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).

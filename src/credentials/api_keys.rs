@@ -142,7 +142,7 @@ fn read_entry(entry: &str) -> Result<(ApiKey, usize), String> {
     // Bytes that a field value can hold without quotes, and a shell variable without escapes.
     if !(1..=KEY_BYTES_MAX).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
-            "expected a key of 1 to {KEY_BYTES_MAX} visible ASCII characters without spaces behind the colon"
+            "expected a key of 1 to {KEY_BYTES_MAX} visible ASCII characters without spaces after the colon"
         ));
     }
     let mut hashed = [0; SHA256_OUTPUT_LEN];

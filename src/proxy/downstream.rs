@@ -36,7 +36,7 @@ pub struct Incoming<'a> {
     pub input: &'a mut Buffer,
     pub body: &'a mut BodyReader,
     pub deadline: &'a Deadline,
-    pub copy: &'a RefCell<ReplayBuffer>,
+    pub replay: &'a RefCell<ReplayBuffer>,
 }
 
 /// The answer's side of a downstream connection, and the watch on its client.
@@ -80,7 +80,7 @@ impl Downstream {
     pub fn split<'a>(&'a mut self, body: &'a mut BodyReader) -> (Incoming<'a>, Outgoing<'a>) {
         let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, replay, path, .. } =
             self;
-        let incoming = Incoming { stream, input, body, deadline, copy: replay };
+        let incoming = Incoming { stream, input, body, deadline, replay };
         (incoming, Outgoing { stream, write_progress, upstream_deadline, path, departure: departure.as_ref() })
     }
 

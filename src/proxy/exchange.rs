@@ -12,6 +12,7 @@ use crate::io::{Deadline, Turns};
 use crate::observability::{Ending, ExchangeId, ExchangeRecord, StatusClass};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::table::ErrorRow;
+use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -24,6 +25,8 @@ pub struct Exchange {
     pub id: ExchangeId,
     pub began: Instant,
     pub snapshot: Rc<Snapshot>,
+    /// The form of its answer, once the head of the request was read.
+    pub reply: ReplyShape,
     pub key: Option<ApiKeyId>,
     /// Of the last attempt.
     pub credential: Option<CredentialId>,
@@ -44,6 +47,7 @@ impl Exchange {
             id: ExchangeId { shard: resources.shard, sequence },
             began: Instant::now(),
             snapshot,
+            reply: ReplyShape::UNKNOWN,
             key: None,
             credential: None,
             attempts: 0,
@@ -57,7 +61,8 @@ impl Exchange {
     /// Counts it and writes its line in the log.
     pub fn end(self, resources: &Resources, downstream: &Downstream) {
         resources.activity.exchange_ends();
-        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, error, progress } = self;
+        let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, error, progress, .. } =
+            self;
         let record = ExchangeRecord {
             id,
             method: or_dash(&downstream.method),

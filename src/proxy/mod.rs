@@ -4,8 +4,9 @@
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`). All rooms share the shard's `resources` and what is known of the
-//! `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on its way.
-//! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
+//! `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on its way, `json`
+//! reads what both directions bring. Imports inside go downwards only, in the order of the list in
+//! `tests/architecture/rooms.rs`.
 
 pub mod attempt;
 pub mod attempt_class;
@@ -15,6 +16,7 @@ pub mod exchange;
 pub mod failover;
 pub mod filter;
 pub mod guard;
+pub mod json;
 pub mod local_answer;
 pub mod outcome;
 pub mod owner_search;
@@ -31,8 +33,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::attempt::upload::{check_start, take_body};
-use self::attempt::{Attempt, wait_for_subject};
+use self::attempt::Attempt;
+use self::attempt::request_body::subject_wait::wait_for_subject;
+use self::attempt::request_body::upload::{check_start, take_body};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
@@ -40,10 +43,9 @@ use self::failover::subject::Subject;
 use self::failover::{Failover, ownership, wait};
 use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstChoice;
-use self::reply_shape::ReplyShape;
 use self::request::head::UpstreamHead;
-use self::request::objects::Objects;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
+use self::request::stored::objects::Objects;
 use self::resources::Resources;
 use self::snapshot::Snapshot;
 use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
@@ -75,13 +77,13 @@ impl Proxy {
     pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Disposition {
         let mut exchange = self.begin(downstream);
         let Plan { reply, key, ends_with_head, action } = self.plan(&exchange, downstream, span);
-        exchange.key = key;
+        (exchange.reply, exchange.key) = (reply, key);
         let disposition = match action {
-            Action::Refuse(error) => self.refuse(&mut exchange, downstream, &reply, ends_with_head, &error).await,
+            Action::Refuse(error) => self.refuse(&mut exchange, downstream, ends_with_head, &error).await,
             Action::Answer(answer, body) => {
-                local_answer::answer(&self.resources, &mut exchange, downstream, &reply, &answer, body).await
+                local_answer::answer(&self.resources, &mut exchange, downstream, &answer, body).await
             }
-            Action::Forward(mut request) => self.forward(&mut exchange, downstream, reply, &mut request).await,
+            Action::Forward(mut request) => self.forward(&mut exchange, downstream, &mut request).await,
         };
         downstream.replay.get_mut().release(&self.resources.budget);
         exchange.end(&self.resources, downstream);
@@ -91,7 +93,7 @@ impl Proxy {
     /// Answers a request whose head could not be read, up to its line in the log.
     pub async fn refuse_unread(&self, downstream: &mut Downstream, error: GatewayError) -> Disposition {
         let mut exchange = self.begin(downstream);
-        let disposition = self.refuse(&mut exchange, downstream, &ReplyShape::UNKNOWN, false, &error).await;
+        let disposition = self.refuse(&mut exchange, downstream, false, &error).await;
         exchange.end(&self.resources, downstream);
         disposition
     }
@@ -164,7 +166,6 @@ impl Proxy {
         &self,
         exchange: &mut Exchange,
         downstream: &mut Downstream,
-        reply: ReplyShape,
         request: &mut UpstreamRequest,
     ) -> Disposition {
         let resources = &self.resources;
@@ -176,7 +177,7 @@ impl Proxy {
         // What has come of the body follows the head in one write.
         if let Err(error) = take_body(&mut downstream.split(&mut body).0, resources) {
             give_up_probe(&exchange.snapshot, choice);
-            return self.refuse(exchange, downstream, &reply, false, &error).await;
+            return self.refuse(exchange, downstream, false, &error).await;
         }
         resources.activity.counters.add(Count::Requests);
         resources.share.note_request(resources.shard, exchange.began);
@@ -185,23 +186,23 @@ impl Proxy {
             && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
         {
             give_up_probe(&exchange.snapshot, choice);
-            return self.conclude(exchange, downstream, &reply, &body, outcome).await;
+            return self.conclude(exchange, downstream, &body, outcome).await;
         }
         let first = match self.first_turn(exchange, downstream, &mut body, request).await {
             Ok(first) => first,
-            Err(outcome) => return self.conclude(exchange, downstream, &reply, &body, outcome).await,
+            Err(outcome) => return self.conclude(exchange, downstream, &body, outcome).await,
         };
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
         let failover = Failover::new(exchange.snapshot.clone(), may_replay, exchange.began, turn, subject);
-        let mut attempt = Attempt::new(resources, downstream, &mut body, reply, request, failover);
+        let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
         let outcome = attempt::run(&mut attempt, exchange, turn).await;
         exchange.credential = Some(attempt.failover.credential());
         exchange.attempts = attempt.failover.attempts();
         drop(attempt);
-        self.conclude(exchange, downstream, &reply, &body, outcome).await
+        self.conclude(exchange, downstream, &body, outcome).await
     }
 
     /// Settles whose name the first attempt uses: the owner's of what the body names, else that of the turn, once it is
@@ -239,7 +240,6 @@ impl Proxy {
         &self,
         exchange: &mut Exchange,
         downstream: &mut Downstream,
-        reply: &ReplyShape,
         body: &BodyReader,
         outcome: Outcome,
     ) -> Disposition {
@@ -253,7 +253,7 @@ impl Proxy {
                 exchange.ending = ending;
                 if needs_reset { Disposition::Reset } else { Disposition::Cut }
             }
-            Outcome::Failed(error) => self.refuse(exchange, downstream, reply, body.is_complete(), &error).await,
+            Outcome::Failed(error) => self.refuse(exchange, downstream, body.is_complete(), &error).await,
         }
     }
 
@@ -261,11 +261,10 @@ impl Proxy {
         &self,
         exchange: &mut Exchange,
         downstream: &Downstream,
-        reply: &ReplyShape,
         request_is_whole: bool,
         error: &GatewayError,
     ) -> Disposition {
-        local_answer::refuse(&self.resources, exchange, downstream, reply, request_is_whole, error).await
+        local_answer::refuse(&self.resources, exchange, downstream, request_is_whole, error).await
     }
 }
 

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::credentials::{Choice, Shelf, Turn};
 use crate::http1::body::BodyReader;
 use crate::io::turns::spend;
-use crate::proxy::attempt::hold_body;
+use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failover::ownership::known_owner;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::plan::UpstreamRequest;
-use crate::proxy::request::references::{ReferenceSearch, Searched};
+use crate::proxy::request::stored::references::{ReferenceSearch, Searched};
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -54,7 +54,7 @@ pub async fn choose(
             }
             owner.is_some()
         };
-        let wants_more = |copy: &ReplayBuffer| search.advance(copy, &mut is_owned) == Searched::GoesOn;
+        let wants_more = |replay: &ReplayBuffer| search.advance(replay, &mut is_owned) == Searched::GoesOn;
         let held = hold_body(resources, downstream, body, facts, Some(WAIT_MAX), wants_more).await?;
         has_asked_for_body = held.has_been_asked_for;
         // Where the time was up, what came last was not searched.

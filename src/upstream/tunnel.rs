@@ -130,7 +130,7 @@ impl Tunnel {
                 // Neither a TLS server nor an HTTP server sends first. RFC 9110 §9.3.6: such an answer has no body,
                 // whatever its fields say.
                 200..=299 if received.len() > head_bytes => {
-                    return Err(ProxyFault::Malformed("bytes come behind the head of its answer"));
+                    return Err(ProxyFault::Malformed("bytes come after the head of its answer"));
                 }
                 200..=299 => return Ok(()),
                 _ => return Err(ProxyFault::of_status(status)),
@@ -282,7 +282,7 @@ pub(super) mod tests {
         let interim = b"HTTP/1.1 103 Hints\r\n\r\n".repeat(1000);
         let fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a:b\r\n".repeat(FIELDS_MAX + 1)).into_bytes();
         for (answer, outcome) in [
-            (b"HTTP/1.1 200 OK\r\n\r\n\x16".to_vec(), no_proxy("bytes come behind the head of its answer")),
+            (b"HTTP/1.1 200 OK\r\n\r\n\x16".to_vec(), no_proxy("bytes come after the head of its answer")),
             (b"HTTP/2.0 200 OK\r\n\r\n".to_vec(), no_proxy("it does not speak HTTP/1.0 or HTTP/1.1")),
             (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), no_proxy("it does not speak HTTP/1.0 or HTTP/1.1")),
             (b"\x15\x03\x01\x00\x02\x02\x46".to_vec(), no_proxy("it does not speak HTTP/1.0 or HTTP/1.1")),

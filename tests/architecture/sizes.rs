@@ -1,12 +1,23 @@
-//! Files and functions that fit in one head, and documentation that begins with what a thing is or does.
+//! Folders, files and functions that fit in one head, and documentation that begins with what a thing is or does.
+
+use std::collections::BTreeMap;
 
 use super::source::{SourceFile, Token, files, without_tests};
 
+/// Files of a folder, `mod.rs` included.
+const FOLDER_FILES_MAX: usize = 12;
 /// Lines of a file without its tests.
 const FILE_LINES_MAX: usize = 420;
 const FUNCTION_LINES_MAX: usize = 60;
 /// The summary of an item is a verb or a noun, never a subordinate clause.
 const CLAUSES: [&str; 8] = ["What", "Whether", "How", "Who", "Which", "Where", "When", "Why"];
+
+#[test]
+fn no_folder_has_too_many_files() {
+    let files = files();
+    let full = full_folders(files.iter().map(|file| file.path.as_str()));
+    assert!(full.is_empty(), "over {FOLDER_FILES_MAX} files:\n{}", full.join("\n"));
+}
 
 #[test]
 fn no_file_is_too_long() {
@@ -24,6 +35,16 @@ fn no_function_is_too_long() {
 fn no_summary_begins_with_a_clause() {
     let clauses: Vec<_> = files().iter().flat_map(clauses).collect();
     assert!(clauses.is_empty(), "{} summaries begin with a clause:\n{}", clauses.len(), clauses.join("\n"));
+}
+
+/// Lists the folders that have too many of these files.
+fn full_folders<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for path in paths {
+        *counts.entry(path.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default() += 1;
+    }
+    let full = counts.iter().filter(|(_, count)| **count > FOLDER_FILES_MAX);
+    full.map(|(folder, count)| format!("  {folder}: {count}")).collect()
 }
 
 fn too_long(file: &SourceFile) -> Option<String> {
@@ -95,6 +116,15 @@ mod tests {
 
     fn file(text: &str) -> SourceFile {
         SourceFile::new("a.rs", text)
+    }
+
+    #[test]
+    fn a_folder_is_full_by_its_own_files() {
+        let files = |count: usize| (0..count).map(|index| format!("a/b/{index}.rs"));
+        let listed = |paths: Vec<String>| full_folders(paths.iter().map(String::as_str));
+        let others = ["a/c.rs", "a/b/c/d.rs", "lib.rs"].map(str::to_owned);
+        assert_eq!(listed(files(FOLDER_FILES_MAX).chain(others).collect()), Vec::<String>::new());
+        assert_eq!(listed(files(FOLDER_FILES_MAX + 1).collect()), ["  a/b: 13"]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn a_proxy_that_cannot_connect_is_tried_as_often_as_an_upstream_that_cannot_be_r
         ("HTTP/1.1 504 Gateway Timeout\r\n\r\n", "could not connect to it (504)"),
         ("SSH-2.0-OpenSSH_9.2\r\n", "does not answer as an HTTP proxy: it does not speak HTTP/1.0 or HTTP/1.1"),
         ("", "closed the connection before it answered"),
-        ("HTTP/1.1 200 OK\r\n\r\nsurplus", "does not answer as an HTTP proxy: bytes come behind the head"),
+        ("HTTP/1.1 200 OK\r\n\r\nsurplus", "does not answer as an HTTP proxy: bytes come after the head"),
     ] {
         let proxy = ConnectProxy::start(Conduct::Answer(answer.to_owned()));
         let mut gateway = through(&proxy, &upstream).start();

@@ -106,7 +106,7 @@ impl fmt::Display for DotEnvError {
                 let expected = match fault {
                     LineFault::NotAssignment => "expected NAME=value or a # comment",
                     LineFault::UnclosedQuote => "a quote is not closed",
-                    LineFault::AfterQuote => "expected nothing but a # comment behind the closing quote",
+                    LineFault::AfterQuote => "expected nothing but a # comment after the closing quote",
                 };
                 write!(formatter, ".env line {line}: {expected}")
             }
@@ -344,7 +344,7 @@ mod tests {
             ("'A=hunter2", ".env line 1: expected NAME=value or a # comment"),
             ("A=\"hunter2", ".env line 1: a quote is not closed"),
             ("A='hunter2\\'", ".env line 1: a quote is not closed"),
-            ("\nA='x' hunter2", ".env line 2: expected nothing but a # comment behind the closing quote"),
+            ("\nA='x' hunter2", ".env line 2: expected nothing but a # comment after the closing quote"),
         ] {
             assert_eq!(parse(text), Err(message.into()), "{text:?}");
         }

@@ -14,14 +14,14 @@ use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::io::{Either, race};
 use crate::observability::Count;
-use crate::proxy::attempt::ask::ask_for_body;
 use crate::proxy::attempt::connect::{NoConnection, connection};
 use crate::proxy::attempt::downstream_side::{DownstreamSide, cut_off};
 use crate::proxy::attempt::farewell::{departure, farewell};
 use crate::proxy::attempt::held::{Best, HeldAnswer};
 use crate::proxy::attempt::relay::{relay_answer, relay_body};
 use crate::proxy::attempt::relayed::{NoAnswer, Over, Relayed};
-use crate::proxy::attempt::upload::{UploadError, upload};
+use crate::proxy::attempt::request_body::ask::ask_for_body;
+use crate::proxy::attempt::request_body::upload::{UploadError, upload};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::{GatewayError, UpstreamPhase};
@@ -98,8 +98,8 @@ impl<'a> Attempt<'a> {
             Relayed::Held(answer) => Attempted::Held(HeldAnswer { answer, connection: Some(Box::new(connection)) }),
             Relayed::NoAnswer(failure) => {
                 let is_silent = !failure.has_received && failure.error == GatewayError::UpstreamClosed;
-                let copy_is_whole = self.downstream.replay.get_mut().is_whole();
-                if is_silent && self.failover.is_stale(reused_since, copy_is_whole) {
+                let replay_is_whole = self.downstream.replay.get_mut().is_whole();
+                if is_silent && self.failover.is_stale(reused_since, replay_is_whole) {
                     return Attempted::Stale;
                 }
                 Attempted::Failed(failure)
@@ -135,8 +135,8 @@ impl<'a> Attempt<'a> {
     /// [`GatewayError::TokenFailed`].
     pub fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
         let Attempt { downstream, request, failover, .. } = self;
-        let copy = downstream.replay.get_mut();
-        failover.snapshot.with_authorization(credential, |value| request.token.replace(copy, value))
+        let replay = downstream.replay.get_mut();
+        failover.snapshot.with_authorization(credential, |value| request.token.replace(replay, value))
     }
 
     /// Finds out what the request is about, where that matters after an attempt without an answer.
@@ -193,7 +193,7 @@ impl<'a> Attempt<'a> {
         let (mut incoming, outgoing) = downstream.split(body);
         let side = DownstreamSide::new(outgoing, *reply, &request.traits, progress, resources);
         let length = request.traits.facts.body;
-        let gate = Gate { resources, failover, copy: incoming.copy, body: length, reused_since };
+        let gate = Gate { resources, failover, replay: incoming.replay, body: length, reused_since };
         let mut upload = pin!(upload(connection, &mut incoming, resources, &progress.turns));
         let mut answer = pin!(relay_answer(connection, side, gate, best));
         let mut departure = pin!(departure(outgoing, progress));

@@ -13,7 +13,6 @@ pub enum Interruption {
     Overdue,
     /// The drain has expired.
     Expired,
-    ClientGone,
 }
 
 pin_project! {

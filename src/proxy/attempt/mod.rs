@@ -1,28 +1,23 @@
 //! All attempts of one exchange, one after the other, until one of them has an end for the client.
 //!
 //! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request
-//! goes up (`ask`, `upload`; before them all its body may be held, `hold_body`, or waited for, `subject_wait`), the
-//! answer comes down (`receive`, `relay`), unless it is `held` for a better one or the client leaves (`farewell`).
+//! goes up (`request_body`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one or the
+//! client leaves (`farewell`).
 //! Invariant: between two attempts nothing has gone downstream but interim responses, the request is whole in its copy,
 //! and the client is still there.
 
-mod ask;
 mod connect;
 mod downstream_side;
 mod exchange;
 mod farewell;
 mod held;
-mod hold_body;
 mod interrupt;
 mod receive;
 pub mod relay;
 mod relayed;
-mod subject_wait;
-pub mod upload;
+pub mod request_body;
 
 pub use exchange::Attempt;
-pub use hold_body::hold_body;
-pub use subject_wait::wait_for_subject;
 
 use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;
@@ -89,8 +84,8 @@ fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> 
     }
     let class = error.row().class;
     attempt.look_at_subject(class);
-    let copy_is_whole = attempt.downstream.replay.get_mut().is_whole();
-    attempt.failover.failed(attempt.resources, class, copy_is_whole);
+    let replay_is_whole = attempt.downstream.replay.get_mut().is_whole();
+    attempt.failover.failed(attempt.resources, class, replay_is_whole);
     Best::Failed(error)
 }
 

@@ -66,7 +66,7 @@ pub async fn receive_head(
             }
             // It takes no more of the request and has nothing to say about it.
             Err(Interruption::Overdue) => (GatewayError::UpstreamClosed, None),
-            Err(Interruption::Expired | Interruption::ClientGone) => (GatewayError::Draining, None),
+            Err(Interruption::Expired) => (GatewayError::Draining, None),
         };
         return Err(NoAnswer { error, has_received, cause }.into());
     }

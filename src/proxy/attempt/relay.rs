@@ -106,20 +106,20 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
         }
         let Some(connection) = connection else { return cut(Ending::UpstreamClosed, answer, &side.reply).into() };
         let read = match answer.last_read.take() {
-            Some(read) => Ok(read),
+            Some(read) => read.map_err(NoMore::Broken),
             None => read_more(connection, side, body, farewell_until).await,
         };
         let ending = match read {
-            Ok(Ok(Received::Data)) => continue,
-            Ok(Ok(Received::End { is_clean: true })) if may_end(answer, side.outgoing.path) => Ending::Ok,
-            Ok(Ok(Received::End { .. })) => Ending::UpstreamClosed,
-            Ok(Err(error)) => {
+            Ok(Received::Data) => continue,
+            Ok(Received::End { is_clean: true }) if may_end(answer, side.outgoing.path) => Ending::Ok,
+            Ok(Received::End { .. }) => Ending::UpstreamClosed,
+            Err(NoMore::Broken(error)) => {
                 tracing::warn!(%error, "the upstream connection broke in mid-answer");
                 Ending::UpstreamClosed
             }
-            Err(Interruption::Overdue) => Ending::Timeout,
-            Err(Interruption::Expired) => Ending::Shutdown,
-            Err(Interruption::ClientGone) => Ending::ClientDisconnected,
+            Err(NoMore::Interrupted(Interruption::Overdue)) => Ending::Timeout,
+            Err(NoMore::Interrupted(Interruption::Expired)) => Ending::Shutdown,
+            Err(NoMore::ClientGone) => Ending::ClientDisconnected,
         };
         return match ending {
             _ if farewell_until.is_some() => Outcome::after_departure(side.progress),
@@ -154,13 +154,21 @@ async fn write_out(
     Ok(())
 }
 
+/// Reasons why a read brings no more of the body.
+enum NoMore {
+    Broken(TransportError),
+    Interrupted(Interruption),
+    /// It takes not even a comment.
+    ClientGone,
+}
+
 /// Reads the next bytes of the body, with a comment to the client now and then where a silent stream is kept alive.
 async fn read_more(
     connection: &Connection,
     side: DownstreamSide<'_>,
     body: &mut BodyRelay,
     farewell_until: Option<Instant>,
-) -> Result<Result<Received, TransportError>, Interruption> {
+) -> Result<Received, NoMore> {
     side.progress.turns.take().await;
     let due = farewell_until.unwrap_or_else(|| Instant::now() + side.resources.timeouts.client);
     if let Some(silence) = side.resources.timeouts.heartbeat {
@@ -174,12 +182,13 @@ async fn read_more(
             if let Some(comment) = body.heartbeat(EventDialect::of_path(side.outgoing.path))
                 && side.write(comment).await.is_err()
             {
-                return Err(Interruption::ClientGone);
+                return Err(NoMore::ClientGone);
             }
         }
     }
     let overdue = side.outgoing.upstream_deadline.reached(due);
-    guarded(connection.read(|bytes| body.push(bytes)), overdue, &side.resources.lifecycle).await
+    let read = guarded(connection.read(|bytes| body.push(bytes)), overdue, &side.resources.lifecycle).await;
+    read.map_err(NoMore::Interrupted)?.map_err(NoMore::Broken)
 }
 
 /// Returns whether an orderly end of the connection may be the end of the answer.

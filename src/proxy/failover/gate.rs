@@ -19,7 +19,7 @@ use crate::proxy::response::head::ResponseFacts;
 pub struct Gate<'a> {
     pub resources: &'a Resources,
     pub failover: &'a mut Failover,
-    pub copy: &'a RefCell<ReplayBuffer>,
+    pub replay: &'a RefCell<ReplayBuffer>,
     /// The length of the request's body.
     pub body: BodyLength,
     /// The time at which the first request byte was sent, on a connection that was used before.
@@ -38,7 +38,7 @@ pub enum Verdict {
 impl Gate<'_> {
     /// Tells whether the upstream had closed the connection before the request came: then nothing has happened there.
     pub fn is_stale(&self) -> bool {
-        self.failover.is_stale(self.reused_since, self.copy.borrow().is_whole())
+        self.failover.is_stale(self.reused_since, self.replay.borrow().is_whole())
     }
 
     /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another
@@ -65,8 +65,8 @@ impl Gate<'_> {
     }
 
     fn leads_on(&self, class: AttemptClass) -> bool {
-        let copy_is_whole = self.copy.borrow().is_whole();
-        let situation = self.failover.situation(self.resources, copy_is_whole, Instant::now());
+        let replay_is_whole = self.replay.borrow().is_whole();
+        let situation = self.failover.situation(self.resources, replay_is_whole, Instant::now());
         decide(class, &situation) != Decision::Settle
     }
 
@@ -93,7 +93,7 @@ impl Gate<'_> {
         let Failover { snapshot, objects, chosen, .. } = &mut *self.failover;
         let Some(objects) = objects.as_deref_mut() else { return false };
         let (credentials, credential) = (&snapshot.credentials, chosen.turn.credential);
-        ownership::may_be_of_another(self.resources, credentials, objects, credential, &self.copy.borrow())
+        ownership::may_be_of_another(self.resources, credentials, objects, credential, &self.replay.borrow())
     }
 
     /// Keeps what an answer that goes downstream tells of whose the objects in the request are.
@@ -108,18 +108,18 @@ impl Gate<'_> {
     /// minutes.
     pub fn judge(&mut self, class: AttemptClass, retry_after: Option<Duration>) -> Verdict {
         self.look_at_subject(class);
-        let copy_is_whole = self.copy.borrow().is_whole();
-        if !self.failover.answered(self.resources, Finding { class, retry_after }, copy_is_whole) {
+        let replay_is_whole = self.replay.borrow().is_whole();
+        if !self.failover.answered(self.resources, Finding { class, retry_after }, replay_is_whole) {
             return Verdict::Hold;
         }
-        self.copy.borrow_mut().stop_keeping(&self.resources.budget);
+        self.replay.borrow_mut().stop_keeping(&self.resources.budget);
         Verdict::Pass
     }
 
     fn look_at_subject(&mut self, class: AttemptClass) {
         if self.failover.needs_subject(class) {
             let base_path = &self.resources.rules.upstream.base_path;
-            let reader = SubjectReader::read(&self.copy.borrow(), self.body, base_path);
+            let reader = SubjectReader::read(&self.replay.borrow(), self.body, base_path);
             self.failover.note_subject(reader.map(SubjectReader::subject));
         }
     }

@@ -26,7 +26,7 @@ use crate::proxy::failover::blame::{Blame, Court, Finding};
 use crate::proxy::failover::chosen::Chosen;
 use crate::proxy::failover::subject::Subject;
 use crate::proxy::failover::table::{Decision, Situation, back_off, decide};
-use crate::proxy::request::objects::Objects;
+use crate::proxy::request::stored::objects::Objects;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 
@@ -173,8 +173,8 @@ impl Failover {
 
     /// Tells whether a connection that failed had been closed by the upstream already when the request came, and the
     /// request can be sent again. `reused_since`: see [`gate::Gate`].
-    pub fn is_stale(&self, reused_since: Option<Instant>, copy_is_whole: bool) -> bool {
-        self.may_replay && copy_is_whole && reused_since.is_some_and(|sent| sent.elapsed() < STALE_LIMIT)
+    pub fn is_stale(&self, reused_since: Option<Instant>, replay_is_whole: bool) -> bool {
+        self.may_replay && replay_is_whole && reused_since.is_some_and(|sent| sent.elapsed() < STALE_LIMIT)
     }
 
     /// Tells whether it is worth a look what the request is about: an answer of this class is held against the
@@ -202,30 +202,30 @@ impl Failover {
     }
 
     /// Notes that the attempt brought no answer.
-    pub fn failed(&mut self, resources: &Resources, class: AttemptClass, copy_is_whole: bool) {
-        self.next = self.follow(resources, class, copy_is_whole);
+    pub fn failed(&mut self, resources: &Resources, class: AttemptClass, replay_is_whole: bool) {
+        self.next = self.follow(resources, class, replay_is_whole);
         self.release_probe();
     }
 
     /// Notes the answer that the attempt brought. Returns whether it is the one for the client.
-    fn answered(&mut self, resources: &Resources, finding: Finding, copy_is_whole: bool) -> bool {
+    fn answered(&mut self, resources: &Resources, finding: Finding, replay_is_whole: bool) -> bool {
         let class = finding.class;
         self.counts.answers += 1;
         self.counts.refusals += u32::from(class.is_refusal());
         self.counts.not_found += u32::from(class == AttemptClass::NotFound);
         let court = Court { resources, snapshot: &self.snapshot, subject: self.subject.as_deref() };
         self.blame.judge(court, &mut self.chosen, finding);
-        self.next = self.follow(resources, class, copy_is_whole);
+        self.next = self.follow(resources, class, replay_is_whole);
         self.release_probe();
         let first_is_better = class.is_refusal() && self.counts.refusals > 1 && self.has_only_refusals();
         self.next.is_none() && !first_is_better
     }
 
     /// Looks the attempt up in the table, and chooses by whom the next one is made.
-    fn follow(&mut self, resources: &Resources, class: AttemptClass, copy_is_whole: bool) -> Option<Next> {
+    fn follow(&mut self, resources: &Resources, class: AttemptClass, replay_is_whole: bool) -> Option<Next> {
         let reason = class.reason()?;
         let now = Instant::now();
-        let (turn, pause) = match decide(class, &self.situation(resources, copy_is_whole, now)) {
+        let (turn, pause) = match decide(class, &self.situation(resources, replay_is_whole, now)) {
             Decision::Settle => return None,
             Decision::Switch if self.is_owned() => return None,
             Decision::Switch => match self
@@ -304,13 +304,13 @@ impl Failover {
         }
     }
 
-    fn situation(&self, resources: &Resources, copy_is_whole: bool, now: Instant) -> Situation {
+    fn situation(&self, resources: &Resources, replay_is_whole: bool, now: Instant) -> Situation {
         let credentials = &self.snapshot.credentials;
         Situation {
             attempt_age: now - self.attempt_began,
             exchange_age: now - self.began,
             deadline: resources.timeouts.retry,
-            copy_is_whole,
+            replay_is_whole,
             may_replay: self.may_replay,
             repeats: self.counts.repeats,
             refusals: self.counts.refusals,

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::credentials::{CredentialId, Credentials, ObjectKey, Shelf, Turn};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::objects::{ObjectAction, Objects};
-use crate::proxy::request::references::ReferenceSearch;
+use crate::proxy::request::stored::objects::{ObjectAction, Objects};
+use crate::proxy::request::stored::references::ReferenceSearch;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::{BodyTap, MadeObjects};
 use crate::proxy::response::head::ResponseFacts;
@@ -40,7 +40,7 @@ pub fn may_be_of_another(
     credentials: &Credentials,
     objects: &mut Objects,
     credential: CredentialId,
-    copy: &ReplayBuffer,
+    replay: &ReplayBuffer,
 ) -> bool {
     if objects.owner.is_some() {
         return false;
@@ -52,9 +52,9 @@ pub fn may_be_of_another(
     if objects.shelf != Shelf::Responses || !objects.may_refer() {
         return false;
     }
-    if objects.unknown_reference.is_none() && objects.late_owner.is_none() && copy.is_whole() {
+    if objects.unknown_reference.is_none() && objects.late_owner.is_none() && replay.is_whole() {
         let Objects { unknown_reference, late_owner, .. } = objects;
-        ReferenceSearch::new(copy, objects.body, objects.shelf, true).advance(copy, |shelf, object| {
+        ReferenceSearch::new(replay, objects.body, objects.shelf, true).advance(replay, |shelf, object| {
             *late_owner = known_owner(resources, credentials, shelf, object);
             unknown_reference.get_or_insert((shelf, object));
             late_owner.is_some()

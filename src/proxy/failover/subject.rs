@@ -9,40 +9,17 @@ use std::sync::Arc;
 use crate::credentials::{PathFamily, RestScope};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::proxy::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::member_strings::{MemberString, MemberStrings};
 use crate::proxy::request::path::{split_query, strip_base_path};
+use crate::proxy::request::stored::collections;
+use crate::proxy::request::stored::references::reference;
 
 /// The longest name of a model that is kept.
 const MODEL_BYTES_MAX: usize = 128;
 
 /// Pieces of one body that are looked at, so that one in tiny chunks costs no more than any other.
 const PIECES_MAX: u32 = 32 * 1024;
-
-/// Segments of a path after which comes the id of an object that one credential made.
-const COLLECTIONS: [&str; 15] = [
-    "responses",
-    "files",
-    "batches",
-    "uploads",
-    "vector_stores",
-    "containers",
-    "conversations",
-    "threads",
-    "runs",
-    "assistants",
-    "jobs",
-    "videos",
-    "completions",
-    "evals",
-    "caches",
-];
-
-/// Segments after those that are no ids.
-const ACTIONS: [&str; 4] = ["compact", "input_tokens", "runs", "batches"];
-
-/// Members of a body that name such an object.
-const OBJECT_MEMBERS: [&str; 4] = ["previous_response_id", "conversation", "input_file_id", "file_id"];
 
 /// The subject of a request, as far as its copy tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +43,7 @@ pub struct SubjectReader {
     /// The path below the base path, and the query.
     path_and_query: String,
     body: BodyReader,
-    members: MemberStrings,
+    members: JsonMembers,
     /// The bytes of the copy that were read.
     read_bytes: usize,
     pieces: u32,
@@ -75,10 +52,10 @@ pub struct SubjectReader {
 }
 
 impl SubjectReader {
-    /// Reads what `copy` holds of a request with a body of this length. `None` where the head is not in the copy any
+    /// Reads what `replay` holds of a request with a body of this length. `None` where the head is not in the copy any
     /// more.
-    pub fn read(copy: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
-        let first = copy.parts().next()?;
+    pub fn read(replay: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
+        let first = replay.parts().next()?;
         let line_end = memchr::memchr(b'\r', first)?;
         let line = std::str::from_utf8(&first[..line_end]).ok()?;
         let target = line.strip_suffix(" HTTP/1.1")?.split_once(' ')?.1;
@@ -86,20 +63,20 @@ impl SubjectReader {
         let mut reader = SubjectReader {
             path_and_query: strip_base_path(target, base_path).unwrap_or(target).to_owned(),
             body: BodyReader::new(length),
-            members: MemberStrings::new(),
+            members: JsonMembers::default(),
             read_bytes: head_bytes,
             pieces: 0,
             model: None,
             names_object: false,
         };
-        reader.read_on(copy);
+        reader.read_on(replay);
         Some(reader)
     }
 
     /// Reads what has been appended to the copy since, of which nothing was dropped.
-    pub fn read_on(&mut self, copy: &ReplayBuffer) {
+    pub fn read_on(&mut self, replay: &ReplayBuffer) {
         let mut skipped = self.read_bytes;
-        for part in copy.parts() {
+        for part in replay.parts() {
             let Some(new) = part.get(skipped..) else {
                 skipped -= part.len();
                 continue;
@@ -115,11 +92,14 @@ impl SubjectReader {
     fn read_part(&mut self, bytes: &[u8]) {
         self.read_bytes += bytes.len();
         let SubjectReader { body, members, pieces, model, names_object, .. } = self;
-        let mut found = |MemberString { within, name, value }: MemberString<'_>| match (within, name) {
-            (None, "model") => *model = Some(value.to_owned()),
-            (None, name) if OBJECT_MEMBERS.contains(&name) => *names_object = true,
-            (Some("conversation"), "id") => *names_object = true,
-            _ => {}
+        let mut found = |member: StringMember<'_>| {
+            if let StringMember { within: None, name: b"model", value } = member
+                && let Ok(name) = std::str::from_utf8(value)
+            {
+                *model = Some(name.to_owned());
+            }
+            *names_object |= reference(member).is_some();
+            false
         };
         // What is malformed was refused when it came.
         let _ = body.read(bytes, |piece| {
@@ -152,7 +132,7 @@ impl SubjectReader {
         let may_name_object = model.is_none() && has_id(path);
         Subject {
             scope: model.map_or_else(|| RestScope::Paths(family(path)), |model| RestScope::Model(Arc::from(model))),
-            names_object: names_object || names_object_in(path) || may_name_object,
+            names_object: names_object || collections::names_object(path) || may_name_object,
         }
     }
 }
@@ -201,12 +181,6 @@ fn family(path: &str) -> PathFamily {
     }
 }
 
-fn names_object_in(path: &str) -> bool {
-    let segments = || path.split('/').filter(|segment| !segment.is_empty());
-    let mut pairs = segments().zip(segments().skip(1));
-    pairs.any(|(collection, id)| COLLECTIONS.contains(&collection) && !ACTIONS.contains(&id))
-}
-
 /// Returns whether a segment looks like an id: it has a digit, and is no version (`v1`, `v1beta`).
 fn has_id(path: &str) -> bool {
     let is_version = |segment: &str| {
@@ -226,16 +200,16 @@ mod tests {
 
     fn subject(line: &str, length: BodyLength, body: &str) -> Subject {
         let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
-        let mut copy = ReplayBuffer::default();
-        copy.begin(&budget).extend_from_slice(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        let mut reader = SubjectReader::read(&copy, length, BASE).expect("a head");
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+        let mut reader = SubjectReader::read(&replay, length, BASE).expect("a head");
         for part in body.as_bytes().chunks(5) {
-            copy.push(part, 1 << 20, &budget);
-            reader.read_on(&copy);
+            replay.push(part, 1 << 20, &budget);
+            reader.read_on(&replay);
         }
-        let at_once = SubjectReader::read(&copy, length, BASE).expect("a head").subject();
+        let at_once = SubjectReader::read(&replay, length, BASE).expect("a head").subject();
         assert_eq!(reader.subject(), at_once, "{line} {body}");
-        copy.release(&budget);
+        replay.release(&budget);
         at_once
     }
 

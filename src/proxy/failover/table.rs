@@ -38,7 +38,7 @@ pub struct Situation {
     /// No attempt starts when the exchange is older (`--retry-deadline`).
     pub deadline: Duration,
     /// The request can be sent again from its first byte.
-    pub copy_is_whole: bool,
+    pub replay_is_whole: bool,
     /// The request may reach the upstream twice.
     pub may_replay: bool,
     /// Attempts that were made for [`Decision::Repeat`] so far.
@@ -66,7 +66,7 @@ pub enum Decision {
 
 /// Looks the class up in the failover table.
 pub fn decide(class: AttemptClass, situation: &Situation) -> Decision {
-    if !situation.copy_is_whole || situation.exchange_age >= situation.deadline {
+    if !situation.replay_is_whole || situation.exchange_age >= situation.deadline {
         return Decision::Settle;
     }
     let may_repeat = situation.repeats < REPEATS_MAX;
@@ -117,7 +117,7 @@ mod tests {
         attempt_age: Duration::from_millis(5),
         exchange_age: Duration::from_millis(5),
         deadline: Duration::from_secs(60),
-        copy_is_whole: true,
+        replay_is_whole: true,
         may_replay: true,
         repeats: 0,
         refusals: 0,
@@ -212,7 +212,7 @@ mod tests {
                 [SAME, NEXT, NEXT, NEXT, other, other, other, other, other, end, end],
             ),
             ("the deadline", Situation { exchange_age: FRESH.deadline, ..FRESH }, [end; 11]),
-            ("no copy", Situation { copy_is_whole: false, ..FRESH }, [end; 11]),
+            ("no copy", Situation { replay_is_whole: false, ..FRESH }, [end; 11]),
         ] {
             assert_eq!(decisions(situation), expected, "{what}");
         }

@@ -16,7 +16,7 @@ use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
 use crate::io::turns::spend;
 use crate::observability::{Count, ExchangeId};
-use crate::proxy::attempt::hold_body;
+use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::budget::ReplayBudget;
@@ -81,11 +81,11 @@ pub async fn filter(
         Some(_) if !fits(resources, downstream, body, facts.body) => Some(Unfiltered::TooLarge),
         Some(head) => {
             let mut search = CutSearch::new(request.head_bytes, facts.body);
-            let held = hold_body(resources, downstream, body, facts, None, |copy| search.advance(copy)).await?;
+            let held = hold_body(resources, downstream, body, facts, None, |replay| search.advance(replay)).await?;
             match search.end(held.is_whole) {
                 Ok(cuts) => {
-                    let copy = downstream.replay.get_mut();
-                    edit(copy, &head, request, body.data_bytes(), cuts, &resources.budget).await;
+                    let replay = downstream.replay.get_mut();
+                    edit(replay, &head, request, body.data_bytes(), cuts, &resources.budget).await;
                     None
                 }
                 Err(unfiltered) => Some(unfiltered),
@@ -106,8 +106,8 @@ fn fits(resources: &Resources, downstream: &mut Downstream, body: &BodyReader, l
         BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => 0,
     };
     let Resources { limits, budget, .. } = resources;
-    let copy = downstream.replay.get_mut();
-    usize::try_from(missing).is_ok_and(|missing| copy.has_room_for(missing, limits.replay_bytes_max, budget))
+    let replay = downstream.replay.get_mut();
+    usize::try_from(missing).is_ok_and(|missing| replay.has_room_for(missing, limits.replay_bytes_max, budget))
 }
 
 /// Looks through a body for what is to be cut out, part by part as it comes: when the last part is there, little is
@@ -125,9 +125,9 @@ impl CutSearch {
 
     /// Looks through what has come since the last call. Returns whether there is a point in more: a body that is no
     /// object is held no longer.
-    fn advance(&mut self, copy: &ReplayBuffer) -> bool {
+    fn advance(&mut self, replay: &ReplayBuffer) -> bool {
         let CutSearch { cursor, cuts } = self;
-        while cuts.failure().is_none() && cursor.read_part(copy, |content| cuts.read(content)) {}
+        while cuts.failure().is_none() && cursor.read_part(replay, |content| cuts.read(content)) {}
         cuts.failure().is_none()
     }
 
@@ -143,7 +143,7 @@ impl CutSearch {
 /// Filters a request that is whole in its copy, with a content of `content_bytes`. A body that came in chunks is then
 /// framed by its length; its trailers are not kept (RFC 9110 §6.5.1).
 async fn edit(
-    copy: &mut ReplayBuffer,
+    replay: &mut ReplayBuffer,
     head: &FilterableHead,
     request: &mut UpstreamRequest,
     content_bytes: u64,
@@ -154,9 +154,9 @@ async fn edit(
     let length = content_bytes - cut_bytes;
     let came = std::mem::replace(&mut request.traits.facts.body, BodyLength::Known(length));
     // The head is in the first part.
-    let written = copy.part(0).and_then(|part| part.get(..request.head_bytes)).unwrap_or_default();
+    let written = replay.part(0).and_then(|part| part.get(..request.head_bytes)).unwrap_or_default();
     let (head, token) = head.filtered(written, &request.token, length);
-    let mut rewrite = Rewrite::begin(copy, request.head_bytes, &head, came, cuts);
+    let mut rewrite = Rewrite::begin(replay, request.head_bytes, &head, came, cuts);
     (request.head_bytes, request.token) = (head.len(), token);
     drop(head);
     while spend(|| rewrite.step()).await {}

@@ -21,15 +21,12 @@ pub async fn refuse(
     resources: &Resources,
     exchange: &mut Exchange,
     downstream: &Downstream,
-    shape: &ReplyShape,
     request_is_whole: bool,
     error: &GatewayError,
 ) -> Disposition {
     let row = error.row();
+    let shape = &exchange.reply;
     let keep_alive = keeps_alive(shape, request_is_whole, !row.closes, &resources.lifecycle);
-    exchange.ending = row.ending;
-    exchange.error = Some(row);
-    resources.activity.tally.error(row.place);
     let mut out = Buffer::take();
     if *error == GatewayError::Http2NotSupported {
         go_away::write_go_away(out.tail(), &error.message());
@@ -38,7 +35,10 @@ pub async fn refuse(
     }
     // What follows a refused request on the wire may be its body, so it is read before the connection ends.
     let after = if keep_alive { Disposition::KeepAlive } else { Disposition::Linger };
-    send(resources, exchange, downstream, out, row.status, after).await
+    exchange.ending = row.ending;
+    exchange.error = Some(row);
+    resources.activity.tally.error(row.place);
+    send(resources, exchange, downstream, MadeAnswer { status: row.status, out, after }).await
 }
 
 /// Gives an answer that is no error. A body that came with the request is not read: the connection ends with the
@@ -47,10 +47,10 @@ pub async fn answer(
     resources: &Resources,
     exchange: &mut Exchange,
     downstream: &Downstream,
-    shape: &ReplyShape,
     answer: &LocalAnswer,
     body: BodyLength,
 ) -> Disposition {
+    let shape = &exchange.reply;
     let request_is_whole = body.is_empty();
     let keep_alive = keeps_alive(shape, request_is_whole, true, &resources.lifecycle);
     let reply = reply(resources, shape, keep_alive);
@@ -70,7 +70,7 @@ pub async fn answer(
         }
     };
     let after = Disposition::after_answer(keep_alive, request_is_whole);
-    send(resources, exchange, downstream, out, status, after).await
+    send(resources, exchange, downstream, MadeAnswer { status, out, after }).await
 }
 
 fn reply<'a>(resources: &'a Resources, shape: &ReplyShape, keep_alive: bool) -> ReplyHead<'a> {
@@ -78,14 +78,20 @@ fn reply<'a>(resources: &'a Resources, shape: &ReplyShape, keep_alive: bool) -> 
     ReplyHead { is_head: shape.is_head, keep_alive, is_http10: shape.is_http10(), origin }
 }
 
+/// An answer as it goes out, and what becomes of the connection after it.
+struct MadeAnswer {
+    status: u16,
+    out: Buffer,
+    after: Disposition,
+}
+
 async fn send(
     resources: &Resources,
     exchange: &mut Exchange,
     downstream: &Downstream,
-    out: Buffer,
-    status: u16,
-    after: Disposition,
+    answer: MadeAnswer,
 ) -> Disposition {
+    let MadeAnswer { status, out, after } = answer;
     exchange.progress.answer_begins(status);
     if downstream.write(out, resources.timeouts.downstream_write).await.is_err() {
         exchange.ending = Ending::ClientDisconnected;

@@ -20,10 +20,10 @@ impl ContentCursor {
 
     /// Reads the rest of one part of the copy, and gives `take` its content, piece by piece. Returns whether there was
     /// anything.
-    pub fn read_part(&mut self, copy: &ReplayBuffer, mut take: impl FnMut(&[u8])) -> bool {
-        while let Some(part) = copy.part(self.part) {
+    pub fn read_part(&mut self, replay: &ReplayBuffer, mut take: impl FnMut(&[u8])) -> bool {
+        while let Some(part) = replay.part(self.part) {
             let new = part.get(self.offset..).unwrap_or_default();
-            if new.is_empty() && copy.part(self.part + 1).is_some() {
+            if new.is_empty() && replay.part(self.part + 1).is_some() {
                 (self.part, self.offset) = (self.part + 1, 0);
                 continue;
             }
@@ -60,14 +60,14 @@ mod tests {
         for (framed, length) in [(&body, BodyLength::Known(body.len() as u64)), (&chunked, BodyLength::Chunked)] {
             for read in [1000, 16_384, PLAINTEXT_MAX] {
                 let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
-                let mut copy = ReplayBuffer::default();
-                copy.begin(&budget).extend_from_slice(HEAD);
+                let mut replay = ReplayBuffer::default();
+                replay.begin(&budget).extend_from_slice(HEAD);
                 let mut cursor = ContentCursor::new(HEAD.len(), length);
                 let mut content = Vec::new();
                 for part in framed.chunks(read) {
-                    assert!(copy.push(part, TOTAL, &budget));
+                    assert!(replay.push(part, TOTAL, &budget));
                     let before = content.len();
-                    while cursor.read_part(&copy, |piece| content.extend_from_slice(piece)) {}
+                    while cursor.read_part(&replay, |piece| content.extend_from_slice(piece)) {}
                     assert!(content.len() - before <= part.len());
                     assert!(content == body[..content.len()]);
                 }
@@ -79,14 +79,14 @@ mod tests {
     #[test]
     fn a_long_copy_is_read_a_part_at_a_time() {
         let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
-        let mut copy = ReplayBuffer::default();
-        copy.begin(&budget).extend_from_slice(HEAD);
-        (0..20).for_each(|_| assert!(copy.push(&[7; PLAINTEXT_MAX], TOTAL, &budget)));
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(HEAD);
+        (0..20).for_each(|_| assert!(replay.push(&[7; PLAINTEXT_MAX], TOTAL, &budget)));
         let mut cursor = ContentCursor::new(HEAD.len(), BodyLength::Known(20 * PLAINTEXT_MAX as u64));
         let mut calls = 0;
         loop {
             let mut bytes = 0;
-            if !cursor.read_part(&copy, |piece| bytes += piece.len()) {
+            if !cursor.read_part(&replay, |piece| bytes += piece.len()) {
                 break;
             }
             calls += 1;

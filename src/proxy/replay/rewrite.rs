@@ -15,7 +15,7 @@ use crate::proxy::replay::buffer::ReplayBuffer;
 
 /// A rewrite under way. Until its end the copy is not to be sent, only to be released.
 pub struct Rewrite<'a> {
-    copy: &'a mut ReplayBuffer,
+    replay: &'a mut ReplayBuffer,
     /// The parts that are still to be read.
     old: VecDeque<Buffer>,
     /// The length of the head in the first of them.
@@ -29,30 +29,30 @@ impl<'a> Rewrite<'a> {
     /// Begins with `head`, in the place of one of `head_bytes`. `length` is that of the body that is held, all of it,
     /// and `cuts` are ranges of its content, in order. Nothing of the copy was sent, and it is whole.
     pub fn begin(
-        copy: &'a mut ReplayBuffer,
+        replay: &'a mut ReplayBuffer,
         head_bytes: usize,
         head: &[u8],
         length: BodyLength,
         cuts: Vec<Range<usize>>,
     ) -> Self {
-        let old = copy.take_parts();
+        let old = replay.take_parts();
         // In one part, in which the token can be replaced.
-        copy.append(head);
+        replay.append(head);
         let cuts = CutRanges { ranges: cuts.into(), place: 0 };
-        Rewrite { copy, old, head_bytes, reader: BodyReader::new(length), cuts, body_bytes: 0 }
+        Rewrite { replay, old, head_bytes, reader: BodyReader::new(length), cuts, body_bytes: 0 }
     }
 
     /// Goes on with one part, of at most [`CAPACITY`](crate::io::buffer::CAPACITY) bytes unless the head is longer.
     /// Returns whether more is to be done.
     pub fn step(&mut self) -> bool {
-        let Rewrite { copy, old, head_bytes, reader, cuts, body_bytes } = self;
+        let Rewrite { replay, old, head_bytes, reader, cuts, body_bytes } = self;
         let Some(part) = old.pop_front() else { return false };
         let body = part.filled().get(std::mem::take(head_bytes)..).unwrap_or_default();
         let read = reader.read(body, |piece| {
             if let Piece::Data(content) = piece {
                 cuts.keep(content, |kept| {
                     *body_bytes += kept.len();
-                    copy.put_back(kept);
+                    replay.put_back(kept);
                 });
             }
         });
@@ -63,7 +63,7 @@ impl<'a> Rewrite<'a> {
     /// Ends, and returns to the budget what is no longer held.
     pub fn end(self, budget: &ReplayBudget) {
         debug_assert!(self.old.is_empty());
-        self.copy.shrink_to(self.body_bytes, budget);
+        self.replay.shrink_to(self.body_bytes, budget);
     }
 }
 
@@ -118,17 +118,17 @@ mod tests {
 
     /// Holds a request with `body`, which comes in reads of so many bytes.
     fn held(body: &[u8], read: usize, budget: &ReplayBudget) -> ReplayBuffer {
-        let mut copy = ReplayBuffer::default();
-        copy.begin(budget).extend_from_slice(HEAD);
-        body.chunks(read).for_each(|part| assert!(copy.push(part, TOTAL, budget)));
-        copy
+        let mut replay = ReplayBuffer::default();
+        replay.begin(budget).extend_from_slice(HEAD);
+        body.chunks(read).for_each(|part| assert!(replay.push(part, TOTAL, budget)));
+        replay
     }
 
-    fn sent(copy: &mut ReplayBuffer) -> Vec<u8> {
+    fn sent(replay: &mut ReplayBuffer) -> Vec<u8> {
         let mut sent = Vec::new();
-        while !copy.unsent().is_empty() {
-            sent.extend_from_slice(copy.unsent());
-            copy.mark_sent(copy.unsent().len());
+        while !replay.unsent().is_empty() {
+            sent.extend_from_slice(replay.unsent());
+            replay.mark_sent(replay.unsent().len());
         }
         sent
     }
@@ -156,19 +156,21 @@ mod tests {
             [(100_000, 0..1), (100_000, 20_000..100_000), (100_000, 30_000..97_232), (3, 1..1), (9, 0..9)]
         {
             let whole = body(came);
-            let mut copy = held(&whole, 16_000, &budget);
+            let mut replay = held(&whole, 16_000, &budget);
             let length = BodyLength::Known(came as u64);
-            let mut rewrite = Rewrite::begin(&mut copy, HEAD.len(), b"another: <one>;", length, vec![cut.clone()]);
+            let mut rewrite = Rewrite::begin(&mut replay, HEAD.len(), b"another: <one>;", length, vec![cut.clone()]);
             while rewrite.step() {}
             rewrite.end(&budget);
             let left = without(&whole, &[cut.clone()]);
-            assert_eq!(copy.unsent().len(), (left.len() + 15).min(PLAINTEXT_MAX), "head and body go out together");
-            assert_eq!(sent(&mut copy), [b"another: <one>;", left.as_slice()].concat());
-            assert!(!copy.has_room_for(cut.len() + 1, came, &budget) && copy.has_room_for(cut.len(), came, &budget));
-            copy.rewind();
-            copy.replace(9..14, b"<two>, longer");
-            assert_eq!(sent(&mut copy), [b"another: <two>, longer;", left.as_slice()].concat());
-            copy.release(&budget);
+            assert_eq!(replay.unsent().len(), (left.len() + 15).min(PLAINTEXT_MAX), "head and body go out together");
+            assert_eq!(sent(&mut replay), [b"another: <one>;", left.as_slice()].concat());
+            assert!(
+                !replay.has_room_for(cut.len() + 1, came, &budget) && replay.has_room_for(cut.len(), came, &budget)
+            );
+            replay.rewind();
+            replay.replace(9..14, b"<two>, longer");
+            assert_eq!(sent(&mut replay), [b"another: <two>, longer;", left.as_slice()].concat());
+            replay.release(&budget);
         }
         drop(budget);
         assert_eq!(process_free.load(Ordering::Relaxed), TOTAL);
@@ -177,11 +179,11 @@ mod tests {
     #[test]
     fn one_that_is_given_up_halfway_returns_all_that_it_took() {
         let (process_free, budget) = budget();
-        let mut copy = held(&body(200_000), 16_000, &budget);
-        let mut rewrite = Rewrite::begin(&mut copy, HEAD.len(), b"new;", BodyLength::Known(200_000), Vec::new());
+        let mut replay = held(&body(200_000), 16_000, &budget);
+        let mut rewrite = Rewrite::begin(&mut replay, HEAD.len(), b"new;", BodyLength::Known(200_000), Vec::new());
         assert!(rewrite.step());
         drop(rewrite);
-        copy.release(&budget);
+        replay.release(&budget);
         drop(budget);
         assert_eq!(process_free.load(Ordering::Relaxed), TOTAL);
     }
@@ -190,9 +192,9 @@ mod tests {
     fn a_step_is_a_small_part_of_a_long_body() {
         let (_, budget) = budget();
         let whole = in_chunks(&body(300_000), 1);
-        let mut copy = held(&whole, PLAINTEXT_MAX, &budget);
-        let parts = copy.parts().count();
-        let mut rewrite = Rewrite::begin(&mut copy, HEAD.len(), b"new;", BodyLength::Chunked, Vec::new());
+        let mut replay = held(&whole, PLAINTEXT_MAX, &budget);
+        let parts = replay.parts().count();
+        let mut rewrite = Rewrite::begin(&mut replay, HEAD.len(), b"new;", BodyLength::Chunked, Vec::new());
         let mut steps = 1;
         loop {
             let before: usize = rewrite.old.iter().map(Buffer::len).sum();
@@ -226,11 +228,11 @@ mod tests {
                 Some(size) => (in_chunks(&whole, size), BodyLength::Chunked),
                 None => (whole.clone(), BodyLength::Known(bytes as u64)),
             };
-            let mut copy = held(&framed, read.max(framed.len() / 100), &budget);
-            let mut rewrite = Rewrite::begin(&mut copy, HEAD.len(), b"another;", length, cuts.clone());
+            let mut replay = held(&framed, read.max(framed.len() / 100), &budget);
+            let mut rewrite = Rewrite::begin(&mut replay, HEAD.len(), b"another;", length, cuts.clone());
             while rewrite.step() {}
             rewrite.end(&budget);
-            prop_assert!(sent(&mut copy) == [b"another;", without(&whole, &cuts).as_slice()].concat());
+            prop_assert!(sent(&mut replay) == [b"another;", without(&whole, &cuts).as_slice()].concat());
         }
     }
 }

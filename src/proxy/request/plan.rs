@@ -10,10 +10,10 @@ use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::head::{self, FilterableHead, RequestError, RequestFacts};
-use crate::proxy::request::objects::Objects;
 use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::replayable::may_replay;
 use crate::proxy::request::rules::Rules;
+use crate::proxy::request::stored::objects::Objects;
 use crate::proxy::request::target::{self, Destination, TargetError};
 use crate::proxy::request::token_place::TokenPlace;
 

@@ -43,16 +43,16 @@ impl TokenPlace {
         TokenPlace { fields, range }
     }
 
-    /// Replaces the token in the head of `copy`, of which nothing was sent yet.
-    pub fn replace(&mut self, copy: &mut ReplayBuffer, authorization: &[u8]) {
+    /// Replaces the token in the head of `replay`, of which nothing was sent yet.
+    pub fn replace(&mut self, replay: &mut ReplayBuffer, authorization: &[u8]) {
         let range = self.range.clone();
         self.range = match self.fields {
-            TokenFields::Authorization => copy.replace(range, authorization),
+            TokenFields::Authorization => replay.replace(range, authorization),
             TokenFields::GoogApiKeyToo => {
                 // Room for everything at once: a vector that grows would leave copies of the token that are not zeroed.
                 let mut values = Zeroizing::new(Vec::with_capacity(2 * authorization.len() + BETWEEN.len()));
                 push_values(&mut values, self.fields, authorization);
-                copy.replace(range, &values)
+                replay.replace(range, &values)
             }
         };
     }
@@ -91,19 +91,19 @@ mod tests {
             [(TokenFields::Authorization, ""), (TokenFields::GoogApiKeyToo, "X-Goog-Api-Key: TOKEN\r\n")]
         {
             let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1024)), 1024, 1);
-            let mut copy = ReplayBuffer::default();
-            let head = copy.begin(&budget);
+            let mut replay = ReplayBuffer::default();
+            let head = replay.begin(&budget);
             head.extend_from_slice(b"POST / HTTP/1.1\r\n");
             let mut place = TokenPlace::push(head, fields, b"Bearer first");
             head.extend_from_slice(b"Content-Length: 4\r\n\r\n");
-            assert!(copy.push(b"body", 1024, &budget));
+            assert!(replay.push(b"body", 1024, &budget));
             for token in ["first", "a-much-longer-one", "x", "first"] {
-                place.replace(&mut copy, format!("Bearer {token}").as_bytes());
+                place.replace(&mut replay, format!("Bearer {token}").as_bytes());
                 let expected = format!(
                     "POST / HTTP/1.1\r\n{}Authorization: Bearer {token}\r\nContent-Length: 4\r\n\r\nbody",
                     before.replace("TOKEN", token)
                 );
-                assert_eq!(String::from_utf8(copy.parts().collect::<Vec<_>>().concat()).expect("text"), expected);
+                assert_eq!(String::from_utf8(replay.parts().collect::<Vec<_>>().concat()).expect("text"), expected);
             }
         }
     }

@@ -1,17 +1,18 @@
 //! The reason that an error answer gives, as far as failover asks for it: a quota that is used up, or a model that the
 //! key may not use. Read as the body comes, at most [`READ_BYTES_MAX`] of it.
 
-use crate::proxy::request::member_strings::{MemberString, MemberStrings};
+use crate::proxy::json::members::{JsonMembers, StringMember};
 
 /// The part of an error answer that is read: LiteLLM's messages, which come before the type, may be long.
 const READ_BYTES_MAX: usize = 4 * 1024;
 
 /// The members that hold an error, and those of them that say what it is.
-const ERRORS: [&str; 2] = ["error", "detail"];
-const NAMES: [&str; 2] = ["type", "code"];
+const ERRORS: [&[u8]; 2] = [b"error", b"detail"];
+const NAMES: [&[u8]; 2] = [b"type", b"code"];
 
 /// The names of errors about a quota that is used up: LiteLLM's, OpenAI's and Anthropic's.
-const QUOTA_NAMES: [&str; 4] = ["budget_exceeded", "insufficient_quota", "billing_error", "billing_hard_limit_reached"];
+const QUOTA_NAMES: [&[u8]; 4] =
+    [b"budget_exceeded", b"insufficient_quota", b"billing_error", b"billing_hard_limit_reached"];
 
 /// The reason that an error answer gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,14 +24,14 @@ pub enum RefusalReason {
 /// Reads the body of an error answer for its reason.
 #[derive(Debug)]
 pub struct RefusalReader {
-    members: MemberStrings,
+    members: JsonMembers,
     room_bytes: usize,
     reason: Option<RefusalReason>,
 }
 
 impl RefusalReader {
     pub fn new() -> Self {
-        RefusalReader { members: MemberStrings::new(), room_bytes: READ_BYTES_MAX, reason: None }
+        RefusalReader { members: JsonMembers::also_in_array(), room_bytes: READ_BYTES_MAX, reason: None }
     }
 
     /// Takes the body's next bytes.
@@ -38,7 +39,10 @@ impl RefusalReader {
         let data = &data[..data.len().min(self.room_bytes)];
         self.room_bytes -= data.len();
         let RefusalReader { members, reason, .. } = self;
-        members.read(data, |member| *reason = reason.or(reason_of(member)));
+        members.read(data, |member| {
+            *reason = reason.or(reason_of(member));
+            reason.is_some()
+        });
     }
 
     pub fn reason(&self) -> Option<RefusalReason> {
@@ -51,15 +55,15 @@ impl RefusalReader {
     }
 }
 
-fn reason_of(member: MemberString<'_>) -> Option<RefusalReason> {
-    let MemberString { within, name, value } = member;
+fn reason_of(member: StringMember<'_>) -> Option<RefusalReason> {
+    let StringMember { within, name, value } = member;
     if !NAMES.contains(&name) || within.is_some_and(|within| !ERRORS.contains(&within)) {
         return None;
     }
     if QUOTA_NAMES.contains(&value) {
         return Some(RefusalReason::QuotaUsedUp);
     }
-    value.ends_with("model_access_denied").then_some(RefusalReason::ModelDenied)
+    value.ends_with(b"model_access_denied").then_some(RefusalReason::ModelDenied)
 }
 
 #[cfg(test)]

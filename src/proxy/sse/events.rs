@@ -5,11 +5,11 @@
 //! of a known dialect that comes whole, and whose JSON says nothing that its name does not, is not read at all; others
 //! are skimmed where their beginning and end suffice. Not here: what is written into the stream.
 
+use crate::proxy::json::prefix::Prefix;
+use crate::proxy::json::text::JsonText;
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::dialect::EventDialect;
-use crate::proxy::sse::json_text::JsonText;
 use crate::proxy::sse::members::{EventMembers, EventType, GeminiCandidates};
-use crate::proxy::sse::prefix::Prefix;
 
 /// Room for `response.incomplete`, the longest event name that has to be told from longer ones, and one byte more.
 const NAME_BYTES_MAX: usize = 20;

@@ -5,8 +5,8 @@
 
 use memchr::{memchr, memmem};
 
+use crate::proxy::json::text::{Bracket, JsonObserver, JsonScalar};
 use crate::proxy::sse::dialect::EventDialect;
-use crate::proxy::sse::json_text::{Bracket, JsonObserver, JsonScalar};
 
 /// The kind of an event, by its name or its `type`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -277,7 +277,7 @@ fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::sse::json_text::JsonText;
+    use crate::proxy::json::text::JsonText;
 
     fn observed(text: &str) -> EventMembers {
         let (mut json, mut members) = (JsonText::new(), EventMembers::NONE);

@@ -1,17 +1,13 @@
 //! Event streams: their grammar (`tokenizer`) and its consumers (`consumer`), which are the verdict on the first events
 //! (`opening`), and the place at which a stream stands (`tracker`) with what its `events` tell: their `dialect` and the
-//! end of the turn, by the `members` of a JSON object that is read as it comes (`json_text`, `json_string`). How a
-//! broken stream is ended is in `ending`. None of them does I/O.
+//! end of the turn, by the `members` of a JSON object. How a broken stream is ended is in `ending`. None of them does I/O.
 
 pub mod consumer;
 pub mod dialect;
 pub mod ending;
 pub mod events;
-mod json_string;
-mod json_text;
-mod members;
+pub mod members;
 pub mod opening;
-mod prefix;
 #[cfg(test)]
 pub mod reference;
 pub mod tokenizer;

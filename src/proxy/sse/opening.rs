@@ -13,8 +13,8 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::io::Buffer;
+use crate::proxy::json::prefix::Prefix;
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
-use crate::proxy::sse::prefix::Prefix;
 use crate::proxy::sse::tokenizer::Tokenizer;
 
 /// The most that is held of a stream: what a model says of itself before its first word is a tenth of it, and a long

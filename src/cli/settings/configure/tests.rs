@@ -256,7 +256,7 @@ fn api_keys_are_read_from_the_environment_and_only_their_names_are_shown() {
         errors(&[], &[("FLOW_PROXY_API_KEYS", "alice:hunter 2,bob")], ""),
         [
             "environment FLOW_PROXY_API_KEYS: entry 1: expected a key of 1 to 1024 visible ASCII characters without \
-             spaces behind the colon",
+             spaces after the colon",
             "environment FLOW_PROXY_API_KEYS: entry 2: expected name:key, found no colon"
         ]
     );

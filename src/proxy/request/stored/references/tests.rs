@@ -12,22 +12,22 @@ const HEAD: &[u8] = b"POST /v1/responses HTTP/1.1\r\nHost: h\r\n\r\n";
 /// was found, and whether all of it was wanted.
 fn search(shelf: Shelf, body: &[u8], piece: usize, is_chunked: bool) -> (Option<(Shelf, ObjectKey)>, usize) {
     let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(64 << 20)), 64 << 20, 1);
-    let mut copy = ReplayBuffer::default();
-    copy.begin(&budget).extend_from_slice(HEAD);
+    let mut replay = ReplayBuffer::default();
+    replay.begin(&budget).extend_from_slice(HEAD);
     let length = if is_chunked { BodyLength::Chunked } else { BodyLength::Known(body.len() as u64) };
-    let mut search = ReferenceSearch::new(&copy, length, shelf, true);
+    let mut search = ReferenceSearch::new(&replay, length, shelf, true);
     let mut found = None;
     let mut wanted_bytes = 0;
     for piece in body.chunks(piece) {
         wanted_bytes += piece.len();
         if is_chunked {
-            copy.push(format!("{:x}\r\n", piece.len()).as_bytes(), 64 << 20, &budget);
+            replay.push(format!("{:x}\r\n", piece.len()).as_bytes(), 64 << 20, &budget);
         }
-        copy.push(piece, 64 << 20, &budget);
+        replay.push(piece, 64 << 20, &budget);
         if is_chunked {
-            copy.push(b"\r\n", 64 << 20, &budget);
+            replay.push(b"\r\n", 64 << 20, &budget);
         }
-        let searched = search.advance(&copy, |shelf, object| {
+        let searched = search.advance(&replay, |shelf, object| {
             found = Some((shelf, object));
             true
         });
@@ -36,7 +36,7 @@ fn search(shelf: Shelf, body: &[u8], piece: usize, is_chunked: bool) -> (Option<
             break;
         }
     }
-    copy.release(&budget);
+    replay.release(&budget);
     (found, wanted_bytes)
 }
 
@@ -121,20 +121,20 @@ fn few_objects_of_one_body_are_looked_up() {
     let body = format!(r#"{{{names}"a":"b"}}"#);
     let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
     for piece in [7, 1000, body.len()] {
-        let mut copy = ReplayBuffer::default();
-        copy.begin(&budget).extend_from_slice(HEAD);
-        let mut search = ReferenceSearch::new(&copy, BodyLength::Known(body.len() as u64), Shelf::Others, true);
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(HEAD);
+        let mut search = ReferenceSearch::new(&replay, BodyLength::Known(body.len() as u64), Shelf::Others, true);
         let mut count = 0;
         let mut last = Searched::GoesOn;
         for piece in body.as_bytes().chunks(piece) {
-            copy.push(piece, 1 << 20, &budget);
-            last = search.advance(&copy, |_, _| {
+            replay.push(piece, 1 << 20, &budget);
+            last = search.advance(&replay, |_, _| {
                 count += 1;
                 false
             });
         }
         assert_eq!((count, last), (REFERENCES_MAX, Searched::Over), "in pieces of {piece}");
-        copy.release(&budget);
+        replay.release(&budget);
     }
 }
 

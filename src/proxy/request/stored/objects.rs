@@ -9,14 +9,15 @@ use std::borrow::Cow;
 use crate::credentials::{CredentialId, ObjectKey, Shelf};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::RequestHead;
+use crate::proxy::json::members::VALUE_BYTES_MAX;
 use crate::proxy::request::head::{Method, RequestFacts};
+use crate::proxy::request::stored::collections::{self, is_operation, split_at_remembered};
 
 /// The ids that are looked at in a path: a container's file is the deepest known.
 const NAMED_MAX: usize = 3;
 
-/// The longest id that is looked at: LiteLLM's, which wrap a provider's and the name of a deployment, have some hundred
-/// bytes.
-pub const ID_BYTES_MAX: usize = 1024;
+/// The longest id that is looked at: the same in a path as in a body.
+const ID_BYTES_MAX: usize = VALUE_BYTES_MAX;
 
 /// The stored objects in one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,13 +69,13 @@ impl ObjectAction {
 impl Objects {
     /// Finds them; `None`: the path, which is without query and base path, leads into no collection.
     pub fn of(head: &RequestHead<'_>, path: &str, facts: &RequestFacts) -> Option<Box<Self>> {
-        let (collection, rest) = split_at_collection(path)?;
+        let (collection, rest) = split_at_remembered(path)?;
         let mut named = [None; NAMED_MAX];
         // Ids and names of inner collections alternate.
-        let ids = rest.split('/').step_by(2).filter(|segment| !segment.is_empty() && !is_word(segment));
+        let ids = rest.split('/').step_by(2).filter(|segment| !segment.is_empty() && !is_operation(segment));
         named.iter_mut().zip(ids).for_each(|(place, id)| *place = key_of_segment(id));
         Some(Box::new(Objects {
-            shelf: if collection == "responses" { Shelf::Responses } else { Shelf::Others },
+            shelf: collections::shelf(collection),
             named,
             action: action(facts.method, collection, rest),
             body: facts.body,
@@ -95,27 +96,6 @@ impl Objects {
     pub fn subject(&self) -> Option<ObjectKey> {
         self.named[0]
     }
-}
-
-/// Divides a path into the name of its first collection and what follows it.
-fn split_at_collection(path: &str) -> Option<(&str, &str)> {
-    let mut before = "";
-    let mut rest = path;
-    loop {
-        let (segment, after) = rest.split_once('/').unwrap_or((rest, ""));
-        match segment {
-            "responses" | "files" | "batches" | "uploads" | "vector_stores" | "containers" | "conversations"
-            | "threads" | "assistants" | "videos" => return Some((segment, after)),
-            "jobs" if before == "fine_tuning" => return Some((segment, after)),
-            _ if after.is_empty() => return None,
-            _ => (before, rest) = (segment, after),
-        }
-    }
-}
-
-/// Tells whether a segment that stands where an id does is the name of an operation.
-fn is_word(segment: &str) -> bool {
-    matches!(segment, "compact" | "input_tokens" | "runs" | "search" | "edits" | "extensions" | "characters" | "cancel")
 }
 
 fn action(method: Method, collection: &str, rest: &str) -> ObjectAction {

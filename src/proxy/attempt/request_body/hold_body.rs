@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::http1::body::BodyReader;
 use crate::io::{Either, Phase, Turns, race};
-use crate::proxy::attempt::ask::ask_for_body;
-use crate::proxy::attempt::upload::{UploadError, hold};
+use crate::proxy::attempt::request_body::ask::ask_for_body;
+use crate::proxy::attempt::request_body::upload::{UploadError, hold};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Outcome;

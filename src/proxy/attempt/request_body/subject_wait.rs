@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::http1::body::BodyReader;
 use crate::io::Buffer;
-use crate::proxy::attempt::ask::ask_for_body;
-use crate::proxy::attempt::upload::take_body;
+use crate::proxy::attempt::request_body::ask::ask_for_body;
+use crate::proxy::attempt::request_body::upload::take_body;
 use crate::proxy::downstream::{Downstream, Incoming};
 use crate::proxy::failover::subject::{Subject, SubjectReader};
 use crate::proxy::outcome::Outcome;
@@ -40,7 +40,7 @@ pub async fn wait_for_subject(
     let due = Instant::now() + WAIT_LIMIT;
     let (mut incoming, outgoing) = downstream.split(body);
     let base_path = &resources.rules.upstream.base_path;
-    let read = SubjectReader::read(&incoming.copy.borrow(), facts.body, base_path);
+    let read = SubjectReader::read(&incoming.replay.borrow(), facts.body, base_path);
     let Some(mut reader) = read else { return Ok((None, has_asked)) };
     while !reader.is_settled() && !incoming.body.is_complete() && has_room(&incoming, resources, reader.read_bytes()) {
         let deadline = outgoing.upstream_deadline;
@@ -54,7 +54,7 @@ pub async fn wait_for_subject(
             Ok(_) => {}
         }
         take_body(&mut incoming, resources).map_err(Outcome::Failed)?;
-        reader.read_on(&incoming.copy.borrow());
+        reader.read_on(&incoming.replay.borrow());
     }
     if incoming.input.is_empty() {
         *incoming.input = Buffer::none();
@@ -65,5 +65,5 @@ pub async fn wait_for_subject(
 /// Tells whether one more read is within the limits and leaves the copy whole.
 fn has_room(incoming: &Incoming<'_>, resources: &Resources, read_bytes: usize) -> bool {
     let limit_bytes = resources.limits.replay_bytes_max;
-    read_bytes < READ_BYTES_MAX && incoming.copy.borrow().has_room_for(READ_ROOM, limit_bytes, &resources.budget)
+    read_bytes < READ_BYTES_MAX && incoming.replay.borrow().has_room_for(READ_ROOM, limit_bytes, &resources.budget)
 }

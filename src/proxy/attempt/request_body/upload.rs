@@ -48,7 +48,7 @@ pub async fn upload(
     loop {
         while let Some((sealed, count)) = next_part(connection, incoming)? {
             connection.send(sealed, upstream_write).await.map_err(UploadError::Upstream)?;
-            incoming.copy.borrow_mut().mark_sent(count);
+            incoming.replay.borrow_mut().mark_sent(count);
         }
         if incoming.body.is_complete() {
             return Ok(());
@@ -79,18 +79,18 @@ pub async fn hold(
 ) -> Result<bool, UploadError> {
     let limit_bytes = resources.limits.replay_bytes_max;
     loop {
-        let goes_on = spend(|| wants_more(&incoming.copy.borrow())).await;
+        let goes_on = spend(|| wants_more(&incoming.replay.borrow())).await;
         if incoming.body.is_complete() {
-            return Ok(incoming.copy.borrow().is_whole());
+            return Ok(incoming.replay.borrow().is_whole());
         }
-        if !goes_on || !incoming.copy.borrow().is_whole() {
+        if !goes_on || !incoming.replay.borrow().is_whole() {
             return Ok(false);
         }
         if incoming.input.is_empty() {
             turns.take().await;
             fill(incoming, resources.timeouts.body).await?;
         }
-        if !incoming.copy.borrow().has_room_for(incoming.input.len(), limit_bytes, &resources.budget) {
+        if !incoming.replay.borrow().has_room_for(incoming.input.len(), limit_bytes, &resources.budget) {
             return Ok(false);
         }
         take_body(incoming, resources).map_err(UploadError::Refused)?;
@@ -98,8 +98,8 @@ pub async fn hold(
 }
 
 fn next_part(connection: &Connection, incoming: &Incoming<'_>) -> Result<Option<(Buffer, usize)>, UploadError> {
-    let copy = incoming.copy.borrow();
-    let part = copy.unsent();
+    let replay = incoming.replay.borrow();
+    let part = replay.unsent();
     if part.is_empty() {
         return Ok(None);
     }
@@ -142,10 +142,10 @@ pub fn check_start(length: BodyLength, start: &[u8], limits: &Limits) -> Result<
 /// The body breaks RFC 9112 §7.1 or is too large.
 pub fn take_body(incoming: &mut Incoming<'_>, resources: &Resources) -> Result<(), GatewayError> {
     let Resources { limits, budget, activity, .. } = resources;
-    let mut copy = incoming.copy.borrow_mut();
+    let mut replay = incoming.replay.borrow_mut();
     let read = incoming.body.read(incoming.input.filled(), |piece| {
         let (Piece::Data(bytes) | Piece::Framing(bytes)) = piece;
-        if !copy.push(bytes, limits.replay_bytes_max, budget) {
+        if !replay.push(bytes, limits.replay_bytes_max, budget) {
             activity.counters.add(Count::CopiesDropped);
             tracing::debug!("the request is too large to be kept for a second attempt");
         }

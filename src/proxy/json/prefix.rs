@@ -1,6 +1,7 @@
 //! The first bytes of something longer.
 
 /// Keeps the first `N` bytes of what is appended to it, at most 255.
+#[derive(Debug, Clone, Copy)]
 pub struct Prefix<const N: usize> {
     bytes: [u8; N],
     // Each open answer holds some prefixes: a byte is enough.
@@ -11,6 +12,13 @@ impl<const N: usize> Prefix<N> {
     pub const fn new() -> Self {
         const { assert!(N <= u8::MAX as usize, "the length is a byte") };
         Prefix { bytes: [0; N], length: 0 }
+    }
+
+    /// Takes the first bytes of `whole`.
+    pub fn of(whole: &[u8]) -> Self {
+        let mut prefix = Prefix::new();
+        prefix.append(whole);
+        prefix
     }
 
     pub fn clear(&mut self) {

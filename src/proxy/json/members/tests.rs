@@ -8,8 +8,11 @@ type Named = (&'static str, &'static str, &'static str);
 
 /// Lists the members that are found where the text comes in pieces of so many bytes.
 fn members(text: &[u8], piece: usize) -> Vec<(String, String, String)> {
+    read(JsonMembers::default(), text, piece)
+}
+
+fn read(mut reader: JsonMembers, text: &[u8], piece: usize) -> Vec<(String, String, String)> {
     let text_of = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let mut reader = JsonMembers::default();
     let mut all = Vec::new();
     for piece in text.chunks(piece) {
         reader.read(piece, |member| {
@@ -22,7 +25,7 @@ fn members(text: &[u8], piece: usize) -> Vec<(String, String, String)> {
 
 #[test]
 fn members_of_the_outermost_object_and_of_those_in_it_are_found() {
-    let cases: [(&str, &[Named]); 14] = [
+    let cases: [(&str, &[Named]); 26] = [
         (r#"{"id":"a"}"#, &[("", "id", "a")]),
         (" {\n \"id\" : \"a\" , \"b\":\t\"c\"}", &[("", "id", "a"), ("", "b", "c")]),
         (r#"{"n":1,"t":true,"z":null,"id":"a"}"#, &[("", "id", "a")]),
@@ -37,23 +40,65 @@ fn members_of_the_outermost_object_and_of_those_in_it_are_found() {
         ("--boundary\r\nContent-Disposition: form-data; name=\"id\"", &[]),
         (r#"{"id":"a"#, &[]),
         ("", &[]),
+        (r#" {"messages":[{"role":"user","content":"\"model\":\"x\""}],"model":"m"}"#, &[("", "model", "m")]),
+        (r#"{"metadata":{"model":"x"},"model" : "m"}"#, &[("metadata", "model", "x"), ("", "model", "m")]),
+        (r#"{"mo\u0064el":"m\/n\u00e9\ud83d\ude00"}"#, &[("", "model", "m/né😀")]),
+        (r#"{"a":"\ud83d","\ude00":"b","c":"\x","d":"\u00","e":"f"}"#, &[("", "e", "f")]),
+        (r#"{"a":"\\","b":"\\\"c"}"#, &[("", "a", "\\"), ("", "b", "\\\"c")]),
+        (r#"{"model":null,"previous_response_id":null}"#, &[]),
+        (r#"{"model":"m","more":"#, &[("", "model", "m")]),
+        ("\u{feff}{\"model\":\"m\"}", &[("", "model", "m")]),
+        (r#"--boundary {"model":"m"}"#, &[]),
+        (r#""model""#, &[]),
+        ("{", &[]),
+        (r#"}]{"model":"m"}"#, &[]),
     ];
     for (text, expected) in cases {
-        for piece in [1, 2, 3, text.len().max(1)] {
-            let found = members(text.as_bytes(), piece);
-            let found: Vec<_> = found.iter().map(|(a, b, c)| (a.as_str(), b.as_str(), c.as_str())).collect();
-            assert_eq!(found, expected, "{text} in pieces of {piece}");
-        }
+        assert_found(JsonMembers::default, text, expected);
     }
 }
 
 #[test]
-fn a_value_that_is_too_long_for_an_id_is_none_and_a_name_that_is_too_long_is_no_other() {
-    let longest = "x".repeat(ID_BYTES_MAX);
+fn the_first_object_of_an_array_is_read_where_that_is_asked_for() {
+    let cases: [(&str, &[Named]); 6] = [
+        (r#"[{"error":{"code":429,"type":"t"}}]"#, &[("error", "type", "t")]),
+        (r#" [ {"id":"a"} , {"id":"b"}]"#, &[("", "id", "a")]),
+        (r#"{"id":"a"}"#, &[("", "id", "a")]),
+        (r#"["id",{"id":"a"}]"#, &[]),
+        ("[]", &[]),
+        ("[", &[]),
+    ];
+    for (text, expected) in cases {
+        assert_found(JsonMembers::also_in_array, text, expected);
+    }
+}
+
+fn assert_found(reader: fn() -> JsonMembers, text: &str, expected: &[Named]) {
+    for piece in [1, 2, 3, text.len().max(1)] {
+        let found = read(reader(), text.as_bytes(), piece);
+        let found: Vec<_> = found.iter().map(|(a, b, c)| (a.as_str(), b.as_str(), c.as_str())).collect();
+        assert_eq!(found, expected, "{text} in pieces of {piece}");
+    }
+}
+
+#[test]
+fn what_is_too_long_is_not_told_and_does_not_hide_what_follows() {
+    let longest = "x".repeat(VALUE_BYTES_MAX);
     assert_eq!(members(format!(r#"{{"id":"{longest}"}}"#).as_bytes(), 100).len(), 1);
     assert_eq!(members(format!(r#"{{"id":"{longest}x"}}"#).as_bytes(), 100), []);
-    let name = "n".repeat(2 * NAME_BYTES_MAX);
-    assert_eq!(members(format!(r#"{{"{name}":"a"}}"#).as_bytes(), 100)[0].1.len(), NAME_BYTES_MAX);
+    let name = "n".repeat(NAME_BYTES_MAX);
+    assert_eq!(members(format!(r#"{{"{name}":{{"{name}":"a"}}}}"#).as_bytes(), 100).len(), 1);
+    for long in [format!("{name}n"), format!("{longest}x")] {
+        let text =
+            format!(r#"{{"{long}":"a","b":{{"{long}":"c"}},"{long}":{{"c":"d"}},"e":"{longest}x","model":"m"}}"#);
+        for piece in [1, 64, text.len()] {
+            assert_found_model(&members(text.as_bytes(), piece));
+        }
+    }
+}
+
+fn assert_found_model(found: &[(String, String, String)]) {
+    assert_eq!(found, [(String::new(), "model".to_owned(), "m".to_owned())]);
 }
 
 #[test]
@@ -80,6 +125,8 @@ fn work_is_bounded_by_what_a_text_costs_and_not_by_its_length() {
             assert_eq!(members(format!(r#"{{"a":{costly},"id":"a"}}"#).as_bytes(), piece), [], "{costly:.10}");
         }
     }
+    let escapes = format!(r#"{{{},"id":"a"}}"#, [r#""b":"\n""#; 20_000].join(","));
+    assert!(members(escapes.as_bytes(), 1 << 20).iter().all(|(_, name, _)| name == "b"), "decoding costs more");
     let mut reader = JsonMembers::after_name(b"id");
     reader.read(format!(r#":[{}]}}"#, "0,".repeat(150_000)).as_bytes(), |_| false);
     assert!(reader.is_over() && !reader.ends_here(), "what was not read to its end");
@@ -132,5 +179,14 @@ proptest! {
     fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), piece in 1_usize..20) {
         members(&bytes, piece);
         members(&[b"{\"", &bytes[..]].concat(), piece);
+    }
+
+    #[test]
+    fn any_split_of_any_text_tells_the_same(text in "[{}\\[\\]\",:\\\\audDcC80 ]{0,80}", piece in 1_usize..20) {
+        for text in [text.clone(), format!("{{{text}")] {
+            for reader in [JsonMembers::default, JsonMembers::also_in_array] {
+                prop_assert_eq!(read(reader(), text.as_bytes(), piece), read(reader(), text.as_bytes(), 1000), "{}", text);
+            }
+        }
     }
 }

@@ -12,8 +12,8 @@ use memchr::memmem::{self, Finder};
 use crate::credentials::{ObjectKey, Shelf};
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::proxy::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::json_members::{JsonMembers, StringMember};
 
 /// The part of a body that is searched: clients write these members first, or after a prompt that is shorter.
 pub const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
@@ -73,8 +73,8 @@ pub enum Searched {
 impl ReferenceSearch {
     /// Begins at the end of the head that stands first in the copy. `shelf` is that of the request's path;
     /// conversations are looked for in the body of a response only if `has_conversations`.
-    pub fn new(copy: &ReplayBuffer, length: BodyLength, shelf: Shelf, has_conversations: bool) -> Self {
-        let beginning = BodyCursor::after_head(copy, length);
+    pub fn new(replay: &ReplayBuffer, length: BodyLength, shelf: Shelf, has_conversations: bool) -> Self {
+        let beginning = BodyCursor::after_head(replay, length);
         let count = if has_conversations { NAMES.len() } else { 1 };
         ReferenceSearch {
             length,
@@ -91,10 +91,10 @@ impl ReferenceSearch {
 
     /// Searches what has come since the last call, and calls `is_enough` for each object that is named, until it
     /// returns true. All of the copy must be there, with nothing but bytes appended to it in between.
-    pub fn advance(&mut self, copy: &ReplayBuffer, mut is_enough: impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
-        self.find_name(copy);
-        let searched = self.read_after_name(copy, &mut is_enough);
-        let searched = searched.unwrap_or_else(|| self.read_members(copy, &mut is_enough));
+    pub fn advance(&mut self, replay: &ReplayBuffer, mut is_enough: impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
+        self.find_name(replay);
+        let searched = self.read_after_name(replay, &mut is_enough);
+        let searched = searched.unwrap_or_else(|| self.read_members(replay, &mut is_enough));
         if searched != Searched::GoesOn {
             self.stage = SearchStage::Over;
         }
@@ -102,12 +102,12 @@ impl ReferenceSearch {
     }
 
     /// Looks for the first name, and goes on to the stage that follows it.
-    fn find_name(&mut self, copy: &ReplayBuffer) {
+    fn find_name(&mut self, replay: &ReplayBuffer) {
         let ReferenceSearch { length, cursor, stage, searched_bytes, .. } = self;
         let SearchStage::Names { count, tail } = stage else { return };
         let finders = &FINDERS[..*count];
         let mut next = None;
-        cursor.any(copy, |content| {
+        cursor.any(replay, |content| {
             if let Some((index, end)) = find_name(finders, tail, content) {
                 next = Some(if is_nearer_to_end(*length, *searched_bytes + end) {
                     let mut after_name = AfterName::of(NAMES[index]);
@@ -131,11 +131,11 @@ impl ReferenceSearch {
     /// Reads from the name to the end of the body. `None`: the members are to be read from the beginning.
     fn read_after_name(
         &mut self,
-        copy: &ReplayBuffer,
+        replay: &ReplayBuffer,
         is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool,
     ) -> Option<Searched> {
         let SearchStage::AfterName(after_name) = &mut self.stage else { return None };
-        self.cursor.any(copy, |content| {
+        self.cursor.any(replay, |content| {
             after_name.read(content);
             false
         });
@@ -151,7 +151,11 @@ impl ReferenceSearch {
         Some(if has_enough { Searched::Enough } else { Searched::Over })
     }
 
-    fn read_members(&mut self, copy: &ReplayBuffer, is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
+    fn read_members(
+        &mut self,
+        replay: &ReplayBuffer,
+        is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool,
+    ) -> Searched {
         let ReferenceSearch { cursor, stage, searched_bytes, references, .. } = self;
         let members = match stage {
             SearchStage::Members(members) => members,
@@ -164,7 +168,7 @@ impl ReferenceSearch {
             SearchStage::Names { .. } | SearchStage::AfterName(_) => return Searched::GoesOn,
         };
         let mut has_enough = false;
-        let has_ended = cursor.any(copy, |content| {
+        let has_ended = cursor.any(replay, |content| {
             let room = SEARCHED_BYTES_MAX.saturating_sub(*searched_bytes);
             *searched_bytes += content.len();
             members.read(&content[..content.len().min(room)], |member| {
@@ -210,8 +214,8 @@ fn is_nearer_to_end(length: BodyLength, read_bytes: usize) -> bool {
     matches!(length, BodyLength::Known(length) if length <= SEARCHED_BYTES_MAX as u64 && length < 2 * read_bytes as u64)
 }
 
-/// Returns the object that a member names.
-fn reference(member: StringMember<'_>) -> Option<(Shelf, ObjectKey)> {
+/// Returns the object that a member of a body names.
+pub fn reference(member: StringMember<'_>) -> Option<(Shelf, ObjectKey)> {
     let shelf = match (member.within, member.name) {
         (None, b"previous_response_id") => Shelf::Responses,
         (None, b"conversation" | b"input_file_id" | b"file_id") | (Some(b"conversation"), b"id") => Shelf::Others,
@@ -253,18 +257,18 @@ struct BodyCursor {
 }
 
 impl BodyCursor {
-    fn after_head(copy: &ReplayBuffer, length: BodyLength) -> Self {
+    fn after_head(replay: &ReplayBuffer, length: BodyLength) -> Self {
         const END: &[u8] = b"\r\n\r\n";
-        let head = copy.parts().next().and_then(|first| memmem::find(first, END));
+        let head = replay.parts().next().and_then(|first| memmem::find(first, END));
         let offset = head.map_or(0, |length| length + END.len());
         BodyCursor { reader: BodyReader::new(length), segment: 0, offset, has_failed: head.is_none() }
     }
 
     /// Gives `is_enough` the content that follows, piece by piece, until it returns true; the rest of that segment is
     /// skipped. Returns whether it did.
-    fn any(&mut self, copy: &ReplayBuffer, mut is_enough: impl FnMut(&[u8]) -> bool) -> bool {
+    fn any(&mut self, replay: &ReplayBuffer, mut is_enough: impl FnMut(&[u8]) -> bool) -> bool {
         let mut has_enough = false;
-        for (index, part) in copy.parts().enumerate().skip(self.segment) {
+        for (index, part) in replay.parts().enumerate().skip(self.segment) {
             if index > self.segment {
                 (self.segment, self.offset) = (index, 0);
             }

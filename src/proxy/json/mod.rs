@@ -1,0 +1,8 @@
+//! JSON that is read as it comes, in pieces of any size: a whole object that can be closed wherever it breaks off (`text`,
+//! `string`), and the strings among the `members` of one. Of what may be long, the `prefix` is kept. None of them does
+//! I/O.
+
+pub mod members;
+pub mod prefix;
+mod string;
+pub mod text;
