@@ -150,12 +150,12 @@ async fn edit(
     cuts: Vec<Range<usize>>,
     budget: &ReplayBudget,
 ) {
+    // The head is in the first part.
+    let Some(written) = replay.part(0).and_then(|part| part.get(..request.head_bytes)) else { return };
     let cut_bytes: u64 = cuts.iter().map(|cut| cut.len() as u64).sum();
     let length = content_bytes - cut_bytes;
-    let came = std::mem::replace(&mut request.traits.facts.body, BodyLength::Known(length));
-    // The head is in the first part.
-    let written = replay.part(0).and_then(|part| part.get(..request.head_bytes)).unwrap_or_default();
     let (head, token) = head.filtered(written, &request.token, length);
+    let came = std::mem::replace(&mut request.traits.facts.body, BodyLength::Known(length));
     let mut rewrite = Rewrite::begin(replay, request.head_bytes, &head, came, cuts);
     (request.head_bytes, request.token) = (head.len(), token);
     drop(head);

@@ -14,6 +14,8 @@ use crate::proxy::replay::budget::ReplayBudget;
 #[derive(Debug, Default)]
 pub struct ReplayBuffer {
     segments: VecDeque<Buffer>,
+    /// The number of parts of the same request that stood before them and are held no longer.
+    dropped: usize,
     /// The index of the segment that is being sent, and how much of it was sent.
     sending: usize,
     sent_bytes: usize,
@@ -93,7 +95,7 @@ impl ReplayBuffer {
             return;
         }
         if matches!(self.kept, Kept::Unsent) {
-            self.segments.drain(..=self.sending);
+            self.dropped += self.segments.drain(..=self.sending).len();
             self.sending = 0;
             self.sent_bytes = 0;
         } else if !is_last {
@@ -129,9 +131,9 @@ impl ReplayBuffer {
         self.segments.iter().map(Buffer::filled)
     }
 
-    /// Returns the part of what is held that has so many others before it.
+    /// Returns the part of the request that has so many others before it; `None` if it is not held, any more or yet.
     pub fn part(&self, index: usize) -> Option<&[u8]> {
-        self.segments.get(index).map(Buffer::filled)
+        self.segments.get(index.checked_sub(self.dropped)?).map(Buffer::filled)
     }
 
     /// Takes all parts out of a whole buffer of which nothing was sent, for a [rewrite](super::rewrite). What they
@@ -163,10 +165,11 @@ impl ReplayBuffer {
     pub fn stop_keeping(&mut self, budget: &ReplayBudget) {
         let Kept::Whole { reserved_bytes } = std::mem::take(&mut self.kept) else { return };
         budget.give_back(reserved_bytes);
-        self.segments.drain(..self.sending);
+        self.dropped += self.segments.drain(..self.sending).len();
         self.sending = 0;
         if self.segments.front().is_some_and(|segment| segment.len() == self.sent_bytes) {
             self.segments.pop_front();
+            self.dropped += 1;
             self.sent_bytes = 0;
         }
     }
@@ -175,6 +178,7 @@ impl ReplayBuffer {
     pub fn release(&mut self, budget: &ReplayBudget) {
         self.stop_keeping(budget);
         self.segments.clear();
+        self.dropped = 0;
         self.sending = 0;
         self.sent_bytes = 0;
     }

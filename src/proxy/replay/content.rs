@@ -4,18 +4,19 @@ use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
 use crate::proxy::replay::buffer::ReplayBuffer;
 
-/// A place in the content of the body in one copy. Nothing of the copy may be dropped between two calls.
+/// A place in the content of the body in one copy. A copy that drops parts between two calls is read no further.
 #[derive(Debug)]
 pub struct ContentCursor {
     reader: BodyReader,
     part: usize,
     offset: usize,
+    read_bytes: usize,
 }
 
 impl ContentCursor {
     /// Begins after a head of `head_bytes`, which stands at the beginning of the copy, before a body of this length.
     pub fn new(head_bytes: usize, length: BodyLength) -> Self {
-        ContentCursor { reader: BodyReader::new(length), part: 0, offset: head_bytes }
+        ContentCursor { reader: BodyReader::new(length), part: 0, offset: head_bytes, read_bytes: 0 }
     }
 
     /// Reads the rest of one part of the copy, and gives `take` its content, piece by piece. Returns whether there was
@@ -28,6 +29,7 @@ impl ContentCursor {
                 continue;
             }
             self.offset += new.len();
+            self.read_bytes += new.len();
             // What is malformed was refused when it came.
             let _ = self.reader.read(new, |piece| {
                 if let Piece::Data(content) = piece {
@@ -37,6 +39,11 @@ impl ContentCursor {
             return !new.is_empty();
         }
         false
+    }
+
+    /// Returns how many bytes of the body were read, with its framing.
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes
     }
 }
 
@@ -93,5 +100,23 @@ mod tests {
             assert!(bytes <= PLAINTEXT_MAX, "{bytes} in one call");
         }
         assert_eq!(calls, 20);
+    }
+    #[test]
+    fn a_copy_that_drops_what_was_not_read_is_read_no_further() {
+        let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(HEAD);
+        (0..4).for_each(|part| assert!(replay.push(&[part; PLAINTEXT_MAX], TOTAL, &budget)));
+        let mut cursor = ContentCursor::new(HEAD.len(), BodyLength::Known(5 * PLAINTEXT_MAX as u64));
+        let mut content = Vec::new();
+        (0..2).for_each(|_| assert!(cursor.read_part(&replay, |piece| content.extend_from_slice(piece))));
+        (0..4).for_each(|_| replay.mark_sent(replay.unsent().len()));
+        replay.stop_keeping(&budget);
+        replay.push(&[4; PLAINTEXT_MAX], TOTAL, &budget);
+        while cursor.read_part(&replay, |piece| content.extend_from_slice(piece)) {}
+        assert!(content.iter().all(|byte| *byte < 2), "a part was left out");
+        // A new request is read from its beginning again.
+        replay.begin(&budget).extend_from_slice(HEAD);
+        assert_eq!(replay.part(0), Some(HEAD));
     }
 }

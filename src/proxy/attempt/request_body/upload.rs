@@ -49,6 +49,10 @@ pub async fn upload(
         while let Some((sealed, count)) = next_part(connection, incoming)? {
             connection.send(sealed, upstream_write).await.map_err(UploadError::Upstream)?;
             incoming.replay.borrow_mut().mark_sent(count);
+            // A copy that is sent again may be long, and an upstream may take it as fast as it is sent.
+            if !incoming.replay.borrow().unsent().is_empty() {
+                turns.take().await;
+            }
         }
         if incoming.body.is_complete() {
             return Ok(());
