@@ -161,7 +161,7 @@ mod tests {
             let mut rewrite = Rewrite::begin(&mut replay, HEAD.len(), b"another: <one>;", length, vec![cut.clone()]);
             while rewrite.step() {}
             rewrite.end(&budget);
-            let left = without(&whole, &[cut.clone()]);
+            let left = without(&whole, std::slice::from_ref(&cut));
             assert_eq!(replay.unsent().len(), (left.len() + 15).min(PLAINTEXT_MAX), "head and body go out together");
             assert_eq!(sent(&mut replay), [b"another: <one>;", left.as_slice()].concat());
             assert!(
