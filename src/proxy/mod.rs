@@ -182,7 +182,8 @@ impl Proxy {
         resources.activity.counters.add(Count::Requests);
         resources.share.note_request(resources.shard, exchange.began);
         if request.traits.is_filtered
-            && let Err(outcome) = filter::filter(resources, exchange.id, downstream, &mut body, request).await
+            // Boxed: without the filter no request needs it, and the task of the connection would keep room for it.
+            && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
         {
             give_up_probe(&exchange.snapshot, choice);
             return self.conclude(exchange, downstream, &body, outcome).await;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::credentials::{Choice, Shelf, Turn};
 use crate::http1::body::BodyReader;
+use crate::io::turns::spend;
 use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failover::ownership::known_owner;
@@ -56,8 +57,8 @@ pub async fn choose(
         let wants_more = |replay: &ReplayBuffer| search.advance(replay, &mut is_owned) == Searched::GoesOn;
         let held = hold_body(resources, downstream, body, facts, Some(WAIT_MAX), wants_more).await?;
         has_asked_for_body = held.has_been_asked_for;
-        // What came last was not searched.
-        search.advance(&downstream.replay.borrow(), is_owned);
+        // Where the time was up, what came last was not searched.
+        spend(|| search.advance(&downstream.replay.borrow(), is_owned)).await;
         objects.owner = owner;
         objects.unknown_reference = unknown;
     }

@@ -327,6 +327,50 @@ fn nothing_goes_upstream_before_the_body_is_whole() {
 }
 
 #[test]
+fn a_body_that_can_be_no_object_is_held_no_longer() {
+    let (upstream, mut gateway) = pair();
+    for (body, known) in [("{\"context_management\":1}] and more", 25), ("[{\"context_management\":1}]", 1)] {
+        let whole = request("/v1/messages", "anthropic-beta: a\r\n", body);
+        let came = whole.len() - body.len() + known;
+        let before = upstream.requests().len();
+        let mut client = Client::connect(gateway.port());
+        client.send(&whole[..came - 1]);
+        assert!(upstream.is_left_alone_for(Duration::from_millis(100)), "it may still be one");
+        client.send(&whole[came - 1..came]);
+        let started = upstream.wait_for_requests(before + 1);
+        assert_eq!(started[before].head.field("anthropic-beta"), Some("a"));
+        assert_eq!(client.send(&whole[came..]).read_response().status, 200);
+        assert_eq!(String::from_utf8_lossy(&upstream.requests()[before].body), body);
+    }
+    gateway.wait_for_log_count("reason=\"it is not a JSON object\"", 2);
+    assert_eq!(unfiltered_count(&mut gateway), 2);
+}
+
+#[test]
+fn what_is_repeated_without_end_goes_on_as_it_came() {
+    let (upstream, mut gateway) = pair();
+    let body = format!("{{{}\"b\":0}}", r#""context_management":1,"a":2,"#.repeat(5_000));
+    let found = forwarded(&upstream, &gateway, request("/v1/messages", "anthropic-beta: a\r\n", &body));
+    assert!(found.body == body.as_bytes());
+    assert_eq!(found.head.field("anthropic-beta"), Some("a"));
+    gateway.wait_for_log_count("reason=\"it repeats the member too often\"", 1);
+    assert_eq!(unfiltered_count(&mut gateway), 1);
+}
+
+#[test]
+fn a_filtered_body_that_came_in_chunks_still_says_which_model_it_is_for() {
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        while let Some(request) = peer.read_request() {
+            let status = if request.credential() == "a" { "429 Too Many" } else { "200 OK" };
+            peer.write(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n"));
+        }
+    });
+    let gateway = builder(&upstream).secrets(secrets_json(&["a", "b"])).start();
+    ask(&gateway, in_chunks("anthropic-beta: a\r\n", BODY, 10, "0\r\n\r\n"));
+    gateway.wait_for_log_count("scope=model of=\"m\"", 1);
+}
+
+#[test]
 fn another_attempt_sends_the_filtered_request_again_with_its_own_token() {
     let upstream = Upstream::plain(|peer: &mut Peer| {
         while let Some(request) = peer.read_request() {

@@ -28,7 +28,7 @@ use crate::proxy::error::{GatewayError, UpstreamPhase};
 use crate::proxy::exchange::Progress;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::gate::Gate;
-use crate::proxy::failover::subject::SubjectReader;
+use crate::proxy::failover::subject::find_subject;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::plan::UpstreamRequest;
@@ -117,7 +117,7 @@ impl<'a> Attempt<'a> {
     async fn settle(&mut self, connection: &Connection) -> Result<(), Outcome> {
         let has_waited = !connection.is_reused() || self.failover.is_under_way() || self.request.traits.is_filtered;
         if has_waited {
-            self.look_at_subject(AttemptClass::Unreachable);
+            self.look_at_subject(AttemptClass::Unreachable).await;
             if let Some(credential) = self.failover.reconsider() {
                 self.authorize(credential).map_err(Outcome::Failed)?;
             }
@@ -140,12 +140,13 @@ impl<'a> Attempt<'a> {
     }
 
     /// Finds out what the request is about, where that matters after an attempt without an answer.
-    pub fn look_at_subject(&mut self, class: AttemptClass) {
+    pub async fn look_at_subject(&mut self, class: AttemptClass) {
         let Attempt { resources, downstream, request, failover, .. } = self;
         if failover.needs_subject(class) {
             let base_path = &resources.rules.upstream.base_path;
-            let reader = SubjectReader::read(downstream.replay.get_mut(), request.traits.facts.body, base_path);
-            failover.note_subject(reader.map(SubjectReader::subject));
+            // Boxed: hardly any attempt needs it.
+            let subject = Box::pin(find_subject(&downstream.replay, request.traits.facts.body, base_path)).await;
+            failover.note_subject(subject);
         }
     }
 

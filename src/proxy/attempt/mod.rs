@@ -25,6 +25,7 @@ use crate::proxy::attempt::exchange::Attempted;
 use crate::proxy::attempt::held::Best;
 use crate::proxy::attempt::relayed::NoAnswer;
 use crate::proxy::attempt_class::AttemptClass;
+use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failover::Next;
 use crate::proxy::failover::wait::pause;
@@ -40,7 +41,7 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
     attempt.failover.begin_first(attempt.resources, turn);
     let mut may_reuse = true;
     loop {
-        let new = match attempt.make(&exchange.progress, may_reuse).await {
+        let (new, failure) = match attempt.make(&exchange.progress, may_reuse).await {
             Attempted::Over(outcome) => return outcome,
             Attempted::Stale => {
                 attempt.resources.activity.counters.add(Count::Stale);
@@ -51,14 +52,18 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
             }
             Attempted::Held(held) => {
                 may_reuse = true;
-                Best::Held(held)
+                (Best::Held(held), None)
             }
             Attempted::Failed(failure) => {
+                let class = failure.error.row().class;
                 // Where one connection broke, the others of its age most likely are no better, and attempts are few.
-                may_reuse = failure.error.row().class == AttemptClass::Unreachable;
-                failed(attempt, exchange, failure)
+                may_reuse = class == AttemptClass::Unreachable;
+                (Best::Failed(tell(exchange, failure)), Some(class))
             }
         };
+        if let Some(class) = failure {
+            failed(attempt, class).await;
+        }
         let best = match attempt.best.take() {
             Some(best) => best.or_better(new, attempt.failover.has_only_refusals()),
             None => new,
@@ -76,17 +81,19 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
     }
 }
 
-/// Looks at an attempt that brought no answer.
-fn failed(attempt: &mut Attempt<'_>, exchange: &Exchange, failure: NoAnswer) -> Best {
-    let NoAnswer { error, cause, .. } = failure;
-    if let Some(cause) = cause {
+/// Writes to the log why an attempt brought no answer, and returns the error that this is for the client.
+fn tell(exchange: &Exchange, failure: NoAnswer) -> GatewayError {
+    if let Some(cause) = failure.cause {
         tracing::warn!(id = %exchange.id, %cause, "the upstream connection broke");
     }
-    let class = error.row().class;
-    attempt.look_at_subject(class);
+    failure.error
+}
+
+/// Settles what follows an attempt that brought no answer.
+async fn failed(attempt: &mut Attempt<'_>, class: AttemptClass) {
+    attempt.look_at_subject(class).await;
     let replay_is_whole = attempt.downstream.replay.get_mut().is_whole();
     attempt.failover.failed(attempt.resources, class, replay_is_whole);
-    Best::Failed(error)
 }
 
 /// Waits until the next attempt may begin, and makes the request ready for it.

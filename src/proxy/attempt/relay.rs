@@ -43,6 +43,7 @@ pub async fn relay_answer(
     if facts.status == 408 && gate.is_stale() {
         return NoAnswer::silent(GatewayError::UpstreamClosed).into();
     }
+    gate.look_at_references(&facts).await;
     let holds_opening = gate.holds_opening(&facts);
     let mut answer = PendingAnswer::new(facts, keep_alive, BodyRelay::new(&facts, side.reply.version, out));
     if holds_opening {
@@ -71,6 +72,7 @@ pub async fn relay_answer(
         return NoAnswer::malformed(GatewayError::UpstreamMalformed(error.as_str())).into();
     }
     answer.body.end_inspection();
+    gate.look_at_subject(class).await;
     if gate.judge(class, retry_after) == Verdict::Hold {
         answer.take_what_came(connection);
         return Relayed::Held(Box::new(answer));

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::http1::framing::BodyLength;
+use crate::io::turns::spend;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::blame::Finding;
 use crate::proxy::failover::ownership;
-use crate::proxy::failover::subject::SubjectReader;
+use crate::proxy::failover::subject::find_subject;
 use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::resources::Resources;
@@ -70,8 +71,20 @@ impl Gate<'_> {
         decide(class, &situation) != Decision::Settle
     }
 
+    /// Finds out which objects the body names, where the answer may be that there are none.
+    pub async fn look_at_references(&mut self, facts: &ResponseFacts) {
+        let Gate { resources, failover: Failover { snapshot, objects, .. }, replay, .. } = self;
+        let may_say_so = facts.status == 404 || matches!(facts.status, 400 | 403) && facts.is_identity_coded;
+        let objects = objects.as_deref_mut().filter(|objects| may_say_so && ownership::awaits_search(objects));
+        if let Some(objects) = objects {
+            let search = || ownership::search(resources, &snapshot.credentials, objects, &replay.borrow());
+            // Boxed: hardly any answer needs it.
+            Box::pin(spend(search)).await;
+        }
+    }
+
     /// Returns what looks at the content of an answer in an exchange about stored objects.
-    pub fn tap(&mut self, facts: &ResponseFacts) -> Option<Box<BodyTap>> {
+    pub fn tap(&self, facts: &ResponseFacts) -> Option<Box<BodyTap>> {
         let Failover { snapshot, objects, chosen, .. } = &*self.failover;
         let objects = objects.as_deref()?;
         if matches!(facts.status, 400 | 403) && facts.is_identity_coded {
@@ -81,7 +94,7 @@ impl Gate<'_> {
     }
 
     /// Tells whether an answer means that another identity may have the object.
-    pub fn is_of_another(&mut self, facts: &ResponseFacts, tap: Option<&BodyTap>) -> bool {
+    pub fn is_of_another(&self, facts: &ResponseFacts, tap: Option<&BodyTap>) -> bool {
         match facts.status {
             404 => self.may_be_of_another(),
             400 | 403 => tap.is_some_and(BodyTap::says_not_found),
@@ -89,11 +102,11 @@ impl Gate<'_> {
         }
     }
 
-    fn may_be_of_another(&mut self) -> bool {
-        let Failover { snapshot, objects, chosen, .. } = &mut *self.failover;
-        let Some(objects) = objects.as_deref_mut() else { return false };
-        let (credentials, credential) = (&snapshot.credentials, chosen.turn.credential);
-        ownership::may_be_of_another(self.resources, credentials, objects, credential, &self.replay.borrow())
+    fn may_be_of_another(&self) -> bool {
+        let Failover { snapshot, objects, chosen, .. } = &*self.failover;
+        objects
+            .as_deref()
+            .is_some_and(|objects| ownership::may_be_of_another(&snapshot.credentials, objects, chosen.turn.credential))
     }
 
     /// Keeps what an answer that goes downstream tells of whose the objects in the request are.
@@ -104,10 +117,9 @@ impl Gate<'_> {
         }
     }
 
-    /// Decides about an answer. With one that passes, what was kept of the request is let go of: the answer may take
+    /// Decides about an answer, once the [subject](Gate::look_at_subject) is known that it is about. With one that passes, what was kept of the request is let go of: the answer may take
     /// minutes.
     pub fn judge(&mut self, class: AttemptClass, retry_after: Option<Duration>) -> Verdict {
-        self.look_at_subject(class);
         let replay_is_whole = self.replay.borrow().is_whole();
         if !self.failover.answered(self.resources, Finding { class, retry_after }, replay_is_whole) {
             return Verdict::Hold;
@@ -116,11 +128,13 @@ impl Gate<'_> {
         Verdict::Pass
     }
 
-    fn look_at_subject(&mut self, class: AttemptClass) {
+    /// Finds out what the request is about, where that matters after an answer of this class.
+    pub async fn look_at_subject(&mut self, class: AttemptClass) {
         if self.failover.needs_subject(class) {
             let base_path = &self.resources.rules.upstream.base_path;
-            let reader = SubjectReader::read(&self.replay.borrow(), self.body, base_path);
-            self.failover.note_subject(reader.map(SubjectReader::subject));
+            // Boxed: hardly any answer needs it.
+            let subject = Box::pin(find_subject(self.replay, self.body, base_path)).await;
+            self.failover.note_subject(subject);
         }
     }
 }

@@ -34,31 +34,45 @@ pub fn known_owner_in_path(
     named.into_iter().find_map(|object| known_owner(resources, credentials, objects.shelf, *object))
 }
 
-/// Tells whether an answer to `credential` that there is no such object may be because another identity has it.
-pub fn may_be_of_another(
-    resources: &Resources,
-    credentials: &Credentials,
-    objects: &mut Objects,
-    credential: CredentialId,
-    replay: &ReplayBuffer,
-) -> bool {
+/// Tells whether it is still to be looked for what the body names, where the answer is that there is no such object.
+pub fn awaits_search(objects: &Objects) -> bool {
+    objects.owner.is_none()
+        && objects.subject().is_none()
+        && names_in_body(objects)
+        && objects.unknown_reference.is_none()
+        && objects.late_owner.is_none()
+}
+
+/// Looks for what the body names. Work of up to 3 ms.
+pub fn search(resources: &Resources, credentials: &Credentials, objects: &mut Objects, replay: &ReplayBuffer) {
+    if !replay.is_whole() {
+        return;
+    }
+    let Objects { unknown_reference, late_owner, .. } = objects;
+    ReferenceSearch::new(replay, objects.body, objects.shelf, true).advance(replay, |shelf, object| {
+        *late_owner = known_owner(resources, credentials, shelf, object);
+        unknown_reference.get_or_insert((shelf, object));
+        late_owner.is_some()
+    });
+}
+
+/// Tells whether the body of a request may name an object that makes it worth another attempt: only what may be sent
+/// twice.
+fn names_in_body(objects: &Objects) -> bool {
+    objects.shelf == Shelf::Responses && objects.may_refer()
+}
+
+/// Tells whether an answer to `credential` that there is no such object may be because another identity has it. What
+/// the body names is known, if that [was looked for](search).
+pub fn may_be_of_another(credentials: &Credentials, objects: &Objects, credential: CredentialId) -> bool {
     if objects.owner.is_some() {
         return false;
     }
     if objects.subject().is_some() {
         return objects.action.may_be_tried_by_others();
     }
-    // Only what may be sent twice.
-    if objects.shelf != Shelf::Responses || !objects.may_refer() {
+    if !names_in_body(objects) {
         return false;
-    }
-    if objects.unknown_reference.is_none() && objects.late_owner.is_none() && replay.is_whole() {
-        let Objects { unknown_reference, late_owner, .. } = objects;
-        ReferenceSearch::new(replay, objects.body, objects.shelf, true).advance(replay, |shelf, object| {
-            *late_owner = known_owner(resources, credentials, shelf, object);
-            unknown_reference.get_or_insert((shelf, object));
-            late_owner.is_some()
-        });
     }
     match objects.late_owner {
         Some(owner) => credentials.owner_key(owner) != credentials.owner_key(credential),

@@ -4,13 +4,15 @@
 //! Looked for only when an attempt has failed, or an identity rests for some requests; read from what the copy holds of
 //! the request, as it goes upstream.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::credentials::{PathFamily, RestScope};
-use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::io::turns::spend;
 use crate::proxy::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
+use crate::proxy::replay::content::ContentCursor;
 use crate::proxy::request::path::{split_query, strip_base_path};
 use crate::proxy::request::stored::collections;
 use crate::proxy::request::stored::references::reference;
@@ -18,8 +20,8 @@ use crate::proxy::request::stored::references::reference;
 /// The longest name of a model that is kept.
 const MODEL_BYTES_MAX: usize = 128;
 
-/// Pieces of one body that are looked at, so that one in tiny chunks costs no more than any other.
-const PIECES_MAX: u32 = 32 * 1024;
+/// Pieces of the content of one body that are looked at, so that one in tiny chunks costs no more than any other.
+const PIECES_MAX: u32 = 16 * 1024;
 
 /// The subject of a request, as far as its copy tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,60 +39,54 @@ impl Subject {
     }
 }
 
+/// Finds out what the request in a copy is about. A shard does only so much of that in one turn: the copy may be long,
+/// and many attempts fail at once. `None` as for [`SubjectReader::begin`].
+pub async fn find_subject(replay: &RefCell<ReplayBuffer>, length: BodyLength, base_path: &str) -> Option<Subject> {
+    let mut reader = SubjectReader::begin(&replay.borrow(), length, base_path)?;
+    reader.catch_up(replay).await;
+    Some(reader.subject())
+}
+
 /// Reads a request for its subject, as its copy grows.
 #[derive(Debug)]
 pub struct SubjectReader {
     /// The path below the base path, and the query.
     path_and_query: String,
-    body: BodyReader,
+    body: ContentCursor,
     members: JsonMembers,
-    /// The bytes of the copy that were read.
-    read_bytes: usize,
     pieces: u32,
     model: Option<String>,
     names_object: bool,
 }
 
 impl SubjectReader {
-    /// Reads what `replay` holds of a request with a body of this length. `None` where the head is not in the copy any
-    /// more.
-    pub fn read(replay: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
-        let first = replay.parts().next()?;
+    /// Begins with a request with a body of this length, in `replay`. `None` where the head is not in the copy any more.
+    pub fn begin(replay: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
+        let first = replay.part(0)?;
         let line_end = memchr::memchr(b'\r', first)?;
         let line = std::str::from_utf8(&first[..line_end]).ok()?;
         let target = line.strip_suffix(" HTTP/1.1")?.split_once(' ')?.1;
         let head_bytes = memchr::memmem::find(first, b"\r\n\r\n")? + 4;
-        let mut reader = SubjectReader {
+        Some(SubjectReader {
             path_and_query: strip_base_path(target, base_path).unwrap_or(target).to_owned(),
-            body: BodyReader::new(length),
+            body: ContentCursor::new(head_bytes, length),
             members: JsonMembers::default(),
-            read_bytes: head_bytes,
             pieces: 0,
             model: None,
             names_object: false,
-        };
-        reader.read_on(replay);
-        Some(reader)
+        })
     }
 
-    /// Reads what has been appended to the copy since, of which nothing was dropped.
-    pub fn read_on(&mut self, replay: &ReplayBuffer) {
-        let mut skipped = self.read_bytes;
-        for part in replay.parts() {
-            let Some(new) = part.get(skipped..) else {
-                skipped -= part.len();
-                continue;
-            };
-            skipped = 0;
-            if self.is_read_out() {
-                return;
-            }
-            self.read_part(new);
+    /// Reads what the copy holds and was not read before.
+    pub async fn catch_up(&mut self, replay: &RefCell<ReplayBuffer>) {
+        while spend(|| self.read_part(&replay.borrow())).await {}
+    }
+
+    /// Reads one part of the copy. Returns whether there was one, and more can tell something.
+    fn read_part(&mut self, replay: &ReplayBuffer) -> bool {
+        if self.is_read_out() {
+            return false;
         }
-    }
-
-    fn read_part(&mut self, bytes: &[u8]) {
-        self.read_bytes += bytes.len();
         let SubjectReader { body, members, pieces, model, names_object, .. } = self;
         let mut found = |member: StringMember<'_>| {
             if let StringMember { within: None, name: b"model", value } = member
@@ -101,13 +97,10 @@ impl SubjectReader {
             *names_object |= reference(member).is_some();
             false
         };
-        // What is malformed was refused when it came.
-        let _ = body.read(bytes, |piece| {
+        body.read_part(replay, |content| {
             *pieces += 1;
-            if let Piece::Data(data) = piece {
-                members.read(data, &mut found);
-            }
-        });
+            members.read(content, &mut found);
+        })
     }
 
     /// Returns whether the model is known, or more of the body cannot tell it.
@@ -120,9 +113,9 @@ impl SubjectReader {
         self.members.is_over() || self.pieces > PIECES_MAX
     }
 
-    /// Returns the number of bytes of the request that were read.
+    /// Returns the number of bytes of the body that were read.
     pub fn read_bytes(&self) -> usize {
-        self.read_bytes
+        self.body.read_bytes()
     }
 
     pub fn subject(self) -> Subject {
@@ -194,6 +187,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+    use crate::io::buffer::PLAINTEXT_MAX;
     use crate::proxy::replay::budget::ReplayBudget;
 
     const BASE: &str = "/base";
@@ -202,12 +196,14 @@ mod tests {
         let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
         let mut replay = ReplayBuffer::default();
         replay.begin(&budget).extend_from_slice(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
-        let mut reader = SubjectReader::read(&replay, length, BASE).expect("a head");
+        let mut reader = SubjectReader::begin(&replay, length, BASE).expect("a head");
         for part in body.as_bytes().chunks(5) {
             replay.push(part, 1 << 20, &budget);
-            reader.read_on(&replay);
+            while reader.read_part(&replay) {}
         }
-        let at_once = SubjectReader::read(&replay, length, BASE).expect("a head").subject();
+        let mut at_once = SubjectReader::begin(&replay, length, BASE).expect("a head");
+        while at_once.read_part(&replay) {}
+        let at_once = at_once.subject();
         assert_eq!(reader.subject(), at_once, "{line} {body}");
         replay.release(&budget);
         at_once
@@ -284,6 +280,30 @@ mod tests {
         ] {
             assert!(!of(line, body).ends_with(" object"), "{line} {body}");
         }
+    }
+
+    #[test]
+    fn one_step_reads_a_small_part_of_a_long_copy() {
+        const TOTAL: usize = 16 << 20;
+        let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(b"POST /base/v1/messages HTTP/1.1\r\n\r\n");
+        let body = format!(r#"{{"messages":["{}"],"model":"m"}}"#, "x".repeat(TOTAL - 100));
+        body.as_bytes().chunks(20_000).for_each(|part| assert!(replay.push(part, TOTAL, &budget)));
+        let mut reader = SubjectReader::begin(&replay, BodyLength::Known(body.len() as u64), BASE).expect("a head");
+        let mut steps = 0;
+        loop {
+            let before = reader.read_bytes();
+            let goes_on = reader.read_part(&replay);
+            assert!(reader.read_bytes() - before <= PLAINTEXT_MAX);
+            if !goes_on {
+                break;
+            }
+            steps += 1;
+        }
+        assert_eq!(steps, replay.parts().count());
+        assert_eq!(reader.subject().scope.name(), "m");
+        replay.release(&budget);
     }
 
     #[test]

@@ -5,16 +5,24 @@
 //! is not filtered goes upstream as without the filter. Held bodies are part of the copy that is kept for a second
 //! attempt and within its limits. Off, the filter costs a request one comparison (see `plan`).
 
-pub mod json_edit;
+mod json_grammar;
+mod member_cuts;
+mod split_letter;
 
-use crate::http1::body::{BodyReader, Piece};
+use std::ops::Range;
+
+use self::member_cuts::{MemberCuts, NoCuts};
+use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
+use crate::io::turns::spend;
 use crate::observability::{Count, ExchangeId};
 use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::replay::buffer::ReplayBuffer;
+use crate::proxy::replay::content::ContentCursor;
+use crate::proxy::replay::rewrite::Rewrite;
 use crate::proxy::request::head::FilterableHead;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
@@ -31,6 +39,8 @@ enum Unfiltered {
     TooLarge,
     /// It is not one valid JSON object.
     NotAnObject,
+    /// Its member is repeated more often than is kept in mind.
+    TooManyMembers,
 }
 
 impl Unfiltered {
@@ -39,6 +49,16 @@ impl Unfiltered {
             Unfiltered::Encoded => "it has a Content-Encoding",
             Unfiltered::TooLarge => "it is too large to be kept",
             Unfiltered::NotAnObject => "it is not a JSON object",
+            Unfiltered::TooManyMembers => "it repeats the member too often",
+        }
+    }
+}
+
+impl From<NoCuts> for Unfiltered {
+    fn from(reason: NoCuts) -> Self {
+        match reason {
+            NoCuts::NotAnObject => Unfiltered::NotAnObject,
+            NoCuts::TooMany => Unfiltered::TooManyMembers,
         }
     }
 }
@@ -60,11 +80,15 @@ pub async fn filter(
         None => Some(Unfiltered::Encoded),
         Some(_) if !fits(resources, downstream, body, facts.body) => Some(Unfiltered::TooLarge),
         Some(head) => {
-            if hold_body(resources, downstream, body, facts, None, |_| true).await?.is_whole {
-                let replay = downstream.replay.get_mut();
-                edit(replay, &head, request, &resources.budget).err()
-            } else {
-                Some(Unfiltered::TooLarge)
+            let mut search = CutSearch::new(request.head_bytes, facts.body);
+            let held = hold_body(resources, downstream, body, facts, None, |replay| search.advance(replay)).await?;
+            match search.end(held.is_whole) {
+                Ok(cuts) => {
+                    let replay = downstream.replay.get_mut();
+                    edit(replay, &head, request, body.data_bytes(), cuts, &resources.budget).await;
+                    None
+                }
+                Err(unfiltered) => Some(unfiltered),
             }
         }
     };
@@ -86,44 +110,55 @@ fn fits(resources: &Resources, downstream: &mut Downstream, body: &BodyReader, l
     usize::try_from(missing).is_ok_and(|missing| replay.has_room_for(missing, limits.replay_bytes_max, budget))
 }
 
-/// Filters a request that is whole in its copy. A body that came in chunks is then framed by its length; its trailers
-/// are not kept (RFC 9110 §6.5.1).
-///
-/// Needs the body in one piece as long as it takes, so a shard holds one such piece at a time beside what the budget
-/// counts. It is done in one turn: 1 to 2 ms a MiB.
-fn edit(
+/// Looks through a body for what is to be cut out, part by part as it comes: when the last part is there, little is
+/// left to be done.
+struct CutSearch {
+    cursor: ContentCursor,
+    cuts: MemberCuts,
+}
+
+impl CutSearch {
+    /// Begins after a head of `head_bytes` in a copy, before a body of this length.
+    fn new(head_bytes: usize, length: BodyLength) -> Self {
+        CutSearch { cursor: ContentCursor::new(head_bytes, length), cuts: MemberCuts::new(MEMBER) }
+    }
+
+    /// Looks through what has come since the last call. Returns whether there is a point in more: a body that is no
+    /// object is held no longer.
+    fn advance(&mut self, replay: &ReplayBuffer) -> bool {
+        let CutSearch { cursor, cuts } = self;
+        while cuts.failure().is_none() && cursor.read_part(replay, |content| cuts.read(content)) {}
+        cuts.failure().is_none()
+    }
+
+    /// Returns what to cut out of the content, if all of it `is_held`.
+    fn end(self, is_held: bool) -> Result<Vec<Range<usize>>, Unfiltered> {
+        match self.cuts.failure() {
+            None if !is_held => Err(Unfiltered::TooLarge),
+            _ => Ok(self.cuts.end()?),
+        }
+    }
+}
+
+/// Filters a request that is whole in its copy, with a content of `content_bytes`. A body that came in chunks is then
+/// framed by its length; its trailers are not kept (RFC 9110 §6.5.1).
+async fn edit(
     replay: &mut ReplayBuffer,
     head: &FilterableHead,
     request: &mut UpstreamRequest,
+    content_bytes: u64,
+    cuts: Vec<Range<usize>>,
     budget: &ReplayBudget,
-) -> Result<(), Unfiltered> {
-    let length = request.traits.facts.body;
-    let mut body = content_of(replay, request.head_bytes, length).ok_or(Unfiltered::NotAnObject)?;
-    let cuts = json_edit::cuts(&body, MEMBER).ok_or(Unfiltered::NotAnObject)?;
-    json_edit::cut(&mut body, &cuts);
+) {
     // The head is in the first part.
-    let written =
-        replay.parts().next().and_then(|part| part.get(..request.head_bytes)).ok_or(Unfiltered::NotAnObject)?;
-    let (head, token) = head.filtered(written, &request.token, body.len() as u64);
-    replay.rewrite(&head, &body, budget);
-    request.token = token;
-    Ok(())
-}
-
-/// Returns the content of the body, which stands after a head of `head_bytes` in the copy, without its framing.
-fn content_of(replay: &ReplayBuffer, head_bytes: usize, length: BodyLength) -> Option<Vec<u8>> {
-    let mut skipped = head_bytes;
-    let mut content = Vec::with_capacity(replay.parts().map(<[u8]>::len).sum());
-    let mut reader = BodyReader::new(length);
-    for part in replay.parts() {
-        // The head is in the first part.
-        let read = reader.read(part.get(skipped..)?, |piece| {
-            if let Piece::Data(bytes) = piece {
-                content.extend_from_slice(bytes);
-            }
-        });
-        read.ok()?;
-        skipped = 0;
-    }
-    Some(content)
+    let Some(written) = replay.part(0).and_then(|part| part.get(..request.head_bytes)) else { return };
+    let cut_bytes: u64 = cuts.iter().map(|cut| cut.len() as u64).sum();
+    let length = content_bytes - cut_bytes;
+    let (head, token) = head.filtered(written, &request.token, length);
+    let came = std::mem::replace(&mut request.traits.facts.body, BodyLength::Known(length));
+    let mut rewrite = Rewrite::begin(replay, request.head_bytes, &head, came, cuts);
+    (request.head_bytes, request.token) = (head.len(), token);
+    drop(head);
+    while spend(|| rewrite.step()).await {}
+    rewrite.end(budget);
 }

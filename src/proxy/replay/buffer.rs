@@ -14,6 +14,8 @@ use crate::proxy::replay::budget::ReplayBudget;
 #[derive(Debug, Default)]
 pub struct ReplayBuffer {
     segments: VecDeque<Buffer>,
+    /// The number of parts of the same request that stood before them and are held no longer.
+    dropped: usize,
     /// The index of the segment that is being sent, and how much of it was sent.
     sending: usize,
     sent_bytes: usize,
@@ -46,7 +48,7 @@ impl ReplayBuffer {
         keeps
     }
 
-    fn append(&mut self, bytes: &[u8]) {
+    pub(super) fn append(&mut self, bytes: &[u8]) {
         let has_room = self.segments.back().is_some_and(|last| last.len() + bytes.len() <= PLAINTEXT_MAX);
         if !has_room {
             let is_all_sent = self.segments.get(self.sending).is_some_and(|segment| segment.len() == self.sent_bytes);
@@ -93,7 +95,7 @@ impl ReplayBuffer {
             return;
         }
         if matches!(self.kept, Kept::Unsent) {
-            self.segments.drain(..=self.sending);
+            self.dropped += self.segments.drain(..=self.sending).len();
             self.sending = 0;
             self.sent_bytes = 0;
         } else if !is_last {
@@ -129,30 +131,45 @@ impl ReplayBuffer {
         self.segments.iter().map(Buffer::filled)
     }
 
-    /// Replaces the request of a whole buffer of which nothing was sent. The new body must not be longer than the old
-    /// one, so that the budget has room for it.
-    pub fn rewrite(&mut self, head: &[u8], body: &[u8], budget: &ReplayBudget) {
+    /// Returns the part of the request that has so many others before it; `None` if it is not held, any more or yet.
+    pub fn part(&self, index: usize) -> Option<&[u8]> {
+        self.segments.get(index.checked_sub(self.dropped)?).map(Buffer::filled)
+    }
+
+    /// Takes all parts out of a whole buffer of which nothing was sent, for a [rewrite](super::rewrite). What they
+    /// reserved of the budget stays reserved.
+    pub(super) fn take_parts(&mut self) -> VecDeque<Buffer> {
         debug_assert!(self.is_whole() && self.sending == 0 && self.sent_bytes == 0);
-        if let Kept::Whole { reserved_bytes } = &mut self.kept {
-            budget.give_back(*reserved_bytes - body.len());
-            *reserved_bytes = body.len();
+        std::mem::take(&mut self.segments)
+    }
+
+    /// Appends bytes that were taken out, so that each part is as long as can be sent in one write.
+    pub(super) fn put_back(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = self.segments.back().map_or(0, |last| PLAINTEXT_MAX.saturating_sub(last.len()));
+            let (first, rest) = bytes.split_at(bytes.len().min(if room == 0 { PLAINTEXT_MAX } else { room }));
+            self.append(first);
+            bytes = rest;
         }
-        self.segments.clear();
-        self.append(head);
-        // As much of the body as fits goes out in one write with the head.
-        let (first, rest) = body.split_at(body.len().min(PLAINTEXT_MAX.saturating_sub(head.len())));
-        self.append(first);
-        rest.chunks(PLAINTEXT_MAX).for_each(|part| self.append(part));
+    }
+
+    /// Notes that the body is no longer than `body_bytes` any more.
+    pub(super) fn shrink_to(&mut self, body_bytes: usize, budget: &ReplayBudget) {
+        if let Kept::Whole { reserved_bytes } = &mut self.kept {
+            budget.give_back(reserved_bytes.saturating_sub(body_bytes));
+            *reserved_bytes = body_bytes;
+        }
     }
 
     /// Drops the sent bytes and keeps no further ones: no further attempt will be made.
     pub fn stop_keeping(&mut self, budget: &ReplayBudget) {
         let Kept::Whole { reserved_bytes } = std::mem::take(&mut self.kept) else { return };
         budget.give_back(reserved_bytes);
-        self.segments.drain(..self.sending);
+        self.dropped += self.segments.drain(..self.sending).len();
         self.sending = 0;
         if self.segments.front().is_some_and(|segment| segment.len() == self.sent_bytes) {
             self.segments.pop_front();
+            self.dropped += 1;
             self.sent_bytes = 0;
         }
     }
@@ -161,6 +178,7 @@ impl ReplayBuffer {
     pub fn release(&mut self, budget: &ReplayBudget) {
         self.stop_keeping(budget);
         self.segments.clear();
+        self.dropped = 0;
         self.sending = 0;
         self.sent_bytes = 0;
     }

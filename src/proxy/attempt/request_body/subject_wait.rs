@@ -40,8 +40,9 @@ pub async fn wait_for_subject(
     let due = Instant::now() + WAIT_LIMIT;
     let (mut incoming, outgoing) = downstream.split(body);
     let base_path = &resources.rules.upstream.base_path;
-    let read = SubjectReader::read(&incoming.replay.borrow(), facts.body, base_path);
-    let Some(mut reader) = read else { return Ok((None, has_asked)) };
+    let begun = SubjectReader::begin(&incoming.replay.borrow(), facts.body, base_path);
+    let Some(mut reader) = begun else { return Ok((None, has_asked)) };
+    reader.catch_up(incoming.replay).await;
     while !reader.is_settled() && !incoming.body.is_complete() && has_room(&incoming, resources, reader.read_bytes()) {
         let deadline = outgoing.upstream_deadline;
         if !matches!(deadline.before(due, incoming.stream.readable()).await, Ok(Ok(()))) {
@@ -54,7 +55,7 @@ pub async fn wait_for_subject(
             Ok(_) => {}
         }
         take_body(&mut incoming, resources).map_err(Outcome::Failed)?;
-        reader.read_on(&incoming.replay.borrow());
+        reader.catch_up(incoming.replay).await;
     }
     if incoming.input.is_empty() {
         *incoming.input = Buffer::none();

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::config::{Limits, Timeouts};
 use crate::http1::body::{BodyError, BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::io::turns::spend;
 use crate::io::{Buffer, Turns};
 use crate::observability::Count;
 use crate::proxy::downstream::Incoming;
@@ -48,6 +49,10 @@ pub async fn upload(
         while let Some((sealed, count)) = next_part(connection, incoming)? {
             connection.send(sealed, upstream_write).await.map_err(UploadError::Upstream)?;
             incoming.replay.borrow_mut().mark_sent(count);
+            // A copy that is sent again may be long, and an upstream may take it as fast as it is sent.
+            if !incoming.replay.borrow().unsent().is_empty() {
+                turns.take().await;
+            }
         }
         if incoming.body.is_complete() {
             return Ok(());
@@ -60,8 +65,10 @@ pub async fn upload(
     }
 }
 
-/// Reads the body into the copy, as long as `wants_more` of what the copy holds, and sends nothing yet. Returns whether
-/// all of it is there; otherwise the copy is whole as far as it goes, and what it has no room for stays in the input.
+/// Reads the body into the copy, as long as `wants_more` of what the copy holds, and sends nothing yet. `wants_more` is
+/// asked after each read, also after the last one, and a shard does only so much of its work in one turn. Returns
+/// whether all of the body is there; otherwise the copy is whole as far as it goes, and what it has no room for stays in
+/// the input.
 ///
 /// # Errors
 /// See [`UploadError`].
@@ -76,20 +83,21 @@ pub async fn hold(
 ) -> Result<bool, UploadError> {
     let limit_bytes = resources.limits.replay_bytes_max;
     loop {
+        let goes_on = spend(|| wants_more(&incoming.replay.borrow())).await;
         if incoming.body.is_complete() {
             return Ok(incoming.replay.borrow().is_whole());
         }
-        if !wants_more(&incoming.replay.borrow()) {
+        if !goes_on || !incoming.replay.borrow().is_whole() {
             return Ok(false);
+        }
+        if incoming.input.is_empty() {
+            turns.take().await;
+            fill(incoming, resources.timeouts.body).await?;
         }
         if !incoming.replay.borrow().has_room_for(incoming.input.len(), limit_bytes, &resources.budget) {
             return Ok(false);
         }
         take_body(incoming, resources).map_err(UploadError::Refused)?;
-        if incoming.input.is_empty() && !incoming.body.is_complete() {
-            turns.take().await;
-            fill(incoming, resources.timeouts.body).await?;
-        }
     }
 }
 

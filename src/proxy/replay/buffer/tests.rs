@@ -71,29 +71,6 @@ fn the_head_of_a_copy_that_was_given_up_can_be_replaced_before_it_is_sent() {
 }
 
 #[test]
-fn a_copy_that_is_rewritten_is_sent_anew_and_takes_what_it_is_long() {
-    let (process_free, budget) = budget(1 << 20);
-    let mut replay = ReplayBuffer::default();
-    for (came, put) in [(100_000, 99_999), (100_000, 20_000), (100_000, PLAINTEXT_MAX), (3, 3), (0, 0)] {
-        replay.begin(&budget).extend_from_slice(b"head: <one>;");
-        body(came).chunks(16_000).for_each(|part| assert!(replay.push(part, came, &budget)));
-        assert_eq!(replay.parts().collect::<Vec<_>>().concat(), [b"head: <one>;", body(came).as_slice()].concat());
-        let body = body(put);
-        replay.rewrite(b"another: <one>;", &body, &budget);
-        let first = replay.unsent().len();
-        assert_eq!(first, (put + 15).min(PLAINTEXT_MAX), "head and body go out together");
-        assert_eq!(send(&mut replay, PLAINTEXT_MAX), [b"another: <one>;", body.as_slice()].concat());
-        assert!(!replay.has_room_for(came - put + 1, came, &budget) && replay.has_room_for(came - put, came, &budget));
-        replay.rewind();
-        replay.replace(9..14, b"<two>, longer");
-        assert_eq!(send(&mut replay, 999), [b"another: <two>, longer;", body.as_slice()].concat());
-    }
-    replay.release(&budget);
-    drop(budget);
-    assert_eq!(process_free.load(Ordering::Relaxed), 1 << 20);
-}
-
-#[test]
 fn there_is_room_for_what_limit_and_budget_allow() {
     let (_, budget) = budget(10_000);
     let mut replay = ReplayBuffer::default();

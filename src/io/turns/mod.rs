@@ -1,11 +1,17 @@
-//! Fairness among the connections of a shard.
+//! Fairness among the connections of a shard: no turn gets long.
+//!
+//! A turn lies between two waits of the runtime for the kernel. Long work is bounded by what all tasks of the shard do
+//! in one turn (`budget`), reads by what one task does.
 //!
 //! On epoll an operation that can be done at once is done without a wait. A connection whose both ends keep up would
 //! then starve the rest of the shard: other connections, deadlines, and the watch on its own client. On io_uring every
 //! operation waits, and a turn never gets long.
 
+mod budget;
+
 use std::cell::Cell;
 
+pub use self::budget::spend;
 use super::deadline::next_turn;
 
 /// Number of reads that a task passes on in one turn: 2 MiB at most, some 2 ms of a core with TLS.

@@ -1,13 +1,79 @@
+use std::fmt;
+
 use proptest::prelude::*;
+use serde::Deserializer;
+use serde::de::{MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::*;
+
+/// Finds the ranges in a text that comes in parts of `part` bytes.
+fn cuts_in_parts(text: &[u8], key: &'static str, part: usize) -> Option<Vec<Range<usize>>> {
+    let mut cuts = MemberCuts::new(key);
+    text.chunks(part).for_each(|part| cuts.read(part));
+    cuts.end().ok()
+}
+
+fn cuts(text: &[u8], key: &'static str) -> Option<Vec<Range<usize>>> {
+    cuts_in_parts(text, key, usize::MAX)
+}
+
+fn cut(text: &mut Vec<u8>, cuts: &[Range<usize>]) {
+    cuts.iter().rev().for_each(|cut| drop(text.drain(cut.clone())));
+}
 
 fn without_x(text: &str) -> Option<String> {
     let cuts = cuts(text.as_bytes(), "x")?;
     let mut text = text.as_bytes().to_vec();
     cut(&mut text, &cuts);
     Some(String::from_utf8(text).expect("text"))
+}
+
+/// The same by serde_json, which takes a text in one piece: to compare with.
+fn cuts_of_whole(text: &[u8], key: &str) -> Option<Vec<Range<usize>>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut json = serde_json::Deserializer::from_str(text);
+    let cuts = json.deserialize_map(WholeText { text, key }).ok()?;
+    json.end().ok()?;
+    Some(cuts)
+}
+
+struct WholeText<'a> {
+    text: &'a str,
+    key: &'a str,
+}
+
+impl<'a> Visitor<'a> for WholeText<'a> {
+    type Value = Vec<Range<usize>>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut cuts = Vec::new();
+        let (mut going, mut kept_end, mut end) = (None, None, 0);
+        while let Some((name, value)) = members.next_entry::<&'a RawValue, &'a RawValue>()? {
+            let start = self.range(name).start;
+            end = self.range(value).end;
+            if serde_json::from_str::<String>(name.get()).is_ok_and(|name| name == self.key) {
+                going.get_or_insert(start);
+                continue;
+            }
+            cuts.extend(going.take().map(|going| going..start));
+            kept_end = Some(end);
+        }
+        cuts.extend(going.map(|going| kept_end.unwrap_or(going)..end));
+        Ok(cuts)
+    }
+}
+
+impl WholeText<'_> {
+    fn range(&self, part: &RawValue) -> Range<usize> {
+        let start = part.get().as_ptr().addr() - self.text.as_ptr().addr();
+        start..start + part.get().len()
+    }
 }
 
 #[test]
@@ -122,8 +188,17 @@ fn what_is_not_one_valid_object_is_left_alone() {
     ] {
         assert_eq!(without_x(text), None, "{text}");
     }
-    for text in [&b"{\"x\":\"\xff\"}"[..], b"{\"x\":1}\0", b"{\"x\":1,\"\xed\xa0\x80\":1}"] {
-        assert_eq!(cuts(text, "x"), None, "{}", text.escape_ascii());
+    for text in [
+        &b"{\"x\":\"\xff\"}"[..],
+        b"{\"x\":1}\0",
+        b"{\"x\":1,\"\xed\xa0\x80\":1}",
+        b"{\"x\":\"\xc3\"}",
+        b"{\"x\":\"\xe2\x82\\n\"}",
+        b"{\"\xf0\x9f\x98\":1}",
+    ] {
+        for part in 1..=text.len() {
+            assert_eq!(cuts_in_parts(text, "x", part), None, "{} in parts of {part}", text.escape_ascii());
+        }
     }
     let whole = r#" {"a":[1,-2.5e+3,{"b":null}],"x":"\u005f\\","c":true}"#;
     for length in 0..whole.len() {
@@ -164,6 +239,16 @@ fn value() -> impl Strategy<Value = String> {
     })
 }
 
+/// Something that JSON is made of, or nearly.
+fn piece() -> impl Strategy<Value = &'static [u8]> {
+    let json = [
+        "{", "}", "[", "]", ",", ":", "\"", "\"x\"", "\"x\":", "\"a\":1", "\"a\":", "1", "0", "-", "1.5e", "2E+1",
+        "true", "fals", "null", " ", "\n", "\\", "\\u00", "\\n", "\x00", "\x1f", "a", "é", "😀",
+    ];
+    let broken = [&b"\xff"[..], b"\xc3", b"\xa9", b"\xf0\x9f", b"\xed\xa0\x80"];
+    prop::sample::select(json.map(str::as_bytes).into_iter().chain(broken).collect::<Vec<_>>())
+}
+
 fn name() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![r#""x""#, r#""x""#, r#""\u0078""#, r#""a""#, r#""b""#, r#""xx""#, r#""\"x""#, r#""""#])
 }
@@ -176,6 +261,11 @@ fn space() -> impl Strategy<Value = &'static str> {
 fn members() -> impl Strategy<Value = Vec<(&'static str, [&'static str; 4], String)>> {
     let spaces = [space(), space(), space(), space()];
     prop::collection::vec((name(), spaces, value()), 0..6)
+}
+
+/// Tells whether a name of [`name`] decodes to `x`.
+fn is_x(name: &str) -> bool {
+    [r#""x""#, r#""\u0078""#].contains(&name)
 }
 
 /// Returns whether `part` is left of `whole` after bytes are removed.
@@ -199,7 +289,7 @@ proptest! {
         prop_assert!(is_subsequence(left.as_bytes(), text.as_bytes()));
         // Each that stays is there as it was written, and none besides.
         let mut rest = left.as_str();
-        for (name, [_, b, c, _], value) in members.iter().filter(|(name, ..)| !is_named(name, "x")) {
+        for (name, [_, b, c, _], value) in members.iter().filter(|(name, ..)| !is_x(name)) {
             let written = format!("{name}{b}:{c}{value}");
             let (before, after) = rest.split_once(&written).unwrap_or_else(|| panic!("{written} is not in {rest}"));
             prop_assert!(before.bytes().all(|byte| b"{, \t\r\n".contains(&byte)), "{}", left);
@@ -207,6 +297,45 @@ proptest! {
         }
         prop_assert!(rest.bytes().all(|byte| b"{} \t\r\n".contains(&byte)), "{}", left);
         prop_assert_eq!(without_x(&left), Some(left.clone()), "twice is once");
+    }
+
+    #[test]
+    fn parts_of_any_length_tell_what_the_whole_does(
+        members in members(),
+        damage in prop::option::of((any::<prop::sample::Index>(), prop::collection::vec(piece(), 0..3), 0_usize..4)),
+        part in 1_usize..40,
+    ) {
+        let write = |(name, [a, b, c, d], value): &(&str, [&str; 4], String)| format!("{a}{name}{b}:{c}{value}{d}");
+        let mut text = format!("{{{}}}", members.iter().map(write).collect::<Vec<_>>().join(",")).into_bytes();
+        if let Some((place, with, length)) = damage {
+            let place = place.index(text.len());
+            text.splice(place..text.len().min(place + length), with.concat());
+        }
+        let expected = cuts_of_whole(&text, "x");
+        prop_assert_eq!(&cuts_in_parts(&text, "x", part), &expected, "{}", text.escape_ascii());
+        prop_assert_eq!(&cuts(&text, "x"), &expected, "{}", text.escape_ascii());
+    }
+
+    #[test]
+    fn pieces_of_json_in_any_order_are_an_object_or_not_as_the_whole_is(
+        pieces in prop::collection::vec(piece(), 0..12),
+        part in 1_usize..9,
+    ) {
+        for text in [pieces.concat(), [b"{", pieces.concat().as_slice(), b"}"].concat()] {
+            prop_assert_eq!(cuts_in_parts(&text, "x", part), cuts_of_whole(&text, "x"), "{}", text.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_number_or_a_string_is_one_or_not_as_the_whole_is(
+        number in "[-+0-9.eE]{0,8}",
+        string in r#"[a"\\/ubfx0é\x1f]{0,8}"#,
+        part in 1_usize..9,
+    ) {
+        for text in [format!(r#"{{"x":{number}}}"#), format!(r#"{{"x":"{string}"}}"#), format!(r#"{{"{string}":1}}"#)] {
+            let text = text.as_bytes();
+            prop_assert_eq!(cuts_in_parts(text, "x", part), cuts_of_whole(text, "x"), "{}", text.escape_ascii());
+        }
     }
 
     #[test]
@@ -219,4 +348,38 @@ proptest! {
             prop_assert!(serde_json::from_slice::<Map<String, Value>>(&damaged).is_ok(), "{}", damaged.escape_ascii());
         }
     }
+}
+
+#[test]
+fn what_is_no_object_is_given_up_with_the_byte_that_shows_it() {
+    for (text, after) in
+        [("[1]", 1), (r#"{"x":1,}"#, 8), ("{\"x\":\"\n\"}", 7), (r#"{"x":01}"#, 7), (r#"{"x":1} 2"#, 9)]
+    {
+        let mut cuts = MemberCuts::new("x");
+        let first = text.bytes().position(|byte| {
+            cuts.read(&[byte]);
+            cuts.failure().is_some()
+        });
+        assert_eq!(first.map(|place| place + 1), Some(after), "{text}");
+        assert_eq!(cuts.end(), Err(NoCuts::NotAnObject), "{text}");
+    }
+}
+
+#[test]
+fn so_many_ranges_are_cut_and_no_more() {
+    let text = |count: usize| format!("{{{}\"b\":0}}", r#""x":1,"a":2,"#.repeat(count));
+    let found = cuts_in_parts(text(CUTS_MAX).as_bytes(), "x", 1000).expect("as many as are allowed");
+    assert_eq!(found.len(), CUTS_MAX);
+    let mut cuts = MemberCuts::new("x");
+    cuts.read(text(10 * CUTS_MAX).as_bytes());
+    assert!(cuts.members.cuts.len() <= CUTS_MAX + 1);
+    assert_eq!((cuts.failure(), cuts.end()), (Some(NoCuts::TooMany), Err(NoCuts::TooMany)));
+}
+
+#[test]
+fn little_is_kept_of_a_long_name() {
+    let mut cuts = MemberCuts::new("x");
+    cuts.read(br#"{""#);
+    (0..1000).for_each(|_| cuts.read(&[b'x'; 100]));
+    assert!(cuts.members.name.len() <= ESCAPE_BYTES_MAX + 1);
 }
