@@ -119,7 +119,10 @@ mod tests {
     use std::task::Context;
 
     use super::*;
-    use crate::io::deadline::on_a_shard;
+    use crate::io::deadline::{Deadline, on_both_drivers};
+
+    /// Time that nothing takes here, even on a busy machine.
+    const ENOUGH: Duration = Duration::from_secs(30);
 
     /// A piece that uses up a turn.
     fn long() {
@@ -146,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_turn_does_no_more_than_its_budget_and_all_that_wait_are_served_in_order() {
-        on_a_shard(async {
+        on_both_drivers(|| async {
             const TASKS: usize = 5;
             const PIECES: usize = 3;
             let turns = turns();
@@ -164,7 +167,7 @@ mod tests {
                 })
                 .collect();
             for task in tasks {
-                task.await;
+                assert_eq!(Deadline::default().within(ENOUGH, task).await, Ok(()), "a wait without end");
             }
             let done = done.take();
             let order: Vec<_> = done.iter().map(|(task, _)| *task).collect();
@@ -176,7 +179,7 @@ mod tests {
 
     #[test]
     fn short_pieces_share_a_turn() {
-        on_a_shard(async {
+        on_both_drivers(|| async {
             let has_had_turn = Rc::new(Cell::new(false));
             let other = has_had_turn.clone();
             monoio::spawn(async move { other.set(true) });
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn whoever_leaves_the_queue_does_no_work_and_holds_nobody_up() {
-        on_a_shard(async {
+        on_both_drivers(|| async {
             spend(long).await;
             let done = RefCell::new(Vec::new());
             let mut context = Context::from_waker(Waker::noop());
@@ -203,18 +206,14 @@ mod tests {
                 assert!(second.as_mut().poll(&mut context).is_pending());
             }
             assert_eq!(waiting_count(), 0);
-            let first = Box::pin(spend(|| done.borrow_mut().push(3)));
-            let second = Box::pin(spend(|| done.borrow_mut().push(4)));
-            let leaving = async {
-                let mut first = first;
-                assert!(poll_fn(|context| Poll::Ready(first.as_mut().poll(context))).await.is_pending());
-                // The next task is polled meanwhile, and waits for the first.
-                next_turn().await;
-                drop(first);
-                std::future::pending::<()>().await;
-            };
-            crate::io::race(leaving, second).await;
-            assert_eq!(done.take(), [4]);
+            let mut first = Box::pin(spend(|| done.borrow_mut().push(3)));
+            assert!(first.as_mut().poll(&mut context).is_pending());
+            let second = monoio::spawn(spend(|| 4));
+            // It is polled meanwhile, and waits for the first.
+            next_turn().await;
+            drop(first);
+            assert_eq!(Deadline::default().within(ENOUGH, second).await, Ok(4));
+            assert!(done.borrow().is_empty());
             assert_eq!(waiting_count(), 0);
         });
     }
