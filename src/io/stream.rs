@@ -39,8 +39,8 @@ impl Stream {
     }
 
     /// Turns this into a stream that speaks TLS from here on.
-    pub(super) fn secured(mut self, tls: Tls) -> Self {
-        self.tls = Some(Box::new(tls));
+    pub(super) fn secured(mut self, tls: Box<Tls>) -> Self {
+        self.tls = Some(tls);
         self
     }
 

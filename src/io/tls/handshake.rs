@@ -41,15 +41,15 @@ impl fmt::Display for HandshakeFault {
     }
 }
 
-impl From<io::Error> for HandshakeError {
+impl From<io::Error> for HandshakeFault {
     fn from(error: io::Error) -> Self {
-        HandshakeError::Failed(HandshakeFault::Io(error))
+        HandshakeFault::Io(error)
     }
 }
 
-impl From<rustls::Error> for HandshakeError {
+impl From<rustls::Error> for HandshakeFault {
     fn from(error: rustls::Error) -> Self {
-        HandshakeError::Failed(HandshakeFault::Tls(error))
+        HandshakeFault::Tls(error)
     }
 }
 
@@ -63,7 +63,7 @@ enum State {
     /// The client has sent nothing yet, and costs nothing but its socket.
     Connected(Arc<ServerConfig>),
     /// What is to be sent may wait for room in the socket; else the client's next flight is waited for.
-    Begun { tls: Tls, unsent: Buffer },
+    Begun { tls: Box<Tls>, unsent: Buffer },
 }
 
 /// The result of a step.
@@ -95,28 +95,28 @@ impl Handshake {
             State::Connected(config) => begin(stream, config),
             State::Begun { tls, unsent } => go_on(stream, tls, unsent),
         };
-        advanced.unwrap_or_else(|error| Step::Over(Err(error)))
+        advanced.unwrap_or_else(|fault| Step::Over(Err(HandshakeError::Failed(fault))))
     }
 }
 
 /// Reads the first bytes.
-fn begin(stream: Stream, config: Arc<ServerConfig>) -> Result<Step, HandshakeError> {
+fn begin(stream: Stream, config: Arc<ServerConfig>) -> Result<Step, HandshakeFault> {
     let mut received = Buffer::take();
     if !receive(&stream, &mut received)? {
         return Ok(Step::Waits(Handshake::new(stream, config)));
     }
     if received.filled()[0] != HANDSHAKE_RECORD {
-        return Err(HandshakeError::NotTls(stream, received));
+        return Ok(Step::Over(Err(HandshakeError::NotTls(stream, received))));
     }
     // The client has still to send its Finished (RFC 8446 §4.4.4). One that has left while the turn was waited for
     // costs no work.
     receive(&stream, &mut received)?;
-    let tls = Tls::new(config)?;
+    let tls = Box::new(Tls::new(config)?);
     open(stream, tls, received)
 }
 
 /// Sends what had no room, or reads what has come.
-fn go_on(stream: Stream, tls: Tls, unsent: Buffer) -> Result<Step, HandshakeError> {
+fn go_on(stream: Stream, tls: Box<Tls>, unsent: Buffer) -> Result<Step, HandshakeFault> {
     if !unsent.is_empty() {
         return send(stream, tls, unsent);
     }
@@ -124,7 +124,7 @@ fn go_on(stream: Stream, tls: Tls, unsent: Buffer) -> Result<Step, HandshakeErro
     if receive(&stream, &mut received)? { open(stream, tls, received) } else { send(stream, tls, Buffer::none()) }
 }
 
-fn open(stream: Stream, tls: Tls, received: Buffer) -> Result<Step, HandshakeError> {
+fn open(stream: Stream, tls: Box<Tls>, received: Buffer) -> Result<Step, HandshakeFault> {
     let opened = tls.keep(received.filled());
     let mut out = received;
     out.clear();
@@ -137,7 +137,7 @@ fn open(stream: Stream, tls: Tls, received: Buffer) -> Result<Step, HandshakeErr
     send(stream, tls, out)
 }
 
-fn send(stream: Stream, tls: Tls, mut unsent: Buffer) -> Result<Step, HandshakeError> {
+fn send(stream: Stream, tls: Box<Tls>, mut unsent: Buffer) -> Result<Step, HandshakeFault> {
     stream.send_now(&mut unsent)?;
     if !unsent.is_empty() {
         return Ok(Step::Waits(Handshake { stream, state: State::Begun { tls, unsent } }));

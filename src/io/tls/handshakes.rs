@@ -115,8 +115,8 @@ impl<T> Handshakes<T> {
         match spend(|| handshake.advance()).await {
             Step::Waits(handshake) => {
                 let waits = self.wait(libc::EPOLL_CTL_MOD, UnderWay { handshake, companion, due });
-                if let Err((under_way, error)) = waits {
-                    settle(under_way.companion, Err(error.into()));
+                if let Err((companion, error)) = waits {
+                    settle(companion, Err(HandshakeError::Failed(error.into())));
                 }
             }
             Step::Over(result) => {
@@ -128,8 +128,8 @@ impl<T> Handshakes<T> {
         }
     }
 
-    /// Waits for the client of a handshake.
-    fn wait(&self, operation: i32, under_way: UnderWay<T>) -> Result<(), (UnderWay<T>, io::Error)> {
+    /// Waits for the client of a handshake. If it cannot, the connection is closed, and its companion returned.
+    fn wait(&self, operation: i32, under_way: UnderWay<T>) -> Result<(), (T, io::Error)> {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         let mut places = self.places.borrow_mut();
@@ -137,7 +137,7 @@ impl<T> Handshakes<T> {
         let handshake = &places[key].under_way.handshake;
         let events = if handshake.waits_for_room() { libc::EPOLLOUT } else { libc::EPOLLIN | libc::EPOLLRDHUP };
         let watched = self.epoll.watch(operation, handshake.stream(), events, Token { generation, key });
-        watched.map_err(|error| (places.remove(key).under_way, error))
+        watched.map_err(|error| (places.remove(key).under_way.companion, error))
     }
 
     fn take(&self, Token { generation, key }: Token) -> Option<UnderWay<T>> {
