@@ -54,7 +54,7 @@ impl From<rustls::Error> for HandshakeFault {
 }
 
 /// A handshake that is not over.
-pub(super) struct Handshake {
+pub(super) struct ClientHandshake {
     stream: Stream,
     state: State,
 }
@@ -62,20 +62,20 @@ pub(super) struct Handshake {
 enum State {
     /// The client has sent nothing yet, and costs nothing but its socket.
     Connected(Arc<ServerConfig>),
-    /// What is to be sent may wait for room in the socket; else the client's next flight is waited for.
+    /// The client has begun. Bytes to be sent may wait for room in the socket; else its next flight is waited for.
     Begun { tls: Box<Tls>, unsent: Buffer },
 }
 
 /// The result of a step.
 pub(super) enum Step {
     /// The client's socket is waited for: until it can be read, or written.
-    Waits(Handshake),
+    Waits(ClientHandshake),
     Over(Result<Stream, HandshakeError>),
 }
 
-impl Handshake {
+impl ClientHandshake {
     pub fn new(stream: Stream, config: Arc<ServerConfig>) -> Self {
-        Handshake { stream, state: State::Connected(config) }
+        ClientHandshake { stream, state: State::Connected(config) }
     }
 
     pub fn stream(&self) -> &Stream {
@@ -90,7 +90,7 @@ impl Handshake {
     /// Goes on with what the client has sent, if anything: the one or two steps with public keys in them are the whole
     /// cost of a handshake.
     pub fn advance(self) -> Step {
-        let Handshake { stream, state } = self;
+        let ClientHandshake { stream, state } = self;
         let advanced = match state {
             State::Connected(config) => begin(stream, config),
             State::Begun { tls, unsent } => go_on(stream, tls, unsent),
@@ -103,7 +103,7 @@ impl Handshake {
 fn begin(stream: Stream, config: Arc<ServerConfig>) -> Result<Step, HandshakeFault> {
     let mut received = Buffer::take();
     if !receive(&stream, &mut received)? {
-        return Ok(Step::Waits(Handshake::new(stream, config)));
+        return Ok(Step::Waits(ClientHandshake::new(stream, config)));
     }
     if received.filled()[0] != HANDSHAKE_RECORD {
         return Ok(Step::Over(Err(HandshakeError::NotTls(stream, received))));
@@ -140,10 +140,10 @@ fn open(stream: Stream, tls: Box<Tls>, received: Buffer) -> Result<Step, Handsha
 fn send(stream: Stream, tls: Box<Tls>, mut unsent: Buffer) -> Result<Step, HandshakeFault> {
     stream.send_now(&mut unsent)?;
     if !unsent.is_empty() {
-        return Ok(Step::Waits(Handshake { stream, state: State::Begun { tls, unsent } }));
+        return Ok(Step::Waits(ClientHandshake { stream, state: State::Begun { tls, unsent } }));
     }
     if tls.is_handshaking() {
-        return Ok(Step::Waits(Handshake { stream, state: State::Begun { tls, unsent: Buffer::none() } }));
+        return Ok(Step::Waits(ClientHandshake { stream, state: State::Begun { tls, unsent: Buffer::none() } }));
     }
     Ok(Step::Over(Ok(stream.secured(tls))))
 }

@@ -17,7 +17,7 @@ use monoio::net::TcpStream;
 use rustls::ServerConfig;
 use slab::Slab;
 
-use super::handshake::{Handshake, HandshakeError, HandshakeFault, Step};
+use super::handshake::{ClientHandshake, HandshakeError, HandshakeFault, Step};
 use crate::io::deadline::Deadline;
 use crate::io::epoll::{Epoll, Token};
 use crate::io::stream::Stream;
@@ -32,19 +32,19 @@ const ENDED_AT_ONCE_MAX: usize = 32;
 /// The handshakes of one shard, each with a companion: what its owner has with the connection.
 pub struct Handshakes<T> {
     epoll: Epoll,
-    places: RefCell<Slab<Place<T>>>,
+    places: RefCell<Slab<HandshakePlace<T>>>,
     /// Distinguishes a late event for a place's former handshake from one for its present one.
     generation: Cell<u32>,
     attendant: RefCell<Option<Waker>>,
 }
 
-struct Place<T> {
+struct HandshakePlace<T> {
     generation: u32,
     under_way: UnderWay<T>,
 }
 
 struct UnderWay<T> {
-    handshake: Handshake,
+    handshake: ClientHandshake,
     companion: T,
     due: Instant,
 }
@@ -65,7 +65,7 @@ impl<T> Handshakes<T> {
     /// # Errors
     /// When the kernel refuses the watch; the connection is closed.
     pub fn begin(&self, stream: Stream, config: Arc<ServerConfig>, companion: T, due: Instant) -> io::Result<()> {
-        let handshake = Handshake::new(stream, config);
+        let handshake = ClientHandshake::new(stream, config);
         self.wait(libc::EPOLL_CTL_ADD, UnderWay { handshake, companion, due }).map_err(|(_, error)| error)?;
         if let Some(attendant) = self.attendant.take() {
             attendant.wake();
@@ -133,7 +133,7 @@ impl<T> Handshakes<T> {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
         let mut places = self.places.borrow_mut();
-        let key = places.insert(Place { generation, under_way });
+        let key = places.insert(HandshakePlace { generation, under_way });
         let handshake = &places[key].under_way.handshake;
         let events = if handshake.waits_for_room() { libc::EPOLLOUT } else { libc::EPOLLIN | libc::EPOLLRDHUP };
         let watched = self.epoll.watch(operation, handshake.stream(), events, Token { generation, key });
@@ -160,7 +160,7 @@ impl<T> Handshakes<T> {
 
     async fn end_overdue(&self, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
         let now = Instant::now();
-        let is_overdue = |(_, place): &(usize, &Place<T>)| place.under_way.due <= now;
+        let is_overdue = |(_, place): &(usize, &HandshakePlace<T>)| place.under_way.due <= now;
         let overdue: Vec<Token> = self
             .places
             .borrow()

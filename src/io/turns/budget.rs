@@ -47,7 +47,7 @@ pub async fn spend<T>(work: impl FnOnce() -> T) -> T {
         return charge(work);
     }
     // Dropped after the work, so that the next in the queue sees what is left of the turn.
-    let place = Place::default();
+    let place = QueuePlace::default();
     place.reached().await;
     if BUDGET.with(|budget| budget.spent.get() >= WORK_MAX) {
         next_turn().await;
@@ -70,11 +70,11 @@ fn worked() -> Duration {
 
 /// A place in the queue for the budget, taken with the first poll.
 #[derive(Default)]
-struct Place {
+struct QueuePlace {
     ticket: Cell<Option<u64>>,
 }
 
-impl Place {
+impl QueuePlace {
     /// Resolves when all that came earlier have been served.
     async fn reached(&self) {
         poll_fn(|context| {
@@ -94,7 +94,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePlace {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.get() else { return };
         // At the end of a thread the queue may be gone before the last connection is. A waker is dropped after the
