@@ -33,7 +33,7 @@ class Gateway:
         command = [program, "--port", str(self.port), "--shards", "1", "--admin", "off", "--log-level", "ERROR"]
         home = {"HOME": directory, "XDG_RUNTIME_DIR": directory, "PATH": os.environ["PATH"]}
         self.process = subprocess.Popen([*command, *tls, *arguments, "demo"], env=home, cwd=directory,
-                                        stdout=subprocess.DEVNULL)
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         until = time.monotonic() + 10
         while True:
             try:
@@ -42,6 +42,14 @@ class Gateway:
                 if self.process.poll() is not None or time.monotonic() > until:
                     sys.exit("the gateway has not started")
                 time.sleep(0.05)
+
+    def shard_cpu(self):
+        """The file in which the kernel counts the CPU time of the shard, in nanoseconds."""
+        tasks = f"/proc/{self.process.pid}/task"
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/comm") as name:
+                if name.read().startswith("flow-shard"):
+                    return f"{tasks}/{task}/schedstat"
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port))
@@ -149,7 +157,6 @@ def resets(gateway, count):
 def expiries(gateway, count):
     """Idle connections have all been idle for too long."""
     connections = idle(gateway, count)
-    time.sleep(1)
     yield
     time.sleep(4)
     yield count - len([connection for connection in connections if connection.recv(4096)])
@@ -174,24 +181,33 @@ SCENARIOS = {
     "hellos-rsa": (hellos, 2000, "rsa:2048", ()),
     "opens": (opens, 4000, None, ()),
     "resets": (resets, 5000, None, ()),
-    "expiries": (expiries, 5000, None, ("--keepalive-timeout", "4")),
+    "expiries": (expiries, 5000, None, ("--keepalive-timeout", "5")),
     "bodies": (bodies, 8, None, ("--filter", "anthropic-compat")),
 }
 
 
 def probe(gateway, delays, is_over):
-    """Asks without a pause from another process, and sends how long each answer took, in milliseconds."""
+    """Asks without a pause from another process, and sends how long each answer took, and how much CPU time of the
+    shard, in milliseconds."""
     connection = gateway.client()
     taken = []
+    shard_cpu = gateway.shard_cpu()
     while not is_over.is_set():
+        worked = cpu_time(shard_cpu)
         began = time.monotonic()
         connection.sendall(EXCHANGE)
         answer = b""
         while b'"object":"list"' not in answer.replace(b" ", b""):
             answer += connection.recv(65536) or sys.exit("the probe was cut off")
-        taken.append((began, (time.monotonic() - began) * 1e3))
+        took = (time.monotonic() - began) * 1e3
+        taken.append((began, took, cpu_time(shard_cpu) - worked))
         time.sleep(0.001)
     delays.send(taken)
+
+
+def cpu_time(schedstat):
+    with open(schedstat) as file:
+        return int(file.read().split()[0]) / 1e6
 
 
 def measure(program, name, count):
@@ -216,15 +232,17 @@ def measure(program, name, count):
             prober.join()
         finally:
             gateway.stop()
-    quiet = [delay for since, delay in taken if since + delay / 1e3 < began]
-    loud = [delay for since, delay in taken if since + delay / 1e3 >= began and since < ended + 0.1]
-    print(f"| {name:12} | {count:6} | {figures(quiet)} | {figures(loud)} | {(ended - began) * 1e3:8.0f} | {missing:10} |",
+    quiet = [taking for taking in taken if taking[0] + taking[1] / 1e3 < began]
+    loud = [taking for taking in taken if taking[0] + taking[1] / 1e3 >= began and taking[0] < ended + 0.1]
+    print(f"| {name:12} | {count:5} | {figures(quiet)} | {figures(loud)} | {(ended - began) * 1e3:8.0f} | {missing:10} |",
           flush=True)
 
 
-def figures(delays):
-    delays.sort()
-    return f"{delays[len(delays) // 2]:7.2f} | {delays[-1]:7.1f}" if delays else "      - |       -"
+def figures(taken):
+    if not taken:
+        return f"{'-':>7} | {'-':>7} | {'-':>7}"
+    delays = sorted(delay for _, delay, _ in taken)
+    return f"{delays[len(delays) // 2]:7.2f} | {delays[-1]:7.1f} | {max(worked for _, _, worked in taken):7.1f}"
 
 
 def main():
@@ -235,8 +253,8 @@ def main():
     wanted = parser.parse_args()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    print("| flood        |  count | p50, ms |     max | flooded |     max | took, ms | unanswered |")
-    print("| ------------ | ------ | ------- | ------- | ------- | ------- | -------- | ---------- |")
+    print("| flood        | count | p50, ms |     max | max CPU | flooded |     max | max CPU | took, ms | unanswered |")
+    print("| ------------ | ----- | ------- | ------- | ------- | ------- | ------- | ------- | -------- | ---------- |")
     for name in wanted.scenarios or SCENARIOS:
         measure(os.path.abspath(wanted.gateway), name, wanted.count)
 

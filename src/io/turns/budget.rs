@@ -16,10 +16,10 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::io::deadline::next_turn;
 
-/// Time after which a turn begins no further piece: with the last one a turn stays below 4 ms, if a piece takes less
-/// than 3. A request with its answer takes some four turns of the shard, so a flood of such work delays it by some
-/// 10 ms. To begin a turn costs 10 µs, a hundredth of this.
-const WORK_MAX: Duration = Duration::from_millis(1);
+/// Time after which a turn begins no further piece: with the last one a turn stays below 4 ms, if a piece takes no more
+/// than 3. A request with its answer takes some four turns of the shard, so a flood of handshakes delays it by some 5 ms.
+/// To begin a turn costs 10 µs, a fiftieth of this.
+const WORK_MAX: Duration = Duration::from_micros(500);
 
 thread_local! {
     static BUDGET: Budget = const {

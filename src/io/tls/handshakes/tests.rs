@@ -107,7 +107,7 @@ fn fault(result: &Result<Stream, HandshakeError>) -> String {
 #[test]
 fn a_turn_answers_few_of_the_clients_that_knock_at_the_same_time() {
     const CLIENTS: usize = 100;
-    /// A handshake takes a tenth of [`spend`]'s millisecond at least.
+    /// A handshake takes a tenth of what [`spend`] gives a turn, or more.
     const EACH_TURN_MAX: usize = 20;
     on_both_drivers(|| async {
         let (server, client) = configurations(1, rustls::ALL_VERSIONS);
