@@ -65,6 +65,13 @@ impl Epoll {
         if changed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    /// Watches `socket` no more, before it is closed.
+    pub fn forget(self, socket: &impl AsRawFd) {
+        // SAFETY: no pointer is passed; a descriptor that is not open is refused.
+        let _ =
+            unsafe { libc::epoll_ctl(self.descriptor, libc::EPOLL_CTL_DEL, socket.as_raw_fd(), std::ptr::null_mut()) };
+    }
+
     /// Takes the events that have come, without waiting.
     pub fn take(self, mut deliver: impl FnMut(Token)) {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];

@@ -27,5 +27,5 @@ pub use parking::{Parking, Visit};
 pub use race::{Either, race};
 pub use stream::{Stream, WriteError};
 pub use timer::Timer;
-pub use tls::HandshakeError;
+pub use tls::{HandshakeError, Handshakes};
 pub use turns::Turns;

@@ -39,8 +39,8 @@ impl Stream {
     }
 
     /// Turns this into a stream that speaks TLS from here on.
-    pub(super) fn secured(mut self, tls: Tls) -> Self {
-        self.tls = Some(Box::new(tls));
+    pub(super) fn secured(mut self, tls: Box<Tls>) -> Self {
+        self.tls = Some(tls);
         self
     }
 
@@ -213,6 +213,21 @@ impl Stream {
             }
         }
         (Ok(()), buffer)
+    }
+
+    /// Sends as much of `buffer` as the socket takes at once, as it is: without TLS.
+    pub(super) fn send_now(&self, buffer: &mut Buffer) -> io::Result<()> {
+        while !buffer.is_empty() {
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            match SockRef::from(&self.borrow()).send_with_flags(buffer.filled(), flags) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => buffer.consume(count),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Sends the end of the stream; reading goes on.

@@ -21,7 +21,7 @@ use super::connection::Connection;
 use super::resolve::Resolver;
 use super::tls::session::{Handshake, Session, is_certificate_error, is_protocol_error};
 use super::tunnel::{ProxyFault, Tunnel};
-use crate::io::{Buffer, Deadline, Stream, pause};
+use crate::io::{Buffer, Deadline, Stream, pause, turns};
 
 /// Interval at which a connect that came before the resolver's first answer looks again.
 const RESOLVE_POLL: Duration = Duration::from_millis(20);
@@ -226,7 +226,8 @@ async fn shake_hands(
     let progress = Deadline::default();
     let mut received = Buffer::none();
     loop {
-        let step = session.shake_hands(&mut received);
+        // Hundreds of answers come at the same time when an upstream is back, each with a certificate to verify.
+        let step = turns::spend(|| session.shake_hands(&mut received)).await;
         let urgent = session.take_urgent();
         if !urgent.is_empty() {
             let mut out = Buffer::take();

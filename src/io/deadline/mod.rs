@@ -200,17 +200,29 @@ async fn earlier_deadline() {
 /// Runs `test` on a runtime as shards have it, with a sweeper.
 #[cfg(test)]
 pub fn on_a_shard<F: Future>(test: F) -> F::Output {
+    let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().build().unwrap();
+    runtime.block_on(with_a_sweeper(test))
+}
+
+/// Runs `test` as [`on_a_shard`] does, and on io_uring where the kernel allows it.
+#[cfg(test)]
+pub fn on_both_drivers<F: Future<Output = ()>>(test: fn() -> F) {
+    on_a_shard(test());
+    if let Ok(mut runtime) = monoio::RuntimeBuilder::<monoio::IoUringDriver>::new().build() {
+        runtime.block_on(with_a_sweeper(test()));
+    }
+}
+
+#[cfg(test)]
+async fn with_a_sweeper<F: Future>(test: F) -> F::Output {
     TABLE.with(|table| {
         // A shard has one runtime, a test may have several in turn: none may wake the sweeper of an earlier one.
         let mut table = table.borrow_mut();
         (table.next_sweep, table.has_earlier, table.sweeper) = (None, false, None);
         table.awaiting_turn.clear();
     });
-    let mut runtime = monoio::RuntimeBuilder::<monoio::LegacyDriver>::new().build().unwrap();
-    runtime.block_on(async {
-        monoio::spawn(sweep(Timer::open().unwrap()));
-        test.await
-    })
+    monoio::spawn(sweep(Timer::open().unwrap()));
+    test.await
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
 //! Fairness among the connections of a shard: no turn gets long.
 //!
-//! A turn lies between two waits of the runtime for the kernel. Long work is bounded by what all tasks of the shard do
-//! in one turn (`budget`), reads by what one task does.
+//! A turn lies between two waits of the runtime for the kernel. What takes long is bounded by the work that all tasks
+//! of the shard do in one turn (`budget`), what takes microseconds by the steps of one task ([`Turns`]).
 //!
 //! On epoll an operation that can be done at once is done without a wait. A connection whose both ends keep up would
 //! then starve the rest of the shard: other connections, deadlines, and the watch on its own client. On io_uring every
-//! operation waits, and a turn never gets long.
+//! operation waits, but accepting is none.
 
 mod budget;
 
@@ -14,28 +14,30 @@ use std::cell::Cell;
 pub use self::budget::spend;
 use super::deadline::next_turn;
 
-/// Number of reads that a task passes on in one turn: 2 MiB at most, some 2 ms of a core with TLS.
-const READS_MAX: u32 = 64;
+/// Number of steps that a task takes in one turn. So many reads that are passed on are 2 MiB at most, some 2 ms of a
+/// core with TLS; so many connections that are accepted some 1 ms.
+const STEPS_MAX: u32 = 64;
 
-/// Counts the reads that one task has passed on since it was last polled.
+/// Counts the steps that one task has taken since it was last polled: reads that it has passed on, connections that it
+/// has accepted.
 #[derive(Debug, Default)]
 pub struct Turns {
-    reads: Cell<u32>,
+    steps: Cell<u32>,
 }
 
 impl Turns {
     /// Starts a turn: the task was polled.
     pub fn begin(&self) {
-        self.reads.set(0);
+        self.steps.set(0);
     }
 
-    /// Accounts for another read: waits for the next turn if this one has had its share.
+    /// Accounts for another step: waits for the next turn if this one has had its share.
     ///
     /// # Cancel safety
     /// Loses nothing.
     pub async fn take(&self) {
-        self.reads.set(self.reads.get() + 1);
-        if self.reads.get() > READS_MAX {
+        self.steps.set(self.steps.get() + 1);
+        if self.steps.get() > STEPS_MAX {
             self.begin();
             // Not just until the other ready tasks have run: the runtime handles completions when it waits for the
             // kernel.
@@ -58,7 +60,7 @@ mod tests {
             let other = has_had_turn.clone();
             monoio::spawn(async move { other.set(true) });
             let turns = Turns::default();
-            for _ in 0..READS_MAX {
+            for _ in 0..STEPS_MAX {
                 turns.take().await;
             }
             assert!(!has_had_turn.get(), "a wait within the share");

@@ -12,7 +12,7 @@ use monoio::net::TcpStream;
 
 use super::accept::{self, AcceptWarnings};
 use super::connections::Connections;
-use crate::io::{Either, Phase, Stream, pause, race};
+use crate::io::{Either, Phase, Stream, Turns, pause, race};
 use crate::observability::Count;
 use crate::proxy::Proxy;
 
@@ -55,11 +55,11 @@ impl Acceptor {
             return;
         }
         // Connections that the kernel has accepted already are served: closing a listener resets those in its queue.
-        while self.accept_one(&listener).is_ok_and(|accepted| accepted) {}
+        let _ = empty_queue(|| self.accept_one(&listener)).await;
         accept::shut_down(&listener);
     }
 
-    /// Waits for connections, and accepts all that are in the queue.
+    /// Waits for connections, and accepts all that are in the queue, a bounded number in one turn.
     async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
         if self.connections.is_full() {
             return pause(ACCEPT_PAUSE).await;
@@ -68,16 +68,10 @@ impl Acceptor {
             tracing::error!(%error, "cannot wait for connections");
             return pause(ACCEPT_PAUSE).await;
         }
-        loop {
-            match self.accept_one(listener) {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => {
-                    self.proxy.resources.activity.counters.add(Count::AcceptErrors);
-                    self.warnings.warn(&error);
-                    return pause(ACCEPT_PAUSE).await;
-                }
-            }
+        if let Err(error) = empty_queue(|| self.accept_one(listener)).await {
+            self.proxy.resources.activity.counters.add(Count::AcceptErrors);
+            self.warnings.warn(&error);
+            pause(ACCEPT_PAUSE).await;
         }
     }
 
@@ -87,5 +81,43 @@ impl Acceptor {
         let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
         self.connections.admit(permit, Stream::new(TcpStream::from_std(socket.into())?));
         Ok(true)
+    }
+}
+
+/// Takes one after the other off a queue until `take_one` finds none, a bounded number in one turn of the shard.
+async fn empty_queue(mut take_one: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let turns = Turns::default();
+    while take_one()? {
+        turns.take().await;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::deadline::{next_turn, on_both_drivers};
+
+    #[test]
+    fn of_clients_that_connect_at_the_same_time_a_turn_accepts_some() {
+        const CLIENTS: usize = 1000;
+        // Of two turns in a row this may look between.
+        const EACH_TURN_MAX: usize = 200;
+        on_both_drivers(|| async {
+            let accepted = Rc::new(Cell::new(0));
+            let counted = accepted.clone();
+            let accepting = monoio::spawn(empty_queue(move || {
+                counted.set(counted.get() + 1);
+                Ok(counted.get() < CLIENTS)
+            }));
+            let mut before = 0;
+            while accepted.get() < CLIENTS {
+                next_turn().await;
+                assert!(accepted.get() - before <= EACH_TURN_MAX, "{} in one turn", accepted.get() - before);
+                assert!(accepted.get() > before, "a turn without any");
+                before = accepted.get();
+            }
+            accepting.await.unwrap();
+        });
     }
 }

@@ -8,16 +8,15 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use monoio::net::TcpStream;
-use rustls::ServerConfig;
 
 use super::connection::{self, Arrival};
-use super::draining;
 use super::keep_alive::IdleConnection;
 use super::shared::Shared;
 use crate::http1::head::begins_http2;
-use crate::io::{Deadline, Either, HandshakeError, Parking, Stream, race, tls};
+use crate::io::{HandshakeError, Handshakes, Parking, Stream};
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
 
@@ -28,6 +27,7 @@ pub struct Connections {
     /// The number of permits that connections hold.
     open: Rc<Cell<usize>>,
     parking: Parking<ParkedConnection>,
+    handshakes: Handshakes<ConnectionPermit>,
 }
 
 /// An idle connection with its permit.
@@ -43,14 +43,17 @@ impl AsRawFd for ParkedConnection {
 }
 
 impl Connections {
-    /// Starts with none, and with the task that resumes idle connections. To be called on the thread of the shard.
+    /// Starts with none, and with the tasks that resume idle connections and perform TLS handshakes. To be called on
+    /// the thread of the shard.
     ///
     /// # Errors
-    /// The parking cannot be set up.
+    /// The parking or the table of handshakes cannot be set up.
     pub fn start(shared: Arc<Shared>, proxy: Rc<Proxy>) -> io::Result<Rc<Self>> {
         let (parking, arrivals) = Parking::open()?;
-        let connections = Rc::new(Connections { shared, proxy, open: Rc::default(), parking });
+        let (handshakes, flights) = Handshakes::open()?;
+        let connections = Rc::new(Connections { shared, proxy, open: Rc::default(), parking, handshakes });
         monoio::spawn(connections.clone().resume_parked(arrivals));
+        monoio::spawn(connections.clone().perform_handshakes(flights));
         Ok(connections)
     }
 
@@ -76,9 +79,12 @@ impl Connections {
 
     /// Serves a connection that has just been accepted.
     pub fn admit(self: &Rc<Self>, permit: ConnectionPermit, stream: Stream) {
-        match &self.shared.listener_tls {
-            Some(config) => drop(monoio::spawn(self.clone().secure(permit, stream, config.load_full()))),
-            None => self.spawn(permit, Arrival::Accepted(stream)),
+        let Some(config) = &self.shared.listener_tls else {
+            return self.spawn(permit, Arrival::Accepted(stream));
+        };
+        let due = Instant::now() + self.proxy.resources.timeouts.handshake;
+        if let Err(error) = self.handshakes.begin(stream, config.load_full(), permit, due) {
+            tracing::warn!(%error, "cannot wait for a client's TLS handshake; its connection is closed");
         }
     }
 
@@ -89,6 +95,11 @@ impl Connections {
                 self.spawn(permit, Arrival::Resumed(idle));
             }
         }
+    }
+
+    /// Closes all connections whose TLS handshake is not over.
+    pub async fn end_handshakes(&self) {
+        self.handshakes.end_all().await;
     }
 
     /// Resumes idle connections on which something has arrived.
@@ -110,17 +121,22 @@ impl Connections {
         }
     }
 
-    /// Performs the TLS handshake with a client that has just connected, in a task of its own, so that the task that
-    /// serves the connection is no larger. A client that speaks plain HTTP gets an error page.
-    async fn secure(self: Rc<Self>, permit: ConnectionPermit, stream: Stream, config: Arc<ServerConfig>) {
-        let handshake = tls::accept(stream, config, self.proxy.resources.timeouts.handshake);
-        match race(handshake, draining::grace_over(&self.proxy, &Deadline::default())).await {
-            Either::First(Ok(stream)) => self.spawn(permit, Arrival::Accepted(stream)),
-            Either::First(Err(HandshakeError::NotTls(stream, received))) => {
-                connection::refuse(stream, error_without_tls(received.filled()), &self.proxy).await;
+    /// Performs the TLS handshakes with clients that have just connected, and serves those that succeed. A client that
+    /// speaks plain HTTP gets an error page.
+    async fn perform_handshakes(self: Rc<Self>, flights: TcpStream) {
+        let settle = |permit, result| match result {
+            Ok(stream) => self.spawn(permit, Arrival::Accepted(stream)),
+            Err(HandshakeError::NotTls(stream, received)) => {
+                let (proxy, error) = (self.proxy.clone(), error_without_tls(received.filled()));
+                monoio::spawn(async move {
+                    connection::refuse(stream, error, &proxy).await;
+                    drop(permit);
+                });
             }
-            Either::First(Err(HandshakeError::Failed(fault))) => tracing::debug!(%fault, "a TLS handshake failed"),
-            Either::Second(()) => {}
+            Err(HandshakeError::Failed(fault)) => tracing::debug!(%fault, "a TLS handshake failed"),
+        };
+        if let Err(error) = self.handshakes.attend(flights, settle).await {
+            tracing::error!(%error, "TLS handshakes with clients are no longer performed");
         }
     }
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use crate::io::{Deadline, Phase};
 use crate::proxy::Proxy;
 
-/// The time for an incomplete request head, a client that has just connected, or a lingering close, once the drain has
-/// begun: a person waits for the exit, and a container engine for 10 s at most.
-const DRAIN_GRACE: Duration = Duration::from_secs(1);
+/// The time for an incomplete TLS handshake or request head, a client that has just connected, or a lingering close,
+/// once the drain has begun: a person waits for the exit, and a container engine for 10 s at most.
+pub const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// Resolves [`DRAIN_GRACE`] after the beginning of the drain.
 pub async fn grace_over(proxy: &Proxy, deadline: &Deadline) {

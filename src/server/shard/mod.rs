@@ -22,13 +22,14 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use core_affinity::CoreId;
 use monoio::io::AsyncReadRent;
 
 use self::acceptor::Acceptor;
 use self::connections::Connections;
+use self::draining::DRAIN_GRACE;
 use self::driver::{Driver, Runtime};
 use self::shared::Shared;
 use super::supervisor::control::Order;
@@ -122,8 +123,12 @@ impl Shard {
         }
         self.connections.close_parked();
         self.proxy.resources.pool.clear();
+        let grace_over = Instant::now() + DRAIN_GRACE;
         while self.connections.open_count() > 0 {
             pause(DRAIN_PAUSE).await;
+            if Instant::now() >= grace_over {
+                self.connections.end_handshakes().await;
+            }
         }
         // Sockets that were dropped last are closed on the ring's next turns.
         pause(DRAIN_PAUSE).await;

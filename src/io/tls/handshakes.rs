@@ -1,0 +1,183 @@
+//! The TLS handshakes of a shard with its clients: all of them in one table, done by one task.
+//!
+//! A handshake is up to a millisecond of work, and thousands of clients can ask for one at the same time. One epoll
+//! descriptor a shard holds their sockets, each with `EPOLLONESHOT`, and is itself polled on the ring: there a client
+//! that goes on with its exchange is not behind all those that knock. What they have sent waits in their sockets, in
+//! the kernel's order, until [`spend`] finds room for the next step. Invariant: what is begun comes out once, with its
+//! companion, and no later than it is due, unless it is dropped by [`Handshakes::end_all`].
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use monoio::net::TcpStream;
+use rustls::ServerConfig;
+use slab::Slab;
+
+use super::handshake::{ClientHandshake, HandshakeError, HandshakeFault, Step};
+use crate::io::deadline::Deadline;
+use crate::io::epoll::{Epoll, Token};
+use crate::io::stream::Stream;
+use crate::io::turns::spend;
+
+/// Least time between two looks for handshakes that are due: with 10,000 of them one takes some 20 µs.
+const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(100);
+
+/// Number of handshakes that are ended in one piece of work: with the close of the socket one takes some 10 µs.
+const ENDED_AT_ONCE_MAX: usize = 32;
+
+/// The handshakes of one shard, each with a companion: what its owner has with the connection.
+pub struct Handshakes<T> {
+    epoll: Epoll,
+    places: RefCell<Slab<HandshakePlace<T>>>,
+    /// Distinguishes a late event for a place's former handshake from one for its present one.
+    generation: Cell<u32>,
+    attendant: RefCell<Option<Waker>>,
+}
+
+struct HandshakePlace<T> {
+    generation: u32,
+    under_way: UnderWay<T>,
+}
+
+struct UnderWay<T> {
+    handshake: ClientHandshake,
+    companion: T,
+    due: Instant,
+}
+
+impl<T> Handshakes<T> {
+    /// Opens an empty table, and the stream that [`Handshakes::attend`] waits on.
+    ///
+    /// # Errors
+    /// The error of `epoll_create1`, such as a lack of descriptors.
+    pub fn open() -> io::Result<(Self, TcpStream)> {
+        let (epoll, events) = Epoll::open()?;
+        let (places, attendant) = (RefCell::default(), RefCell::default());
+        Ok((Handshakes { epoll, places, generation: Cell::new(0), attendant }, events))
+    }
+
+    /// Begins the handshake on a connection that was just accepted; it has to be over at `due`.
+    ///
+    /// # Errors
+    /// When the kernel refuses the watch; the connection is closed.
+    pub fn begin(&self, stream: Stream, config: Arc<ServerConfig>, companion: T, due: Instant) -> io::Result<()> {
+        let handshake = ClientHandshake::new(stream, config);
+        self.wait(libc::EPOLL_CTL_ADD, UnderWay { handshake, companion, due }).map_err(|(_, error)| error)?;
+        if let Some(attendant) = self.attendant.take() {
+            attendant.wake();
+        }
+        Ok(())
+    }
+
+    /// Does the work of all handshakes, and passes each that is over to `settle`, for as long as it is polled.
+    ///
+    /// # Errors
+    /// When the ring can wait no more.
+    pub async fn attend(
+        &self,
+        events: TcpStream,
+        settle: impl Fn(T, Result<Stream, HandshakeError>),
+    ) -> io::Result<()> {
+        let sweep = Deadline::default();
+        let mut ready = Vec::new();
+        loop {
+            let earliest = self.earliest_due().await;
+            let next_sweep = earliest.max(Instant::now() + SWEEP_INTERVAL_MIN);
+            while Instant::now() < next_sweep
+                && let Ok(result) = sweep.before(next_sweep, events.readable(false)).await
+            {
+                result?;
+                self.epoll.take(|token| ready.push(token));
+                for token in ready.drain(..) {
+                    if let Some(under_way) = self.take(token) {
+                        self.advance(under_way, &settle).await;
+                    }
+                }
+            }
+            self.end_overdue(&settle).await;
+        }
+    }
+
+    /// Ends all handshakes that wait for their clients, without a word.
+    pub async fn end_all(&self) {
+        let mut places = self.places.take().into_iter();
+        while places.len() > 0 {
+            spend(|| places.by_ref().take(ENDED_AT_ONCE_MAX).for_each(drop)).await;
+        }
+    }
+
+    async fn advance(&self, under_way: UnderWay<T>, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
+        let UnderWay { handshake, companion, due } = under_way;
+        match spend(|| handshake.advance()).await {
+            Step::Waits(handshake) => {
+                let waits = self.wait(libc::EPOLL_CTL_MOD, UnderWay { handshake, companion, due });
+                if let Err((companion, error)) = waits {
+                    settle(companion, Err(HandshakeError::Failed(error.into())));
+                }
+            }
+            Step::Over(result) => {
+                if let Ok(stream) | Err(HandshakeError::NotTls(stream, _)) = &result {
+                    self.epoll.forget(stream);
+                }
+                settle(companion, result);
+            }
+        }
+    }
+
+    /// Waits for the client of a handshake. If it cannot, the connection is closed, and its companion returned.
+    fn wait(&self, operation: i32, under_way: UnderWay<T>) -> Result<(), (T, io::Error)> {
+        let generation = self.generation.get().wrapping_add(1);
+        self.generation.set(generation);
+        let mut places = self.places.borrow_mut();
+        let key = places.insert(HandshakePlace { generation, under_way });
+        let handshake = &places[key].under_way.handshake;
+        let events = if handshake.waits_for_room() { libc::EPOLLOUT } else { libc::EPOLLIN | libc::EPOLLRDHUP };
+        let watched = self.epoll.watch(operation, handshake.stream(), events, Token { generation, key });
+        watched.map_err(|error| (places.remove(key).under_way.companion, error))
+    }
+
+    fn take(&self, Token { generation, key }: Token) -> Option<UnderWay<T>> {
+        let mut places = self.places.borrow_mut();
+        places.get(key).filter(|place| place.generation == generation)?;
+        Some(places.remove(key).under_way)
+    }
+
+    /// Resolves to the time at which the first handshake is due, once there is one.
+    async fn earliest_due(&self) -> Instant {
+        poll_fn(|context| match self.places.borrow().iter().map(|(_, place)| place.under_way.due).min() {
+            Some(due) => Poll::Ready(due),
+            None => {
+                self.attendant.replace(Some(context.waker().clone()));
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
+    async fn end_overdue(&self, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
+        let now = Instant::now();
+        let is_overdue = |(_, place): &(usize, &HandshakePlace<T>)| place.under_way.due <= now;
+        let overdue: Vec<Token> = self
+            .places
+            .borrow()
+            .iter()
+            .filter(is_overdue)
+            .map(|(key, place)| Token { generation: place.generation, key })
+            .collect();
+        for part in overdue.chunks(ENDED_AT_ONCE_MAX) {
+            spend(|| {
+                for under_way in part.iter().filter_map(|token| self.take(*token)) {
+                    settle(under_way.companion, Err(HandshakeError::Failed(HandshakeFault::Late)));
+                }
+            })
+            .await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
