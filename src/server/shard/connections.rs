@@ -1,25 +1,34 @@
 //! The open connections of one shard: each has a task while it is served, and is parked without one while it is idle.
 //!
+//! Where all places of the process are taken, one at rest, that is parked and has sent nothing, gives way to a new one.
 //! Invariant: every open connection holds a permit, which it returns when it ends.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
-use rustls::ServerConfig;
 
 use super::connection::{self, Arrival};
 use super::draining;
-use super::keep_alive::IdleConnection;
+use super::keep_alive::{FIRST_REQUEST_WAIT, IdleConnection, NextStep};
+use super::places::Lack;
 use super::shared::Shared;
 use crate::http1::head::begins_http2;
-use crate::io::{Deadline, Either, HandshakeError, Parking, Stream, race, tls};
+use crate::io::deadline::next_turn;
+use crate::io::parking::LET_OUT_MAX;
+use crate::io::{Deadline, Either, GivesWay, HandshakeError, LetOut, Parking, Phase, Stream, Unread, pause, race, tls};
+use crate::observability::Count;
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
+
+/// The pause before a shard that may accept no more connections, or cannot, tries again.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The open connections of one shard.
 pub struct Connections {
@@ -28,6 +37,8 @@ pub struct Connections {
     /// The number of permits that connections hold.
     open: Rc<Cell<usize>>,
     parking: Parking<ParkedConnection>,
+    /// The accept loops that wait for a place.
+    awaiting_place: RefCell<Vec<Waker>>,
 }
 
 /// An idle connection with its permit.
@@ -43,27 +54,29 @@ impl AsRawFd for ParkedConnection {
 }
 
 impl Connections {
-    /// Starts with none, and with the task that resumes idle connections. To be called on the thread of the shard.
+    /// Starts with none, and with the tasks that resume idle connections and answer other shards. To be called on the
+    /// thread of the shard.
     ///
     /// # Errors
-    /// The parking cannot be set up.
+    /// The parking, or the wait for other shards, cannot be set up.
     pub fn start(shared: Arc<Shared>, proxy: Rc<Proxy>) -> io::Result<Rc<Self>> {
         let (parking, arrivals) = Parking::open()?;
-        let connections = Rc::new(Connections { shared, proxy, open: Rc::default(), parking });
-        monoio::spawn(connections.clone().resume_parked(arrivals));
+        let wakeups = shared.places.wakeups(proxy.resources.shard)?;
+        let (open, awaiting_place) = Default::default();
+        let connections = Rc::new(Connections { shared, proxy, open, parking, awaiting_place });
+        monoio::spawn(connections.clone().attend_parked(arrivals));
+        monoio::spawn(connections.clone().follow_wakeups(wakeups));
         Ok(connections)
     }
 
     /// Returns whether the process has as many open connections as it may have.
     pub fn is_full(&self) -> bool {
-        self.shared.connections.load(Ordering::Relaxed) >= self.shared.config.limits.connections_max
+        self.shared.places.is_full()
     }
 
     /// Takes a permit for one more connection; `None` when no more may be open.
     pub fn permit(&self) -> Option<ConnectionPermit> {
-        let connections = &self.shared.connections;
-        if connections.fetch_add(1, Ordering::Relaxed) >= self.shared.config.limits.connections_max {
-            connections.fetch_sub(1, Ordering::Relaxed);
+        if !self.shared.places.take() {
             return None;
         }
         self.open.set(self.open.get() + 1);
@@ -76,26 +89,134 @@ impl Connections {
 
     /// Serves a connection that has just been accepted.
     pub fn admit(self: &Rc<Self>, permit: ConnectionPermit, stream: Stream) {
-        match &self.shared.listener_tls {
-            Some(config) => drop(monoio::spawn(self.clone().secure(permit, stream, config.load_full()))),
-            None => self.spawn(permit, Arrival::Accepted(stream)),
+        if self.shared.listener_tls.is_some() {
+            monoio::spawn(self.clone().secure_when_it_begins(permit, stream));
+        } else {
+            self.spawn(permit, Arrival::Accepted(stream));
+        }
+    }
+
+    /// Lets a connection at rest give way to one that waits in the queue of a listener, or waits: until a place may be
+    /// free, or for [`ACCEPT_PAUSE`].
+    pub async fn make_room(self: &Rc<Self>) {
+        let places = &self.shared.places;
+        if places.first_in_line() == Some(self.shard()) {
+            self.give_way();
+            // On epoll the queue of the listener would be emptied in one turn otherwise, with a close for each.
+            return next_turn().await;
+        }
+        places.begin_wait(self.shard());
+        if places.is_full() {
+            self.request_room(Lack::Place);
+            race(self.woken(), pause(ACCEPT_PAUSE)).await;
+        }
+        places.end_wait(self.shard());
+    }
+
+    /// Lets a connection at rest give way, in this shard at once or in another one soon, if there is one.
+    pub fn request_room(self: &Rc<Self>, lack: Lack) {
+        match self.shared.places.first_in_line() {
+            Some(shard) if shard == self.shard() => self.give_way(),
+            Some(shard) => self.shared.places.ask(shard, lack),
+            None => {}
         }
     }
 
     /// Closes all idle connections. One on which a request has arrived meanwhile is served first.
-    pub fn close_parked(self: &Rc<Self>) {
-        for ParkedConnection { idle, permit } in self.parking.take_all() {
-            if !idle.is_quiet() {
-                self.spawn(permit, Arrival::Resumed(idle));
+    pub async fn close_parked(self: &Rc<Self>) {
+        let mut count_in_turn = 0;
+        while let Some(parked) = self.parking.take_first() {
+            self.close_unless_sent(parked);
+            count_in_turn += 1;
+            if count_in_turn == LET_OUT_MAX {
+                count_in_turn = 0;
+                next_turn().await;
+            }
+        }
+        self.show_first();
+    }
+
+    /// Resumes or closes idle connections when something has arrived or their time is over.
+    async fn attend_parked(self: Rc<Self>, arrivals: TcpStream) {
+        let leave = |parked: ParkedConnection, why| {
+            // Before its place is given back: nobody is to ask for it any more.
+            self.show_first();
+            match why {
+                LetOut::Arrival => self.resume(parked),
+                // Nobody who has only left costs a task.
+                LetOut::HungUp if parked.idle.unread() == Unread::End => drop(parked),
+                LetOut::HungUp => self.resume(parked),
+                LetOut::Overdue => drop(self.close_unless_sent(parked)),
+            }
+        };
+        if let Err(error) = self.parking.attend(arrivals, leave).await {
+            tracing::error!(%error, "idle connections are no longer served");
+        }
+    }
+
+    /// Does what other shards ask for, and wakes the accept loops that wait for a place.
+    async fn follow_wakeups(self: Rc<Self>, wakeups: TcpStream) {
+        loop {
+            if let Err(error) = wakeups.readable(false).await {
+                return tracing::error!(%error, "other shards are no longer answered");
+            }
+            if let Some(lack) = self.shared.places.take_request(self.shard()) {
+                self.answer(lack);
+            }
+            self.awaiting_place.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Lets a connection give way for another shard, if that still lacks room, and none of another shard is to go first
+    /// by now.
+    fn answer(self: &Rc<Self>, lack: Lack) {
+        let places = &self.shared.places;
+        let is_wanted = match lack {
+            Lack::Place => places.is_waited_for(),
+            Lack::Descriptor => true,
+        };
+        if is_wanted && places.first_in_line() == Some(self.shard()) {
+            self.give_way();
+        }
+        // Several may have asked, or the place went to another shard: who still waits looks again.
+        places.wake_waiting();
+    }
+
+    /// Closes the connection that gives way first. Those with unread bytes are not at rest, and are served instead, as
+    /// many as one turn may take.
+    fn give_way(self: &Rc<Self>) {
+        for _ in 0..LET_OUT_MAX {
+            let Some(parked) = self.parking.take_first() else { return };
+            self.show_first();
+            let (is_new, rested) = (parked.idle.gives_way() == GivesWay::Early, parked.idle.rested());
+            match self.close_unless_sent(parked) {
+                Unread::Bytes => {}
+                Unread::End => return,
+                Unread::Nothing => {
+                    self.proxy.resources.activity.counters.add(Count::GaveWay);
+                    let rested_seconds = rested.as_secs();
+                    return tracing::debug!(is_new, rested_seconds, "an idle connection gave way to a new one");
+                }
             }
         }
     }
 
-    /// Resumes idle connections on which something has arrived.
-    async fn resume_parked(self: Rc<Self>, arrivals: TcpStream) {
-        let go_on = |ParkedConnection { idle, permit }: ParkedConnection| self.spawn(permit, Arrival::Resumed(idle));
-        if let Err(error) = self.parking.attend(arrivals, go_on).await {
-            tracing::error!(%error, "idle connections are no longer served");
+    /// Closes an idle connection, unless a request has arrived: a close over unread bytes would be a reset, although
+    /// the last response had promised to keep the connection alive. Returns what had arrived.
+    fn close_unless_sent(self: &Rc<Self>, parked: ParkedConnection) -> Unread {
+        let unread = parked.idle.unread();
+        if unread == Unread::Bytes {
+            self.resume(parked);
+        }
+        unread
+    }
+
+    fn resume(self: &Rc<Self>, ParkedConnection { idle, permit }: ParkedConnection) {
+        match idle.next() {
+            NextStep::Resume(idle) => self.spawn(permit, Arrival::Resumed(idle)),
+            NextStep::Handshake(stream, since) => {
+                drop(monoio::spawn(self.clone().secure(permit, stream, since)));
+            }
         }
     }
 
@@ -110,10 +231,26 @@ impl Connections {
         }
     }
 
-    /// Performs the TLS handshake with a client that has just connected, in a task of its own, so that the task that
+    /// Waits for the first byte of a TLS handshake. A client that sends none in time is parked.
+    async fn secure_when_it_begins(self: Rc<Self>, permit: ConnectionPermit, stream: Stream) {
+        let (since, limit) = (Instant::now(), Deadline::default());
+        let first_byte = limit.within(FIRST_REQUEST_WAIT, stream.readable());
+        match race(first_byte, draining::grace_over(&self.proxy, &Deadline::default())).await {
+            Either::First(Ok(_)) => {}
+            Either::First(Err(_)) if self.proxy.resources.lifecycle.phase() == Phase::Serving => {
+                return self.park(permit, IdleConnection::without_handshake(stream, since));
+            }
+            Either::First(Err(_)) | Either::Second(()) => return,
+        }
+        self.secure(permit, stream, since).await;
+    }
+
+    /// Performs the TLS handshake with a client that connected at `since`, in a task of its own, so that the task that
     /// serves the connection is no larger. A client that speaks plain HTTP gets an error page.
-    async fn secure(self: Rc<Self>, permit: ConnectionPermit, stream: Stream, config: Arc<ServerConfig>) {
-        let handshake = tls::accept(stream, config, self.proxy.resources.timeouts.handshake);
+    async fn secure(self: Rc<Self>, permit: ConnectionPermit, stream: Stream, since: Instant) {
+        let Some(config) = self.shared.listener_tls.as_ref().map(|config| config.load_full()) else { return };
+        let left = self.proxy.resources.timeouts.handshake.saturating_sub(since.elapsed());
+        let handshake = tls::accept(stream, config, left);
         match race(handshake, draining::grace_over(&self.proxy, &Deadline::default())).await {
             Either::First(Ok(stream)) => self.spawn(permit, Arrival::Accepted(stream)),
             Either::First(Err(HandshakeError::NotTls(stream, received))) => {
@@ -125,11 +262,39 @@ impl Connections {
     }
 
     fn park(&self, permit: ConnectionPermit, idle: IdleConnection) {
-        let (visit, due) = (idle.visit, idle.due(&self.proxy));
-        if let Err((parked, error)) = self.parking.park(ParkedConnection { idle, permit }, visit, due) {
+        let (gives_way, due) = (idle.gives_way(), idle.due(&self.proxy.resources.timeouts));
+        if let Err((parked, error)) = self.parking.park(ParkedConnection { idle, permit }, gives_way, due) {
             tracing::warn!(%error, "cannot wait for the next request of an idle connection; it is closed");
-            drop(parked);
+            return drop(parked);
         }
+        self.show_first();
+        // It may be the first that is at rest while another shard waits.
+        self.shared.places.wake_waiting();
+    }
+
+    /// Shows other shards which of these connections gives way first.
+    fn show_first(&self) {
+        self.shared.places.show_first(self.shard(), self.parking.first());
+    }
+
+    /// Resolves when this shard is woken by another one, or at any second poll.
+    async fn woken(&self) {
+        let mut is_waiting = false;
+        poll_fn(|context| {
+            if std::mem::replace(&mut is_waiting, true) {
+                return Poll::Ready(());
+            }
+            let mut awaiting_place = self.awaiting_place.borrow_mut();
+            if !awaiting_place.iter().any(|waker| waker.will_wake(context.waker())) {
+                awaiting_place.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn shard(&self) -> usize {
+        self.proxy.resources.shard
     }
 }
 
@@ -147,7 +312,7 @@ pub struct ConnectionPermit {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.open.set(self.open.get() - 1);
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.shared.places.give_back();
     }
 }
 
