@@ -13,12 +13,12 @@
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
 //!   shown (`concealed`), and the CPUs and descriptors of the process (`process`).
 //! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open
-//!   connections (`connections`), the life of one (`connection`) with keep-alive and the lingering close, io_uring or
-//!   epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the shards their orders (`control`) and
-//!   drains them (`shutdown`), and loads new credentials and certificates (`reload`, `certificate`). The take-over by
-//!   another gateway (`take_over`) has two sides (`hand_over`, `predecessor`), a place where they meet (`rendezvous`),
-//!   and a protocol (`conversation`). Health, readiness and metrics have a listener and a thread of their own
-//!   (`admin`).
+//!   connections (`connections`), the places for them (`places`), the life of one (`connection`) with keep-alive and
+//!   the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the
+//!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
+//!   (`reload`, `certificate`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
+//!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness and
+//!   metrics have a listener and a thread of their own (`admin`).
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
@@ -37,8 +37,8 @@
 //!   server asks to be left alone (`retry_after`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`), clients that leave (`departure`), idle connections (`parking`), the phases of a drain
-//!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits; and one request of the
-//!   main thread before there are shards (`blocking_get`).
+//!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits, a `wakeup` by another
+//!   thread; and one request of the main thread before there are shards (`blocking_get`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).
@@ -65,6 +65,7 @@
 //! | Whose events are in a stream, and is its turn complete? | [`proxy::sse::events`] |
 //! | Has a client that leaves had its answer? | [`proxy::outcome::Outcome::after_departure`] |
 //! | What does a metric count? | its text in `server::admin::metrics`; [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
+//! | Which idle connection gives way to a new one? | `server::shard::places::Places::first_in_line`, in the order of `io::parking` |
 //! | How large or long may something be? | [`config::Limits`], [`config::Timeouts`]; what cannot be set is a constant where it applies |
 //!
 //! # The words

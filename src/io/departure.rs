@@ -14,7 +14,8 @@ use std::task::{Poll, Waker};
 use monoio::net::TcpStream;
 use slab::Slab;
 
-use super::epoll::{Epoll, Token};
+use super::deadline::next_turn;
+use super::epoll::{EVENTS_MAX, Epoll, Token};
 
 thread_local! {
     static WATCHES: Watches = const {
@@ -101,9 +102,15 @@ pub fn open() -> io::Result<TcpStream> {
 
 /// Delivers the departures of this shard for as long as it is polled. Every shard runs exactly one.
 pub async fn watch(events: TcpStream) -> io::Result<()> {
+    let mut count_in_turn = 0;
     loop {
         events.readable(false).await?;
-        WATCHES.with(|watches| watches.epoll.get()).take(deliver);
+        count_in_turn += WATCHES.with(|watches| watches.epoll.get()).take(|token, _| deliver(token));
+        // On epoll the wait may have been none at all, however many leave at once.
+        if count_in_turn >= EVENTS_MAX {
+            next_turn().await;
+            count_in_turn = 0;
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use monoio::net::TcpStream;
 
 /// Limit on the events taken from the kernel at once; more stay for the next turn.
-const EVENTS_MAX: usize = 64;
+pub const EVENTS_MAX: usize = 32;
 
 /// Makes a stream to wait on until `descriptor` is readable. monoio polls any descriptor for readiness, but offers
 /// that only on its socket types; nothing but `readable` may be called on this one.
@@ -21,6 +21,15 @@ pub fn pollable(descriptor: OwnedFd) -> io::Result<TcpStream> {
 #[derive(Debug, Clone, Copy)]
 pub struct Epoll {
     descriptor: RawFd,
+}
+
+/// An event of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketEvent {
+    /// There may be something to read.
+    Readable,
+    /// The peer has closed or reset the connection. There may be something to read that it had sent before.
+    HungUp,
 }
 
 /// The key of a table's entry; the generation distinguishes a late event for an entry's former socket from one for its
@@ -72,14 +81,18 @@ impl Epoll {
             unsafe { libc::epoll_ctl(self.descriptor, libc::EPOLL_CTL_DEL, socket.as_raw_fd(), std::ptr::null_mut()) };
     }
 
-    /// Takes the events that have come, without waiting.
-    pub fn take(self, mut deliver: impl FnMut(Token)) {
+    /// Takes the events that have come, [`EVENTS_MAX`] at most, without waiting. Returns their number.
+    pub fn take(self, mut deliver: impl FnMut(Token, SocketEvent)) -> usize {
         let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
         // SAFETY: `events` has room for `EVENTS_MAX` events; a timeout of 0 never blocks.
         let count = unsafe { libc::epoll_wait(self.descriptor, events.as_mut_ptr(), EVENTS_MAX as i32, 0) };
-        for event in &events[..usize::try_from(count).unwrap_or(0)] {
+        let count = usize::try_from(count).unwrap_or(0);
+        for event in &events[..count] {
             let key = (event.u64 & u64::from(u32::MAX)) as usize;
-            deliver(Token { generation: (event.u64 >> 32) as u32, key });
+            let has_hung_up = event.events & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32 != 0;
+            let kind = if has_hung_up { SocketEvent::HungUp } else { SocketEvent::Readable };
+            deliver(Token { generation: (event.u64 >> 32) as u32, key }, kind);
         }
+        count
     }
 }

@@ -1,8 +1,9 @@
 //! Owned-buffer I/O on monoio: buffers, sockets, deadlines and watches of one shard.
 //!
-//! Everything here belongs to the shard's thread and is reached without a lock, but for `blocking_get`, which is for
-//! the main thread before there are shards, and alone knows HTTP. TLS with clients is a part of their streams (`tls`),
-//! TLS with the upstream is not. Invariant: a future that is dropped leaves no descriptor, buffer or slot behind it.
+//! Everything here belongs to the shard's thread and is reached without a lock, but for a `wakeup`, which other threads
+//! use, and `blocking_get`, which is for the main thread before there are shards, and alone knows HTTP. TLS with clients
+//! is a part of their streams (`tls`), TLS with the upstream is not. Invariant: a future that is dropped leaves no
+//! descriptor, buffer or slot behind it.
 
 mod blocking_get;
 pub mod buffer;
@@ -17,15 +18,17 @@ pub mod stream;
 pub mod timer;
 pub mod tls;
 pub mod turns;
+pub mod wakeup;
 
 pub use blocking_get::{BlockingGet, GetError};
 pub use buffer::Buffer;
 pub use deadline::{Deadline, pause};
 pub use departure::Departure;
 pub use lifecycle::{Lifecycle, Phase};
-pub use parking::{Parking, Visit};
+pub use parking::{GivesWay, LetOut, Parking};
 pub use race::{Either, race};
-pub use stream::{Stream, WriteError};
+pub use stream::{Stream, Unread, WriteError};
 pub use timer::Timer;
-pub use tls::{HandshakeError, Handshakes};
+pub use tls::{HandshakeError, HandshakeLimits, Handshakes};
 pub use turns::Turns;
+pub use wakeup::Wakeup;

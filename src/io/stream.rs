@@ -27,6 +27,15 @@ pub enum WriteError {
     Io(io::Error),
 }
 
+/// The bytes that a read would return at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unread {
+    Nothing,
+    Bytes,
+    /// None but the end of the stream, or an error.
+    End,
+}
+
 /// A connected TCP socket.
 pub struct Stream {
     tcp: Halves,
@@ -170,14 +179,45 @@ impl Stream {
         self.tls.as_ref().is_some_and(|tls| tls.has_pending())
     }
 
-    /// Returns whether nothing waits to be read and the peer has not closed, as it must be with an idle connection.
+    /// Returns whether nothing waits to be read and the peer has not closed.
     pub fn is_quiet(&self) -> bool {
-        if self.has_pending() {
-            return false;
+        !self.has_pending() && self.peek() == Unread::Nothing
+    }
+
+    /// Returns what waits to be read. Records of TLS are taken from the socket for that, and kept for the next read. Only
+    /// while nobody reads.
+    pub fn unread(&self) -> Unread {
+        match &self.tls {
+            Some(tls) => self.unread_plaintext(tls),
+            None => self.peek(),
         }
+    }
+
+    fn unread_plaintext(&self, tls: &Tls) -> Unread {
+        let mut has_failed = false;
+        if !tls.has_pending() {
+            let mut ciphertext = Buffer::take();
+            has_failed = match self.receive_now(&mut ciphertext, CIPHERTEXT_MAX) {
+                Ok(Some(_)) => tls.keep(ciphertext.filled()).is_err(),
+                Ok(None) => false,
+                Err(_) => true,
+            };
+        }
+        match (tls.has_plaintext(), tls.has_ended() || has_failed) {
+            (true, _) => Unread::Bytes,
+            (false, true) => Unread::End,
+            (false, false) => Unread::Nothing,
+        }
+    }
+
+    fn peek(&self) -> Unread {
         let mut probe = [MaybeUninit::uninit(); 1];
-        let peeked = SockRef::from(&self.borrow()).recv_with_flags(&mut probe, libc::MSG_PEEK | libc::MSG_DONTWAIT);
-        matches!(peeked, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        match SockRef::from(&self.borrow()).recv_with_flags(&mut probe, libc::MSG_PEEK | libc::MSG_DONTWAIT) {
+            Ok(1..) => Unread::Bytes,
+            Ok(0) => Unread::End,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Unread::Nothing,
+            Err(_) => Unread::End,
+        }
     }
 
     /// Writes all of `buffer`, which comes back empty. `progress` guards every single write: it fails when the peer

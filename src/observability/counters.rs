@@ -37,10 +37,12 @@ pub enum Count {
     UpstreamReused,
     /// Connections of clients that could not be accepted.
     AcceptErrors,
+    /// Idle connections of clients that were closed to make room for new ones.
+    GaveWay,
 }
 
 impl Count {
-    pub const ALL: [Count; 12] = [
+    pub const ALL: [Count; 13] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -53,6 +55,7 @@ impl Count {
         Count::UpstreamOpened,
         Count::UpstreamReused,
         Count::AcceptErrors,
+        Count::GaveWay,
     ];
 }
 

@@ -10,5 +10,6 @@ mod check_online;
 mod drain;
 mod drain_limit;
 mod fallback;
+mod giving_way;
 mod startup;
 mod tls_listener;

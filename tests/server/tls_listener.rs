@@ -15,12 +15,12 @@ use crate::support::{
 };
 
 /// The files of a listener, in a directory that lives as long as the test.
-struct Files {
+pub struct Files {
     directory: tempfile::TempDir,
 }
 
 impl Files {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let files = Files { directory: tempfile::tempdir().expect("a temporary directory") };
         files.write(&CERTIFICATES.server_pem, &CERTIFICATES.server_key_pem);
         files
@@ -35,7 +35,7 @@ impl Files {
         self.directory.path().join(name)
     }
 
-    fn gateway(&self) -> GatewayBuilder {
+    pub fn gateway(&self) -> GatewayBuilder {
         let path = |name| self.path(name).to_str().expect("a readable path").to_owned();
         Gateway::builder().arg("--tls-cert", path("cert.pem")).arg("--tls-key", path("key.pem"))
     }

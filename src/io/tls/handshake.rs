@@ -20,6 +20,8 @@ const HANDSHAKE_RECORD: u8 = 22;
 pub enum HandshakeError {
     /// It does not begin with a handshake record, but with these bytes: most likely plain HTTP, which can be answered.
     NotTls(Stream, Buffer),
+    /// It has sent nothing so far, and may yet.
+    Silent(Stream),
     /// The client closed, took too long, or supports nothing that this side supports.
     Failed(HandshakeFault),
 }
@@ -80,6 +82,15 @@ impl ClientHandshake {
 
     pub fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    pub fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Returns whether anything was read of the client.
+    pub fn has_begun(&self) -> bool {
+        matches!(self.state, State::Begun { .. })
     }
 
     /// Returns whether it waits until the socket can be written, and not until it can be read.

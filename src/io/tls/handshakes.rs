@@ -4,7 +4,8 @@
 //! descriptor a shard holds their sockets, each with `EPOLLONESHOT`, and is itself polled on the ring: there a client
 //! that goes on with its exchange is not behind all those that knock. What they have sent waits in their sockets, in
 //! the kernel's order, until [`spend`] finds room for the next step. Invariant: what is begun comes out once, with its
-//! companion, and no later than it is due, unless it is dropped by [`Handshakes::end_all`].
+//! companion, and no later than it is due, unless it is dropped by [`Handshakes::end_all`]; one whose client has sent
+//! nothing comes out earlier.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -20,7 +21,7 @@ use slab::Slab;
 use super::handshake::{ClientHandshake, HandshakeError, HandshakeFault, Step};
 use crate::io::deadline::Deadline;
 use crate::io::epoll::{Epoll, Token};
-use crate::io::stream::Stream;
+use crate::io::stream::{Stream, Unread};
 use crate::io::turns::spend;
 
 /// Least time between two looks for handshakes that are due: with 10,000 of them one takes some 20 µs.
@@ -46,7 +47,23 @@ struct HandshakePlace<T> {
 struct UnderWay<T> {
     handshake: ClientHandshake,
     companion: T,
-    due: Instant,
+    limits: HandshakeLimits,
+}
+
+/// The times by which a handshake has to have come on.
+#[derive(Debug, Clone, Copy)]
+pub struct HandshakeLimits {
+    /// The time after which it comes out if its client has sent nothing.
+    pub begins_by: Option<Instant>,
+    /// The time at which it has to be over.
+    pub due: Instant,
+}
+
+impl<T> UnderWay<T> {
+    /// The time after which it does not wait for its client any more.
+    fn waits_until(&self) -> Instant {
+        self.limits.begins_by.filter(|_| !self.handshake.has_begun()).unwrap_or(self.limits.due)
+    }
 }
 
 impl<T> Handshakes<T> {
@@ -60,13 +77,13 @@ impl<T> Handshakes<T> {
         Ok((Handshakes { epoll, places, generation: Cell::new(0), attendant }, events))
     }
 
-    /// Begins the handshake on a connection that was just accepted; it has to be over at `due`.
+    /// Begins the handshake on a connection of which nothing was read.
     ///
     /// # Errors
     /// When the kernel refuses the watch; the connection is closed.
-    pub fn begin(&self, stream: Stream, config: Arc<ServerConfig>, companion: T, due: Instant) -> io::Result<()> {
+    pub fn begin(&self, stream: Stream, config: Arc<ServerConfig>, companion: T, limits: HandshakeLimits) -> io::Result<()> {
         let handshake = ClientHandshake::new(stream, config);
-        self.wait(libc::EPOLL_CTL_ADD, UnderWay { handshake, companion, due }).map_err(|(_, error)| error)?;
+        self.wait(libc::EPOLL_CTL_ADD, UnderWay { handshake, companion, limits }).map_err(|(_, error)| error)?;
         if let Some(attendant) = self.attendant.take() {
             attendant.wake();
         }
@@ -91,7 +108,7 @@ impl<T> Handshakes<T> {
                 && let Ok(result) = sweep.before(next_sweep, events.readable(false)).await
             {
                 result?;
-                self.epoll.take(|token| ready.push(token));
+                self.epoll.take(|token, _| ready.push(token));
                 for token in ready.drain(..) {
                     if let Some(under_way) = self.take(token) {
                         self.advance(under_way, &settle).await;
@@ -111,10 +128,10 @@ impl<T> Handshakes<T> {
     }
 
     async fn advance(&self, under_way: UnderWay<T>, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
-        let UnderWay { handshake, companion, due } = under_way;
+        let UnderWay { handshake, companion, limits } = under_way;
         match spend(|| handshake.advance()).await {
             Step::Waits(handshake) => {
-                let waits = self.wait(libc::EPOLL_CTL_MOD, UnderWay { handshake, companion, due });
+                let waits = self.wait(libc::EPOLL_CTL_MOD, UnderWay { handshake, companion, limits });
                 if let Err((companion, error)) = waits {
                     settle(companion, Err(HandshakeError::Failed(error.into())));
                 }
@@ -148,7 +165,7 @@ impl<T> Handshakes<T> {
 
     /// Resolves to the time at which the first handshake is due, once there is one.
     async fn earliest_due(&self) -> Instant {
-        poll_fn(|context| match self.places.borrow().iter().map(|(_, place)| place.under_way.due).min() {
+        poll_fn(|context| match self.places.borrow().iter().map(|(_, place)| place.under_way.waits_until()).min() {
             Some(due) => Poll::Ready(due),
             None => {
                 self.attendant.replace(Some(context.waker().clone()));
@@ -160,7 +177,7 @@ impl<T> Handshakes<T> {
 
     async fn end_overdue(&self, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
         let now = Instant::now();
-        let is_overdue = |(_, place): &(usize, &HandshakePlace<T>)| place.under_way.due <= now;
+        let is_overdue = |(_, place): &(usize, &HandshakePlace<T>)| place.under_way.waits_until() <= now;
         let overdue: Vec<Token> = self
             .places
             .borrow()
@@ -170,12 +187,30 @@ impl<T> Handshakes<T> {
             .collect();
         for part in overdue.chunks(ENDED_AT_ONCE_MAX) {
             spend(|| {
-                for under_way in part.iter().filter_map(|token| self.take(*token)) {
-                    settle(under_way.companion, Err(HandshakeError::Failed(HandshakeFault::Late)));
+                for token in part {
+                    self.end_late(*token, now, settle);
                 }
             })
             .await;
         }
+    }
+
+    fn end_late(&self, token: Token, now: Instant, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
+        if let Some(place) = self.places.borrow_mut().get_mut(token.key)
+            && place.generation == token.generation
+            && place.under_way.limits.due > now
+            && place.under_way.handshake.stream().unread() != Unread::Nothing
+        {
+            // It has begun, and waits for its turn.
+            place.under_way.limits.begins_by = None;
+            return;
+        }
+        let Some(UnderWay { handshake, companion, limits }) = self.take(token) else { return };
+        if limits.due <= now {
+            return settle(companion, Err(HandshakeError::Failed(HandshakeFault::Late)));
+        }
+        self.epoll.forget(handshake.stream());
+        settle(companion, Err(HandshakeError::Silent(handshake.into_stream())));
     }
 }
 

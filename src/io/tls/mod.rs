@@ -6,4 +6,4 @@ mod handshakes;
 pub mod session;
 
 pub use self::handshake::HandshakeError;
-pub use self::handshakes::Handshakes;
+pub use self::handshakes::{HandshakeLimits, Handshakes};

@@ -59,7 +59,12 @@ impl Tls {
 
     /// Returns whether there is something to read even if the socket has nothing.
     pub(in crate::io) fn has_pending(&self) -> bool {
-        self.has_ended.get() || !self.pending.borrow().is_empty()
+        self.has_ended.get() || self.has_plaintext()
+    }
+
+    /// Returns whether plaintext waits to be read.
+    pub(in crate::io) fn has_plaintext(&self) -> bool {
+        !self.pending.borrow().is_empty()
     }
 
     /// Returns whether the client has sent its close_notify, or its socket has ended.

@@ -39,6 +39,11 @@ pub fn accept(listener: &monoio::net::TcpListener, nonblocking: bool) -> io::Res
     }
 }
 
+/// Returns whether `error` says that this process, or the system, may open no more descriptors.
+pub fn lacks_descriptor(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 /// The warnings of a shard that cannot accept, one a second at most: a lack of descriptors lasts.
 #[derive(Default)]
 pub struct AcceptWarnings {

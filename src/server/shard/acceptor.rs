@@ -6,18 +6,15 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use monoio::net::TcpStream;
 
 use super::accept::{self, AcceptWarnings};
-use super::connections::Connections;
+use super::connections::{ACCEPT_PAUSE, Connections};
+use super::places::Lack;
 use crate::io::{Either, Phase, Stream, Turns, pause, race};
 use crate::observability::Count;
 use crate::proxy::Proxy;
-
-/// The pause before a shard that may accept no more connections, or cannot, tries again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Accepts the connections of one shard.
 pub struct Acceptor {
@@ -59,18 +56,23 @@ impl Acceptor {
         accept::shut_down(&listener);
     }
 
-    /// Waits for connections, and accepts all that are in the queue, a bounded number in one turn.
+    /// Waits for connections, and accepts all that are in the queue, as far as there are places, and a bounded number
+    /// in one turn.
     async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
-        if self.connections.is_full() {
-            return pause(ACCEPT_PAUSE).await;
-        }
         if let Err(error) = listener.readable(false).await {
             tracing::error!(%error, "cannot wait for connections");
             return pause(ACCEPT_PAUSE).await;
         }
+        // Only now: no connection gives way before there is one to take its place.
+        if self.connections.is_full() {
+            return self.connections.make_room().await;
+        }
         if let Err(error) = empty_queue(|| self.accept_one(listener)).await {
             self.proxy.resources.activity.counters.add(Count::AcceptErrors);
             self.warnings.warn(&error);
+            if accept::lacks_descriptor(&error) {
+                self.connections.request_room(Lack::Descriptor);
+            }
             pause(ACCEPT_PAUSE).await;
         }
     }

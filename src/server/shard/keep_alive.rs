@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use monoio::io::Canceller;
 
 use super::draining;
-use crate::io::{Buffer, Departure, Either, Phase, Stream, Visit, race};
+use crate::config::Timeouts;
+use crate::io::{Buffer, Departure, Either, GivesWay, Phase, Stream, Unread, race};
 use crate::proxy::Proxy;
 use crate::proxy::downstream::Downstream;
 
@@ -18,45 +19,90 @@ use crate::proxy::downstream::Downstream;
 /// them: a read costs half of what parking and a read do. After that the connection is parked ([`crate::io::Parking`]).
 const WARM_IDLE: Duration = Duration::from_millis(100);
 
-/// The same for a client that has just connected, most likely for a request.
-const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
+/// The same for a client that has just connected, most likely for a request. For so long it is not at rest: it does not
+/// give way to newer ones before its request can have come.
+pub const FIRST_REQUEST_WAIT: Duration = Duration::from_secs(1);
 
 /// A connection between two requests, without the buffers that it needs during one.
 pub struct IdleConnection {
     stream: Stream,
     departure: Option<Departure>,
     since: Instant,
-    /// Tells a first stay in the parking from a later one.
-    pub visit: Visit,
+    past: Past,
+}
+
+/// The part of its life that a connection has had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// It has been accepted; its TLS handshake has not begun.
+    Accepted,
+    /// It may send requests, and has sent none.
+    Ready,
+    /// It has sent a request.
+    Served,
+}
+
+/// The next step of an idle connection on which something has arrived.
+pub enum NextStep {
+    /// The TLS handshake of a client that was accepted at that time.
+    Handshake(Stream, Instant),
+    Resume(IdleConnection),
 }
 
 impl IdleConnection {
-    /// Returns the time at which it has been idle for too long.
-    pub fn due(&self, proxy: &Proxy) -> Instant {
-        self.since + proxy.resources.timeouts.keepalive
+    /// For a client that has sent nothing of its TLS handshake since it was accepted.
+    pub fn without_handshake(stream: Stream, since: Instant) -> Self {
+        IdleConnection { stream, departure: None, since, past: Past::Accepted }
     }
 
-    /// Returns whether neither bytes nor the end of the stream have arrived.
-    pub fn is_quiet(&self) -> bool {
-        self.stream.is_quiet()
+    /// Returns the time at which it has been idle for too long.
+    pub fn due(&self, timeouts: &Timeouts) -> Instant {
+        match self.past {
+            Past::Accepted => self.since + timeouts.handshake,
+            Past::Ready | Past::Served => self.since + timeouts.keepalive,
+        }
+    }
+
+    pub fn gives_way(&self) -> GivesWay {
+        match self.past {
+            Past::Accepted | Past::Ready => GivesWay::Early,
+            Past::Served => GivesWay::Late,
+        }
+    }
+
+    /// Returns for how long it has been idle.
+    pub fn rested(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    pub fn unread(&self) -> Unread {
+        self.stream.unread()
+    }
+
+    /// Returns what comes next, now that something has arrived.
+    pub fn next(self) -> NextStep {
+        match self.past {
+            Past::Accepted => NextStep::Handshake(self.stream, self.since),
+            Past::Ready | Past::Served => NextStep::Resume(self),
+        }
     }
 
     /// Reads what has arrived; `None` if that is the end of the stream.
     pub fn resume(self) -> Option<(Downstream, KeepAlive)> {
-        let IdleConnection { stream, departure, since, .. } = self;
+        let IdleConnection { stream, departure, since, past } = self;
         let pace = if since.elapsed() < WARM_IDLE { Pace::Brisk } else { Pace::Slow };
         let mut connection = Downstream::new(stream, departure);
         let mut input = Buffer::take();
-        let idle_since = match connection.stream.read_now(&mut input) {
+        let (past, idle_since) = match connection.stream.read_now(&mut input) {
             Ok(Some(1..)) => {
                 connection.input = input;
-                None
+                (Past::Served, None)
             }
             // A false alarm, or a part of a TLS record: the connection is still idle.
-            Ok(None) => Some(since),
+            Ok(None) => (past, Some(since)),
             Ok(Some(0)) | Err(_) => return None,
         };
-        Some((connection, KeepAlive::new(Visit::Again, pace, idle_since)))
+        Some((connection, KeepAlive::new(past, pace, idle_since)))
     }
 }
 
@@ -94,7 +140,7 @@ pub struct KeepAlive {
     since: Instant,
     /// The beginning of its idle time, if it was resumed by a false alarm.
     idle_since: Option<Instant>,
-    visit: Visit,
+    past: Past,
     canceller: Canceller,
 }
 
@@ -110,11 +156,11 @@ pub enum Waited {
 impl KeepAlive {
     /// For a connection that has just been accepted.
     pub fn of_accepted() -> Self {
-        KeepAlive::new(Visit::First, Pace::New, None)
+        KeepAlive::new(Past::Ready, Pace::New, None)
     }
 
-    fn new(visit: Visit, pace: Pace, idle_since: Option<Instant>) -> Self {
-        KeepAlive { pace, since: Instant::now(), idle_since, visit, canceller: Canceller::new() }
+    fn new(past: Past, pace: Pace, idle_since: Option<Instant>) -> Self {
+        KeepAlive { pace, since: Instant::now(), idle_since, past, canceller: Canceller::new() }
     }
 
     /// Makes an idle connection of one whose wait has timed out.
@@ -123,7 +169,7 @@ impl KeepAlive {
         if let Some(departure) = &departure {
             departure.forget_waiter();
         }
-        IdleConnection { stream, departure, since: self.since, visit: self.visit }
+        IdleConnection { stream, departure, since: self.since, past: self.past }
     }
 
     /// Waits for the first bytes of the next request, as long as they are expected soon.
@@ -137,6 +183,9 @@ impl KeepAlive {
             (Pace::Brisk, Waited::Read(_)) => Pace::Brisk,
             _ => Pace::Slow,
         };
+        if let Waited::Read(_) = waited {
+            self.past = Past::Served;
+        }
         match waited {
             // Bytes that are there already would not wake it in the parking.
             Waited::TimedOut

@@ -1,9 +1,10 @@
 //! One shard: a pinned thread with its own runtime, listeners, pool and token cache.
 //!
 //! [`run`] builds them (`driver`, `listener`), and follows the orders of the main thread until it has drained.
-//! `acceptor` takes connections off the listeners (`accept`), `connections` holds those that are open, and `connection`
-//! serves one of them from its first request to its close (`keep_alive`, `lingering_close`, `draining`). Shards share
-//! only what [`shared::Shared`] holds. Nothing on the path of a request waits for another shard.
+//! `acceptor` takes connections off the listeners (`accept`), `connections` holds those that are open, as many as there
+//! are `places`, and `connection` serves one of them from its first request to its close (`keep_alive`,
+//! `lingering_close`, `draining`). Shards share only what [`shared::Shared`] holds. Nothing on the path of a request
+//! waits for another shard.
 
 pub mod accept;
 mod acceptor;
@@ -14,6 +15,7 @@ pub mod driver;
 mod keep_alive;
 mod lingering_close;
 pub mod listener;
+mod places;
 pub mod shared;
 
 use std::io;
@@ -121,7 +123,7 @@ impl Shard {
         for accepting in accepting {
             accepting.await;
         }
-        self.connections.close_parked();
+        self.connections.close_parked().await;
         self.proxy.resources.pool.clear();
         let grace_over = Instant::now() + DRAIN_GRACE;
         while self.connections.open_count() > 0 {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use crossbeam_utils::CachePadded;
 use rustls::ServerConfig;
 
+use super::places::Places;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, Owners, RoundRobin};
 use crate::observability::Ledger;
@@ -38,7 +38,7 @@ pub struct Shared {
     pub replay_free: Arc<AtomicUsize>,
     pub share: RetryShare,
     pub probe_waiters: Arc<AtomicUsize>,
-    pub connections: CachePadded<AtomicUsize>,
+    pub places: Places,
     pub ledger: Arc<Ledger>,
     pub route: Route,
     /// The TLS configuration of the listener; `None`: it speaks plain HTTP.
@@ -49,7 +49,7 @@ impl Shared {
     /// Loads the listener's certificate, and sets up the route to the upstream.
     ///
     /// # Errors
-    /// Those of [`certificate::load`] and [`upstream_route::route`].
+    /// Those of [`certificate::load`], [`upstream_route::route`] and [`Places::new`].
     pub fn new(config: Config, keyring: Keyring) -> Result<Self, RunError> {
         let listener_tls =
             config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
@@ -68,7 +68,7 @@ impl Shared {
             share: RetryShare::new(config.shards.get()),
             probe_waiters: Arc::default(),
             replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
-            connections: CachePadded::new(AtomicUsize::new(0)),
+            places: Places::new(config.limits.connections_max, config.shards.get()).map_err(RunError::Thread)?,
             ledger,
             config,
         })

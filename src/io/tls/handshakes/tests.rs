@@ -80,7 +80,8 @@ impl Reception {
         SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
         socket.set_nonblocking(true).unwrap();
         let stream = Stream::new(TcpStream::from_std(socket).unwrap());
-        self.handshakes.begin(stream, self.config.clone(), number, Instant::now() + limit).unwrap();
+        let limits = HandshakeLimits { begins_by: None, due: Instant::now() + limit };
+        self.handshakes.begin(stream, self.config.clone(), number, limits).unwrap();
     }
 
     async fn until_settled(&self, count: usize) {
@@ -100,6 +101,7 @@ fn fault(result: &Result<Stream, HandshakeError>) -> String {
     match result {
         Err(HandshakeError::Failed(fault)) => fault.to_string(),
         Err(HandshakeError::NotTls(..)) => "not TLS".into(),
+        Err(HandshakeError::Silent(_)) => "silent".into(),
         Ok(_) => "none".into(),
     }
 }
@@ -207,6 +209,29 @@ fn a_handshake_is_over_when_it_is_due_whatever_comes_meanwhile() {
         let faults: Vec<_> = reception.settled.borrow().iter().map(|(_, result)| fault(result)).collect();
         assert_eq!(faults, ["it took too long", "it took too long"]);
         assert_eq!(reception.waiting_count(), 0);
+    });
+}
+
+#[test]
+fn one_whose_client_sends_nothing_comes_out_early_and_one_that_waits_for_its_turn_does_not() {
+    on_both_drivers(|| async {
+        let (server, client) = configurations(1, rustls::ALL_VERSIONS);
+        // Nobody attends: all wait for their turn.
+        let (handshakes, _events) = Handshakes::open().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = || Peer::connect(listener.local_addr().unwrap()).unwrap();
+        let (silent, mut eager) = (connect(), connect());
+        eager.write_all(&hello(&client)).unwrap();
+        for number in 0..2 {
+            let stream = Stream::new(TcpStream::from_std(listener.accept().unwrap().0).unwrap());
+            let limits = HandshakeLimits { begins_by: Some(Instant::now()), due: Instant::now() + ENOUGH };
+            handshakes.begin(stream, server.clone(), number, limits).unwrap();
+        }
+        let settled = RefCell::new(Vec::new());
+        handshakes.end_overdue(&|number, result| settled.borrow_mut().push((number, fault(&result)))).await;
+        assert_eq!(settled.take(), [(0, "silent".to_owned())]);
+        assert_eq!(handshakes.places.borrow().len(), 1);
+        drop(silent);
     });
 }
 

@@ -1,20 +1,23 @@
 //! The metrics of connections, downstream and upstream.
 
-use std::sync::atomic::Ordering;
-
 use super::exposition::{Exposition, plain};
 use crate::observability::Count;
 use crate::server::admin::gateway_state::GatewayState;
 
 /// Writes the open and idle connections, and how often they were opened and reused.
 pub fn write(page: &mut Exposition, gateway: &GatewayState) {
-    let open = gateway.shared.connections.load(Ordering::Relaxed);
+    let open = gateway.shared.places.taken_count();
     page.gauge("flow_uring_downstream_connections", "Open connections of clients.", plain(open as f64));
     let mut counter = |name, help, count| page.counter(name, help, plain(gateway.counted(count)));
     counter(
         "flow_uring_accept_errors_total",
         "Times that a connection of a client could not be accepted, as for want of file descriptors.",
         Count::AcceptErrors,
+    );
+    counter(
+        "flow_uring_downstream_connections_gave_way_total",
+        "Idle connections of clients that were closed to make room for new ones.",
+        Count::GaveWay,
     );
     counter(
         "flow_uring_upstream_connections_opened_total",
