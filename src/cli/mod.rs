@@ -33,6 +33,7 @@ use crate::demo;
 use crate::observability::Banner;
 use crate::observability::log;
 use crate::server::{self, AdminAddress, FileSource, Keyring, Sources};
+use crate::whole_file::FileKinds;
 
 pub use settings::{Setting, SettingRank, settings};
 
@@ -198,7 +199,7 @@ fn unresolved(_host: &str, port: u16) -> io::Result<SocketAddr> {
 }
 
 fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials, Failure> {
-    let loaded = credentials::load(&config.secrets_file).map_err(Failure::Secrets)?;
+    let loaded = credentials::load(&config.secrets_file, FileKinds::RegularOrPipe).map_err(Failure::Secrets)?;
     loaded.warnings.iter().for_each(|warning| warn(warning));
     Ok(loaded.credentials)
 }
@@ -207,7 +208,7 @@ fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials,
 fn load_api_keys(config: &Config, given: Option<LoadedKeys>) -> Result<Option<Arc<ApiKeys>>, Failure> {
     let loaded = match (given, &config.access.api_keys_file) {
         (Some(given), _) => Some(given),
-        (None, Some(path)) => Some(ApiKeys::load(path).map_err(Failure::ApiKeys)?),
+        (None, Some(path)) => Some(ApiKeys::load(path, FileKinds::RegularOrPipe).map_err(Failure::ApiKeys)?),
         (None, None) => None,
     };
     let Some(LoadedKeys { keys, warnings }) = loaded else { return Ok(None) };
