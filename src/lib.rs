@@ -59,6 +59,7 @@
 //! | Of which model is a request, and does it name an object? | [`proxy::failover::subject`] |
 //! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::token_place::TokenPlace`] |
 //! | Is a body too large (413)? | [`proxy::request::plan::check_body_bytes`] |
+//! | May `.env` be used? | `read` in `cli::settings::dotenv::file` |
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |

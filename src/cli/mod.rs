@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::args::{Args, Command, Stop};
+use self::args::{Args, Command, DotEnvRule, Stop};
 use self::failure::Failure;
 use self::healthcheck::Asked;
 use self::settings::{ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host};
@@ -46,6 +46,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     if args.version {
         return printed(&format!("flow-uring {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    // Before anything is read that must not be seen.
+    if let Err(error) = config::forbid_core_dumps() {
+        log::say(format_args!(
+            "flow-uring: warning: core dumps may hold secrets, and the system does not let them be turned off: {error}\n"
+        ));
     }
     let result = match &args.command {
         None => serve(&args),
@@ -187,7 +193,13 @@ fn configure_here(
     resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>,
 ) -> Result<Configured, SettingErrors> {
     let environment = |name: &str| std::env::var(name);
-    let dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
+    let mut dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
+    if DotEnvRule::of(args.command.as_ref()) == DotEnvRule::Optional {
+        dotenv = dotenv.or_else(|error| {
+            log::say(format_args!("flow-uring: warning: {error}\n"));
+            Ok(DotEnv::default())
+        });
+    }
     let descriptors_max = config::raise_descriptor_limit();
     let is_demo = args.is_demo();
     configure(&args.flags, Surroundings { environment: &environment, dotenv, descriptors_max, resolve, is_demo })

@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod core_dumps;
+mod dotenv;
 mod erasure;
 mod pipes;
 mod place;
