@@ -42,6 +42,7 @@
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).
+//! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
 //!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
@@ -58,6 +59,7 @@
 //! | Of which model is a request, and does it name an object? | [`proxy::failover::subject`] |
 //! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::token_place::TokenPlace`] |
 //! | Is a body too large (413)? | [`proxy::request::plan::plan`]; in chunks: [`http1::body::BodyReader::read_within`] |
+//! | May `.env` be used? | `read` in `cli::settings::dotenv::file` |
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
@@ -76,9 +78,9 @@
 //!
 //! # The import rule
 //!
-//! Imports form a DAG (held by `tests/architecture`): `config`, `credentials`, `http1`, `io`, `observability` and
-//! `demo` import nothing else of the crate; `upstream` may import `io`, `config`, `observability`; `proxy` may import
-//! `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
+//! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `observability`, `demo` and `whole_file`
+//! import nothing else of the crate; `credentials` may import `whole_file`; `upstream` may import `io`, `config`,
+//! `observability`, `whole_file`; `proxy` may import `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
 //! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
 //! uses any more.
 
@@ -104,3 +106,4 @@ mod observability;
 mod proxy;
 pub mod server;
 mod upstream;
+mod whole_file;

@@ -93,6 +93,28 @@ impl Args {
     }
 }
 
+/// The use that a command makes of `.env`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DotEnvRule {
+    /// One that cannot be used is an error.
+    Required,
+    /// One that cannot be used is told, and the command goes on without it.
+    Optional,
+}
+
+impl DotEnvRule {
+    /// A health check says whether the gateway is up; that somebody has put a file into the directory since it started
+    /// does not make it unhealthy.
+    pub fn of(command: Option<&Command>) -> Self {
+        match command {
+            Some(Command::Healthcheck(_)) => DotEnvRule::Optional,
+            None | Some(Command::Check(_) | Command::Token(_)) => DotEnvRule::Required,
+            #[cfg(feature = "demo")]
+            Some(Command::Demo(_)) => DotEnvRule::Required,
+        }
+    }
+}
+
 /// The end of parsing without [`Args`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stop {

@@ -10,6 +10,7 @@ use crate::config::{Config, ListenerTls, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
 use crate::server::certificate;
 use crate::upstream::tls::{self, TrustSource};
+use crate::whole_file::FileKinds;
 
 /// The results of a check, line by line.
 #[derive(Debug, Default)]
@@ -64,7 +65,7 @@ impl CheckReport {
     }
 
     fn secrets(&mut self, path: &Path) {
-        match credentials::load(path) {
+        match credentials::load(path, FileKinds::RegularOrPipe) {
             Ok(loaded) => {
                 self.found.push(format!("secrets file {}:", path.display()));
                 self.entries(&loaded.credentials);
@@ -85,7 +86,7 @@ impl CheckReport {
     }
 
     fn api_keys(&mut self, path: &Path) {
-        match ApiKeys::load(path) {
+        match ApiKeys::load(path, FileKinds::RegularOrPipe) {
             Ok(loaded) => {
                 let names: Vec<&str> = loaded.keys.names().collect();
                 self.found.push(format!("file of API keys {}: {}", path.display(), names.join(", ")));
@@ -96,7 +97,7 @@ impl CheckReport {
     }
 
     fn listener_tls(&mut self, files: &ListenerTls) {
-        match certificate::load(files) {
+        match certificate::load(files, FileKinds::RegularOrPipe) {
             Ok(loaded) => {
                 self.found.push(format!("listener: TLS with {}", files.certificate.display()));
                 self.warnings.extend(loaded.warning);

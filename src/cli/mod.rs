@@ -20,7 +20,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::args::{Args, Command, Stop};
+use self::args::{Args, Command, DotEnvRule, Stop};
 use self::failure::Failure;
 use self::healthcheck::Asked;
 use self::settings::{ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host};
@@ -33,6 +33,7 @@ use crate::demo;
 use crate::observability::Banner;
 use crate::observability::log;
 use crate::server::{self, AdminAddress, FileSource, Keyring, Sources};
+use crate::whole_file::FileKinds;
 
 pub use settings::{Setting, SettingRank, settings};
 
@@ -45,6 +46,12 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     if args.version {
         return printed(&format!("flow-uring {}\n", env!("CARGO_PKG_VERSION")));
+    }
+    // Before anything is read that must not be seen.
+    if let Err(error) = config::forbid_core_dumps() {
+        log::say(format_args!(
+            "flow-uring: warning: core dumps may hold secrets, and the system does not let them be turned off: {error}\n"
+        ));
     }
     let result = match &args.command {
         None => serve(&args),
@@ -186,7 +193,13 @@ fn configure_here(
     resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>,
 ) -> Result<Configured, SettingErrors> {
     let environment = |name: &str| std::env::var(name);
-    let dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
+    let mut dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
+    if DotEnvRule::of(args.command.as_ref()) == DotEnvRule::Optional {
+        dotenv = dotenv.or_else(|error| {
+            log::say(format_args!("flow-uring: warning: {error}\n"));
+            Ok(DotEnv::default())
+        });
+    }
     let descriptors_max = config::raise_descriptor_limit();
     let is_demo = args.is_demo();
     configure(&args.flags, Surroundings { environment: &environment, dotenv, descriptors_max, resolve, is_demo })
@@ -198,7 +211,7 @@ fn unresolved(_host: &str, port: u16) -> io::Result<SocketAddr> {
 }
 
 fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials, Failure> {
-    let loaded = credentials::load(&config.secrets_file).map_err(Failure::Secrets)?;
+    let loaded = credentials::load(&config.secrets_file, FileKinds::RegularOrPipe).map_err(Failure::Secrets)?;
     loaded.warnings.iter().for_each(|warning| warn(warning));
     Ok(loaded.credentials)
 }
@@ -207,7 +220,7 @@ fn load_credentials(config: &Config, warn: impl Fn(&str)) -> Result<Credentials,
 fn load_api_keys(config: &Config, given: Option<LoadedKeys>) -> Result<Option<Arc<ApiKeys>>, Failure> {
     let loaded = match (given, &config.access.api_keys_file) {
         (Some(given), _) => Some(given),
-        (None, Some(path)) => Some(ApiKeys::load(path).map_err(Failure::ApiKeys)?),
+        (None, Some(path)) => Some(ApiKeys::load(path, FileKinds::RegularOrPipe).map_err(Failure::ApiKeys)?),
         (None, None) => None,
     };
     let Some(LoadedKeys { keys, warnings }) = loaded else { return Ok(None) };

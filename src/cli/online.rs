@@ -156,7 +156,7 @@ struct TrialAnswer {
 
 async fn ask(connection: &Connection, request: &[u8]) -> Result<TrialAnswer, AnswerError> {
     for part in request.chunks(PLAINTEXT_MAX) {
-        let sealed = connection.seal(part).map_err(AnswerError::Transport)?;
+        let sealed = connection.seal(part, part.len()).map_err(AnswerError::Transport)?;
         connection.send(sealed, ANSWER_LIMIT).await.map_err(AnswerError::Transport)?;
     }
     let mut received = Buffer::none();

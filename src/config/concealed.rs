@@ -13,6 +13,12 @@ use zeroize::Zeroizing;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Concealed(Zeroizing<String>);
 
+impl From<Zeroizing<String>> for Concealed {
+    fn from(text: Zeroizing<String>) -> Self {
+        Concealed(text)
+    }
+}
+
 impl Concealed {
     pub fn new(text: String) -> Self {
         Concealed(Zeroizing::new(text))

@@ -28,7 +28,7 @@ pub use keyword::{Filter, IoDriver, LogFormat, LogLevel};
 pub use limits::{Limits, Timeouts};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use no_proxy::is_named_by_no_proxy;
-pub use process::{default_shards, descriptors_max, raise_descriptor_limit};
+pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::UpstreamProxy;
 pub use value::{Expected, MEBIBYTE, MEGABYTE, parse_bool, parse_count, parse_mebibytes, parse_seconds};

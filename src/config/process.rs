@@ -1,14 +1,31 @@
-//! The CPUs and file descriptors that this process may use.
+//! The CPUs and file descriptors that this process may use, and the view that others have of its memory.
 //!
-//! The only part of `config` that asks the system. Nothing here fails: if the system does not tell, there is a default.
+//! The only part of `config` that asks the system. If the system does not tell, there is a default.
 
+use std::io;
 use std::num::NonZeroUsize;
 use std::thread;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 
 /// The limit that is assumed for "unlimited": Linux's default of `fs.nr_open`, the maximum for one process.
 const DESCRIPTORS_WHEN_UNLIMITED: u64 = 1024 * 1024;
+
+/// The variable that, as `1`, leaves core dumps and debuggers possible.
+const ALLOW_CORE_VARIABLE: &str = "FLOW_URING_ALLOW_CORE";
+
+/// Lets the system write no core dump of this process, nor other processes of the same user read its memory and its
+/// environment (prctl(2), `PR_SET_DUMPABLE`): both hold secrets. Not by `RLIMIT_CORE`, which does not count where a
+/// program takes the dumps (core(5)). Not if `FLOW_URING_ALLOW_CORE` is `1`.
+///
+/// # Errors
+/// That of the system: a filter of system calls may forbid it.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    if std::env::var_os(ALLOW_CORE_VARIABLE).is_some_and(|value| value == "1") {
+        return Ok(());
+    }
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
 
 /// The default number of shards: one for each CPU that this process may use.
 ///

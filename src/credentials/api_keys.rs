@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
-use super::private_file::{self, ReadFault};
+use super::private_file;
+use crate::whole_file::{FileKinds, ReadFault};
 
 /// Limit on the keys: every request is compared with all of them, and this many take some 20 µs.
 const KEYS_MAX: usize = 1000;
@@ -47,9 +48,9 @@ impl ApiKeys {
     ///
     /// # Errors
     /// When it cannot be read or has mistakes; the error names the path.
-    pub fn load(path: &Path) -> Result<LoadedKeys, ApiKeysFileError> {
+    pub fn load(path: &Path, kinds: FileKinds) -> Result<LoadedKeys, ApiKeysFileError> {
         let failed = |fault| ApiKeysFileError { path: path.to_owned(), fault };
-        let (text, metadata) = private_file::read(path).map_err(|fault| failed(fault.into()))?;
+        let (text, metadata) = private_file::read(path, kinds).map_err(|fault| failed(fault.into()))?;
         let mut loaded = ApiKeys::from_lines(&text).map_err(|mistakes| failed(ApiKeysFault::Mistakes(mistakes)))?;
         loaded.warnings.splice(..0, private_file::exposure_warning(path, &metadata, "every API key"));
         Ok(loaded)
@@ -260,11 +261,11 @@ mod tests {
         std::fs::write(&path, "alice:hunter2\n").unwrap();
         for (mode, count) in [(0o600, 1), (0o644, 2)] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-            let loaded = ApiKeys::load(&path).unwrap();
+            let loaded = ApiKeys::load(&path, FileKinds::Regular).unwrap();
             assert_eq!(loaded.warnings.len(), count, "{:?}", loaded.warnings);
             assert!(!loaded.warnings.concat().contains("hunter2"));
         }
-        let error = ApiKeys::load(&directory.path().join("none")).unwrap_err().to_string();
+        let error = ApiKeys::load(&directory.path().join("none"), FileKinds::Regular).unwrap_err().to_string();
         assert!(error.starts_with("the file of API keys ") && error.contains("cannot be read"), "{error}");
     }
 

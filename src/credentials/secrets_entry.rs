@@ -1,18 +1,22 @@
 //! The entries of a secrets file: from JSON values to credentials.
 //!
-//! Invariant: a wrong entry is noted and the next one is read, so that all mistakes are found; values are moved out of
-//! the JSON document, not copied, so that no second copy of a secret stays behind.
+//! Invariant: a wrong entry is noted and the next one is read, so that all mistakes are found; values are borrowed from
+//! the text until they are secrets, so that no copy stays behind that is not erased.
 
-use std::collections::{BTreeSet, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
 
 use super::credential::Credential;
 use super::secret::Secret;
 use super::secrets_error::{SecretsFault, SecretsMistake};
 use super::snapshot::Credentials;
 
-const WEIGHT_MAX: u64 = 1000;
+const WEIGHT_MAX: u16 = 1000;
 /// Limit on the unknown fields that the one warning names.
 const UNKNOWN_FIELDS_NAMED_MAX: usize = 8;
 /// Number of characters of a `clientId` in the name of an entry that has none.
@@ -29,21 +33,23 @@ pub struct LoadedCredentials {
 }
 
 /// Reads all entries of the array.
-pub(super) fn read_entries(values: Vec<Value>) -> Result<LoadedCredentials, SecretsFault> {
+pub(super) fn read_entries(values: &[&RawValue]) -> Result<LoadedCredentials, SecretsFault> {
     let mut entries = Vec::with_capacity(values.len());
     let mut mistakes = Vec::new();
     let mut unknown_fields = BTreeSet::new();
     let mut taken_names = HashSet::new();
-    for (index, value) in values.into_iter().enumerate() {
-        let mut entry = EntryReader { index, fields: Map::new(), mistakes: &mut mistakes };
-        match value {
-            Value::Object(fields) => entry.fields = fields,
-            other => {
-                entry.mistake(None, format!("expected an object, {{…}}, found {}", kind_of(&other)));
+    for (index, value) in values.iter().enumerate() {
+        let mut entry = EntryReader { index, fields: BTreeMap::new(), mistakes: &mut mistakes };
+        match serde_json::from_str::<BTreeMap<BorrowedName<'_>, &RawValue>>(value.get()) {
+            Ok(fields) => entry.fields = fields.into_iter().map(|(name, value)| (name.0, value)).collect(),
+            // It is JSON, or the file would not have been read so far.
+            Err(_) => {
+                entry.mistake(None, format!("expected an object, {{…}}, found {}", JsonKind::of(value)));
                 continue;
             }
         }
-        unknown_fields.extend(entry.fields.keys().filter(|field| !KNOWN_FIELDS.contains(&field.as_str())).cloned());
+        let unknown = entry.fields.keys().filter(|field| !KNOWN_FIELDS.contains(&field.as_ref()));
+        unknown_fields.extend(unknown.map(|field| field.clone().into_owned()));
         if let Some(mut credential) = entry.read() {
             credential.name = unique_name(credential.name, &mut taken_names);
             entries.push(credential);
@@ -57,17 +63,21 @@ pub(super) fn read_entries(values: Vec<Value>) -> Result<LoadedCredentials, Secr
     }
 }
 
+/// The name of a field, copied only if it is written with escapes.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+struct BorrowedName<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// Reads one object and notes its mistakes.
 struct EntryReader<'a> {
     index: usize,
-    fields: Map<String, Value>,
+    fields: BTreeMap<Cow<'a, str>, &'a RawValue>,
     mistakes: &'a mut Vec<SecretsMistake>,
 }
 
 impl EntryReader<'_> {
     fn read(mut self) -> Option<Credential> {
         let client_id = self.required("clientId");
-        let client_secret = self.required("clientSecret").map(Secret::new);
+        let client_secret = self.required("clientSecret").map(Secret::from);
         let tenant = self.required("tenant");
         let name = self.optional("name");
         // Checked for form only: the upstream's tools use them, the token does not.
@@ -75,16 +85,19 @@ impl EntryReader<'_> {
         self.optional("appToAccess");
         let weight = self.weight();
         let (client_id, client_secret, tenant, weight) = (client_id?, client_secret?, tenant?, weight?);
+        let (client_id, tenant) = (client_id.to_string(), tenant.to_string());
         let name = name.unwrap_or_else(|| default_name(&client_id));
         Some(Credential { name, client_id, client_secret, tenant, weight })
     }
 
-    fn required(&mut self, field: &'static str) -> Option<String> {
+    fn required(&mut self, field: &'static str) -> Option<Zeroizing<String>> {
         let found = match self.fields.remove(field) {
-            Some(Value::String(text)) if !text.trim().is_empty() => return Some(text),
-            Some(Value::String(_)) => "a blank one",
-            Some(other) => kind_of(&other),
-            None => "none",
+            None => "none".to_owned(),
+            Some(value) => match text_of(value) {
+                Some(text) if !text.trim().is_empty() => return Some(text),
+                Some(_) => "a blank one".to_owned(),
+                None => JsonKind::of(value).to_string(),
+            },
         };
         self.mistake(Some(field), format!("expected a non-blank string, found {found}"));
         None
@@ -92,30 +105,30 @@ impl EntryReader<'_> {
 
     /// Reads a field that may be missing; a blank string or `null` counts as missing.
     fn optional(&mut self, field: &'static str) -> Option<String> {
-        match self.fields.remove(field) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) if text.chars().any(char::is_control) => {
+        let value = self.fields.remove(field).filter(|value| JsonKind::of(value) != JsonKind::Null)?;
+        match text_of(value) {
+            Some(text) if text.chars().any(char::is_control) => {
                 self.mistake(Some(field), "expected a string without control characters".into());
                 None
             }
-            Some(Value::String(text)) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
-            Some(other) => {
-                self.mistake(Some(field), format!("expected a string, found {}", kind_of(&other)));
+            Some(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
+            None => {
+                self.mistake(Some(field), format!("expected a string, found {}", JsonKind::of(value)));
                 None
             }
         }
     }
 
     fn weight(&mut self) -> Option<u16> {
-        let weight = match self.fields.remove("weight") {
-            None | Some(Value::Null) => return Some(1),
-            Some(Value::Number(number)) => number.as_u64().filter(|weight| (1..=WEIGHT_MAX).contains(weight)),
-            Some(_) => None,
-        };
+        let Some(value) = self.fields.remove("weight") else { return Some(1) };
+        if JsonKind::of(value) == JsonKind::Null {
+            return Some(1);
+        }
+        let weight = value.get().parse().ok().filter(|weight| (1..=WEIGHT_MAX).contains(weight));
         if weight.is_none() {
             self.mistake(Some("weight"), format!("expected a whole number from 1 to {WEIGHT_MAX}"));
         }
-        weight.and_then(|weight| u16::try_from(weight).ok())
+        weight
     }
 
     fn mistake(&mut self, field: Option<&'static str>, expected: String) {
@@ -149,13 +162,66 @@ fn unknown_fields_warning(fields: &BTreeSet<String>) -> Option<String> {
     Some(format!("the secrets file has unknown fields, which are ignored: {}{more}", named.join(", ")))
 }
 
-pub(super) fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
+/// Reads a JSON string into memory that is erased; `None` of another value, and of one with half a surrogate pair. The
+/// parser itself would put a string with escapes together in memory of its own.
+fn text_of(value: &RawValue) -> Option<Zeroizing<String>> {
+    let mut rest = value.get().strip_prefix('"')?.strip_suffix('"')?;
+    // No text is longer than it is written.
+    let mut text = Zeroizing::new(String::with_capacity(rest.len()));
+    while let Some(at) = rest.find('\\') {
+        let (plain, escaped) = rest.split_at(at);
+        text.push_str(plain);
+        let (character, after) = unescape(escaped)?;
+        text.push(character);
+        rest = after;
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// Reads the escape that the text begins with (RFC 8259 §7), and returns what follows it.
+fn unescape(text: &str) -> Option<(char, &str)> {
+    let unit_bytes = if text.starts_with("\\u") { 6 } else { 2 };
+    [unit_bytes, 12].into_iter().find_map(|bytes| {
+        let (escape, after) = text.split_at_checked(bytes)?;
+        let character = serde_json::from_str(&format!("\"{escape}\"")).ok()?;
+        Some((character, after))
+    })
+}
+
+/// The kinds of JSON values, as messages name them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum JsonKind {
+    Null,
+    Boolean,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl JsonKind {
+    pub(super) fn of(value: &RawValue) -> Self {
+        match value.get().as_bytes().first() {
+            Some(b'n') => JsonKind::Null,
+            Some(b't' | b'f') => JsonKind::Boolean,
+            Some(b'"') => JsonKind::String,
+            Some(b'[') => JsonKind::Array,
+            Some(b'{') => JsonKind::Object,
+            _ => JsonKind::Number,
+        }
+    }
+}
+
+impl fmt::Display for JsonKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            JsonKind::Null => "null",
+            JsonKind::Boolean => "a boolean",
+            JsonKind::Number => "a number",
+            JsonKind::String => "a string",
+            JsonKind::Array => "an array",
+            JsonKind::Object => "an object",
+        })
     }
 }

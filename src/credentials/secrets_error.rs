@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use super::private_file::ReadFault;
+use crate::whole_file::ReadFault;
 
 /// The reason why a secrets file cannot be used.
 #[derive(Debug)]

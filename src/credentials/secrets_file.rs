@@ -7,21 +7,22 @@ use std::io::Read;
 use std::path::Path;
 
 use json_comments::CommentSettings;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::private_file::{self, ReadFault};
-use super::secrets_entry::{LoadedCredentials, kind_of, read_entries};
+use super::private_file;
+use super::secrets_entry::{JsonKind, LoadedCredentials, read_entries};
 use super::secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
 use super::snapshot::ENTRIES_MAX;
+use crate::whole_file::{self, FileKinds};
 
 /// Reads a secrets file.
 ///
 /// # Errors
 /// When it cannot be read, is not JSON, or holds mistakes; the error names the path.
-pub fn load(path: &Path) -> Result<LoadedCredentials, SecretsFileError> {
+pub fn load(path: &Path, kinds: FileKinds) -> Result<LoadedCredentials, SecretsFileError> {
     let failed = |fault| SecretsFileError { path: path.to_owned(), fault };
-    let (text, metadata) = private_file::read(path).map_err(|fault| failed(fault.into()))?;
+    let (text, metadata) = private_file::read(path, kinds).map_err(|fault| failed(fault.into()))?;
     let mut loaded = from_json(&text).map_err(failed)?;
     if let Some(warning) = private_file::exposure_warning(path, &metadata, "every client secret") {
         loaded.warnings.insert(0, warning);
@@ -35,22 +36,25 @@ pub fn load(path: &Path) -> Result<LoadedCredentials, SecretsFileError> {
 /// When it is not JSON or holds mistakes.
 pub fn from_json(text: &str) -> Result<LoadedCredentials, SecretsFault> {
     let text = strip_comments(text.strip_prefix('\u{feff}').unwrap_or(text))?;
-    let document = serde_json::from_str(&text).map_err(|error| SecretsFault::Syntax {
+    let syntax = |error: serde_json::Error| SecretsFault::Syntax {
         line: error.line(),
         column: error.column(),
         what: syntax_of(&error),
-    })?;
-    let Value::Array(values) = document else {
-        return Err(SecretsFault::Mistakes(vec![SecretsMistake::whole_file(format!(
-            "expected an array of credentials, [{{…}}, …], found {}",
-            kind_of(&document)
-        ))]));
     };
+    // Borrowed from the text, so that the values stay in memory that is erased.
+    let document: &RawValue = serde_json::from_str(&text).map_err(syntax)?;
+    let kind = JsonKind::of(document);
+    if kind != JsonKind::Array {
+        return Err(SecretsFault::Mistakes(vec![SecretsMistake::whole_file(format!(
+            "expected an array of credentials, [{{…}}, …], found {kind}"
+        ))]));
+    }
+    let values: Vec<&RawValue> = serde_json::from_str(document.get()).map_err(syntax)?;
     if values.is_empty() || values.len() > ENTRIES_MAX {
         let form = format!("expected 1 to {ENTRIES_MAX} credentials, found {}", values.len());
         return Err(SecretsFault::Mistakes(vec![SecretsMistake::whole_file(form)]));
     }
-    read_entries(values)
+    read_entries(&values)
 }
 
 /// Replaces comments by spaces, so that positions stay true. `#` comments are in neither JSON5 nor JavaScript, and are
@@ -70,8 +74,7 @@ fn strip_comments(text: &str) -> Result<Zeroizing<String>, SecretsFault> {
             }
         }
     }
-    let text = std::str::from_utf8(&stripped).map_err(|_| SecretsFault::Read(ReadFault::NotUtf8))?;
-    Ok(Zeroizing::new(text.to_owned()))
+    whole_file::into_text(stripped).map_err(SecretsFault::Read)
 }
 
 /// Describes a syntax error without the parser's own words, which could hold parts of the file one day.

@@ -25,6 +25,10 @@ const RENEWAL_MARGIN: Duration = Duration::from_secs(300);
 /// `encode` is not used.
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 const SCHEME: &[u8] = b"Bearer ";
+/// More than the names of the claims take, with all that is around them.
+const CLAIM_NAMES_BYTES: usize = 64;
+/// The longest form of a byte in JSON: `\u0000`.
+const ESCAPED_BYTES_MAX: usize = 6;
 
 /// The claims: exactly these, in this order; no `iat`, no `exp`.
 #[derive(Serialize)]
@@ -42,8 +46,11 @@ struct Claims<'a> {
 pub fn mint(credential: &Credential) -> Result<Secret, TokenError> {
     let client_secret = credential.client_secret.expose();
     let claims = Claims { client_id: &credential.client_id, client_secret, tenant: &credential.tenant };
-    let claims = Zeroizing::new(serde_json::to_vec(&claims).map_err(|_| TokenError::Claims)?);
-    // Capacity for everything at once: a growing string would leave unzeroed copies of the claims behind.
+    // Capacity for everything at once, here and below: what grows would leave unzeroed copies of the claims behind.
+    let texts_bytes = credential.client_id.len() + client_secret.len() + credential.tenant.len();
+    let mut written = Zeroizing::new(Vec::with_capacity(CLAIM_NAMES_BYTES + ESCAPED_BYTES_MAX * texts_bytes));
+    serde_json::to_writer(&mut *written, &claims).map_err(|_| TokenError::Claims)?;
+    let claims = written;
     let signature_bytes = 1 + 43;
     let token_bytes = (HEADER.len() + claims.len()).div_ceil(3) * 4 + 4 + signature_bytes;
     let mut token = String::with_capacity(token_bytes);
@@ -53,10 +60,10 @@ pub fn mint(credential: &Credential) -> Result<Secret, TokenError> {
     let key = EncodingKey::from_secret(client_secret.as_bytes());
     let signature = jsonwebtoken::crypto::sign(token.as_bytes(), &key, Algorithm::HS256);
     let mut token = Zeroizing::new(token);
-    let signature = signature.map_err(|_| TokenError::Signature)?;
+    let signature = Zeroizing::new(signature.map_err(|_| TokenError::Signature)?);
     token.push('.');
     token.push_str(&signature);
-    Ok(Secret::new(std::mem::take(&mut *token)))
+    Ok(Secret::from(token))
 }
 
 /// The reason why no token could be minted.

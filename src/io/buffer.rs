@@ -3,12 +3,14 @@
 //! A [`Buffer`] is one allocation: bytes are appended after its filled part and consumed from the front.
 //! [`Buffer::take`] takes one of the shard's spare buffers and dropping the buffer returns it, so an exchange in the
 //! steady state allocates nothing. Memory that was never written is never touched: a waiting read costs the pages it
-//! fills.
+//! fills. Invariant: what was marked as secret is overwritten before its memory is used for anything else, or freed.
 
 use std::cell::RefCell;
 use std::fmt;
+use std::ops::Range;
 
 use monoio::buf::{IoBuf, IoBufMut};
+use zeroize::Zeroize;
 
 /// Capacity of a recycled buffer: a full TLS record (16,645 bytes on the wire, RFC 8446 §5.2) fits with as much again
 /// after it, and [`PLAINTEXT_MAX`] bytes still fit when encrypted.
@@ -40,7 +42,7 @@ impl FreeList {
 
     fn take(&self, capacity: usize) -> Buffer {
         let spare = self.0.borrow_mut().pop();
-        Buffer { bytes: spare.unwrap_or_else(|| Vec::with_capacity(capacity)), start: 0 }
+        Buffer { bytes: spare.unwrap_or_else(|| Vec::with_capacity(capacity)), start: 0, secret_end: 0 }
     }
 
     fn give_back(&self, mut bytes: Vec<u8>) {
@@ -56,7 +58,11 @@ impl FreeList {
 #[derive(Default)]
 pub struct Buffer {
     bytes: Vec<u8>,
-    start: usize,
+    /// The first filled byte. In 32 bits as the next field, since the task of a connection holds several buffers, and
+    /// none of them comes near 4 GiB: what fills them is limited.
+    start: u32,
+    /// The end of what is overwritten when the buffer is dropped, from the first byte of the allocation on.
+    secret_end: u32,
 }
 
 impl Buffer {
@@ -72,19 +78,20 @@ impl Buffer {
 
     /// Returns an empty buffer without an allocation, for whoever waits without one.
     pub const fn none() -> Self {
-        Buffer { bytes: Vec::new(), start: 0 }
+        Buffer { bytes: Vec::new(), start: 0, secret_end: 0 }
     }
 
     pub fn filled(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        &self.bytes[self.start as usize..]
     }
 
     pub fn filled_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..]
+        let start = self.start as usize;
+        &mut self.bytes[start..]
     }
 
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.bytes.len() - self.start as usize
     }
 
     pub fn is_empty(&self) -> bool {
@@ -108,11 +115,41 @@ impl Buffer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Marks the first `count` filled bytes as secret.
+    pub fn mark_secret(&mut self, count: usize) {
+        assert!(count <= self.len(), "more bytes were marked than there are");
+        self.secret_end = self.secret_end.max(self.start + narrow(count));
+    }
+
+    /// Returns how many of the filled bytes, from the first one on, are marked as secret.
+    pub fn secret_len(&self) -> usize {
+        self.secret_end.saturating_sub(self.start) as usize
+    }
+
+    /// Replaces `range` of the filled bytes by `value`, which is secret up to its end. All of it is marked.
+    pub fn replace(&mut self, range: Range<usize>, value: &[u8]) {
+        let length = self.len() - range.len() + value.len();
+        if length.saturating_sub(self.len()) > self.spare_len() {
+            // By hand: a vector that grows would leave a copy that is not overwritten.
+            self.move_to(Buffer { bytes: Vec::with_capacity(length), start: 0, secret_end: 0 });
+        }
+        let start = self.start as usize;
+        let end = range.start + value.len();
+        let place = start + range.start..start + range.end;
+        if place.len() == value.len() {
+            // As with the tokens of most sets of credentials: nothing after it moves.
+            self.bytes[place].copy_from_slice(value);
+        } else {
+            self.bytes.splice(place, value.iter().copied());
+        }
+        self.mark_secret(end);
+    }
+
     /// Drops `count` bytes from the front.
     pub fn consume(&mut self, count: usize) {
         assert!(count <= self.len(), "more bytes were consumed than there were");
-        self.start += count;
-        if self.start == self.bytes.len() {
+        self.start += narrow(count);
+        if self.is_empty() {
             self.clear();
         }
     }
@@ -129,22 +166,48 @@ impl Buffer {
             return;
         }
         if self.bytes.capacity() < CAPACITY && self.len() + count <= CAPACITY {
-            let mut larger = Buffer::take();
-            larger.bytes.extend_from_slice(self.filled());
-            *self = larger;
-            return;
+            return self.move_to(Buffer::take());
         }
         if self.start > 0 {
-            self.bytes.copy_within(self.start.., 0);
+            self.bytes.copy_within(self.start as usize.., 0);
             self.bytes.truncate(self.len());
             self.start = 0;
         }
-        self.bytes.reserve(count);
+        if self.secret_end == 0 {
+            self.bytes.reserve(count);
+        } else if self.spare_len() < count {
+            // By hand, as in `replace`.
+            let bytes = Vec::with_capacity(self.len() + count);
+            self.move_to(Buffer { bytes, start: 0, secret_end: 0 });
+        }
     }
+
+    /// Moves the filled part to `larger`, which is empty and has room for it.
+    fn move_to(&mut self, mut larger: Buffer) {
+        larger.bytes.extend_from_slice(self.filled());
+        larger.secret_end = self.secret_end.saturating_sub(self.start);
+        *self = larger;
+    }
+
+    /// Overwrites what was marked, also where it was consumed meanwhile. The buffer is empty then.
+    fn erase(&mut self) {
+        self.bytes.clear();
+        self.start = 0;
+        let secret_end = std::mem::take(&mut self.secret_end) as usize;
+        self.bytes.spare_capacity_mut()[..secret_end].zeroize();
+    }
+}
+
+/// Numbers within a buffer fit: see [`Buffer`].
+fn narrow(count: usize) -> u32 {
+    u32::try_from(count).expect("a buffer is smaller than 4 GiB")
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
+        if self.secret_end > 0 {
+            self.erase();
+        }
         let spares = match self.bytes.capacity() {
             CAPACITY => &SPARE,
             SMALL_CAPACITY => &SMALL_SPARE,
@@ -242,6 +305,60 @@ mod tests {
         let large = buffer.bytes.as_ptr();
         drop(buffer);
         assert_eq!(Buffer::take().bytes.as_ptr(), large);
+    }
+
+    /// Reads the first bytes of an allocation whatever of it is filled.
+    fn allocated(buffer: &mut Buffer, count: usize) -> Vec<u8> {
+        buffer.bytes.clear();
+        // SAFETY: the callers have written that many bytes before.
+        buffer.bytes.spare_capacity_mut()[..count].iter().map(|byte| unsafe { byte.assume_init() }).collect()
+    }
+
+    #[test]
+    fn what_was_marked_as_secret_is_overwritten_before_the_memory_is_used_again() {
+        let mut buffer = Buffer::take();
+        buffer.append(b"head secret rest");
+        buffer.mark_secret(11);
+        let address = buffer.bytes.as_ptr();
+        // As a write does it.
+        buffer.consume(16);
+        drop(buffer);
+        let mut again = Buffer::take();
+        assert_eq!(again.bytes.as_ptr(), address);
+        assert_eq!(allocated(&mut again, 16), b"\0\0\0\0\0\0\0\0\0\0\0 rest");
+    }
+
+    #[test]
+    fn a_secret_that_moves_to_a_larger_buffer_leaves_nothing_behind_and_stays_marked() {
+        let mut buffer = Buffer::take_small();
+        buffer.append(b"12secret");
+        buffer.mark_secret(8);
+        let small = buffer.bytes.as_ptr();
+        buffer.consume(2);
+        buffer.reserve(SMALL_CAPACITY);
+        assert_eq!((buffer.filled(), buffer.secret_end), (&b"secret"[..], 6));
+        let mut spare = Buffer::take_small();
+        assert_eq!(spare.bytes.as_ptr(), small);
+        assert_eq!(allocated(&mut spare, 8), [0; 8]);
+        // Beyond all recycled ones.
+        buffer.reserve(2 * CAPACITY);
+        assert_eq!((buffer.filled(), buffer.secret_end), (&b"secret"[..], 6));
+        assert!(buffer.spare_len() >= 2 * CAPACITY);
+    }
+
+    #[test]
+    fn a_secret_is_replaced_by_another_of_any_length_and_no_copy_is_left() {
+        for (value, expected) in [("a longer secret", "head a longer secret rest"), ("x", "head x rest")] {
+            let mut buffer = Buffer { bytes: Vec::with_capacity(16), start: 0, secret_end: 0 };
+            buffer.append(b"head secret rest");
+            buffer.mark_secret(11);
+            buffer.replace(5..11, value.as_bytes());
+            assert_eq!(buffer.filled(), expected.as_bytes());
+            assert!(buffer.secret_end as usize >= 5 + value.len());
+            buffer.erase();
+            let left = allocated(&mut buffer, 11);
+            assert!(left.iter().all(|byte| *byte == 0), "{value}: {left:?}");
+        }
     }
 
     #[test]

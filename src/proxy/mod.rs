@@ -114,7 +114,10 @@ impl Proxy {
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
-                self.write_head(&exchange.snapshot, replay.get_mut().begin(budget), head, forward)
+                let replay = replay.get_mut();
+                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, forward);
+                replay.mark_head_secret();
+                written
             })
         });
         input.consume(span.end);

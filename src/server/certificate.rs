@@ -4,7 +4,6 @@
 //! shown.
 
 use std::fmt;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -15,7 +14,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 
 use crate::config::ListenerTls;
-use crate::credentials::private_file::{self, FILE_BYTES_MAX, ReadFault};
+use crate::credentials::private_file;
+use crate::whole_file::{FileKinds, ReadFault};
 
 /// The error that keeps the listener from speaking TLS.
 #[derive(Debug)]
@@ -28,9 +28,7 @@ pub struct ListenerTlsError {
 
 #[derive(Debug)]
 enum CertificateFault {
-    Unreadable(io::Error),
-    TooLarge,
-    NotUtf8,
+    Read(ReadFault),
     Pem(pem::Error),
     NoCertificate,
     NoKey,
@@ -40,11 +38,7 @@ enum CertificateFault {
 
 impl From<ReadFault> for CertificateFault {
     fn from(fault: ReadFault) -> Self {
-        match fault {
-            ReadFault::Unreadable(error) => CertificateFault::Unreadable(error),
-            ReadFault::TooLarge => CertificateFault::TooLarge,
-            ReadFault::NotUtf8 => CertificateFault::NotUtf8,
-        }
+        CertificateFault::Read(fault)
     }
 }
 
@@ -52,9 +46,8 @@ impl fmt::Display for ListenerTlsError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}: ", self.flag, self.path.display())?;
         match &self.fault {
-            CertificateFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
-            CertificateFault::TooLarge => write!(formatter, "is larger than {} KiB", FILE_BYTES_MAX / 1024),
-            CertificateFault::NotUtf8 => formatter.write_str("is not PEM text (DER is not read)"),
+            CertificateFault::Read(ReadFault::NotUtf8) => formatter.write_str("is not PEM text (DER is not read)"),
+            CertificateFault::Read(fault) => fault.fmt(formatter),
             CertificateFault::Pem(error) => write!(formatter, "is not valid PEM: {error}"),
             CertificateFault::NoCertificate => {
                 formatter.write_str("holds no certificate (-----BEGIN CERTIFICATE-----)")
@@ -72,13 +65,10 @@ impl fmt::Display for ListenerTlsError {
 impl std::error::Error for ListenerTlsError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match &self.fault {
-            CertificateFault::Unreadable(error) => Some(error),
+            CertificateFault::Read(fault) => fault.source(),
             CertificateFault::Pem(error) => Some(error),
             CertificateFault::Unusable(error) => Some(error),
-            CertificateFault::TooLarge
-            | CertificateFault::NotUtf8
-            | CertificateFault::NoCertificate
-            | CertificateFault::NoKey => None,
+            CertificateFault::NoCertificate | CertificateFault::NoKey => None,
         }
     }
 }
@@ -97,17 +87,17 @@ pub struct LoadedCertificate {
 ///
 /// # Errors
 /// See [`ListenerTlsError`].
-pub fn load(files: &ListenerTls) -> Result<LoadedCertificate, ListenerTlsError> {
+pub fn load(files: &ListenerTls, kinds: FileKinds) -> Result<LoadedCertificate, ListenerTlsError> {
     let of_certificate = |fault| ListenerTlsError { path: files.certificate.clone(), flag: "--tls-cert", fault };
     let of_key = |fault| ListenerTlsError { path: files.key.clone(), flag: "--tls-key", fault };
-    let (chain, _) = private_file::read(&files.certificate).map_err(|fault| of_certificate(fault.into()))?;
+    let (chain, _) = private_file::read(&files.certificate, kinds).map_err(|fault| of_certificate(fault.into()))?;
     let chain: Vec<_> = CertificateDer::pem_slice_iter(chain.as_bytes())
         .collect::<Result<_, _>>()
         .map_err(|error| of_certificate(CertificateFault::Pem(error)))?;
     if chain.is_empty() {
         return Err(of_certificate(CertificateFault::NoCertificate));
     }
-    let (text, metadata) = private_file::read(&files.key).map_err(|fault| of_key(fault.into()))?;
+    let (text, metadata) = private_file::read(&files.key, kinds).map_err(|fault| of_key(fault.into()))?;
     let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| match error {
         pem::Error::NoItemsFound => of_key(CertificateFault::NoKey),
         // The form that OpenSSL writes with a passphrase; PKCS #8 has a label of its own for that.
@@ -125,22 +115,6 @@ pub fn load(files: &ListenerTls) -> Result<LoadedCertificate, ListenerTlsError> 
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| of_certificate(CertificateFault::Unusable(error)))?;
     let warning = private_file::exposure_warning(&files.key, &metadata, "the listener's private key");
     Ok(LoadedCertificate { config: Arc::new(config), warning })
-}
-
-/// Loads the files again. A pipe gave its content at the start, and would block the main thread now: it is an error.
-///
-/// # Errors
-/// See [`ListenerTlsError`].
-#[expect(clippy::disallowed_methods, reason = "the main thread serves nothing")]
-pub fn load_anew(files: &ListenerTls) -> Result<LoadedCertificate, ListenerTlsError> {
-    for (path, flag) in [(&files.certificate, "--tls-cert"), (&files.key, "--tls-key")] {
-        let failed = |fault| ListenerTlsError { path: path.clone(), flag, fault };
-        let metadata = std::fs::metadata(path).map_err(|error| failed(CertificateFault::Unreadable(error)))?;
-        if !metadata.is_file() {
-            return Err(failed(CertificateFault::Unreadable(io::Error::other("it is not a regular file"))));
-        }
-    }
-    load(files)
 }
 
 #[cfg(test)]
@@ -168,7 +142,7 @@ mod tests {
                 path
             };
             let files = ListenerTls { certificate: write("cert.pem", certificate), key: write("key.pem", key) };
-            load(&files).map(|loaded| loaded.config).map_err(|error| error.to_string())
+            load(&files, FileKinds::RegularOrPipe).map(|loaded| loaded.config).map_err(|error| error.to_string())
         }
     }
 
@@ -191,16 +165,16 @@ mod tests {
         let mut named = ListenerTls { certificate: path("cert.pem"), key: path("key.pem") };
         for (mode, is_exposed) in [(0o600, false), (0o644, true)] {
             std::fs::set_permissions(&named.key, std::fs::Permissions::from_mode(mode)).unwrap();
-            let warning = load_anew(&named).unwrap().warning;
+            let warning = load(&named, FileKinds::Regular).unwrap().warning;
             assert_eq!(warning.is_some_and(|warning| warning.contains("the listener's private key")), is_exposed);
         }
         for special in ["/dev/zero", "/dev/null"] {
             named.certificate = special.into();
-            let error = load_anew(&named).unwrap_err().to_string();
+            let error = load(&named, FileKinds::Regular).unwrap_err().to_string();
             assert!(error.contains("not a regular file"), "{error}");
         }
         named.certificate = "/dev/zero".into();
-        assert!(load(&named).unwrap_err().to_string().contains("is larger than 1024 KiB"));
+        assert!(load(&named, FileKinds::RegularOrPipe).unwrap_err().to_string().contains("is larger than 1024 KiB"));
     }
 
     #[test]
@@ -224,7 +198,7 @@ mod tests {
         let error = files.load(&files.certificate_pem, encrypted).expect_err("encrypted");
         assert!(error.contains("without a passphrase"), "{error}");
         let nowhere = ListenerTls { certificate: "/nowhere/cert".into(), key: "/nowhere/key".into() };
-        let error = load(&nowhere).expect_err("nothing is there").to_string();
+        let error = load(&nowhere, FileKinds::RegularOrPipe).expect_err("nothing is there").to_string();
         assert!(error.starts_with("--tls-cert /nowhere/cert: cannot be read"), "{error}");
     }
 }

@@ -70,7 +70,6 @@ pub fn run(
     let address = config.listen;
     let listen_failed = |error| RunError::Listen { address, error };
     // Everything that can fail comes first: then a gateway that was to be taken over goes on undisturbed.
-    let credentials = keyring.credentials.clone();
     let shared = Arc::new(Shared::new(config, keyring)?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
@@ -95,7 +94,8 @@ pub fn run(
     let admin = supervisor.admin.as_ref();
     admin.into_iter().for_each(|admin| admin.note(Stage::Serving));
     let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });
-    on_ready(&shared.config, &credentials, &Ready { bound, driver, admin });
+    // Not held any longer: credentials of the start that are replaced are erased.
+    on_ready(&shared.config, &shared.credentials.load_full(), &Ready { bound, driver, admin });
     supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
 }
 

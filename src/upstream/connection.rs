@@ -104,17 +104,20 @@ impl Connection {
         self.tls.as_ref().is_some_and(|session| session.borrow().has_chosen_protocol())
     }
 
-    /// Prepares `plaintext`, at most [`PLAINTEXT_MAX`] bytes, for [`Connection::send`]: encrypts it if there is TLS.
-    /// What was prepared must be sent, in the same order.
+    /// Prepares `plaintext`, at most [`PLAINTEXT_MAX`] bytes, for [`Connection::send`]: encrypts it if there is TLS; else
+    /// its first `secret_bytes` are overwritten after they were sent. What was prepared must be sent, in the same order.
     ///
     /// # Errors
     /// When the TLS session can encrypt no more.
-    pub fn seal(&self, plaintext: &[u8]) -> Result<Buffer, TransportError> {
+    pub fn seal(&self, plaintext: &[u8], secret_bytes: usize) -> Result<Buffer, TransportError> {
         debug_assert!(plaintext.len() <= PLAINTEXT_MAX);
         let mut sealed = Buffer::take();
         match &self.tls {
             Some(session) => session.borrow_mut().encrypt(plaintext, sealed.tail()).map_err(TransportError::Tls)?,
-            None => sealed.append(plaintext),
+            None => {
+                sealed.append(plaintext);
+                sealed.mark_secret(secret_bytes);
+            }
         }
         Ok(sealed)
     }

@@ -110,6 +110,7 @@ impl Tunnel {
     pub async fn open(&self, stream: &Stream) -> Result<(), ProxyFault> {
         let mut out = Buffer::take_small();
         out.append(self.request.expose().as_bytes());
+        out.mark_secret(self.request.expose().len());
         match stream.write_all(out, &Deadline::default(), WRITE_STALL).await.0 {
             Ok(()) => {}
             // It may have answered before it closed.

@@ -7,14 +7,18 @@ use std::collections::BTreeSet;
 
 use super::source::{SourceFile, files, tokens};
 
-const LEAVES: [&str; 5] = ["config", "credentials", "http1", "io", "observability"];
+const LEAVES: [&str; 6] = ["config", "credentials", "http1", "io", "observability", FILES];
+
+/// Stands below the other leaves: secrets, certificates and settings are all read from files.
+const FILES: &str = "whole_file";
 
 /// The other top-level modules that a module may name. `None`: the rule does not know the module.
 fn allowed(module: &str) -> Option<Vec<&'static str>> {
     let with_leaves = |more: &[&'static str]| [&LEAVES, more].concat();
     match module {
-        "config" | "credentials" | "http1" | "io" | "observability" | "demo" => Some(Vec::new()),
-        "upstream" => Some(vec!["io", "config", "observability"]),
+        "config" | "http1" | "io" | "observability" | "demo" | FILES => Some(Vec::new()),
+        "credentials" => Some(vec![FILES]),
+        "upstream" => Some(vec!["io", "config", "observability", FILES]),
         "proxy" => Some(with_leaves(&["upstream"])),
         "server" => Some(with_leaves(&["upstream", "proxy"])),
         "bench" | "cli" | "lib" | "main" => Some(with_leaves(&["upstream", "proxy", "server", "cli", "demo", ROOT])),

@@ -14,3 +14,4 @@ mod names;
 mod pages;
 mod program;
 mod settings;
+mod threat_model;

@@ -28,7 +28,8 @@ const TRANSLATED: &str = ".zh-CN.md";
 impl Page {
     /// All of them, for users and for developers.
     pub fn all() -> Vec<Self> {
-        let mut paths: Vec<PathBuf> = ["README.md", "README.zh-CN.md", "CHANGELOG.md"].map(PathBuf::from).into();
+        let mut paths: Vec<PathBuf> =
+            ["README.md", "README.zh-CN.md", "CHANGELOG.md", "SECURITY.md"].map(PathBuf::from).into();
         for folder in ["docs", "benches", "benches/load"] {
             let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|error| panic!("{folder}: {error}"));
             let names = entries.map(|entry| entry.expect("an entry").file_name());

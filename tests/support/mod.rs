@@ -39,7 +39,7 @@ pub use messages::{EVENT, EVENT_STREAM, GET, LIVENESS, OK, POST, chunk};
 pub use observed::{observed_directory, scan_directory};
 pub use outages::{BlackHole, HeldPort, RestartableUpstream};
 pub use process::{Running, command, output_of};
-pub use secrets::{Credential, SECRET_MARK, secrets_json};
+pub use secrets::{Credential, SECRET_MARK, secrets_json, traces_of};
 pub use skip::{skip, skip_but_not_on_ci};
 pub use upstream::{Gate, Peer, Request, Upstream, answer, echo, json, sse};
 pub use wire::{Ended, Head};

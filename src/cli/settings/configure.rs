@@ -48,7 +48,8 @@ impl Configured {
 /// # Errors
 /// All that is wrong, at once.
 pub fn configure(written: &WrittenFlags, surroundings: Surroundings<'_>) -> Result<Configured, SettingErrors> {
-    let Surroundings { environment, dotenv, descriptors_max, resolve, is_demo } = surroundings;
+    let Surroundings { environment, mut dotenv, descriptors_max, resolve, is_demo } = surroundings;
+    let dotenv_warning = dotenv.as_mut().ok().and_then(|dotenv| dotenv.warning.take());
     let mut reading = Reading::new(written, environment, dotenv);
     let mut draft = Draft::new(descriptors_max);
     for setting in settings() {
@@ -62,7 +63,8 @@ pub fn configure(written: &WrittenFlags, surroundings: Surroundings<'_>) -> Resu
     // The descriptors that the pools may have are shared by as many shards as there are.
     config.limits.idle_upstream_max = Limits::for_descriptors(descriptors_max, config.shards).idle_upstream_max;
     config.runtime_directory = gateway::runtime_directory(environment);
-    config.notices = notices(&mut reading, &config, api_keys.is_some(), descriptors_max);
+    config.notices.extend(dotenv_warning);
+    config.notices.extend(notices(&mut reading, &config, api_keys.is_some(), descriptors_max));
     let Reading { mut effective, errors, .. } = reading;
     if !errors.is_empty() {
         return Err(SettingErrors(errors));

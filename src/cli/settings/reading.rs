@@ -4,6 +4,8 @@
 
 use std::env::VarError;
 
+use zeroize::Zeroizing;
+
 use super::dotenv::{DotEnv, DotEnvError};
 use super::draft::Draft;
 use super::error::{SettingError, ValueSource};
@@ -79,7 +81,7 @@ impl<'a> Reading<'a> {
     }
 
     /// The text of a setting and its place; blank values count as unset.
-    pub fn pick(&mut self, setting: &Setting) -> Option<(String, ValueSource)> {
+    pub fn pick(&mut self, setting: &Setting) -> Option<Picked> {
         let by_flag = self.pick_flag(setting.flag);
         let by_old_flag = setting.old_flag.and_then(|flag| self.pick_flag(flag));
         if let (Some(old_flag), Some(_), Some(_)) = (setting.old_flag, &by_flag, &by_old_flag) {
@@ -89,16 +91,17 @@ impl<'a> Reading<'a> {
     }
 
     /// As [`Self::pick`], of the command line alone.
-    pub fn pick_flag(&self, flag: &'static str) -> Option<(String, ValueSource)> {
-        self.written.value(flag).as_deref().and_then(tidy).map(|text| (text, ValueSource::Flag(flag)))
+    pub fn pick_flag(&self, flag: &'static str) -> Option<Picked> {
+        let text = self.written.value(flag).map(Zeroizing::new)?;
+        tidy(&text).map(|text| (text, ValueSource::Flag(flag)))
     }
 
     /// As [`Self::pick`], of names that stand for the same; in each place the first that is not blank counts.
-    pub fn pick_variable(&mut self, variables: &[&'static str]) -> Option<(String, ValueSource)> {
+    pub fn pick_variable(&mut self, variables: &[&'static str]) -> Option<Picked> {
         for variable in variables {
             match (self.environment)(variable) {
                 Ok(text) => {
-                    if let Some(text) = tidy(&text) {
+                    if let Some(text) = tidy(&Zeroizing::new(text)) {
                         return Some((text, ValueSource::Environment(variable)));
                     }
                 }
@@ -116,6 +119,9 @@ impl<'a> Reading<'a> {
     }
 }
 
-fn tidy(text: &str) -> Option<String> {
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+/// A text with its place. It may be a secret, so it is erased.
+pub type Picked = (Zeroizing<String>, ValueSource);
+
+fn tidy(text: &str) -> Option<Zeroizing<String>> {
+    Some(Zeroizing::new(text.trim().to_owned())).filter(|text| !text.is_empty())
 }

@@ -158,7 +158,7 @@ fn a_file_that_others_can_read_gets_a_warning_that_names_chmod() {
         [(0o600, false), (0o400, false), (0o640, false), (0o604, true), (0o644, true), (0o602, true)]
     {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("changed");
-        let loaded = load(&path).expect("read");
+        let loaded = load(&path, FileKinds::Regular).expect("read");
         let shown = path.display();
         let warning =
             format!("others can read {shown} (mode {mode:03o}) and with it every client secret: run chmod 600 {shown}");
@@ -172,11 +172,11 @@ fn a_group_that_is_not_ours_counts_as_others() {
     let path = directory.path().join("secrets.json");
     std::fs::write(&path, MINIMAL).expect("written");
     std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).expect("changed");
-    assert!(load(&path).expect("read").warnings.is_empty(), "our own group");
+    assert!(load(&path, FileKinds::Regular).expect("read").warnings.is_empty(), "our own group");
     const FOREIGN_GROUP: u32 = 54_321;
     // Only root may give a file away; elsewhere the first half has to do.
     if std::os::unix::fs::chown(&path, None, Some(FOREIGN_GROUP)).is_ok() {
-        assert_eq!(load(&path).expect("read").warnings.len(), 1);
+        assert_eq!(load(&path, FileKinds::Regular).expect("read").warnings.len(), 1);
     }
 }
 
@@ -186,7 +186,7 @@ fn a_file_that_cannot_be_read_is_told_by_its_path() {
     let path = directory.path().join("secrets.json");
     let message = |content: Option<&[u8]>| {
         content.iter().for_each(|content| std::fs::write(&path, content).expect("written"));
-        load(&path).expect_err("refused").to_string().replace(&path.display().to_string(), "PATH")
+        load(&path, FileKinds::Regular).expect_err("refused").to_string().replace(&path.display().to_string(), "PATH")
     };
     assert_eq!(
         message(None),
@@ -199,7 +199,7 @@ fn a_file_that_cannot_be_read_is_told_by_its_path() {
         message(Some(b"[7]")),
         "the secrets file PATH has mistakes:\n  entry [0]: expected an object, {…}, found a number"
     );
-    let error = load(directory.path()).expect_err("a directory");
+    let error = load(directory.path(), FileKinds::RegularOrPipe).expect_err("a directory");
     assert!(error.to_string().contains(" cannot be read: ") && std::error::Error::source(&error).is_some());
 }
 
@@ -208,4 +208,26 @@ fn the_template_is_a_valid_secrets_file() {
     let loaded = read(include_str!("../../../secrets.json.template"));
     assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.credentials.names().collect::<Vec<_>>(), ["team-a"]);
+}
+
+#[test]
+fn strings_with_escapes_are_read_as_json_means_them_and_half_a_pair_is_a_mistake() {
+    let with_secret = |secret: &str| {
+        let text = format!(r#"[{{"clientId":"a","client\u0053ecret":"{secret}","tenant":"t"}}]"#);
+        let read = from_json(&text).map_err(|fault| fault.to_string())?;
+        let (_, entry) = read.credentials.entries().next().expect("an entry");
+        Ok::<String, String>(entry.client_secret.expose().to_owned())
+    };
+    for (written, meant) in [
+        (r#"a\"b\\c\/d"#, "a\"b\\c/d"),
+        (r"\b\f\n\r\té", "\u{8}\u{c}\n\r\té"),
+        (r"\u00e9\u20AC x\u0041", "é€ xA"),
+        (r"\ud83d\ude00!\uD83D\uDE00", "😀!😀"),
+    ] {
+        assert_eq!(with_secret(written).as_deref(), Ok(meant), "{written}");
+    }
+    for broken in [r"hunter2\ud83d", r"\ude00hunter2", r"\ud83d\u0041hunter2", r"\ud83dhunter2hunter2"] {
+        let told = with_secret(broken).expect_err("half a character");
+        assert!(told.contains("\"clientSecret\": expected a non-blank string") && !told.contains("hunter"), "{told}");
+    }
 }

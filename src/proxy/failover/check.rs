@@ -153,7 +153,7 @@ fn models_request(upstream: &UpstreamIdentity, authorization: &[u8]) -> Zeroizin
 async fn status_of(connector: &Connector, request: &[u8]) -> Option<u16> {
     let connection = connector.connect().await.ok()?;
     connection.begin_exchange();
-    let sealed = connection.seal(request).ok()?;
+    let sealed = connection.seal(request, request.len()).ok()?;
     connection.send(sealed, WRITE_STALL).await.ok()?;
     let mut received = Buffer::none();
     let mut interim = InterimAllowance::default();

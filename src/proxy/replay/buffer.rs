@@ -1,7 +1,8 @@
 //! The replay buffer: the bytes of a request on their way upstream, the sent ones kept for a second attempt.
 //!
 //! Invariant: a buffer that can be replayed is whole, from the first byte of the head to the last that was received.
-//! Beyond its limits it keeps the unsent bytes alone, so memory is bounded whatever the body's size.
+//! Beyond its limits it keeps the unsent bytes alone, so memory is bounded whatever the body's size. The head, which
+//! holds a token, is overwritten when its memory is given back.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -38,6 +39,13 @@ impl ReplayBuffer {
         self.kept = Kept::Whole { reserved_bytes: 0 };
         self.segments.push_back(Buffer::take());
         self.segments[0].tail()
+    }
+
+    /// Marks all that there is, the head with its token, as secret.
+    pub fn mark_head_secret(&mut self) {
+        if let Some(first) = self.segments.front_mut() {
+            first.mark_secret(first.len());
+        }
     }
 
     /// Appends body bytes. If the body would grow beyond `limit_bytes` or the budget, sent bytes are kept no longer;
@@ -87,6 +95,12 @@ impl ReplayBuffer {
         &rest[..rest.len().min(PLAINTEXT_MAX)]
     }
 
+    /// Returns how many of [`ReplayBuffer::unsent`], from the first one on, are secret: a part of the head, if any.
+    pub fn unsent_secret_bytes(&self) -> usize {
+        let Some(segment) = self.segments.get(self.sending) else { return 0 };
+        segment.secret_len().saturating_sub(self.sent_bytes).min(self.unsent().len())
+    }
+
     /// Notes that `count` bytes of [`ReplayBuffer::unsent`] were sent.
     pub fn mark_sent(&mut self, count: usize) {
         self.sent_bytes += count;
@@ -121,14 +135,7 @@ impl ReplayBuffer {
     pub fn replace(&mut self, range: Range<usize>, value: &[u8]) -> Range<usize> {
         debug_assert!(self.sending == 0 && self.sent_bytes == 0);
         let start = range.start;
-        // Unsent bytes were never consumed, so the segment begins at the start of its vector.
-        let segment = self.segments[0].tail();
-        if range.len() == value.len() {
-            // As with the tokens of most sets of credentials: nothing after it moves.
-            segment[range].copy_from_slice(value);
-        } else {
-            segment.splice(range, value.iter().copied());
-        }
+        self.segments[0].replace(range, value);
         start..start + value.len()
     }
 

@@ -38,6 +38,7 @@ impl<'a> Rewrite<'a> {
         let old = replay.take_parts();
         // In one part, in which the token can be replaced.
         replay.append(head);
+        replay.mark_head_secret();
         let cuts = CutRanges { ranges: cuts.into(), place: 0 };
         Rewrite { replay, old, head_bytes, reader: BodyReader::new(length), cuts, body_bytes: 0 }
     }

@@ -13,6 +13,9 @@ use crate::proxy::replay::buffer::ReplayBuffer;
 /// The bytes between the value of `X-Goog-Api-Key` and that of `Authorization`.
 const BETWEEN: &[u8] = b"\r\nAuthorization: ";
 
+/// The longest end of a head after the token: the field that frames the body, and the empty line.
+const END_BYTES_MAX: usize = 64;
+
 /// The fields of a head that carry the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TokenFields {
@@ -32,6 +35,8 @@ pub struct TokenPlace {
 impl TokenPlace {
     /// Appends the fields to a head; `authorization` is the whole value of `Authorization`.
     pub fn push(out: &mut Vec<u8>, fields: TokenFields, authorization: &[u8]) -> Self {
+        // Room for all that comes: a vector that grows later would leave a copy of the token that is not overwritten.
+        out.reserve(2 * authorization.len() + 3 * BETWEEN.len() + END_BYTES_MAX);
         out.extend_from_slice(match fields {
             TokenFields::Authorization => &b"Authorization: "[..],
             TokenFields::GoogApiKeyToo => b"X-Goog-Api-Key: ",

@@ -21,8 +21,8 @@ use super::certificate;
 use super::shard::shared::Shared;
 use super::supervisor::control::{Order, Shards};
 use super::supervisor::event::SupervisorEvent;
-use crate::credentials::private_file::ReadFault;
 use crate::credentials::{self, ApiKeys, ApiKeysFileError, SecretsFileError};
+use crate::whole_file::{FileKinds, ReadFault};
 
 /// Loads the files on the main thread, and shares their content with the shards.
 pub struct Reload {
@@ -105,7 +105,7 @@ impl Reload {
     fn load_certificate(&self) {
         let Shared { config, listener_tls, .. } = &*self.shared;
         let (Some(files), Some(current)) = (&config.listener_tls, listener_tls) else { return };
-        match certificate::load_anew(files) {
+        match certificate::load(files, FileKinds::Regular) {
             Ok(loaded) => {
                 if let Some(warning) = loaded.warning {
                     tracing::warn!("{warning}");
@@ -119,7 +119,7 @@ impl Reload {
 
     fn load_secrets(&self, path: &Path, now: io::Result<FileVersion>) -> bool {
         let unreadable = |error| SecretsFileError { path: path.to_owned(), fault: ReadFault::Unreadable(error).into() };
-        let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path)) {
+        let loaded = match now.map_err(unreadable).and_then(|_| credentials::load(path, FileKinds::Regular)) {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!("the credentials loaded before stay in use: {error}");
@@ -141,7 +141,7 @@ impl Reload {
 
     fn load_api_keys(&self, path: &Path, now: io::Result<FileVersion>) -> bool {
         let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ReadFault::Unreadable(error).into() };
-        let loaded = match now.map_err(unreadable).and_then(|_| ApiKeys::load(path)) {
+        let loaded = match now.map_err(unreadable).and_then(|_| ApiKeys::load(path, FileKinds::Regular)) {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::error!("the API keys loaded before stay in use: {error}");

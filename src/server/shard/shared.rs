@@ -18,6 +18,7 @@ use crate::server::certificate;
 use crate::server::error::RunError;
 use crate::server::upstream_route;
 use crate::upstream::Route;
+use crate::whole_file::FileKinds;
 
 /// The credentials and API keys that a gateway starts with.
 #[derive(Debug)]
@@ -51,8 +52,12 @@ impl Shared {
     /// # Errors
     /// Those of [`certificate::load`], [`upstream_route::route`] and [`Places::new`].
     pub fn new(config: Config, keyring: Keyring) -> Result<Self, RunError> {
-        let listener_tls =
-            config.listener_tls.as_ref().map(certificate::load).transpose().map_err(RunError::ListenerTls)?;
+        let listener_tls = config
+            .listener_tls
+            .as_ref()
+            .map(|files| certificate::load(files, FileKinds::RegularOrPipe))
+            .transpose()
+            .map_err(RunError::ListenerTls)?;
         for warning in listener_tls.iter().filter_map(|loaded| loaded.warning.as_ref()) {
             tracing::warn!("{warning}");
         }

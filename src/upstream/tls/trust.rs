@@ -1,7 +1,6 @@
 //! The trust anchors of TLS with the upstream: those of a file that was named, of the system, or the bundled ones.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,6 +9,10 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore};
 
 use crate::config::Trust;
+use crate::whole_file::{self, FileKinds, ReadFault};
+
+/// Some ten times the size of a system's bundle with the text of each certificate.
+const BUNDLE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The reason why the trust anchors could not be loaded.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub enum TrustError {
 /// The reason why a PEM file cannot serve as a trust store.
 #[derive(Debug)]
 pub enum TrustFault {
-    Unreadable(io::Error),
+    Read(ReadFault),
     Pem(pem::Error),
     Certificate { number: usize, error: rustls::Error },
     Empty,
@@ -52,7 +55,7 @@ impl std::error::Error for TrustError {
 impl fmt::Display for TrustFault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TrustFault::Unreadable(error) => write!(formatter, "cannot be read: {error}"),
+            TrustFault::Read(fault) => fault.fmt(formatter),
             TrustFault::Pem(error) => write!(formatter, "is not valid PEM: {error}"),
             TrustFault::Certificate { number, error } => {
                 write!(formatter, "certificate number {number} cannot be an authority: {error}")
@@ -65,7 +68,7 @@ impl fmt::Display for TrustFault {
 impl std::error::Error for TrustFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            TrustFault::Unreadable(error) => Some(error),
+            TrustFault::Read(fault) => fault.source(),
             TrustFault::Pem(error) => Some(error),
             TrustFault::Certificate { error, .. } => Some(error),
             TrustFault::Empty => None,
@@ -120,9 +123,11 @@ pub fn client_config(trust: &Trust) -> Result<(Arc<ClientConfig>, TrustSource), 
     Ok((Arc::new(config), source))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the trust store is read before there are shards")]
 fn read(path: &Path) -> Result<Vec<u8>, TrustFault> {
-    std::fs::read(path).map_err(TrustFault::Unreadable)
+    // The certificates are public: a copy of them may stay in memory.
+    whole_file::read(path, BUNDLE_BYTES_MAX, FileKinds::RegularOrPipe)
+        .map(|(pem, _)| pem.to_vec())
+        .map_err(TrustFault::Read)
 }
 
 fn given_roots(pem: &[u8], name: &str) -> Result<(RootCertStore, TrustSource), TrustFault> {

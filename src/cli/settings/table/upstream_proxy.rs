@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::cli::settings::error::ValueSource;
-use crate::cli::settings::reading::Reading;
+use crate::cli::settings::reading::{Picked, Reading};
 use crate::config::{Concealed, Scheme, UpstreamConfig, UpstreamProxy, is_named_by_no_proxy};
 
 pub const FLAG: &str = "--upstream-proxy";
@@ -29,7 +29,7 @@ pub fn find(
         None => find_in_variables(reading, upstream?),
     };
     let (url, source) = match found {
-        Ok((url, source)) => (Concealed::new(url), source),
+        Ok((url, source)) => (Concealed::from(url), source),
         Err((reason, source)) => {
             reading.note(FLAG, reason.to_owned(), source);
             return None;
@@ -57,7 +57,7 @@ pub fn find(
 fn find_in_variables(
     reading: &mut Reading<'_>,
     upstream: &UpstreamConfig,
-) -> Result<(String, ValueSource), (&'static str, ValueSource)> {
+) -> Result<Picked, (&'static str, ValueSource)> {
     if upstream.scheme == Scheme::Http {
         return Err(("none, HTTPS_PROXY is not for an http:// upstream", ValueSource::Default));
     }

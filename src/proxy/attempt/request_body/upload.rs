@@ -107,7 +107,8 @@ fn next_part(connection: &Connection, incoming: &Incoming<'_>) -> Result<Option<
     if part.is_empty() {
         return Ok(None);
     }
-    Ok(Some((connection.seal(part).map_err(UploadError::Upstream)?, part.len())))
+    let sealed = connection.seal(part, replay.unsent_secret_bytes()).map_err(UploadError::Upstream)?;
+    Ok(Some((sealed, part.len())))
 }
 
 async fn fill(incoming: &mut Incoming<'_>, limit: Duration) -> Result<(), UploadError> {
