@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::config::Timeouts;
 use crate::credentials::{ApiKeyId, CredentialId};
 use crate::io::{Deadline, Turns};
-use crate::observability::{Ending, ExchangeId, ExchangeRecord, StatusClass};
+use crate::observability::{Count, Ending, ExchangeId, ExchangeRecord, StatusClass};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::table::ErrorRow;
 use crate::proxy::resources::Resources;
@@ -57,6 +57,10 @@ impl Exchange {
     /// Counts it and writes its line in the log.
     pub fn end(self, resources: &Resources, downstream: &Downstream) {
         resources.activity.exchange_ends();
+        if self.progress.token_was_seen.get() {
+            resources.activity.counters.add(Count::TokensSeen);
+            tracing::warn!(id = %self.id, "the upstream sent the gateway's token back; its client did not get it");
+        }
         let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, error, progress } = self;
         let record = ExchangeRecord {
             id,
@@ -95,6 +99,7 @@ pub struct Progress {
     pub status: Cell<Option<u16>>,
     pub first_byte: Cell<Option<Instant>>,
     pub response_bytes: Cell<u64>,
+    token_was_seen: Cell<bool>,
     pub turns: Turns,
 }
 
@@ -144,6 +149,13 @@ impl Progress {
 
     pub fn turn_was_written(&self) -> bool {
         self.turn_was_written.get()
+    }
+
+    /// Notes whether the upstream was seen to send the token back.
+    pub fn note_token_seen(&self, was_seen: bool) {
+        if was_seen {
+            self.token_was_seen.set(true);
+        }
     }
 
     /// Resolves when the response head is overdue.
