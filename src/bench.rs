@@ -2,11 +2,12 @@
 //!
 //! Only with the feature `bench`; the program is built without it.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Filter;
-use crate::credentials::{self, Credentials, RoundRobin};
+use crate::credentials::{self, Credentials, RoundRobin, TokenTraces};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
 use crate::observability::Ledger;
@@ -22,6 +23,7 @@ use crate::proxy::response;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::head::Recipient;
 use crate::proxy::response::location::LocationRewrite;
+use crate::proxy::response::mask::lines::mask_head;
 use crate::proxy::snapshot::Snapshot;
 
 /// A request as an OpenAI SDK sends it.
@@ -104,6 +106,8 @@ impl Default for ExchangeBench {
         let ledger = Ledger::new(1);
         ledger.open(balancer.credentials.names());
         let snapshot = Snapshot::new(balancer.credentials.clone(), None, &ledger);
+        let first = balancer.credentials.entries().next().expect("one at least").0;
+        snapshot.with_authorization(first, |_| ()).expect("a token");
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
         ExchangeBench { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
     }
@@ -151,7 +155,12 @@ impl ExchangeBench {
         out.len()
     }
 
-    /// Parses a response head, and writes it for the client.
+    /// Looks up how the token is known when it comes back.
+    fn traces(&self) -> Rc<TokenTraces> {
+        self.snapshot.traces(self.balancer.credentials.entries().next().expect("one at least").0)
+    }
+
+    /// Parses a response head, writes it for the client, and searches it for the token.
     pub fn rewrite_response(&self, out: &mut Vec<u8>) -> usize {
         out.clear();
         let target = &self.rules.target;
@@ -163,7 +172,8 @@ impl ExchangeBench {
         let downstream = Recipient { version: Version::Http11, keep_alive: true, origin: None };
         with_response(RESPONSE, |head| {
             let facts = response::head::examine(head, false).expect("valid");
-            response::head::write(out, head, &facts, &downstream, Some(&location));
+            let upstream_bytes = response::head::write(out, head, &facts, &downstream, Some(&location));
+            mask_head(&self.traces(), &mut out[..upstream_bytes]);
         })
         .expect("a valid head");
         out.len()
@@ -172,7 +182,7 @@ impl ExchangeBench {
     /// Relays [`EVENTS`] events, one a read, and follows chunks and events meanwhile.
     pub fn relay_events(&self) -> u64 {
         let facts = with_response(RESPONSE, |head| response::head::examine(head, false).expect("valid"));
-        let mut relay = BodyRelay::new(&facts.expect("a valid head"), Version::Http11, Buffer::take());
+        let mut relay = BodyRelay::new(&facts.expect("a valid head"), Version::Http11, Buffer::take(), self.traces());
         for event in &self.events {
             relay.push(event);
             relay.out.clear();

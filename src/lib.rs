@@ -29,7 +29,8 @@
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
 //! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it
-//!   gives (`credential`, `snapshot`), tokens (`token`), the round robin (`balancer`, `order`), cooldowns as a whole
+//!   gives (`credential`, `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`), the
+//!   round robin (`balancer`, `order`), cooldowns as a whole
 //!   and for one model (`standing`), the makers of stored objects (`owners`), what must not be seen (`secret`), the
 //!   keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
@@ -62,6 +63,7 @@
 //! | May `.env` be used? | `read` in `cli::settings::dotenv::file` |
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
+//! | What of an answer is masked? | [`proxy::response::mask`]; what counts as a part of a token: [`credentials::TokenTraces`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
 //! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |
 //! | Whose events are in a stream, and is its turn complete? | [`proxy::sse::events`] |

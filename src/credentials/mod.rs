@@ -1,5 +1,5 @@
-//! Credentials: the entries of `secrets.json`, their tokens, the order in which they take turns, and their cooldowns;
-//! and the API keys of those who may use the gateway (`api_keys`); and which identity made a stored object (`owners`).
+//! Credentials: the entries of `secrets.json`, their tokens and how those are known when they come back (`token_traces`),
+//! the order in which they take turns, and their cooldowns; and the API keys of those who may use the gateway (`api_keys`); and which identity made a stored object (`owners`).
 //!
 //! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries and turns never change; a reload makes
 //! another. A [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the
@@ -19,6 +19,7 @@ mod secrets_file;
 mod snapshot;
 mod standing;
 mod token;
+mod token_traces;
 
 pub use api_keys::{ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys};
 pub use balancer::{Choice, RoundRobin, Turn};
@@ -31,3 +32,4 @@ pub use secrets_file::{from_json, load};
 pub use snapshot::Credentials;
 pub use standing::{CheckClaim, Cooling, CredentialFault, FaultKind, PathFamily, RestScope, limited_for};
 pub use token::{TokenCache, TokenError, bare_token, mint};
+pub use token_traces::TokenTraces;

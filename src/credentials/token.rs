@@ -4,6 +4,7 @@
 //! zeroed buffers, and go nowhere but into the upstream's `Authorization` field.
 
 use std::fmt;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -15,6 +16,7 @@ use zeroize::Zeroizing;
 use super::credential::{Credential, CredentialId};
 use super::secret::Secret;
 use super::snapshot::Credentials;
+use super::token_traces::TokenTraces;
 
 /// Time for which a token is used. It carries no expiry; this is the life that the Python original gave its cache.
 const TOKEN_LIFE: Duration = Duration::from_secs(3600);
@@ -92,6 +94,8 @@ pub fn bare_token(authorization: &[u8]) -> &[u8] {
 /// The ready `Authorization` values of one shard, by credential. It belongs to one snapshot: a reload makes another.
 pub struct TokenCache {
     tokens: Vec<CachedToken>,
+    /// Those of a token that was not made yet.
+    no_traces: Rc<TokenTraces>,
 }
 
 #[derive(Default)]
@@ -99,12 +103,14 @@ struct CachedToken {
     authorization: Zeroizing<Vec<u8>>,
     /// `None` until the first use.
     renew_at: Option<Instant>,
+    traces: Option<Rc<TokenTraces>>,
 }
 
 impl TokenCache {
     /// Makes an empty cache for `credentials_count` credentials.
     pub fn new(credentials_count: usize) -> Self {
-        TokenCache { tokens: (0..credentials_count).map(|_| CachedToken::default()).collect() }
+        let tokens = (0..credentials_count).map(|_| CachedToken::default()).collect();
+        TokenCache { tokens, no_traces: Rc::new(TokenTraces::none()) }
     }
 
     /// Returns the `Authorization` value (`Bearer <jwt>`) of a credential: signed at its first use and 300 s before an
@@ -124,6 +130,12 @@ impl TokenCache {
         }
         Ok(&cached.authorization)
     }
+
+    /// Returns how the token of a credential is known when it comes back: by nothing before its first use, since none
+    /// was sent.
+    pub fn traces(&self, id: CredentialId) -> Rc<TokenTraces> {
+        self.tokens[id.index()].traces.as_ref().unwrap_or(&self.no_traces).clone()
+    }
 }
 
 impl fmt::Debug for TokenCache {
@@ -138,7 +150,8 @@ impl CachedToken {
         let mut authorization = Zeroizing::new(Vec::with_capacity(SCHEME.len() + token.expose().len()));
         authorization.extend_from_slice(SCHEME);
         authorization.extend_from_slice(token.expose().as_bytes());
-        Ok(CachedToken { authorization, renew_at: Some(now + (TOKEN_LIFE - RENEWAL_MARGIN)) })
+        let traces = Some(Rc::new(TokenTraces::new(token.expose(), &credential.client_secret)));
+        Ok(CachedToken { authorization, renew_at: Some(now + (TOKEN_LIFE - RENEWAL_MARGIN)), traces })
     }
 }
 
@@ -246,12 +259,26 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_known_when_it_comes_back_from_its_first_use_on() {
+        let credentials = credentials();
+        let id = id(&credentials, 0);
+        let mut cache = TokenCache::new(credentials.len());
+        let token = mint(credentials.entry(id)).expect("minted");
+        assert!(!cache.traces(id).may_be_in(token.expose().as_bytes()));
+        cache.authorization(&credentials, id, Instant::now()).expect("a value");
+        let traces = cache.traces(id);
+        assert_eq!(traces.runs_in(token.expose().as_bytes()).len(), 2, "payload and signature");
+        assert!(Rc::ptr_eq(&traces, &cache.traces(id)), "made once");
+    }
+
+    #[test]
     fn no_debug_output_holds_a_secret_or_a_token() {
         let credentials = credentials();
         let mut cache = TokenCache::new(credentials.len());
         cache.authorization(&credentials, id(&credentials, 0), Instant::now()).expect("a value");
         let token = mint(credentials.entry(id(&credentials, 0))).expect("minted");
-        let debug = format!("{credentials:?} {cache:?} {token:?} {:?}", TokenError::Signature);
+        let traces = cache.traces(id(&credentials, 0));
+        let debug = format!("{credentials:?} {cache:?} {token:?} {traces:?} {:?}", TokenError::Signature);
         assert!(debug.contains("[REDACTED]"));
         assert!(!debug.contains("hunter2") && !debug.contains("eyJ"), "{debug}");
     }

@@ -24,6 +24,10 @@ pub enum Count {
     CopiesDropped,
     /// Requests within the filter's scope that could not be filtered.
     Unfiltered,
+    /// Exchanges in which the upstream sent the token back.
+    TokensSeen,
+    /// Errors with a content coding that could not be searched for the token.
+    Unsearched,
     /// Rests that began, of whole credentials or for one model or family of paths.
     Cooldowns,
     /// Background checks of refused credentials.
@@ -42,13 +46,15 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 13] = [
+    pub const ALL: [Count; 15] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
         Count::ShareExhausted,
         Count::CopiesDropped,
         Count::Unfiltered,
+        Count::TokensSeen,
+        Count::Unsearched,
         Count::Cooldowns,
         Count::Checks,
         Count::Recoveries,
@@ -115,6 +121,8 @@ pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
         share_exhausted = total(Count::ShareExhausted),
         copies_dropped = total(Count::CopiesDropped),
         unfiltered = total(Count::Unfiltered),
+        tokens_seen = total(Count::TokensSeen),
+        unsearched = total(Count::Unsearched),
         cooldowns = total(Count::Cooldowns),
         checks = total(Count::Checks),
         recoveries = total(Count::Recoveries),

@@ -11,7 +11,7 @@ use crate::credentials::{ApiKeyId, CredentialId};
 use crate::http1::head::{HeadError, ResponseHead};
 use crate::http1::interim::InterimAllowance;
 use crate::io::{Deadline, Turns};
-use crate::observability::{Ending, ExchangeId, ExchangeRecord, StatusClass};
+use crate::observability::{Count, Ending, ExchangeId, ExchangeRecord, StatusClass};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::table::ErrorRow;
 use crate::proxy::reply_shape::ReplyShape;
@@ -63,6 +63,10 @@ impl Exchange {
     /// Counts it and writes its line in the log.
     pub fn end(self, resources: &Resources, downstream: &Downstream) {
         resources.activity.exchange_ends();
+        if self.progress.token_was_seen.get() {
+            resources.activity.counters.add(Count::TokensSeen);
+            tracing::warn!(id = %self.id, "the upstream sent the gateway's token back; its client did not get it");
+        }
         let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, error, progress, .. } =
             self;
         let record = ExchangeRecord {
@@ -104,6 +108,7 @@ pub struct Progress {
     pub response_bytes: Cell<u64>,
     /// For all attempts together.
     interim: Cell<InterimAllowance>,
+    token_was_seen: Cell<bool>,
     pub turns: Turns,
 }
 
@@ -161,6 +166,13 @@ impl Progress {
 
     pub fn turn_was_written(&self) -> bool {
         self.turn_was_written.get()
+    }
+
+    /// Notes whether the upstream was seen to send the token back.
+    pub fn note_token_seen(&self, was_seen: bool) {
+        if was_seen {
+            self.token_was_seen.set(true);
+        }
     }
 
     /// Resolves when the response head is overdue.

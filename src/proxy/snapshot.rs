@@ -5,10 +5,11 @@
 //! ids of one snapshot never meet those of another.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCache};
+use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCache, TokenTraces};
 use crate::observability::{Account, Ledger};
 use crate::proxy::error::GatewayError;
 
@@ -45,6 +46,11 @@ impl Snapshot {
                 Err(GatewayError::TokenFailed)
             }
         }
+    }
+
+    /// Returns how the token of a credential is known when it comes back.
+    pub fn traces(&self, credential: CredentialId) -> Rc<TokenTraces> {
+        self.tokens.borrow().traces(credential)
     }
 
     pub fn account(&self, credential: CredentialId) -> &Account {

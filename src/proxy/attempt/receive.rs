@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::credentials::TokenTraces;
 use crate::http1::head::{HeadError, HeadLimits, HeadScanner, ResponseHead, with_response};
 use crate::http1::retry_after::retry_after;
 use crate::io::Buffer;
@@ -9,11 +10,13 @@ use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::interrupt::{Interruption, guarded};
 use crate::proxy::attempt::relayed::{NoAnswer, Relayed};
 use crate::proxy::error::{GatewayError, UpstreamPhase};
+use crate::proxy::failover::gate::Gate;
 use crate::proxy::outcome::{Outcome, keeps_alive};
 use crate::proxy::request::rules::Rules;
 use crate::proxy::response;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::response::location::LocationRewrite;
+use crate::proxy::response::mask::lines::mask_head;
 use crate::upstream::{Connection, Received};
 
 /// A response head that is passed on.
@@ -28,10 +31,11 @@ pub struct FinalHead {
 }
 
 /// Receives until the final response head is there; interim ones are passed on or swallowed on the way. What was
-/// received after it stays in `received`.
+/// received after it stays in `received`. `gate` knows the token that was sent.
 pub async fn receive_head(
     connection: &Connection,
     side: DownstreamSide<'_>,
+    gate: &Gate<'_>,
     received: &mut Buffer,
 ) -> Result<FinalHead, Relayed> {
     let mut scanner = HeadScanner::default();
@@ -39,7 +43,7 @@ pub async fn receive_head(
     loop {
         let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE);
         if let Some(span) = scanned.map_err(|error| NoAnswer::malformed(malformed(error)))? {
-            let head = read_head(&received.filled()[span.start..span.end], side)?;
+            let head = read_head(&received.filled()[span.start..span.end], side, &gate.traces())?;
             received.consume(span.end);
             match head {
                 HeadKind::Final(head) => return Ok(head),
@@ -78,7 +82,7 @@ enum HeadKind {
     Interim(Buffer),
 }
 
-fn read_head(head: &[u8], side: DownstreamSide<'_>) -> Result<HeadKind, NoAnswer> {
+fn read_head(head: &[u8], side: DownstreamSide<'_>, traces: &TokenTraces) -> Result<HeadKind, NoAnswer> {
     let kind = with_response(head, |parsed| {
         Ok(match parsed.status {
             101 => return Err(GatewayError::UpstreamSwitchedProtocols),
@@ -86,21 +90,26 @@ fn read_head(head: &[u8], side: DownstreamSide<'_>) -> Result<HeadKind, NoAnswer
                 side.progress.admit_interim(parsed, head.len()).map_err(malformed)?;
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. The 100 answers an expectation that was ours.
                 let is_swallowed = parsed.status == 100 || side.reply.is_http10();
-                HeadKind::Interim(if is_swallowed { Buffer::none() } else { interim_head(parsed) })
+                HeadKind::Interim(if is_swallowed { Buffer::none() } else { interim_head(parsed, side, traces) })
             }
-            _ => HeadKind::Final(final_head(parsed, side)?),
+            _ => HeadKind::Final(final_head(parsed, side, traces)?),
         })
     });
     kind.unwrap_or_else(|error| Err(malformed(error))).map_err(NoAnswer::malformed)
 }
 
-fn interim_head(head: &ResponseHead<'_>) -> Buffer {
+fn interim_head(head: &ResponseHead<'_>, side: DownstreamSide<'_>, traces: &TokenTraces) -> Buffer {
     let mut out = Buffer::take();
     response::head::write_interim(out.tail(), head);
+    side.progress.note_token_seen(mask_head(traces, out.filled_mut()));
     out
 }
 
-fn final_head(head: &ResponseHead<'_>, side: DownstreamSide<'_>) -> Result<FinalHead, GatewayError> {
+fn final_head(
+    head: &ResponseHead<'_>,
+    side: DownstreamSide<'_>,
+    traces: &TokenTraces,
+) -> Result<FinalHead, GatewayError> {
     let facts = response::head::examine(head, side.reply.is_head).map_err(malformed)?;
     let is_delimited = !facts.is_close_delimited_for(side.reply.version);
     let keep_alive =
@@ -114,7 +123,9 @@ fn final_head(head: &ResponseHead<'_>, side: DownstreamSide<'_>) -> Result<Final
         base_path: &target.base_path,
     };
     let mut out = Buffer::take();
-    response::head::write(out.tail(), head, &facts, &downstream, side.rewrites_location.then_some(&location));
+    let location = side.rewrites_location.then_some(&location);
+    let upstream_bytes = response::head::write(out.tail(), head, &facts, &downstream, location);
+    side.progress.note_token_seen(mask_head(traces, &mut out.filled_mut()[..upstream_bytes]));
     let retry_after = (facts.status == 429).then(|| retry_after(head, SystemTime::now())).flatten();
     Ok(FinalHead { facts, keep_alive, retry_after, out })
 }

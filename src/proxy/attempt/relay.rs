@@ -6,8 +6,9 @@
 use std::time::Instant;
 
 use crate::http1::framing::BodyLength;
+use crate::http1::head::Version;
 use crate::io::Buffer;
-use crate::observability::Ending;
+use crate::observability::{Count, Ending};
 use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::farewell::FAREWELL_LIMIT;
 use crate::proxy::attempt::held::{Best, PendingAnswer};
@@ -20,6 +21,7 @@ use crate::proxy::failover::gate::{Gate, Verdict};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::response::body::BodyRelay;
+use crate::proxy::response::mask::coded::CodedVerdict;
 use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::{Connection, Received, TransportError};
 
@@ -35,36 +37,29 @@ pub async fn relay_answer(
     best: &mut Option<Best>,
 ) -> Relayed {
     let mut received = Buffer::none();
-    let FinalHead { facts, keep_alive, retry_after, out } = match receive_head(connection, side, &mut received).await {
+    let head = match receive_head(connection, side, &gate, &mut received).await {
         Ok(head) => head,
         Err(relayed) => return relayed,
     };
     // RFC 9110 §15.5.9: sent by itself, just before the request came, on a connection that idled for too long.
-    if facts.status == 408 && gate.is_stale() {
+    if head.facts.status == 408 && gate.is_stale() {
         return NoAnswer::silent(GatewayError::UpstreamClosed).into();
     }
-    gate.look_at_references(&facts).await;
-    let holds_opening = gate.holds_opening(&facts);
-    let mut answer = PendingAnswer::new(facts, keep_alive, BodyRelay::new(&facts, side.reply.version, out));
-    if holds_opening {
-        answer.body.inspect_opening();
-    }
-    let holds_refusal = gate.holds_refusal(&facts);
-    if holds_refusal {
-        answer.body.inspect_refusal();
-    }
-    answer.body.set_tap(gate.tap(&facts));
+    gate.look_at_references(&head.facts).await;
+    let retry_after = head.retry_after;
+    let mut answer = begin_answer(head, side.reply.version, &mut gate);
     answer.body.push(received.filled());
     drop(received);
-    let class = match AttemptClass::of_status(facts.status) {
-        AttemptClass::Succeeded if holds_opening => {
+    let status = answer.facts.status;
+    let class = match AttemptClass::of_status(status) {
+        AttemptClass::Succeeded if answer.body.inspects_opening() => {
             answer.hold_opening(connection, side.outgoing.upstream_deadline).await
         }
-        _ if holds_refusal || answer.body.tap().is_some() && matches!(facts.status, 400 | 403) => {
+        _ if answer.body.inspects_refusal() || answer.body.tap().is_some() && matches!(status, 400 | 403) => {
             let class = answer.hold_refusal(connection, side.outgoing.upstream_deadline).await;
-            if gate.is_of_another(&facts, answer.body.tap()) { AttemptClass::NotFound } else { class }
+            if gate.is_of_another(&answer.facts, answer.body.tap()) { AttemptClass::NotFound } else { class }
         }
-        _ if facts.status == 404 && gate.is_of_another(&facts, None) => AttemptClass::NotFound,
+        _ if status == 404 && gate.is_of_another(&answer.facts, None) => AttemptClass::NotFound,
         class => class,
     };
     // Nothing has gone downstream, so the client can be told.
@@ -79,20 +74,41 @@ pub async fn relay_answer(
     }
     // What was kept in case of a worse one is let go of: the answer may take minutes.
     *best = None;
-    gate.learn(&facts);
+    gate.learn(&answer.facts);
     answer.body.confirm_tap();
     Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
 }
 
+/// Makes what follows an answer from its first byte on. A function of its own: what it needs is not kept while the
+/// answer is relayed.
+fn begin_answer(head: FinalHead, version: Version, gate: &mut Gate<'_>) -> PendingAnswer {
+    let FinalHead { facts, keep_alive, out, .. } = head;
+    let mut body = BodyRelay::new(&facts, version, out, gate.traces());
+    if gate.holds_opening(&facts) {
+        body.inspect_opening();
+    }
+    if gate.holds_refusal(&facts) {
+        body.inspect_refusal();
+    }
+    body.set_tap(gate.tap(&facts));
+    PendingAnswer::new(facts, keep_alive, body)
+}
+
 /// Passes the answer on. Without a connection all of it is here.
 pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_>, answer: &mut PendingAnswer) -> Over {
+    if answer.body.wants_coded()
+        && let Err(error) = Box::pin(answer.hold_coded(connection, side)).await
+    {
+        return Outcome::Failed(error).into();
+    }
+    if let Some(over) = search_coded(side, answer) {
+        return over;
+    }
     side.progress.answer_begins(answer.facts.status);
     let mut farewell_until = None;
     loop {
         let body = &mut answer.body;
-        if !body.out.is_empty()
-            && let Err(outcome) = write_out(side, body, &mut farewell_until).await
-        {
+        if let Err(outcome) = write_out(side, body, &mut farewell_until).await {
             return outcome.into();
         }
         if body.reader.is_complete() {
@@ -123,6 +139,10 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
             Err(NoMore::Interrupted(Interruption::Expired)) => Ending::Shutdown,
             Err(NoMore::ClientGone) => Ending::ClientDisconnected,
         };
+        answer.body.end(ending != Ending::Ok);
+        if let Err(outcome) = write_out(side, &mut answer.body, &mut farewell_until).await {
+            return outcome.into();
+        }
         return match ending {
             _ if farewell_until.is_some() => Outcome::after_departure(side.progress),
             Ending::Ok => Outcome::Answered { ending, keep_alive: answer.keep_alive },
@@ -130,6 +150,24 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
             _ => end_broken(side, answer, ending).await,
         }
         .into();
+    }
+}
+
+/// Searches an error with a content coding for the token. If it has one, an error made here is answered in its place.
+fn search_coded(side: DownstreamSide<'_>, answer: &mut PendingAnswer) -> Option<Over> {
+    let status = answer.facts.status;
+    match answer.body.judge_coded()? {
+        CodedVerdict::Clean => None,
+        CodedVerdict::Leaks => {
+            side.progress.note_token_seen(true);
+            let outcome = Outcome::Failed(GatewayError::UpstreamLeaksToken { status });
+            Some(Over { outcome, upstream_is_reusable: answer.leaves_reusable(side.progress) })
+        }
+        CodedVerdict::Unsearched => {
+            side.resources.activity.counters.add(Count::Unsearched);
+            tracing::warn!(status, coding = ?answer.facts.coding, "an error could not be searched for the token");
+            None
+        }
     }
 }
 
@@ -141,12 +179,13 @@ async fn write_out(
     farewell_until: &mut Option<Instant>,
 ) -> Result<(), Outcome> {
     let out = std::mem::take(&mut body.out);
-    if farewell_until.is_some() {
+    if farewell_until.is_some() || out.is_empty() {
         return Ok(());
     }
     if side.write(out).await.is_ok() {
         side.progress.response_bytes.set(body.reader.data_bytes());
         side.progress.note_turn(body.turn_is_complete());
+        side.progress.note_token_seen(body.has_masked);
         return Ok(());
     }
     if !side.progress.turn_was_written() {

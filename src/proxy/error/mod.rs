@@ -61,6 +61,10 @@ pub enum GatewayError {
     /// The text says what is wrong, as the end of "The upstream's answer is malformed: …".
     UpstreamMalformed(&'static str),
     UpstreamSwitchedProtocols,
+    /// The error that it answered with holds the token, under a content coding.
+    UpstreamLeaksToken {
+        status: u16,
+    },
     ConnectTimeout,
     UpstreamTimeout {
         phase: UpstreamPhase,

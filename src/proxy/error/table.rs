@@ -175,6 +175,10 @@ error_table! {
     Self::UpstreamSwitchedProtocols =>
         failure(502, "Bad Gateway", "upstream_switched_protocols", Ending::UpstreamInvalid, Settled),
         "The upstream switched protocols without being asked; check that --upstream names the right server.";
+    Self::UpstreamLeaksToken { status } =>
+        failure(502, "Bad Gateway", "upstream_leaks_token", Ending::UpstreamInvalid, Settled),
+        "The upstream answered {status} with an error that holds the gateway's own token, and so is not passed on; ask \
+         without Accept-Encoding to read it with the token masked.";
     Self::ConnectTimeout =>
         failure(504, "Gateway Timeout", "upstream_connect_timeout", Ending::Timeout, Unreachable),
         "The upstream could not be connected to in time; check the network, or raise --connect-timeout.";

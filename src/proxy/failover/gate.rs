@@ -1,8 +1,10 @@
 //! The gate where an answer is stopped until it is clear that it is the one for the client.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use crate::credentials::TokenTraces;
 use crate::http1::framing::BodyLength;
 use crate::io::turns::spend;
 use crate::proxy::attempt_class::AttemptClass;
@@ -42,10 +44,15 @@ impl Gate<'_> {
         self.failover.is_stale(self.reused_since, self.replay.borrow().is_whole())
     }
 
+    /// Returns how the token that was sent is known when it comes back.
+    pub fn traces(&self) -> Rc<TokenTraces> {
+        self.failover.snapshot.traces(self.failover.credential())
+    }
+
     /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another
     /// attempt, or their success would be evidence.
     pub fn holds_opening(&self, facts: &ResponseFacts) -> bool {
-        let is_candidate = facts.is_event_stream && facts.is_identity_coded && facts.status == 200;
+        let is_candidate = facts.is_event_stream && facts.is_identity_coded() && facts.status == 200;
         is_candidate
             && (self.failover.has_suspects()
                 || self.leads_on(AttemptClass::Unavailable)
@@ -54,7 +61,7 @@ impl Gate<'_> {
 
     /// Tells whether the body of an error is looked at: only if what it may say would lead to another attempt.
     pub fn holds_refusal(&self, facts: &ResponseFacts) -> bool {
-        let is_candidate = matches!(facts.status, 400 | 401 | 403 | 429) && facts.is_identity_coded;
+        let is_candidate = matches!(facts.status, 400 | 401 | 403 | 429) && facts.is_identity_coded();
         is_candidate
             && !facts.is_event_stream
             && !self.failover.is_owned()
@@ -74,7 +81,7 @@ impl Gate<'_> {
     /// Finds out which objects the body names, where the answer may be that there are none.
     pub async fn look_at_references(&mut self, facts: &ResponseFacts) {
         let Gate { resources, failover: Failover { snapshot, objects, .. }, replay, .. } = self;
-        let may_say_so = facts.status == 404 || matches!(facts.status, 400 | 403) && facts.is_identity_coded;
+        let may_say_so = facts.status == 404 || matches!(facts.status, 400 | 403) && facts.is_identity_coded();
         let objects = objects.as_deref_mut().filter(|objects| may_say_so && ownership::awaits_search(objects));
         if let Some(objects) = objects {
             let search = || ownership::search(resources, &snapshot.credentials, objects, &replay.borrow());
@@ -87,7 +94,7 @@ impl Gate<'_> {
     pub fn tap(&self, facts: &ResponseFacts) -> Option<Box<BodyTap>> {
         let Failover { snapshot, objects, chosen, .. } = &*self.failover;
         let objects = objects.as_deref()?;
-        if matches!(facts.status, 400 | 403) && facts.is_identity_coded {
+        if matches!(facts.status, 400 | 403) && facts.is_identity_coded() {
             return self.may_be_of_another().then(BodyTap::of_error);
         }
         ownership::tap(self.resources, &snapshot.credentials, objects, chosen.turn.credential, facts)

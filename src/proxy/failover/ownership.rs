@@ -124,7 +124,7 @@ pub fn tap(
 ) -> Option<Box<BodyTap>> {
     let has_new_id = objects.action == ObjectAction::Make;
     let tells = has_new_id || objects.action == ObjectAction::LookAtBatch;
-    if !tells || !is_success(facts) || !facts.is_identity_coded {
+    if !tells || !is_success(facts) || !facts.is_identity_coded() {
         return None;
     }
     let owner = credentials.owner_key(credential);

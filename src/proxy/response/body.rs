@@ -1,14 +1,19 @@
 //! A response body between its two connections: followed by its framing, and by its events if it has any.
 //!
-//! Invariant: `out` is what a client of this version gets for what was pushed so far, and ends at a point from which
-//! the stream can be ended well or visibly cut. No I/O.
+//! Invariant: `out` is what a client of this version gets for what was pushed so far, but for what the `mask` holds, and
+//! with that it ends at a point from which the stream can be ended well or visibly cut. No I/O.
 
+use std::rc::Rc;
+
+use crate::credentials::TokenTraces;
 use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::io::Buffer;
 use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::response::mask::BodyMask;
+use crate::proxy::response::mask::coded::CodedVerdict;
 use crate::proxy::response::refusal::{RefusalReader, RefusalReason};
 use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::ending;
@@ -28,6 +33,10 @@ pub struct BodyRelay {
     refusal: Option<Box<RefusalReader>>,
     /// Looks at what goes by.
     tap: Option<Box<BodyTap>>,
+    /// Keeps the attempt's token out of what goes downstream.
+    mask: BodyMask,
+    /// Something was masked.
+    pub has_masked: bool,
     /// False also for a chunked body whose client knows no chunks.
     downstream_gets_chunks: bool,
     /// The bytes to be written downstream next.
@@ -38,10 +47,11 @@ pub struct BodyRelay {
 }
 
 impl BodyRelay {
-    /// `out` holds the head, which is written with the first bytes of the body.
-    pub fn new(facts: &ResponseFacts, version: Version, out: Buffer) -> Self {
+    /// `out` holds the head, which is written with the first bytes of the body. `traces` are those of the attempt's
+    /// token.
+    pub fn new(facts: &ResponseFacts, version: Version, out: Buffer, traces: Rc<TokenTraces>) -> Self {
         let is_chunked = facts.body == BodyLength::Chunked;
-        let follows_events = facts.is_event_stream && facts.is_identity_coded && facts.body != BodyLength::None;
+        let follows_events = facts.is_event_stream && facts.is_identity_coded() && facts.body != BodyLength::None;
         BodyRelay {
             reader: BodyReader::new(facts.body),
             events: follows_events.then(EventTracker::new),
@@ -49,6 +59,8 @@ impl BodyRelay {
             opening: None,
             refusal: None,
             tap: None,
+            mask: BodyMask::new(facts, traces),
+            has_masked: false,
             downstream_gets_chunks: is_chunked && version != Version::Http10,
             out,
             error: None,
@@ -83,10 +95,18 @@ impl BodyRelay {
         self.opening.as_ref().map_or(Opening::Harmless, OpeningReader::verdict)
     }
 
+    pub fn inspects_opening(&self) -> bool {
+        self.opening.is_some()
+    }
+
     /// Begins to look for the reason of an error, for [`BodyRelay::refusal`]. To be called before the first byte is
     /// pushed.
     pub fn inspect_refusal(&mut self) {
         self.refusal = Some(Box::new(RefusalReader::new()));
+    }
+
+    pub fn inspects_refusal(&self) -> bool {
+        self.refusal.is_some()
     }
 
     /// Returns whether more of the body may tell the reason of the error.
@@ -120,13 +140,11 @@ impl BodyRelay {
         if self.error.is_some() {
             return;
         }
-        let BodyRelay { reader, events, opening, refusal, tap, downstream_gets_chunks, out, .. } = self;
+        let BodyRelay { reader, events, opening, refusal, tap, mask, downstream_gets_chunks, out, .. } = self;
+        let mut has_masked = false;
         let read = reader.read(bytes, |piece| match piece {
             Piece::Data(data) => {
-                out.append(data);
-                if let Some(events) = events {
-                    events.observe(data);
-                }
+                has_masked |= mask.push(data, events.as_mut(), out);
                 if let Some(opening) = opening {
                     opening.observe(data);
                 }
@@ -137,13 +155,33 @@ impl BodyRelay {
                     tap.observe(data);
                 }
             }
-            Piece::Framing(framing) if *downstream_gets_chunks => out.append(framing),
+            Piece::Framing(framing) if *downstream_gets_chunks => has_masked |= mask.push_framing(framing, out),
             Piece::Framing(_) => {}
         });
+        self.has_masked |= has_masked;
         match read {
             Ok(consumed) => self.has_surplus |= consumed < bytes.len(),
             Err(error) => self.error = Some(error),
         }
+        if self.error.is_some() || self.reader.is_complete() {
+            self.end(self.error.is_some());
+        }
+    }
+
+    /// Appends what the mask holds to `out`: no more follows. Of a body that `is_cut` the beginning of a token is masked
+    /// too.
+    pub fn end(&mut self, is_cut: bool) {
+        self.has_masked |= self.mask.finish(is_cut, &mut self.out);
+    }
+
+    /// Returns whether more of an error with a content coding is searched before any of it goes downstream.
+    pub fn wants_coded(&mut self) -> bool {
+        self.mask.coded().is_some_and(|(error, _)| error.wants_more())
+    }
+
+    /// Judges an error with a content coding by what was pushed; `None` where it is no such error.
+    pub fn judge_coded(&mut self) -> Option<CodedVerdict> {
+        self.mask.coded().map(|(error, traces)| error.judge(traces))
     }
 
     /// The comment line for a stream that has been silent, in the framing that goes downstream, to be written after
@@ -189,6 +227,7 @@ impl BodyRelay {
 mod tests {
     use super::*;
     use crate::http1::fields::ConnectionOptions;
+    use crate::proxy::response::coding::ContentCoding;
     use crate::proxy::sse::reference::{dechunked, parse, streams};
     use crate::proxy::sse::tokenizer::BYTE_ORDER_MARK;
 
@@ -201,9 +240,9 @@ mod tests {
             connection: ConnectionOptions::default(),
             keep_alive: true,
             is_event_stream: has_events,
-            is_identity_coded: true,
+            coding: ContentCoding::Identity,
         };
-        BodyRelay::new(&facts, version, Buffer::none())
+        BodyRelay::new(&facts, version, Buffer::none(), Rc::new(TokenTraces::none()))
     }
 
     fn heartbeat_after(body: BodyLength, version: Version, bytes: &str) -> Option<String> {

@@ -7,6 +7,7 @@ use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
 use crate::proxy::guard::cors;
+use crate::proxy::response::coding::ContentCoding;
 use crate::proxy::response::location::{LocationRewrite, push_location};
 
 /// The facts about a response that decide how it is relayed.
@@ -21,11 +22,15 @@ pub struct ResponseFacts {
     /// The upstream keeps the connection, and the connection's state after this response is certain.
     pub keep_alive: bool,
     pub is_event_stream: bool,
-    /// The body has no content coding.
-    pub is_identity_coded: bool,
+    pub coding: ContentCoding,
 }
 
 impl ResponseFacts {
+    /// Returns whether the body has no content coding.
+    pub fn is_identity_coded(&self) -> bool {
+        self.coding == ContentCoding::Identity
+    }
+
     /// Returns whether the close of the connection is what ends the body for a downstream of that version.
     pub fn is_close_delimited_for(&self, version: Version) -> bool {
         match self.body {
@@ -44,14 +49,14 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
     let mut lengths = LengthFields::default();
     let mut connection = ConnectionOptions::default();
     let mut is_event_stream = false;
-    let mut is_identity_coded = true;
+    let mut coding = ContentCoding::Identity;
     for field in head.fields {
         match fields::known(field.name) {
             Some(Known::ContentLength) => lengths.add_content_length(field.value),
             Some(Known::TransferEncoding) => lengths.add_transfer_encoding(field.value),
             Some(Known::Connection) => connection.add(field.value),
             Some(Known::ContentType) => is_event_stream |= names_event_stream(field.value),
-            Some(Known::ContentEncoding) => is_identity_coded &= names_identity(field.value),
+            Some(Known::ContentEncoding) => coding.add(field.value),
             _ => {}
         }
     }
@@ -71,17 +76,13 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
         connection,
         keep_alive: connection.keeps_alive(head.version) && body != BodyLength::UntilClose && !may_be_followed,
         is_event_stream,
-        is_identity_coded,
+        coding,
     })
 }
 
 fn names_event_stream(content_type: &[u8]) -> bool {
     let media_type_end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
     fields::trim_whitespace(&content_type[..media_type_end]).eq_ignore_ascii_case(b"text/event-stream")
-}
-
-fn names_identity(content_encoding: &[u8]) -> bool {
-    fields::list_members(content_encoding).all(|coding| coding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// The downstream as the recipient of a response: its version, its connection and its page.
@@ -93,7 +94,8 @@ pub struct Recipient<'a> {
     pub origin: Option<&'a str>,
 }
 
-/// Appends the head that goes downstream. `location` is `None` if the downstream itself named the upstream.
+/// Appends the head that goes downstream, and returns the length of `out` with all that is the upstream's in it: fields
+/// of this program follow. `location` is `None` if the downstream itself named the upstream.
 ///
 /// If [`ResponseFacts::is_close_delimited_for`] holds, `Connection: close` is sent whatever `recipient` says.
 pub fn write(
@@ -102,7 +104,7 @@ pub fn write(
     facts: &ResponseFacts,
     recipient: &Recipient<'_>,
     location: Option<&LocationRewrite<'_>>,
-) {
+) -> usize {
     push_status_line(out, head);
     let named = facts.connection.named(head.fields);
     let is_decoded = facts.body == BodyLength::Chunked && recipient.version == Version::Http10;
@@ -122,6 +124,7 @@ pub fn write(
         }
         fields::push_field(out, field.name, field.value);
     }
+    let upstream_bytes = out.len();
     if facts.is_event_stream && !is_buffering_told {
         fields::push_field(out, "X-Accel-Buffering", b"no");
     }
@@ -131,6 +134,7 @@ pub fn write(
     push_framing(out, facts, recipient.version);
     push_connection(out, facts, recipient);
     out.extend_from_slice(b"\r\n");
+    upstream_bytes
 }
 
 /// Appends a 1xx other than 100 and 101 as it goes to an HTTP/1.1 downstream.

@@ -136,6 +136,14 @@ impl StreamEvents {
         last.map_or(0, |last| last.saturating_add(1))
     }
 
+    /// Returns whether the event whose blank line has not come shows by its name, or by the first member of its data, that
+    /// it is an error.
+    pub fn half_is_error(&self) -> bool {
+        const BEGINNINGS: [&[u8]; 3] = [b"{\"error\":", b"{\"type\":\"error\"", b"{\"type\": \"error\""];
+        let (name, data) = (self.event.name.kept(), self.event.done.kept());
+        matches!(name, b"error" | b"response.failed") || BEGINNINGS.iter().any(|beginning| data.starts_with(beginning))
+    }
+
     /// Returns whether a line of data has begun whose event has not ended.
     pub fn has_open_data(&self) -> bool {
         self.event.data != DataRead::Nothing

@@ -72,15 +72,22 @@ impl OpeningReader {
 }
 
 /// The event that is being read, and the verdict on the last whole one.
-struct OpeningEvent {
+pub struct OpeningEvent {
     verdict: Opening,
+    /// The last whole one began as an object and is none: it could not be read.
+    is_broken: bool,
     name: Prefix<NAME_BYTES_MAX>,
     data: Option<Buffer>,
 }
 
 impl OpeningEvent {
-    const fn new() -> Self {
-        OpeningEvent { verdict: Opening::Undecided, name: Prefix::new(), data: None }
+    pub const fn new() -> Self {
+        OpeningEvent { verdict: Opening::Undecided, is_broken: false, name: Prefix::new(), data: None }
+    }
+
+    /// Returns whether the last whole event was an error, or may have been one that cannot be read.
+    pub fn may_be_error(&self) -> bool {
+        self.is_broken || matches!(self.verdict, Opening::Error { .. })
     }
 
     /// Sets the verdict; nothing of the event is kept.
@@ -113,13 +120,19 @@ impl EventConsumer for OpeningEvent {
     }
 
     fn end_event(&mut self) {
-        self.decide(self.data.as_ref().map_or(Opening::Undecided, |data| judge(self.name.kept(), data.filled())));
+        let data = self.data.take();
+        let payload = data.as_ref().map(|data| Payload::read(data.filled()));
+        self.is_broken = payload.as_ref().is_some_and(Option::is_none);
+        let verdict = data.as_ref().zip(payload).map_or(Opening::Undecided, |(data, payload)| {
+            judge(self.name.kept(), &payload.unwrap_or_default(), data.filled())
+        });
+        self.decide(verdict);
     }
 }
 
-fn judge(name: &[u8], data: &[u8]) -> Opening {
-    let payload = Payload::read(data);
-    let kinds = [EventKind::of(name), payload.kind.map_or(EventKind::Other, |kind| EventKind::of(kind.0.as_bytes()))];
+fn judge(name: &[u8], payload: &Payload<'_>, data: &[u8]) -> Opening {
+    let by_type = payload.kind.as_ref().map_or(EventKind::Other, |kind| EventKind::of(kind.0.as_bytes()));
+    let kinds = [EventKind::of(name), by_type];
     if payload.error.is_some() || kinds.contains(&EventKind::Error) {
         Opening::Error { is_rate_limit: says_rate_limit(data) }
     } else if kinds.contains(&EventKind::Beginning) {
@@ -162,12 +175,12 @@ struct TypeName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Payload<'a> {
     /// Nothing is known of data that is no such JSON object, `[DONE]` as well as an array, which serde would take for
-    /// the members in their order.
-    fn read(data: &'a [u8]) -> Self {
+    /// the members in their order. `None` of what begins as an object and is none.
+    fn read(data: &'a [u8]) -> Option<Self> {
         if !data.trim_ascii_start().starts_with(b"{") {
-            return Payload::default();
+            return Some(Payload::default());
         }
-        serde_json::from_slice(data).unwrap_or_default()
+        serde_json::from_slice(data).ok()
     }
 }
 

@@ -52,6 +52,16 @@ impl EventTracker {
         self.tokenizer.is_after_cr()
     }
 
+    /// Returns whether a line or an event has begun that is not over.
+    pub fn is_within_event(&self) -> bool {
+        !self.tokenizer.is_between_events()
+    }
+
+    /// Returns what reads the stream, as it stands.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// Returns whether a line of this gateway may stand here: at a line's start, with no event begun, and not after a
     /// CR whose LF may still come.
     pub fn is_between_events(&self) -> bool {

@@ -35,6 +35,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         UpstreamClosed,
         UpstreamMalformed("two Content-Length fields"),
         UpstreamSwitchedProtocols,
+        UpstreamLeaksToken { status: 401 },
         ConnectTimeout,
         UpstreamTimeout { phase: UpstreamPhase::Request },
         UpstreamTimeout { phase: UpstreamPhase::ResponseHead },

@@ -31,7 +31,7 @@ fn what_follows_a_head_is_found_in_its_fields() {
         connection: ConnectionOptions::default(),
         keep_alive: true,
         is_event_stream: true,
-        is_identity_coded: true,
+        coding: ContentCoding::Identity,
     };
     assert_eq!(facts, Ok(expected));
 }
@@ -66,7 +66,7 @@ fn content_codings_other_than_identity_are_seen() {
     ];
     for (field_lines, expected) in rows {
         let facts = facts_of(&format!("HTTP/1.1 200 OK\r\n{field_lines}\r\n"), false).unwrap();
-        assert_eq!(facts.is_identity_coded, expected, "{field_lines:?}");
+        assert_eq!(facts.is_identity_coded(), expected, "{field_lines:?}");
     }
 }
 

@@ -104,6 +104,16 @@ pub fn attempts(page: &mut Exposition, gateway: &GatewayState) {
         "Requests that --filter is for and that went on as they came: too large, with a content coding, or not JSON.",
         Count::Unfiltered,
     );
+    counter(
+        "flow_uring_token_echoes_total",
+        "Requests in whose answer the upstream sent the gateway's token back; none of it reached the client.",
+        Count::TokensSeen,
+    );
+    counter(
+        "flow_uring_unsearched_errors_total",
+        "Errors of the upstream that could not be searched for the token: too long, broken or of an unknown content coding.",
+        Count::Unsearched,
+    );
 }
 
 /// Writes the times to the first byte and to the end.

@@ -1,0 +1,161 @@
+//! The token of an attempt, kept out of its answer: whatever an upstream sends back of it becomes as many `*`.
+//!
+//! Searched are heads and trailers (`lines`), the bodies of errors, and the error events of streams (`events`); all of
+//! them as they go by (`masked_text`). What a content coding hides cannot be masked, so an error that has one is
+//! decoded first (`coded`). Invariant: lengths and framing stay; no byte is held but of a suffix that may be the
+//! beginning of a run, and the framing after it. Not here: what a run is (`credentials::TokenTraces`).
+
+pub mod coded;
+mod events;
+pub mod lines;
+mod masked_text;
+
+use std::rc::Rc;
+
+use crate::credentials::TokenTraces;
+use crate::io::Buffer;
+use crate::proxy::response::coding::ContentCoding;
+use crate::proxy::response::head::ResponseFacts;
+use crate::proxy::response::mask::coded::CodedError;
+use crate::proxy::response::mask::events::harmless_events;
+use crate::proxy::response::mask::lines::mask_framing;
+use crate::proxy::response::mask::masked_text::{MaskedText, Share};
+use crate::proxy::sse::tracker::EventTracker;
+
+/// Statuses from this one on are errors, whose bodies are searched.
+const FIRST_ERROR_STATUS: u16 = 400;
+
+/// The length from which the beginning of a run is held in an event that may yet turn out to be an error. So many bytes
+/// of a token less one can go out of one that shows only later that it is, in pieces: five bytes of the claims.
+const UNDECIDED_HELD_BYTES_MIN: usize = 8;
+
+/// Masks the body of one answer.
+pub struct BodyMask {
+    traces: Rc<TokenTraces>,
+    /// `None` where nothing of the content is searched, and for events while there is nothing to remember.
+    state: Option<Box<MaskState>>,
+}
+
+/// The content that is searched; framing is in any case.
+enum MaskState {
+    /// The error events of a stream, of which a read has ended within an event, or had a run in it.
+    ErrorEvents(MaskedText),
+    /// All of an error.
+    Everything(MaskedText),
+    /// All of an error whose content coding hides it: it is judged as a whole.
+    Coded(CodedError),
+}
+
+impl BodyMask {
+    pub fn new(facts: &ResponseFacts, traces: Rc<TokenTraces>) -> Self {
+        let state = match facts.coding {
+            _ if facts.status < FIRST_ERROR_STATUS || facts.body.is_empty() => None,
+            ContentCoding::Identity => Some(MaskState::Everything(MaskedText::default())),
+            coding => Some(MaskState::Coded(CodedError::new(coding))),
+        };
+        BodyMask { traces, state: state.map(Box::new) }
+    }
+
+    /// Appends the next bytes of the content to `out`, and shows them to `events`, if it is a stream that is followed.
+    /// Returns whether a run was masked.
+    #[inline]
+    pub fn push(&mut self, data: &[u8], events: Option<&mut EventTracker>, out: &mut Buffer) -> bool {
+        let has_open_suffix = match self.state.as_deref_mut() {
+            None => false,
+            Some(MaskState::ErrorEvents(text)) => text.has_open_suffix(),
+            Some(error) => return push_error(&self.traces, error, data, events, out),
+        };
+        let Some(events) = events else {
+            out.append(data);
+            return false;
+        };
+        if has_open_suffix || self.traces.may_be_in(data) {
+            let harmless = harmless_events(events, data);
+            events.observe(data);
+            return self.push_events(data, Share { harmless: &harmless, ..share_of_events(events) }, out);
+        }
+        events.observe(data);
+        if events.is_within_event() && self.traces.open_suffix(data) < data.len() {
+            return self.push_events(data, share_of_events(events), out);
+        }
+        out.append(data);
+        false
+    }
+
+    /// Passes on bytes of a stream that have a run in them, or may end with the beginning of one.
+    #[cold]
+    #[inline(never)]
+    fn push_events(&mut self, data: &[u8], share: Share<'_>, out: &mut Buffer) -> bool {
+        self.state.get_or_insert_with(|| Box::new(MaskState::ErrorEvents(MaskedText::default())));
+        let Some(text) = text_mut(&mut self.state) else { return false };
+        text.push(&self.traces, data, share, out)
+    }
+
+    /// Appends a piece of framing to `out`, after the content before it. Returns whether a run was masked.
+    #[inline]
+    pub fn push_framing(&mut self, framing: &[u8], out: &mut Buffer) -> bool {
+        let BodyMask { traces, state } = self;
+        if let Some(text) = text_mut(state).filter(|text| text.holds_any()) {
+            let mut framing = framing.to_vec();
+            let has_masked = mask_framing(traces, &mut framing);
+            text.push_framing(&framing);
+            return has_masked;
+        }
+        let start = out.len();
+        out.append(framing);
+        framing.len() >= traces.run_bytes_min() && mask_framing(traces, &mut out.filled_mut()[start..])
+    }
+
+    /// Appends what is held: no more follows. Of an answer that `is_cut` the beginning of a run is masked too;
+    /// returns whether it was.
+    pub fn finish(&mut self, is_cut: bool, out: &mut Buffer) -> bool {
+        text_mut(&mut self.state).is_some_and(|text| text.finish(is_cut, out))
+    }
+
+    /// Returns the error that is judged before any of it goes downstream, where it is one.
+    pub fn coded(&mut self) -> Option<(&mut CodedError, &TokenTraces)> {
+        match self.state.as_deref_mut() {
+            Some(MaskState::Coded(error)) => Some((error, &self.traces)),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the share of the bytes up to the present place of a stream. An event that has not shown that it is an error
+/// is held only for what is hardly ordinary text: most reads that end within one end with a letter of some token.
+fn share_of_events(events: &EventTracker) -> Share<'static> {
+    let held_bytes_min = if events.events.half_is_error() { 1 } else { UNDECIDED_HELD_BYTES_MIN };
+    Share { goes_on: events.is_within_event(), harmless: &[], held_bytes_min }
+}
+
+/// Passes on bytes of an error.
+#[inline(never)]
+fn push_error(
+    traces: &TokenTraces,
+    error: &mut MaskState,
+    data: &[u8],
+    events: Option<&mut EventTracker>,
+    out: &mut Buffer,
+) -> bool {
+    if let Some(events) = events {
+        events.observe(data);
+    }
+    match error {
+        MaskState::Everything(text) | MaskState::ErrorEvents(text) => text.push(traces, data, Share::GOES_ON, out),
+        MaskState::Coded(error) => {
+            error.observe(data);
+            out.append(data);
+            false
+        }
+    }
+}
+
+fn text_mut(state: &mut Option<Box<MaskState>>) -> Option<&mut MaskedText> {
+    match state.as_deref_mut() {
+        Some(MaskState::ErrorEvents(text) | MaskState::Everything(text)) => Some(text),
+        Some(MaskState::Coded(_)) | None => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
