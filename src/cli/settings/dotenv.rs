@@ -13,6 +13,10 @@ use std::path::Path;
 /// More than any settings file has.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Limit on all values together: what a file can hold without references. With them, forty lines that each name the
+/// one before twice would stand for a terabyte.
+const VALUES_BYTES_MAX: usize = FILE_BYTES_MAX as usize;
+
 /// The assignments of one file, in its order.
 #[derive(Default)]
 pub struct DotEnv {
@@ -56,6 +60,7 @@ impl DotEnv {
         let mut dotenv = DotEnv::default();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut reader = DotEnvParser { rest: text, line: 1 };
+        let mut room_bytes = VALUES_BYTES_MAX;
         loop {
             reader.take_while(char::is_whitespace);
             if reader.rest.is_empty() {
@@ -64,8 +69,10 @@ impl DotEnv {
             let line = reader.line;
             let assignment = reader.assignment().map_err(|fault| DotEnvError::Line { line: reader.line, fault })?;
             if let Some((name, value)) = assignment {
-                let value =
-                    expand(&value, |name| environment(name).or_else(|| dotenv.find(name).map(|found| found.0.into())));
+                let lookup = |name: &str| environment(name).or_else(|| dotenv.find(name).map(|found| found.0.into()));
+                let value = expand(&value, room_bytes, lookup)
+                    .ok_or(DotEnvError::Line { line, fault: LineFault::ValuesTooLong })?;
+                room_bytes -= value.len();
                 dotenv.assignments.push(Assignment { name, value, line });
             }
         }
@@ -94,6 +101,8 @@ pub enum LineFault {
     UnclosedQuote,
     /// Text other than a comment after a closing quote.
     AfterQuote,
+    /// The values up to this one have more bytes than [`VALUES_BYTES_MAX`] with what their references stand for.
+    ValuesTooLong,
 }
 
 impl fmt::Display for DotEnvError {
@@ -107,6 +116,7 @@ impl fmt::Display for DotEnvError {
                     LineFault::NotAssignment => "expected NAME=value or a # comment",
                     LineFault::UnclosedQuote => "a quote is not closed",
                     LineFault::AfterQuote => "expected nothing but a # comment behind the closing quote",
+                    LineFault::ValuesTooLong => "with what ${…} stands for, the values are longer than 1024 KiB",
                 };
                 write!(formatter, ".env line {line}: {expected}")
             }
@@ -249,26 +259,49 @@ fn unescape(quote: char, escaped: char) -> Option<char> {
     }
 }
 
-/// Replaces `${NAME}` and `${NAME:-default}`, once; an unknown name without default is empty. `$NAME` stays.
-fn expand(value: &str, lookup: impl Fn(&str) -> Option<String>) -> String {
-    let mut expanded = String::with_capacity(value.len());
+/// Replaces `${NAME}` and `${NAME:-default}`, once; an unknown name without default is empty. `$NAME` stays, and so does
+/// what is no reference, such as `${a:b}`. `None`: it gets longer than `bytes_max`.
+fn expand(value: &str, bytes_max: usize, lookup: impl Fn(&str) -> Option<String>) -> Option<String> {
+    let mut expanded = String::with_capacity(value.len().min(bytes_max));
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("${") {
-        let Some((inside, following)) = after.split_once('}') else { break };
-        let (name, default) = inside.split_once(":-").unwrap_or((inside, ""));
-        if name.contains(':') {
-            // Not a reference: `${a:b}` stays as it is.
-            expanded.push_str(before);
-            expanded.push_str("${");
-            rest = after;
-            continue;
-        }
         expanded.push_str(before);
-        expanded.push_str(&lookup(name).unwrap_or_else(|| default.to_owned()));
-        rest = following;
+        rest = match Reference::split(after) {
+            Some((Reference { name, default }, following)) => {
+                expanded.push_str(&lookup(name).unwrap_or_else(|| default.to_owned()));
+                following
+            }
+            None => {
+                expanded.push_str("${");
+                after
+            }
+        };
+        if expanded.len() > bytes_max {
+            return None;
+        }
     }
     expanded.push_str(rest);
-    expanded
+    (expanded.len() <= bytes_max).then_some(expanded)
+}
+
+/// A reference to another value.
+struct Reference<'a> {
+    /// Without `}` and `:`.
+    name: &'a str,
+    /// Without `}`.
+    default: &'a str,
+}
+
+impl<'a> Reference<'a> {
+    /// Splits one off the text after its `${`. No byte is looked at twice but where there is no `}` any more.
+    fn split(text: &'a str) -> Option<(Self, &'a str)> {
+        let (name, rest) = text.split_at(text.find(['}', ':'])?);
+        let (default, following) = match rest.strip_prefix('}') {
+            Some(following) => ("", following),
+            None => rest.strip_prefix(":-")?.split_once('}')?,
+        };
+        Some((Reference { name, default }, following))
+    }
 }
 
 #[cfg(test)]
@@ -348,6 +381,33 @@ mod tests {
         ] {
             assert_eq!(parse(text), Err(message.into()), "{text:?}");
         }
+    }
+
+    #[test]
+    fn references_are_replaced_within_a_bound() {
+        let doubled = |lines: usize| {
+            let line = |at: usize| format!("A{}=${{A{at}}}${{A{at}}}\n", at + 1);
+            format!("A0={}\n{}", "x".repeat(1024), (0..lines).map(line).collect::<String>())
+        };
+        // 1 KiB and 2 and 4 and so on; the tenth would be the 1,024th and following.
+        let values = parse(&doubled(8)).expect("half a mebibyte");
+        assert_eq!(values.last().map(|value| value.1.len()), Some(256 * 1024));
+        let expected = ".env line 11: with what ${…} stands for, the values are longer than 1024 KiB";
+        for lines in [10, 40, 4000] {
+            assert_eq!(parse(&doubled(lines)).err().as_deref(), Some(expected));
+        }
+        let wide = format!("A={}\nB={}", "x".repeat(1024), "${A}".repeat(100_000));
+        assert_eq!(parse(&wide).err().as_deref(), Some(&*expected.replace("11", "2")));
+    }
+
+    #[test]
+    fn what_is_no_reference_stays_however_often_it_comes() {
+        for no_reference in ["${", "${a:b}", "${a:", "${a:}", "${:-", "$", "{}", "${a:b:-c}"] {
+            let text = no_reference.repeat(3);
+            assert_eq!(parse(&format!("A={text}")), Ok(vec![("A".into(), text, 1)]), "{no_reference}");
+        }
+        let many = "${:".repeat(300_000);
+        assert_eq!(parse(&format!("A={many}}}")).expect("readable")[0].1.len(), many.len() + 1);
     }
 
     #[test]
