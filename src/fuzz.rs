@@ -1,5 +1,5 @@
-//! What reads bytes from networks and files, for the targets of `fuzz/`: parsers, and the writers that pass on what was
-//! parsed. Nothing here does I/O.
+//! The parsers of bytes from networks and files, and the writers that pass on what was parsed, for the targets of
+//! `fuzz/`. None of them does I/O.
 //!
 //! Only with the feature `fuzz`; the program is built without it.
 

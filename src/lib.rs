@@ -45,7 +45,7 @@
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
 //!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
-//! * `fuzz`, with the feature of that name: what reads bytes from networks and files, for the targets of `fuzz/`.
+//! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!
 //! # Where it is decided
 //!

@@ -11,11 +11,11 @@ use flow_uring_fuzz::input::{Random, expanded, ways_to_split};
 use flow_uring_fuzz::message::{HOP_BY_HOP, Head, KEYS, loosened};
 use libfuzzer_sys::fuzz_target;
 
-/// What a reader made of a body.
+/// A body as a reader saw it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Followed {
     content: Vec<u8>,
-    /// What a relay passes on.
+    /// The bytes that a relay passes on.
     passed_on: Vec<u8>,
     body_bytes: usize,
     is_complete: bool,
@@ -132,7 +132,7 @@ fn may_be_removed(name: &str) -> bool {
     is_refused(&name) || KNOWN.contains(&&*name)
 }
 
-/// What was passed on, with what is owed, is a valid body.
+/// Checks that what was passed on is a valid body with what is owed.
 fn check_owed(followed: &Followed) {
     let owed = followed.owed.expect("noted");
     let mut out = followed.passed_on.clone();

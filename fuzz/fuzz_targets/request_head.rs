@@ -91,7 +91,7 @@ fn is_host_like(host: &[u8]) -> bool {
     !host.is_empty() && host.iter().all(|byte| byte.is_ascii_alphanumeric() || MARKS.contains(byte))
 }
 
-/// What is forwarded has passed every single check.
+/// Checks that a request which is forwarded has passed every single check.
 fn check_plan(parsed: &RequestHead<'_>, examined: &Option<RequestFacts>) {
     let planned = plan(parsed, path_of(parsed.target), &RULES, None);
     let Action::Forward(Forward { path, traits }) = planned.action else { return };

@@ -12,7 +12,7 @@ use libfuzzer_sys::fuzz_target;
 static RULES: LazyLock<[TargetRules; 3]> =
     LazyLock::new(|| ["/flow-llm-proxy", "", "/a/b"].map(|base_path| rules(base_path).target));
 
-/// What is to be done with a target.
+/// The right thing to do with a target.
 #[derive(Debug, PartialEq, Eq)]
 enum Expected {
     /// This path and query go upstream.

@@ -1,4 +1,4 @@
-//! What whole events tell of their stream: its dialect, and whether the turn is complete.
+//! The dialect of a stream and the end of its turn, by its whole events.
 //!
 //! The program skips what it can tell without reading it, so only streams of one mind are compared: every event is a
 //! JSON object or `[DONE]`, its name and its type do not contradict each other, and one dialect has them all.
@@ -89,7 +89,7 @@ impl Read {
     }
 }
 
-/// What a name or a type tells: the dialect, whether it is a ping, whether it ends the turn.
+/// The dialect, whether it is a ping, whether it ends the turn.
 fn kind(name: &[u8]) -> (Dialect, bool, bool) {
     match name {
         b"ping" => (Dialect::None, true, false),
