@@ -27,18 +27,22 @@ fuzz_target!(|data: &[u8]| {
     let reading = Reading::of(&stream);
     let tracker = observed(&[&stream]);
     assert_eq!(read(&[&stream]), reading.events);
-    let (state, opening) = (state(&tracker), opened(&[&stream]));
+    let (place, state, opening) = (place(&tracker), state(&tracker, &reading), opened(&[&stream]));
     for parts in ways_to_split(&stream) {
         assert_eq!(read(&parts), reading.events, "however it is split");
-        assert_eq!(self::state(&observed(&parts)), state, "however it is split");
         assert_eq!(opened(&parts), opening, "however it is split");
+        let tracker = observed(&parts);
+        assert_eq!(self::place(&tracker), place, "however it is split");
+        if reading.is_plain() {
+            assert_eq!(self::state(&tracker, &reading), state, "however it is split");
+        }
     }
     assert_eq!(tracker.is_between_events(), reading.is_between_events && !stream.ends_with(b"\r"));
     if reading.is_between_events {
         check_turn(&tracker, &reading);
     }
-    for by_path in BY_PATH {
-        check_ending(&stream, &tracker, &reading, by_path);
+    for by_path in by_paths(&tracker) {
+        check_ending(&stream, &tracker, &reading, *by_path);
     }
 });
 
@@ -100,12 +104,31 @@ fn opened(parts: &[&[u8]]) -> impl PartialEq + std::fmt::Debug + use<> {
     opening.verdict()
 }
 
+/// The dialects of paths that can matter: where an event tells the dialect, none of them does.
+fn by_paths(tracker: &EventTracker) -> &'static [Option<EventDialect>] {
+    let by_events = tracker.events.dialect(None);
+    if by_events.is_none() {
+        return &BY_PATH;
+    }
+    assert!(BY_PATH.iter().all(|by_path| tracker.events.dialect(*by_path) == by_events));
+    &BY_PATH[..1]
+}
+
+fn place(tracker: &EventTracker) -> [bool; 3] {
+    [tracker.is_at_line_start(), tracker.is_after_cr(), tracker.is_between_events()]
+}
+
 /// All that is known of a stream, and what would end it here.
-fn state(tracker: &EventTracker) -> impl PartialEq + std::fmt::Debug + use<> {
-    let place = (tracker.is_at_line_start(), tracker.is_after_cr(), tracker.is_between_events());
-    let by_path = BY_PATH
-        .map(|by_path| (tracker.events.dialect(by_path), tracker.may_end(by_path), ended(b"", tracker, by_path)));
-    (tracker.turn_is_complete(), tracker.events.next_sequence_number(), place, by_path)
+fn state(tracker: &EventTracker, reading: &Reading) -> impl PartialEq + std::fmt::Debug + use<> {
+    // The number is that of Responses, whose events can all be parsed.
+    let is_numbered = reading.is_json() && tracker.events.dialect(None) == Some(EventDialect::Responses);
+    let number = is_numbered.then(|| tracker.events.next_sequence_number());
+    let by_path = by_paths(tracker).iter().map(|&by_path| {
+        let ending = ended(b"", tracker, by_path)
+            .filter(|_| is_numbered || tracker.events.dialect(by_path) != Some(EventDialect::Responses));
+        (tracker.events.dialect(by_path), tracker.may_end(by_path), ending)
+    });
+    (tracker.turn_is_complete(), number, by_path.collect::<Vec<_>>())
 }
 
 fn ended(stream: &[u8], tracker: &EventTracker, by_path: Option<EventDialect>) -> Option<Vec<u8>> {

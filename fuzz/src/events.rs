@@ -31,6 +31,14 @@ pub struct Reading {
     pub is_between_events: bool,
 }
 
+/// Tells whether data goes on after a line that looks like a whole object. The program does not read such lines, and no
+/// server was seen to break one there.
+fn goes_on_after_object(data: &[u8]) -> bool {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    first.starts_with(b"{") && first.ends_with(b"}") && lines.next().is_some()
+}
+
 impl Reading {
     pub fn of(stream: &[u8]) -> Self {
         let mut reading = Reading { is_between_events: true, ..Reading::default() };
@@ -60,6 +68,19 @@ impl Reading {
         }
         reading.half = data;
         reading
+    }
+
+    /// Tells whether every event is written so that readers cannot see different things in it: a name is not given
+    /// twice in an object, and no line that looks like an object is only the beginning of one.
+    pub fn is_plain(&self) -> bool {
+        let all = self.events.iter().map(|event| &event.data).chain(&self.half);
+        all.clone().all(|data| !goes_on_after_object(data))
+            && !self.events.iter().filter_map(Event::json).any(|json| json.is_ambiguous())
+    }
+
+    /// Tells whether every event is a JSON object.
+    pub fn is_json(&self) -> bool {
+        self.events.iter().all(|event| event.json().is_some())
     }
 }
 

@@ -89,7 +89,7 @@ impl Read {
     }
 }
 
-/// The dialect, whether it is a ping, whether it ends the turn.
+/// The meaning of a name or a type: the dialect, whether it is a ping, whether it ends the turn.
 fn kind(name: &[u8]) -> (Dialect, bool, bool) {
     match name {
         b"ping" => (Dialect::None, true, false),
