@@ -53,8 +53,9 @@ fn check_written_again(assignments: &[(String, String)]) {
     if assignments.iter().any(|(name, value)| name.contains('\'') || value.contains("${")) {
         return;
     }
+    // After an empty line a byte order mark is part of a name.
     let text: String = assignments.iter().map(quoted).collect();
-    let parsed = DotEnv::parse(&text, &environment).expect("readable");
+    let parsed = DotEnv::parse(&format!("\n{text}"), &environment).expect("readable");
     for (name, _) in assignments {
         let last = assignments.iter().rfind(|known| known.0 == *name).expect("it is there");
         assert_eq!(parsed.find(name).map(|found| found.0), Some(&*last.1), "{name:?}");

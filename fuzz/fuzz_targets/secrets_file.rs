@@ -123,7 +123,7 @@ fn check_loaded(loaded: &LoadedCredentials, document: &Json) {
     let is_elsewhere = |(field, value): &(String, Json)| {
         field.contains(MARK) || field != "clientSecret" && value.text().is_some_and(|text| text.contains(MARK))
     };
-    if !entries.iter().flat_map(Json::members).any(|member| is_elsewhere(member)) {
+    if !entries.iter().flat_map(Json::members).any(is_elsewhere) {
         assert!(!format!("{loaded:?}").contains(MARK), "a secret is told");
     }
 }
