@@ -47,6 +47,7 @@
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
 //!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
+//! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!
 //! # Where it is decided
 //!
@@ -88,6 +89,10 @@
 
 // Tests may block and lock (see clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]
+#![cfg_attr(
+    feature = "fuzz",
+    allow(clippy::new_without_default, reason = "what is fuzzed is no interface of a library")
+)]
 #![allow(rustdoc::private_intra_doc_links, reason = "the map is for those who work on the crate")]
 
 #[cfg(not(target_os = "linux"))]
@@ -102,6 +107,8 @@ pub mod credentials;
 #[cfg(feature = "demo")]
 #[expect(clippy::disallowed_methods, reason = "its runtime is its own, and has timers")]
 pub mod demo;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod http1;
 mod io;
 mod observability;

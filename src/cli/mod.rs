@@ -11,7 +11,7 @@ mod healthcheck;
 mod help;
 mod log_output;
 mod online;
-mod settings;
+pub(crate) mod settings;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

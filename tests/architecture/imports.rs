@@ -21,7 +21,9 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
         "upstream" => Some(vec!["io", "config", "observability", FILES]),
         "proxy" => Some(with_leaves(&["upstream"])),
         "server" => Some(with_leaves(&["upstream", "proxy"])),
-        "bench" | "cli" | "lib" | "main" => Some(with_leaves(&["upstream", "proxy", "server", "cli", "demo", ROOT])),
+        "bench" | "fuzz" | "cli" | "lib" | "main" => {
+            Some(with_leaves(&["upstream", "proxy", "server", "cli", "demo", ROOT]))
+        }
         _ => None,
     }
 }

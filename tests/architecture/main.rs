@@ -8,6 +8,7 @@
 mod circles;
 mod graph;
 mod imports;
+mod locks;
 mod names;
 mod programs;
 mod rooms;

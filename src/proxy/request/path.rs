@@ -42,8 +42,8 @@ pub fn strip_base_path<'a>(path_and_query: &'a str, base_path: &str) -> Option<&
 }
 
 /// Returns whether a path could become another one when it is decoded or normalized: a segment `.` or `..`, with `/`,
-/// `\`, `%2f` and `%5c` between segments, `%2e` for a dot, and parameters after `;` ignored; or a control byte, `\`,
-/// `%00`.
+/// `\`, `%2f` and `%5c` between segments, `%2e` for a dot, and parameters after `;` or `%3b` ignored; or a control byte,
+/// `\`, `%00`.
 pub fn is_bad_path(path: &str) -> bool {
     // Most paths consist of plain bytes, which needs one pass.
     !path.bytes().all(is_plain_path_byte) && has_bad_segment(path)
@@ -61,7 +61,7 @@ fn has_bad_segment(path: &str) -> bool {
         let (byte, after) = match (byte, after) {
             (b'%', [high, low, after @ ..]) => match decode_hex(*high, *low) {
                 Some(0) => return true,
-                Some(decoded @ (b'.' | b'/' | b'\\')) => (decoded, after),
+                Some(decoded @ (b'.' | b'/' | b'\\' | b';')) => (decoded, after),
                 // Any other encoded byte is not a dot; the digits are read as bytes of their own.
                 _ => (b'%', &rest[1..]),
             },

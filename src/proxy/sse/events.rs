@@ -245,10 +245,14 @@ impl StreamEvents {
     #[inline(never)]
     fn take_event(&mut self) {
         let event = &mut self.event;
-        if event.interest == Interest::Nothing || !event.json.is_whole() {
+        let is_gemini = self.dialect == KnownDialect::Known(EventDialect::Gemini);
+        event.members = match &event.members {
+            // The same whether it came whole, and was skimmed, or in parts.
+            members if is_gemini && members.has_candidates() => members.as_skimmed(event.json.is_whole()),
             // What cannot be parsed tells nothing, and what was read only because it came in parts does not either.
-            event.members = EventMembers::NONE;
-        }
+            _ if event.interest == Interest::Nothing || !event.json.is_whole() => EventMembers::NONE,
+            members => *members,
+        };
         let ends_turn = event.ends_turn();
         self.note_turn(ends_turn);
         let event = &self.event;
@@ -279,7 +283,10 @@ impl StreamEvents {
     fn take_members(&mut self) {
         let EventMembers { sequence_number, candidates, .. } = self.event.members;
         self.sequence_number = sequence_number.or(self.sequence_number);
-        self.candidates.join(candidates);
+        // Those of another dialect are not always read.
+        if self.dialect == KnownDialect::Known(EventDialect::Gemini) {
+            self.candidates.join(candidates);
+        }
     }
 
     /// Reads data that came as one line, which looks like a whole object.

@@ -188,6 +188,18 @@ impl EventMembers {
         Some(members)
     }
 
+    /// The members of an object of Gemini's that has candidates, of which nothing else counts. Of one that cannot be
+    /// parsed a candidate goes on: half an answer must not pass as whole.
+    pub fn as_skimmed(&self, can_be_parsed: bool) -> Self {
+        let mut members = EventMembers { is_gemini: true, ..EventMembers::NONE };
+        if can_be_parsed {
+            members.candidates = self.candidates;
+        } else {
+            members.candidates.add(Candidate::NEW);
+        }
+        members
+    }
+
     /// The dialect of the object. A `type` says more than what else is there.
     pub fn dialect(&self) -> Option<EventDialect> {
         self.kind

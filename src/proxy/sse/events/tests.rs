@@ -103,6 +103,17 @@ fn a_turn_of_gemini_is_complete_when_all_its_candidates_are() {
         ),
         (&[r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{}}"#], false),
         (&[&large], true),
+        // No client can parse it.
+        (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[{"content":(}]}"#], false),
+        (&[r#"{"candidates":[{}]}"#, r#"{"candidates":[{}],"type":"message_stop"}"#], false),
+        (&[r#"{"candidates":[{"finishReason":"STOP"}]}"#, r#"{"candidates":[],"usageMetadata":{}}"#], true),
+        (
+            &[
+                r#"{"type":"response.a"}"#,
+                r#"{"type":"response.b","sequence_number":1,"candidates":[{"finishReason":"STOP"}]}"#,
+            ],
+            false,
+        ),
     ];
     for (events, is_complete) in cases {
         let stream: String = events.iter().map(|event| format!("data: {event}\r\n\r\n")).collect();

@@ -1,0 +1,73 @@
+//! The parsers of bytes from networks and files, and the writers that pass on what was parsed, for the targets of
+//! `fuzz/`. None of them does I/O.
+//!
+//! Only with the feature `fuzz`; the program is built without it.
+
+use crate::config::Filter;
+use crate::proxy::guard::AccessRules;
+use crate::proxy::guard::host::Hosts;
+use crate::proxy::request::head::UpstreamIdentity;
+use crate::proxy::request::rules::Rules;
+use crate::proxy::request::target::TargetRules;
+
+pub use crate::cli::settings::DotEnv;
+
+/// Heads and bodies of HTTP/1.1.
+pub mod http1 {
+    pub use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
+    pub use crate::http1::framing::BodyLength;
+    pub use crate::http1::head::{
+        HeadError, HeadLimits, HeadScanner, HeadSpan, RequestHead, ResponseHead, StartLine, Version, with_request,
+        with_response,
+    };
+}
+
+/// A request on its way upstream.
+pub mod request {
+    pub use crate::proxy::guard::origin::Caller;
+    pub use crate::proxy::request::head::{RequestFacts, UpstreamHead, UpstreamIdentity, examine};
+    pub use crate::proxy::request::path::UpstreamPath;
+    pub use crate::proxy::request::plan::{Action, Forward, path_of, plan};
+    pub use crate::proxy::request::rules::Rules;
+    pub use crate::proxy::request::target::{Destination, TargetError, TargetRules, route};
+}
+
+/// An answer on its way downstream.
+pub mod response {
+    pub use crate::io::Buffer;
+    pub use crate::proxy::response::body::BodyRelay;
+    pub use crate::proxy::response::head::{Recipient, ResponseFacts, examine, write, write_interim};
+    pub use crate::proxy::response::location::LocationRewrite;
+}
+
+/// Event streams.
+pub mod sse {
+    pub use crate::proxy::sse::consumer::{EventConsumer, EventField};
+    pub use crate::proxy::sse::dialect::EventDialect;
+    pub use crate::proxy::sse::ending::{append_chunk, end_chunked, error_event};
+    pub use crate::proxy::sse::opening::OpeningReader;
+    pub use crate::proxy::sse::tokenizer::Tokenizer;
+    pub use crate::proxy::sse::tracker::EventTracker;
+}
+
+/// The rules of a gateway on `127.0.0.1:8899` in front of `https://flow.ciandt.com` with this base path, to which no
+/// other host's pages may send requests.
+pub fn rules(base_path: &str) -> Rules {
+    let (listener_port, upstream_host) = (8899, "flow.ciandt.com".to_owned());
+    Rules {
+        access: AccessRules {
+            hosts: Hosts::of_listener(([127, 0, 0, 1], listener_port).into(), vec![upstream_host.clone()], &[]),
+            ..AccessRules::default()
+        },
+        upstream: UpstreamIdentity { base_path: base_path.to_owned(), authority: upstream_host.clone() },
+        target: TargetRules {
+            upstream_host,
+            upstream_port: 443,
+            base_path: base_path.to_owned(),
+            listener_port,
+            listener_hosts: vec!["127.0.0.1".to_owned()],
+        },
+        body_bytes_max: None,
+        filter: Filter::None,
+    }
+}
