@@ -29,13 +29,18 @@ pub enum Arrival {
 }
 
 /// Serves a connection until it ends, or becomes idle.
-pub async fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> Option<IdleConnection> {
-    let (mut connection, mut keep_alive) = match arrival {
-        Arrival::Accepted(stream) => (Downstream::new(stream, None), KeepAlive::of_accepted()),
-        Arrival::Resumed(idle) => idle.resume()?,
+pub fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> impl Future<Output = Option<IdleConnection>> {
+    // Not within the future, which would keep room for the arrival all its life.
+    let mut begun = match arrival {
+        Arrival::Accepted(stream) => Some((Downstream::new(stream, None), KeepAlive::of_accepted())),
+        Arrival::Resumed(idle) => idle.resume(),
     };
-    let is_idle = serve_on(&mut connection, &mut keep_alive, &proxy).await;
-    is_idle.then(|| keep_alive.into_idle(connection))
+    async move {
+        let (connection, keep_alive) = begun.as_mut()?;
+        let is_idle = serve_on(connection, keep_alive, &proxy).await;
+        let (connection, keep_alive) = begun.filter(|_| is_idle)?;
+        Some(keep_alive.into_idle(connection))
+    }
 }
 
 /// Serves requests. Returns true when the connection has become idle, and false when it has ended.

@@ -110,11 +110,11 @@ fn file_systems_are_told_by_their_type() {
 }
 
 /// A directory in which `.env` can be made.
-struct Place(TempDir);
+struct WrittenFile(TempDir);
 
-impl Place {
+impl WrittenFile {
     fn new() -> Self {
-        Place(tempfile::tempdir().expect("a temporary directory"))
+        WrittenFile(tempfile::tempdir().expect("a temporary directory"))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -142,7 +142,7 @@ impl Place {
 
 #[test]
 fn a_file_is_read_and_an_absent_one_is_none() {
-    let place = Place::new();
+    let place = WrittenFile::new();
     assert_eq!(place.read(), Ok(None));
     for mode in [0o600, 0o644, 0o664] {
         place.write(".env", mode);
@@ -162,7 +162,7 @@ fn a_file_is_read_and_an_absent_one_is_none() {
 
 #[test]
 fn what_is_no_file_is_refused_at_once() {
-    let place = Place::new();
+    let place = WrittenFile::new();
     std::fs::create_dir(place.path(".env")).expect("made");
     assert!(place.refusal().starts_with(".env is a directory, not a regular file"));
     std::fs::remove_dir(place.path(".env")).expect("removed");
@@ -176,7 +176,7 @@ fn what_is_no_file_is_refused_at_once() {
 
 #[test]
 fn a_link_of_the_user_is_followed_and_the_file_is_judged() {
-    let place = Place::new();
+    let place = WrittenFile::new();
     std::fs::create_dir(place.path("..1")).expect("made");
     let file = place.write("..1/.env", 0o644);
     // As Kubernetes mounts a file.
@@ -200,7 +200,7 @@ fn a_link_of_the_user_is_followed_and_the_file_is_judged() {
 
 #[test]
 fn a_link_of_another_user_is_not_followed() {
-    let place = Place::new();
+    let place = WrittenFile::new();
     place.write("file", 0o600);
     symlink("file", place.path(".env")).expect("linked");
     let entry = open(&place.path(".env"), OFlags::PATH | OFlags::NOFOLLOW).expect("opened");
@@ -215,7 +215,7 @@ fn an_access_control_list_that_lets_another_user_write_is_found() {
     /// `user::rw-, user:65534:rw-, group::r--, mask::rw-, other::r--` in the form of xattr(7).
     const LIST: [(u16, u16, u32); 5] =
         [(1, 6, u32::MAX), (2, 6, 65534), (4, 4, u32::MAX), (16, 6, u32::MAX), (32, 4, u32::MAX)];
-    let place = Place::new();
+    let place = WrittenFile::new();
     let path = place.write(".env", 0o644);
     let mut list = 2_u32.to_le_bytes().to_vec();
     for (tag, permissions, id) in LIST {
