@@ -192,9 +192,12 @@ fn begins_object(half: &[u8]) -> bool {
     let has_begun = half.trim_ascii_start().starts_with(b"{");
     let is_text = std::str::from_utf8(half).err().is_none_or(|error| error.error_len().is_none());
     let is_open = serde_json::from_slice::<serde_json::Value>(half).is_err_and(|error| error.is_eof());
+    // Of an escape that breaks off serde looks at none of the digits.
+    let escape = half.windows(2).rposition(|bytes| bytes == b"\\u").map(|at| &half[at + 2..]);
+    let has_digits = escape.is_none_or(|digits| digits.iter().take(4).all(u8::is_ascii_hexdigit));
     // A line like a whole object is not read, and no server goes on after one.
     let first_line = half.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    has_begun && is_text && is_open && !(first_line.starts_with(b"{") && first_line.ends_with(b"}"))
+    has_begun && is_text && is_open && has_digits && !(first_line.starts_with(b"{") && first_line.ends_with(b"}"))
 }
 
 /// Tells whether clients of that dialect take the event for an error.

@@ -43,7 +43,8 @@ impl Reading {
     pub fn of(stream: &[u8]) -> Self {
         let mut reading = Reading { is_between_events: true, ..Reading::default() };
         let (mut name, mut data) = (Vec::new(), None);
-        let lines = lines(stream.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(stream));
+        let bytes = stream.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(stream);
+        let lines = lines(bytes);
         let (last, ended) = lines.split_last().expect("the line after the last line end");
         for line in ended {
             if line.is_empty() {
@@ -61,6 +62,8 @@ impl Reading {
             take_line(last, &mut name, &mut data);
             reading.is_between_events = false;
         }
+        // After the mark alone the first line has begun.
+        reading.is_between_events &= !bytes.is_empty() || stream.is_empty();
         if !last.starts_with(b"data:")
             && let Some(data) = &mut data
         {
