@@ -149,7 +149,11 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
 }
 
 fn run_check(args: &Args, online: bool) -> Result<(), Failure> {
-    let configured = configure_here(args, &unresolved);
+    let configured = match configure_here(args, &unresolved) {
+        // There is nothing to check, and no command would start.
+        Err(errors) if errors.is_refused_dotenv() => return Err(Failure::Settings(errors)),
+        configured => configured,
+    };
     let mut report = check::check(configured.as_ref());
     if online
         && report.is_good()

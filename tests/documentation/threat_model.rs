@@ -7,9 +7,6 @@ use super::pages::{Page, root, spans};
 /// The headers of the column of tests, in both languages.
 const HELD_BY: [&str; 2] = ["held by", "由此保证"];
 
-/// The number of promises on each page whose tests stand in comments: they are not there yet.
-const UNNAMED_MAX: usize = 6;
-
 #[test]
 fn every_promise_names_tests_that_exist() {
     for page in ["docs/threat-model.md", "docs/threat-model.zh-CN.md"].map(Page::named) {
@@ -26,13 +23,15 @@ fn every_promise_names_tests_that_exist() {
         let path = page.path.display();
         assert!(wrong.is_empty(), "{path}: no such test:\n  {}", wrong.join("\n  "));
         assert!(named > 30, "{path} names {named} tests");
-        assert!(unnamed <= UNNAMED_MAX, "{path}: {unnamed} promises name no test");
+        assert_eq!(unnamed, 0, "{path}: promises that name no test");
     }
 }
 
-/// Finds a test by its file and its name: `tests/cli.rs::help_and_version_go_to_stdout_and_succeed`.
+/// Finds a test by its file and its name: `tests/cli.rs::help_and_version_go_to_stdout_and_succeed`; or a script.
 fn exists(test: &str) -> bool {
-    let Some((file, name)) = test.split_once("::") else { return false };
+    let Some((file, name)) = test.split_once("::") else {
+        return test.starts_with("scripts/") && root().join(test).is_file();
+    };
     let text = fs::read_to_string(root().join(file)).unwrap_or_default();
     let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
     lines.iter().enumerate().any(|(at, line)| {
@@ -47,9 +46,12 @@ fn exists(test: &str) -> bool {
 fn a_test_that_is_not_there_or_is_none_is_found() {
     assert!(exists("tests/documentation/threat_model.rs::every_promise_names_tests_that_exist"));
     assert!(exists("src/http1/head/tests.rs::no_bytes_make_the_scanner_or_the_parsers_panic"), "of properties");
+    assert!(exists("scripts/fuzz"));
     for wrong in [
         "tests/documentation/threat_model.rs::every_promise_names",
         "tests/documentation/threat_model.rs::exists",
+        "tests/documentation/threat_model.rs",
+        "scripts/nothing",
         "tests/nowhere.rs::every_promise_names_tests_that_exist",
         "every_promise_names_tests_that_exist",
     ] {

@@ -2,7 +2,7 @@
 //! tokens.
 
 use std::ffi::OsStr;
-use std::os::unix::fs::{chown, symlink};
+use std::os::unix::fs::{chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -20,16 +20,13 @@ const REDIRECTING: &str = "FLOW_PROXY_TARGET_URL=http://127.0.0.1:1/elsewhere\n"
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 fn assert_refused(place: &Place, what: &str) {
-    for words in [&["--port", "0", "--admin", "off"][..], &["token"]] {
+    for words in [&["--port", "0", "--admin", "off"][..], &["token"], &["check"], &["check", "--port", "x"]] {
         let Outcome { code, stdout, stderr } = place.run(words);
         assert_eq!((code, stdout.as_str()), (Some(64), ""), "{words:?}: {stderr}");
         let begin = format!("flow-uring: the configuration has mistakes:\n  .env {what}");
         assert!(stderr.starts_with(&begin) && stderr.contains(", so nothing of it is used. "), "{stderr}");
         assert_eq!(stderr.lines().count(), 2, "{stderr}");
     }
-    let Outcome { code, stdout, stderr } = place.run(&["check"]);
-    assert_eq!((code, stdout.as_str()), (Some(1), ""));
-    assert!(stderr.starts_with(&format!("problem: .env {what}")), "{stderr}");
 }
 
 fn assert_used(place: &Place) {
@@ -103,6 +100,21 @@ fn one_of_another_user_is_refused_and_one_of_roots_is_used() {
     set_mode(&place.path(".env"), 0o664);
     assert_refused(&place, "can be written by group 65534 (mode 664)");
 
+    // A link of another user on the way, of a file or of a directory, to a file of root's.
+    fs::rename(place.path(".env"), place.path("file")).expect("moved");
+    chown(place.path("file"), Some(0), Some(0)).expect("given away");
+    set_mode(&place.path("file"), 0o644);
+    fs::create_dir(place.path("d")).expect("made");
+    for (target, link, way) in [("../file", "d/l", "d/l"), ("..", "d/up", "d/up/file"), ("file", "l", "l")] {
+        symlink(target, place.path(link)).expect("linked");
+        symlink(way, place.path(".env")).expect("linked");
+        assert_used(&place);
+        lchown(place.path(link), Some(NOBODY), Some(NOBODY)).expect("given away");
+        assert_refused(&place, "leads over a symbolic link of user 65534");
+        fs::remove_file(place.path(".env")).expect("removed");
+    }
+    fs::rename(place.path("file"), place.path(".env")).expect("moved");
+
     // Root's file, for somebody else.
     chown(place.path(".env"), Some(0), Some(0)).expect("given away");
     set_mode(&place.path(".env"), 0o644);
@@ -124,6 +136,23 @@ fn one_of_another_user_is_refused_and_one_of_roots_is_used() {
 
 #[test]
 fn on_a_file_system_without_owners_there_is_a_warning() {
+    for (options, warning) in [
+        ("loop,umask=000", "can be written by everyone (mode 777)"),
+        ("loop,umask=022,uid=65534,gid=65534", "belongs to user 65534, not to user 0, who runs this, or to root"),
+    ] {
+        let Some(Outcome { code, stdout, stderr }) = check_on_vfat(options) else {
+            return skip(
+                "a .env on a file system without owners: none can be made and mounted here (mkfs.vfat, as root)",
+            );
+        };
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stderr.contains(&format!("warning: .env {warning}; its file system keeps no ")), "{stderr}");
+        assert!(stdout.contains("/elsewhere (.env line 1: FLOW_PROXY_TARGET_URL)"), "{stdout}");
+    }
+}
+
+/// Runs `check` in a directory that is mounted with these options; `None` where that cannot be done.
+fn check_on_vfat(options: &str) -> Option<Outcome> {
     let place = Place::new();
     let (disk, mount_point) = (place.path("disk"), place.path("windows"));
     fs::create_dir(&mount_point).expect("made");
@@ -134,12 +163,12 @@ fn on_a_file_system_without_owners_there_is_a_warning() {
         Running::start(command).is_ok_and(|mut running| running.wait_for_end().success())
     };
     let (disk, mounted) = (disk.as_os_str(), mount_point.as_os_str());
-    let options = ["-t", "vfat", "-o", "loop,umask=000"].map(OsStr::new);
+    let options = ["-t", "vfat", "-o", options].map(OsStr::new);
     if !is_root()
         || !succeeds(&["mkfs.vfat".as_ref(), disk])
         || !succeeds(&[&["mount".as_ref()], &options[..], &[disk, mounted]].concat())
     {
-        return skip("a .env on a file system without owners: none can be made and mounted here (mkfs.vfat, as root)");
+        return None;
     }
     let outcome = std::panic::catch_unwind(|| {
         fs::write(mount_point.join(".env"), REDIRECTING).expect("written");
@@ -148,11 +177,5 @@ fn on_a_file_system_without_owners_there_is_a_warning() {
         Outcome::of(check)
     });
     assert!(succeeds(&["umount".as_ref(), mounted]));
-    let Outcome { code, stdout, stderr } = outcome.expect("no panic");
-    assert_eq!(code, Some(0), "{stderr}");
-    assert!(
-        stderr.contains("warning: .env can be written by everyone (mode 777); its file system keeps no "),
-        "{stderr}"
-    );
-    assert!(stdout.contains("/elsewhere (.env line 1: FLOW_PROXY_TARGET_URL)"), "{stdout}");
+    Some(outcome.expect("no panic"))
 }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use super::dotenv::{DotEnv, DotEnvError};
 use super::draft::Draft;
-use super::error::{SettingErrors, ValueSource};
+use super::error::{SettingError, SettingErrors, ValueSource};
 use super::reading::{EffectiveSetting, Environment, Reading};
 use super::table::{access, gateway, logs, settings, upstream};
 use super::written::WrittenFlags;
@@ -46,9 +46,13 @@ impl Configured {
 /// Reads and checks every setting.
 ///
 /// # Errors
-/// All that is wrong, at once.
+/// All that is wrong, at once; but a `.env` that may not be used comes alone, since what its settings would have changed
+/// cannot be told.
 pub fn configure(written: &WrittenFlags, surroundings: Surroundings<'_>) -> Result<Configured, SettingErrors> {
     let Surroundings { environment, mut dotenv, descriptors_max, resolve, is_demo } = surroundings;
+    if let Err(error @ DotEnvError::Refused(_)) = dotenv {
+        return Err(SettingErrors(vec![SettingError::DotEnv(error)]));
+    }
     let dotenv_warning = dotenv.as_mut().ok().and_then(|dotenv| dotenv.warning.take());
     let mut reading = Reading::new(written, environment, dotenv);
     let mut draft = Draft::new(descriptors_max);

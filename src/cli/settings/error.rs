@@ -89,6 +89,11 @@ impl SettingErrors {
     pub fn is_usage(&self) -> bool {
         self.0.iter().any(|error| !matches!(error, SettingError::ListenHost { .. }))
     }
+
+    /// Returns true where `.env` may not be used, so that nothing is known about the settings.
+    pub fn is_refused_dotenv(&self) -> bool {
+        matches!(&*self.0, [SettingError::DotEnv(DotEnvError::Refused(_))])
+    }
 }
 
 impl fmt::Display for SettingErrors {

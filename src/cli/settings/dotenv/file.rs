@@ -4,22 +4,23 @@
 //! could write it could name another upstream, and the tokens would go there. Invariant: the decision is about the very
 //! file that is read, opened before it is examined, and opening it waits for nothing.
 //!
-//! A symbolic link is followed if it belongs to the user or to root: people link to the file of their own, and so do
-//! mounts of Kubernetes. One of somebody else could choose among the files that the user may read, and in `/proc` there
-//! are some that seem to be root's and say what another process wants. A hard link is the file itself, with its owner.
+//! A symbolic link is followed if it belongs to the user or to root, and so is every further one on the way, those of
+//! directories too: people link to the file of their own, and so do mounts of Kubernetes. One of somebody else could
+//! choose among the files that the user may read. In `/proc` there are files and links that seem to be root's and say
+//! what another process wants: none of them is used. A hard link is the file itself, with its owner; so whoever owns a
+//! directory on the way can choose among the files that the kernel lets him link to (`fs.protected_hardlinks`).
 
-use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fgetxattr_query, fstat, fstatfs, openat, readlinkat};
+use rustix::fs::{FileType, fgetxattr_query, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{getegid, geteuid};
 use zeroize::Zeroizing;
 
 use super::error::DotEnvError;
+use super::links::{WayEnd, WayFault};
 use super::refusal::{DotEnvRefusal, Writers};
 use crate::whole_file::{self, PIPE_PATIENCE, ReadFault};
 
@@ -34,6 +35,10 @@ const PROC: u32 = 0x9fa0;
 
 /// File systems without owners and modes of their own, or which cannot be trusted to have them: what they show was
 /// chosen when they were mounted, as for all of a Windows disk in WSL (statfs(2); the kernel's magic.h).
+///
+/// FUSE may have real owners, as sshfs can, but its type does not tell. They are the word of the program that serves the
+/// mount, which could as well name the user or root: a refusal would keep out no mount that means ill, and many that do
+/// not, such as a shared folder whose files have the ids of the host.
 const WITHOUT_OWNERS: [u32; 10] = [
     0x0102_1997, // 9p: drives of Windows in WSL 2
     0x5346_4846, // drives of Windows in WSL 1
@@ -41,7 +46,7 @@ const WITHOUT_OWNERS: [u32; 10] = [
     0x2011_bab0, // exfat
     0x5346_544e, // ntfs
     0x7366_746e, // ntfs3
-    0x6573_5546, // FUSE: ntfs-3g, folders of a host in a virtual machine
+    0x6573_5546, // FUSE: ntfs-3g, sshfs, virtiofs and other folders of a host in a virtual machine
     0xff53_4d42, // cifs
     0xfe53_4d42, // smb2
     0x0000_517b, // smb
@@ -60,34 +65,27 @@ pub struct DotEnvFile {
 /// It may not be used, or cannot be read.
 pub fn read(path: &Path) -> Result<Option<DotEnvFile>, DotEnvError> {
     let user = User::effective();
-    // Without reading it, which could already have an effect on a device, and without waiting, as for a pipe.
-    let entry = match open(path, OFlags::PATH | OFlags::NOFOLLOW) {
-        Err(Errno::NOENT) => return Ok(None),
-        entry => entry.map_err(unreadable)?,
+    let mut link_warning = None;
+    let way = WayEnd::find(path, |link| {
+        link_warning = user.judge_link(&Seen::of(link)?)?.or_else(|| link_warning.take());
+        Ok(())
+    });
+    let end = match way {
+        Ok(end) => end,
+        Err(WayFault::Absent) => return Ok(None),
+        Err(WayFault::Dangling) => return Err(DotEnvError::Refused(DotEnvRefusal::DanglingLink)),
+        Err(WayFault::Refused(error)) => return Err(error),
+        Err(WayFault::System(error)) => return Err(unreadable(error)),
     };
-    let found = fstat(&entry).map_err(unreadable)?;
-    let (path, flags) = if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
-        (user.target_of_link(path, &entry, found.st_uid)?, OFlags::empty())
-    } else {
-        (path.to_owned(), OFlags::NOFOLLOW)
-    };
-    let peeked = open(&path, OFlags::PATH | flags).map_err(|error| match error {
-        Errno::NOENT => DotEnvError::Refused(DotEnvRefusal::DanglingLink),
-        error => unreadable(error),
-    })?;
-    user.judge(&Seen::of(&peeked)?)?;
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | flags;
-    let file = File::from(open(&path, flags).map_err(unreadable)?);
+    // Before it is opened to be read, which could already have an effect on a device, or wait, as for a pipe.
+    user.judge(&Seen::of(&end.entry)?)?;
+    let file = File::from(end.open().map_err(unreadable)?);
     // Once more: another file could have taken the name in between.
-    let warning = user.judge(&Seen::of(&file)?)?;
+    let warning = user.judge(&Seen::of(&file)?)?.or(link_warning);
     let metadata = file.metadata().map_err(|error| DotEnvError::Read(ReadFault::Unreadable(error)))?;
     let bytes = whole_file::read_open(file, &metadata, FILE_BYTES_MAX, PIPE_PATIENCE).map_err(DotEnvError::Read)?;
     let text = whole_file::into_text(bytes).map_err(DotEnvError::Read)?;
     Ok(Some(DotEnvFile { text, warning }))
-}
-
-fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
-    openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn unreadable(error: Errno) -> DotEnvError {
@@ -112,17 +110,18 @@ impl User {
         owner == self.id || owner == 0
     }
 
-    /// Returns where the link that was opened as `entry` leads, whatever has its name now.
-    fn target_of_link(self, path: &Path, entry: &OwnedFd, owner: u32) -> Result<PathBuf, DotEnvError> {
-        if !self.trusts(owner) {
-            return Err(DotEnvError::Refused(DotEnvRefusal::ForeignLink { owner }));
+    /// Decides whether a link may be followed, as [`Self::judge`] does for the file.
+    fn judge_link(self, link: &Seen) -> Result<Option<String>, DotEnvError> {
+        if link.keeper == Keeper::Kernel {
+            return Err(DotEnvError::Refused(DotEnvRefusal::OfKernel));
         }
-        let target = readlinkat(entry, "", Vec::new()).map_err(unreadable)?;
-        let target = OsStr::from_bytes(target.as_bytes());
-        Ok(path.parent().map_or_else(|| target.into(), |directory| directory.join(target)))
+        if self.trusts(link.owner) {
+            return Ok(None);
+        }
+        link.keeper.doubt(DotEnvRefusal::ForeignLink { owner: link.owner })
     }
 
-    /// Decides whether the file may be used; on a file system without owners its mode leads to a warning.
+    /// Decides whether the file may be used; on a file system without owners, its owner and mode lead to a warning.
     fn judge(self, file: &Seen) -> Result<Option<String>, DotEnvError> {
         let refused = |refusal| Err(DotEnvError::Refused(refusal));
         if file.kind != FileType::RegularFile {
@@ -132,18 +131,10 @@ impl User {
             return refused(DotEnvRefusal::OfKernel);
         }
         if !self.trusts(file.owner) {
-            return refused(DotEnvRefusal::Foreign { owner: file.owner, user: self.id });
+            return file.keeper.doubt(DotEnvRefusal::Foreign { owner: file.owner, user: self.id });
         }
         let Some(writers) = self.other_writers(file) else { return Ok(None) };
-        let refusal = DotEnvRefusal::Writable { writers, mode: file.mode };
-        if file.keeper == Keeper::Mount {
-            return Ok(Some(format!(
-                ".env {}; its file system keeps no owners and modes, so it is read all the same: see that no other user \
-                 of this machine can write it",
-                refusal.what()
-            )));
-        }
-        refused(refusal)
+        file.keeper.doubt(DotEnvRefusal::Writable { writers, mode: file.mode })
     }
 
     fn other_writers(self, file: &Seen) -> Option<Writers> {
@@ -215,6 +206,19 @@ impl Keeper {
             PROC => Keeper::Kernel,
             other if WITHOUT_OWNERS.contains(&other) => Keeper::Mount,
             _ => Keeper::Disk,
+        }
+    }
+
+    /// Turns a doubt about owner or mode into a refusal; into a warning where the file system has neither, since they
+    /// are nobody's choice there, and cannot be mended.
+    fn doubt(self, refusal: DotEnvRefusal) -> Result<Option<String>, DotEnvError> {
+        match self {
+            Keeper::Mount => Ok(Some(format!(
+                ".env {}; its file system keeps no owners and modes, so it is read all the same: see that no other user \
+                 of this machine can write it",
+                refusal.what()
+            ))),
+            Keeper::Disk | Keeper::Kernel => Err(DotEnvError::Refused(refusal)),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `.env` in the syntax of python-dotenv, which the Python original reads.
 //!
-//! The file is found and judged (`file`, with the reasons of a `refusal`), then its lines are read (`parser`). Values are
-//! looked up here and never put into the process's environment, where child processes and crash reports would find
-//! them; they are erased from memory. Two deviations: a line that cannot be read is an error, not skipped; and a `.env`
-//! that somebody else could have written is refused, since it can name another upstream, which would get the tokens.
+//! The file is found (over `links`) and judged (`file`, with the reasons of a `refusal`), then its lines are read
+//! (`parser`). Values are looked up here and never put into the process's environment, where child processes and crash
+//! reports would find them; they are erased from memory. Two deviations: a line that cannot be read is an error, not
+//! skipped; and a `.env` that somebody else could have written is refused, since it can name another upstream, which
+//! would get the tokens.
 
 mod error;
 mod file;
+mod links;
 mod parser;
 mod refusal;
 

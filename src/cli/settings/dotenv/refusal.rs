@@ -41,7 +41,7 @@ impl DotEnvRefusal {
             DotEnvRefusal::OfKernel => "leads to a file of the kernel's, not to one on a disk".into(),
             DotEnvRefusal::DanglingLink => "is a symbolic link to a file that is not there".into(),
             DotEnvRefusal::ForeignLink { owner } => {
-                format!("is a symbolic link of user {owner}, which could lead anywhere")
+                format!("leads over a symbolic link of user {owner}, which could lead anywhere")
             }
             DotEnvRefusal::Foreign { owner, user } => {
                 format!("belongs to user {owner}, not to user {user}, who runs this, or to root")

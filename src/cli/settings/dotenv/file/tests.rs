@@ -1,8 +1,9 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
-use rustix::fs::{XattrFlags, mkfifoat, setxattr};
+use rustix::fs::{CWD, Mode, XattrFlags, mkfifoat, setxattr};
 use tempfile::TempDir;
 
 use super::*;
@@ -79,14 +80,21 @@ fn a_file_that_somebody_else_can_write_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn where_the_file_system_keeps_no_modes_they_lead_to_a_warning_and_the_owner_still_counts() {
+fn where_the_file_system_keeps_no_owners_and_modes_they_lead_to_a_warning() {
     let mounted = Seen { keeper: Keeper::Mount, mode: 0o777, ..GOOD };
     for file in [mounted, Seen { owner: 0, ..mounted }, Seen { mode: 0o770, group: 50, ..mounted }] {
         let warning = judged(file).expect("used").expect("a warning");
         assert!(warning.starts_with(".env can be written by ") && warning.contains("read all the same"), "{warning}");
     }
     assert_eq!(judged(Seen { mode: 0o755, ..mounted }), Ok(None));
-    assert!(refusal(Seen { owner: 1001, ..mounted }).starts_with(".env belongs to user 1001"));
+    for mode in [0o600, 0o777] {
+        let warning = judged(Seen { owner: 1001, mode, ..mounted }).expect("used").expect("a warning");
+        assert_eq!(
+            warning,
+            ".env belongs to user 1001, not to user 1000, who runs this, or to root; its file system keeps no owners and \
+             modes, so it is read all the same: see that no other user of this machine can write it"
+        );
+    }
     assert!(refusal(Seen { kind: FileType::Fifo, ..mounted }).starts_with(".env is a named pipe"));
 }
 
@@ -96,6 +104,7 @@ fn file_systems_are_told_by_their_type() {
         (0x0102_1997, Keeper::Mount),
         (0x4d44, Keeper::Mount),
         (0xff53_4d42, Keeper::Mount),
+        (0x6573_5546, Keeper::Mount),
         (0x9fa0, Keeper::Kernel),
         // ext4, tmpfs, overlayfs, xfs, btrfs, nfs
         (0xef53, Keeper::Disk),
@@ -195,19 +204,28 @@ fn a_link_of_the_user_is_followed_and_the_file_is_judged() {
     };
     assert!(link_to("/dev/zero").starts_with(".env is a device, not a regular file"));
     assert!(link_to("/proc/self/cmdline").starts_with(".env leads to a file of the kernel's"));
+    // A link of the kernel's to a file that may be used.
+    let file = place.write("file", 0o600);
+    let opened = File::open(&file).expect("opened");
+    let told = link_to(&format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&opened)));
+    assert!(told.starts_with(".env leads to a file of the kernel's"), "{told}");
     assert!(link_to(".env").starts_with(".env cannot be read: "), "a link to itself");
 }
 
 #[test]
 fn a_link_of_another_user_is_not_followed() {
-    let place = WrittenFile::new();
-    place.write("file", 0o600);
-    symlink("file", place.path(".env")).expect("linked");
-    let entry = open(&place.path(".env"), OFlags::PATH | OFlags::NOFOLLOW).expect("opened");
-    let user = User::effective();
-    let error = user.target_of_link(&place.path(".env"), &entry, 65534).expect_err("refused").to_string();
-    assert!(error.starts_with(".env is a symbolic link of user 65534"), "{error}");
-    assert!(user.target_of_link(&place.path(".env"), &entry, user.id).is_ok());
+    let link = Seen { kind: FileType::Symlink, mode: 0o777, ..GOOD };
+    let judged = |link| USER.judge_link(&link).map_err(|error| error.to_string());
+    for owner in [0, 1000] {
+        assert_eq!(judged(Seen { owner, ..link }), Ok(None));
+    }
+    let foreign = Seen { owner: 65534, ..link };
+    let told = judged(foreign).expect_err("refused");
+    assert!(told.starts_with(".env leads over a symbolic link of user 65534"), "{told}");
+    let told = judged(Seen { owner: 0, keeper: Keeper::Kernel, ..link }).expect_err("refused");
+    assert!(told.starts_with(".env leads to a file of the kernel's"), "{told}");
+    let warning = judged(Seen { keeper: Keeper::Mount, ..foreign }).expect("followed").expect("a warning");
+    assert!(warning.starts_with(".env leads over a symbolic link of user 65534, "), "{warning}");
 }
 
 #[test]
