@@ -2,6 +2,9 @@
 
 #![no_main]
 
+use std::rc::Rc;
+
+use flow_uring::credentials::TokenTraces;
 use flow_uring::fuzz::http1::{BodyError, BodyLength, BodyReader, Owed, Piece, Version};
 use flow_uring::fuzz::response::{BodyRelay, Buffer, examine};
 use flow_uring::fuzz::sse::{EventDialect, end_chunked};
@@ -154,7 +157,7 @@ fn relay_events(input: &[u8]) {
     let came = events::whole(&Chunked::read(input).content);
     let mut random = Random::of(input);
     for version in [Version::Http11, Version::Http10] {
-        let mut relay = BodyRelay::new(&facts, version, Buffer::take());
+        let mut relay = BodyRelay::new(&facts, version, Buffer::take(), Rc::new(TokenTraces::none()));
         let (before, after) = input.split_at(random.below(input.len() + 1));
         relay.push(before);
         let mut out = relay.out.filled().to_vec();

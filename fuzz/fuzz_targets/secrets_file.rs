@@ -5,6 +5,7 @@
 use flow_uring::credentials::{LoadedCredentials, SecretsFault, from_json};
 use flow_uring_fuzz::json::Json;
 use libfuzzer_sys::fuzz_target;
+use serde::de::IgnoredAny;
 
 /// Stands in the file for each `~`, so that it is seen wherever it is told.
 const MARK: &str = "hunter2-hunter2";
@@ -21,10 +22,14 @@ fuzz_target!(|data: &[u8]| {
     let bare = without_comments(text.strip_prefix('\u{feff}').unwrap_or(&text));
     let document = bare.as_ref().and_then(|bare| Json::read(bare.as_bytes()));
     let lines = 1 + text.matches('\n').count();
+    let is_beyond_oracle =
+        document.is_none() && bare.as_ref().is_some_and(|bare| serde_json::from_str::<IgnoredAny>(bare).is_ok());
     match &loaded {
+        // RFC 8259 §6, §8.2 and §9: numbers of any size, half surrogate pairs and any depth are JSON, too.
+        Ok(_) | Err(SecretsFault::Mistakes(_)) if is_beyond_oracle => {}
         Err(SecretsFault::Comment { line }) => assert!(bare.is_none() && (1..=lines).contains(line)),
         Err(SecretsFault::Syntax { line, .. }) => {
-            assert!(bare.is_some() && document.is_none() && *line <= lines);
+            assert!(bare.is_some() && document.is_none() && !is_beyond_oracle && *line <= lines);
         }
         Err(SecretsFault::Read(fault)) => panic!("nothing was read: {fault}"),
         Err(SecretsFault::Mistakes(found)) => {

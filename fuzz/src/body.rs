@@ -107,7 +107,8 @@ fn size_line(line: &[u8]) -> Option<(u64, &[u8])> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, extensions) = line.split_at(digits);
     let is_size = (1..=16).contains(&digits.len());
-    let size = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    // What a signed number cannot hold is refused: other readers of it could take it for a negative one.
+    let size = i64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()? as u64;
     (is_size && are_extensions(extensions)).then_some((size, extensions))
 }
 

@@ -44,7 +44,7 @@ pub(super) fn read_entries(values: &[&RawValue]) -> Result<LoadedCredentials, Se
             Ok(fields) => entry.fields = fields.into_iter().map(|(name, value)| (name.0, value)).collect(),
             // It is JSON, or the file would not have been read so far.
             Err(_) => {
-                entry.mistake(None, format!("expected an object, {{…}}, found {}", JsonKind::of(value)));
+                entry.mistake(None, format!("expected an object, {{…}}, found {}", found(value, JsonKind::Object)));
                 continue;
             }
         }
@@ -96,7 +96,7 @@ impl EntryReader<'_> {
             Some(value) => match text_of(value) {
                 Some(text) if !text.trim().is_empty() => return Some(text),
                 Some(_) => "a blank one".to_owned(),
-                None => JsonKind::of(value).to_string(),
+                None => found(value, JsonKind::String),
             },
         };
         self.mistake(Some(field), format!("expected a non-blank string, found {found}"));
@@ -113,7 +113,7 @@ impl EntryReader<'_> {
             }
             Some(text) => Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
             None => {
-                self.mistake(Some(field), format!("expected a string, found {}", JsonKind::of(value)));
+                self.mistake(Some(field), format!("expected a string, found {}", found(value, JsonKind::String)));
                 None
             }
         }
@@ -160,6 +160,13 @@ fn unknown_fields_warning(fields: &BTreeSet<String>) -> Option<String> {
     let named: Vec<String> = fields.iter().take(UNKNOWN_FIELDS_NAMED_MAX).map(|field| format!("{field:?}")).collect();
     let more = if fields.len() > named.len() { ", …" } else { "" };
     Some(format!("the secrets file has unknown fields, which are ignored: {}{more}", named.join(", ")))
+}
+
+/// Describes what was found in the place of a value that can be read. One of the expected kind cannot be only where
+/// half a surrogate pair is in it, or in the name of a field, which stands for no character (RFC 8259 §8.2).
+fn found(value: &RawValue, expected: JsonKind) -> String {
+    let kind = JsonKind::of(value);
+    if kind == expected { format!("{kind} with half a surrogate pair") } else { kind.to_string() }
 }
 
 /// Reads a JSON string into memory that is erased; `None` of another value, and of one with half a surrogate pair. The

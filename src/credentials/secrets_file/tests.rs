@@ -125,6 +125,22 @@ fn all_mistakes_are_reported_together_with_index_and_field_and_without_values() 
 }
 
 #[test]
+fn half_a_surrogate_pair_is_what_the_mistake_says() {
+    let message =
+        fault(r#"[{"clientId": "i", "clientSecret": "\ud83d", "tenant": "t", "name": "\udc00"}, {"\ud83d": 1}]"#);
+    let lines: Vec<&str> = message.lines().map(str::trim_start).collect();
+    assert_eq!(
+        lines,
+        [
+            "has mistakes:",
+            "entry [0], \"clientSecret\": expected a non-blank string, found a string with half a surrogate pair",
+            "entry [0], \"name\": expected a string, found a string with half a surrogate pair",
+            "entry [1]: expected an object, {…}, found an object with half a surrogate pair",
+        ]
+    );
+}
+
+#[test]
 fn a_document_that_is_no_list_of_credentials_is_refused() {
     let array = "has mistakes:\n  expected an array of credentials, [{…}, …], found";
     assert_eq!(fault("{\"clientId\": \"i\"}"), format!("{array} an object"));

@@ -66,8 +66,8 @@ impl TokenTraces {
     pub fn new(token: &str, client_secret: &Secret) -> Self {
         let secret = client_secret.expose();
         // As it stands in the claims, where an upstream shows them decoded.
-        let escaped = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
-        let escaped = escaped.trim_matches('"');
+        let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
+        let escaped = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
         let mut traces = TokenTraces::none();
         // Room for everything at once: a vector that grows would leave copies that are not zeroed.
         traces.bytes = Zeroizing::new(Vec::with_capacity(token.len() + secret.len() + escaped.len()));
@@ -76,7 +76,7 @@ impl TokenTraces {
         }
         if secret.len() >= SECRET_BYTES_MIN {
             traces.add(secret, secret.len());
-            if escaped != secret {
+            if escaped.len() > secret.len() {
                 traces.add(escaped, escaped.len());
             }
         }

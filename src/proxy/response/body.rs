@@ -185,10 +185,11 @@ impl BodyRelay {
     }
 
     /// The comment line for a stream that has been silent, in the framing that goes downstream, to be written after
-    /// `out`. `None` where it cannot be put: not an event stream that can be ended well, within an event or a chunk, or
-    /// after the last event of the turn or of the body.
+    /// `out`. `None` where it cannot be put: not an event stream that can be ended well, within an event or a chunk, after
+    /// the last event of the turn or of the body, or before bytes that the mask holds.
     pub fn heartbeat(&self, by_path: Option<EventDialect>) -> Option<Buffer> {
-        if self.error.is_some() || self.reader.is_complete() || !self.has_open_end {
+        let is_over = self.error.is_some() || self.reader.is_complete();
+        if is_over || !self.has_open_end || self.mask.holds_any() {
             return None;
         }
         let comment = ending::heartbeat(self.events.as_ref()?, by_path)?;

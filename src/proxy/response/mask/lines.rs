@@ -1,5 +1,7 @@
 //! Heads, trailers and chunk extensions: lines, whose structure stays whatever a secret is.
 
+use memchr::memchr;
+
 use crate::credentials::TokenTraces;
 use crate::proxy::response::mask::masked_text::MASK;
 
@@ -9,22 +11,27 @@ const BEFORE_REASON_BYTES: usize = 13;
 /// Masks the runs in a head as it goes downstream, as far as it is the upstream's: its reason and its fields. Returns
 /// whether there was one.
 pub fn mask_head(traces: &TokenTraces, head: &mut [u8]) -> bool {
-    head.get_mut(BEFORE_REASON_BYTES..).is_some_and(|rest| mask_lines(traces, rest))
+    head.get_mut(BEFORE_REASON_BYTES..).is_some_and(|rest| mask_lines(traces, rest, 0))
 }
 
 /// Masks the runs in a piece of chunked framing, but for the size that it begins with. Returns whether there was one.
 pub fn mask_framing(traces: &TokenTraces, framing: &mut [u8]) -> bool {
     let digits = framing.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-    mask_lines(traces, &mut framing[digits..])
+    let rest = &mut framing[digits..];
+    // After the size line of the last chunk its trailers follow.
+    let extension_bytes = if digits == 0 { 0 } else { memchr(b'\n', rest).unwrap_or(rest.len()) };
+    mask_lines(traces, rest, extension_bytes)
 }
 
-fn mask_lines(traces: &TokenTraces, lines: &mut [u8]) -> bool {
+/// Masks lines of which the first bytes are the extensions of a chunk, and all others lines of fields.
+fn mask_lines(traces: &TokenTraces, lines: &mut [u8], extension_bytes: usize) -> bool {
     if !traces.may_be_in(lines) {
         return false;
     }
     let runs = traces.runs_in(lines);
+    let extensions = structure_of_extensions(&lines[..extension_bytes]);
     for at in runs.iter().cloned().flatten() {
-        if !is_structure(&lines[..=at]) {
+        if !extensions.get(at).copied().unwrap_or_else(|| is_structure(&lines[..=at])) {
             lines[at] = MASK;
         }
     }
@@ -39,6 +46,33 @@ fn is_structure(lines: &[u8]) -> bool {
         Some((b':', before)) => !before.rsplit(|&byte| byte == b'\n').next().unwrap_or_default().contains(&b':'),
         _ => false,
     }
+}
+
+/// Tells of each byte whether extensions are made of it (RFC 9112 §7.1.1): a strict client would refuse a chunk without
+/// it. A `*` may stand for any other byte of a name, a value or a quoted string.
+fn structure_of_extensions(extensions: &[u8]) -> Vec<bool> {
+    let mut place = ExtensionPlace::Outside;
+    let is_structure = |&byte: &u8| {
+        let (is_structure, next) = match (place, byte) {
+            (ExtensionPlace::Outside, b'"') => (true, ExtensionPlace::Quoted),
+            (ExtensionPlace::Outside, _) => (matches!(byte, b';' | b'=' | b' ' | b'\t'), ExtensionPlace::Outside),
+            (ExtensionPlace::Quoted, b'"') => (true, ExtensionPlace::Outside),
+            (ExtensionPlace::Quoted, b'\\') => (true, ExtensionPlace::Escaped),
+            (ExtensionPlace::Quoted | ExtensionPlace::Escaped, _) => (false, ExtensionPlace::Quoted),
+        };
+        place = next;
+        is_structure || byte == b'\r'
+    };
+    extensions.iter().map(is_structure).collect()
+}
+
+/// The place of a byte in the extensions of a chunk.
+#[derive(Clone, Copy)]
+enum ExtensionPlace {
+    Outside,
+    Quoted,
+    /// After a backslash in a quoted string.
+    Escaped,
 }
 
 #[cfg(test)]
@@ -89,5 +123,20 @@ mod tests {
         let mut framing = b"abcdef01;abcdef01=\"abcdef01\"\r\n".to_vec();
         assert!(mask_framing(&traces, &mut framing));
         assert_eq!(framing, b"abcdef01;********=\"********\"\r\n");
+    }
+    #[test]
+    fn extensions_stay_extensions_whatever_the_secret_is() {
+        for (secret, framing, expected) in [
+            (";a=\"b\";c=d", "5;a=\"b\";c=d\r\n", "5;*=\"*\";*=*\r\n"),
+            ("b\";cdefg", "5 ; a=\"b\";cdefg\r\n", "5 ; a=\"*\";*****\r\n"),
+            ("secret \\\"x", "5;a=\"secret \\\"x\"\r\n", "5;a=\"*******\\**\"\r\n"),
+            ("x: y\r\nx: y", "0;a=\"x: y\"\r\nx: y\r\nx: y\r\n\r\n", "0;a=\"x: y\"\r\n*:**\r\n*:**\r\n\r\n"),
+            ("a:secret:b", "0;\"a:secret:b\"\r\n\r\n", "0;\"**********\"\r\n\r\n"),
+        ] {
+            let traces = TokenTraces::new(TOKEN, &Secret::new(secret.to_owned()));
+            let mut bytes = framing.as_bytes().to_vec();
+            assert!(mask_framing(&traces, &mut bytes));
+            assert_eq!(bytes.escape_ascii().to_string(), expected.as_bytes().escape_ascii().to_string());
+        }
     }
 }

@@ -106,6 +106,14 @@ impl BodyMask {
         framing.len() >= traces.run_bytes_min() && mask_framing(traces, &mut out.filled_mut()[start..])
     }
 
+    /// Returns whether any of what came has not gone out.
+    pub fn holds_any(&self) -> bool {
+        match self.state.as_deref() {
+            Some(MaskState::ErrorEvents(text) | MaskState::Everything(text)) => text.holds_any(),
+            Some(MaskState::Coded(_)) | None => false,
+        }
+    }
+
     /// Appends what is held: no more follows. Of an answer that `is_cut` the beginning of a run is masked too;
     /// returns whether it was.
     pub fn finish(&mut self, is_cut: bool, out: &mut Buffer) -> bool {

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::masked_text::tests::{contents, lengths, masked, split, traces};
 use super::*;
+use crate::credentials::Secret;
 use crate::http1::fields::ConnectionOptions;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
@@ -194,4 +195,16 @@ fn a_coded_error_is_not_masked_but_judged() {
     relay.push(&whole());
     assert_eq!(relay.judge_coded(), Some(CodedVerdict::Leaks));
     assert!(!relay.wants_coded());
+}
+
+#[test]
+fn no_heartbeat_stands_before_what_is_held() {
+    let facts = ResponseFacts { is_event_stream: true, ..facts(503, BodyLength::Chunked) };
+    let traces = TokenTraces::new("a.b.c", &Secret::new("\n\nin lines".to_owned()));
+    let mut relay = BodyRelay::new(&facts, Version::Http11, Buffer::none(), Rc::new(traces));
+    relay.push(b"6\r\n: hi\n\n\r\n");
+    assert_eq!(shown(relay.out.filled()), "6\\r\\n: hi");
+    assert!(relay.heartbeat(None).is_none(), "within a chunk");
+    relay.push(b"6\r\n: hi\n!\r\n");
+    assert!(relay.out.filled().ends_with(b"!\r\n"), "{}", shown(relay.out.filled()));
 }
