@@ -81,7 +81,13 @@ impl<T> Handshakes<T> {
     ///
     /// # Errors
     /// When the kernel refuses the watch; the connection is closed.
-    pub fn begin(&self, stream: Stream, config: Arc<ServerConfig>, companion: T, limits: HandshakeLimits) -> io::Result<()> {
+    pub fn begin(
+        &self,
+        stream: Stream,
+        config: Arc<ServerConfig>,
+        companion: T,
+        limits: HandshakeLimits,
+    ) -> io::Result<()> {
         let handshake = ClientHandshake::new(stream, config);
         self.wait(libc::EPOLL_CTL_ADD, UnderWay { handshake, companion, limits }).map_err(|(_, error)| error)?;
         if let Some(attendant) = self.attendant.take() {

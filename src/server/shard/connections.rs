@@ -21,7 +21,9 @@ use super::shared::Shared;
 use crate::http1::head::begins_http2;
 use crate::io::deadline::next_turn;
 use crate::io::parking::LET_OUT_MAX;
-use crate::io::{GivesWay, HandshakeError, HandshakeLimits, Handshakes, LetOut, Parking, Phase, Stream, Unread, pause, race};
+use crate::io::{
+    GivesWay, HandshakeError, HandshakeLimits, Handshakes, LetOut, Parking, Phase, Stream, Unread, pause, race,
+};
 use crate::observability::Count;
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
