@@ -2,10 +2,11 @@
 //!
 //! Searched are heads and trailers (`lines`), the bodies of errors, and the error events of streams (`events`); all of
 //! them as they go by (`masked_text`). What a content coding hides cannot be masked, so an error that has one is
-//! decoded first (`coded`). Invariant: lengths and framing stay; no byte is held but of a suffix that may be the
+//! decoded first (`coded`, `decoded`). Invariant: lengths and framing stay; no byte is held but of a suffix that may be the
 //! beginning of a run, and the framing after it. Not here: what a run is (`credentials::TokenTraces`).
 
 pub mod coded;
+mod decoded;
 mod events;
 pub mod lines;
 mod masked_text;
@@ -40,7 +41,7 @@ pub struct BodyMask {
 enum MaskState {
     /// The error events of a stream, of which a read has ended within an event, or had a run in it.
     ErrorEvents(MaskedText),
-    /// All of an error.
+    /// All of an error, as it comes.
     Everything(MaskedText),
     /// All of an error whose content coding hides it: it is judged as a whole.
     Coded(CodedError),
@@ -50,7 +51,8 @@ impl BodyMask {
     pub fn new(facts: &ResponseFacts, traces: Rc<TokenTraces>) -> Self {
         let state = match facts.coding {
             _ if facts.status < FIRST_ERROR_STATUS || facts.body.is_empty() => None,
-            ContentCoding::Identity => Some(MaskState::Everything(MaskedText::default())),
+            // An unknown name may stand for no coding at all.
+            ContentCoding::Identity | ContentCoding::Other => Some(MaskState::Everything(MaskedText::default())),
             coding => Some(MaskState::Coded(CodedError::new(coding))),
         };
         BodyMask { traces, state: state.map(Box::new) }
