@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -293,6 +294,31 @@ fn an_answer_that_was_kept_is_masked_by_the_token_that_it_answers() {
         let passed_on = masked.collect::<Vec<_>>().iter().position(|masked| *masked == response.text());
         assert_eq!(passed_on, Some(usize::from(status == 429)), "{status}: {response:?}");
     });
+}
+
+#[test]
+fn the_tokens_of_all_attempts_are_masked_in_an_answer() {
+    let first = Arc::new(Mutex::new(None::<String>));
+    let shared = Arc::clone(&first);
+    let upstream = Upstream::tls(move |peer: &mut Peer| {
+        while let Some(asked) = peer.read_request() {
+            let mut first = shared.lock().expect("no test panics with it");
+            let (status, json) = match &*first {
+                None => (429, "{}".to_owned()),
+                Some(first) => (400, Echo::of(first).json() + &Echo::of(asked.authorization()).json()),
+            };
+            first.get_or_insert_with(|| asked.authorization().to_owned());
+            let trailer = Echo::of(first.as_deref().expect("one was sent")).text();
+            let head = format!("HTTP/1.1 {status} No\r\nX-First: {trailer}\r\nContent-Length: {}\r\n\r\n", json.len());
+            peer.write(head + &json);
+        }
+    });
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).secrets(secrets_json(&["a", "bb"])).start();
+    let response = Client::connect(gateway.port()).ask(GET);
+    let requests = upstream.requests();
+    let [first, second] = [0, 1].map(|index| Echo::of(requests[index].authorization()).masked());
+    assert_eq!((response.status, response.text()), (400, first.json() + &second.json()));
+    assert_eq!(response.head.field("x-first"), Some(first.text().as_str()));
 }
 
 fn gzip(text: &str) -> Vec<u8> {

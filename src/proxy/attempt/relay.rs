@@ -49,6 +49,9 @@ pub async fn relay_answer(
     let retry_after = head.retry_after;
     let mut answer = begin_answer(head, side.reply.version, &mut gate);
     answer.body.push(received.filled());
+    if answer.body.has_masked {
+        received.mark_secret(received.len());
+    }
     drop(received);
     let status = answer.facts.status;
     let class = match AttemptClass::of_status(status) {

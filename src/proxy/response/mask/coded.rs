@@ -1,6 +1,7 @@
 //! An error with a content coding, which can be judged only as a whole: a decoder needs all that came before.
 //!
-//! Invariant: at most [`CODED_BYTES_MAX`] are kept of it, and no copy is left of them. Not here: the decoders (`decoded`), and what becomes of the answer.
+//! Invariant: at most [`CODED_BYTES_MAX`] are kept of it, and no copy is left of them. Not here: the decoders
+//! (`decoded`), and what becomes of the answer.
 
 use zeroize::Zeroizing;
 
