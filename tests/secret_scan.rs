@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::Write;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -295,6 +296,31 @@ fn an_answer_that_was_kept_is_masked_by_the_token_that_it_answers() {
     });
 }
 
+#[test]
+fn the_tokens_of_all_attempts_are_masked_in_an_answer() {
+    let first = Arc::new(Mutex::new(None::<String>));
+    let shared = Arc::clone(&first);
+    let upstream = Upstream::tls(move |peer: &mut Peer| {
+        while let Some(asked) = peer.read_request() {
+            let mut first = shared.lock().expect("no test panics with it");
+            let (status, json) = match &*first {
+                None => (429, "{}".to_owned()),
+                Some(first) => (400, Echo::of(first).json() + &Echo::of(asked.authorization()).json()),
+            };
+            first.get_or_insert_with(|| asked.authorization().to_owned());
+            let trailer = Echo::of(first.as_deref().expect("one was sent")).text();
+            let head = format!("HTTP/1.1 {status} No\r\nX-First: {trailer}\r\nContent-Length: {}\r\n\r\n", json.len());
+            peer.write(head + &json);
+        }
+    });
+    let gateway = Gateway::builder().shards(1).upstream(&upstream).secrets(secrets_json(&["a", "bb"])).start();
+    let response = Client::connect(gateway.port()).ask(GET);
+    let requests = upstream.requests();
+    let [first, second] = [0, 1].map(|index| Echo::of(requests[index].authorization()).masked());
+    assert_eq!((response.status, response.text()), (400, first.json() + &second.json()));
+    assert_eq!(response.head.field("x-first"), Some(first.text().as_str()));
+}
+
 fn gzip(text: &str) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text.as_bytes()).expect("a Vec takes every byte");
@@ -355,5 +381,98 @@ fn an_error_that_hides_the_token_in_its_coding_is_replaced_and_any_other_is_not(
         assert_eq!(upstream.connections(), 1, "{coding}: the connection was not kept");
         let totals = Totals::at_the_end_of(&mut gateway);
         assert_eq!((totals.of("tokens_seen"), totals.of("unsearched")), (2, 0), "{coding}");
+    });
+}
+
+#[test]
+fn an_error_whose_coding_keeps_it_from_being_searched_is_replaced() {
+    type Encode = fn(&Echo) -> Vec<u8>;
+    const CASES: [(&str, &str, Encode); 8] = [
+        ("gzip", "broken", |_| b"{\"error\":1}".to_vec()),
+        ("gzip", "cut before its end", |echo| gzip(&echo.json())[..40].to_vec()),
+        ("deflate", "followed by what is not coded", |_| [deflate("{}"), b"more".to_vec()].concat()),
+        ("br", "too long", |_| brotli(&" ".repeat(65_000)).repeat(2)),
+        ("gzip", "too long decoded", |echo| gzip(&(" ".repeat(70_000) + &echo.json()))),
+        ("gzip, br", "coded twice", |echo| brotli(&String::from_utf8_lossy(&gzip(&echo.json())))),
+        ("zstd", "followed by half a frame", |_| [zstd("{}"), zstd("{}")[..9].to_vec()].concat()),
+        ("zstd", "of a window beyond reason", |_| [&[0x28, 0xB5, 0x2F, 0xFD, 0, 17 << 3][..], &[1, 0, 0]].concat()),
+    ];
+    let cases = CASES.into_iter().flat_map(|case| [(case, "auto"), (case, "epoll")]);
+    check_at_once(cases.collect::<Vec<_>>(), |((coding, name, encode), driver)| {
+        let upstream = Upstream::tls(move |peer: &mut Peer| {
+            while let Some(asked) = peer.read_request() {
+                let content = encode(&Echo::of(asked.authorization()));
+                let head =
+                    format!("HTTP/1.1 403 No\r\nContent-Encoding: {coding}\r\nContent-Length: {}", content.len());
+                peer.write([format!("{head}\r\n\r\n").as_bytes(), &content].concat());
+            }
+        });
+        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
+        let mut client = Client::connect(gateway.port());
+        for _ in 0..2 {
+            let response = client.ask(GET);
+            assert_eq!((response.status, response.error_code()), (502, Some("upstream_leaks_token")), "{name}");
+            let text = response.text();
+            assert!(text.contains("answered 403") && text.contains("could not be searched"), "{name}: {text}");
+        }
+        assert_eq!(Totals::at_the_end_of(&mut gateway).of("unsearched"), 2, "{name}");
+    });
+}
+
+#[test]
+fn a_token_in_a_later_frame_or_member_of_an_error_is_found() {
+    check_at_once(["zstd", "gzip"], |coding| {
+        let upstream = Upstream::tls(move |peer: &mut Peer| {
+            while let Some(asked) = peer.read_request() {
+                let encode = if coding == "zstd" { zstd } else { gzip };
+                let skippable: &[u8] = if coding == "zstd" { b"\x50\x2A\x4D\x18\x01\0\0\0x" } else { b"" };
+                let json = Echo::of(asked.authorization()).json();
+                let content = [skippable, &encode("{}"), &encode(&json)].concat();
+                let head =
+                    format!("HTTP/1.1 403 No\r\nContent-Encoding: {coding}\r\nContent-Length: {}", content.len());
+                peer.write([format!("{head}\r\n\r\n").as_bytes(), &content].concat());
+            }
+        });
+        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+        let response = Client::connect(gateway.port()).ask(GET);
+        assert_eq!((response.status, response.error_code()), (502, Some("upstream_leaks_token")), "{coding}");
+        assert_eq!(Totals::at_the_end_of(&mut gateway).of("tokens_seen"), 1, "{coding}");
+    });
+}
+
+#[test]
+fn a_coded_error_that_breaks_off_or_does_not_end_is_replaced() {
+    check_at_once([("breaks off", "auto"), ("does not end", "auto"), ("does not end", "epoll")], |(name, driver)| {
+        let upstream = Upstream::tls(move |peer: &mut Peer| {
+            while peer.read_request().is_some() {
+                let content = gzip("{\"error\":1}");
+                peer.write("HTTP/1.1 403 No\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n");
+                peer.write([format!("{:x}\r\n", content.len()).as_bytes(), &content, b"\r\n"].concat());
+                if name == "breaks off" {
+                    return peer.close();
+                }
+            }
+        });
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
+        let response = Client::connect(gateway.port()).ask(GET);
+        assert_eq!((response.status, response.error_code()), (502, Some("upstream_leaks_token")), "{name}");
+    });
+}
+
+#[test]
+fn an_error_of_an_unknown_coding_is_masked_as_it_comes() {
+    check_at_once(["utf-8", "none", "aws-chunked", "utf-8, none"], |coding| {
+        let upstream = Upstream::tls(move |peer: &mut Peer| {
+            while let Some(asked) = peer.read_request() {
+                let head = format!("HTTP/1.1 401 No\r\nContent-Encoding: {coding}\r\n");
+                write_chunks(peer, &head, &Echo::of(asked.authorization()).json());
+            }
+        });
+        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).secrets(secrets_json(&["alpha"])).start();
+        let response = Client::connect(gateway.port()).ask(GET);
+        let masked = Echo::of(upstream.request().authorization()).masked();
+        assert_eq!((response.status, response.text()), (401, masked.json()), "{coding}");
+        let totals = Totals::at_the_end_of(&mut gateway);
+        assert_eq!((totals.of("tokens_seen"), totals.of("unsearched")), (1, 1), "{coding}");
     });
 }

@@ -32,4 +32,4 @@ pub use secrets_file::{from_json, load};
 pub use snapshot::Credentials;
 pub use standing::{CheckClaim, Cooling, CredentialFault, FaultKind, PathFamily, RestScope, limited_for};
 pub use token::{TokenCache, TokenError, bare_token, mint};
-pub use token_traces::TokenTraces;
+pub use token_traces::{TextEnd, TokenTraces};

@@ -175,6 +175,10 @@ impl Progress {
         }
     }
 
+    pub fn token_was_seen(&self) -> bool {
+        self.token_was_seen.get()
+    }
+
     /// Resolves when the response head is overdue.
     pub async fn head_is_overdue(&self, deadline: &Deadline) {
         // No waker is left: the upload, which sets the time, is polled by the same task just before.

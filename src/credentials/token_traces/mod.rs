@@ -22,6 +22,17 @@ pub const RUN_BYTES_MIN: usize = 32;
 /// nothing: it can be guessed. In the payload it is found all the same.
 pub const SECRET_BYTES_MIN: usize = 8;
 
+/// The length from which the beginning of a run of the payload or the signature is kept back in a text that may yet turn
+/// out to be searched: most texts end with a letter of some token, and so many bytes are five of the claims.
+const UNDECIDED_BYTES_MIN: usize = 8;
+
+/// The same for a secret, of which each byte says more. Two letters end many a word.
+const UNDECIDED_SECRET_BYTES_MIN: usize = 3;
+
+/// The length from which the end of a text that broke off is taken for the beginning of a run of the payload or the
+/// signature; of a secret half of it is.
+const CUT_BYTES_MIN: usize = 16;
+
 /// The bytes that are looked up at one place.
 const GRAM_BYTES: usize = 8;
 
@@ -35,7 +46,7 @@ pub struct TokenTraces {
     bytes: Zeroizing<Vec<u8>>,
     parts: Vec<TracePart>,
     /// The place of every gram of every part in `bytes`, in the order of their numbers.
-    grams: Vec<u32>,
+    grams: Zeroizing<Vec<u32>>,
     filter: Zeroizing<[u64; FILTER_WORDS]>,
     /// The distance of two places of a text that are looked at, so that each run has one within it.
     stride: usize,
@@ -47,15 +58,52 @@ pub struct TokenTraces {
 struct TracePart {
     range: Range<usize>,
     run_bytes: usize,
+    kind: TraceKind,
+}
+
+#[derive(Clone, Copy)]
+enum TraceKind {
+    /// Payload or signature.
+    OfToken,
+    Secret,
+}
+
+/// The circumstances in which a text ends with what may become a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextEnd {
+    /// It is searched, and goes on.
+    GoesOn,
+    /// It goes on, and may turn out to be searched.
+    Undecided,
+    /// It broke off.
+    Cut,
+}
+
+impl TracePart {
+    /// Returns the length from which the beginning of a run counts at the end of a text.
+    fn suffix_bytes_min(&self, end: TextEnd) -> usize {
+        match (end, self.kind) {
+            (TextEnd::GoesOn, _) => 1,
+            (TextEnd::Undecided, TraceKind::OfToken) => UNDECIDED_BYTES_MIN,
+            (TextEnd::Undecided, TraceKind::Secret) => UNDECIDED_SECRET_BYTES_MIN.min(self.run_bytes / 2),
+            (TextEnd::Cut, TraceKind::OfToken) => CUT_BYTES_MIN,
+            (TextEnd::Cut, TraceKind::Secret) => self.run_bytes / 2,
+        }
+    }
 }
 
 impl TokenTraces {
     /// Makes those of nothing, which is found nowhere.
     pub fn none() -> Self {
+        TokenTraces::with_room(0)
+    }
+
+    /// Makes them with room for everything at once: a vector that grows would leave copies that are not zeroed.
+    fn with_room(bytes_max: usize) -> Self {
         TokenTraces {
-            bytes: Zeroizing::default(),
+            bytes: Zeroizing::new(Vec::with_capacity(bytes_max)),
             parts: Vec::new(),
-            grams: Vec::new(),
+            grams: Zeroizing::new(Vec::with_capacity(bytes_max)),
             filter: Zeroizing::new([0; FILTER_WORDS]),
             stride: RUN_BYTES_MIN + 1 - GRAM_BYTES,
             run_bytes_min: RUN_BYTES_MIN,
@@ -68,38 +116,55 @@ impl TokenTraces {
         // As it stands in the claims, where an upstream shows them decoded.
         let quoted = Zeroizing::new(serde_json::to_string(secret).unwrap_or_default());
         let escaped = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
-        let mut traces = TokenTraces::none();
-        // Room for everything at once: a vector that grows would leave copies that are not zeroed.
-        traces.bytes = Zeroizing::new(Vec::with_capacity(token.len() + secret.len() + escaped.len()));
+        let mut traces = TokenTraces::with_room(token.len() + secret.len() + escaped.len());
         for part in token.split('.').skip(1) {
-            traces.add(part, RUN_BYTES_MIN);
+            traces.add(part.as_bytes(), TraceKind::OfToken);
         }
         if secret.len() >= SECRET_BYTES_MIN {
-            traces.add(secret, secret.len());
+            traces.add(secret.as_bytes(), TraceKind::Secret);
             if escaped.len() > secret.len() {
-                traces.add(escaped, escaped.len());
+                traces.add(escaped.as_bytes(), TraceKind::Secret);
             }
         }
         traces.sort_grams();
         traces
     }
 
-    fn add(&mut self, part: &str, run_bytes: usize) {
+    /// Makes those of all tokens that two others are of.
+    pub fn joined(one: &TokenTraces, other: &TokenTraces) -> Self {
+        let mut traces = TokenTraces::with_room(one.bytes.len() + other.bytes.len());
+        for (TracePart { range, kind, .. }, bytes) in
+            [one, other].into_iter().flat_map(|traces| traces.parts.iter().map(|part| (part, &traces.bytes)))
+        {
+            let text = &bytes[range.clone()];
+            if !traces.parts.iter().any(|part| &traces.bytes[part.range.clone()] == text) {
+                traces.add(text, *kind);
+            }
+        }
+        traces.sort_grams();
+        traces
+    }
+
+    fn add(&mut self, part: &[u8], kind: TraceKind) {
+        let run_bytes = match kind {
+            TraceKind::OfToken => RUN_BYTES_MIN,
+            TraceKind::Secret => part.len(),
+        };
         let start = self.bytes.len();
-        self.bytes.extend_from_slice(part.as_bytes());
+        self.bytes.extend_from_slice(part);
         let range = start..self.bytes.len();
         if range.len() < run_bytes || u32::try_from(range.end).is_err() {
             return;
         }
         self.stride = self.stride.min(run_bytes + 1 - GRAM_BYTES);
         self.run_bytes_min = self.run_bytes_min.min(run_bytes);
-        for (offset, gram) in part.as_bytes().windows(GRAM_BYTES).filter_map(<[u8]>::first_chunk).enumerate() {
+        for (offset, gram) in part.windows(GRAM_BYTES).filter_map(<[u8]>::first_chunk).enumerate() {
             self.grams.push((start + offset) as u32);
             for place in FilterPlace::both_of(gram) {
                 self.filter[place.word] |= place.bit();
             }
         }
-        self.parts.push(TracePart { range, run_bytes });
+        self.parts.push(TracePart { range, run_bytes, kind });
     }
 
     fn sort_grams(&mut self) {
@@ -150,15 +215,22 @@ impl TokenTraces {
     /// Returns the start of the longest suffix of `text` that bytes to come may make a run, or a longer one; the length
     /// of `text` where there is none. It is shorter than the longest run that is asked for.
     pub fn open_suffix(&self, text: &[u8]) -> usize {
+        self.suffix(text, TextEnd::GoesOn)
+    }
+
+    /// Returns the start of the longest of those suffixes that is kept back of a text that ends so.
+    pub fn suffix(&self, text: &[u8], text_end: TextEnd) -> usize {
         let Some(&last) = text.last() else { return 0 };
         let mut longest = 0;
-        for TracePart { range, run_bytes } in &self.parts {
+        for traced in &self.parts {
+            let TracePart { range, run_bytes, .. } = traced;
+            let bytes_min = traced.suffix_bytes_min(text_end);
             let part = &self.bytes[range.clone()];
             for at in memchr_iter(last, part) {
                 let end = at + 1;
                 let length = common_suffix(text, &part[..end]).min(run_bytes - 1);
                 // A run that begins where this does has to end within the part.
-                if end - length + run_bytes <= part.len() {
+                if length >= bytes_min && end - length + run_bytes <= part.len() {
                     longest = longest.max(length);
                 }
             }
@@ -187,7 +259,7 @@ impl TokenTraces {
 
     /// Returns the run of which the gram at `at` in `text` and at `place` in the parts is a piece, if it is long enough.
     fn run_around(&self, text: &[u8], at: usize, place: usize) -> Option<Range<usize>> {
-        let TracePart { range, run_bytes } = self.parts.iter().find(|part| part.range.contains(&place))?;
+        let TracePart { range, run_bytes, .. } = self.parts.iter().find(|part| part.range.contains(&place))?;
         let before = common_suffix(&text[..at], &self.bytes[range.start..place]);
         let after = common_prefix(&text[at..], &self.bytes[place..range.end]);
         (before + after >= *run_bytes).then(|| at - before..at + after)

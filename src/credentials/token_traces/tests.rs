@@ -172,3 +172,41 @@ fn debug_shows_nothing() {
     let (token, secret) = token_of(SECRETS[0]);
     assert_eq!(format!("{:?}", TokenTraces::new(&token, &secret)), "[REDACTED]");
 }
+
+#[test]
+fn joined_traces_know_all_tokens_and_each_once() {
+    let [(one, one_secret), (other, other_secret)] = ["the secret of one", "the secret of another"].map(token_of);
+    let traces = [TokenTraces::new(&one, &one_secret), TokenTraces::new(&other, &other_secret)];
+    let joined = TokenTraces::joined(&traces[0], &traces[1]);
+    let text = format!("{one} {} {other} {}", one_secret.expose(), other_secret.expose());
+    assert_eq!(joined.runs_in(text.as_bytes()).len(), 6);
+    let again = TokenTraces::joined(&joined, &traces[0]);
+    assert_eq!((again.parts.len(), joined.parts.len()), (6, 6));
+    assert_eq!(again.runs_in(text.as_bytes()), joined.runs_in(text.as_bytes()));
+}
+
+#[test]
+fn neither_parts_nor_grams_grow_beyond_the_room_that_was_set_aside() {
+    let (token, secret) = token_of("a \"quoted\" secret");
+    let traces = TokenTraces::new(&token, &secret);
+    let room = token.len() + secret.expose().len() + secret.expose().len() + 2;
+    assert_eq!((traces.bytes.capacity(), traces.grams.capacity()), (room, room));
+}
+
+#[test]
+fn of_a_secret_three_bytes_are_kept_back_in_doubt_and_half_at_a_cut() {
+    let (token, secret) = token_of("eight888");
+    let traces = TokenTraces::new(&token, &secret);
+    let kept = |text: &str, end| text.len() - traces.suffix(text.as_bytes(), end);
+    for (text, expected) in
+        [("an ei", [2, 0, 0]), ("an eig", [3, 3, 0]), ("an eigh", [4, 4, 4]), ("eight88", [7, 7, 7])]
+    {
+        let found = [TextEnd::GoesOn, TextEnd::Undecided, TextEnd::Cut].map(|end| kept(text, end));
+        assert_eq!(found, expected, "{text}");
+    }
+    let payload = token.split('.').nth(1).expect("a part");
+    for (length, expected) in [(7, [7, 0, 0]), (8, [8, 8, 0]), (15, [15, 15, 0]), (16, [16, 16, 16])] {
+        let found = [TextEnd::GoesOn, TextEnd::Undecided, TextEnd::Cut].map(|end| kept(&payload[..length], end));
+        assert_eq!(found, expected, "{length}");
+    }
+}

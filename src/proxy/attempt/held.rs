@@ -6,10 +6,8 @@
 use std::time::Instant;
 
 use crate::io::Deadline;
-use crate::proxy::attempt::downstream_side::DownstreamSide;
-use crate::proxy::attempt::interrupt::{Interruption, guarded};
 use crate::proxy::attempt_class::AttemptClass;
-use crate::proxy::error::{GatewayError, UpstreamPhase};
+use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Progress;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::response::body_tap::BodyTap;
@@ -88,35 +86,8 @@ impl PendingAnswer {
             && self.body.tap().is_some_and(BodyTap::wants_more)
     }
 
-    /// Takes in an error whose content coding hides what it says, as much as is searched of it. Without a connection all
-    /// of it is here.
-    ///
-    /// # Errors
-    /// It does not come in time.
-    pub async fn hold_coded(
-        &mut self,
-        connection: Option<&Connection>,
-        side: DownstreamSide<'_>,
-    ) -> Result<(), GatewayError> {
-        let Some(connection) = connection else { return Ok(()) };
-        while self.body.wants_coded() && self.goes_on() {
-            side.progress.turns.take().await;
-            let overdue = side.outgoing.upstream_deadline.passed(side.resources.timeouts.client);
-            let read = connection.read(|bytes| self.body.push(bytes));
-            match guarded(read, overdue, &side.resources.lifecycle).await {
-                Ok(Ok(Received::Data)) => {}
-                Ok(end) => self.last_read = Some(end),
-                Err(Interruption::Overdue) => {
-                    return Err(GatewayError::UpstreamTimeout { phase: UpstreamPhase::ResponseHead });
-                }
-                Err(Interruption::Expired) => return Err(GatewayError::Draining),
-            }
-        }
-        Ok(())
-    }
-
     /// Tells whether more is to come, as far as is known.
-    fn goes_on(&self) -> bool {
+    pub fn goes_on(&self) -> bool {
         self.last_read.is_none() && !self.body.reader.is_complete() && self.body.error.is_none()
     }
 

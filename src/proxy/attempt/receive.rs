@@ -44,6 +44,9 @@ pub async fn receive_head(
         let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE);
         if let Some(span) = scanned.map_err(|error| NoAnswer::malformed(malformed(error)))? {
             let head = read_head(&received.filled()[span.start..span.end], side, &gate.traces())?;
+            if side.progress.token_was_seen() {
+                received.mark_secret(span.end);
+            }
             received.consume(span.end);
             match head {
                 HeadKind::Final(head) => return Ok(head),

@@ -8,7 +8,8 @@ use std::time::Instant;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
 use crate::io::Buffer;
-use crate::observability::{Count, Ending};
+use crate::observability::Ending;
+use crate::proxy::attempt::coded_error::{note_unknown_coding, search_coded};
 use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::farewell::FAREWELL_LIMIT;
 use crate::proxy::attempt::held::{Best, PendingAnswer};
@@ -21,7 +22,6 @@ use crate::proxy::failover::gate::{Gate, Verdict};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::response::body::BodyRelay;
-use crate::proxy::response::mask::coded::CodedVerdict;
 use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::{Connection, Received, TransportError};
 
@@ -49,6 +49,9 @@ pub async fn relay_answer(
     let retry_after = head.retry_after;
     let mut answer = begin_answer(head, side.reply.version, &mut gate);
     answer.body.push(received.filled());
+    if answer.body.has_masked {
+        received.mark_secret(received.len());
+    }
     drop(received);
     let status = answer.facts.status;
     let class = match AttemptClass::of_status(status) {
@@ -96,14 +99,13 @@ fn begin_answer(head: FinalHead, version: Version, gate: &mut Gate<'_>) -> Pendi
 
 /// Passes the answer on. Without a connection all of it is here.
 pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_>, answer: &mut PendingAnswer) -> Over {
-    if answer.body.wants_coded()
-        && let Err(error) = Box::pin(answer.hold_coded(connection, side)).await
+    // Boxed: hardly any answer needs it.
+    if answer.body.is_coded_error()
+        && let Some(over) = Box::pin(search_coded(connection, side, answer)).await
     {
-        return Outcome::Failed(error).into();
-    }
-    if let Some(over) = search_coded(side, answer) {
         return over;
     }
+    note_unknown_coding(side, answer);
     side.progress.answer_begins(answer.facts.status);
     let mut farewell_until = None;
     loop {
@@ -150,24 +152,6 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
             _ => end_broken(side, answer, ending).await,
         }
         .into();
-    }
-}
-
-/// Searches an error with a content coding for the token. If it has one, an error made here is answered in its place.
-fn search_coded(side: DownstreamSide<'_>, answer: &mut PendingAnswer) -> Option<Over> {
-    let status = answer.facts.status;
-    match answer.body.judge_coded()? {
-        CodedVerdict::Clean => None,
-        CodedVerdict::Leaks => {
-            side.progress.note_token_seen(true);
-            let outcome = Outcome::Failed(GatewayError::UpstreamLeaksToken { status });
-            Some(Over { outcome, upstream_is_reusable: answer.leaves_reusable(side.progress) })
-        }
-        CodedVerdict::Unsearched => {
-            side.resources.activity.counters.add(Count::Unsearched);
-            tracing::warn!(status, coding = ?answer.facts.coding, "an error could not be searched for the token");
-            None
-        }
     }
 }
 

@@ -65,6 +65,10 @@ pub enum GatewayError {
     UpstreamLeaksToken {
         status: u16,
     },
+    /// The error that it answered with may hold the token: its content coding hides that.
+    UpstreamUnsearchable {
+        status: u16,
+    },
     ConnectTimeout,
     UpstreamTimeout {
         phase: UpstreamPhase,

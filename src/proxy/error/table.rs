@@ -179,6 +179,10 @@ error_table! {
         failure(502, "Bad Gateway", "upstream_leaks_token", Ending::UpstreamInvalid, Settled),
         "The upstream answered {status} with an error that holds the gateway's own token, and so is not passed on; ask \
          without Accept-Encoding to read it with the token masked.";
+    Self::UpstreamUnsearchable { status } =>
+        failure(502, "Bad Gateway", "upstream_leaks_token", Ending::UpstreamInvalid, Settled),
+        "The upstream answered {status} with an error that could not be searched for the gateway's own token because of \
+         its content coding, and so is not passed on; ask without Accept-Encoding to read it.";
     Self::ConnectTimeout =>
         failure(504, "Gateway Timeout", "upstream_connect_timeout", Ending::Timeout, Unreachable),
         "The upstream could not be connected to in time; check the network, or raise --connect-timeout.";

@@ -44,9 +44,9 @@ impl Gate<'_> {
         self.failover.is_stale(self.reused_since, self.replay.borrow().is_whole())
     }
 
-    /// Returns how the token that was sent is known when it comes back.
+    /// Returns how the tokens that were sent are known when they come back.
     pub fn traces(&self) -> Rc<TokenTraces> {
-        self.failover.snapshot.traces(self.failover.credential())
+        self.failover.traces()
     }
 
     /// Tells whether the first events of an answer are looked at: only if an error in them would lead to another

@@ -19,7 +19,7 @@ pub mod wait;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{CredentialId, RestScope, Turn};
+use crate::credentials::{CredentialId, RestScope, TokenTraces, Turn};
 use crate::observability::{Count, RetryReason};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::blame::{Blame, Court, Finding};
@@ -43,6 +43,8 @@ pub struct Failover {
     attempt_began: Instant,
     /// The credential of the present attempt.
     chosen: Chosen,
+    /// Those of the attempts before, where they were others: hardly ever any.
+    earlier_traces: Option<Rc<TokenTraces>>,
     counts: AttemptCounts,
     blame: Blame,
     /// Boxed, since hardly any exchange needs it; known once something failed, or where an identity rests for some
@@ -90,6 +92,7 @@ impl Failover {
             began,
             attempt_began: began,
             chosen: Chosen { turn, at: began },
+            earlier_traces: None,
             counts: AttemptCounts::default(),
             blame: Blame::default(),
             subject,
@@ -105,6 +108,16 @@ impl Failover {
     /// Returns whose name the present attempt uses.
     pub fn credential(&self) -> CredentialId {
         self.chosen.turn.credential
+    }
+
+    /// Returns how the tokens that this exchange has sent are known when they come back: an upstream that knows the
+    /// request by its id may quote one of an attempt before.
+    pub fn traces(&self) -> Rc<TokenTraces> {
+        let present = self.snapshot.traces(self.credential());
+        match &self.earlier_traces {
+            None => present,
+            Some(earlier) => Rc::new(TokenTraces::joined(earlier, &present)),
+        }
     }
 
     pub fn attempts(&self) -> u32 {
@@ -124,6 +137,9 @@ impl Failover {
 
     /// A replay in the place of a stale connection belongs to the attempt that it replaces.
     fn begin(&mut self, resources: &Resources, chosen: Chosen) {
+        if self.is_under_way_by_another(chosen) {
+            self.earlier_traces = Some(self.traces());
+        }
         self.chosen = chosen;
         self.counts.attempts += 1;
         self.attempt_began = Instant::now();
@@ -131,6 +147,10 @@ impl Failover {
         if chosen.turn.is_probe() {
             tracing::info!(credential = self.snapshot.name(chosen.turn.credential), "credential is probed");
         }
+    }
+
+    fn is_under_way_by_another(&self, chosen: Chosen) -> bool {
+        self.counts.attempts > 0 && chosen.turn.credential != self.credential()
     }
 
     /// Tells whether the present attempt is not the first, so that there may have been a pause before it.

@@ -179,9 +179,15 @@ impl BodyRelay {
         self.mask.coded().is_some_and(|(error, _)| error.wants_more())
     }
 
-    /// Judges an error with a content coding by what was pushed; `None` where it is no such error.
-    pub fn judge_coded(&mut self) -> Option<CodedVerdict> {
-        self.mask.coded().map(|(error, traces)| error.judge(traces))
+    /// Returns whether this is an error whose content coding hides it.
+    pub fn is_coded_error(&mut self) -> bool {
+        self.mask.coded().is_some()
+    }
+
+    /// Judges an error with a content coding by what was pushed, which is all of it if it `is_complete`; `None` where it
+    /// is no such error.
+    pub fn judge_coded(&mut self, is_complete: bool) -> Option<CodedVerdict> {
+        self.mask.coded().map(|(error, traces)| error.judge(traces, is_complete))
     }
 
     /// The comment line for a stream that has been silent, in the framing that goes downstream, to be written after

@@ -10,8 +10,10 @@ pub enum ContentCoding {
     Deflate,
     Brotli,
     Zstd,
-    /// An unknown one, or several.
+    /// Unknown ones alone.
     Other,
+    /// Several, at least one of which is known.
+    Several,
 }
 
 impl ContentCoding {
@@ -20,7 +22,8 @@ impl ContentCoding {
         for name in list_members(value) {
             *self = match (*self, ContentCoding::named(name)) {
                 (coding, ContentCoding::Identity) | (ContentCoding::Identity, coding) => coding,
-                _ => ContentCoding::Other,
+                (ContentCoding::Other, ContentCoding::Other) => ContentCoding::Other,
+                _ => ContentCoding::Several,
             };
         }
     }
@@ -49,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_coding_is_known_by_its_name_and_several_are_not() {
-        use ContentCoding::{Brotli, Deflate, Gzip, Identity, Other, Zstd};
+    fn codings_are_known_by_their_names_and_no_other_hides_a_known_one() {
+        use ContentCoding::{Brotli, Deflate, Gzip, Identity, Other, Several, Zstd};
         for (values, expected) in [
             (&[""][..], Identity),
             (&["identity"], Identity),
@@ -59,8 +62,11 @@ mod tests {
             (&["deflate"], Deflate),
             (&["identity, br"], Brotli),
             (&["zstd", "identity"], Zstd),
-            (&["gzip, br"], Other),
-            (&["gzip", "gzip"], Other),
+            (&["gzip, br"], Several),
+            (&["gzip", "gzip"], Several),
+            (&["aws-chunked, gzip"], Several),
+            (&["br", "utf-8, none"], Several),
+            (&["utf-8", "none"], Other),
             (&["compress"], Other),
             (&["aws-chunked"], Other),
         ] {

@@ -36,6 +36,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         UpstreamMalformed("two Content-Length fields"),
         UpstreamSwitchedProtocols,
         UpstreamLeaksToken { status: 401 },
+        UpstreamUnsearchable { status: 401 },
         ConnectTimeout,
         UpstreamTimeout { phase: UpstreamPhase::Request },
         UpstreamTimeout { phase: UpstreamPhase::ResponseHead },

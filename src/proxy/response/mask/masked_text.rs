@@ -8,15 +8,11 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use crate::credentials::TokenTraces;
+use crate::credentials::{TextEnd, TokenTraces};
 use crate::io::Buffer;
 
 /// Stands for a byte that is kept back.
 pub const MASK: u8 = b'*';
-
-/// The length from which the beginning of a run that an answer broke off in is masked: shorter ones are of ordinary
-/// words.
-const BROKEN_RUN_BYTES_MIN: usize = 16;
 
 /// Content on its way.
 #[derive(Default)]
@@ -46,12 +42,12 @@ pub struct Share<'a> {
     pub goes_on: bool,
     /// The ranges of them in which nothing is masked.
     pub harmless: &'a [Range<usize>],
-    /// A shorter end of them goes out though it may be the beginning of a run.
-    pub held_bytes_min: usize,
+    /// Says which end of them is held.
+    pub end: TextEnd,
 }
 
 impl Share<'_> {
-    pub const GOES_ON: Share<'static> = Share { goes_on: true, harmless: &[], held_bytes_min: 1 };
+    pub const GOES_ON: Share<'static> = Share { goes_on: true, harmless: &[], end: TextEnd::GoesOn };
 }
 
 impl MaskedText {
@@ -68,7 +64,7 @@ impl MaskedText {
     /// Takes the next bytes and appends all that can go to `out`. Returns whether there was a run among it.
     pub fn push(&mut self, traces: &TokenTraces, data: &[u8], share: Share<'_>, out: &mut Buffer) -> bool {
         let before = self.text.len();
-        self.text.extend_from_slice(data);
+        append(&mut self.text, data);
         let is_harmless = |run: &Range<usize>| {
             let is_within = |span: &Range<usize>| before + span.start <= run.start && run.end <= before + span.end;
             share.harmless.iter().any(is_within)
@@ -78,10 +74,10 @@ impl MaskedText {
             has_run = true;
             self.note(run);
         }
-        let open = if share.goes_on { traces.open_suffix(&self.text) } else { self.text.len() };
+        let suffix = |end| if share.goes_on { traces.suffix(&self.text, end) } else { self.text.len() };
+        let open = suffix(TextEnd::GoesOn);
+        let mut held_from = suffix(share.end).max(self.sent);
         // A byte of a run is one, whatever follows.
-        let is_held = self.text.len() - open >= share.held_bytes_min;
-        let mut held_from = if is_held { open.max(self.sent) } else { self.text.len() };
         while let Some(run) = self.runs.iter().find(|run| run.contains(&held_from)) {
             held_from = run.end;
         }
@@ -98,11 +94,12 @@ impl MaskedText {
 
     /// Appends what is held to `out`: no more follows. If the content `is_cut`, the beginning of a run is masked too.
     /// Returns whether it was.
-    pub fn finish(&mut self, is_cut: bool, out: &mut Buffer) -> bool {
+    pub fn finish(&mut self, traces: &TokenTraces, is_cut: bool, out: &mut Buffer) -> bool {
         let end = self.text.len();
-        let is_masked = is_cut && end - self.sent >= BROKEN_RUN_BYTES_MIN;
+        let run = if is_cut { traces.suffix(&self.text, TextEnd::Cut).max(self.sent)..end } else { end..end };
+        let is_masked = !run.is_empty();
         if is_masked {
-            self.runs.push(self.sent..end);
+            self.runs.push(run);
         }
         self.send(end, out);
         self.forget(end);
@@ -157,6 +154,17 @@ impl MaskedText {
         });
         self.pieces.iter_mut().for_each(|piece| piece.at -= open);
     }
+}
+
+/// Appends to a text, of which no copy is left that is not zeroed: by hand, since a vector that grows would leave one.
+fn append(text: &mut Zeroizing<Vec<u8>>, data: &[u8]) {
+    let length = text.len() + data.len();
+    if length > text.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(length.max(2 * text.capacity())));
+        larger.extend_from_slice(text);
+        *text = larger;
+    }
+    text.extend_from_slice(data);
 }
 
 #[cfg(test)]

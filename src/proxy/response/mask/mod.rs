@@ -2,17 +2,18 @@
 //!
 //! Searched are heads and trailers (`lines`), the bodies of errors, and the error events of streams (`events`); all of
 //! them as they go by (`masked_text`). What a content coding hides cannot be masked, so an error that has one is
-//! decoded first (`coded`). Invariant: lengths and framing stay; no byte is held but of a suffix that may be the
-//! beginning of a run, and the framing after it. Not here: what a run is (`credentials::TokenTraces`).
+//! decoded first (`coded`, `decoded`). Invariant: lengths and framing stay; no byte is held but of a suffix that may be
+//! the beginning of a run, and the framing after it. Not here: what a run is (`credentials::TokenTraces`).
 
 pub mod coded;
+mod decoded;
 mod events;
 pub mod lines;
 mod masked_text;
 
 use std::rc::Rc;
 
-use crate::credentials::TokenTraces;
+use crate::credentials::{TextEnd, TokenTraces};
 use crate::io::Buffer;
 use crate::proxy::response::coding::ContentCoding;
 use crate::proxy::response::head::ResponseFacts;
@@ -25,10 +26,6 @@ use crate::proxy::sse::tracker::EventTracker;
 /// Statuses from this one on are errors, whose bodies are searched.
 const FIRST_ERROR_STATUS: u16 = 400;
 
-/// The length from which the beginning of a run is held in an event that may yet turn out to be an error. So many bytes
-/// of a token less one can go out of one that shows only later that it is, in pieces: five bytes of the claims.
-const UNDECIDED_HELD_BYTES_MIN: usize = 8;
-
 /// Masks the body of one answer.
 pub struct BodyMask {
     traces: Rc<TokenTraces>,
@@ -40,7 +37,7 @@ pub struct BodyMask {
 enum MaskState {
     /// The error events of a stream, of which a read has ended within an event, or had a run in it.
     ErrorEvents(MaskedText),
-    /// All of an error.
+    /// All of an error, as it comes.
     Everything(MaskedText),
     /// All of an error whose content coding hides it: it is judged as a whole.
     Coded(CodedError),
@@ -50,7 +47,8 @@ impl BodyMask {
     pub fn new(facts: &ResponseFacts, traces: Rc<TokenTraces>) -> Self {
         let state = match facts.coding {
             _ if facts.status < FIRST_ERROR_STATUS || facts.body.is_empty() => None,
-            ContentCoding::Identity => Some(MaskState::Everything(MaskedText::default())),
+            // An unknown name may stand for no coding at all.
+            ContentCoding::Identity | ContentCoding::Other => Some(MaskState::Everything(MaskedText::default())),
             coding => Some(MaskState::Coded(CodedError::new(coding))),
         };
         BodyMask { traces, state: state.map(Box::new) }
@@ -117,7 +115,8 @@ impl BodyMask {
     /// Appends what is held: no more follows. Of an answer that `is_cut` the beginning of a run is masked too;
     /// returns whether it was.
     pub fn finish(&mut self, is_cut: bool, out: &mut Buffer) -> bool {
-        text_mut(&mut self.state).is_some_and(|text| text.finish(is_cut, out))
+        let BodyMask { traces, state } = self;
+        text_mut(state).is_some_and(|text| text.finish(traces, is_cut, out))
     }
 
     /// Returns the error that is judged before any of it goes downstream, where it is one.
@@ -132,8 +131,8 @@ impl BodyMask {
 /// Returns the share of the bytes up to the present place of a stream. An event that has not shown that it is an error
 /// is held only for what is hardly ordinary text: most reads that end within one end with a letter of some token.
 fn share_of_events(events: &EventTracker) -> Share<'static> {
-    let held_bytes_min = if events.events.half_is_error() { 1 } else { UNDECIDED_HELD_BYTES_MIN };
-    Share { goes_on: events.is_within_event(), harmless: &[], held_bytes_min }
+    let end = if events.events.half_is_error() { TextEnd::GoesOn } else { TextEnd::Undecided };
+    Share { goes_on: events.is_within_event(), harmless: &[], end }
 }
 
 /// Passes on bytes of an error.

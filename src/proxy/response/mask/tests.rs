@@ -188,12 +188,22 @@ fn of_an_event_that_shows_late_that_it_is_an_error_no_more_than_seven_bytes_of_a
 }
 
 #[test]
+fn an_error_of_an_unknown_coding_is_masked_as_it_comes() {
+    let facts = ResponseFacts { coding: ContentCoding::Other, ..facts(401, BodyLength::UntilClose) };
+    let mut relay = relay(&facts, Version::Http11);
+    assert!(!relay.is_coded_error());
+    relay.push(&whole());
+    relay.end(false);
+    assert_eq!(shown(relay.out.filled()), shown(&masked(&whole())));
+}
+
+#[test]
 fn a_coded_error_is_not_masked_but_judged() {
     let facts = ResponseFacts { coding: ContentCoding::Gzip, ..facts(401, BodyLength::UntilClose) };
     let mut relay = relay(&facts, Version::Http11);
     assert!(relay.wants_coded());
     relay.push(&whole());
-    assert_eq!(relay.judge_coded(), Some(CodedVerdict::Leaks));
+    assert_eq!(relay.judge_coded(true), Some(CodedVerdict::Leaks));
     assert!(!relay.wants_coded());
 }
 

@@ -72,7 +72,7 @@ proptest! {
             // Whatever is not held went out, and no run is held.
             prop_assert!(text.text.len() - text.sent < 32.max(SECRET.len()));
         }
-        text.finish(false, &mut out);
+        text.finish(&traces, false, &mut out);
         prop_assert!(!text.holds_any() && !text.has_open_suffix());
         let expected = masked(&content);
         prop_assert_eq!(has_run, expected != content);
@@ -87,7 +87,7 @@ proptest! {
             text.push(&traces, part, Share::GOES_ON, &mut out);
             if text.holds_any() { text.push_framing(b"<>") } else { out.append(b"<>") }
         }
-        text.finish(false, &mut out);
+        text.finish(&traces, false, &mut out);
         let (mut expected, mut at, masked) = (Vec::new(), 0, masked(&content));
         for part in parts {
             expected.extend_from_slice(&masked[at..at + part.len()]);
@@ -103,7 +103,7 @@ fn cut(content: &str, is_cut: bool) -> [String; 2] {
     let (traces, mut text, mut out) = (traces(), MaskedText::default(), Buffer::none());
     text.push(&traces, content.as_bytes(), Share::GOES_ON, &mut out);
     let before = String::from_utf8(out.filled().to_vec()).expect("text");
-    text.finish(is_cut, &mut out);
+    text.finish(&traces, is_cut, &mut out);
     let rest = String::from_utf8(out.filled()[before.len()..].to_vec()).expect("text");
     [before, rest]
 }
@@ -115,6 +115,26 @@ fn the_beginning_of_a_token_that_breaks_off_is_masked_and_that_of_a_word_is_not(
     assert_eq!(cut(&format!("key {begun}"), false), ["key ", begun], "the answer ends with it");
     assert_eq!(cut("key a-payload-of-mo", true), ["key ", "a-payload-of-mo"]);
     assert_eq!(cut(&format!("the {}", &SECRET[..SECRET.len() - 1]), true), ["the ", &"*".repeat(SECRET.len() - 1)]);
+}
+
+#[test]
+fn of_a_short_secret_half_is_masked_where_it_breaks_off_and_two_bytes_go_out_while_it_is_open() {
+    let traces = TokenTraces::new(TOKEN, &Secret::new("eight888".to_owned()));
+    for (content, end, is_cut, expected) in [
+        ("key eight88", TextEnd::GoesOn, true, "key *******"),
+        ("key eigh", TextEnd::GoesOn, true, "key ****"),
+        ("an eig", TextEnd::GoesOn, true, "an eig"),
+        ("key eight88", TextEnd::GoesOn, false, "key eight88"),
+        ("key eight88", TextEnd::Undecided, true, "key *******"),
+        ("an ei", TextEnd::Undecided, true, "an ei"),
+    ] {
+        let (mut text, mut out) = (MaskedText::default(), Buffer::none());
+        text.push(&traces, content.as_bytes(), Share { end, ..Share::GOES_ON }, &mut out);
+        let held = content.len() - out.len();
+        assert_eq!(held == 0, end == TextEnd::Undecided && content == "an ei", "{content}");
+        text.finish(&traces, is_cut, &mut out);
+        assert_eq!(out.filled(), expected.as_bytes(), "{content} {end:?}");
+    }
 }
 
 #[test]
