@@ -45,7 +45,7 @@ use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstChoice;
 use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
-use self::request::stored::objects::Objects;
+use self::request::stored::objects::{BodySearch, Objects};
 use self::resources::Resources;
 use self::snapshot::Snapshot;
 use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
@@ -156,10 +156,14 @@ impl Proxy {
         let credentials = &snapshot.credentials;
         let Some(mut objects) = objects else { return (round_robin.next(credentials, Instant::now()), None) };
         objects.owner = ownership::known_owner_in_path(&self.resources, credentials, &objects);
-        objects.awaits_body = objects.may_refer() && owners.has_entries();
+        if objects.may_refer() && owners.has_entries() {
+            objects.body_search = BodySearch::BeforeTurn;
+        }
         let choice = match objects.owner {
             Some(credential) => Choice::Use(Turn::of(credential)),
-            None if objects.awaits_body => Choice::Use(Turn::of(round_robin.peek(credentials))),
+            None if objects.body_search == BodySearch::BeforeTurn => {
+                Choice::Use(Turn::of(round_robin.peek(credentials)))
+            }
             None => round_robin.next(credentials, Instant::now()),
         };
         (choice, Some(objects))
@@ -221,7 +225,7 @@ impl Proxy {
         let snapshot = &*exchange.snapshot;
         let mut choice = request.choice;
         let mut has_asked_for_body = false;
-        if request.objects.as_ref().is_some_and(|objects| objects.awaits_body) {
+        if request.objects.as_ref().is_some_and(|objects| objects.body_search == BodySearch::BeforeTurn) {
             // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
             let searched = Box::pin(owner_search::choose(resources, snapshot, downstream, body, request)).await?;
             FirstChoice { choice, has_asked_for_body } = searched;

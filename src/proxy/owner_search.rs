@@ -3,11 +3,11 @@
 //! Invariant: a request waits for it at most [`WAIT_MAX`], and only while an owner is known of any object; what has
 //! come of its body by then goes upstream as it came.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use crate::credentials::{Choice, Shelf, Turn};
 use crate::http1::body::BodyReader;
-use crate::io::turns::spend;
 use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::failover::ownership::known_owner;
@@ -54,11 +54,11 @@ pub async fn choose(
             }
             owner.is_some()
         };
-        let wants_more = |replay: &ReplayBuffer| search.advance(replay, &mut is_owned) == Searched::GoesOn;
+        let wants_more =
+            async |replay: &RefCell<ReplayBuffer>| search.advance(replay, &mut is_owned).await == Searched::GoesOn;
+        // Where the time is up before all that came was searched, an answer that there is no such object leads to it.
         let held = hold_body(resources, downstream, body, facts, Some(WAIT_MAX), wants_more).await?;
         has_asked_for_body = held.has_been_asked_for;
-        // Where the time was up, what came last was not searched.
-        spend(|| search.advance(&downstream.replay.borrow(), is_owned)).await;
         objects.owner = owner;
         objects.unknown_reference = unknown;
     }

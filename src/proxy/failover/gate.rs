@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use crate::credentials::TokenTraces;
 use crate::http1::framing::BodyLength;
-use crate::io::turns::spend;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::blame::Finding;
@@ -84,9 +83,8 @@ impl Gate<'_> {
         let may_say_so = facts.status == 404 || matches!(facts.status, 400 | 403) && facts.is_identity_coded();
         let objects = objects.as_deref_mut().filter(|objects| may_say_so && ownership::awaits_search(objects));
         if let Some(objects) = objects {
-            let search = || ownership::search(resources, &snapshot.credentials, objects, &replay.borrow());
             // Boxed: hardly any answer needs it.
-            Box::pin(spend(search)).await;
+            Box::pin(ownership::search(resources, &snapshot.credentials, objects, replay)).await;
         }
     }
 

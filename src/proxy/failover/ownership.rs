@@ -3,12 +3,13 @@
 //! An exchange about an object whose owner is known stays with the owner. One about an object that nobody knows is
 //! tried by others where the answer is that there is none, and who finds it is the owner.
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use crate::credentials::{CredentialId, Credentials, ObjectKey, Shelf, Turn};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::stored::objects::{ObjectAction, Objects};
-use crate::proxy::request::stored::references::ReferenceSearch;
+use crate::proxy::request::stored::objects::{BodySearch, ObjectAction, Objects};
+use crate::proxy::request::stored::references::{ReferenceSearch, Searched};
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::{BodyTap, MadeObjects};
 use crate::proxy::response::head::ResponseFacts;
@@ -36,24 +37,37 @@ pub fn known_owner_in_path(
 
 /// Tells whether it is still to be looked for what the body names, where the answer is that there is no such object.
 pub fn awaits_search(objects: &Objects) -> bool {
-    objects.owner.is_none()
+    objects.body_search != BodySearch::Over
+        && objects.owner.is_none()
         && objects.subject().is_none()
         && names_in_body(objects)
         && objects.unknown_reference.is_none()
         && objects.late_owner.is_none()
 }
 
-/// Looks for what the body names. Work of up to 3 ms.
-pub fn search(resources: &Resources, credentials: &Credentials, objects: &mut Objects, replay: &ReplayBuffer) {
-    if !replay.is_whole() {
+/// Looks for what the body names, as far as it has come.
+///
+/// # Cancel safety
+/// Keeps what it has found.
+pub async fn search(
+    resources: &Resources,
+    credentials: &Credentials,
+    objects: &mut Objects,
+    replay: &RefCell<ReplayBuffer>,
+) {
+    if !replay.borrow().is_whole() {
         return;
     }
-    let Objects { unknown_reference, late_owner, .. } = objects;
-    ReferenceSearch::new(replay, objects.body, objects.shelf, true).advance(replay, |shelf, object| {
+    let mut search = ReferenceSearch::new(&replay.borrow(), objects.body, objects.shelf, true);
+    let Objects { unknown_reference, late_owner, body_search, .. } = objects;
+    let find = |shelf, object| {
         *late_owner = known_owner(resources, credentials, shelf, object);
         unknown_reference.get_or_insert((shelf, object));
         late_owner.is_some()
-    });
+    };
+    if search.advance(replay, find).await != Searched::GoesOn {
+        *body_search = BodySearch::Over;
+    }
 }
 
 /// Tells whether the body of a request may name an object that makes it worth another attempt: only what may be sent

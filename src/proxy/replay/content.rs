@@ -41,6 +41,16 @@ impl ContentCursor {
         false
     }
 
+    /// Returns whether the copy holds what was not read.
+    pub fn has_more(&self, replay: &ReplayBuffer) -> bool {
+        replay.part(self.part).is_some_and(|part| part.len() > self.offset || replay.part(self.part + 1).is_some())
+    }
+
+    /// Returns whether the whole body was read.
+    pub fn is_complete(&self) -> bool {
+        self.reader.is_complete()
+    }
+
     /// Returns how many bytes of the body were read, with its framing.
     pub fn read_bytes(&self) -> usize {
         self.read_bytes
@@ -74,7 +84,9 @@ mod tests {
                 for part in framed.chunks(read) {
                     assert!(replay.push(part, TOTAL, &budget));
                     let before = content.len();
+                    assert!(cursor.has_more(&replay) && !cursor.is_complete());
                     while cursor.read_part(&replay, |piece| content.extend_from_slice(piece)) {}
+                    assert!(!cursor.has_more(&replay));
                     assert!(content.len() - before <= part.len());
                     assert!(content == body[..content.len()]);
                 }

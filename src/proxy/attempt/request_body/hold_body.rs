@@ -1,5 +1,6 @@
 //! The body of a request, held before the first attempt.
 
+use std::cell::RefCell;
 use std::future::pending;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub async fn hold_body(
     body: &mut BodyReader,
     facts: &RequestFacts,
     limit: Option<Duration>,
-    wants_more: impl FnMut(&ReplayBuffer) -> bool,
+    wants_more: impl AsyncFnMut(&RefCell<ReplayBuffer>) -> bool,
 ) -> Result<HeldBody, Outcome> {
     let has_been_asked_for = ask_for_body(resources, downstream, body, facts).await?;
     let (mut incoming, outgoing) = downstream.split(body);

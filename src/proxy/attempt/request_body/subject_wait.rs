@@ -1,14 +1,16 @@
 //! The wait for the part of a request that says what it is about, where a credential rests for some requests.
 //!
-//! Invariant: nothing is sent, nothing is lost, and the wait ends with [`WAIT_LIMIT`] and [`READ_BYTES_MAX`].
+//! Invariant: nothing is sent, nothing is lost, and the wait, with what is looked through in it, ends with
+//! [`WAIT_LIMIT`], with [`READ_BYTES_MAX`], and with the client.
 
 use std::time::{Duration, Instant};
 
 use crate::http1::body::BodyReader;
-use crate::io::Buffer;
+use crate::io::{Buffer, Either, race};
 use crate::proxy::attempt::request_body::ask::ask_for_body;
 use crate::proxy::attempt::request_body::upload::take_body;
 use crate::proxy::downstream::{Downstream, Incoming};
+use crate::proxy::error::GatewayError;
 use crate::proxy::failover::subject::{Subject, SubjectReader};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::request::head::RequestFacts;
@@ -42,25 +44,50 @@ pub async fn wait_for_subject(
     let base_path = &resources.rules.upstream.base_path;
     let begun = SubjectReader::begin(&incoming.replay.borrow(), facts.body, base_path);
     let Some(mut reader) = begun else { return Ok((None, has_asked)) };
-    reader.catch_up(incoming.replay).await;
-    while !reader.is_settled() && !incoming.body.is_complete() && has_room(&incoming, resources, reader.read_bytes()) {
-        let deadline = outgoing.upstream_deadline;
-        if !matches!(deadline.before(due, incoming.stream.readable()).await, Ok(Ok(()))) {
-            break;
+    let read = read_subject(&mut incoming, resources, &mut reader);
+    let read = outgoing.upstream_deadline.before(due, read);
+    // The interruption comes first: an attempt must not start for a client that has gone.
+    let is_read = match race(outgoing.departed(), read).await {
+        Either::First(()) => return Err(Outcome::CLIENT_GONE),
+        Either::Second(is_read) => is_read,
+    };
+    if incoming.input.is_empty() {
+        *incoming.input = Buffer::none();
+    }
+    if let Ok(read) = is_read {
+        read.map_err(Outcome::Failed)?;
+    }
+    Ok((Some(reader.subject()), has_asked))
+}
+
+/// Reads of the request, and looks through it, until it is known what it is about.
+///
+/// # Errors
+/// The body cannot be accepted.
+///
+/// # Cancel safety
+/// Loses no byte of the client, and nothing of what was looked through.
+async fn read_subject(
+    incoming: &mut Incoming<'_>,
+    resources: &Resources,
+    reader: &mut SubjectReader,
+) -> Result<(), GatewayError> {
+    loop {
+        reader.catch_up(incoming.replay).await;
+        if reader.is_settled() || incoming.body.is_complete() || !has_room(incoming, resources, reader.read_bytes()) {
+            return Ok(());
+        }
+        if incoming.stream.readable().await.is_err() {
+            return Ok(());
         }
         incoming.input.reserve(READ_ROOM);
         match incoming.stream.read_now(incoming.input) {
             // The upload finds out the same.
-            Ok(Some(0)) | Err(_) => break,
+            Ok(Some(0)) | Err(_) => return Ok(()),
             Ok(_) => {}
         }
-        take_body(&mut incoming, resources).map_err(Outcome::Failed)?;
-        reader.catch_up(incoming.replay).await;
+        take_body(incoming, resources)?;
     }
-    if incoming.input.is_empty() {
-        *incoming.input = Buffer::none();
-    }
-    Ok((Some(reader.subject()), has_asked))
 }
 
 /// Tells whether one more read is within the limits and leaves the copy whole.

@@ -3,12 +3,12 @@
 //! Invariant: every byte is on its way upstream before the next is read from the client. Waiting for the client takes
 //! no bytes from its socket, so an upload can be given up for another attempt without losing any.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::config::{Limits, Timeouts};
 use crate::http1::body::{BodyError, BodyReader, Piece};
 use crate::http1::framing::BodyLength;
-use crate::io::turns::spend;
 use crate::io::{Buffer, Turns};
 use crate::observability::Count;
 use crate::proxy::downstream::Incoming;
@@ -66,24 +66,24 @@ pub async fn upload(
 }
 
 /// Reads the body into the copy, as long as `wants_more` of what the copy holds, and sends nothing yet. `wants_more` is
-/// asked after each read, also after the last one, and a shard does only so much of its work in one turn. Returns
-/// whether all of the body is there; otherwise the copy is whole as far as it goes, and what it has no room for stays in
-/// the input.
+/// asked after each read, also after the last one; work of its that takes long is to be [spent](crate::io::turns::spend).
+/// Returns whether all of the body is there; otherwise the copy is whole as far as it goes, and what it has no room for
+/// stays in the input.
 ///
 /// # Errors
 /// See [`UploadError`].
 ///
 /// # Cancel safety
-/// Loses no byte of the client.
+/// Loses no byte of the client. `wants_more` may be interrupted too.
 pub async fn hold(
     incoming: &mut Incoming<'_>,
     resources: &Resources,
     turns: &Turns,
-    mut wants_more: impl FnMut(&ReplayBuffer) -> bool,
+    mut wants_more: impl AsyncFnMut(&RefCell<ReplayBuffer>) -> bool,
 ) -> Result<bool, UploadError> {
     let limit_bytes = resources.limits.replay_bytes_max;
     loop {
-        let goes_on = spend(|| wants_more(&incoming.replay.borrow())).await;
+        let goes_on = wants_more(incoming.replay).await;
         if incoming.body.is_complete() {
             return Ok(incoming.replay.borrow().is_whole());
         }

@@ -32,12 +32,22 @@ pub struct Objects {
     pub has_json: bool,
     /// The credential that one of the objects is known to belong to.
     pub owner: Option<CredentialId>,
-    /// The turn is not taken before the body was searched for an owner.
-    pub awaits_body: bool,
+    pub body_search: BodySearch,
     /// An object that the body names and nobody knows, once the body was searched.
     pub unknown_reference: Option<(Shelf, ObjectKey)>,
     /// The owner of an object that the body names, where that was found after the first attempt.
     pub late_owner: Option<CredentialId>,
+}
+
+/// The search for the objects that a body names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodySearch {
+    /// For an owner, before the turn is taken; what that leaves, where the answer may be that there is no such object.
+    BeforeTurn,
+    /// Where the answer may be that there is no such object.
+    OnRefusal,
+    /// Nothing more can be found.
+    Over,
 }
 
 /// The thing that a request does with the object that its path names, or in the collection.
@@ -81,7 +91,7 @@ impl Objects {
             body: facts.body,
             has_json: !facts.body.is_empty() && has_json(head),
             owner: None,
-            awaits_body: false,
+            body_search: BodySearch::OnRefusal,
             unknown_reference: None,
             late_owner: None,
         }))

@@ -3,20 +3,30 @@
 //! A body that names none of them, however long, is only searched for the names of the members. Where one of these
 //! stands, it is read whether that is a member of the outermost object, which alone counts: from the name to the end of
 //! the body, where that is the shorter part, else from its beginning. Invariant: what is found does not depend on how
-//! the body came, and at most [`SEARCHED_BYTES_MAX`] are looked at. Not here: what is waited for.
+//! the body came; at most [`SEARCHED_BYTES_MAX`] in [`PIECES_MAX`] are looked at, and no more than one part of the copy
+//! in one step. Not here: what is waited for.
 
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use memchr::memmem::{self, Finder};
 
 use crate::credentials::{ObjectKey, Shelf};
-use crate::http1::body::{BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::io::turns::spend;
 use crate::proxy::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
+use crate::proxy::replay::content::ContentCursor;
 
 /// The part of a body that is searched: clients write these members first, or after a prompt that is shorter.
 pub const SEARCHED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Pieces of the content of one body that are looked at, so that one in tiny chunks costs no more than any other.
+const PIECES_MAX: usize = 16 * 1024;
+
+/// Pieces that are searched for a name without a look at the budget of the turn, which would cost as much as the search
+/// itself: it takes a microsecond for a read in one piece, and 200 µs for so many pieces.
+const SHORT_PIECES_MAX: usize = 1024;
 
 /// The objects of one body that are asked for; a request names one or two.
 const REFERENCES_MAX: usize = 16;
@@ -31,11 +41,12 @@ static FINDERS: LazyLock<[Finder<'static>; 2]> = LazyLock::new(|| NAMES.map(Find
 
 /// Searches the body in one copy.
 pub struct ReferenceSearch {
+    head_bytes: usize,
     length: BodyLength,
-    beginning: BodyCursor,
-    cursor: BodyCursor,
+    cursor: ContentCursor,
     stage: SearchStage,
     searched_bytes: usize,
+    pieces: usize,
     /// The objects that were asked for.
     references: usize,
 }
@@ -48,6 +59,8 @@ enum SearchStage {
     },
     /// From a name on, which counts if the outermost object ends with the body.
     AfterName(AfterName),
+    /// The members are to be read from the beginning.
+    Anew,
     /// From the beginning.
     Members(JsonMembers),
     Over,
@@ -74,122 +87,135 @@ impl ReferenceSearch {
     /// Begins at the end of the head that stands first in the copy. `shelf` is that of the request's path;
     /// conversations are looked for in the body of a response only if `has_conversations`.
     pub fn new(replay: &ReplayBuffer, length: BodyLength, shelf: Shelf, has_conversations: bool) -> Self {
-        let beginning = BodyCursor::after_head(replay, length);
+        let head_bytes = replay.part(0).and_then(|first| Some(memmem::find(first, b"\r\n\r\n")? + 4));
         let count = if has_conversations { NAMES.len() } else { 1 };
-        ReferenceSearch {
-            length,
-            cursor: beginning.clone(),
-            beginning,
-            stage: match shelf {
-                Shelf::Responses => SearchStage::Names { count, tail: Vec::new() },
-                Shelf::Others => SearchStage::Members(JsonMembers::default()),
-            },
-            searched_bytes: 0,
-            references: 0,
-        }
+        let stage = match (head_bytes, shelf) {
+            (None, _) => SearchStage::Over,
+            (Some(_), Shelf::Responses) => SearchStage::Names { count, tail: Vec::new() },
+            (Some(_), Shelf::Others) => SearchStage::Members(JsonMembers::default()),
+        };
+        let head_bytes = head_bytes.unwrap_or_default();
+        let cursor = ContentCursor::new(head_bytes, length);
+        ReferenceSearch { head_bytes, length, cursor, stage, searched_bytes: 0, pieces: 0, references: 0 }
     }
 
     /// Searches what has come since the last call, and calls `is_enough` for each object that is named, until it
-    /// returns true. All of the copy must be there, with nothing but bytes appended to it in between.
-    pub fn advance(&mut self, replay: &ReplayBuffer, mut is_enough: impl FnMut(Shelf, ObjectKey) -> bool) -> Searched {
-        self.find_name(replay);
-        let searched = self.read_after_name(replay, &mut is_enough);
-        let searched = searched.unwrap_or_else(|| self.read_members(replay, &mut is_enough));
-        if searched != Searched::GoesOn {
-            self.stage = SearchStage::Over;
-        }
-        searched
-    }
-
-    /// Looks for the first name, and goes on to the stage that follows it.
-    fn find_name(&mut self, replay: &ReplayBuffer) {
-        let ReferenceSearch { length, cursor, stage, searched_bytes, .. } = self;
-        let SearchStage::Names { count, tail } = stage else { return };
-        let finders = &FINDERS[..*count];
-        let mut next = None;
-        cursor.any(replay, |content| {
-            if let Some((index, end)) = find_name(finders, tail, content) {
-                next = Some(if is_nearer_to_end(*length, *searched_bytes + end) {
-                    let mut after_name = AfterName::of(NAMES[index]);
-                    after_name.read(&content[end..]);
-                    SearchStage::AfterName(after_name)
-                } else {
-                    SearchStage::Members(JsonMembers::default())
-                });
+    /// returns true. All of the copy must be there, with nothing but bytes appended to it in between. A shard does only
+    /// so much of that in one turn.
+    ///
+    /// # Cancel safety
+    /// Goes on where it was with the next call.
+    pub async fn advance(
+        &mut self,
+        replay: &RefCell<ReplayBuffer>,
+        mut is_enough: impl FnMut(Shelf, ObjectKey) -> bool,
+    ) -> Searched {
+        loop {
+            let is_short = self.next_step_is_short();
+            let mut step = || self.step(&replay.borrow(), &mut is_enough);
+            let searched = if is_short { step() } else { spend(step).await };
+            if let Some(searched) = searched {
+                return searched;
             }
-            *searched_bytes += content.len();
-            next.is_some()
-        });
-        if let Some(next) = next {
-            if matches!(next, SearchStage::Members(_)) {
-                self.begin_anew();
-            }
-            self.stage = next;
         }
     }
 
-    /// Reads from the name to the end of the body. `None`: the members are to be read from the beginning.
-    fn read_after_name(
+    fn next_step_is_short(&self) -> bool {
+        match self.stage {
+            SearchStage::Names { .. } => self.pieces < SHORT_PIECES_MAX,
+            SearchStage::Over => true,
+            SearchStage::AfterName(_) | SearchStage::Anew | SearchStage::Members(_) => false,
+        }
+    }
+
+    /// Searches the rest of one part of the copy. `None`: there is more in it.
+    fn step(
         &mut self,
         replay: &ReplayBuffer,
         is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool,
     ) -> Option<Searched> {
-        let SearchStage::AfterName(after_name) = &mut self.stage else { return None };
-        self.cursor.any(replay, |content| {
-            after_name.read(content);
-            false
-        });
-        if !self.cursor.is_over() {
-            return Some(Searched::GoesOn);
-        }
-        if !after_name.members.ends_here() {
+        if matches!(self.stage, SearchStage::Anew) {
             self.begin_anew();
-            self.stage = SearchStage::Members(JsonMembers::default());
+        }
+        let ReferenceSearch { length, cursor, stage, searched_bytes, pieces, references, .. } = self;
+        let mut has_enough = false;
+        let mut is_wanted = |member: StringMember<'_>| {
+            let Some((shelf, object)) = reference(member) else { return false };
+            *references += 1;
+            has_enough = is_enough(shelf, object);
+            has_enough || *references >= REFERENCES_MAX
+        };
+        let mut has_ended = matches!(stage, SearchStage::Over);
+        cursor.read_part(replay, |content| {
+            has_ended = has_ended || *pieces >= PIECES_MAX || *searched_bytes >= SEARCHED_BYTES_MAX;
+            if !has_ended {
+                let content = &content[..content.len().min(SEARCHED_BYTES_MAX - *searched_bytes)];
+                has_ended = stage.read(content, *searched_bytes, *length, &mut is_wanted);
+                *searched_bytes += content.len();
+                *pieces += 1;
+            }
+        });
+        if matches!(stage, SearchStage::Anew) {
             return None;
         }
-        let has_enough = after_name.found.is_some_and(|(shelf, object)| is_enough(shelf, object));
-        Some(if has_enough { Searched::Enough } else { Searched::Over })
-    }
-
-    fn read_members(
-        &mut self,
-        replay: &ReplayBuffer,
-        is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool,
-    ) -> Searched {
-        let ReferenceSearch { cursor, stage, searched_bytes, references, .. } = self;
-        let members = match stage {
-            SearchStage::Members(members) => members,
-            SearchStage::Over => return Searched::Over,
-            SearchStage::Names { .. } | SearchStage::AfterName(_)
-                if cursor.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX =>
-            {
-                return Searched::Over;
+        has_ended |= *pieces >= PIECES_MAX || *searched_bytes >= SEARCHED_BYTES_MAX;
+        if cursor.is_complete()
+            && !has_enough
+            && let SearchStage::AfterName(after_name) = stage
+        {
+            if !after_name.members.ends_here() {
+                *stage = SearchStage::Anew;
+                return None;
             }
-            SearchStage::Names { .. } | SearchStage::AfterName(_) => return Searched::GoesOn,
-        };
-        let mut has_enough = false;
-        let has_ended = cursor.any(replay, |content| {
-            let room = SEARCHED_BYTES_MAX.saturating_sub(*searched_bytes);
-            *searched_bytes += content.len();
-            members.read(&content[..content.len().min(room)], |member| {
-                let Some((shelf, object)) = reference(member) else { return false };
-                *references += 1;
-                has_enough = is_enough(shelf, object);
-                has_enough || *references >= REFERENCES_MAX
-            })
-        });
-        if has_enough {
-            Searched::Enough
-        } else if has_ended || members.is_over() || *searched_bytes >= SEARCHED_BYTES_MAX || cursor.is_over() {
-            Searched::Over
-        } else {
-            Searched::GoesOn
+            has_enough = after_name.found.is_some_and(|(shelf, object)| is_enough(shelf, object));
         }
+        let searched = if has_enough {
+            Searched::Enough
+        } else if has_ended || cursor.is_complete() {
+            Searched::Over
+        } else if cursor.has_more(replay) {
+            return None;
+        } else {
+            return Some(Searched::GoesOn);
+        };
+        self.stage = SearchStage::Over;
+        Some(searched)
     }
 
     fn begin_anew(&mut self) {
-        self.cursor = self.beginning.clone();
-        self.searched_bytes = 0;
+        self.cursor = ContentCursor::new(self.head_bytes, self.length);
+        self.stage = SearchStage::Members(JsonMembers::default());
+        (self.searched_bytes, self.pieces) = (0, 0);
+    }
+}
+
+impl SearchStage {
+    /// Reads a piece of the content of a body of this length, after so many bytes of it. Returns whether nothing more
+    /// is looked for.
+    fn read(
+        &mut self,
+        content: &[u8],
+        before: usize,
+        length: BodyLength,
+        is_wanted: &mut impl FnMut(StringMember<'_>) -> bool,
+    ) -> bool {
+        match self {
+            SearchStage::Names { count, tail } => {
+                if let Some((index, end)) = find_name(&FINDERS[..*count], tail, content) {
+                    *self = if is_nearer_to_end(length, before + end) {
+                        let mut after_name = AfterName::of(NAMES[index]);
+                        after_name.read(&content[end..]);
+                        SearchStage::AfterName(after_name)
+                    } else {
+                        SearchStage::Anew
+                    };
+                }
+            }
+            SearchStage::AfterName(after_name) => after_name.read(content),
+            SearchStage::Members(members) => return members.read(content, is_wanted) || members.is_over(),
+            SearchStage::Anew | SearchStage::Over => {}
+        }
+        false
     }
 }
 
@@ -245,52 +271,6 @@ fn find_name(finders: &[Finder<'static>], tail: &mut Vec<u8>, content: &[u8]) ->
         tail.drain(..tail.len().saturating_sub(NAME_BYTES_MAX));
     }
     found
-}
-
-/// A place in the body of a copy, of which more may come.
-#[derive(Clone)]
-struct BodyCursor {
-    reader: BodyReader,
-    segment: usize,
-    offset: usize,
-    has_failed: bool,
-}
-
-impl BodyCursor {
-    fn after_head(replay: &ReplayBuffer, length: BodyLength) -> Self {
-        const END: &[u8] = b"\r\n\r\n";
-        let head = replay.parts().next().and_then(|first| memmem::find(first, END));
-        let offset = head.map_or(0, |length| length + END.len());
-        BodyCursor { reader: BodyReader::new(length), segment: 0, offset, has_failed: head.is_none() }
-    }
-
-    /// Gives `is_enough` the content that follows, piece by piece, until it returns true; the rest of that segment is
-    /// skipped. Returns whether it did.
-    fn any(&mut self, replay: &ReplayBuffer, mut is_enough: impl FnMut(&[u8]) -> bool) -> bool {
-        let mut has_enough = false;
-        for (index, part) in replay.parts().enumerate().skip(self.segment) {
-            if index > self.segment {
-                (self.segment, self.offset) = (index, 0);
-            }
-            let new = part.get(self.offset..).unwrap_or_default();
-            self.offset += new.len();
-            let read = self.reader.read(new, |piece| {
-                if let Piece::Data(content) = piece {
-                    has_enough = has_enough || is_enough(content);
-                }
-            });
-            self.has_failed |= read.is_err();
-            if has_enough || self.has_failed {
-                break;
-            }
-        }
-        has_enough
-    }
-
-    /// Tells whether nothing more will come.
-    fn is_over(&self) -> bool {
-        self.has_failed || self.reader.is_complete()
-    }
 }
 
 #[cfg(test)]

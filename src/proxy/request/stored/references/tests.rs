@@ -4,9 +4,23 @@ use std::sync::atomic::AtomicUsize;
 use proptest::prelude::*;
 
 use super::*;
+use crate::io::buffer::PLAINTEXT_MAX;
 use crate::proxy::replay::budget::ReplayBudget;
 
 const HEAD: &[u8] = b"POST /v1/responses HTTP/1.1\r\nHost: h\r\n\r\n";
+
+/// Does all the steps of [`ReferenceSearch::advance`].
+fn advance(
+    search: &mut ReferenceSearch,
+    replay: &ReplayBuffer,
+    mut is_enough: impl FnMut(Shelf, ObjectKey) -> bool,
+) -> Searched {
+    loop {
+        if let Some(searched) = search.step(replay, &mut is_enough) {
+            return searched;
+        }
+    }
+}
 
 /// Searches a body that comes in pieces of so many bytes, each of them a chunk where it comes in chunks. Returns what
 /// was found, and whether all of it was wanted.
@@ -27,7 +41,7 @@ fn search(shelf: Shelf, body: &[u8], piece: usize, is_chunked: bool) -> (Option<
         if is_chunked {
             replay.push(b"\r\n", 64 << 20, &budget);
         }
-        let searched = search.advance(&replay, |shelf, object| {
+        let searched = advance(&mut search, &replay, |shelf, object| {
             found = Some((shelf, object));
             true
         });
@@ -55,7 +69,7 @@ fn key(id: &str) -> ObjectKey {
 
 #[test]
 fn a_response_names_the_one_before_it_or_its_conversation() {
-    let text = "word \\\" \\u00e9 { } [ ] : , ".repeat(3000);
+    let text = "word \\\" \\u00e9 { } [ ] : , ".repeat(400);
     let after_text = format!(r#"{{"input":"{text}","previous_response_id":"resp_1"}}"#);
     let nested_at_the_end = format!(r#"{{"input":"{text}","metadata":{{"previous_response_id":"resp_1"}}}}"#);
     let both_at_the_end =
@@ -128,12 +142,90 @@ fn few_objects_of_one_body_are_looked_up() {
         let mut last = Searched::GoesOn;
         for piece in body.as_bytes().chunks(piece) {
             replay.push(piece, 1 << 20, &budget);
-            last = search.advance(&replay, |_, _| {
+            last = advance(&mut search, &replay, |_, _| {
                 count += 1;
                 false
             });
         }
         assert_eq!((count, last), (REFERENCES_MAX, Searched::Over), "in pieces of {piece}");
+        replay.release(&budget);
+    }
+}
+
+#[test]
+fn a_step_reads_one_part_of_a_long_copy_and_a_search_no_more_than_its_limits() {
+    const TOTAL: usize = 32 << 20;
+    let before_name = |bytes| format!(r#"{{"input":"{}","previous_response_id":"resp_1"}}"#, "x".repeat(bytes));
+    // Read from its beginning again, once its name was found.
+    let (late, far) = (before_name(900_000), before_name(2 * SEARCHED_BYTES_MAX));
+    for (body, chunk, steps_min, is_found) in [
+        (&late, 1, 3, false),
+        (&late, 64, 60, true),
+        (&late, 10_000, 56, true),
+        (&far, 1, 3, false),
+        (&far, 10_000, 32, false),
+    ] {
+        let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(HEAD);
+        let framed = |part: &[u8]| [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+        let chunks: Vec<u8> = body.as_bytes().chunks(chunk).flat_map(framed).chain(*b"0\r\n\r\n").collect();
+        chunks.chunks(16_384).for_each(|part| assert!(replay.push(part, TOTAL, &budget)));
+        let mut search = ReferenceSearch::new(&replay, BodyLength::Chunked, Shelf::Responses, true);
+        let (mut steps, mut short_steps, mut has_found) = (0, 0, false);
+        loop {
+            let before = if matches!(search.stage, SearchStage::Anew) { 0 } else { search.cursor.read_bytes() };
+            short_steps += usize::from(search.next_step_is_short());
+            let searched = search.step(&replay, &mut |_, _| {
+                has_found = true;
+                true
+            });
+            steps += 1;
+            assert!(search.cursor.read_bytes() - before <= PLAINTEXT_MAX, "in one step");
+            assert!(search.pieces <= PIECES_MAX && search.searched_bytes <= SEARCHED_BYTES_MAX);
+            if searched.is_some() {
+                assert_eq!(searched, Some(if is_found { Searched::Enough } else { Searched::Over }));
+                break;
+            }
+        }
+        assert_eq!(has_found, is_found, "in chunks of {chunk}");
+        assert!(steps >= steps_min, "{steps} steps for chunks of {chunk}");
+        assert!(chunk > 64 || short_steps <= 3, "{short_steps} steps beside the budget");
+        replay.release(&budget);
+    }
+}
+
+#[test]
+fn a_search_for_a_name_costs_no_look_at_the_budget() {
+    let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
+    for length in [BodyLength::Known(1 << 20), BodyLength::Chunked] {
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(HEAD);
+        let mut search = ReferenceSearch::new(&replay, length, Shelf::Responses, true);
+        for _ in 0..10 {
+            if length == BodyLength::Chunked {
+                replay.push(b"4000\r\n", 1 << 20, &budget);
+            }
+            replay.push(&[b'x'; 0x4000], 1 << 20, &budget);
+            if length == BodyLength::Chunked {
+                replay.push(b"\r\n", 1 << 20, &budget);
+            }
+            assert!(search.next_step_is_short());
+            assert_eq!(advance(&mut search, &replay, |_, _| true), Searched::GoesOn);
+        }
+        replay.release(&budget);
+    }
+}
+
+#[test]
+fn a_search_is_over_with_the_body() {
+    for body in [r#"{"input":"x"}"#, r#"{"previous_response_id":null}"#, "", "no json"] {
+        let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(1 << 20)), 1 << 20, 1);
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget).extend_from_slice(HEAD);
+        replay.push(body.as_bytes(), 1 << 20, &budget);
+        let mut search = ReferenceSearch::new(&replay, BodyLength::Known(body.len() as u64), Shelf::Responses, true);
+        assert_eq!(advance(&mut search, &replay, |_, _| true), Searched::Over, "{body}");
         replay.release(&budget);
     }
 }
