@@ -227,7 +227,7 @@ async fn shake_hands(
     let mut received = Buffer::none();
     loop {
         // Hundreds of answers come at the same time when an upstream is back, each with a certificate to verify.
-        let step = turns::spend(|| session.shake_hands(&mut received)).await;
+        let step = turns::spend_on(turns::Work::UpstreamHandshake, || session.shake_hands(&mut received)).await;
         let urgent = session.take_urgent();
         if !urgent.is_empty() {
             let mut out = Buffer::take();

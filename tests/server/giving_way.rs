@@ -186,3 +186,127 @@ fn a_tls_client_that_begins_its_handshake_late_is_served_after_its_rest() {
         assert_eq!(client.ask(GET).status, 200, "{driver}");
     });
 }
+
+/// A request that is longer than its part here, in one TLS record.
+fn halved(client: &mut Client) -> (Vec<u8>, Vec<u8>) {
+    let request = GET.replacen("\r\n", &format!("\r\nX-Long: {}\r\n", "x".repeat(3000)), 1);
+    let mut first = client.seal(request);
+    let rest = first.split_off(1400);
+    (first, rest)
+}
+
+#[test]
+fn a_connection_with_a_part_of_a_tls_record_is_not_at_rest() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let files = Files::new();
+    check_at_once(CASES, |(driver, shards)| {
+        let gateway = files
+            .gateway()
+            .shards(shards)
+            .upstream(&upstream)
+            .arg("--io-driver", driver)
+            .arg("--max-connections", "1")
+            .arg("--keepalive-timeout", "600")
+            .start();
+        let connect = || Client::connect_tls(gateway.port(), Arc::clone(&CERTIFICATES.client));
+        let mut resting = connect();
+        assert_eq!(resting.ask(LIVENESS).status, 200, "{driver}");
+        // Long enough to be parked without a task.
+        thread::sleep(Duration::from_millis(300));
+        let (first, rest) = halved(&mut resting);
+        resting.send_beside_tls(&first).expect("the gateway takes it");
+        thread::sleep(Duration::from_millis(300));
+        thread::scope(|scope| {
+            let new = scope.spawn(|| connect().ask(LIVENESS).status);
+            thread::sleep(Duration::from_millis(300));
+            assert_eq!(gateway.count_log(GAVE_WAY), 0, "{driver}");
+            resting.send_beside_tls(&rest).expect("the gateway takes it");
+            assert_eq!(resting.read_response().status, 200, "{driver}");
+            assert_eq!(new.join().expect("an answer"), 200, "{driver}");
+        });
+    });
+}
+
+#[test]
+fn a_part_of_a_tls_record_is_waited_for_as_a_head_is() {
+    let upstream = Upstream::plain(json(200, "{}"));
+    let files = Files::new();
+    check_at_once(["auto", "epoll"], |driver| {
+        let gateway = files
+            .gateway()
+            .upstream(&upstream)
+            .arg("--io-driver", driver)
+            .arg("--head-timeout", "1")
+            .arg("--keepalive-timeout", "600")
+            .start();
+        // While a read is pending, and while it is parked without a task.
+        for rest in [Duration::ZERO, Duration::from_millis(300)] {
+            let mut client = Client::connect_tls(gateway.port(), Arc::clone(&CERTIFICATES.client));
+            assert_eq!(client.ask(LIVENESS).status, 200, "{driver}");
+            thread::sleep(rest);
+            let (first, _rest) = halved(&mut client);
+            client.send_beside_tls(&first).expect("the gateway takes it");
+            assert_eq!(client.read_response().status, 408, "{driver}, after {rest:?}");
+        }
+    });
+}
+
+#[test]
+fn a_drain_serves_those_that_wait_for_a_place() {
+    const WAITING: usize = 20;
+    let upstream_gate = Gate::new();
+    let passing = upstream_gate.clone();
+    let upstream = Upstream::plain(move |peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            passing.pass();
+            peer.write(OK);
+        }
+    });
+    for case in CASES {
+        let mut gateway = gateway(&upstream, case, 2).start();
+        let before = upstream.requests().len();
+        let ask = |request: &str| {
+            let mut client = Client::connect(gateway.port());
+            client.send(request);
+            client
+        };
+        let mut busy = [(); 2].map(|()| ask(POST));
+        upstream.wait_for_requests(before + 2);
+        let mut waiting: Vec<Client> = (0..WAITING).map(|_| ask(LIVENESS)).collect();
+        assert!(waiting[0].is_quiet_for(Duration::from_millis(150)), "{case:?}");
+        gateway.terminate();
+        for waiting in &mut waiting {
+            assert_eq!(waiting.read_response().status, 200, "{case:?}");
+        }
+        (0..2).for_each(|_| upstream_gate.open());
+        for busy in &mut busy {
+            assert_eq!(busy.read_response().text(), "ok", "{case:?}");
+        }
+        assert!(gateway.wait().success(), "{case:?}");
+    }
+}
+
+#[test]
+fn a_drain_serves_those_that_wait_for_a_descriptor_of_one_at_rest() {
+    const CLIENTS: usize = 60;
+    let upstream = Upstream::plain(json(200, "{}"));
+    check_at_once(CASES, |case| {
+        let gateway = gateway(&upstream, case, 1000).open_files_max(64).start();
+        let mut resting = Vec::new();
+        while gateway.count_log("cannot accept a connection") == 0 {
+            resting.push(asked(&gateway));
+            assert!(resting.len() <= CLIENTS, "{case:?}: it lacks no descriptor");
+        }
+        // The shards wait: what comes meanwhile they find with the drain.
+        gateway.freeze();
+        let mut waiting = [(); 4].map(|()| Client::connect(gateway.port()));
+        for waiting in &mut waiting {
+            waiting.send(LIVENESS);
+        }
+        gateway.terminate();
+        gateway.signal(libc::SIGCONT);
+        for waiting in &mut waiting {
+            assert_eq!(waiting.read_response().status, 200, "{case:?}");
+        }
+    });
+}

@@ -3,7 +3,7 @@
 //! A handshake is up to a millisecond of work, and thousands of clients can ask for one at the same time. One epoll
 //! descriptor a shard holds their sockets, each with `EPOLLONESHOT`, and is itself polled on the ring: there a client
 //! that goes on with its exchange is not behind all those that knock. What they have sent waits in their sockets, in
-//! the kernel's order, until [`spend`] finds room for the next step. Invariant: what is begun comes out once, with its
+//! the kernel's order, until [`spend_on`] finds room for the next step. Invariant: what is begun comes out once, with its
 //! companion, and no later than it is due, unless it is dropped by [`Handshakes::end_all`]; one whose client has sent
 //! nothing comes out earlier.
 
@@ -21,8 +21,9 @@ use slab::Slab;
 use super::handshake::{ClientHandshake, HandshakeError, HandshakeFault, Step};
 use crate::io::deadline::Deadline;
 use crate::io::epoll::{Epoll, Token};
+use crate::io::race::{Either, race};
 use crate::io::stream::{Stream, Unread};
-use crate::io::turns::spend;
+use crate::io::turns::{Work, spend_on};
 
 /// Least time between two looks for handshakes that are due: with 10,000 of them one takes some 20 µs.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_millis(100);
@@ -36,6 +37,9 @@ pub struct Handshakes<T> {
     places: RefCell<Slab<HandshakePlace<T>>>,
     /// Distinguishes a late event for a place's former handshake from one for its present one.
     generation: Cell<u32>,
+    /// The time at which the attendant looks for handshakes that are due, unless it is woken earlier; `None` while
+    /// there are none.
+    next_look: Cell<Option<Instant>>,
     attendant: RefCell<Option<Waker>>,
 }
 
@@ -74,7 +78,8 @@ impl<T> Handshakes<T> {
     pub fn open() -> io::Result<(Self, TcpStream)> {
         let (epoll, events) = Epoll::open()?;
         let (places, attendant) = (RefCell::default(), RefCell::default());
-        Ok((Handshakes { epoll, places, generation: Cell::new(0), attendant }, events))
+        let (generation, next_look) = Default::default();
+        Ok((Handshakes { epoll, places, generation, next_look, attendant }, events))
     }
 
     /// Begins the handshake on a connection of which nothing was read.
@@ -89,11 +94,7 @@ impl<T> Handshakes<T> {
         limits: HandshakeLimits,
     ) -> io::Result<()> {
         let handshake = ClientHandshake::new(stream, config);
-        self.wait(libc::EPOLL_CTL_ADD, UnderWay { handshake, companion, limits }).map_err(|(_, error)| error)?;
-        if let Some(attendant) = self.attendant.take() {
-            attendant.wake();
-        }
-        Ok(())
+        self.wait(libc::EPOLL_CTL_ADD, UnderWay { handshake, companion, limits }).map_err(|(_, error)| error)
     }
 
     /// Does the work of all handshakes, and passes each that is over to `settle`, for as long as it is polled.
@@ -105,37 +106,63 @@ impl<T> Handshakes<T> {
         events: TcpStream,
         settle: impl Fn(T, Result<Stream, HandshakeError>),
     ) -> io::Result<()> {
-        let sweep = Deadline::default();
+        let alarm = Deadline::default();
         let mut ready = Vec::new();
+        let mut no_look_before = Instant::now();
         loop {
-            let earliest = self.earliest_due().await;
-            let next_sweep = earliest.max(Instant::now() + SWEEP_INTERVAL_MIN);
-            while Instant::now() < next_sweep
-                && let Ok(result) = sweep.before(next_sweep, events.readable(false)).await
-            {
-                result?;
-                self.epoll.take(|token, _| ready.push(token));
-                for token in ready.drain(..) {
-                    if let Some(under_way) = self.take(token) {
-                        self.advance(under_way, &settle).await;
-                    }
+            self.wait_for_work(&alarm, &events, no_look_before).await?;
+            self.epoll.take(|token, _| ready.push(token));
+            for token in ready.drain(..) {
+                if let Some(under_way) = self.take(token) {
+                    self.advance(under_way, &settle).await;
                 }
             }
-            self.end_overdue(&settle).await;
+            if self.next_look.get().is_some_and(|look| look.max(no_look_before) <= Instant::now()) {
+                self.end_overdue(&settle).await;
+                self.next_look.set(self.earliest_due());
+                no_look_before = Instant::now() + SWEEP_INTERVAL_MIN;
+            }
         }
+    }
+
+    /// Waits until a client may have gone on, or a handshake may be due.
+    async fn wait_for_work(&self, alarm: &Deadline, events: &TcpStream, no_look_before: Instant) -> io::Result<()> {
+        let expected = self.next_look.get();
+        let arrival = async {
+            match expected {
+                Some(look) => alarm.before(look.max(no_look_before), events.readable(false)).await.unwrap_or(Ok(())),
+                None => std::future::pending().await,
+            }
+        };
+        match race(arrival, self.earlier_look(expected)).await {
+            Either::First(ready) => ready,
+            Either::Second(()) => Ok(()),
+        }
+    }
+
+    /// Resolves when the attendant is to look earlier than at `expected`.
+    async fn earlier_look(&self, expected: Option<Instant>) {
+        poll_fn(|context| {
+            if self.next_look.get() != expected {
+                return Poll::Ready(());
+            }
+            self.attendant.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
     }
 
     /// Ends all handshakes that wait for their clients, without a word.
     pub async fn end_all(&self) {
         let mut places = self.places.take().into_iter();
         while places.len() > 0 {
-            spend(|| places.by_ref().take(ENDED_AT_ONCE_MAX).for_each(drop)).await;
+            spend_on(Work::ClientHandshakes, || places.by_ref().take(ENDED_AT_ONCE_MAX).for_each(drop)).await;
         }
     }
 
     async fn advance(&self, under_way: UnderWay<T>, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
         let UnderWay { handshake, companion, limits } = under_way;
-        match spend(|| handshake.advance()).await {
+        match spend_on(Work::ClientHandshakes, || handshake.advance()).await {
             Step::Waits(handshake) => {
                 let waits = self.wait(libc::EPOLL_CTL_MOD, UnderWay { handshake, companion, limits });
                 if let Err((companion, error)) = waits {
@@ -155,12 +182,22 @@ impl<T> Handshakes<T> {
     fn wait(&self, operation: i32, under_way: UnderWay<T>) -> Result<(), (T, io::Error)> {
         let generation = self.generation.get().wrapping_add(1);
         self.generation.set(generation);
+        let waits_until = under_way.waits_until();
         let mut places = self.places.borrow_mut();
         let key = places.insert(HandshakePlace { generation, under_way });
         let handshake = &places[key].under_way.handshake;
         let events = if handshake.waits_for_room() { libc::EPOLLOUT } else { libc::EPOLLIN | libc::EPOLLRDHUP };
         let watched = self.epoll.watch(operation, handshake.stream(), events, Token { generation, key });
-        watched.map_err(|error| (places.remove(key).under_way.companion, error))
+        if let Err(error) = watched {
+            return Err((places.remove(key).under_way.companion, error));
+        }
+        if self.next_look.get().is_none_or(|look| waits_until < look) {
+            self.next_look.set(Some(waits_until));
+            if let Some(attendant) = self.attendant.take() {
+                attendant.wake();
+            }
+        }
+        Ok(())
     }
 
     fn take(&self, Token { generation, key }: Token) -> Option<UnderWay<T>> {
@@ -169,16 +206,9 @@ impl<T> Handshakes<T> {
         Some(places.remove(key).under_way)
     }
 
-    /// Resolves to the time at which the first handshake is due, once there is one.
-    async fn earliest_due(&self) -> Instant {
-        poll_fn(|context| match self.places.borrow().iter().map(|(_, place)| place.under_way.waits_until()).min() {
-            Some(due) => Poll::Ready(due),
-            None => {
-                self.attendant.replace(Some(context.waker().clone()));
-                Poll::Pending
-            }
-        })
-        .await
+    /// Returns the time at which the first handshake is due.
+    fn earliest_due(&self) -> Option<Instant> {
+        self.places.borrow().iter().map(|(_, place)| place.under_way.waits_until()).min()
     }
 
     async fn end_overdue(&self, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
@@ -192,7 +222,7 @@ impl<T> Handshakes<T> {
             .map(|(key, place)| Token { generation: place.generation, key })
             .collect();
         for part in overdue.chunks(ENDED_AT_ONCE_MAX) {
-            spend(|| {
+            spend_on(Work::ClientHandshakes, || {
                 for token in part {
                     self.end_late(*token, now, settle);
                 }

@@ -1,10 +1,11 @@
 //! The bound on long work in one turn of a shard.
 //!
 //! A turn lies between two waits of the runtime for the kernel: whatever arrives meanwhile is seen only at its end.
-//! Work that takes a good part of a millisecond, such as a TLS handshake, is done in pieces through [`spend`]: a turn
-//! does pieces until they have taken [`WORK_MAX`], and the others wait for the next one, first come first served. Tasks
-//! that an arrival has woken run before them. Invariant: a piece is never waited for without a place in the queue, and
-//! whoever is dropped while it waits gives its place to the next.
+//! Work that takes a good part of a millisecond, such as a TLS handshake, is done in pieces through [`spend_on`]: a turn
+//! does pieces until they have taken [`WORK_MAX`], and the others wait for the next one. Each [`Work`] has a queue of
+//! its own, and the queues are served in turn: many bodies that are filtered do not hold up a client that connects.
+//! Tasks that an arrival has woken run before them. Invariant: a piece is never waited for without a place in its queue,
+//! and whoever is dropped while it waits gives its place to the next.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -21,9 +22,23 @@ use crate::io::deadline::next_turn;
 /// To begin a turn costs 10 µs, a fiftieth of this.
 const WORK_MAX: Duration = Duration::from_micros(500);
 
+/// A kind of long work. Of three kinds that wait each does a third of the pieces, however many wait with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// The handshakes with all clients of the shard, which wait with one place.
+    ClientHandshakes,
+    /// The handshake with the upstream for one request.
+    UpstreamHandshake,
+    /// The search and change of what one client has sent, or is sent.
+    Bytes,
+}
+
+/// Number of kinds of [`Work`].
+const KINDS: usize = 3;
+
 thread_local! {
     static BUDGET: Budget = const {
-        Budget { spent: Cell::new(Duration::ZERO), queue: RefCell::new(BTreeMap::new()), tickets: Cell::new(0) }
+        Budget { spent: Cell::new(Duration::ZERO), queues: RefCell::new(Queues::new()) }
     };
 }
 
@@ -31,34 +46,103 @@ struct Budget {
     /// Time that pieces have taken since a turn was last waited for. That may be some turns ago: a piece then waits for
     /// one turn without need.
     spent: Cell<Duration>,
-    /// Wakers of the tasks that wait, by their tickets, of which the lowest is served next.
-    queue: RefCell<BTreeMap<u64, Waker>>,
-    tickets: Cell<u64>,
+    queues: RefCell<Queues>,
+}
+
+/// The tasks that wait.
+struct Queues {
+    /// Their wakers, by their tickets: of one kind the lowest is served next.
+    waiting: [BTreeMap<u64, Waker>; KINDS],
+    last_ticket: u64,
+    /// The kind that is served next if something of it waits, before the one after it.
+    next_kind: usize,
+    /// The one whose turn has come, until it is done or dropped.
+    served: Option<Ticket>,
+}
+
+/// A place in one of the queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ticket {
+    kind: usize,
+    number: u64,
+}
+
+impl Queues {
+    const fn new() -> Self {
+        let waiting = [const { BTreeMap::new() }; KINDS];
+        Queues { waiting, last_ticket: 0, next_kind: 0, served: None }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.waiting.iter().all(BTreeMap::is_empty)
+    }
+
+    fn issue(&mut self, work: Work) -> Ticket {
+        self.last_ticket += 1;
+        Ticket { kind: work as usize, number: self.last_ticket }
+    }
+
+    /// Lets the holder of a ticket wait in its queue. Returns true once its turn has come.
+    fn wait(&mut self, ticket: Ticket, waker: &Waker) -> bool {
+        self.waiting[ticket.kind].entry(ticket.number).or_insert_with(|| waker.clone()).clone_from(waker);
+        if self.served.is_none() && self.next().is_some_and(|(next, _)| next == ticket) {
+            self.served = Some(ticket);
+        }
+        self.served == Some(ticket)
+    }
+
+    /// Removes the holder of a ticket, whether or not its turn has come. Returns its waker, and that of the one whose
+    /// turn it is then, unless that knows already.
+    fn leave(&mut self, ticket: Ticket) -> (Option<Waker>, Option<Waker>) {
+        let own = self.waiting[ticket.kind].remove(&ticket.number);
+        if self.served == Some(ticket) {
+            self.served = None;
+            self.next_kind = (ticket.kind + 1) % KINDS;
+        }
+        let next = if self.served.is_none() { self.next().map(|(_, next)| next.clone()) } else { None };
+        (own, next)
+    }
+
+    /// Returns the one that is served next.
+    fn next(&self) -> Option<(Ticket, &Waker)> {
+        (0..KINDS).map(|after| (self.next_kind + after) % KINDS).find_map(|kind| {
+            let (number, waker) = self.waiting[kind].first_key_value()?;
+            Some((Ticket { kind, number: *number }, waker))
+        })
+    }
+}
+
+/// As [`spend_on`], for [`Work::Bytes`].
+///
+/// # Cancel safety
+/// As there.
+pub fn spend<T>(piece: impl FnOnce() -> T) -> impl Future<Output = T> {
+    spend_on(Work::Bytes, piece)
 }
 
 /// Does one piece of work, in this turn if it has room for it and nobody waits, else in a later one. To be fair, a piece
 /// takes no more than a millisecond, and a task that has more to do spends piece by piece.
 ///
 /// # Cancel safety
-/// While it waits, `work` has not begun and the place in the queue is given up; it is not interrupted.
-pub async fn spend<T>(work: impl FnOnce() -> T) -> T {
-    let is_free = BUDGET.with(|budget| budget.queue.borrow().is_empty() && budget.spent.get() < WORK_MAX);
+/// While it waits, `piece` has not begun and the place in the queue is given up; it is not interrupted.
+pub async fn spend_on<T>(work: Work, piece: impl FnOnce() -> T) -> T {
+    let is_free = BUDGET.with(|budget| budget.queues.borrow().is_empty() && budget.spent.get() < WORK_MAX);
     if is_free {
-        return charge(work);
+        return charge(piece);
     }
     // Dropped after the work, so that the next in the queue sees what is left of the turn.
-    let place = QueuePlace::default();
+    let place = QueuePlace { work, ticket: Cell::new(None) };
     place.reached().await;
     if BUDGET.with(|budget| budget.spent.get() >= WORK_MAX) {
         next_turn().await;
         BUDGET.with(|budget| budget.spent.set(Duration::ZERO));
     }
-    charge(work)
+    charge(piece)
 }
 
-fn charge<T>(work: impl FnOnce() -> T) -> T {
+fn charge<T>(piece: impl FnOnce() -> T) -> T {
     let begun = worked();
-    let output = work();
+    let output = piece();
     BUDGET.with(|budget| budget.spent.set(budget.spent.get() + worked().saturating_sub(begun)));
     output
 }
@@ -68,26 +152,21 @@ fn worked() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// A place in the queue for the budget, taken with the first poll.
-#[derive(Default)]
+/// A place in a queue for the budget, taken with the first poll.
 struct QueuePlace {
-    ticket: Cell<Option<u64>>,
+    work: Work,
+    ticket: Cell<Option<Ticket>>,
 }
 
 impl QueuePlace {
-    /// Resolves when all that came earlier have been served.
+    /// Resolves when its turn has come.
     async fn reached(&self) {
         poll_fn(|context| {
             BUDGET.with(|budget| {
-                let ticket = self.ticket.get().unwrap_or_else(|| {
-                    budget.tickets.set(budget.tickets.get() + 1);
-                    budget.tickets.get()
-                });
+                let mut queues = budget.queues.borrow_mut();
+                let ticket = self.ticket.get().unwrap_or_else(|| queues.issue(self.work));
                 self.ticket.set(Some(ticket));
-                let mut queue = budget.queue.borrow_mut();
-                queue.entry(ticket).or_insert_with(|| context.waker().clone()).clone_from(context.waker());
-                let is_first = queue.first_key_value().is_some_and(|(first, _)| *first == ticket);
-                if is_first { Poll::Ready(()) } else { Poll::Pending }
+                if queues.wait(ticket, context.waker()) { Poll::Ready(()) } else { Poll::Pending }
             })
         })
         .await;
@@ -97,15 +176,11 @@ impl QueuePlace {
 impl Drop for QueuePlace {
     fn drop(&mut self) {
         let Some(ticket) = self.ticket.get() else { return };
-        // At the end of a thread the queue may be gone before the last connection is. A waker is dropped after the
-        // borrow: with it may go the memory of a task.
-        let left = BUDGET.try_with(|budget| {
-            let mut queue = budget.queue.borrow_mut();
-            let own = queue.remove(&ticket);
-            // If an earlier one is first, it wakes the next when its turn has come.
-            let next = queue.first_key_value().filter(|(first, _)| **first > ticket).map(|(_, next)| next.clone());
-            (own, next)
-        });
+        // A waker is dropped after the borrow: with it may go the memory of a task.
+        //
+        // Nobody is woken once the runtime has ended: its queue holds a waker of every task that waits, so that such a
+        // task is dropped only when the thread drops the queues themselves, and then they are not there for it any more.
+        let left = BUDGET.try_with(|budget| budget.queues.borrow_mut().leave(ticket));
         if let Ok((_own, Some(next))) = left {
             next.wake();
         }
@@ -144,7 +219,7 @@ mod tests {
     }
 
     fn waiting_count() -> usize {
-        BUDGET.with(|budget| budget.queue.borrow().len())
+        BUDGET.with(|budget| budget.queues.borrow().waiting.iter().map(BTreeMap::len).sum())
     }
 
     #[test]
@@ -214,6 +289,48 @@ mod tests {
             drop(first);
             assert_eq!(Deadline::default().within(ENOUGH, second).await, Ok(4));
             assert!(done.borrow().is_empty());
+            assert_eq!(waiting_count(), 0);
+        });
+    }
+
+    #[test]
+    fn each_kind_of_work_has_its_share_however_many_wait_with_it() {
+        on_both_drivers(|| async {
+            const MANY: usize = 40;
+            const FEW: usize = 5;
+            spend(long).await;
+            let done = Rc::new(RefCell::new(Vec::new()));
+            let spend_one = |work, task: usize| {
+                let done = done.clone();
+                monoio::spawn(spend_on(work, move || {
+                    long();
+                    done.borrow_mut().push((work, task));
+                }))
+            };
+            let mut tasks: Vec<_> = (0..MANY).map(|task| spend_one(Work::Bytes, task)).collect();
+            tasks.extend((0..MANY).map(|task| spend_one(Work::UpstreamHandshake, task)));
+            // As the attendant of the handshakes: one place, taken again and again.
+            let own = done.clone();
+            let attendant = monoio::spawn(async move {
+                for task in 0..FEW {
+                    let own = own.clone();
+                    spend_on(Work::ClientHandshakes, move || {
+                        long();
+                        own.borrow_mut().push((Work::ClientHandshakes, task));
+                    })
+                    .await;
+                }
+            });
+            assert_eq!(Deadline::default().within(ENOUGH, attendant).await, Ok(()), "a wait without end");
+            assert!(done.borrow().len() <= 3 * (FEW + 1), "{} were served before it", done.borrow().len() - FEW);
+            for task in tasks {
+                assert_eq!(Deadline::default().within(ENOUGH, task).await, Ok(()), "a wait without end");
+            }
+            for work in [Work::Bytes, Work::UpstreamHandshake] {
+                let order: Vec<_> =
+                    done.borrow().iter().filter(|(kind, _)| *kind == work).map(|(_, task)| *task).collect();
+                assert_eq!(order, (0..MANY).collect::<Vec<_>>(), "{work:?}");
+            }
             assert_eq!(waiting_count(), 0);
         });
     }

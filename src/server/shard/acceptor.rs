@@ -6,15 +6,21 @@
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 
 use super::accept::{self, AcceptWarnings};
 use super::connections::{ACCEPT_PAUSE, Connections};
+use super::draining::DRAIN_GRACE;
+use super::listener::QUEUE_LEN_MAX;
 use super::places::Lack;
 use crate::io::{Either, Phase, Stream, Turns, pause, race};
 use crate::observability::Count;
 use crate::proxy::Proxy;
+
+/// The pause of a drain until the descriptor of a connection that gives way is free.
+const DRAIN_RETRY_PAUSE: Duration = Duration::from_millis(2);
 
 /// Accepts the connections of one shard.
 pub struct Acceptor {
@@ -51,8 +57,7 @@ impl Acceptor {
             // same socket: only this descriptor is closed.
             return;
         }
-        // Connections that the kernel has accepted already are served: closing a listener resets those in its queue.
-        let _ = empty_queue(|| self.accept_one(&listener)).await;
+        self.accept_remaining(&listener).await;
         accept::shut_down(&listener);
     }
 
@@ -64,7 +69,7 @@ impl Acceptor {
             return pause(ACCEPT_PAUSE).await;
         }
         // Only now: no connection gives way before there is one to take its place.
-        if self.connections.is_full() {
+        if self.connections.is_full().await {
             return self.connections.make_room().await;
         }
         if let Err(error) = empty_queue(|| self.accept_one(listener)).await {
@@ -75,6 +80,33 @@ impl Acceptor {
             }
             pause(ACCEPT_PAUSE).await;
         }
+    }
+
+    /// Accepts the connections that the kernel has accepted already: closing a listener resets those in its queue. They
+    /// may be more than there are places. Where descriptors are lacking, those at rest give way, which the drain closes
+    /// in any case, and others are waited for as long as a client that has just connected is.
+    async fn accept_remaining(&self, listener: &monoio::net::TcpListener) {
+        let (begun, accepted) = (Instant::now(), Cell::new(0));
+        while let Err(error) = empty_queue(|| self.accept_late(listener, &accepted)).await {
+            if !accept::lacks_descriptor(&error) || begun.elapsed() >= DRAIN_GRACE {
+                self.proxy.resources.activity.counters.add(Count::AcceptErrors);
+                return self.warnings.warn(&error);
+            }
+            self.connections.request_room(Lack::Descriptor);
+            pause(DRAIN_RETRY_PAUSE).await;
+        }
+    }
+
+    /// Accepts one connection, whether or not there is a place; false when none waits. Those that connect only now
+    /// cannot hold up the end for ever: no more than were in the queue are accepted.
+    fn accept_late(&self, listener: &monoio::net::TcpListener, accepted: &Cell<usize>) -> io::Result<bool> {
+        if accepted.get() >= QUEUE_LEN_MAX {
+            return Ok(false);
+        }
+        let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
+        accepted.set(accepted.get() + 1);
+        self.connections.admit(self.connections.permit_beyond(), Stream::new(TcpStream::from_std(socket.into())?));
+        Ok(true)
     }
 
     /// Accepts one connection; false when none waits or no more may be open.

@@ -80,18 +80,25 @@ impl Connections {
         Ok(connections)
     }
 
-    /// Returns whether the process has as many open connections as it may have.
-    pub fn is_full(&self) -> bool {
-        self.shared.places.is_full()
+    /// Returns whether the process has as many open connections as it may have, and not just for a moment.
+    pub async fn is_full(&self) -> bool {
+        self.shared.places.stays_full().await
     }
 
     /// Takes a permit for one more connection; `None` when no more may be open.
     pub fn permit(&self) -> Option<ConnectionPermit> {
-        if !self.shared.places.take() {
-            return None;
-        }
+        self.shared.places.take().then(|| self.permit_taken())
+    }
+
+    /// Takes a permit, though no more may be open: for a client that is served in any case.
+    pub fn permit_beyond(&self) -> ConnectionPermit {
+        self.shared.places.take_beyond();
+        self.permit_taken()
+    }
+
+    fn permit_taken(&self) -> ConnectionPermit {
         self.open.set(self.open.get() + 1);
-        Some(ConnectionPermit { shared: self.shared.clone(), open: self.open.clone() })
+        ConnectionPermit { shared: self.shared.clone(), open: self.open.clone() }
     }
 
     pub fn open_count(&self) -> usize {
@@ -116,12 +123,12 @@ impl Connections {
             // On epoll the queue of the listener would be emptied in one turn otherwise, with a close for each.
             return next_turn().await;
         }
-        places.begin_wait(self.shard());
+        // Dropped also where the drain ends this wait.
+        let _wait = places.begin_wait(self.shard());
         if places.is_full() {
             self.request_room(Lack::Place);
             race(self.woken(), pause(ACCEPT_PAUSE)).await;
         }
-        places.end_wait(self.shard());
     }
 
     /// Lets a connection at rest give way, in this shard at once or in another one soon, if there is one.

@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections of one shard that may wait to be accepted; the kernel lowers it to `net.core.somaxconn` (4096 by
 /// default).
-const BACKLOG: i32 = 4096;
+pub const QUEUE_LEN_MAX: usize = 4096;
 
 /// Opens `count` listeners on `address`. Port 0 becomes one free port for all of them.
 ///
@@ -42,7 +42,7 @@ pub fn complete(mut listeners: Vec<TcpListener>, count: usize) -> io::Result<Vec
 /// # Errors
 /// The port has been taken meanwhile.
 pub fn listen(listeners: &[TcpListener]) -> io::Result<()> {
-    listeners.iter().map(SockRef::from).try_for_each(|socket| socket.listen(BACKLOG))
+    listeners.iter().map(SockRef::from).try_for_each(|socket| socket.listen(QUEUE_LEN_MAX as i32))
 }
 
 /// Distributes the sockets over the shards. A shard may get several: closing a surplus one would reset the connections

@@ -12,6 +12,7 @@ use std::time::Instant;
 use crossbeam_utils::CachePadded;
 use monoio::net::TcpStream;
 
+use crate::io::deadline::next_turn;
 use crate::io::{GivesWay, Wakeup};
 
 /// The places for the open connections of the process.
@@ -30,6 +31,8 @@ pub struct Places {
 struct ShardEntry {
     /// The connection that gives way first: an order of all shards' ones, or [`NONE`]. Only the shard itself writes it.
     first: AtomicU64,
+    /// Of the shards that share its bit of [`Places::waiting`], the number of waits. Only in the first of them.
+    waits: AtomicUsize,
     /// The [`Lack`]s, as bits, for which others have asked it to let a connection give way.
     asked: AtomicUsize,
     wakeup: Wakeup,
@@ -55,8 +58,10 @@ impl Places {
     /// # Errors
     /// The wake-ups of the shards cannot be opened.
     pub fn new(count_max: usize, shards: usize) -> io::Result<Self> {
-        let entry =
-            || Ok(ShardEntry { first: AtomicU64::new(NONE), asked: AtomicUsize::new(0), wakeup: Wakeup::open()? });
+        let entry = || {
+            let (waits, asked) = Default::default();
+            Ok(ShardEntry { first: AtomicU64::new(NONE), waits, asked, wakeup: Wakeup::open()? })
+        };
         let shards = (0..shards).map(|_| entry().map(CachePadded::new)).collect::<io::Result<_>>()?;
         Ok(Places {
             taken: CachePadded::default(),
@@ -85,6 +90,21 @@ impl Places {
         self.taken.load(Ordering::SeqCst) >= self.count_max
     }
 
+    /// Returns whether all places are taken, and still are a turn later: a shard takes one for a moment also to look
+    /// whether anybody waits in the queue of its listener.
+    pub async fn stays_full(&self) -> bool {
+        if !self.is_full() {
+            return false;
+        }
+        next_turn().await;
+        self.is_full()
+    }
+
+    /// Takes a place, though there may be none: for a client that is served in any case.
+    pub fn take_beyond(&self) {
+        self.taken.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Takes a place; false when there is none.
     pub fn take(&self) -> bool {
         let one_more = |taken| (taken < self.count_max).then_some(taken + 1);
@@ -99,14 +119,12 @@ impl Places {
 
     /// Says that a shard waits for a place: from here on it is woken, once, when one is given back or a connection
     /// comes to rest. It must look for a place again after this call: either it finds the one that is given back
-    /// meanwhile, or who gives it back finds that it waits.
-    pub fn begin_wait(&self, shard: usize) {
-        self.waiting.fetch_or(1 << (shard % BITS), Ordering::SeqCst);
-    }
-
-    /// Ends the wait of a shard.
-    pub fn end_wait(&self, shard: usize) {
-        self.waiting.fetch_and(!(1 << (shard % BITS)), Ordering::SeqCst);
+    /// meanwhile, or who gives it back finds that it waits. The wait ends when the result is dropped.
+    pub fn begin_wait(&self, shard: usize) -> PlaceWait<'_> {
+        let bit = shard % BITS;
+        self.shards[bit].waits.fetch_add(1, Ordering::SeqCst);
+        self.waiting.fetch_or(1 << bit, Ordering::SeqCst);
+        PlaceWait { places: self, bit }
     }
 
     /// Returns whether a shard waits for a place and there is none.
@@ -173,11 +191,38 @@ impl Places {
     }
 }
 
+/// The wait of an accept loop for a place.
+#[must_use = "the wait ends when this is dropped"]
+pub struct PlaceWait<'a> {
+    places: &'a Places,
+    bit: usize,
+}
+
+impl Drop for PlaceWait<'_> {
+    fn drop(&mut self) {
+        let PlaceWait { places, bit } = *self;
+        let waits = &places.shards[bit].waits;
+        if waits.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return;
+        }
+        places.waiting.fetch_and(!(1 << bit), Ordering::SeqCst);
+        // Another shard with this bit may have begun to wait in between, and a place may have been given back since.
+        if waits.load(Ordering::SeqCst) > 0 {
+            places.waiting.fetch_or(1 << bit, Ordering::SeqCst);
+            if !places.is_full() {
+                places.wake_waiting();
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
     use std::time::Duration;
 
     use super::*;
+    use crate::io::deadline::on_a_shard;
 
     fn places(count_max: usize, shards: usize) -> Places {
         Places::new(count_max, shards).unwrap()
@@ -203,12 +248,12 @@ mod tests {
         (0..9).for_each(|_| assert!(places.take()));
         places.give_back();
         assert_eq!(woken(&places), [0; 0], "nobody waits");
-        [3, 1, 2].into_iter().for_each(|shard| places.begin_wait(shard));
+        let mut waits = Vec::from([3, 1, 2].map(|shard| places.begin_wait(shard)));
         for expected in [1, 2] {
             places.give_back();
             assert_eq!(woken(&places), [expected]);
         }
-        places.begin_wait(1);
+        waits.push(places.begin_wait(1));
         for expected in [3, 1] {
             places.give_back();
             assert_eq!(woken(&places), [expected], "the one that has waited on comes first");
@@ -221,9 +266,38 @@ mod tests {
     fn shards_beyond_the_bits_are_woken_too() {
         let places = places(1, BITS + 2);
         assert!(places.take());
-        places.begin_wait(BITS + 1);
+        let _wait = places.begin_wait(BITS + 1);
         places.give_back();
         assert_eq!(woken(&places), [1, BITS + 1]);
+    }
+
+    #[test]
+    fn the_end_of_a_wait_ends_no_other_of_the_same_shard_or_of_one_with_the_same_bit() {
+        let places = places(1, BITS + 2);
+        assert!(places.take());
+        for (first, second) in [(1, 1), (1, BITS + 1), (BITS + 1, 1)] {
+            let (first, second) = (places.begin_wait(first), places.begin_wait(second));
+            drop(first);
+            assert!(places.is_waited_for());
+            places.give_back();
+            assert_eq!(woken(&places), [1, BITS + 1]);
+            assert!(places.take());
+            drop(second);
+            assert!(!places.is_waited_for(), "both are over");
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_taken_only_to_look_is_not_lacking() {
+        on_a_shard(async {
+            let places = Rc::new(places(1, 2));
+            assert!(!places.stays_full().await && places.take());
+            let looking = places.clone();
+            let look = monoio::spawn(async move { looking.give_back() });
+            assert!(places.is_full() && !places.stays_full().await);
+            look.await;
+            assert!(places.take() && places.stays_full().await);
+        });
     }
 
     #[test]
@@ -256,12 +330,12 @@ mod tests {
     #[test]
     fn a_place_is_waited_for_while_a_shard_waits_and_there_is_none() {
         let places = places(1, 2);
-        places.begin_wait(1);
+        let wait = places.begin_wait(1);
         assert!(!places.is_waited_for(), "there is one");
         assert!(places.take() && places.is_waited_for());
-        places.end_wait(1);
+        drop(wait);
         assert!(!places.is_waited_for(), "it waits no more");
-        places.begin_wait(1);
+        let _wait = places.begin_wait(1);
         places.give_back();
         assert!(places.take() && !places.is_waited_for(), "it was woken, and has not said that it still waits");
     }

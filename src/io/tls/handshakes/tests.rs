@@ -76,11 +76,14 @@ impl Reception {
 
     /// Accepts the next connection, and begins its handshake.
     fn begin(&self, number: usize, limit: Duration) {
+        self.begin_within(number, HandshakeLimits { begins_by: None, due: Instant::now() + limit });
+    }
+
+    fn begin_within(&self, number: usize, limits: HandshakeLimits) {
         let socket = self.listener.accept().unwrap().0;
         SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
         socket.set_nonblocking(true).unwrap();
         let stream = Stream::new(TcpStream::from_std(socket).unwrap());
-        let limits = HandshakeLimits { begins_by: None, due: Instant::now() + limit };
         self.handshakes.begin(stream, self.config.clone(), number, limits).unwrap();
     }
 
@@ -109,7 +112,7 @@ fn fault(result: &Result<Stream, HandshakeError>) -> String {
 #[test]
 fn a_turn_answers_few_of_the_clients_that_knock_at_the_same_time() {
     const CLIENTS: usize = 100;
-    /// A handshake takes a tenth of what [`spend`] gives a turn, or more.
+    /// A handshake takes a tenth of what [`spend_on`] gives a turn, or more.
     const EACH_TURN_MAX: usize = 20;
     on_both_drivers(|| async {
         let (server, client) = configurations(1, rustls::ALL_VERSIONS);
@@ -232,6 +235,36 @@ fn one_whose_client_sends_nothing_comes_out_early_and_one_that_waits_for_its_tur
         assert_eq!(settled.take(), [(0, "silent".to_owned())]);
         assert_eq!(handshakes.places.borrow().len(), 1);
         drop(silent);
+    });
+}
+
+#[test]
+fn one_that_comes_later_and_is_due_earlier_is_not_kept_by_those_before_it() {
+    on_both_drivers(|| async {
+        let (server, client) = configurations(1, rustls::ALL_VERSIONS);
+        let (reception, hello) = (Reception::open(server), hello(&client));
+        let (mut trickling, _silent, _returned) = (reception.connect(), reception.connect(), reception.connect());
+        reception.begin(0, ENOUGH);
+        // The attendant waits for this one, and has read of it.
+        trickling.write_all(&hello[..10]).unwrap();
+        pause(Duration::from_millis(50)).await;
+        let soon = Instant::now() + Duration::from_millis(200);
+        reception.begin_within(1, HandshakeLimits { begins_by: Some(soon), due: soon + ENOUGH });
+        reception.begin_within(2, HandshakeLimits { begins_by: None, due: soon });
+        let mut rest = hello[10..hello.len() - 1].iter();
+        while reception.settled.borrow().len() < 2 {
+            assert!(soon.elapsed() < ENOUGH / 3, "{:?} are over", reception.settled.borrow().len());
+            if let Some(byte) = rest.next() {
+                trickling.write_all(&[*byte]).unwrap();
+            }
+            pause(Duration::from_millis(5)).await;
+        }
+        assert!(Instant::now() >= soon);
+        let settled = reception.settled.borrow();
+        let mut faults: Vec<_> = settled.iter().map(|(number, result)| (*number, fault(result))).collect();
+        faults.sort();
+        assert_eq!(faults, [(1, "silent".to_owned()), (2, "it took too long".to_owned())]);
+        assert_eq!(reception.waiting_count(), 1, "the one that goes on is not ended");
     });
 }
 
