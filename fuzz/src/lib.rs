@@ -1,7 +1,7 @@
 //! The oracles of the fuzz targets: the rules of what flow-uring reads, written down a second time, as simply as can be.
 //!
-//! They share no code with the program, which only mints the tokens of `token`, and know whole inputs only. Nothing here is fast, and nothing is lenient: an
-//! input on which a target and its oracle disagree is a fault of one of them.
+//! They share no code with the program, which only mints the tokens of `token`, and know whole inputs only. Nothing here
+//! is fast, and nothing is lenient: an input on which a target and its oracle disagree is a fault of one of them.
 
 pub mod answer;
 pub mod body;

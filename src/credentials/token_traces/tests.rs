@@ -152,6 +152,15 @@ fn the_header_of_a_token_is_no_part_of_it() {
 }
 
 #[test]
+fn a_secret_in_quotes_is_found_as_json_has_it() {
+    let (token, secret) = token_of("\"in quotes\"");
+    let written = serde_json::to_string(secret.expose()).expect("a string");
+    let runs = TokenTraces::new(&token, &secret).runs_in(written.as_bytes());
+    let expected = 1..written.len() - 1;
+    assert_eq!(runs, [expected], "all between the quotes of the string itself");
+}
+
+#[test]
 fn a_secret_of_a_few_bytes_is_found_in_no_word() {
     let (token, secret) = token_of("seven77");
     let traces = TokenTraces::new(&token, &secret);
