@@ -27,11 +27,10 @@ pub enum WriteError {
     Io(io::Error),
 }
 
-/// What has come and was not read.
+/// The bytes that a read would return at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
     Nothing,
-    /// Bytes, or a part of a TLS record.
     Bytes,
     /// None but the end of the stream, or an error.
     End,
@@ -180,14 +179,9 @@ impl Stream {
         self.tls.as_ref().is_some_and(|tls| tls.has_pending())
     }
 
-    /// Returns whether a part of a TLS record has been read: more is under way, though there is nothing to be read yet.
-    pub fn is_within_record(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.is_within_record())
-    }
-
-    /// Returns whether nothing waits to be read, nor is under way, and the peer has not closed.
+    /// Returns whether nothing waits to be read and the peer has not closed.
     pub fn is_quiet(&self) -> bool {
-        !self.has_pending() && !self.is_within_record() && self.peek() == Unread::Nothing
+        !self.has_pending() && self.peek() == Unread::Nothing
     }
 
     /// Returns what waits to be read. Records of TLS are taken from the socket for that, and kept for the next read. Only
@@ -212,7 +206,6 @@ impl Stream {
         match (tls.has_plaintext(), tls.has_ended() || has_failed) {
             (true, _) => Unread::Bytes,
             (false, true) => Unread::End,
-            (false, false) if tls.is_within_record() => Unread::Bytes,
             (false, false) => Unread::Nothing,
         }
     }

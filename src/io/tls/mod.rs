@@ -1,9 +1,8 @@
-//! TLS with clients: all handshakes of a shard (`handshakes`), one of them (`handshake`), a session over a stream
-//! (`session`), and the records that the stream consists of (`records`).
+//! TLS with clients: all handshakes of a shard (`handshakes`), one of them (`handshake`), and a session over a stream
+//! (`session`).
 
 mod handshake;
 mod handshakes;
-mod records;
 pub mod session;
 
 pub use self::handshake::HandshakeError;

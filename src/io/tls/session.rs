@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use rustls::{ServerConfig, ServerConnection};
 
-use super::records::RecordPlace;
 use crate::io::buffer::Buffer;
 
 /// Ciphertext of one read. With the rest of a partial record it decrypts to no more plaintext than is written in one
@@ -23,8 +22,6 @@ pub struct Tls {
     session: RefCell<ServerConnection>,
     /// Plaintext that came with the end of the handshake, or while nobody read.
     pending: RefCell<Buffer>,
-    /// The place in the client's stream up to which it has been read.
-    place: Cell<RecordPlace>,
     has_ended: Cell<bool>,
     is_cut: Cell<bool>,
 }
@@ -41,7 +38,6 @@ impl Tls {
         Ok(Tls {
             session: RefCell::new(session),
             pending: RefCell::new(Buffer::none()),
-            place: Cell::new(RecordPlace::BETWEEN),
             has_ended: Cell::new(false),
             is_cut: Cell::new(false),
         })
@@ -69,11 +65,6 @@ impl Tls {
     /// Returns whether plaintext waits to be read.
     pub(in crate::io) fn has_plaintext(&self) -> bool {
         !self.pending.borrow().is_empty()
-    }
-
-    /// Returns whether a part of a record has been read, whose rest is to come.
-    pub(in crate::io) fn is_within_record(&self) -> bool {
-        !self.has_ended.get() && self.place.get() != RecordPlace::BETWEEN
     }
 
     /// Returns whether the client has sent its close_notify, or its socket has ended.
@@ -137,7 +128,6 @@ impl Tls {
 
     fn open(&self, mut ciphertext: &[u8], plaintext: &mut Buffer) -> Result<(), rustls::Error> {
         let broken = |error: io::Error| rustls::Error::General(error.to_string());
-        self.place.set(self.place.get().after(ciphertext));
         let mut session = self.session.borrow_mut();
         while !ciphertext.is_empty() && !self.has_ended.get() {
             let taken = session.read_tls(&mut ciphertext).map_err(broken)?;

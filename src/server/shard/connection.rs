@@ -94,7 +94,6 @@ async fn read_head(connection: &mut Downstream, keep_alive: &mut KeepAlive, prox
         connection.input = Buffer::none();
         match keep_alive.wait(connection, proxy).await {
             Waited::Read(Ok(input)) => connection.input = input,
-            Waited::Begun => {}
             Waited::TimedOut => return HeadRead::Idle,
             Waited::Read(Err(_)) | Waited::Draining => return HeadRead::Ended,
         }

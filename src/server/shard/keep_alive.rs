@@ -98,7 +98,7 @@ impl IdleConnection {
                 connection.input = input;
                 (Past::Served, None)
             }
-            // A false alarm: the connection is still idle. Of a part of a TLS record its wait takes care.
+            // A false alarm, or a part of a TLS record: the connection is still idle.
             Ok(None) => (past, Some(since)),
             Ok(Some(0)) | Err(_) => return None,
         };
@@ -147,8 +147,6 @@ pub struct KeepAlive {
 /// The result of a wait for the next request.
 pub enum Waited {
     Read(io::Result<Buffer>),
-    /// A part of a TLS record has arrived: the rest is to be read as that of a head is.
-    Begun,
     /// Nothing has arrived in time; no read is pending any more, and no byte is lost.
     TimedOut,
     /// The drain ends the connection.
@@ -189,10 +187,6 @@ impl KeepAlive {
             self.past = Past::Served;
         }
         match waited {
-            Waited::TimedOut | Waited::Draining if connection.stream.is_within_record() => {
-                self.past = Past::Served;
-                Waited::Begun
-            }
             // Bytes that are there already would not wake it in the parking.
             Waited::TimedOut
                 if proxy.resources.lifecycle.phase() != Phase::Serving || connection.stream.has_pending() =>
@@ -241,7 +235,6 @@ fn last_look(connection: &Downstream) -> Waited {
     let mut input = Buffer::take();
     match connection.stream.read_now(&mut input) {
         Ok(Some(1..)) => Waited::Read(Ok(input)),
-        Ok(None) if connection.stream.is_within_record() => Waited::Begun,
         Ok(_) | Err(_) => Waited::Draining,
     }
 }
