@@ -192,12 +192,7 @@ impl Client {
         self.wire.write_and_end_tls(bytes.as_ref()).expect("the gateway takes it");
     }
 
-    /// Encrypts `bytes` as the next ones of the TLS session, to be sent in parts by [`Client::send_beside_tls`].
-    pub fn seal(&mut self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
-        self.wire.seal(bytes.as_ref()).expect("an open session")
-    }
-
-    /// Sends bytes past the TLS session.
+    /// Sends bytes that are no part of the TLS session.
     pub fn send_beside_tls(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.wire.transport.socket().write_all(bytes)
     }

@@ -103,25 +103,15 @@ impl Wire {
 
     /// Sends `bytes` and a close_notify in one write.
     pub fn write_and_end_tls(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let mut records = self.seal(bytes)?;
-        let Transport::TlsClient(stream) = &mut self.transport else { unreachable!("it has sealed") };
-        stream.conn.send_close_notify();
-        while stream.conn.wants_write() {
-            stream.conn.write_tls(&mut records)?;
-        }
-        stream.sock.write_all(&records)
-    }
-
-    /// Encrypts `bytes`, and sends nothing of them.
-    pub fn seal(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         let Transport::TlsClient(stream) = &mut self.transport else { panic!("only a client that speaks TLS can") };
         stream.conn.complete_io(&mut stream.sock)?;
         stream.conn.writer().write_all(bytes)?;
+        stream.conn.send_close_notify();
         let mut records = Vec::new();
         while stream.conn.wants_write() {
             stream.conn.write_tls(&mut records)?;
         }
-        Ok(records)
+        stream.sock.write_all(&records)
     }
 
     /// Makes the coming close a reset.

@@ -57,12 +57,12 @@ struct Queues {
     /// The kind that is served next if something of it waits, before the one after it.
     next_kind: usize,
     /// The one whose turn has come, until it is done or dropped.
-    served: Option<Ticket>,
+    served: Option<WorkTicket>,
 }
 
 /// A place in one of the queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Ticket {
+struct WorkTicket {
     kind: usize,
     number: u64,
 }
@@ -77,13 +77,13 @@ impl Queues {
         self.waiting.iter().all(BTreeMap::is_empty)
     }
 
-    fn issue(&mut self, work: Work) -> Ticket {
+    fn issue(&mut self, work: Work) -> WorkTicket {
         self.last_ticket += 1;
-        Ticket { kind: work as usize, number: self.last_ticket }
+        WorkTicket { kind: work as usize, number: self.last_ticket }
     }
 
     /// Lets the holder of a ticket wait in its queue. Returns true once its turn has come.
-    fn wait(&mut self, ticket: Ticket, waker: &Waker) -> bool {
+    fn wait(&mut self, ticket: WorkTicket, waker: &Waker) -> bool {
         self.waiting[ticket.kind].entry(ticket.number).or_insert_with(|| waker.clone()).clone_from(waker);
         if self.served.is_none() && self.next().is_some_and(|(next, _)| next == ticket) {
             self.served = Some(ticket);
@@ -93,7 +93,7 @@ impl Queues {
 
     /// Removes the holder of a ticket, whether or not its turn has come. Returns its waker, and that of the one whose
     /// turn it is then, unless that knows already.
-    fn leave(&mut self, ticket: Ticket) -> (Option<Waker>, Option<Waker>) {
+    fn leave(&mut self, ticket: WorkTicket) -> (Option<Waker>, Option<Waker>) {
         let own = self.waiting[ticket.kind].remove(&ticket.number);
         if self.served == Some(ticket) {
             self.served = None;
@@ -104,10 +104,10 @@ impl Queues {
     }
 
     /// Returns the one that is served next.
-    fn next(&self) -> Option<(Ticket, &Waker)> {
+    fn next(&self) -> Option<(WorkTicket, &Waker)> {
         (0..KINDS).map(|after| (self.next_kind + after) % KINDS).find_map(|kind| {
             let (number, waker) = self.waiting[kind].first_key_value()?;
-            Some((Ticket { kind, number: *number }, waker))
+            Some((WorkTicket { kind, number: *number }, waker))
         })
     }
 }
@@ -155,7 +155,7 @@ fn worked() -> Duration {
 /// A place in a queue for the budget, taken with the first poll.
 struct QueuePlace {
     work: Work,
-    ticket: Cell<Option<Ticket>>,
+    ticket: Cell<Option<WorkTicket>>,
 }
 
 impl QueuePlace {

@@ -140,6 +140,7 @@ impl ReplayBuffer {
     }
 
     /// Returns all bytes that are held, beginning with the head if nothing was sent yet.
+    #[cfg(test)]
     pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
         self.segments.iter().map(Buffer::filled)
     }

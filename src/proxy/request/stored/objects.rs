@@ -44,7 +44,7 @@ pub struct Objects {
 pub enum BodySearch {
     /// For an owner, before the turn is taken; what that leaves, where the answer may be that there is no such object.
     BeforeTurn,
-    /// Where the answer may be that there is no such object.
+    /// For an owner once more, after an answer that there is no such object.
     OnRefusal,
     /// Nothing more can be found.
     Over,

@@ -58,13 +58,20 @@ impl CodedError {
         let decoded = decode(self.coding, &content);
         // Some servers name a coding that they have not applied.
         let has_run = [&decoded.text, &content].iter().any(|text| !traces.runs_in(text).is_empty());
-        let is_searched = content.is_empty() || decoded.is_whole && content.len() <= CODED_BYTES_MAX;
+        let is_searched = content.len() <= CODED_BYTES_MAX && (decoded.is_whole || is_plain_text(&content));
         match (has_run, is_complete && is_searched) {
             (true, _) => CodedVerdict::Leaks,
             (false, true) => CodedVerdict::Clean,
             (false, false) => CodedVerdict::Unsearched,
         }
     }
+}
+
+/// Tells whether a content is text as it stands, or nothing. What an encoder makes has control bytes, or is no UTF-8,
+/// within its first bytes: gzip's and zstd's magic numbers are such, and text that is stored as it is can be searched.
+fn is_plain_text(content: &[u8]) -> bool {
+    let is_text = |character: char| !character.is_control() || matches!(character, '\t' | '\n' | '\r');
+    std::str::from_utf8(content).is_ok_and(|text| text.chars().all(is_text))
 }
 
 #[cfg(test)]

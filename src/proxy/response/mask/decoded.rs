@@ -1,4 +1,4 @@
-//! What an error's content coding hides: the decoders, with bounds on what they give and take.
+//! The decoders of what an error's content coding hides, with bounds on what they give and take.
 //!
 //! Invariant: a text is whole only if every byte of the content was decoded, whatever a client would make of bytes that
 //! follow the end, and it leaves no copy behind by growing.

@@ -177,10 +177,10 @@ fn a_stream_that_breaks_within_an_error_is_ended_after_what_was_held() {
 
 #[test]
 fn of_an_event_that_shows_late_that_it_is_an_error_no_more_than_seven_bytes_of_a_run_go_out() {
-    let event = b"data: {\"m\":\"a-payload-of-more-than-32-bytes-of-which\",\"error\":{}}\n\n";
+    let event = b"data: {\"m\":\"a-signature-of-43-bytes-abcdefghijklmnop\",\"error\":{}}\n\n";
     let mut relay = relay(&facts(200, BodyLength::UntilClose), Version::Http11);
     event.iter().for_each(|byte| relay.push(&[*byte]));
-    let expected = format!("data: {{\"m\":\"a-paylo{}\",\"error\":{{}}}}\n\n", "*".repeat(33));
+    let expected = format!("data: {{\"m\":\"a-signa{}\",\"error\":{{}}}}\n\n", "*".repeat(33));
     assert_eq!(shown(relay.out.filled()), shown(expected.as_bytes()));
     relay.out.clear();
     relay.push(event);
