@@ -224,6 +224,10 @@ impl EventConsumer for StreamEvents {
     fn end_event(&mut self) {
         match self.event.data {
             DataRead::Nothing => self.event.begin(),
+            // Its name came after its data, and tells what that did not.
+            DataRead::Skipped if self.event.interest == Interest::Dialect && self.event.named != EventType::Other => {
+                self.take_event();
+            }
             DataRead::Skipped => {
                 self.has_last = self.event.named.ends_turn();
                 self.event.begin();

@@ -52,7 +52,9 @@ pub fn streams() -> Vec<Vec<u8>> {
          data: {\"candidates\": [{\"finishReason\": \"STOP\"}],\"usageMetadata\": {\"a\": 1}}\n\ndata: {\"usageMetadata\": {}}\n\n",
         "data: first\ndata: second\ndata\n\ndatafield: x\n\nnonsense\n\nevent\ndata\n\n",
         "data: [DONE]\n\ndata: more\n\n",
+        "data: {\"id\":1}\n\ndata: {\"id\":2}\nevent: message_start\n\ndata: {\"id\":3}\nevent: message_stop\n\n",
         "data: {\"id\":1}\n\ndata: {\"id\":2,\"sequence_number\":11}\n\ndata: {\"two\":{}\ndata: ,\"id\":3}\n\n\
+         data: {\"id\":4}\nevent: ping\n\ndata: [DONE]\n\ndata: {\"id\":4}\nevent: ping\n\n\
          data: {\"id\":4}\ndata: \n\nevent: x\ndata: {\"id\":[{}]}\n\ndata: {\"type\":\"response.x\"}\n\n",
     ];
     let mut streams: Vec<Vec<u8>> = with_lf.iter().map(|stream| stream.as_bytes().to_vec()).collect();
