@@ -1,9 +1,10 @@
 //! No core dump holds secrets, nor can other processes of the same user read them out of memory.
 
+use std::fs;
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
-use std::{fs, io};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 

@@ -2,11 +2,12 @@
 //! tokens.
 
 use std::ffi::OsStr;
+use std::fs;
+use std::io;
 use std::os::unix::fs::{chown, lchown, symlink};
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 
