@@ -9,7 +9,7 @@ use std::rc::Rc;
 use flow_uring::credentials::TokenTraces;
 use flow_uring::fuzz::http1::{Version, with_response};
 use flow_uring::fuzz::response::{BodyRelay, Buffer, ResponseFacts, examine};
-use flow_uring_fuzz::answer::{Answer, Framing, Kind, Part, Passed};
+use flow_uring_fuzz::answer::{Answer, ErrorForm, Framing, Kind, Part, Passed};
 use flow_uring_fuzz::body::{Chunked, End};
 use flow_uring_fuzz::events::{self, Event};
 use flow_uring_fuzz::input::ways_to_split;
@@ -17,12 +17,6 @@ use flow_uring_fuzz::json::Json;
 use flow_uring_fuzz::token::{Token, marked};
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
-
-/// Of the beginning of a run in an event that does not show yet that it is an error fewer bytes go out.
-const UNDECIDED_HELD_BYTES_MIN: usize = 8;
-
-/// The beginning of a run that an answer broke off in is masked from that length on.
-const BROKEN_RUN_BYTES_MIN: usize = 16;
 
 fuzz_target!(|data: &[u8]| {
     let Some((&[kind, framing, id, id_length, secret, secret_length, tenant, tenant_length], text)) =
@@ -90,10 +84,10 @@ impl Case {
     }
 
     fn facts(&self) -> ResponseFacts {
-        let (status, is_stream, is_coded) = match self.answer.kind {
-            Kind::Events => (200, true, false),
-            Kind::Error { status, is_stream } => (status, is_stream, false),
-            Kind::Other { status, is_coded } => (status, false, is_coded),
+        let (status, form) = match self.answer.kind {
+            Kind::Events => (200, ErrorForm::Stream),
+            Kind::Error { status, form } => (status, form),
+            Kind::Other => (200, ErrorForm::Json),
         };
         let content_bytes: usize = self
             .answer
@@ -107,8 +101,8 @@ impl Case {
             Framing::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
             Framing::Close => String::new(),
         };
-        let media_type = if is_stream { "text/event-stream" } else { "application/json" };
-        let coding = if is_coded { "Content-Encoding: compress\r\n" } else { "" };
+        let media_type = if form == ErrorForm::Stream { "text/event-stream" } else { "application/json" };
+        let coding = if form == ErrorForm::Coded { "Content-Encoding: compress\r\n" } else { "" };
         let head = format!("HTTP/1.1 {status} x\r\nContent-Type: {media_type}\r\n{coding}{framing}\r\n");
         with_response(head.as_bytes(), |head| examine(head, false).expect("valid")).expect("a valid head")
     }
@@ -141,7 +135,7 @@ fn check_held(case: &Case, relay: &BodyRelay, came: usize) {
         let held = content_bytes(&case.passed_on[out..due]);
         assert!(held > 0, "framing is held for nothing");
         assert!(held < case.token.run_bytes_max(), "{held} bytes are held");
-        assert!(!matches!(case.answer.kind, Kind::Other { .. }), "nothing of it is searched");
+        assert!(case.answer.kind != Kind::Other, "nothing of it is searched");
         let came = content_bytes(&case.passed_on[..due]);
         assert!(!case.units.iter().any(|unit| unit.complete_at == Some(came)), "a whole event is held");
         assert!(relay.heartbeat(None).is_none(), "a heartbeat would stand before what is held");
@@ -171,7 +165,7 @@ fn check(case: &Case, reads: &[&[u8]], out: &[u8], has_masked: bool) {
             check_content(case, &content, &is_masked, &is_masked);
             assert!(!has_masked || is_masked.contains(&true) || has_framing_run(case));
         }
-        Kind::Other { .. } => {
+        Kind::Other => {
             assert_eq!(content, case.content);
             assert!(!has_masked || has_framing_run(case));
         }
@@ -195,18 +189,9 @@ fn check_content(case: &Case, content: &[u8], must: &[bool], may: &[bool]) {
 fn masked_of_error(case: &Case) -> Vec<bool> {
     let mut masked = case.is_run.clone();
     if case.is_cut {
-        mark_broken_run(&mut masked, case.token.open_suffix(&case.content));
+        masked[case.token.cut_suffix(&case.content).start..].fill(true);
     }
     masked
-}
-
-/// Marks the beginning of a run that breaks off, of which the bytes before `held_from` have gone out.
-fn mark_broken_run(masked: &mut [bool], held_from: usize) {
-    let held = masked[held_from..].iter().skip_while(|is_masked| **is_masked).count();
-    if held >= BROKEN_RUN_BYTES_MIN {
-        let start = masked.len() - held;
-        masked[start..].fill(true);
-    }
 }
 
 /// The bytes of one event, or of the beginning of one.
@@ -300,8 +285,9 @@ fn check_events(case: &Case, reads: &[&[u8]], content: &[u8]) {
             Verdict::Unsure if is_whole => {}
             _ => runs.for_each(|run| {
                 let is_in_one_piece = pieces.iter().any(|piece| holds(piece, run));
-                let known = if is_in_one_piece { run.start } else { run.start + UNDECIDED_HELD_BYTES_MIN - 1 };
-                must[known..run.end].fill(true);
+                let gone_bytes =
+                    if is_in_one_piece { 0 } else { case.token.gone_bytes_max(&case.content[run.clone()]) };
+                must[run.start + gone_bytes..run.end].fill(true);
             }),
         }
     }
@@ -309,11 +295,8 @@ fn check_events(case: &Case, reads: &[&[u8]], content: &[u8]) {
     if case.is_cut {
         may[case.token.open_suffix(&case.content)..].fill(true);
         if let Some(half) = case.units.last().filter(|unit| unit.core < case.content.len()) {
-            let open = half.core + case.token.open_suffix(&case.content[half.core..]);
-            let held_from = (open + UNDECIDED_HELD_BYTES_MIN - 1).min(case.content.len());
-            let mut is_masked = case.is_run.clone();
-            mark_broken_run(&mut is_masked, held_from);
-            (held_from..is_masked.len()).filter(|at| !case.is_run[*at]).for_each(|at| must[at] |= is_masked[at]);
+            let cut = case.token.cut_suffix(&case.content[half.core..]);
+            (half.core + cut.start + cut.gone_bytes_max..case.content.len()).for_each(|at| must[at] = true);
         }
     }
     check_content(case, content, &must, &may);

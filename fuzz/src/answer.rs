@@ -14,9 +14,17 @@ pub enum Kind {
     /// A stream of which the error events are searched.
     Events,
     /// An error, all of which is searched, and which may be a stream.
-    Error { status: u16, is_stream: bool },
+    Error { status: u16, form: ErrorForm },
     /// Content that is not searched.
-    Other { status: u16, is_coded: bool },
+    Other,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorForm {
+    Json,
+    Stream,
+    /// Of a coding that is not known, if it is one.
+    Coded,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,10 +287,10 @@ fn raw_place(parts: &[Part], content_place: usize) -> usize {
 fn kind_of(byte: u8) -> Kind {
     match byte % 8 {
         0..3 => Kind::Events,
-        3 => Kind::Error { status: 401, is_stream: false },
-        4 => Kind::Error { status: 503, is_stream: true },
-        5 => Kind::Error { status: 400, is_stream: true },
-        6 => Kind::Other { status: 200, is_coded: false },
-        _ => Kind::Other { status: 403, is_coded: true },
+        3 => Kind::Error { status: 401, form: ErrorForm::Json },
+        4 => Kind::Error { status: 503, form: ErrorForm::Stream },
+        5 => Kind::Error { status: 400, form: ErrorForm::Stream },
+        6 => Kind::Other,
+        _ => Kind::Error { status: 403, form: ErrorForm::Coded },
     }
 }

@@ -10,6 +10,14 @@ const RUN_BYTES: usize = 32;
 /// A shorter secret is not looked for as it is.
 const SECRET_BYTES_MIN: usize = 8;
 
+/// Of the beginning of a run in an event that does not show yet that it is an error at most so many bytes go out; of a
+/// secret fewer.
+const GONE_BYTES_MAX: usize = 7;
+const GONE_SECRET_BYTES_MAX: usize = 2;
+
+/// The beginning of a run that an answer broke off in is masked from that length on; of a secret from half of it.
+const CUT_BYTES_MIN: usize = 16;
+
 /// The texts of which claims are made: ordinary ones, repetitive ones, and such as JSON escapes or framing is made of.
 const CLAIM_TEXTS: [&str; 10] = [
     "s3cr3t-of-any-length~abcdefghijklmnopqrstuvwxyz_0123456789.",
@@ -25,13 +33,30 @@ const CLAIM_TEXTS: [&str; 10] = [
 ];
 const CLAIM_CHARACTERS_MAX: usize = 80;
 
+/// A part of a token that is looked for.
+struct TokenPart {
+    bytes: Vec<u8>,
+    /// Any run of so many bytes counts.
+    run_bytes: usize,
+    /// The most bytes of a run that go out before it is known that it is one to mask.
+    gone_bytes_max: usize,
+    /// The length from which its beginning is masked where an answer breaks off.
+    cut_bytes_min: usize,
+}
+
+/// The beginning of a run in which an answer breaks off.
+pub struct CutSuffix {
+    pub start: usize,
+    /// The most of its bytes that went out, in an event that had not shown that it is an error.
+    pub gone_bytes_max: usize,
+}
+
 /// A token as it is minted, and its secret.
 pub struct Token {
     whole: String,
     secret: String,
     escaped_secret: String,
-    /// Any run of so many bytes of a part counts.
-    parts: Vec<(Vec<u8>, usize)>,
+    parts: Vec<TokenPart>,
 }
 
 impl Token {
@@ -48,9 +73,9 @@ impl Token {
         let whole = mint(&credential).expect("a token").expose().to_owned();
         let quoted = serde_json::to_string(&secret).expect("a string");
         let escaped_secret = quoted[1..quoted.len() - 1].to_owned();
-        let mut parts: Vec<_> = whole.split('.').skip(1).map(|part| (part.as_bytes().to_vec(), RUN_BYTES)).collect();
+        let mut parts: Vec<_> = whole.split('.').skip(1).map(TokenPart::of_token).collect();
         if secret.len() >= SECRET_BYTES_MIN {
-            parts.extend([&secret, &escaped_secret].map(|text| (text.as_bytes().to_vec(), text.len())));
+            parts.extend([&secret, &escaped_secret].map(|text| TokenPart::of_secret(text)));
         }
         Token { whole, secret, escaped_secret, parts }
     }
@@ -75,13 +100,13 @@ impl Token {
 
     /// The length of the longest run that is asked for.
     pub fn run_bytes_max(&self) -> usize {
-        self.parts.iter().map(|(_, run_bytes)| *run_bytes).max().unwrap_or(0)
+        self.parts.iter().map(|part| part.run_bytes).max().unwrap_or(0)
     }
 
     /// Returns every range of `text` that is a run of just the length that counts.
     pub fn runs(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut runs = Vec::new();
-        for (part, run_bytes) in &self.parts {
+        for TokenPart { bytes: part, run_bytes, .. } in &self.parts {
             // How many bytes before a place of the text are those before a place of the part.
             let mut before = vec![0; part.len() + 1];
             for (at, byte) in text.iter().enumerate() {
@@ -96,16 +121,53 @@ impl Token {
         runs
     }
 
+    /// Returns how many bytes of a run at most go out in an event that shows late that it is an error.
+    pub fn gone_bytes_max(&self, run: &[u8]) -> usize {
+        let parts = self.parts.iter().filter(|part| part.bytes.windows(part.run_bytes).any(|window| window == run));
+        parts.map(|part| part.gone_bytes_max).min().unwrap_or(0)
+    }
+
     /// Returns where the longest suffix of `text` begins that more bytes could make a run.
     pub fn open_suffix(&self, text: &[u8]) -> usize {
-        let is_open = |start: &usize| {
-            let suffix = &text[*start..];
-            let begins_run = |(part, run_bytes): &(Vec<u8>, usize)| {
-                suffix.len() < *run_bytes && part.windows(*run_bytes).any(|run| run.starts_with(suffix))
-            };
-            self.parts.iter().any(begins_run)
-        };
+        let is_open = |start: &usize| self.parts.iter().any(|part| part.begins_run(&text[*start..]));
         (text.len().saturating_sub(self.run_bytes_max())..text.len()).find(is_open).unwrap_or(text.len())
+    }
+
+    /// Returns the longest of those suffixes that is masked where nothing follows.
+    pub fn cut_suffix(&self, text: &[u8]) -> CutSuffix {
+        for start in text.len().saturating_sub(self.run_bytes_max())..text.len() {
+            let suffix = &text[start..];
+            let is_cut = |part: &&TokenPart| suffix.len() >= part.cut_bytes_min && part.begins_run(suffix);
+            if let Some(gone_bytes_max) = self.parts.iter().filter(is_cut).map(|part| part.gone_bytes_max).min() {
+                return CutSuffix { start, gone_bytes_max };
+            }
+        }
+        CutSuffix { start: text.len(), gone_bytes_max: 0 }
+    }
+}
+
+impl TokenPart {
+    fn of_token(text: &str) -> Self {
+        TokenPart {
+            bytes: text.as_bytes().to_vec(),
+            run_bytes: RUN_BYTES,
+            gone_bytes_max: GONE_BYTES_MAX,
+            cut_bytes_min: CUT_BYTES_MIN,
+        }
+    }
+
+    fn of_secret(text: &str) -> Self {
+        TokenPart {
+            bytes: text.as_bytes().to_vec(),
+            run_bytes: text.len(),
+            gone_bytes_max: GONE_SECRET_BYTES_MAX,
+            cut_bytes_min: text.len() / 2,
+        }
+    }
+
+    /// Tells whether more bytes could make a run of `suffix`.
+    fn begins_run(&self, suffix: &[u8]) -> bool {
+        suffix.len() < self.run_bytes && self.bytes.windows(self.run_bytes).any(|run| run.starts_with(suffix))
     }
 }
 
