@@ -18,6 +18,18 @@ pub enum IoDriver {
     Epoll,
 }
 
+/// The relay of open answers, those of which more is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pumping {
+    /// Together, in one loop a shard, where it is not known how long they will be; others each in its own task.
+    #[default]
+    Auto,
+    /// All of them together.
+    Always,
+    /// Each in its own task.
+    Never,
+}
+
 /// The request filter, beyond the rules of every exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Filter {
@@ -53,6 +65,19 @@ impl FromStr for IoDriver {
             "uring" => Ok(IoDriver::Uring),
             "epoll" => Ok(IoDriver::Epoll),
             _ => Err(Expected::new("auto, uring or epoll")),
+        }
+    }
+}
+
+impl FromStr for Pumping {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(Pumping::Auto),
+            "always" => Ok(Pumping::Always),
+            "never" => Ok(Pumping::Never),
+            _ => Err(Expected::new("auto, always or never")),
         }
     }
 }
@@ -101,6 +126,16 @@ impl fmt::Display for IoDriver {
             IoDriver::Auto => "auto",
             IoDriver::Uring => "uring",
             IoDriver::Epoll => "epoll",
+        })
+    }
+}
+
+impl fmt::Display for Pumping {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Pumping::Auto => "auto",
+            Pumping::Always => "always",
+            Pumping::Never => "never",
         })
     }
 }

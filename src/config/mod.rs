@@ -24,7 +24,7 @@ pub use access::{AccessConfig, Origin, parse_list};
 pub(crate) use authority::{Authority, is_loopback, is_same_host, without_brackets};
 pub use authority::{join_authority, parse_admin, parse_authority, parse_host};
 pub use concealed::Concealed;
-pub use keyword::{Filter, IoDriver, LogFormat, LogLevel};
+pub use keyword::{Filter, IoDriver, LogFormat, LogLevel, Pumping};
 pub use limits::{Limits, Timeouts};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use no_proxy::is_named_by_no_proxy;
@@ -65,6 +65,7 @@ pub struct Config {
     pub listener_tls: Option<ListenerTls>,
     pub upstream: UpstreamConfig,
     pub io_driver: IoDriver,
+    pub pumping: Pumping,
     pub filter: Filter,
     pub timeouts: Timeouts,
     pub limits: Limits,

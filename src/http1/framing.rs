@@ -24,6 +24,11 @@ impl BodyLength {
     pub fn is_empty(self) -> bool {
         matches!(self, BodyLength::None | BodyLength::Known(0))
     }
+
+    /// Tells whether the length shows only at the end.
+    pub fn is_open_ended(self) -> bool {
+        matches!(self, BodyLength::Chunked | BodyLength::UntilClose)
+    }
 }
 
 /// Applies RFC 9112 §6.3 to a response; `declared` is what [`LengthFields::declared`] returned, even where there is no

@@ -23,13 +23,36 @@ pub struct Epoll {
     descriptor: RawFd,
 }
 
-/// An event of a socket.
+/// An event of a socket that is watched once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketEvent {
     /// There may be something to read.
     Readable,
     /// The peer has closed or reset the connection. There may be something to read that it had sent before.
     HungUp,
+}
+
+/// The events of a socket that have come at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Readiness(u32);
+
+impl Readiness {
+    /// The peer has closed or reset the connection. There may be something to read that it had sent before.
+    pub fn has_hung_up(self) -> bool {
+        self.has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
+    }
+
+    pub fn is_readable(self) -> bool {
+        self.has(libc::EPOLLIN)
+    }
+
+    pub fn is_writable(self) -> bool {
+        self.has(libc::EPOLLOUT)
+    }
+
+    fn has(self, events: i32) -> bool {
+        self.0 & events as u32 != 0
+    }
 }
 
 /// The key of a table's entry; the generation distinguishes a late event for an entry's former socket from one for its
@@ -65,8 +88,20 @@ impl Epoll {
     /// # Errors
     /// The error of `epoll_ctl`.
     pub fn watch(self, operation: i32, socket: &impl AsRawFd, events: i32, token: Token) -> io::Result<()> {
+        self.control(operation, socket, events | libc::EPOLLONESHOT, token)
+    }
+
+    /// Follows `socket`: each of `events` is told whenever it happens, until the socket is forgotten (`EPOLLET`).
+    ///
+    /// # Errors
+    /// The error of `epoll_ctl`.
+    pub fn follow(self, operation: i32, socket: &impl AsRawFd, events: i32, token: Token) -> io::Result<()> {
+        self.control(operation, socket, events | libc::EPOLLET, token)
+    }
+
+    fn control(self, operation: i32, socket: &impl AsRawFd, events: i32, token: Token) -> io::Result<()> {
         let mut event = libc::epoll_event {
-            events: (events | libc::EPOLLONESHOT) as u32,
+            events: events as u32,
             u64: u64::from(token.generation) << 32 | token.key as u64,
         };
         // SAFETY: `event` outlives the call; a descriptor that is not open is refused.
@@ -83,15 +118,20 @@ impl Epoll {
 
     /// Takes the events that have come, [`EVENTS_MAX`] at most, without waiting. Returns their number.
     pub fn take(self, mut deliver: impl FnMut(Token, SocketEvent)) -> usize {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX];
-        // SAFETY: `events` has room for `EVENTS_MAX` events; a timeout of 0 never blocks.
-        let count = unsafe { libc::epoll_wait(self.descriptor, events.as_mut_ptr(), EVENTS_MAX as i32, 0) };
+        self.take_many::<EVENTS_MAX>(|token, readiness| {
+            deliver(token, if readiness.has_hung_up() { SocketEvent::HungUp } else { SocketEvent::Readable });
+        })
+    }
+
+    /// Takes the events that have come, `MAX` at most, without waiting. Returns their number.
+    pub fn take_many<const MAX: usize>(self, mut deliver: impl FnMut(Token, Readiness)) -> usize {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MAX];
+        // SAFETY: `events` has room for `MAX` events; a timeout of 0 never blocks.
+        let count = unsafe { libc::epoll_wait(self.descriptor, events.as_mut_ptr(), MAX as i32, 0) };
         let count = usize::try_from(count).unwrap_or(0);
         for event in &events[..count] {
             let key = (event.u64 & u64::from(u32::MAX)) as usize;
-            let has_hung_up = event.events & (libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32 != 0;
-            let kind = if has_hung_up { SocketEvent::HungUp } else { SocketEvent::Readable };
-            deliver(Token { generation: (event.u64 >> 32) as u32, key }, kind);
+            deliver(Token { generation: (event.u64 >> 32) as u32, key }, Readiness(event.events));
         }
         count
     }

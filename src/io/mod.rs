@@ -9,7 +9,7 @@ mod blocking_get;
 pub mod buffer;
 pub mod deadline;
 pub mod departure;
-mod epoll;
+pub mod epoll;
 mod halves;
 pub mod lifecycle;
 pub mod parking;

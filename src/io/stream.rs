@@ -162,16 +162,33 @@ impl Stream {
                 return std::future::pending().await;
             }
             let Some(socket) = self.tcp.wait_half() else { return };
-            if socket.readable().await.is_err() {
+            if socket.readable().await.is_err() || self.has_said_goodbye(tls) {
                 return;
             }
+        }
+    }
+
+    /// Looks without waiting at what [`Stream::goodbye`] waits for. Only while nobody reads; what comes is kept for the
+    /// next read.
+    pub fn is_goodbye(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| self.has_said_goodbye(tls))
+    }
+
+    fn has_said_goodbye(&self, tls: &Tls) -> bool {
+        while !tls.has_pending() {
             let mut ciphertext = Buffer::take();
             match self.receive_now(&mut ciphertext, CIPHERTEXT_MAX) {
                 Ok(Some(_)) if tls.keep(ciphertext.filled()).is_ok() => {}
-                Ok(None) => {}
-                Ok(Some(_)) | Err(_) => return,
+                Ok(None) => return false,
+                Ok(Some(_)) | Err(_) => return true,
             }
         }
+        tls.has_ended()
+    }
+
+    /// Returns whether the peer speaks TLS: it may then leave without its socket (see [`Stream::goodbye`]).
+    pub fn is_secured(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Returns whether a read would return something even if the socket has nothing.
@@ -238,6 +255,19 @@ impl Stream {
             }
             buffer = sealed;
         }
+        self.write_wire(buffer, progress, stall).await
+    }
+
+    /// As [`Stream::write_all`], for bytes as they are on the wire: what [`Stream::write_now`] left.
+    ///
+    /// # Cancel safety
+    /// As there.
+    pub async fn write_wire(
+        &self,
+        mut buffer: Buffer,
+        progress: &Deadline,
+        stall: Duration,
+    ) -> (Result<(), WriteError>, Buffer) {
         let Some(mut socket) = self.tcp.write_half() else { return (Err(WriteError::Io(busy())), buffer) };
         while !buffer.is_empty() {
             let (result, Filled(written)) = match progress.within(stall, socket.write(Filled(buffer))).await {
@@ -255,16 +285,44 @@ impl Stream {
         (Ok(()), buffer)
     }
 
-    /// Sends as much of `buffer` as the socket takes at once, as it is: without TLS.
-    pub(super) fn send_now(&self, buffer: &mut Buffer) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-            match SockRef::from(&self.borrow()).send_with_flags(buffer.filled(), flags) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(count) => buffer.consume(count),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+    /// Writes as much of `bytes` as the socket takes at once. Returns what is left, as it is to go over the wire: it
+    /// goes out before anything else ([`Stream::flush_now`], [`Stream::write_wire`]). Only while nothing else is
+    /// written.
+    ///
+    /// # Errors
+    /// The peer has gone.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<Buffer> {
+        if let Some(tls) = &self.tls {
+            let mut sealed = Buffer::take();
+            tls.seal(bytes, sealed.tail())?;
+            self.flush_now(&mut sealed)?;
+            return Ok(sealed);
+        }
+        let sent = self.send_once(bytes)?;
+        let mut left = Buffer::none();
+        if sent < bytes.len() {
+            left.append(&bytes[sent..]);
+        }
+        Ok(left)
+    }
+
+    /// Sends what the socket takes at once: none of it, perhaps.
+    fn send_once(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match SockRef::from(&self.borrow()).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                sent => return sent,
+            }
+        }
+    }
+
+    /// Sends as much of `buffer` as the socket takes at once, as it is: without TLS.
+    pub fn flush_now(&self, buffer: &mut Buffer) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.send_once(buffer.filled())? {
+                0 => return Ok(()),
+                count => buffer.consume(count),
             }
         }
         Ok(())

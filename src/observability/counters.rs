@@ -39,6 +39,8 @@ pub enum Count {
     UpstreamOpened,
     /// Attempts that went out on a pooled connection.
     UpstreamReused,
+    /// Answers whose rest the pump relayed.
+    StreamsPumped,
     /// Connections of clients that could not be accepted.
     AcceptErrors,
     /// Idle connections of clients that were closed to make room for new ones.
@@ -46,7 +48,7 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 15] = [
+    pub const ALL: [Count; 16] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -60,6 +62,7 @@ impl Count {
         Count::Recoveries,
         Count::UpstreamOpened,
         Count::UpstreamReused,
+        Count::StreamsPumped,
         Count::AcceptErrors,
         Count::GaveWay,
     ];

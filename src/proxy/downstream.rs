@@ -110,6 +110,15 @@ impl<'a> Outgoing<'a> {
         async move { stream.write_all(bytes, write_progress, stall).await.0 }
     }
 
+    /// Writes all of `bytes`, which are what the pump left, as they go over the wire; see [`Outgoing::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write_wire(&self, bytes: Buffer, stall: Duration) -> impl Future<Output = Result<(), WriteError>> + use<'a> {
+        let Outgoing { stream, write_progress, .. } = *self;
+        async move { stream.write_wire(bytes, write_progress, stall).await.0 }
+    }
+
     /// Resolves when the client has gone. Only while nobody reads from the stream; what comes on it meanwhile is kept.
     pub fn left(&self) -> impl Future<Output = ()> + use<'a> {
         let Outgoing { stream, departure, .. } = *self;

@@ -27,13 +27,14 @@ pub mod resources;
 pub mod response;
 pub mod snapshot;
 pub mod sse;
+pub mod stream;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::attempt::Attempt;
+use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::attempt::request_body::subject_wait::wait_for_subject;
 use self::attempt::request_body::upload::{check_start, take_body};
 use self::downstream::Downstream;
@@ -48,6 +49,7 @@ use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::request::stored::objects::{BodySearch, Objects};
 use self::resources::Resources;
 use self::snapshot::Snapshot;
+use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
@@ -73,8 +75,9 @@ impl Proxy {
         self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys, &self.resources.ledger)));
     }
 
-    /// Serves the request whose head is `span` of the connection's input, up to its line in the log.
-    pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Disposition {
+    /// Serves the request whose head is `span` of the connection's input, up to its line in the log, or until its answer
+    /// only has to be relayed.
+    pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Handled {
         let mut exchange = self.begin(downstream);
         let Plan { reply, key, ends_with_head, action } = self.plan(&exchange, downstream, span);
         (exchange.reply, exchange.key) = (reply, key);
@@ -83,11 +86,37 @@ impl Proxy {
             Action::Answer(answer, body) => {
                 local_answer::answer(&self.resources, &mut exchange, downstream, &answer, body).await
             }
-            Action::Forward(mut request) => self.forward(&mut exchange, downstream, &mut request).await,
+            Action::Forward(mut request) => match self.forward(&mut exchange, downstream, &mut request).await {
+                Forwarded::Over(disposition) => disposition,
+                Forwarded::Open(open) => {
+                    downstream.replay.get_mut().release(&self.resources.budget);
+                    let OpenAnswer { answer, connection } = *open;
+                    return Handled::Open(Box::new(OpenExchange { connection, answer, exchange }));
+                }
+            },
         };
+        self.end(exchange, downstream);
+        Handled::Over(disposition)
+    }
+
+    /// Ends an exchange whose answer the pump has relayed, up to its line in the log.
+    pub async fn end_pumped(&self, downstream: &mut Downstream, pumped: Pumped) -> Disposition {
+        let Pumped { mut open, unsent, left } = pumped;
+        let outcome = stream::rest::relay_rest(&self.resources, downstream, &mut open, unsent, left).await;
+        let OpenExchange { connection, mut exchange, .. } = *open;
+        if outcome.upstream_is_reusable {
+            self.resources.pool.release(connection);
+        } else {
+            drop(connection);
+        }
+        let disposition = self.conclude(&mut exchange, downstream, true, outcome.outcome).await;
+        self.end(exchange, downstream);
+        disposition
+    }
+
+    fn end(&self, exchange: Exchange, downstream: &mut Downstream) {
         downstream.replay.get_mut().release(&self.resources.budget);
         exchange.end(&self.resources, downstream);
-        disposition
     }
 
     /// Answers a request whose head could not be read, up to its line in the log.
@@ -174,7 +203,7 @@ impl Proxy {
         exchange: &mut Exchange,
         downstream: &mut Downstream,
         request: &mut UpstreamRequest,
-    ) -> Disposition {
+    ) -> Forwarded {
         let resources = &self.resources;
         if let Err(error) = downstream.watch_departure() {
             tracing::warn!(%error, "cannot watch whether the client leaves");
@@ -184,7 +213,7 @@ impl Proxy {
         // What has come of the body follows the head in one write.
         if let Err(error) = take_body(&mut downstream.split(&mut body).0, resources) {
             give_up_probe(&exchange.snapshot, choice);
-            return self.refuse(exchange, downstream, false, &error).await;
+            return Forwarded::Over(self.refuse(exchange, downstream, false, &error).await);
         }
         resources.activity.counters.add(Count::Requests);
         resources.share.note_request(resources.shard, exchange.began);
@@ -193,11 +222,11 @@ impl Proxy {
             && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
         {
             give_up_probe(&exchange.snapshot, choice);
-            return self.conclude(exchange, downstream, &body, outcome).await;
+            return self.conclude_forward(exchange, downstream, &body, outcome).await;
         }
         let first = match self.first_turn(exchange, downstream, &mut body, request).await {
             Ok(first) => first,
-            Err(outcome) => return self.conclude(exchange, downstream, &body, outcome).await,
+            Err(outcome) => return self.conclude_forward(exchange, downstream, &body, outcome).await,
         };
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
@@ -205,11 +234,28 @@ impl Proxy {
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
-        let outcome = attempt::run(&mut attempt, exchange, turn).await;
+        let end = attempt::run(&mut attempt, exchange, turn).await;
         exchange.credential = Some(attempt.failover.credential());
         exchange.attempts = attempt.failover.attempts();
         drop(attempt);
-        self.conclude(exchange, downstream, &body, outcome).await
+        match end {
+            AttemptsEnd::Over(outcome) => self.conclude_forward(exchange, downstream, &body, outcome).await,
+            AttemptsEnd::Open(open) => {
+                exchange.request_bytes = body.data_bytes();
+                Forwarded::Open(open)
+            }
+        }
+    }
+
+    async fn conclude_forward(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &Downstream,
+        body: &BodyReader,
+        outcome: Outcome,
+    ) -> Forwarded {
+        exchange.request_bytes = body.data_bytes();
+        Forwarded::Over(self.conclude(exchange, downstream, body.is_complete(), outcome).await)
     }
 
     /// Settles whose name the first attempt uses: the owner's of what the body names, else that of the turn, once it is
@@ -246,21 +292,20 @@ impl Proxy {
     async fn conclude(
         &self,
         exchange: &mut Exchange,
-        downstream: &mut Downstream,
-        body: &BodyReader,
+        downstream: &Downstream,
+        request_is_whole: bool,
         outcome: Outcome,
     ) -> Disposition {
-        exchange.request_bytes = body.data_bytes();
         match outcome {
             Outcome::Answered { ending, keep_alive } => {
                 exchange.ending = ending;
-                Disposition::after_answer(keep_alive, body.is_complete())
+                Disposition::after_answer(keep_alive, request_is_whole)
             }
             Outcome::Aborted { ending, needs_reset } => {
                 exchange.ending = ending;
                 if needs_reset { Disposition::Reset } else { Disposition::Cut }
             }
-            Outcome::Failed(error) => self.refuse(exchange, downstream, body.is_complete(), &error).await,
+            Outcome::Failed(error) => self.refuse(exchange, downstream, request_is_whole, &error).await,
         }
     }
 
@@ -273,6 +318,12 @@ impl Proxy {
     ) -> Disposition {
         local_answer::refuse(&self.resources, exchange, downstream, request_is_whole, error).await
     }
+}
+
+/// The end of an exchange that was forwarded, or its place while its answer is relayed.
+enum Forwarded {
+    Over(Disposition),
+    Open(Box<OpenAnswer>),
 }
 
 /// The way into the first attempt.

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use super::tls::session::{ReadSide, Session};
@@ -183,23 +184,36 @@ impl Connection {
     ///
     /// # Errors
     /// See [`TransportError`].
-    pub fn read_now(&self, mut emit: impl FnMut(&[u8])) -> Result<Option<Received>, TransportError> {
+    pub fn read_now(&self, emit: impl FnMut(&[u8])) -> Result<Option<Received>, TransportError> {
+        self.read_ready(emit).map(|(received, _)| received)
+    }
+
+    /// As [`Connection::read_now`], and tells whether more may be there: a read that found less than it had room for
+    /// has emptied the socket.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    pub fn read_ready(&self, mut emit: impl FnMut(&[u8])) -> Result<(Option<Received>, bool), TransportError> {
         if let Some(end) = self.known_end()? {
-            return Ok(Some(end));
+            return Ok((Some(end), false));
         }
         let mut buffer = self.incoming.take();
         buffer.reserve(READ_ROOM_MIN);
+        let room = buffer.spare_len().min(PLAINTEXT_MAX);
         match self.stream.read_now(&mut buffer).transpose() {
             Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
                 self.incoming.replace(buffer);
-                Ok(None)
+                Ok((None, true))
             }
-            Some(result) => self.take_in(result, buffer, &mut emit),
+            Some(result) => {
+                let may_have_more = result.as_ref().is_ok_and(|count| *count == room);
+                Ok((self.take_in(result, buffer, &mut emit)?, may_have_more))
+            }
             None => {
                 if !buffer.is_empty() {
                     self.incoming.replace(buffer);
                 }
-                Ok(None)
+                Ok((None, false))
             }
         }
     }
@@ -266,6 +280,11 @@ impl Connection {
         self.known_end()
     }
 
+    /// Returns whether a whole record, or the end, was read that the next read would bring without its socket.
+    pub fn has_known_end(&self) -> bool {
+        !self.is_open()
+    }
+
     /// Notes that an exchange begins on this connection.
     pub fn begin_exchange(&self) {
         self.exchange_count.set(self.exchange_count.get() + 1);
@@ -290,6 +309,12 @@ impl Connection {
             session.borrow_mut().encrypt_close_notify(out.tail());
             let _ = self.stream.write_all(out, &self.write_progress, limit).await;
         }
+    }
+}
+
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_raw_fd()
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::{
-    self, AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Timeouts, UpstreamConfig, default_shards,
+    self, AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, UpstreamConfig, default_shards,
 };
 
 /// A configuration that begins with the defaults, and the settings that become a part of it together with others.
@@ -32,6 +32,7 @@ impl Draft {
             listener_tls: None,
             upstream: UpstreamConfig::parse(config::DEFAULT_UPSTREAM, "default").expect("the default URL is valid"),
             io_driver: IoDriver::default(),
+            pumping: Pumping::default(),
             filter: Filter::default(),
             timeouts: Timeouts::default(),
             limits: Limits::for_descriptors(descriptors_max, default_shards()),

@@ -142,14 +142,14 @@ fn open(stream: Stream, tls: Box<Tls>, received: Buffer) -> Result<Step, Handsha
     // If it has failed, this is an alert.
     tls.take_records(out.tail())?;
     if let Err(error) = opened {
-        let _ = stream.send_now(&mut out);
+        let _ = stream.flush_now(&mut out);
         return Err(error.into());
     }
     send(stream, tls, out)
 }
 
 fn send(stream: Stream, tls: Box<Tls>, mut unsent: Buffer) -> Result<Step, HandshakeFault> {
-    stream.send_now(&mut unsent)?;
+    stream.flush_now(&mut unsent)?;
     if !unsent.is_empty() {
         return Ok(Step::Waits(ClientHandshake { stream, state: State::Begun { tls, unsent } }));
     }

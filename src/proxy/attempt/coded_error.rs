@@ -10,7 +10,7 @@ use crate::io::turns::spend;
 use crate::observability::Count;
 use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::held::PendingAnswer;
-use crate::proxy::attempt::interrupt::{Interruption, guarded};
+use crate::proxy::attempt::interrupt::{Interruption, NoMore, guarded};
 use crate::proxy::attempt::relayed::Over;
 use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Outcome;
@@ -87,7 +87,7 @@ async fn hold(
         let read = connection.read(|bytes| answer.body.push(bytes));
         match guarded(read, overdue, &side.resources.lifecycle).await {
             Ok(Ok(Received::Data)) => {}
-            Ok(end) => answer.last_read = Some(end),
+            Ok(end) => answer.last_read = Some(end.map_err(NoMore::Broken)),
             Err(Interruption::Overdue) => break,
             Err(Interruption::Expired) => return Err(GatewayError::Draining),
         }

@@ -19,7 +19,7 @@ use crate::proxy::attempt::downstream_side::{DownstreamSide, cut_off};
 use crate::proxy::attempt::farewell::{departure, farewell};
 use crate::proxy::attempt::held::{Best, HeldAnswer};
 use crate::proxy::attempt::relay::{relay_answer, relay_body};
-use crate::proxy::attempt::relayed::{NoAnswer, Over, Relayed};
+use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, OpenAnswer, Over, Relayed};
 use crate::proxy::attempt::request_body::ask::ask_for_body;
 use crate::proxy::attempt::request_body::upload::{UploadError, upload};
 use crate::proxy::attempt_class::AttemptClass;
@@ -45,6 +45,15 @@ pub enum Attempted {
     Held(HeldAnswer),
     /// Nothing went downstream.
     Failed(NoAnswer),
+    /// The rest of the answer only has to be relayed.
+    Open(Box<OpenAnswer>),
+}
+
+/// The end of all attempts, or their place while an answer is relayed.
+pub enum AttemptsEnd {
+    Over(Outcome),
+    /// The rest of the answer only has to be relayed.
+    Open(Box<OpenAnswer>),
 }
 
 /// The request of an exchange with all that is needed to try it.
@@ -110,6 +119,7 @@ impl<'a> Attempt<'a> {
                 }
                 Attempted::Over(outcome)
             }
+            Relayed::Open(answer) => Attempted::Open(Box::new(OpenAnswer { answer: *answer, connection })),
         }
     }
 
@@ -161,26 +171,23 @@ impl<'a> Attempt<'a> {
     }
 
     /// Passes on an answer that was held. Its connection is kept where that brought it to its end.
-    pub async fn pass_on(&self, held: &mut HeldAnswer, progress: &Progress) -> Outcome {
-        let HeldAnswer { answer, connection } = held;
+    pub async fn pass_on(&self, held: HeldAnswer, progress: &Progress) -> AttemptsEnd {
+        let HeldAnswer { mut answer, connection } = held;
         let outgoing = self.downstream.outgoing();
         let side = DownstreamSide::new(outgoing, self.reply, &self.request.traits, progress, self.resources);
-        let left = async {
-            outgoing.left().await;
-            farewell(progress).await
-        };
-        let interrupted = race(left, cut_off(&self.resources.lifecycle));
-        let over = match race(relay_body(connection.as_deref(), side, answer), interrupted).await {
-            Either::First(over) => over,
-            Either::Second(Either::First(outcome)) => outcome.into(),
-            Either::Second(Either::Second(())) => Outcome::CUT_OFF.into(),
-        };
-        if over.upstream_is_reusable
-            && let Some(connection) = connection.take()
-        {
-            self.resources.pool.release(*connection);
+        let relayed = until_left(side, relay_body(connection.as_deref(), side, &mut answer)).await;
+        match (relayed, connection) {
+            (BodyRelayed::Open, Some(connection)) => {
+                AttemptsEnd::Open(Box::new(OpenAnswer { answer: *answer, connection: *connection }))
+            }
+            (BodyRelayed::Over(over), connection) => {
+                if let Some(connection) = connection.filter(|_| over.upstream_is_reusable) {
+                    self.resources.pool.release(*connection);
+                }
+                AttemptsEnd::Over(over.outcome)
+            }
+            (BodyRelayed::Open, None) => AttemptsEnd::Over(Outcome::CUT_OFF),
         }
-        over.outcome
     }
 
     /// Runs both directions at once, until the answer has ended one way or the other.
@@ -217,6 +224,20 @@ impl<'a> Attempt<'a> {
             cut_off.as_mut().poll(context).map(|()| Outcome::CUT_OFF.into())
         })
         .await
+    }
+}
+
+/// Relays until the client leaves, or the drain cuts it off.
+pub async fn until_left(side: DownstreamSide<'_>, relay: impl Future<Output = BodyRelayed>) -> BodyRelayed {
+    let left = async {
+        side.outgoing.left().await;
+        farewell(side.progress).await
+    };
+    let interrupted = race(left, cut_off(&side.resources.lifecycle));
+    match race(relay, interrupted).await {
+        Either::First(relayed) => relayed,
+        Either::Second(Either::First(outcome)) => outcome.into(),
+        Either::Second(Either::Second(())) => Outcome::CUT_OFF.into(),
     }
 }
 

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use crate::io::Deadline;
+use crate::proxy::attempt::interrupt::NoMore;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Progress;
@@ -14,7 +15,7 @@ use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::response::refusal::RefusalReason;
 use crate::proxy::sse::opening::{HELD_LIMIT, Opening};
-use crate::upstream::{Connection, Received, TransportError};
+use crate::upstream::{Connection, Received};
 
 /// The part of a kept answer that is taken in: more than most error pages are long.
 const KEPT_BYTES_MAX: usize = 64 * 1024;
@@ -29,12 +30,14 @@ pub struct PendingAnswer {
     pub keep_alive: bool,
     pub body: BodyRelay,
     /// The result of the last read, where its consequences are still to be drawn.
-    pub last_read: Option<Result<Received, TransportError>>,
+    pub last_read: Option<Result<Received, NoMore>>,
+    /// Its rest may be relayed by the pump.
+    pub may_be_pumped: bool,
 }
 
 impl PendingAnswer {
     pub fn new(facts: ResponseFacts, keep_alive: bool, body: BodyRelay) -> Self {
-        PendingAnswer { facts, keep_alive, body, last_read: None }
+        PendingAnswer { facts, keep_alive, body, last_read: None, may_be_pumped: true }
     }
 
     /// Tells whether all of it is here and its connection can serve another exchange.
@@ -98,7 +101,7 @@ impl PendingAnswer {
             Ok(None) => return false,
             Ok(Some(Received::Data)) => {}
             Ok(Some(end @ Received::End { .. })) => *last_read = Some(Ok(end)),
-            Err(error) => *last_read = Some(Err(error)),
+            Err(error) => *last_read = Some(Err(NoMore::Broken(error))),
         }
         true
     }

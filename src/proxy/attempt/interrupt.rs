@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use pin_project_lite::pin_project;
 
 use crate::io::{Lifecycle, Phase};
+use crate::upstream::TransportError;
 
 /// Reasons why a wait for the upstream was given up.
 pub enum Interruption {
@@ -13,6 +14,14 @@ pub enum Interruption {
     Overdue,
     /// The drain has expired.
     Expired,
+}
+
+/// Reasons why no more of a body comes.
+pub enum NoMore {
+    Broken(TransportError),
+    Interrupted(Interruption),
+    /// The client takes not even a comment.
+    ClientGone,
 }
 
 pin_project! {

@@ -8,17 +8,18 @@
 
 mod coded_error;
 mod connect;
-mod downstream_side;
-mod exchange;
+pub mod downstream_side;
+pub mod exchange;
 mod farewell;
-mod held;
-mod interrupt;
+pub mod held;
+pub mod interrupt;
 mod receive;
 pub mod relay;
-mod relayed;
+pub mod relayed;
 pub mod request_body;
 
-pub use exchange::Attempt;
+pub use exchange::{Attempt, AttemptsEnd};
+pub use relayed::OpenAnswer;
 
 use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;
@@ -33,17 +34,18 @@ use crate::proxy::failover::wait::pause;
 use crate::proxy::outcome::Outcome;
 
 /// Makes attempts, the first by `turn`.
-pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> Outcome {
+pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> AttemptsEnd {
     if turn.credential != attempt.request.credential()
         && let Err(error) = attempt.authorize(turn.credential)
     {
-        return Outcome::Failed(error);
+        return AttemptsEnd::Over(Outcome::Failed(error));
     }
     attempt.failover.begin_first(attempt.resources, turn);
     let mut may_reuse = true;
     loop {
         let (new, failure) = match attempt.make(&exchange.progress, may_reuse).await {
-            Attempted::Over(outcome) => return outcome,
+            Attempted::Over(outcome) => return AttemptsEnd::Over(outcome),
+            Attempted::Open(open) => return AttemptsEnd::Open(open),
             Attempted::Stale => {
                 attempt.resources.activity.counters.add(Count::Stale);
                 tracing::debug!(id = %exchange.id, "the upstream had closed a pooled connection");
@@ -71,13 +73,13 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         };
         let Some(next) = attempt.failover.next() else {
             return match best {
-                Best::Held(mut held) => attempt.pass_on(&mut held, &exchange.progress).await,
-                Best::Failed(error) => Outcome::Failed(error),
+                Best::Held(held) => attempt.pass_on(held, &exchange.progress).await,
+                Best::Failed(error) => AttemptsEnd::Over(Outcome::Failed(error)),
             };
         };
         attempt.best = Some(best);
         if let Err(outcome) = prepare(attempt, exchange, next).await {
-            return outcome;
+            return AttemptsEnd::Over(outcome);
         }
     }
 }

@@ -5,25 +5,27 @@
 
 use std::time::Instant;
 
+use crate::config::Pumping;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
-use crate::io::Buffer;
+use crate::io::{Buffer, Phase};
 use crate::observability::Ending;
 use crate::proxy::attempt::coded_error::{note_unknown_coding, search_coded};
 use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::farewell::FAREWELL_LIMIT;
 use crate::proxy::attempt::held::{Best, PendingAnswer};
-use crate::proxy::attempt::interrupt::{Interruption, guarded};
+use crate::proxy::attempt::interrupt::{Interruption, NoMore, guarded};
 use crate::proxy::attempt::receive::{FinalHead, receive_head};
-use crate::proxy::attempt::relayed::{NoAnswer, Over, Relayed};
+use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, Over, Relayed};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
+use crate::proxy::exchange::Progress;
 use crate::proxy::failover::gate::{Gate, Verdict};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::sse::dialect::EventDialect;
-use crate::upstream::{Connection, Received, TransportError};
+use crate::upstream::{Connection, Received};
 
 /// Receives the answer and passes it on, if `gate` lets it through: then `best`, the best of the attempts before, is
 /// let go of.
@@ -79,7 +81,10 @@ pub async fn relay_answer(
     *best = None;
     gate.learn(&answer.facts);
     answer.body.confirm_tap();
-    Relayed::Over(relay_body(Some(connection), side, &mut answer).await)
+    match relay_body(Some(connection), side, &mut answer).await {
+        BodyRelayed::Over(over) => Relayed::Over(over),
+        BodyRelayed::Open => Relayed::Open(Box::new(answer)),
+    }
 }
 
 /// Makes what follows an answer from its first byte on. A function of its own: what it needs is not kept while the
@@ -98,16 +103,29 @@ fn begin_answer(head: FinalHead, version: Version, gate: &mut Gate<'_>) -> Pendi
 }
 
 /// Passes the answer on. Without a connection all of it is here.
-pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_>, answer: &mut PendingAnswer) -> Over {
+pub async fn relay_body(
+    connection: Option<&Connection>,
+    side: DownstreamSide<'_>,
+    answer: &mut PendingAnswer,
+) -> BodyRelayed {
     // Boxed: hardly any answer needs it.
     if answer.body.is_coded_error()
         && let Some(over) = Box::pin(search_coded(connection, side, answer)).await
     {
-        return over;
+        return over.into();
     }
     note_unknown_coding(side, answer);
     side.progress.answer_begins(answer.facts.status);
-    let mut farewell_until = None;
+    relay_on(connection, side, answer, None).await
+}
+
+/// Passes the rest of the answer on. For a client that takes no more it is read until `farewell_until`.
+pub async fn relay_on(
+    connection: Option<&Connection>,
+    side: DownstreamSide<'_>,
+    answer: &mut PendingAnswer,
+    mut farewell_until: Option<Instant>,
+) -> BodyRelayed {
     loop {
         let body = &mut answer.body;
         if let Err(outcome) = write_out(side, body, &mut farewell_until).await {
@@ -119,15 +137,16 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
                 None => Outcome::Answered { ending: Ending::Ok, keep_alive: answer.keep_alive },
                 Some(_) => Outcome::after_departure(side.progress),
             };
-            return Over { outcome, upstream_is_reusable };
+            return Over { outcome, upstream_is_reusable }.into();
         }
         if body.error.is_some() && farewell_until.is_none() {
             return end_broken(side, answer, Ending::UpstreamInvalid).await.into();
         }
         let Some(connection) = connection else { return cut(Ending::UpstreamClosed, answer, &side.reply).into() };
         let read = match answer.last_read.take() {
-            Some(read) => read.map_err(NoMore::Broken),
-            None => read_more(connection, side, body, farewell_until).await,
+            Some(read) => read,
+            None if farewell_until.is_none() && may_be_pumped(connection, side, answer) => return BodyRelayed::Open,
+            None => read_more(connection, side, &mut answer.body, farewell_until).await,
         };
         let ending = match read {
             Ok(Received::Data) => continue,
@@ -155,6 +174,22 @@ pub async fn relay_body(connection: Option<&Connection>, side: DownstreamSide<'_
     }
 }
 
+/// Tells whether the rest of the answer only has to be relayed: nothing of it is known to be its end, the request is
+/// whole, and no phase of the shard ends it.
+fn may_be_pumped(connection: &Connection, side: DownstreamSide<'_>, answer: &PendingAnswer) -> bool {
+    let DownstreamSide { progress, resources, .. } = side;
+    let is_wanted = match resources.pumping {
+        Pumping::Never => false,
+        Pumping::Auto => answer.facts.is_event_stream || answer.facts.body.is_open_ended(),
+        Pumping::Always => true,
+    };
+    is_wanted
+        && answer.may_be_pumped
+        && progress.request_is_whole()
+        && !connection.has_known_end()
+        && resources.lifecycle.phase() != Phase::Expired
+}
+
 /// Writes what is to go out. To a client that has all it asked for and takes no more it is not written; what is left of
 /// the body is then read until `farewell_until`, so that its connection can be kept.
 async fn write_out(
@@ -167,24 +202,26 @@ async fn write_out(
         return Ok(());
     }
     if side.write(out).await.is_ok() {
-        side.progress.response_bytes.set(body.reader.data_bytes());
-        side.progress.note_turn(body.turn_is_complete());
-        side.progress.note_token_seen(body.has_masked);
+        note_written(side.progress, body);
         return Ok(());
     }
-    if !side.progress.turn_was_written() {
-        return Err(Outcome::CLIENT_GONE);
-    }
-    *farewell_until = Some(Instant::now() + FAREWELL_LIMIT);
+    *farewell_until = Some(after_lost_write(side.progress)?);
     Ok(())
 }
 
-/// Reasons why a read brings no more of the body.
-enum NoMore {
-    Broken(TransportError),
-    Interrupted(Interruption),
-    /// It takes not even a comment.
-    ClientGone,
+/// Notes that all that has come of the body was written.
+pub fn note_written(progress: &Progress, body: &BodyRelay) {
+    progress.response_bytes.set(body.reader.data_bytes());
+    progress.note_turn(body.turn_is_complete());
+    progress.note_token_seen(body.has_masked);
+}
+
+/// Returns until when the rest of the body is read for a client that takes no more.
+///
+/// # Errors
+/// The client has left before it had all that it asked for.
+pub fn after_lost_write(progress: &Progress) -> Result<Instant, Outcome> {
+    if progress.turn_was_written() { Ok(Instant::now() + FAREWELL_LIMIT) } else { Err(Outcome::CLIENT_GONE) }
 }
 
 /// Reads the next bytes of the body, with a comment to the client now and then where a silent stream is kept alive.

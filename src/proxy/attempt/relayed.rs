@@ -1,9 +1,9 @@
-//! The end of one attempt, as far as its answer tells.
+//! The end of one attempt, as far as its answer tells, or the place where the pump takes the answer over.
 
 use crate::proxy::attempt::held::PendingAnswer;
 use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Outcome;
-use crate::upstream::TransportError;
+use crate::upstream::{Connection, TransportError};
 
 /// The end of an attempt whose connection is still to be released.
 pub enum Relayed {
@@ -13,6 +13,21 @@ pub enum Relayed {
     Held(Box<PendingAnswer>),
     /// Nothing went downstream.
     NoAnswer(NoAnswer),
+    /// The rest of the answer only has to be relayed.
+    Open(Box<PendingAnswer>),
+}
+
+/// The state in which the relay of a body leaves it.
+pub enum BodyRelayed {
+    Over(Over),
+    /// It goes on, and only has to be relayed; nothing is under way.
+    Open,
+}
+
+/// An answer whose head is out and whose body goes on, with the connection that it comes over.
+pub struct OpenAnswer {
+    pub answer: PendingAnswer,
+    pub connection: Connection,
 }
 
 /// The end of an answer that went downstream, or of its client.
@@ -36,6 +51,18 @@ pub struct NoAnswer {
 impl From<Outcome> for Over {
     fn from(outcome: Outcome) -> Self {
         Over { outcome, upstream_is_reusable: false }
+    }
+}
+
+impl From<Over> for BodyRelayed {
+    fn from(over: Over) -> Self {
+        BodyRelayed::Over(over)
+    }
+}
+
+impl From<Outcome> for BodyRelayed {
+    fn from(outcome: Outcome) -> Self {
+        BodyRelayed::Over(outcome.into())
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use crate::config::{Limits, Timeouts};
+use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Owners, RoundRobin};
 use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger};
@@ -25,6 +25,8 @@ pub struct Resources {
     pub rules: Rules,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    /// The answers that the pump relays.
+    pub pumping: Pumping,
     /// Shared by all shards.
     pub round_robin: Arc<RoundRobin>,
     /// Shared by all shards.

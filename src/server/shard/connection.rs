@@ -16,6 +16,7 @@ use crate::proxy::Proxy;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Disposition;
+use crate::proxy::stream::open_exchange::{Handled, OpenExchange, Pumped};
 
 /// The room for one read of a head.
 const READ_ROOM: usize = 16 * 1024;
@@ -26,47 +27,89 @@ pub enum Arrival {
     Accepted(Stream),
     /// Something has arrived while it was idle.
     Resumed(IdleConnection),
+    /// The pump has relayed an answer on it.
+    Pumped(Downstream, KeepAlive, Pumped),
 }
 
-/// Serves a connection until it ends, or becomes idle.
-pub fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> impl Future<Output = Option<IdleConnection>> {
+/// The end of a connection, or of the task that serves it.
+pub enum Served {
+    Ended,
+    Idle(IdleConnection),
+    /// An answer on it only has to be relayed.
+    Open(Downstream, KeepAlive, Box<OpenExchange>),
+}
+
+/// Serves a connection until it ends, becomes idle, or only has to relay an answer.
+pub fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> impl Future<Output = Served> {
     // Not within the future, which would keep room for the arrival all its life.
-    let mut begun = match arrival {
-        Arrival::Accepted(stream) => Some((Downstream::new(stream, None), KeepAlive::of_accepted())),
-        Arrival::Resumed(idle) => idle.resume(),
+    let (mut begun, pumped) = match arrival {
+        Arrival::Accepted(stream) => (Some((Downstream::new(stream, None), KeepAlive::of_accepted())), None),
+        Arrival::Resumed(idle) => (idle.resume(), None),
+        Arrival::Pumped(connection, keep_alive, pumped) => (Some((connection, keep_alive)), Some(Box::new(pumped))),
     };
     async move {
-        let (connection, keep_alive) = begun.as_mut()?;
-        let is_idle = serve_on(connection, keep_alive, &proxy).await;
-        let (connection, keep_alive) = begun.filter(|_| is_idle)?;
-        Some(keep_alive.into_idle(connection))
+        let Some((connection, keep_alive)) = &mut begun else { return Served::Ended };
+        let stop = serve_on(connection, keep_alive, pumped, &proxy).await;
+        let Some((connection, keep_alive)) = begun else { return Served::Ended };
+        match stop {
+            Stop::Ended => Served::Ended,
+            Stop::Idle => Served::Idle(keep_alive.into_idle(connection)),
+            Stop::Open(open) => {
+                if let Some(departure) = &connection.departure {
+                    departure.forget_waiter();
+                }
+                Served::Open(connection, keep_alive, open)
+            }
+        }
     }
 }
 
-/// Serves requests. Returns true when the connection has become idle, and false when it has ended.
-async fn serve_on(connection: &mut Downstream, keep_alive: &mut KeepAlive, proxy: &Proxy) -> bool {
+/// Reasons why a connection is served no more, by this task at least.
+enum Stop {
+    Ended,
+    Idle,
+    Open(Box<OpenExchange>),
+}
+
+/// Serves requests, after the end of the one that was `pumped`.
+async fn serve_on(
+    connection: &mut Downstream,
+    keep_alive: &mut KeepAlive,
+    mut pumped: Option<Box<Pumped>>,
+    proxy: &Proxy,
+) -> Stop {
     loop {
-        let disposition = match read_head(connection, keep_alive, proxy).await {
-            HeadRead::Head(span) => proxy.handle(connection, span).await,
-            HeadRead::Refused(error) => proxy.refuse_unread(connection, error).await,
-            HeadRead::Idle => return true,
-            HeadRead::Ended => return false,
+        let handled = match pumped.take() {
+            // Boxed: the task of a connection that relays by itself would keep room for it all its life.
+            Some(pumped) => Handled::Over(Box::pin(proxy.end_pumped(connection, *pumped)).await),
+            None => match read_head(connection, keep_alive, proxy).await {
+                HeadRead::Head(span) => proxy.handle(connection, span).await,
+                HeadRead::Refused(error) => Handled::Over(proxy.refuse_unread(connection, error).await),
+                HeadRead::Idle => return Stop::Idle,
+                HeadRead::Ended => return Stop::Ended,
+            },
+        };
+        let disposition = match handled {
+            Handled::Over(disposition) => disposition,
+            Handled::Open(open) => return Stop::Open(open),
         };
         match disposition {
             Disposition::KeepAlive => {}
             // The client sends nothing: a lingering close would hold up a drain for nothing.
-            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => return false,
+            Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => {
+                return Stop::Ended;
+            }
             Disposition::Close | Disposition::Linger => {
                 race(linger(connection), draining::grace_over(proxy, &connection.upstream_deadline)).await;
-                return false;
+                return Stop::Ended;
             }
             Disposition::Reset => {
                 connection.stream.reset_on_close();
-                return false;
+                return Stop::Ended;
             }
             Disposition::Cut => {
                 connection.stream.cut();
-                return false;
+                return Stop::Ended;
             }
         }
     }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 
-use super::connection::{self, Arrival};
-use super::keep_alive::{FIRST_REQUEST_WAIT, IdleConnection, NextStep};
+use super::connection::{self, Arrival, Served};
+use super::keep_alive::{FIRST_REQUEST_WAIT, IdleConnection, KeepAlive, NextStep};
 use super::places::Lack;
 use super::shared::Shared;
 use crate::http1::head::begins_http2;
@@ -27,6 +27,7 @@ use crate::io::{
 use crate::observability::Count;
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
+use crate::proxy::stream::{LeftStream, Pump};
 
 /// The pause before a shard that may accept no more connections, or cannot, tries again.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -39,8 +40,15 @@ pub struct Connections {
     open: Rc<Cell<usize>>,
     parking: Parking<ParkedConnection>,
     handshakes: Handshakes<Newcomer>,
+    pump: Pump<PumpOwner>,
     /// The accept loops that wait for a place.
     awaiting_place: RefCell<Vec<Waker>>,
+}
+
+/// The rest of a connection whose answer the pump relays.
+struct PumpOwner {
+    keep_alive: KeepAlive,
+    permit: ConnectionPermit,
 }
 
 /// A client whose TLS handshake is under way.
@@ -71,12 +79,15 @@ impl Connections {
     pub fn start(shared: Arc<Shared>, proxy: Rc<Proxy>) -> io::Result<Rc<Self>> {
         let (parking, arrivals) = Parking::open()?;
         let (handshakes, flights) = Handshakes::open()?;
+        let (pump, events) = Pump::open()?;
         let wakeups = shared.places.wakeups(proxy.resources.shard)?;
         let (open, awaiting_place) = Default::default();
-        let connections = Rc::new(Connections { shared, proxy, open, parking, handshakes, awaiting_place });
+        let connections = Rc::new(Connections { shared, proxy, open, parking, handshakes, pump, awaiting_place });
         monoio::spawn(connections.clone().attend_parked(arrivals));
         monoio::spawn(connections.clone().perform_handshakes(flights));
         monoio::spawn(connections.clone().follow_wakeups(wakeups));
+        monoio::spawn(connections.clone().run_pump(events));
+        monoio::spawn(connections.clone().sweep_pump());
         Ok(connections)
     }
 
@@ -245,11 +256,36 @@ impl Connections {
         monoio::spawn(self.clone().run(permit, arrival));
     }
 
-    /// Serves a connection until it ends or is parked.
+    /// Serves a connection until it ends, is parked, or is relayed by the pump.
     async fn run(self: Rc<Self>, permit: ConnectionPermit, arrival: Arrival) {
-        if let Some(idle) = connection::serve(arrival, self.proxy.clone()).await {
-            self.park(permit, idle);
+        match connection::serve(arrival, self.proxy.clone()).await {
+            Served::Ended => {}
+            Served::Idle(idle) => self.park(permit, idle),
+            Served::Open(connection, keep_alive, open) => {
+                let owner = PumpOwner { keep_alive, permit };
+                if let Err(refused) = self.pump.begin(&self.proxy.resources, connection, open, owner) {
+                    self.go_on(*refused);
+                }
+            }
         }
+    }
+
+    /// Relays the answers that only have to be relayed.
+    async fn run_pump(self: Rc<Self>, events: TcpStream) {
+        let leave = |left| self.go_on(left);
+        if let Err(error) = self.pump.run(events, &self.proxy.resources, leave).await {
+            tracing::error!(%error, "open answers are no longer relayed");
+        }
+    }
+
+    async fn sweep_pump(self: Rc<Self>) {
+        self.pump.sweep(&self.proxy.resources, |left| self.go_on(left)).await;
+    }
+
+    /// Serves a connection on, whose answer has left the pump.
+    fn go_on(self: &Rc<Self>, left: LeftStream<PumpOwner>) {
+        let LeftStream { downstream, owner: PumpOwner { keep_alive, permit }, pumped } = left;
+        self.spawn(permit, Arrival::Pumped(downstream, keep_alive, pumped));
     }
 
     /// Begins the TLS handshake with a client, which is at rest if nothing has come of it by `begins_by`.

@@ -171,12 +171,13 @@ impl Shard {
 }
 
 fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Activity>) -> Proxy {
-    let Config { timeouts, limits, shards, .. } = &shared.config;
+    let Config { timeouts, limits, pumping, shards, .. } = &shared.config;
     let resources = Resources {
         shard: index,
         rules: Rules::new(&shared.config, listener_port),
         timeouts: *timeouts,
         limits: *limits,
+        pumping: *pumping,
         round_robin: shared.round_robin.clone(),
         owners: shared.owners.clone(),
         connector: Rc::new(Connector::new(shared.route.clone(), limits.pending_connects_max)),

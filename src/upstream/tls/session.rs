@@ -83,10 +83,15 @@ impl Session {
 
     /// Decrypts every whole record of `received` and gives its content to `emit`; a partial record stays in `received`.
     ///
+    /// rustls decrypts a record where it lies and copies its content once, to a vector of the record's own, which
+    /// `emit` sees. It brings one record with each call; a call with nothing left to look at is not made, since it costs
+    /// as much as one that finds a record.
+    ///
     /// # Errors
     /// A record that does not authenticate or a fatal alert: the connection can only be closed.
     pub fn decrypt(&mut self, received: &mut Buffer, mut emit: impl FnMut(&[u8])) -> Result<ReadSide, rustls::Error> {
         loop {
+            let available = received.len();
             let status = self.connection.process_tls_records(received.filled_mut());
             let mut discard = status.discard;
             let turn = match status.state? {
@@ -96,7 +101,8 @@ impl Session {
                         discard += record.discard;
                         emit(record.payload);
                     }
-                    None
+                    // What else the record may have led to waits for the next call.
+                    (discard == available).then_some(ReadSide::Open)
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
                     encode(&mut self.urgent, |room| data.encode(room))?;

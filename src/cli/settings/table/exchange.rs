@@ -25,6 +25,14 @@ pub const ROWS: &[Setting] = &[
         ..Setting::ROW
     },
     Setting {
+        flag: "--pump",
+        variable: Some("FLOW_PROXY_PUMP"),
+        help: "open answers that one loop a shard relays, without a task each: auto (of unknown length), always or never",
+        default: "auto",
+        form: Some(&Word(|draft| &mut draft.config.pumping)),
+        ..Setting::ROW
+    },
+    Setting {
         flag: "--client-timeout",
         variable: Some("FLOW_PROXY_CLIENT_TIMEOUT"),
         help: "seconds to wait for an answer's head, and for each next piece of its body, 1 to 86400",

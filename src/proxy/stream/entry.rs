@@ -1,0 +1,210 @@
+//! One open answer: what has come of it, and what its client has taken.
+
+use std::io;
+use std::time::Instant;
+
+use super::LeftStream;
+use super::batch::Batch;
+use super::open_exchange::{LeftPump, OpenExchange, Pumped};
+use crate::io::Buffer;
+use crate::proxy::attempt::interrupt::NoMore;
+use crate::proxy::downstream::Downstream;
+use crate::proxy::sse::dialect::EventDialect;
+use crate::upstream::Received;
+
+/// An entry of the table: what each event needs of a stream before and after it was followed.
+pub struct StreamEntry<T> {
+    /// Distinguishes a late event for a place's former stream from one for its present one.
+    pub generation: u32,
+    flow: Flow,
+    /// It waits for its turn to be received from.
+    pub is_queued: bool,
+    /// The upstream sends nothing more: what it has sent is read to its end.
+    pub upstream_has_ended: bool,
+    /// Something has come from the upstream while the client took nothing.
+    has_more: bool,
+    /// What was written ends the turn.
+    turn_was_written: bool,
+    /// Content of the body that was written.
+    written_bytes: u64,
+    /// The last time that something came from the upstream, or went out to a client that had not taken it.
+    moved: Instant,
+    /// The last time that something went downstream, heartbeats included.
+    spoke: Instant,
+    stream: Box<Streaming<T>>,
+}
+
+/// The direction in which a stream moves.
+enum Flow {
+    /// What comes is passed on.
+    Open,
+    /// The client has not taken all of what came: nothing more is received until it has.
+    Blocked { unsent: Buffer, since: Instant },
+}
+
+/// All that there is of a stream.
+pub struct Streaming<T> {
+    pub open: OpenExchange,
+    pub downstream: Downstream,
+    pub owner: T,
+}
+
+/// The result of one look at the upstream.
+pub enum Taken {
+    /// The stream goes on; more may be there already.
+    GoesOn { may_have_more: bool },
+    /// It leaves once what came was sent.
+    Leaves(LeftPump),
+}
+
+/// The result of passing bytes to a client.
+pub enum Passed {
+    All,
+    /// The rest waits for the client.
+    Blocked,
+    /// The client takes nothing more.
+    Lost,
+}
+
+impl<T> StreamEntry<T> {
+    pub fn new(generation: u32, stream: Box<Streaming<T>>, now: Instant) -> Self {
+        let progress = &stream.open.exchange.progress;
+        StreamEntry {
+            generation,
+            flow: Flow::Open,
+            is_queued: false,
+            upstream_has_ended: false,
+            has_more: false,
+            turn_was_written: progress.turn_was_written(),
+            written_bytes: progress.response_bytes.get(),
+            moved: now,
+            spoke: now,
+            stream,
+        }
+    }
+
+    pub fn stream(&self) -> &Streaming<T> {
+        &self.stream
+    }
+
+    /// Returns whether its upstream is to be received from, now that something has come.
+    pub fn wants_more(&mut self) -> bool {
+        let is_open = matches!(self.flow, Flow::Open);
+        self.has_more |= !is_open;
+        is_open
+    }
+
+    /// Receives once, and follows what came into `batch`.
+    pub fn take(&mut self, key: usize, batch: &mut Batch, now: Instant) -> Taken {
+        let OpenExchange { connection, answer, .. } = &mut self.stream.open;
+        let body = &mut answer.body;
+        let start = batch.out.len();
+        std::mem::swap(&mut body.out, &mut batch.out);
+        let read = connection.read_ready(|bytes| body.push(bytes));
+        std::mem::swap(&mut body.out, &mut batch.out);
+        batch.add(key, start);
+        match read {
+            Ok((Some(end @ Received::End { .. }), _)) => Taken::Leaves(LeftPump::NoMore(Ok(end))),
+            Ok((Some(Received::Data), may_have_more)) => {
+                self.moved = now;
+                if body.reader.is_complete() || body.error.is_some() {
+                    return Taken::Leaves(LeftPump::Settled);
+                }
+                let may_have_more = may_have_more || self.upstream_has_ended || connection.has_known_end();
+                Taken::GoesOn { may_have_more }
+            }
+            Ok((None, may_have_more)) => Taken::GoesOn { may_have_more: may_have_more || self.upstream_has_ended },
+            Err(error) => Taken::Leaves(LeftPump::NoMore(Err(NoMore::Broken(error)))),
+        }
+    }
+
+    /// Sends what came for the client.
+    pub fn pass(&mut self, bytes: &[u8], now: Instant) -> Passed {
+        match self.stream.downstream.stream.write_now(bytes) {
+            Ok(unsent) if unsent.is_empty() => {
+                self.note_written(now);
+                Passed::All
+            }
+            Ok(unsent) => {
+                self.flow = Flow::Blocked { unsent, since: now };
+                Passed::Blocked
+            }
+            Err(_) => Passed::Lost,
+        }
+    }
+
+    /// Sends what the client had not taken, now that it takes more. Returns whether its upstream may be received from
+    /// and something has come.
+    pub fn pass_rest(&mut self, now: Instant) -> io::Result<bool> {
+        let Flow::Blocked { unsent, since } = &mut self.flow else { return Ok(false) };
+        let before = unsent.len();
+        self.stream.downstream.stream.flush_now(unsent)?;
+        if unsent.len() < before {
+            *since = now;
+        }
+        if !unsent.is_empty() {
+            return Ok(false);
+        }
+        self.flow = Flow::Open;
+        self.moved = now;
+        self.note_written(now);
+        Ok(std::mem::take(&mut self.has_more))
+    }
+
+    fn note_written(&mut self, now: Instant) {
+        let body = &self.stream.open.answer.body;
+        self.written_bytes = body.reader.data_bytes();
+        self.turn_was_written |= body.turn_is_complete();
+        self.spoke = now;
+    }
+
+    /// Returns the time since which the client has taken nothing; `None` where nothing waits for it.
+    pub fn blocked_since(&self) -> Option<Instant> {
+        match self.flow {
+            Flow::Blocked { since, .. } => Some(since),
+            Flow::Open => None,
+        }
+    }
+
+    /// The last time that something came from the upstream, or went out to a client that had not taken it.
+    pub fn moved(&self) -> Instant {
+        self.moved
+    }
+
+    /// The last time that something came or went.
+    pub fn silent_since(&self) -> Instant {
+        self.moved.max(self.spoke)
+    }
+
+    /// Sends a comment, where one may stand.
+    pub fn send_heartbeat(&mut self, now: Instant) -> Passed {
+        self.spoke = now;
+        let by_path = EventDialect::of_path(&self.stream.downstream.path);
+        match self.stream.open.answer.body.heartbeat(by_path) {
+            Some(comment) => self.pass(comment.filled(), now),
+            None => Passed::All,
+        }
+    }
+
+    /// Ends its time in the pump.
+    pub fn leave(self, left: LeftPump) -> LeftStream<T> {
+        let StreamEntry { flow, turn_was_written, written_bytes, stream, .. } = self;
+        let Streaming { open: OpenExchange { answer, exchange, .. }, .. } = &*stream;
+        let progress = &exchange.progress;
+        progress.response_bytes.set(written_bytes);
+        progress.note_turn(turn_was_written);
+        progress.note_token_seen(answer.body.has_masked);
+        let unsent = match flow {
+            Flow::Open => Buffer::none(),
+            Flow::Blocked { unsent, .. } => unsent,
+        };
+        stream.leave(unsent, left)
+    }
+}
+
+impl<T> Streaming<T> {
+    pub fn leave(self, unsent: Buffer, left: LeftPump) -> LeftStream<T> {
+        let Streaming { open, downstream, owner } = self;
+        LeftStream { downstream, owner, pumped: Pumped { open: Box::new(open), unsent, left } }
+    }
+}

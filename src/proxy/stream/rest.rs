@@ -1,0 +1,53 @@
+//! The rest of an answer that has left the pump: what is not written yet, and its end.
+
+use crate::io::Buffer;
+use crate::proxy::attempt::downstream_side::DownstreamSide;
+use crate::proxy::attempt::exchange::until_left;
+use crate::proxy::attempt::relay::{after_lost_write, note_written, relay_on};
+use crate::proxy::attempt::relayed::{BodyRelayed, Over};
+use crate::proxy::downstream::Downstream;
+use crate::proxy::outcome::Outcome;
+use crate::proxy::resources::Resources;
+use crate::proxy::stream::open_exchange::{LeftPump, OpenExchange};
+
+/// Relays what is left of an answer, as a task does it.
+///
+/// # Cancel safety
+/// Not cancel safe: both connections can only be closed.
+pub async fn relay_rest(
+    resources: &Resources,
+    downstream: &Downstream,
+    open: &mut OpenExchange,
+    unsent: Buffer,
+    left: LeftPump,
+) -> Over {
+    let OpenExchange { connection, answer, exchange } = open;
+    let progress = &exchange.progress;
+    let outgoing = downstream.outgoing();
+    let side = DownstreamSide { outgoing, reply: exchange.reply, rewrites_location: false, progress, resources };
+    answer.may_be_pumped = false;
+    let relay = async {
+        let mut is_lost = false;
+        match left {
+            LeftPump::NoMore(read) => answer.last_read = Some(read),
+            LeftPump::NotTaken => is_lost = true,
+            LeftPump::Settled | LeftPump::ClientLeft | LeftPump::Refused => {}
+        }
+        if !is_lost && !unsent.is_empty() {
+            is_lost = outgoing.write_wire(unsent, resources.timeouts.downstream_write).await.is_err();
+        }
+        if !is_lost {
+            note_written(progress, &answer.body);
+            return relay_on(Some(connection), side, answer, None).await;
+        }
+        match after_lost_write(progress) {
+            Ok(farewell_until) => relay_on(Some(connection), side, answer, Some(farewell_until)).await,
+            Err(outcome) => outcome.into(),
+        }
+    };
+    match until_left(side, relay).await {
+        BodyRelayed::Over(over) => over,
+        // It may not be pumped any more.
+        BodyRelayed::Open => Outcome::CUT_OFF.into(),
+    }
+}

@@ -1,0 +1,268 @@
+//! The entries of the pump, their sockets in its epoll set, and one turn over those that are ready.
+//!
+//! A socket is followed by edges (`EPOLLET`): a read that found less than it had room for has emptied it, and the next
+//! bytes are told anew. Entries that may have more wait in a queue, first come, first served.
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::LeftStream;
+use super::batch::Batch;
+use super::entry::{StreamEntry, Passed, Streaming, Taken};
+use super::open_exchange::LeftPump;
+use super::sweep::{StreamLimits, SweepVerdict};
+use crate::io::epoll::{Epoll, Readiness, Token};
+
+/// Entries that are received from in one turn: some 10 µs each with what it takes to pass an event on.
+pub const ENTRIES_MAX: usize = 128;
+
+/// Reads of a full buffer in one turn, after which the rest waits: 2 MiB are some 2 ms of a core with TLS.
+const FULL_READS_MAX: usize = 64;
+
+/// Entries that one part of a sweep looks at.
+const SWEPT_MAX: usize = 1024;
+
+/// Entries that leave in one part of a sweep: each costs a task with some system calls.
+const LEAVING_MAX: usize = 32;
+
+/// The events that matter of an upstream. Its end, which may have come with its last bytes, is no edge of its own then.
+const UPSTREAM_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLRDHUP;
+
+pub struct StreamTable<T> {
+    epoll: Epoll,
+    entries: Slab<StreamEntry<T>>,
+    last_generation: u32,
+    /// The keys of entries that are to be received from.
+    ready: VecDeque<usize>,
+    batch: Batch,
+    /// Those that leave once their bytes were sent.
+    leaving: Vec<(usize, LeftPump)>,
+}
+
+/// The work of one turn.
+pub struct TurnWork {
+    /// Entries that were looked at.
+    pub entries_count: usize,
+    /// There is more to do at once.
+    pub has_more: bool,
+    /// A client did not take all that came for it.
+    pub has_stuck: bool,
+}
+
+/// The side of an entry that an event is about: the low bit of a token's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Upstream = 0,
+    Downstream = 1,
+}
+
+impl<T> StreamTable<T> {
+    pub fn new(epoll: Epoll) -> Self {
+        StreamTable {
+            epoll,
+            entries: Slab::new(),
+            last_generation: 0,
+            ready: VecDeque::new(),
+            batch: Batch::new(),
+            leaving: Vec::new(),
+        }
+    }
+
+    /// Takes a stream in, and follows both of its sockets.
+    ///
+    /// # Errors
+    /// The kernel's; the stream is returned.
+    pub fn insert(&mut self, stream: Box<Streaming<T>>, now: Instant) -> Result<(), (Box<Streaming<T>>, io::Error)> {
+        let StreamTable { epoll, entries, last_generation, .. } = self;
+        let generation = last_generation.wrapping_add(1);
+        let entry = entries.vacant_entry();
+        let token = |side| Token { generation, key: entry.key() << 1 | side as usize };
+        let Streaming { open, downstream, .. } = &*stream;
+        let departs = downstream_events(&downstream.stream, false);
+        let followed = epoll
+            .follow(libc::EPOLL_CTL_ADD, &downstream.stream, departs, token(Side::Downstream))
+            .and_then(|()| epoll.follow(libc::EPOLL_CTL_ADD, &open.connection, UPSTREAM_EVENTS, token(Side::Upstream)));
+        if let Err(error) = followed {
+            epoll.forget(&downstream.stream);
+            return Err((stream, error));
+        }
+        *last_generation = generation;
+        entry.insert(StreamEntry::new(generation, stream, now));
+        Ok(())
+    }
+
+    /// Relays what has come. Streams that leave are appended to `left`.
+    pub fn turn(&mut self, left: &mut Vec<LeftStream<T>>) -> TurnWork {
+        let now = Instant::now();
+        let mut turn = TurnWork { entries_count: 0, has_more: false, has_stuck: false };
+        let epoll = self.epoll;
+        let taken = epoll.take_many::<ENTRIES_MAX>(|token, readiness| self.deliver(token, readiness, now, left));
+        // Those that may have more after this turn's look wait for the next.
+        let (mut waiting, mut full_reads) = (self.ready.len(), 0);
+        while waiting > 0 && turn.entries_count < ENTRIES_MAX && full_reads < FULL_READS_MAX {
+            let Some(key) = self.ready.pop_front() else { break };
+            waiting -= 1;
+            turn.entries_count += 1;
+            full_reads += usize::from(self.receive(key, now));
+            if self.batch.is_full() {
+                turn.has_stuck |= self.send_all(now, left);
+            }
+        }
+        turn.has_stuck |= self.send_all(now, left);
+        turn.has_more = !self.ready.is_empty() || taken == ENTRIES_MAX;
+        turn
+    }
+
+    /// Notes an event.
+    fn deliver(&mut self, Token { generation, key }: Token, readiness: Readiness, now: Instant, left: &mut Vec<LeftStream<T>>) {
+        let (key, is_upstream) = (key >> 1, key & 1 == Side::Upstream as usize);
+        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.generation == generation) else { return };
+        if is_upstream {
+            entry.upstream_has_ended |= readiness.has_hung_up();
+            return self.enqueue(key);
+        }
+        let has_left = readiness.has_hung_up() || readiness.is_readable() && entry.stream().downstream.stream.is_goodbye();
+        if has_left {
+            return self.leave(key, LeftPump::ClientLeft, left);
+        }
+        if readiness.is_writable() {
+            match entry.pass_rest(now) {
+                Ok(true) => self.enqueue(key),
+                Ok(false) => {}
+                Err(_) => self.leave(key, LeftPump::NotTaken, left),
+            }
+        }
+    }
+
+    fn enqueue(&mut self, key: usize) {
+        if let Some(entry) = self.entries.get_mut(key)
+            && entry.wants_more()
+            && !std::mem::replace(&mut entry.is_queued, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Receives from the upstream of an entry, once. Returns whether it may have more.
+    fn receive(&mut self, key: usize, now: Instant) -> bool {
+        let StreamTable { entries, batch, leaving, .. } = self;
+        // It may have left meanwhile.
+        let Some(entry) = entries.get_mut(key).filter(|entry| entry.is_queued) else { return false };
+        entry.is_queued = false;
+        match entry.take(key, batch, now) {
+            Taken::GoesOn { may_have_more } => {
+                if may_have_more {
+                    self.enqueue(key);
+                }
+                may_have_more
+            }
+            Taken::Leaves(why) => {
+                leaving.push((key, why));
+                false
+            }
+        }
+    }
+
+    /// Sends what was collected, and then lets those leave that are to. Returns whether a client did not take all.
+    fn send_all(&mut self, now: Instant, left: &mut Vec<LeftStream<T>>) -> bool {
+        let mut has_stuck = false;
+        let StreamTable { epoll, entries, batch, leaving, .. } = self;
+        let mut lost = Vec::new();
+        batch.send_all(|key, bytes| match entries[key].pass(bytes, now) {
+            Passed::All => {}
+            Passed::Blocked => {
+                has_stuck = true;
+                if await_room(*epoll, key, &entries[key]).is_err() {
+                    lost.push((key, LeftPump::NotTaken));
+                }
+            }
+            Passed::Lost => lost.push((key, LeftPump::NotTaken)),
+        });
+        // A client that is gone counts before the end of its stream.
+        lost.append(leaving);
+        for (key, why) in lost {
+            self.leave(key, why, left);
+        }
+        has_stuck
+    }
+
+    /// Looks at a part of all entries, from the key `from` on: puts the earliest time at which one is due into `next`.
+    /// Returns from where the next part goes on; `None` after the last.
+    pub fn sweep(
+        &mut self,
+        limits: &StreamLimits,
+        has_expired: bool,
+        from: usize,
+        next: &mut Option<Instant>,
+        left: &mut Vec<LeftStream<T>>,
+    ) -> Option<usize> {
+        let now = Instant::now();
+        let until = (from + SWEPT_MAX).min(self.entries.capacity());
+        for key in from..until {
+            let Some(entry) = self.entries.get_mut(key) else { continue };
+            let verdict = limits.judge(entry, has_expired, now);
+            if let Some(due) = self.follow_verdict(key, verdict, limits, now, left) {
+                *next = Some(next.map_or(due, |next| next.min(due)));
+            }
+            if left.len() >= LEAVING_MAX {
+                return Some(key + 1);
+            }
+        }
+        (until < self.entries.capacity()).then_some(until)
+    }
+
+    /// Returns when the entry is due next, if it stays.
+    fn follow_verdict(
+        &mut self,
+        key: usize,
+        verdict: SweepVerdict,
+        limits: &StreamLimits,
+        now: Instant,
+        left: &mut Vec<LeftStream<T>>,
+    ) -> Option<Instant> {
+        let why = match verdict {
+            SweepVerdict::Stays { due } => return Some(due),
+            SweepVerdict::Leaves(why) => why,
+            SweepVerdict::IsSilent => {
+                let entry = &mut self.entries[key];
+                match entry.send_heartbeat(now) {
+                    Passed::All => return Some(limits.next_due(entry)),
+                    Passed::Blocked => match await_room(self.epoll, key, entry) {
+                        Ok(()) => return Some(limits.next_due(entry)),
+                        Err(_) => LeftPump::NotTaken,
+                    },
+                    // As for a task: who takes not even a comment has gone.
+                    Passed::Lost => LeftPump::NotTaken,
+                }
+            }
+        };
+        self.leave(key, why, left);
+        None
+    }
+
+    /// Lets an entry go, if it is still there.
+    fn leave(&mut self, key: usize, why: LeftPump, left: &mut Vec<LeftStream<T>>) {
+        let Some(entry) = self.entries.try_remove(key) else { return };
+        let Streaming { open, downstream, .. } = entry.stream();
+        self.epoll.forget(&open.connection);
+        self.epoll.forget(&downstream.stream);
+        left.push(entry.leave(why));
+    }
+}
+
+/// Lets the epoll set tell when the client of an entry takes more.
+fn await_room<T>(epoll: Epoll, key: usize, entry: &StreamEntry<T>) -> io::Result<()> {
+    let stream = &entry.stream().downstream.stream;
+    let token = Token { generation: entry.generation, key: key << 1 | Side::Downstream as usize };
+    epoll.follow(libc::EPOLL_CTL_MOD, stream, downstream_events(stream, true), token)
+}
+
+/// The events that matter of a client: it may leave by TLS alone, which comes as bytes.
+fn downstream_events(stream: &crate::io::Stream, awaits_room: bool) -> i32 {
+    let goodbye = if stream.is_secured() { libc::EPOLLIN } else { 0 };
+    let room = if awaits_room { libc::EPOLLOUT } else { 0 };
+    libc::EPOLLRDHUP | goodbye | room
+}
