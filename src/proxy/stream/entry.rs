@@ -120,6 +120,7 @@ impl<T> StreamEntry<T> {
 
     /// Sends what came for the client.
     pub fn pass(&mut self, bytes: &[u8], now: Instant) -> Passed {
+        debug_assert!(matches!(self.flow, Flow::Open), "bytes would overtake those before them");
         match self.stream.downstream.stream.write_now(bytes) {
             Ok(unsent) if unsent.is_empty() => {
                 self.note_written(now);

@@ -152,6 +152,10 @@ impl<T> StreamTable<T> {
         // It may have left meanwhile.
         let Some(entry) = entries.get_mut(key).filter(|entry| entry.is_queued) else { return false };
         entry.is_queued = false;
+        // Its client may have taken less than it was sent since it was queued.
+        if !entry.wants_more() {
+            return false;
+        }
         match entry.take(key, batch, now) {
             Taken::GoesOn { may_have_more } => {
                 if may_have_more {
