@@ -22,8 +22,8 @@
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
-//!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), its event stream
-//!   (`sse`), JSON that comes in pieces (`json`), answers made here (`local_answer`, `error`), the end (`outcome`), and
+//!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), open answers that only
+//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), JSON that comes in pieces (`json`), answers made here (`local_answer`, `error`), the end (`outcome`), and
 //!   what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
@@ -66,6 +66,7 @@
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | What of an answer is masked? | [`proxy::response::mask`]; what counts as a part of a token: [`credentials::TokenTraces`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
+//! | Who relays an answer, a task or the pump? | `may_be_pumped` in [`proxy::attempt::relay`]; [`proxy::stream::Pump`] |
 //! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |
 //! | Whose events are in a stream, and is its turn complete? | [`proxy::sse::events`] |
 //! | Has a client that leaves had its answer? | [`proxy::outcome::Outcome::after_departure`] |
@@ -77,7 +78,7 @@
 //!
 //! **downstream**: the client's side. **upstream**: the Flow side. **shard**: one pinned thread with its own runtime.
 //! **credential**: one entry of `secrets.json`. **exchange**: one request with its answer. **attempt**: one try of an
-//! exchange against the upstream with one credential. **head**: request or status line with its fields.
+//! exchange against the upstream with one credential. **pump**: the loop of a shard that relays open answers. **head**: request or status line with its fields.
 //!
 //! # The import rule
 //!

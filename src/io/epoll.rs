@@ -100,10 +100,8 @@ impl Epoll {
     }
 
     fn control(self, operation: i32, socket: &impl AsRawFd, events: i32, token: Token) -> io::Result<()> {
-        let mut event = libc::epoll_event {
-            events: events as u32,
-            u64: u64::from(token.generation) << 32 | token.key as u64,
-        };
+        let mut event =
+            libc::epoll_event { events: events as u32, u64: u64::from(token.generation) << 32 | token.key as u64 };
         // SAFETY: `event` outlives the call; a descriptor that is not open is refused.
         let changed = unsafe { libc::epoll_ctl(self.descriptor, operation, socket.as_raw_fd(), &mut event) };
         if changed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

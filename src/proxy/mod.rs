@@ -3,7 +3,8 @@
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
-//! end for the client, and conclude (`outcome`). All rooms share the shard's `resources` and what is known of the
+//! end for the client, and conclude (`outcome`). An answer that only has to be relayed any more leaves for the pump
+//! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is known of the
 //! `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on its way, `json`
 //! reads what both directions bring. Imports inside go downwards only, in the order of the list in
 //! `tests/architecture/rooms.rs`.
@@ -34,9 +35,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::attempt::request_body::subject_wait::wait_for_subject;
 use self::attempt::request_body::upload::{check_start, take_body};
+use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;

@@ -207,7 +207,9 @@ impl GatewayBuilder {
         // Nothing of a test goes to a directory that other gateways use too.
         command.env("XDG_RUNTIME_DIR", directory.path());
         // The variables that a coverage or sanitizer run needs, and the driver that a whole run is to use.
-        for name in ["FLOW_PROXY_IO_DRIVER", "FLOW_PROXY_PUMP", "LLVM_PROFILE_FILE", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "PATH"] {
+        for name in
+            ["FLOW_PROXY_IO_DRIVER", "FLOW_PROXY_PUMP", "LLVM_PROFILE_FILE", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "PATH"]
+        {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         if !rustix::process::geteuid().is_root() {

@@ -12,7 +12,7 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::Received;
 
-/// An entry of the table: what each event needs of a stream before and after it was followed.
+/// An entry of the table: what each event needs of a stream before and after it was followed, within one cache line.
 pub struct StreamEntry<T> {
     /// Distinguishes a late event for a place's former stream from one for its present one.
     pub generation: u32,
@@ -29,8 +29,6 @@ pub struct StreamEntry<T> {
     written_bytes: u64,
     /// The last time that something came from the upstream, or went out to a client that had not taken it.
     moved: Instant,
-    /// The last time that something went downstream, heartbeats included.
-    spoke: Instant,
     stream: Box<Streaming<T>>,
 }
 
@@ -39,7 +37,15 @@ enum Flow {
     /// What comes is passed on.
     Open,
     /// The client has not taken all of what came: nothing more is received until it has.
-    Blocked { unsent: Buffer, since: Instant },
+    Blocked(Box<Backlog>),
+}
+
+/// What a client has not taken.
+struct Backlog {
+    /// As it is to go over the wire.
+    unsent: Buffer,
+    /// The last time that the client took something.
+    since: Instant,
 }
 
 /// All that there is of a stream.
@@ -47,6 +53,8 @@ pub struct Streaming<T> {
     pub open: OpenExchange,
     pub downstream: Downstream,
     pub owner: T,
+    /// The time of the last heartbeat.
+    last_heartbeat: Option<Instant>,
 }
 
 /// The result of one look at the upstream.
@@ -78,7 +86,6 @@ impl<T> StreamEntry<T> {
             turn_was_written: progress.turn_was_written(),
             written_bytes: progress.response_bytes.get(),
             moved: now,
-            spoke: now,
             stream,
         }
     }
@@ -123,11 +130,11 @@ impl<T> StreamEntry<T> {
         debug_assert!(matches!(self.flow, Flow::Open), "bytes would overtake those before them");
         match self.stream.downstream.stream.write_now(bytes) {
             Ok(unsent) if unsent.is_empty() => {
-                self.note_written(now);
+                self.note_written();
                 Passed::All
             }
             Ok(unsent) => {
-                self.flow = Flow::Blocked { unsent, since: now };
+                self.flow = Flow::Blocked(Box::new(Backlog { unsent, since: now }));
                 Passed::Blocked
             }
             Err(_) => Passed::Lost,
@@ -137,7 +144,8 @@ impl<T> StreamEntry<T> {
     /// Sends what the client had not taken, now that it takes more. Returns whether its upstream may be received from
     /// and something has come.
     pub fn pass_rest(&mut self, now: Instant) -> io::Result<bool> {
-        let Flow::Blocked { unsent, since } = &mut self.flow else { return Ok(false) };
+        let Flow::Blocked(backlog) = &mut self.flow else { return Ok(false) };
+        let Backlog { unsent, since } = &mut **backlog;
         let before = unsent.len();
         self.stream.downstream.stream.flush_now(unsent)?;
         if unsent.len() < before {
@@ -148,21 +156,20 @@ impl<T> StreamEntry<T> {
         }
         self.flow = Flow::Open;
         self.moved = now;
-        self.note_written(now);
+        self.note_written();
         Ok(std::mem::take(&mut self.has_more))
     }
 
-    fn note_written(&mut self, now: Instant) {
+    fn note_written(&mut self) {
         let body = &self.stream.open.answer.body;
         self.written_bytes = body.reader.data_bytes();
         self.turn_was_written |= body.turn_is_complete();
-        self.spoke = now;
     }
 
     /// Returns the time since which the client has taken nothing; `None` where nothing waits for it.
     pub fn blocked_since(&self) -> Option<Instant> {
-        match self.flow {
-            Flow::Blocked { since, .. } => Some(since),
+        match &self.flow {
+            Flow::Blocked(backlog) => Some(backlog.since),
             Flow::Open => None,
         }
     }
@@ -174,12 +181,12 @@ impl<T> StreamEntry<T> {
 
     /// The last time that something came or went.
     pub fn silent_since(&self) -> Instant {
-        self.moved.max(self.spoke)
+        self.stream.last_heartbeat.map_or(self.moved, |last| last.max(self.moved))
     }
 
     /// Sends a comment, where one may stand.
     pub fn send_heartbeat(&mut self, now: Instant) -> Passed {
-        self.spoke = now;
+        self.stream.last_heartbeat = Some(now);
         let by_path = EventDialect::of_path(&self.stream.downstream.path);
         match self.stream.open.answer.body.heartbeat(by_path) {
             Some(comment) => self.pass(comment.filled(), now),
@@ -197,15 +204,38 @@ impl<T> StreamEntry<T> {
         progress.note_token_seen(answer.body.has_masked);
         let unsent = match flow {
             Flow::Open => Buffer::none(),
-            Flow::Blocked { unsent, .. } => unsent,
+            Flow::Blocked(backlog) => backlog.unsent,
         };
         stream.leave(unsent, left)
     }
 }
 
 impl<T> Streaming<T> {
+    pub fn new(open: OpenExchange, downstream: Downstream, owner: T) -> Self {
+        Streaming { open, downstream, owner, last_heartbeat: None }
+    }
+
     pub fn leave(self, unsent: Buffer, left: LeftPump) -> LeftStream<T> {
-        let Streaming { open, downstream, owner } = self;
+        let Streaming { open, downstream, owner, .. } = self;
         LeftStream { downstream, owner, pumped: Pumped { open: Box::new(open), unsent, left } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event touches the whole of it.
+    #[test]
+    fn an_entry_fits_into_a_cache_line() {
+        let bytes = size_of::<StreamEntry<()>>();
+        assert!(bytes <= 64, "{bytes} bytes");
+    }
+
+    /// Every open answer costs it, and what rustls keeps.
+    #[test]
+    fn a_stream_stays_small() {
+        let bytes = size_of::<Streaming<()>>();
+        assert!(bytes <= 1_300, "{bytes} bytes");
     }
 }

@@ -79,7 +79,7 @@ impl<T> Pump<T> {
         owner: T,
     ) -> Result<(), Box<LeftStream<T>>> {
         let now = Instant::now();
-        let stream = Box::new(Streaming { open: *open, downstream, owner });
+        let stream = Box::new(Streaming::new(*open, downstream, owner));
         match self.table.borrow_mut().insert(stream, now) {
             Ok(()) => {
                 resources.activity.counters.add(Count::StreamsPumped);

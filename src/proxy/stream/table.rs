@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::LeftStream;
 use super::batch::Batch;
-use super::entry::{StreamEntry, Passed, Streaming, Taken};
+use super::entry::{Passed, StreamEntry, Streaming, Taken};
 use super::open_exchange::LeftPump;
 use super::sweep::{StreamLimits, SweepVerdict};
 use crate::io::epoll::{Epoll, Readiness, Token};
@@ -117,14 +117,21 @@ impl<T> StreamTable<T> {
     }
 
     /// Notes an event.
-    fn deliver(&mut self, Token { generation, key }: Token, readiness: Readiness, now: Instant, left: &mut Vec<LeftStream<T>>) {
+    fn deliver(
+        &mut self,
+        Token { generation, key }: Token,
+        readiness: Readiness,
+        now: Instant,
+        left: &mut Vec<LeftStream<T>>,
+    ) {
         let (key, is_upstream) = (key >> 1, key & 1 == Side::Upstream as usize);
         let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.generation == generation) else { return };
         if is_upstream {
             entry.upstream_has_ended |= readiness.has_hung_up();
             return self.enqueue(key);
         }
-        let has_left = readiness.has_hung_up() || readiness.is_readable() && entry.stream().downstream.stream.is_goodbye();
+        let has_left =
+            readiness.has_hung_up() || readiness.is_readable() && entry.stream().downstream.stream.is_goodbye();
         if has_left {
             return self.leave(key, LeftPump::ClientLeft, left);
         }

@@ -7,7 +7,7 @@ use super::super::testing::{DESCRIPTORS, Pair, config, errors, run};
 use super::*;
 use crate::config::{
     self, Filter, IoDriver, ListenerTls, LogConfig, LogFileLocation, LogFormat, LogLevel, LogRetention, Origin,
-    Timeouts, Trust,
+    Pumping, Timeouts, Trust,
 };
 
 #[test]
@@ -123,6 +123,7 @@ const SETTINGS: &[(&str, &str, [Pair<'_>; 2])] = &[
     ("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR", [("h:1", "h port 1"), ("[::1]:2", "::1 port 2")]),
     ("--upstream-proxy", "HTTPS_PROXY", [("u:p@h:1", "http://h:1"), ("http://[::1]:2", "http://[::1]:2")]),
     ("--io-driver", "FLOW_PROXY_IO_DRIVER", [("URING", "uring"), ("epoll", "epoll")]),
+    ("--pump", "FLOW_PROXY_PUMP", [("ALWAYS", "always"), ("never", "never")]),
     ("--filter", "FLOW_PROXY_FILTER", [("Anthropic-Compat", "anthropic-compat"), ("none", "none")]),
     ("--client-timeout", "FLOW_PROXY_CLIENT_TIMEOUT", [("1", "1 s"), ("1.5", "1.5 s")]),
     ("--log-level", "FLOW_PROXY_LOG_LEVEL", [("debug", "DEBUG"), ("Warning", "WARNING")]),
@@ -177,11 +178,11 @@ fn every_setting_reaches_its_field() {
                  a:2 --io-driver epoll --client-timeout 4 --log-level error --log-format json --head-timeout 5 \
                  --keepalive-timeout 6 --body-timeout 7 --connect-timeout 8.5 --upstream-idle-timeout 9 --body-max 10 \
                  --max-connections 11 --drain-timeout 12 --replay-max 13 --retry-deadline 14 --sse-heartbeat 15 \
-                 --filter anthropic-compat --log-file l";
+                 --pump never --filter anthropic-compat --log-file l";
     let config = config(&words.split_whitespace().collect::<Vec<_>>());
     assert_eq!((config.listen.to_string().as_str(), config.listen_host.as_str()), ("[::1]:1", "::1"));
     assert_eq!((config.shards.get(), config.secrets_file, config.io_driver), (3, "s".into(), IoDriver::Epoll));
-    assert_eq!(config.filter, Filter::AnthropicCompat);
+    assert_eq!((config.pumping, config.filter), (Pumping::Never, Filter::AnthropicCompat));
     assert_eq!(config.upstream.url(), "https://h/b");
     assert_eq!(config.upstream.source, "--upstream");
     assert_eq!(config.upstream.connect_to, Some(("a".into(), 2)));
@@ -303,6 +304,7 @@ fn a_wrong_value_names_its_source_and_the_form_and_not_itself() {
         ),
         ("--upstream-addr", "FLOW_PROXY_UPSTREAM_ADDR", "expected host:port, such as 10.0.0.7:443 or [::1]:8443"),
         ("--io-driver", "FLOW_PROXY_IO_DRIVER", "expected auto, uring or epoll"),
+        ("--pump", "FLOW_PROXY_PUMP", "expected auto, always or never"),
         ("--filter", "FLOW_PROXY_FILTER", "expected none or anthropic-compat"),
         (
             "--client-timeout",
