@@ -14,7 +14,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use flow_uring::config::{AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Timeouts, Trust, UpstreamConfig};
+use flow_uring::config::{
+    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, Trust, UpstreamConfig,
+};
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
@@ -128,6 +130,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         listener_tls: None,
         upstream: target,
         io_driver: IoDriver::Auto,
+        pumping: Pumping::Auto,
         filter: Filter::None,
         // The upstream connection stays however busy the machine is.
         timeouts: Timeouts { connect: PATIENCE, upstream_idle: PATIENCE, ..Timeouts::default() },

@@ -337,16 +337,32 @@ fn deflate(text: &str) -> Vec<u8> {
     encoder.finish().expect("a Vec takes every byte")
 }
 
-/// An uncompressed meta-block, and an empty last one (RFC 7932 §9.2).
+/// Bytes of text in one block that is not compressed: too few for a part of a token, which is not to be found without
+/// a decoder.
+const BLOCK_BYTES: usize = 7;
+
+/// Uncompressed meta-blocks, and an empty last one (RFC 7932 §9.2).
 fn brotli(text: &str) -> Vec<u8> {
-    let header = (text.len() as u32 - 1) << 4 | 1 << 20;
-    [&header.to_le_bytes()[..3], text.as_bytes(), &[3]].concat()
+    let mut stream = Vec::new();
+    for block in text.as_bytes().chunks(BLOCK_BYTES) {
+        let header = (block.len() as u32 - 1) << 3 | 1 << 19;
+        // The size of the window stands before the first of them.
+        let header = if stream.is_empty() { header << 1 } else { header };
+        stream.extend([&header.to_le_bytes()[..3], block].concat());
+    }
+    [&stream[..], &[3]].concat()
 }
 
-/// One frame of one raw block (RFC 8878 §3.1.1).
+/// One frame of raw blocks (RFC 8878 §3.1.1).
 fn zstd(text: &str) -> Vec<u8> {
-    let (size, block) = (text.len() as u32, (text.len() as u32) << 3 | 1);
-    [&[0x28, 0xB5, 0x2F, 0xFD, 0xA0][..], &size.to_le_bytes(), &block.to_le_bytes()[..3], text.as_bytes()].concat()
+    let size = (text.len() as u32).to_le_bytes();
+    let mut frame = [&[0x28, 0xB5, 0x2F, 0xFD, 0xA0][..], &size].concat();
+    let last = (text.len() - 1) / BLOCK_BYTES;
+    for (index, block) in text.as_bytes().chunks(BLOCK_BYTES).enumerate() {
+        let header = (block.len() as u32) << 3 | u32::from(index == last);
+        frame.extend([&header.to_le_bytes()[..3], block].concat());
+    }
+    frame
 }
 
 #[test]

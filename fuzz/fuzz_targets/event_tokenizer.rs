@@ -193,11 +193,29 @@ fn begins_object(half: &[u8]) -> bool {
     let is_text = std::str::from_utf8(half).err().is_none_or(|error| error.error_len().is_none());
     let is_open = serde_json::from_slice::<serde_json::Value>(half).is_err_and(|error| error.is_eof());
     // Of an escape that breaks off serde looks at none of the digits.
-    let escape = half.windows(2).rposition(|bytes| bytes == b"\\u").map(|at| &half[at + 2..]);
+    let escape_at = half.windows(2).rposition(|bytes| bytes == b"\\u");
+    let escape = escape_at.map(|at| &half[at + 2..]);
     let has_digits = escape.is_none_or(|digits| digits.iter().take(4).all(u8::is_ascii_hexdigit));
+    // No digits make the second half of a pair one where the first is missing.
+    let is_alone = escape_at.is_some_and(|at| is_second_half(&half[at..]) && !ends_with_first_half(&half[..at]));
     // A line like a whole object is not read, and no server goes on after one.
     let first_line = half.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    has_begun && is_text && is_open && has_digits && !(first_line.starts_with(b"{") && first_line.ends_with(b"}"))
+    has_begun
+        && is_text
+        && is_open
+        && has_digits
+        && !is_alone
+        && !(first_line.starts_with(b"{") && first_line.ends_with(b"}"))
+}
+
+/// Tells whether an escape that breaks off is that of a low surrogate.
+fn is_second_half(escape: &[u8]) -> bool {
+    matches!(escape, [b'\\', b'u', b'd' | b'D', b'c'..=b'f' | b'C'..=b'F', more @ ..] if more.len() < 2)
+}
+
+/// Tells whether the escape of a high surrogate is the last that there is.
+fn ends_with_first_half(text: &[u8]) -> bool {
+    matches!(text, [.., b'\\', b'u', b'd' | b'D', b'8'..=b'9' | b'a'..=b'b' | b'A'..=b'B', _, _])
 }
 
 /// Tells whether clients of that dialect take the event for an error.

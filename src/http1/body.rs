@@ -5,6 +5,7 @@
 //! split, but for where content is cut. Nothing is decoded twice and no content is held.
 
 use std::mem;
+use std::ops::Range;
 
 use memchr::memchr;
 
@@ -22,6 +23,29 @@ const TRAILER_BYTES_MAX: usize = 16 * 1024;
 
 /// Digits of a chunk size: what fits a `u64`.
 const SIZE_DIGITS_MAX: usize = 16;
+
+/// Digits of the size of a chunk that is taken as a whole: one of a MiB does not fit into a read. With them the size line
+/// is shorter than anything that is searched for.
+const WHOLE_DIGITS_MAX: usize = 5;
+
+/// A chunk that lies in the input as a whole, with its size line and its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WholeChunk {
+    start: usize,
+    end: usize,
+}
+
+impl WholeChunk {
+    /// The place of its content in the input.
+    pub fn data(self) -> Range<usize> {
+        self.start..self.end
+    }
+
+    /// The length of the whole.
+    pub fn length(self) -> usize {
+        self.end + 2
+    }
+}
 
 /// The bytes that a relay which passed on every emitted piece must still send to stand between two chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +157,32 @@ impl BodyReader {
             BodyState::ChunkEnd { .. } => Owed::ChunkEnd,
             _ => Owed::Nothing,
         }
+    }
+
+    /// Finds a whole chunk without extensions at the start of `input`, if one may begin there: most events of a stream
+    /// come as one. Nothing is taken yet: see [`BodyReader::take_whole`].
+    #[inline]
+    pub fn whole_chunk(&self, input: &[u8]) -> Option<WholeChunk> {
+        if !matches!(self.state, BodyState::ChunkSize) || !self.held.is_empty() {
+            return None;
+        }
+        let (mut size, mut digits) = (0, 0);
+        while let Some(digit) = input.get(digits).and_then(|&byte| char::from(byte).to_digit(16)) {
+            if digits == WHOLE_DIGITS_MAX {
+                return None;
+            }
+            (size, digits) = (size << 4 | digit as usize, digits + 1);
+        }
+        let start = digits + 2;
+        let end = start + size;
+        let is_whole = size > 0 && input.get(digits..start)? == b"\r\n" && input.get(end..end + 2)? == b"\r\n";
+        is_whole.then_some(WholeChunk { start, end })
+    }
+
+    /// Takes a chunk that [`BodyReader::whole_chunk`] has found.
+    #[inline]
+    pub fn take_whole(&mut self, chunk: WholeChunk) {
+        self.data_bytes = self.data_bytes.saturating_add((chunk.end - chunk.start) as u64);
     }
 
     /// Takes one piece off `input`, which is not empty, or all of it; returns how many bytes.

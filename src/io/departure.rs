@@ -12,26 +12,21 @@ use std::os::fd::AsRawFd;
 use std::task::{Poll, Waker};
 
 use monoio::net::TcpStream;
-use slab::Slab;
 
 use super::deadline::next_turn;
-use super::epoll::{EVENTS_MAX, Epoll, Token};
+use super::epoll::{EVENTS_MAX, Epoll, Token, TokenTable};
 
 thread_local! {
-    static WATCHES: Watches = const {
-        Watches { epoll: Cell::new(Epoll::NONE), entries: RefCell::new(Slab::new()), generation: Cell::new(0) }
-    };
+    static WATCHES: Watches =
+        const { Watches { epoll: Cell::new(Epoll::NONE), entries: RefCell::new(TokenTable::new()) } };
 }
 
 struct Watches {
     epoll: Cell<Epoll>,
-    entries: RefCell<Slab<Entry>>,
-    /// Distinguishes a late event for a slot's former socket from one for its present one.
-    generation: Cell<u32>,
+    entries: RefCell<TokenTable<Entry>>,
 }
 
 struct Entry {
-    generation: u32,
     has_left: bool,
     waker: Option<Waker>,
 }
@@ -39,7 +34,7 @@ struct Entry {
 /// The watch on one socket.
 #[derive(Debug)]
 pub struct Departure {
-    key: usize,
+    token: Token,
 }
 
 impl Departure {
@@ -48,25 +43,24 @@ impl Departure {
     /// # Errors
     /// The error of `epoll_ctl`: the shard runs no [`watch`], or the kernel's limit on watches is reached.
     pub fn of(socket: &impl AsRawFd) -> io::Result<Self> {
-        WATCHES.with(|watches| {
-            let generation = watches.generation.get().wrapping_add(1);
-            watches.generation.set(generation);
-            let key = watches.entries.borrow_mut().insert(Entry { generation, has_left: false, waker: None });
-            let departure = Departure { key };
-            let token = Token { generation, key };
-            watches.epoll.get().watch(libc::EPOLL_CTL_ADD, socket, libc::EPOLLRDHUP, token)?;
-            Ok(departure)
-        })
+        let token = WATCHES.with(|watches| {
+            watches.entries.borrow_mut().insert_with(|token| {
+                watches.epoll.get().watch(libc::EPOLL_CTL_ADD, socket, libc::EPOLLRDHUP, token)?;
+                Ok::<_, io::Error>(Entry { has_left: false, waker: None })
+            })
+        })?;
+        Ok(Departure { token })
     }
 
     /// Resolves when the peer has sent its end of file or a reset.
     pub async fn happened(&self) {
         poll_fn(|context| {
             WATCHES.with(|watches| {
-                let entry = &mut watches.entries.borrow_mut()[self.key];
-                if entry.has_left {
+                let mut entries = watches.entries.borrow_mut();
+                // It is there for as long as its watch is.
+                let Some(entry) = entries.get_mut(self.token).filter(|entry| !entry.has_left) else {
                     return Poll::Ready(());
-                }
+                };
                 if !entry.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                     entry.waker = Some(context.waker().clone());
                 }
@@ -78,15 +72,15 @@ impl Departure {
 
     /// Drops the waker of the last waiter: a task that has ended stays in memory as long as its waker does.
     pub fn forget_waiter(&self) {
-        let waker = WATCHES.with(|watches| watches.entries.borrow_mut()[self.key].waker.take());
+        let waker = WATCHES.with(|watches| watches.entries.borrow_mut().get_mut(self.token)?.waker.take());
         drop(waker);
     }
 }
 
 impl Drop for Departure {
     fn drop(&mut self) {
-        // Closing the socket removes it from the epoll set; the generation guards the moment until then.
-        let _ = WATCHES.try_with(|watches| watches.entries.borrow_mut().try_remove(self.key));
+        // Closing the socket removes it from the epoll set; its token reaches nothing until then.
+        let _ = WATCHES.try_with(|watches| watches.entries.borrow_mut().remove(self.token));
     }
 }
 
@@ -114,9 +108,9 @@ pub async fn watch(events: TcpStream) -> io::Result<()> {
     }
 }
 
-fn deliver(Token { generation, key }: Token) {
+fn deliver(token: Token) {
     WATCHES.with(|watches| {
-        if let Some(entry) = watches.entries.borrow_mut().get_mut(key).filter(|entry| entry.generation == generation) {
+        if let Some(entry) = watches.entries.borrow_mut().get_mut(token) {
             entry.has_left = true;
             if let Some(waker) = entry.waker.take() {
                 waker.wake();

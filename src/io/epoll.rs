@@ -1,12 +1,16 @@
 //! An epoll descriptor that is itself polled on the shard's ring, to watch sockets that nobody waits on.
 //!
-//! Every socket is in it with `EPOLLONESHOT`, under a token from the caller's table. Invariant: nothing here blocks; a
-//! socket leaves the set when it is closed.
+//! Every socket is in it under a token from the caller's [`TokenTable`], for one event (`EPOLLONESHOT`) or for each that
+//! happens (`EPOLLET`). Invariant: nothing here blocks; a socket leaves the set when it is closed.
+
+mod table;
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use monoio::net::TcpStream;
+
+pub use self::table::{Token, TokenTable};
 
 /// Limit on the events taken from the kernel at once; more stay for the next turn.
 pub const EVENTS_MAX: usize = 32;
@@ -55,14 +59,6 @@ impl Readiness {
     }
 }
 
-/// The key of a table's entry; the generation distinguishes a late event for an entry's former socket from one for its
-/// present one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Token {
-    pub generation: u32,
-    pub key: usize,
-}
-
 impl Epoll {
     /// No set: every watch is refused.
     pub const NONE: Epoll = Epoll { descriptor: -1 };
@@ -100,8 +96,7 @@ impl Epoll {
     }
 
     fn control(self, operation: i32, socket: &impl AsRawFd, events: i32, token: Token) -> io::Result<()> {
-        let mut event =
-            libc::epoll_event { events: events as u32, u64: u64::from(token.generation) << 32 | token.key as u64 };
+        let mut event = libc::epoll_event { events: events as u32, u64: token.to_bits() };
         // SAFETY: `event` outlives the call; a descriptor that is not open is refused.
         let changed = unsafe { libc::epoll_ctl(self.descriptor, operation, socket.as_raw_fd(), &mut event) };
         if changed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -128,8 +123,7 @@ impl Epoll {
         let count = unsafe { libc::epoll_wait(self.descriptor, events.as_mut_ptr(), MAX as i32, 0) };
         let count = usize::try_from(count).unwrap_or(0);
         for event in &events[..count] {
-            let key = (event.u64 & u64::from(u32::MAX)) as usize;
-            deliver(Token { generation: (event.u64 >> 32) as u32, key }, Readiness(event.events));
+            deliver(Token::from_bits(event.u64), Readiness(event.events));
         }
         count
     }

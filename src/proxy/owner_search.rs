@@ -49,7 +49,7 @@ pub async fn choose(
         let mut unknown = None;
         let mut is_owned = |shelf, object| {
             if owner.is_none() {
-                owner = known_owner(resources, &snapshot.credentials, shelf, object);
+                owner = known_owner(&resources.owners, &snapshot.credentials, shelf, object);
                 unknown.get_or_insert((shelf, object));
             }
             owner.is_some()

@@ -14,3 +14,4 @@ mod recovery;
 mod reload;
 mod rotation;
 mod stored_objects;
+mod waits;

@@ -14,10 +14,10 @@ const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
 /// The objects that an upstream stores, and whose each is.
-type Store = Arc<Mutex<HashMap<String, String>>>;
+pub type Store = Arc<Mutex<HashMap<String, String>>>;
 
 /// An upstream that keeps objects by key, as LiteLLM does: for all others there is no such object.
-fn keeper(store: &Store) -> Upstream {
+pub fn keeper(store: &Store) -> Upstream {
     let store = store.clone();
     Upstream::plain(move |peer| {
         while let Some(request) = peer.read_request() {
@@ -89,7 +89,7 @@ fn ask(gateway: &Gateway, method: &str, path: &str, body: &str) -> (u16, String)
 }
 
 /// Makes an object and returns its id.
-fn make(gateway: &Gateway, path: &str, body: &str) -> String {
+pub fn make(gateway: &Gateway, path: &str, body: &str) -> String {
     let (status, text) = ask(gateway, "POST", path, body);
     assert_eq!(status, 200, "{text}");
     let start = text.find("object_").expect("an id");

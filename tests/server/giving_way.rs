@@ -32,6 +32,24 @@ fn asked(gateway: &Gateway) -> Client {
     client
 }
 
+/// A client whose request was sent.
+fn asking(gateway: &Gateway, request: &str) -> Client {
+    let mut client = Client::connect(gateway.port());
+    client.send(request);
+    client
+}
+
+/// An upstream that answers each request once the gate lets it through.
+fn held_by(gate: &Gate) -> Upstream {
+    let gate = gate.clone();
+    Upstream::plain(move |peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            gate.pass();
+            peer.write(OK);
+        }
+    })
+}
+
 #[test]
 fn new_clients_get_the_places_of_those_that_rest_the_longest() {
     const PLACES: usize = 8;
@@ -98,25 +116,14 @@ fn a_connection_with_unread_bytes_is_not_at_rest() {
 #[test]
 fn where_none_rests_new_ones_wait_until_one_does_or_ends() {
     let upstream_gate = Gate::new();
-    let passing = upstream_gate.clone();
-    let upstream = Upstream::plain(move |peer: &mut Peer| {
-        while peer.read_request().is_some() {
-            passing.pass();
-            peer.write(OK);
-        }
-    });
+    let upstream = held_by(&upstream_gate);
     for case in CASES {
         let gateway = gateway(&upstream, case, 2).start();
         let before = upstream.requests().len();
-        let ask = |request: &str| {
-            let mut client = Client::connect(gateway.port());
-            client.send(request);
-            client
-        };
         let closing = POST.replacen("\r\n", "\r\nConnection: close\r\n", 1);
-        let (mut keeping, mut closing) = (ask(POST), ask(&closing));
+        let (mut keeping, mut closing) = (asking(&gateway, POST), asking(&gateway, &closing));
         upstream.wait_for_requests(before + 2);
-        let mut waiting = [(); 2].map(|()| ask(LIVENESS));
+        let mut waiting = [(); 2].map(|()| asking(&gateway, LIVENESS));
         for waiting in &mut waiting {
             assert!(waiting.is_quiet_for(Duration::from_millis(150)), "{case:?}");
         }
@@ -191,24 +198,13 @@ fn a_tls_client_that_begins_its_handshake_late_is_served_after_its_rest() {
 fn a_drain_serves_those_that_wait_for_a_place() {
     const WAITING: usize = 20;
     let upstream_gate = Gate::new();
-    let passing = upstream_gate.clone();
-    let upstream = Upstream::plain(move |peer: &mut Peer| {
-        while peer.read_request().is_some() {
-            passing.pass();
-            peer.write(OK);
-        }
-    });
+    let upstream = held_by(&upstream_gate);
     for case in CASES {
         let mut gateway = gateway(&upstream, case, 2).start();
         let before = upstream.requests().len();
-        let ask = |request: &str| {
-            let mut client = Client::connect(gateway.port());
-            client.send(request);
-            client
-        };
-        let mut busy = [(); 2].map(|()| ask(POST));
+        let mut busy = [(); 2].map(|()| asking(&gateway, POST));
         upstream.wait_for_requests(before + 2);
-        let mut waiting: Vec<Client> = (0..WAITING).map(|_| ask(LIVENESS)).collect();
+        let mut waiting: Vec<Client> = (0..WAITING).map(|_| asking(&gateway, LIVENESS)).collect();
         assert!(waiting[0].is_quiet_for(Duration::from_millis(150)), "{case:?}");
         gateway.terminate();
         for waiting in &mut waiting {

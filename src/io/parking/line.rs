@@ -5,6 +5,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use crate::io::epoll::Token;
+
 /// The order in which connections give way to new ones: all of the first kind come before those of the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum GivesWay {
@@ -12,17 +14,17 @@ pub enum GivesWay {
     Late,
 }
 
-/// The keys of all parked connections, in their order.
+/// The tokens of all parked connections, in their order.
 pub(super) struct Line {
     opened: Instant,
     /// Those of [`GivesWay::Early`] and of [`GivesWay::Late`], each ordered by the time at which they are due.
     queues: [BTreeSet<QueueEntry>; 2],
 }
 
-/// The time at which a connection is due, in microseconds since the line was opened, and its key.
-type QueueEntry = (u64, u32);
+/// The time at which a connection is due, in microseconds since the line was opened, and its token.
+type QueueEntry = (u64, Token);
 
-/// The place of one connection in the line, without its key.
+/// The place of one connection in the line, without its token.
 #[derive(Clone, Copy)]
 pub(super) struct Place {
     due: u64,
@@ -34,22 +36,22 @@ impl Line {
         Line { opened, queues: Default::default() }
     }
 
-    pub(super) fn join(&mut self, key: usize, gives_way: GivesWay, due: Instant) -> Place {
+    pub(super) fn join(&mut self, token: Token, gives_way: GivesWay, due: Instant) -> Place {
         let due = due.saturating_duration_since(self.opened).as_micros();
         let place = Place { due: u64::try_from(due).unwrap_or(u64::MAX), gives_way };
-        self.queues[gives_way as usize].insert(entry(key, place));
+        self.queues[gives_way as usize].insert((place.due, token));
         place
     }
 
-    pub(super) fn leave(&mut self, key: usize, place: Place) {
-        self.queues[place.gives_way as usize].remove(&entry(key, place));
+    pub(super) fn leave(&mut self, token: Token, place: Place) {
+        self.queues[place.gives_way as usize].remove(&(place.due, token));
     }
 
-    /// Returns the key of the connection that gives way first, its kind, and when it is due.
-    pub(super) fn first(&self) -> Option<(usize, GivesWay, Instant)> {
+    /// Returns the token of the connection that gives way first, its kind, and when it is due.
+    pub(super) fn first(&self) -> Option<(Token, GivesWay, Instant)> {
         [GivesWay::Early, GivesWay::Late].into_iter().find_map(|gives_way| {
-            let (due, key) = self.queues[gives_way as usize].first()?;
-            Some((*key as usize, gives_way, self.time(*due)))
+            let (due, token) = self.queues[gives_way as usize].first()?;
+            Some((*token, gives_way, self.time(*due)))
         })
     }
 
@@ -58,9 +60,9 @@ impl Line {
         self.earliest().map(|(due, _)| self.time(due))
     }
 
-    /// Returns the key of the connection that has been due the longest at `now`.
-    pub(super) fn overdue(&self, now: Instant) -> Option<usize> {
-        self.earliest().filter(|(due, _)| self.time(*due) <= now).map(|(_, key)| key as usize)
+    /// Returns the token of the connection that has been due the longest at `now`.
+    pub(super) fn overdue(&self, now: Instant) -> Option<Token> {
+        self.earliest().filter(|(due, _)| self.time(*due) <= now).map(|(_, token)| token)
     }
 
     fn earliest(&self) -> Option<QueueEntry> {
@@ -70,9 +72,4 @@ impl Line {
     fn time(&self, due: u64) -> Instant {
         self.opened + Duration::from_micros(due)
     }
-}
-
-fn entry(key: usize, Place { due, .. }: Place) -> QueueEntry {
-    // Fewer than 2^32 descriptors can be open.
-    (due, key as u32)
 }

@@ -16,12 +16,11 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use monoio::net::TcpStream;
-use slab::Slab;
 
 pub use self::line::GivesWay;
 use self::line::{Line, Place};
 use super::deadline::{Deadline, next_turn};
-use super::epoll::{EVENTS_MAX, Epoll, SocketEvent, Token};
+use super::epoll::{EVENTS_MAX, Epoll, SocketEvent, Token, TokenTable};
 use super::race::{Either, race};
 
 /// Number of parked connections after which no more are let out in a turn: to serve one takes some 50 µs until it waits
@@ -35,19 +34,16 @@ const BATCHES_MAX: usize = 64;
 /// The parked connections of one shard.
 pub struct Parking<T> {
     epoll: Epoll,
-    places: RefCell<Slab<ParkingPlace<T>>>,
+    places: RefCell<TokenTable<ParkingPlace<T>>>,
     line: RefCell<Line>,
     /// Those that have been left by their peers and wait for their turn to come out.
     left: RefCell<VecDeque<T>>,
-    /// Distinguishes a late event for a place's former connection from one for its present one.
-    generation: Cell<u32>,
     /// The time at which the attendant looks for connections that are due, unless it is woken earlier.
     next_look: Cell<Option<Instant>>,
     attendant: RefCell<Option<Waker>>,
 }
 
 struct ParkingPlace<T> {
-    generation: u32,
     place: Place,
     connection: T,
 }
@@ -72,10 +68,9 @@ impl<T: AsRawFd> Parking<T> {
         let (epoll, events) = Epoll::open()?;
         let parking = Parking {
             epoll,
-            places: RefCell::default(),
+            places: RefCell::new(TokenTable::new()),
             line: RefCell::new(Line::new(Instant::now())),
             left: RefCell::default(),
-            generation: Cell::new(0),
             next_look: Cell::new(None),
             attendant: RefCell::default(),
         };
@@ -88,16 +83,13 @@ impl<T: AsRawFd> Parking<T> {
     /// # Errors
     /// When the kernel refuses the watch; the connection is returned.
     pub fn park(&self, connection: T, gives_way: GivesWay, due: Instant) -> Result<(), (T, io::Error)> {
-        let generation = self.generation.get().wrapping_add(1);
-        let mut places = self.places.borrow_mut();
-        let entry = places.vacant_entry();
-        let key = entry.key();
-        if let Err(error) = self.watch(&connection, Token { generation, key }) {
-            return Err((connection, error));
-        }
-        let place = self.line.borrow_mut().join(key, gives_way, due);
-        entry.insert(ParkingPlace { generation, place, connection });
-        self.generation.set(generation);
+        self.places.borrow_mut().insert_with(|token| match self.watch(&connection, token) {
+            Ok(()) => {
+                let place = self.line.borrow_mut().join(token, gives_way, due);
+                Ok(ParkingPlace { place, connection })
+            }
+            Err(error) => Err((connection, error)),
+        })?;
         if self.next_look.get().is_none_or(|look| due < look) {
             self.next_look.set(Some(due));
             if let Some(attendant) = self.attendant.take() {
@@ -114,8 +106,8 @@ impl<T: AsRawFd> Parking<T> {
 
     /// Takes the connection out that gives way first.
     pub fn take_first(&self) -> Option<T> {
-        let (key, ..) = self.line.borrow().first()?;
-        Some(self.remove(key))
+        let (token, ..) = self.line.borrow().first()?;
+        self.take(token)
     }
 
     /// Passes every connection that comes out to `leave`, for as long as it is polled.
@@ -211,19 +203,14 @@ impl<T: AsRawFd> Parking<T> {
     }
 
     fn take_overdue(&self, now: Instant) -> Option<T> {
-        let key = self.line.borrow().overdue(now)?;
-        Some(self.remove(key))
+        let token = self.line.borrow().overdue(now)?;
+        self.take(token)
     }
 
-    fn take(&self, Token { generation, key }: Token) -> Option<T> {
-        let is_there = self.places.borrow().get(key).is_some_and(|place| place.generation == generation);
-        is_there.then(|| self.remove(key))
-    }
-
-    fn remove(&self, key: usize) -> T {
-        let ParkingPlace { place, connection, .. } = self.places.borrow_mut().remove(key);
-        self.line.borrow_mut().leave(key, place);
-        connection
+    fn take(&self, token: Token) -> Option<T> {
+        let ParkingPlace { place, connection } = self.places.borrow_mut().remove(token)?;
+        self.line.borrow_mut().leave(token, place);
+        Some(connection)
     }
 
     /// Watches a socket that most likely was parked before.

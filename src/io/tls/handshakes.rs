@@ -16,11 +16,10 @@ use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 use rustls::ServerConfig;
-use slab::Slab;
 
 use super::handshake::{ClientHandshake, HandshakeError, HandshakeFault, Step};
 use crate::io::deadline::Deadline;
-use crate::io::epoll::{Epoll, Token};
+use crate::io::epoll::{Epoll, Token, TokenTable};
 use crate::io::race::{Either, race};
 use crate::io::stream::{Stream, Unread};
 use crate::io::turns::{Work, spend_on};
@@ -34,18 +33,11 @@ const ENDED_AT_ONCE_MAX: usize = 32;
 /// The handshakes of one shard, each with a companion: what its owner has with the connection.
 pub struct Handshakes<T> {
     epoll: Epoll,
-    places: RefCell<Slab<HandshakePlace<T>>>,
-    /// Distinguishes a late event for a place's former handshake from one for its present one.
-    generation: Cell<u32>,
+    places: RefCell<TokenTable<UnderWay<T>>>,
     /// The time at which the attendant looks for handshakes that are due, unless it is woken earlier; `None` while
     /// there are none.
     next_look: Cell<Option<Instant>>,
     attendant: RefCell<Option<Waker>>,
-}
-
-struct HandshakePlace<T> {
-    generation: u32,
-    under_way: UnderWay<T>,
 }
 
 struct UnderWay<T> {
@@ -77,9 +69,8 @@ impl<T> Handshakes<T> {
     /// The error of `epoll_create1`, such as a lack of descriptors.
     pub fn open() -> io::Result<(Self, TcpStream)> {
         let (epoll, events) = Epoll::open()?;
-        let (places, attendant) = (RefCell::default(), RefCell::default());
-        let (generation, next_look) = Default::default();
-        Ok((Handshakes { epoll, places, generation, next_look, attendant }, events))
+        let places = RefCell::new(TokenTable::new());
+        Ok((Handshakes { epoll, places, next_look: Cell::default(), attendant: RefCell::default() }, events))
     }
 
     /// Begins the handshake on a connection of which nothing was read.
@@ -113,7 +104,8 @@ impl<T> Handshakes<T> {
             self.wait_for_work(&alarm, &events, no_look_before).await?;
             self.epoll.take(|token, _| ready.push(token));
             for token in ready.drain(..) {
-                if let Some(under_way) = self.take(token) {
+                let under_way = self.places.borrow_mut().remove(token);
+                if let Some(under_way) = under_way {
                     self.advance(under_way, &settle).await;
                 }
             }
@@ -154,7 +146,7 @@ impl<T> Handshakes<T> {
 
     /// Ends all handshakes that wait for their clients, without a word.
     pub async fn end_all(&self) {
-        let mut places = self.places.take().into_iter();
+        let mut places = self.places.borrow_mut().take_all();
         while places.len() > 0 {
             spend_on(Work::ClientHandshakes, || places.by_ref().take(ENDED_AT_ONCE_MAX).for_each(drop)).await;
         }
@@ -180,17 +172,15 @@ impl<T> Handshakes<T> {
 
     /// Waits for the client of a handshake. If it cannot, the connection is closed, and its companion returned.
     fn wait(&self, operation: i32, under_way: UnderWay<T>) -> Result<(), (T, io::Error)> {
-        let generation = self.generation.get().wrapping_add(1);
-        self.generation.set(generation);
         let waits_until = under_way.waits_until();
-        let mut places = self.places.borrow_mut();
-        let key = places.insert(HandshakePlace { generation, under_way });
-        let handshake = &places[key].under_way.handshake;
-        let events = if handshake.waits_for_room() { libc::EPOLLOUT } else { libc::EPOLLIN | libc::EPOLLRDHUP };
-        let watched = self.epoll.watch(operation, handshake.stream(), events, Token { generation, key });
-        if let Err(error) = watched {
-            return Err((places.remove(key).under_way.companion, error));
-        }
+        self.places.borrow_mut().insert_with(|token| {
+            let handshake = &under_way.handshake;
+            let events = if handshake.waits_for_room() { libc::EPOLLOUT } else { libc::EPOLLIN | libc::EPOLLRDHUP };
+            match self.epoll.watch(operation, handshake.stream(), events, token) {
+                Ok(()) => Ok(under_way),
+                Err(error) => Err((under_way.companion, error)),
+            }
+        })?;
         if self.next_look.get().is_none_or(|look| waits_until < look) {
             self.next_look.set(Some(waits_until));
             if let Some(attendant) = self.attendant.take() {
@@ -200,27 +190,15 @@ impl<T> Handshakes<T> {
         Ok(())
     }
 
-    fn take(&self, Token { generation, key }: Token) -> Option<UnderWay<T>> {
-        let mut places = self.places.borrow_mut();
-        places.get(key).filter(|place| place.generation == generation)?;
-        Some(places.remove(key).under_way)
-    }
-
     /// Returns the time at which the first handshake is due.
     fn earliest_due(&self) -> Option<Instant> {
-        self.places.borrow().iter().map(|(_, place)| place.under_way.waits_until()).min()
+        self.places.borrow().iter().map(|(_, under_way)| under_way.waits_until()).min()
     }
 
     async fn end_overdue(&self, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
         let now = Instant::now();
-        let is_overdue = |(_, place): &(usize, &HandshakePlace<T>)| place.under_way.waits_until() <= now;
-        let overdue: Vec<Token> = self
-            .places
-            .borrow()
-            .iter()
-            .filter(is_overdue)
-            .map(|(key, place)| Token { generation: place.generation, key })
-            .collect();
+        let is_overdue = |(_, under_way): &(Token, &UnderWay<T>)| under_way.waits_until() <= now;
+        let overdue: Vec<Token> = self.places.borrow().iter().filter(is_overdue).map(|(token, _)| token).collect();
         for part in overdue.chunks(ENDED_AT_ONCE_MAX) {
             spend_on(Work::ClientHandshakes, || {
                 for token in part {
@@ -232,16 +210,17 @@ impl<T> Handshakes<T> {
     }
 
     fn end_late(&self, token: Token, now: Instant, settle: &impl Fn(T, Result<Stream, HandshakeError>)) {
-        if let Some(place) = self.places.borrow_mut().get_mut(token.key)
-            && place.generation == token.generation
-            && place.under_way.limits.due > now
-            && place.under_way.handshake.stream().unread() != Unread::Nothing
+        let mut places = self.places.borrow_mut();
+        if let Some(UnderWay { handshake, limits, .. }) = places.get_mut(token)
+            && limits.due > now
+            && handshake.stream().unread() != Unread::Nothing
         {
             // It has begun, and waits for its turn.
-            place.under_way.limits.begins_by = None;
+            limits.begins_by = None;
             return;
         }
-        let Some(UnderWay { handshake, companion, limits }) = self.take(token) else { return };
+        let Some(UnderWay { handshake, companion, limits }) = places.remove(token) else { return };
+        drop(places);
         if limits.due <= now {
             return settle(companion, Err(HandshakeError::Failed(HandshakeFault::Late)));
         }

@@ -13,6 +13,8 @@ use std::future::poll_fn;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
+
 use crate::io::deadline::next_turn;
 
 /// Time after which a turn begins no further piece: with the last one a turn stays below 4 ms, if a piece takes no more
@@ -147,11 +149,7 @@ fn charge<T>(piece: impl FnOnce() -> T) -> T {
 
 /// Returns the CPU time of this thread. Time in which others had the core is not charged to a piece.
 fn worked() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // Not by rustix, whose way to this clock past the C library crashes under valgrind.
-    // SAFETY: `time` outlives the call. It fails for an unknown clock only, and leaves zero then.
-    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
-    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
+    Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
 /// A place in a queue for the budget, taken with the first poll.

@@ -84,7 +84,7 @@ impl Gate<'_> {
         let objects = objects.as_deref_mut().filter(|objects| may_say_so && ownership::awaits_search(objects));
         if let Some(objects) = objects {
             // Boxed: hardly any answer needs it.
-            Box::pin(ownership::search(resources, &snapshot.credentials, objects, replay)).await;
+            Box::pin(ownership::search(&resources.owners, &snapshot.credentials, objects, replay)).await;
         }
     }
 

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use crate::credentials::{CredentialId, Credentials, ObjectKey, Shelf, Turn};
+use crate::credentials::{CredentialId, Credentials, ObjectKey, Owners, Shelf, Turn};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::stored::objects::{BodySearch, ObjectAction, Objects};
 use crate::proxy::request::stored::references::{ReferenceSearch, Searched};
@@ -16,12 +16,12 @@ use crate::proxy::response::head::ResponseFacts;
 
 /// Returns the credential that an object is known to belong to.
 pub fn known_owner(
-    resources: &Resources,
+    owners: &Owners,
     credentials: &Credentials,
     shelf: Shelf,
     object: ObjectKey,
 ) -> Option<CredentialId> {
-    let owner = resources.owners.find(shelf, object, Instant::now())?;
+    let owner = owners.find(shelf, object, Instant::now())?;
     credentials.of_owner(owner)
 }
 
@@ -32,7 +32,7 @@ pub fn known_owner_in_path(
     objects: &Objects,
 ) -> Option<CredentialId> {
     let named = objects.named.iter().flatten();
-    named.into_iter().find_map(|object| known_owner(resources, credentials, objects.shelf, *object))
+    named.into_iter().find_map(|object| known_owner(&resources.owners, credentials, objects.shelf, *object))
 }
 
 /// Tells whether it is still to be looked for what the body names, where the answer is that there is no such object.
@@ -49,19 +49,14 @@ pub fn awaits_search(objects: &Objects) -> bool {
 ///
 /// # Cancel safety
 /// Keeps what it has found.
-pub async fn search(
-    resources: &Resources,
-    credentials: &Credentials,
-    objects: &mut Objects,
-    replay: &RefCell<ReplayBuffer>,
-) {
+pub async fn search(owners: &Owners, credentials: &Credentials, objects: &mut Objects, replay: &RefCell<ReplayBuffer>) {
     if !replay.borrow().is_whole() {
         return;
     }
     let mut search = ReferenceSearch::new(&replay.borrow(), objects.body, objects.shelf, true);
     let Objects { unknown_reference, late_owner, body_search, .. } = objects;
     let find = |shelf, object| {
-        *late_owner = known_owner(resources, credentials, shelf, object);
+        *late_owner = known_owner(owners, credentials, shelf, object);
         unknown_reference.get_or_insert((shelf, object));
         late_owner.is_some()
     };
@@ -154,4 +149,78 @@ pub fn tap(
 
 fn is_success(facts: &ResponseFacts) -> bool {
     (200..300).contains(&facts.status)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+    use crate::credentials::from_json;
+    use crate::http1::framing::BodyLength;
+    use crate::io::deadline::on_a_shard;
+    use crate::proxy::replay::budget::ReplayBudget;
+
+    const TOTAL: usize = 16 << 20;
+    const START: &str = r#"{"input":""#;
+    const NAME: &str = r#"","previous_response_id":"resp_1""#;
+
+    fn objects() -> Objects {
+        Objects {
+            shelf: Shelf::Responses,
+            named: [None; 3],
+            action: ObjectAction::Make,
+            body: BodyLength::Chunked,
+            has_json: true,
+            owner: None,
+            body_search: BodySearch::OnRefusal,
+            unknown_reference: None,
+            late_owner: None,
+        }
+    }
+
+    /// The beginning of a body with an object's name, of which this is the last of so many bytes.
+    fn naming_at(bytes: usize) -> String {
+        format!("{START}{}{NAME}", "x".repeat(bytes - START.len() - NAME.len()))
+    }
+
+    /// Searches what came of a body in chunks of so many bytes. Returns whether an owner was found, and whether more of
+    /// the body is to be searched.
+    fn searched(body: &str, chunk: usize) -> (bool, bool) {
+        let loaded = from_json(r#"[{"clientId":"a","clientSecret":"s","tenant":"t"}]"#).expect("valid");
+        let (id, _) = loaded.credentials.entries().next().expect("one");
+        let owners = Owners::default();
+        let owner = loaded.credentials.owner_key(id);
+        owners.note(Shelf::Responses, ObjectKey::of(b"resp_1"), owner, Instant::now());
+        let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
+        let replay = RefCell::new(ReplayBuffer::default());
+        replay.borrow_mut().begin(&budget).extend_from_slice(b"POST /v1/responses HTTP/1.1\r\n\r\n");
+        for part in body.as_bytes().chunks(chunk) {
+            let framed = [format!("{:x}\r\n", part.len()).as_bytes(), part, b"\r\n"].concat();
+            assert!(replay.borrow_mut().push(&framed, TOTAL, &budget));
+        }
+        let mut objects = objects();
+        assert!(awaits_search(&objects));
+        on_a_shard(search(&owners, &loaded.credentials, &mut objects, &replay));
+        replay.borrow_mut().release(&budget);
+        (objects.late_owner == Some(id), awaits_search(&objects))
+    }
+
+    #[test]
+    fn a_body_is_searched_for_an_owner_as_far_as_the_limits_and_then_no_more() {
+        const BYTES: usize = 1024 * 1024;
+        const PIECES: usize = 16 * 1024;
+        for (body, chunk, expected) in [
+            (naming_at(100), 7, (true, false)),
+            (naming_at(BYTES), 10_000, (true, false)),
+            (naming_at(BYTES + 1), 10_000, (false, false)),
+            (naming_at(PIECES), 1, (true, false)),
+            (naming_at(PIECES + 1), 1, (false, false)),
+            (START.to_owned(), 7, (false, true)),
+            (naming_at(BYTES)[..BYTES - NAME.len()].to_owned(), 10_000, (false, true)),
+        ] {
+            assert_eq!(searched(&body, chunk), expected, "{} bytes in chunks of {chunk}", body.len());
+        }
+    }
 }

@@ -312,4 +312,25 @@ mod tests {
         let subject = subject("POST /base/v1/messages", BodyLength::Chunked, body);
         assert_eq!(subject.scope.name(), "gpt");
     }
+
+    #[test]
+    fn a_body_in_tiny_chunks_is_read_as_far_as_so_many_pieces_and_is_about_no_model_then() {
+        const TOTAL: usize = 1 << 20;
+        for (before, name) in [(15_000, "m"), (23_000, "messages")] {
+            let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
+            let mut replay = ReplayBuffer::default();
+            replay.begin(&budget).extend_from_slice(b"POST /base/v1/messages HTTP/1.1\r\n\r\n");
+            let body = format!(r#"{{"messages":["{}"],"model":"m"}}"#, "x".repeat(before));
+            for byte in body.as_bytes() {
+                assert!(replay.push(&[b"1\r\n", &[*byte][..], b"\r\n"].concat(), TOTAL, &budget));
+            }
+            let mut reader = SubjectReader::begin(&replay, BodyLength::Chunked, BASE).expect("a head");
+            while reader.read_part(&replay) {}
+            assert!(reader.is_settled(), "nothing more is waited for");
+            let in_one_part = (PLAINTEXT_MAX / b"1\r\nx\r\n".len()) as u32;
+            assert!(reader.pieces <= 16 * 1024 + 1 + in_one_part, "{} pieces", reader.pieces);
+            assert_eq!(reader.subject().scope.name(), name);
+            replay.release(&budget);
+        }
+    }
 }

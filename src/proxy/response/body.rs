@@ -12,8 +12,8 @@ use crate::http1::head::Version;
 use crate::io::Buffer;
 use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
-use crate::proxy::response::mask::BodyMask;
 use crate::proxy::response::mask::coded::CodedVerdict;
+use crate::proxy::response::mask::{BodyMask, MaskLook};
 use crate::proxy::response::refusal::{RefusalReader, RefusalReason};
 use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::ending;
@@ -140,6 +140,10 @@ impl BodyRelay {
         if self.error.is_some() {
             return;
         }
+        let bytes = self.push_whole_chunks(bytes);
+        if bytes.is_empty() {
+            return;
+        }
         let BodyRelay { reader, events, opening, refusal, tap, mask, downstream_gets_chunks, out, .. } = self;
         let mut has_masked = false;
         let read = reader.read(bytes, |piece| match piece {
@@ -166,6 +170,37 @@ impl BodyRelay {
         if self.error.is_some() || self.reader.is_complete() {
             self.end(self.error.is_some());
         }
+    }
+
+    /// Follows the chunks at the start of `bytes` that are whole and that nothing looks into but the mask and the tracker
+    /// of events: most events come as one, which is copied in one piece. Returns what follows them.
+    fn push_whole_chunks<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
+        let BodyRelay { reader, events, opening, refusal, tap, mask, has_masked, downstream_gets_chunks, out, .. } =
+            self;
+        if opening.is_some() || refusal.is_some() || tap.as_ref().is_some_and(|tap| tap.wants_more()) {
+            return bytes;
+        }
+        while let Some(chunk) = reader.whole_chunk(bytes) {
+            let data = chunk.data();
+            let (whole, rest) = bytes.split_at(chunk.length());
+            match (mask.look(&whole[data.clone()], events.as_mut()), events.as_ref()) {
+                (MaskLook::Push, _) => return bytes,
+                (MaskLook::PushObserved, Some(events)) => {
+                    let framing = |mask: &mut BodyMask, part, out: &mut Buffer| {
+                        *downstream_gets_chunks && mask.push_framing(part, out)
+                    };
+                    *has_masked |= framing(mask, &whole[..data.start], out);
+                    *has_masked |= mask.push_observed(&whole[data.clone()], events, out);
+                    *has_masked |= framing(mask, &whole[data.end..], out);
+                }
+                (MaskLook::Pass | MaskLook::PushObserved, _) => {
+                    out.append(if *downstream_gets_chunks { whole } else { &whole[data] });
+                }
+            }
+            reader.take_whole(chunk);
+            bytes = rest;
+        }
+        bytes
     }
 
     /// Appends what the mask holds to `out`: no more follows. Of a body that `is_cut` the beginning of a token is masked

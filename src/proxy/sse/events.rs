@@ -1,9 +1,11 @@
 //! The events of a stream, as far as its end needs them: their dialect, the end of the turn, the last number, and the
 //! one that is being written.
 //!
-//! Invariant: memory is bounded whatever an event's size is, and nothing depends on how the stream was split. An event
-//! that comes whole, and whose JSON can say nothing that is not known, is not read; others are skimmed where their
-//! beginning and end suffice. Not here: what is written into the stream.
+//! Invariant: memory is bounded whatever an event's size is. An event that comes whole, and whose JSON can say nothing
+//! that is not known, is not read; others are skimmed where their beginning and end suffice. Nothing depends on how the
+//! stream was split, but for events of Responses whose JSON names a member twice or cannot be parsed, and no server was
+//! seen to write one: skimmed, its first type counts, with the number next to that or at the end; in parts, it is read
+//! as parsers read it. Not here: what is written into the stream.
 
 use crate::proxy::json::prefix::Prefix;
 use crate::proxy::json::text::JsonText;
@@ -20,6 +22,9 @@ const DONE_BYTES_MAX: usize = 16;
 /// The data of the event that ends a stream of chat completions.
 const DONE: &[u8] = b"[DONE]";
 
+/// The number of events of no known dialect after which none is expected any more: they are not looked into.
+const UNKNOWN_EVENTS_MAX: u8 = 32;
+
 /// Follows the events of a stream.
 pub struct StreamEvents {
     dialect: KnownDialect,
@@ -34,7 +39,10 @@ pub struct StreamEvents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum KnownDialect {
     NoEvent,
-    Unknown,
+    /// So many events told none, or [`UNKNOWN_EVENTS_MAX`].
+    Unknown {
+        events_count: u8,
+    },
     /// There was nothing but `ping`, which other dialects have borrowed.
     Ping,
     Known(EventDialect),
@@ -121,7 +129,7 @@ impl StreamEvents {
         match self.dialect {
             KnownDialect::Known(dialect) => Some(dialect),
             KnownDialect::Ping => self.event.dialect().or(Some(EventDialect::Anthropic)),
-            KnownDialect::Unknown => self.event.dialect(),
+            KnownDialect::Unknown { .. } => self.event.dialect(),
             KnownDialect::NoEvent if self.event.kind() == EventType::Ping => Some(EventDialect::Anthropic),
             KnownDialect::NoEvent => self.event.dialect().or(by_path),
         }
@@ -175,7 +183,10 @@ impl StreamEvents {
             {
                 Interest::Nothing
             }
-            KnownDialect::Unknown if self.event.named == EventType::Other => Interest::Dialect,
+            KnownDialect::Unknown { events_count } if self.event.named == EventType::Other => match events_count {
+                UNKNOWN_EVENTS_MAX => Interest::Nothing,
+                _ => Interest::Dialect,
+            },
             _ => Interest::All,
         }
     }
@@ -229,6 +240,9 @@ impl EventConsumer for StreamEvents {
                 self.take_event();
             }
             DataRead::Skipped => {
+                if self.event.interest == Interest::Dialect {
+                    self.note_unknown();
+                }
                 self.has_last = self.event.named.ends_turn();
                 self.event.begin();
             }
@@ -264,7 +278,7 @@ impl StreamEvents {
             KnownDialect::Known(_) => {}
             before => match event.dialect() {
                 Some(dialect) => self.dialect = KnownDialect::Known(dialect),
-                None if event.kind() != EventType::Ping => self.dialect = KnownDialect::Unknown,
+                None if event.kind() != EventType::Ping => self.note_unknown(),
                 None if before == KnownDialect::NoEvent => self.dialect = KnownDialect::Ping,
                 None => {}
             },
@@ -282,6 +296,15 @@ impl StreamEvents {
         if ends_turn || self.event.kind() != EventType::Ping {
             self.has_last = ends_turn;
         }
+    }
+
+    /// Notes an event of no known dialect.
+    fn note_unknown(&mut self) {
+        let before = match self.dialect {
+            KnownDialect::Unknown { events_count } => events_count,
+            _ => 0,
+        };
+        self.dialect = KnownDialect::Unknown { events_count: (before + 1).min(UNKNOWN_EVENTS_MAX) };
     }
 
     fn take_members(&mut self) {

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use crate::io::Buffer;
+use crate::io::epoll::Token;
 
 /// Bytes from which on a batch is sent before more is collected: what one read brings still fits after them.
 const BATCH_BYTES: usize = 64 * 1024;
@@ -19,7 +20,7 @@ pub struct Batch {
 
 /// The bytes of one stream.
 pub struct Part {
-    pub key: usize,
+    pub token: Token,
     pub bytes: Range<usize>,
 }
 
@@ -35,16 +36,16 @@ impl Batch {
     }
 
     /// Adds all that was appended since `start` as that of a stream.
-    pub fn add(&mut self, key: usize, start: usize) {
+    pub fn add(&mut self, token: Token, start: usize) {
         if self.out.len() > start {
-            self.parts.push(Part { key, bytes: start..self.out.len() });
+            self.parts.push(Part { token, bytes: start..self.out.len() });
         }
     }
 
     /// Sends each part by `send`. Empty afterwards.
-    pub fn send_all(&mut self, mut send: impl FnMut(usize, &[u8])) {
-        for Part { key, bytes } in self.parts.drain(..) {
-            send(key, &self.out.filled()[bytes]);
+    pub fn send_all(&mut self, mut send: impl FnMut(Token, &[u8])) {
+        for Part { token, bytes } in self.parts.drain(..) {
+            send(token, &self.out.filled()[bytes]);
         }
         self.out.clear();
     }

@@ -3,10 +3,10 @@
 use std::io;
 use std::time::Instant;
 
-use super::LeftStream;
 use super::batch::Batch;
-use super::open_exchange::{LeftPump, OpenExchange, Pumped};
+use super::open_exchange::{LeftPump, LeftStream, OpenExchange, Pumped};
 use crate::io::Buffer;
+use crate::io::epoll::Token;
 use crate::proxy::attempt::interrupt::NoMore;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::sse::dialect::EventDialect;
@@ -14,8 +14,6 @@ use crate::upstream::Received;
 
 /// An entry of the table: what each event needs of a stream before and after it was followed, within one cache line.
 pub struct StreamEntry<T> {
-    /// Distinguishes a late event for a place's former stream from one for its present one.
-    pub generation: u32,
     flow: Flow,
     /// It waits for its turn to be received from.
     pub is_queued: bool,
@@ -23,7 +21,7 @@ pub struct StreamEntry<T> {
     pub upstream_has_ended: bool,
     /// Something has come from the upstream while the client took nothing.
     has_more: bool,
-    /// What was written ends the turn.
+    /// The end of the turn was written.
     turn_was_written: bool,
     /// Content of the body that was written.
     written_bytes: u64,
@@ -34,13 +32,13 @@ pub struct StreamEntry<T> {
 
 /// The direction in which a stream moves.
 enum Flow {
-    /// What comes is passed on.
+    /// All that comes is passed on.
     Open,
     /// The client has not taken all of what came: nothing more is received until it has.
     Blocked(Box<Backlog>),
 }
 
-/// What a client has not taken.
+/// The bytes that a client has not taken.
 struct Backlog {
     /// As it is to go over the wire.
     unsent: Buffer,
@@ -75,10 +73,9 @@ pub enum Passed {
 }
 
 impl<T> StreamEntry<T> {
-    pub fn new(generation: u32, stream: Box<Streaming<T>>, now: Instant) -> Self {
+    pub fn new(stream: Box<Streaming<T>>, now: Instant) -> Self {
         let progress = &stream.open.exchange.progress;
         StreamEntry {
-            generation,
             flow: Flow::Open,
             is_queued: false,
             upstream_has_ended: false,
@@ -102,14 +99,14 @@ impl<T> StreamEntry<T> {
     }
 
     /// Receives once, and follows what came into `batch`.
-    pub fn take(&mut self, key: usize, batch: &mut Batch, now: Instant) -> Taken {
+    pub fn take(&mut self, token: Token, batch: &mut Batch, now: Instant) -> Taken {
         let OpenExchange { connection, answer, .. } = &mut self.stream.open;
         let body = &mut answer.body;
         let start = batch.out.len();
         std::mem::swap(&mut body.out, &mut batch.out);
         let read = connection.read_ready(|bytes| body.push(bytes));
         std::mem::swap(&mut body.out, &mut batch.out);
-        batch.add(key, start);
+        batch.add(token, start);
         match read {
             Ok((Some(end @ Received::End { .. }), _)) => Taken::Leaves(LeftPump::NoMore(Ok(end))),
             Ok((Some(Received::Data), may_have_more)) => {

@@ -26,7 +26,7 @@ use std::time::Instant;
 use monoio::net::TcpStream;
 
 use self::entry::Streaming;
-use self::open_exchange::{LeftPump, OpenExchange, Pumped};
+use self::open_exchange::{LeftPump, LeftStream, OpenExchange};
 use self::sweep::StreamLimits;
 use self::table::StreamTable;
 use crate::io::deadline::next_turn;
@@ -43,13 +43,6 @@ pub struct Pump<T> {
     next_sweep: Cell<Option<Instant>>,
     /// Wakes the sweeper when something is due earlier than it knows.
     sweeper: RefCell<Option<Waker>>,
-}
-
-/// A stream that has left the pump.
-pub struct LeftStream<T> {
-    pub downstream: Downstream,
-    pub owner: T,
-    pub pumped: Pumped,
 }
 
 impl<T> Pump<T> {

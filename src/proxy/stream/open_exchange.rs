@@ -3,6 +3,7 @@
 use crate::io::Buffer;
 use crate::proxy::attempt::held::PendingAnswer;
 use crate::proxy::attempt::interrupt::NoMore;
+use crate::proxy::downstream::Downstream;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::outcome::Disposition;
 use crate::upstream::{Connection, Received};
@@ -24,9 +25,16 @@ pub struct OpenExchange {
 /// An exchange that has left the pump.
 pub struct Pumped {
     pub open: Box<OpenExchange>,
-    /// What the client has not taken, as it is to go over the wire.
+    /// The bytes that the client has not taken, as they are to go over the wire.
     pub unsent: Buffer,
     pub left: LeftPump,
+}
+
+/// A stream that has left the pump, with what its owner kept with it.
+pub struct LeftStream<T> {
+    pub downstream: Downstream,
+    pub owner: T,
+    pub pumped: Pumped,
 }
 
 /// Reasons why an exchange has left the pump.

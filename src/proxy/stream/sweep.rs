@@ -18,7 +18,7 @@ pub struct StreamLimits {
     heartbeat: Option<Duration>,
 }
 
-/// What a sweep does with an entry.
+/// The decision of a sweep about an entry.
 pub enum SweepVerdict {
     Stays {
         due: Instant,

@@ -7,14 +7,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
-use slab::Slab;
-
-use super::LeftStream;
 use super::batch::Batch;
 use super::entry::{Passed, StreamEntry, Streaming, Taken};
-use super::open_exchange::LeftPump;
+use super::open_exchange::{LeftPump, LeftStream};
 use super::sweep::{StreamLimits, SweepVerdict};
-use crate::io::epoll::{Epoll, Readiness, Token};
+use crate::io::epoll::{Epoll, Readiness, Token, TokenTable};
 
 /// Entries that are received from in one turn: some 10 µs each with what it takes to pass an event on.
 pub const ENTRIES_MAX: usize = 128;
@@ -33,13 +30,13 @@ const UPSTREAM_EVENTS: i32 = libc::EPOLLIN | libc::EPOLLRDHUP;
 
 pub struct StreamTable<T> {
     epoll: Epoll,
-    entries: Slab<StreamEntry<T>>,
-    last_generation: u32,
-    /// The keys of entries that are to be received from.
-    ready: VecDeque<usize>,
+    /// Each is known by its upstream's watch; the second is its client's.
+    entries: TokenTable<StreamEntry<T>>,
+    /// The entries that are to be received from.
+    ready: VecDeque<Token>,
     batch: Batch,
     /// Those that leave once their bytes were sent.
-    leaving: Vec<(usize, LeftPump)>,
+    leaving: Vec<(Token, LeftPump)>,
 }
 
 /// The work of one turn.
@@ -52,19 +49,11 @@ pub struct TurnWork {
     pub has_stuck: bool,
 }
 
-/// The side of an entry that an event is about: the low bit of a token's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Upstream = 0,
-    Downstream = 1,
-}
-
 impl<T> StreamTable<T> {
     pub fn new(epoll: Epoll) -> Self {
         StreamTable {
             epoll,
-            entries: Slab::new(),
-            last_generation: 0,
+            entries: TokenTable::new(),
             ready: VecDeque::new(),
             batch: Batch::new(),
             leaving: Vec::new(),
@@ -76,21 +65,14 @@ impl<T> StreamTable<T> {
     /// # Errors
     /// The kernel's; the stream is returned.
     pub fn insert(&mut self, stream: Box<Streaming<T>>, now: Instant) -> Result<(), (Box<Streaming<T>>, io::Error)> {
-        let StreamTable { epoll, entries, last_generation, .. } = self;
-        let generation = last_generation.wrapping_add(1);
-        let entry = entries.vacant_entry();
-        let token = |side| Token { generation, key: entry.key() << 1 | side as usize };
-        let Streaming { open, downstream, .. } = &*stream;
-        let departs = downstream_events(&downstream.stream, false);
-        let followed = epoll
-            .follow(libc::EPOLL_CTL_ADD, &downstream.stream, departs, token(Side::Downstream))
-            .and_then(|()| epoll.follow(libc::EPOLL_CTL_ADD, &open.connection, UPSTREAM_EVENTS, token(Side::Upstream)));
-        if let Err(error) = followed {
-            epoll.forget(&downstream.stream);
-            return Err((stream, error));
-        }
-        *last_generation = generation;
-        entry.insert(StreamEntry::new(generation, stream, now));
+        let StreamTable { epoll, entries, .. } = self;
+        entries.insert_with(|token| match follow(*epoll, &stream, token) {
+            Ok(()) => Ok(StreamEntry::new(stream, now)),
+            Err(error) => {
+                epoll.forget(&stream.downstream.stream);
+                Err((stream, error))
+            }
+        })?;
         Ok(())
     }
 
@@ -103,10 +85,10 @@ impl<T> StreamTable<T> {
         // Those that may have more after this turn's look wait for the next.
         let (mut waiting, mut full_reads) = (self.ready.len(), 0);
         while waiting > 0 && turn.entries_count < ENTRIES_MAX && full_reads < FULL_READS_MAX {
-            let Some(key) = self.ready.pop_front() else { break };
+            let Some(token) = self.ready.pop_front() else { break };
             waiting -= 1;
             turn.entries_count += 1;
-            full_reads += usize::from(self.receive(key, now));
+            full_reads += usize::from(self.receive(token, now));
             if self.batch.is_full() {
                 turn.has_stuck |= self.send_all(now, left);
             }
@@ -117,61 +99,54 @@ impl<T> StreamTable<T> {
     }
 
     /// Notes an event.
-    fn deliver(
-        &mut self,
-        Token { generation, key }: Token,
-        readiness: Readiness,
-        now: Instant,
-        left: &mut Vec<LeftStream<T>>,
-    ) {
-        let (key, is_upstream) = (key >> 1, key & 1 == Side::Upstream as usize);
-        let Some(entry) = self.entries.get_mut(key).filter(|entry| entry.generation == generation) else { return };
-        if is_upstream {
+    fn deliver(&mut self, token: Token, readiness: Readiness, now: Instant, left: &mut Vec<LeftStream<T>>) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        if !token.is_second() {
             entry.upstream_has_ended |= readiness.has_hung_up();
-            return self.enqueue(key);
+            return self.enqueue(token);
         }
         let has_left =
             readiness.has_hung_up() || readiness.is_readable() && entry.stream().downstream.stream.is_goodbye();
         if has_left {
-            return self.leave(key, LeftPump::ClientLeft, left);
+            return self.leave(token, LeftPump::ClientLeft, left);
         }
         if readiness.is_writable() {
             match entry.pass_rest(now) {
-                Ok(true) => self.enqueue(key),
+                Ok(true) => self.enqueue(token),
                 Ok(false) => {}
-                Err(_) => self.leave(key, LeftPump::NotTaken, left),
+                Err(_) => self.leave(token, LeftPump::NotTaken, left),
             }
         }
     }
 
-    fn enqueue(&mut self, key: usize) {
-        if let Some(entry) = self.entries.get_mut(key)
+    fn enqueue(&mut self, token: Token) {
+        if let Some(entry) = self.entries.get_mut(token)
             && entry.wants_more()
             && !std::mem::replace(&mut entry.is_queued, true)
         {
-            self.ready.push_back(key);
+            self.ready.push_back(token);
         }
     }
 
     /// Receives from the upstream of an entry, once. Returns whether it may have more.
-    fn receive(&mut self, key: usize, now: Instant) -> bool {
+    fn receive(&mut self, token: Token, now: Instant) -> bool {
         let StreamTable { entries, batch, leaving, .. } = self;
         // It may have left meanwhile.
-        let Some(entry) = entries.get_mut(key).filter(|entry| entry.is_queued) else { return false };
+        let Some(entry) = entries.get_mut(token).filter(|entry| entry.is_queued) else { return false };
         entry.is_queued = false;
         // Its client may have taken less than it was sent since it was queued.
         if !entry.wants_more() {
             return false;
         }
-        match entry.take(key, batch, now) {
+        match entry.take(token, batch, now) {
             Taken::GoesOn { may_have_more } => {
                 if may_have_more {
-                    self.enqueue(key);
+                    self.enqueue(token);
                 }
                 may_have_more
             }
             Taken::Leaves(why) => {
-                leaving.push((key, why));
+                leaving.push((token, why));
                 false
             }
         }
@@ -182,20 +157,23 @@ impl<T> StreamTable<T> {
         let mut has_stuck = false;
         let StreamTable { epoll, entries, batch, leaving, .. } = self;
         let mut lost = Vec::new();
-        batch.send_all(|key, bytes| match entries[key].pass(bytes, now) {
-            Passed::All => {}
-            Passed::Blocked => {
-                has_stuck = true;
-                if await_room(*epoll, key, &entries[key]).is_err() {
-                    lost.push((key, LeftPump::NotTaken));
+        batch.send_all(|token, bytes| {
+            let Some(entry) = entries.get_mut(token) else { return };
+            match entry.pass(bytes, now) {
+                Passed::All => {}
+                Passed::Blocked => {
+                    has_stuck = true;
+                    if await_room(*epoll, token, entry).is_err() {
+                        lost.push((token, LeftPump::NotTaken));
+                    }
                 }
+                Passed::Lost => lost.push((token, LeftPump::NotTaken)),
             }
-            Passed::Lost => lost.push((key, LeftPump::NotTaken)),
         });
         // A client that is gone counts before the end of its stream.
         lost.append(leaving);
-        for (key, why) in lost {
-            self.leave(key, why, left);
+        for (token, why) in lost {
+            self.leave(token, why, left);
         }
         has_stuck
     }
@@ -211,24 +189,24 @@ impl<T> StreamTable<T> {
         left: &mut Vec<LeftStream<T>>,
     ) -> Option<usize> {
         let now = Instant::now();
-        let until = (from + SWEPT_MAX).min(self.entries.capacity());
-        for key in from..until {
-            let Some(entry) = self.entries.get_mut(key) else { continue };
+        let until = (from + SWEPT_MAX).min(self.entries.places_count());
+        for place in from..until {
+            let Some((token, entry)) = self.entries.at(place) else { continue };
             let verdict = limits.judge(entry, has_expired, now);
-            if let Some(due) = self.follow_verdict(key, verdict, limits, now, left) {
+            if let Some(due) = self.follow_verdict(token, verdict, limits, now, left) {
                 *next = Some(next.map_or(due, |next| next.min(due)));
             }
             if left.len() >= LEAVING_MAX {
-                return Some(key + 1);
+                return Some(place + 1);
             }
         }
-        (until < self.entries.capacity()).then_some(until)
+        (until < self.entries.places_count()).then_some(until)
     }
 
     /// Returns when the entry is due next, if it stays.
     fn follow_verdict(
         &mut self,
-        key: usize,
+        token: Token,
         verdict: SweepVerdict,
         limits: &StreamLimits,
         now: Instant,
@@ -238,10 +216,10 @@ impl<T> StreamTable<T> {
             SweepVerdict::Stays { due } => return Some(due),
             SweepVerdict::Leaves(why) => why,
             SweepVerdict::IsSilent => {
-                let entry = &mut self.entries[key];
+                let entry = self.entries.get_mut(token)?;
                 match entry.send_heartbeat(now) {
                     Passed::All => return Some(limits.next_due(entry)),
-                    Passed::Blocked => match await_room(self.epoll, key, entry) {
+                    Passed::Blocked => match await_room(self.epoll, token, entry) {
                         Ok(()) => return Some(limits.next_due(entry)),
                         Err(_) => LeftPump::NotTaken,
                     },
@@ -250,13 +228,13 @@ impl<T> StreamTable<T> {
                 }
             }
         };
-        self.leave(key, why, left);
+        self.leave(token, why, left);
         None
     }
 
     /// Lets an entry go, if it is still there.
-    fn leave(&mut self, key: usize, why: LeftPump, left: &mut Vec<LeftStream<T>>) {
-        let Some(entry) = self.entries.try_remove(key) else { return };
+    fn leave(&mut self, token: Token, why: LeftPump, left: &mut Vec<LeftStream<T>>) {
+        let Some(entry) = self.entries.remove(token) else { return };
         let Streaming { open, downstream, .. } = entry.stream();
         self.epoll.forget(&open.connection);
         self.epoll.forget(&downstream.stream);
@@ -264,11 +242,18 @@ impl<T> StreamTable<T> {
     }
 }
 
+/// Follows both sockets of a stream.
+fn follow<T>(epoll: Epoll, stream: &Streaming<T>, token: Token) -> io::Result<()> {
+    let Streaming { open, downstream, .. } = stream;
+    let events = downstream_events(&downstream.stream, false);
+    epoll.follow(libc::EPOLL_CTL_ADD, &downstream.stream, events, token.second())?;
+    epoll.follow(libc::EPOLL_CTL_ADD, &open.connection, UPSTREAM_EVENTS, token)
+}
+
 /// Lets the epoll set tell when the client of an entry takes more.
-fn await_room<T>(epoll: Epoll, key: usize, entry: &StreamEntry<T>) -> io::Result<()> {
+fn await_room<T>(epoll: Epoll, token: Token, entry: &StreamEntry<T>) -> io::Result<()> {
     let stream = &entry.stream().downstream.stream;
-    let token = Token { generation: entry.generation, key: key << 1 | Side::Downstream as usize };
-    epoll.follow(libc::EPOLL_CTL_MOD, stream, downstream_events(stream, true), token)
+    epoll.follow(libc::EPOLL_CTL_MOD, stream, downstream_events(stream, true), token.second())
 }
 
 /// The events that matter of a client: it may leave by TLS alone, which comes as bytes.

@@ -49,12 +49,12 @@ pub fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> impl Future<Output = Served>
     };
     async move {
         let Some((connection, keep_alive)) = &mut begun else { return Served::Ended };
-        let stop = serve_on(connection, keep_alive, pumped, &proxy).await;
+        let end = serve_on(connection, keep_alive, pumped, &proxy).await;
         let Some((connection, keep_alive)) = begun else { return Served::Ended };
-        match stop {
-            Stop::Ended => Served::Ended,
-            Stop::Idle => Served::Idle(keep_alive.into_idle(connection)),
-            Stop::Open(open) => {
+        match end {
+            TaskEnd::Ended => Served::Ended,
+            TaskEnd::Idle => Served::Idle(keep_alive.into_idle(connection)),
+            TaskEnd::Open(open) => {
                 if let Some(departure) = &connection.departure {
                     departure.forget_waiter();
                 }
@@ -65,7 +65,7 @@ pub fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> impl Future<Output = Served>
 }
 
 /// Reasons why a connection is served no more, by this task at least.
-enum Stop {
+enum TaskEnd {
     Ended,
     Idle,
     Open(Box<OpenExchange>),
@@ -77,7 +77,7 @@ async fn serve_on(
     keep_alive: &mut KeepAlive,
     mut pumped: Option<Box<Pumped>>,
     proxy: &Proxy,
-) -> Stop {
+) -> TaskEnd {
     loop {
         let handled = match pumped.take() {
             // Boxed: the task of a connection that relays by itself would keep room for it all its life.
@@ -85,31 +85,31 @@ async fn serve_on(
             None => match read_head(connection, keep_alive, proxy).await {
                 HeadRead::Head(span) => proxy.handle(connection, span).await,
                 HeadRead::Refused(error) => Handled::Over(proxy.refuse_unread(connection, error).await),
-                HeadRead::Idle => return Stop::Idle,
-                HeadRead::Ended => return Stop::Ended,
+                HeadRead::Idle => return TaskEnd::Idle,
+                HeadRead::Ended => return TaskEnd::Ended,
             },
         };
         let disposition = match handled {
             Handled::Over(disposition) => disposition,
-            Handled::Open(open) => return Stop::Open(open),
+            Handled::Open(open) => return TaskEnd::Open(open),
         };
         match disposition {
             Disposition::KeepAlive => {}
             // The client sends nothing: a lingering close would hold up a drain for nothing.
             Disposition::Close if connection.input.is_empty() && connection.stream.is_quiet() => {
-                return Stop::Ended;
+                return TaskEnd::Ended;
             }
             Disposition::Close | Disposition::Linger => {
                 race(linger(connection), draining::grace_over(proxy, &connection.upstream_deadline)).await;
-                return Stop::Ended;
+                return TaskEnd::Ended;
             }
             Disposition::Reset => {
                 connection.stream.reset_on_close();
-                return Stop::Ended;
+                return TaskEnd::Ended;
             }
             Disposition::Cut => {
                 connection.stream.cut();
-                return Stop::Ended;
+                return TaskEnd::Ended;
             }
         }
     }

@@ -27,7 +27,8 @@ use crate::io::{
 use crate::observability::Count;
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
-use crate::proxy::stream::{LeftStream, Pump};
+use crate::proxy::stream::Pump;
+use crate::proxy::stream::open_exchange::LeftStream;
 
 /// The pause before a shard that may accept no more connections, or cannot, tries again.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

@@ -96,7 +96,7 @@ impl Reception {
     }
 
     fn waiting_count(&self) -> usize {
-        self.handshakes.places.borrow().len()
+        self.handshakes.places.borrow().iter().len()
     }
 }
 
@@ -158,8 +158,7 @@ fn a_flight_that_its_socket_has_no_room_for_is_sent_when_it_has() {
         });
         reception.begin(7, ENOUGH);
         let started = Instant::now();
-        while !reception.handshakes.places.borrow().iter().any(|(_, place)| place.under_way.handshake.waits_for_room())
-        {
+        while !reception.handshakes.places.borrow().iter().any(|(_, under_way)| under_way.handshake.waits_for_room()) {
             assert!(started.elapsed() < ENOUGH, "it had room");
             pause(Duration::from_millis(5)).await;
         }
@@ -233,7 +232,7 @@ fn one_whose_client_sends_nothing_comes_out_early_and_one_that_waits_for_its_tur
         let settled = RefCell::new(Vec::new());
         handshakes.end_overdue(&|number, result| settled.borrow_mut().push((number, fault(&result)))).await;
         assert_eq!(settled.take(), [(0, "silent".to_owned())]);
-        assert_eq!(handshakes.places.borrow().len(), 1);
+        assert_eq!(handshakes.places.borrow().iter().len(), 1);
         drop(silent);
     });
 }

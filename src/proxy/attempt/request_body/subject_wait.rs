@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use crate::http1::body::BodyReader;
 use crate::io::{Buffer, Either, race};
 use crate::proxy::attempt::request_body::ask::ask_for_body;
-use crate::proxy::attempt::request_body::upload::take_body;
+use crate::proxy::attempt::request_body::upload::{READ_ROOM, take_body};
 use crate::proxy::downstream::{Downstream, Incoming};
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::subject::{Subject, SubjectReader};
 use crate::proxy::outcome::Outcome;
+use crate::proxy::replay::budget::ReplayBudget;
+use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::head::RequestFacts;
 use crate::proxy::resources::Resources;
 
@@ -22,9 +24,6 @@ const WAIT_LIMIT: Duration = Duration::from_millis(250);
 /// The part of a request that is waited for. Clients that put the model after the messages send more than most chats
 /// hold.
 const READ_BYTES_MAX: usize = 1024 * 1024;
-
-/// Room for a read of body bytes.
-const READ_ROOM: usize = 16 * 1024;
 
 /// Reads of the request until it is known what it is about, and returns that as far as it came to be known, and whether
 /// the client was asked for the body, as it may have been before.
@@ -74,7 +73,9 @@ async fn read_subject(
 ) -> Result<(), GatewayError> {
     loop {
         reader.catch_up(incoming.replay).await;
-        if reader.is_settled() || incoming.body.is_complete() || !has_room(incoming, resources, reader.read_bytes()) {
+        let limit_bytes = resources.limits.replay_bytes_max;
+        let has_room = has_room(&incoming.replay.borrow(), reader.read_bytes(), limit_bytes, &resources.budget);
+        if reader.is_settled() || incoming.body.is_complete() || !has_room {
             return Ok(());
         }
         if incoming.stream.readable().await.is_err() {
@@ -90,8 +91,33 @@ async fn read_subject(
     }
 }
 
-/// Tells whether one more read is within the limits and leaves the copy whole.
-fn has_room(incoming: &Incoming<'_>, resources: &Resources, read_bytes: usize) -> bool {
-    let limit_bytes = resources.limits.replay_bytes_max;
-    read_bytes < READ_BYTES_MAX && incoming.replay.borrow().has_room_for(READ_ROOM, limit_bytes, &resources.budget)
+/// Tells whether one more read is within the limits, after so many bytes, and leaves the copy whole.
+fn has_room(replay: &ReplayBuffer, read_bytes: usize, limit_bytes: usize, budget: &ReplayBudget) -> bool {
+    read_bytes < READ_BYTES_MAX && replay.has_room_for(READ_ROOM, limit_bytes, budget)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[test]
+    fn a_body_is_read_up_to_a_mebibyte_and_as_far_as_it_is_kept() {
+        let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(READ_ROOM)), READ_ROOM, 1);
+        let mut replay = ReplayBuffer::default();
+        replay.begin(&budget);
+        for (read_bytes, limit_bytes, expected) in [
+            (0, READ_ROOM, true),
+            (1024 * 1024 - 1, READ_ROOM, true),
+            (1024 * 1024, READ_ROOM, false),
+            (0, READ_ROOM - 1, false),
+        ] {
+            assert_eq!(has_room(&replay, read_bytes, limit_bytes, &budget), expected, "{read_bytes} {limit_bytes}");
+        }
+        assert!(replay.push(b"x", 2 * READ_ROOM, &budget));
+        assert!(!has_room(&replay, 1, 2 * READ_ROOM, &budget), "the budget of all requests has less left");
+        replay.release(&budget);
+    }
 }

@@ -19,7 +19,7 @@ use crate::proxy::resources::Resources;
 use crate::upstream::{Connection, TransportError};
 
 /// Room for a read of body bytes.
-const READ_ROOM: usize = 16 * 1024;
+pub const READ_ROOM: usize = 16 * 1024;
 
 /// Reasons why the request did not go upstream whole.
 #[derive(Debug)]

@@ -33,6 +33,17 @@ pub struct BodyMask {
     state: Option<Box<MaskState>>,
 }
 
+/// The result of a look at bytes of the content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaskLook {
+    /// They go downstream as they are.
+    Pass,
+    /// Nothing was done: they are to be pushed.
+    Push,
+    /// The events have seen them; the rest is for [`BodyMask::push_observed`].
+    PushObserved,
+}
+
 /// The content that is searched; framing is in any case.
 enum MaskState {
     /// The error events of a stream, of which a read has ended within an event, or had a run in it.
@@ -52,6 +63,27 @@ impl BodyMask {
             coding => Some(MaskState::Coded(CodedError::new(coding))),
         };
         BodyMask { traces, state: state.map(Box::new) }
+    }
+
+    /// Looks at the next bytes of the content of an answer that is no error, and shows them to `events`, if it is a stream
+    /// that is followed, unless they have to be pushed.
+    #[inline]
+    pub fn look(&mut self, data: &[u8], events: Option<&mut EventTracker>) -> MaskLook {
+        if self.state.is_some() {
+            return MaskLook::Push;
+        }
+        let Some(events) = events else { return MaskLook::Pass };
+        if self.traces.may_be_in(data) {
+            return MaskLook::Push;
+        }
+        events.observe(data);
+        let may_go_on = events.is_within_event() && self.traces.open_suffix(data) < data.len();
+        if may_go_on { MaskLook::PushObserved } else { MaskLook::Pass }
+    }
+
+    /// Appends bytes to `out` that `events` was shown already. Returns whether a run was masked.
+    pub fn push_observed(&mut self, data: &[u8], events: &EventTracker, out: &mut Buffer) -> bool {
+        self.push_events(data, share_of_events(events), out)
     }
 
     /// Appends the next bytes of the content to `out`, and shows them to `events`, if it is a stream that is followed.
@@ -74,7 +106,7 @@ impl BodyMask {
         }
         events.observe(data);
         if events.is_within_event() && self.traces.open_suffix(data) < data.len() {
-            return self.push_events(data, share_of_events(events), out);
+            return self.push_observed(data, events, out);
         }
         out.append(data);
         false

@@ -209,6 +209,24 @@ fn the_next_number_follows_the_last_wherever_it_stood() {
     }
 }
 
+#[test]
+fn of_an_event_of_responses_that_is_wrong_the_beginning_and_end_count_if_it_comes_whole() {
+    let first = r#"{"type":"response.created","sequence_number":1}"#;
+    for (wrong, whole, in_parts) in [
+        (r#"{"type":"response.a","sequence_number":2,"sequence_number":7}"#, (false, 3), (false, 8)),
+        (r#"{"type":"response.a","type":"response.completed","sequence_number":2}"#, (false, 3), (true, 3)),
+        (r#"{"type":"response.a","sequence_number":2,,"b":1}"#, (false, 3), (false, 2)),
+        (r#"{"type":"response.a",,"sequence_number":2}"#, (false, 3), (false, 2)),
+    ] {
+        let stream = format!("data: {first}\n\ndata: {wrong}\n\n");
+        for (size, expected) in [(usize::MAX, whole), (20, in_parts), (1, in_parts)] {
+            let tracker = observed(stream.as_bytes().chunks(size));
+            let facts = (tracker.turn_is_complete(), tracker.events.next_sequence_number());
+            assert_eq!(facts, expected, "{wrong} in parts of {size}");
+        }
+    }
+}
+
 /// The facts of a whole stream, by parsers that have nothing to do with the ones here.
 #[derive(Debug, PartialEq)]
 struct StreamFacts {

@@ -38,17 +38,32 @@ fn raw_deflate(text: &[u8]) -> Vec<u8> {
     encoder.finish().expect("a Vec takes every byte")
 }
 
-/// An uncompressed meta-block of at most 64 KiB, and an empty last one (RFC 7932 §9.2).
+/// Bytes of text in one block that is not compressed: too few for what is searched for, which is not to be found
+/// without a decoder.
+const BLOCK_BYTES: usize = 7;
+
+/// Uncompressed meta-blocks, and an empty last one (RFC 7932 §9.2).
 fn brotli(text: &[u8]) -> Vec<u8> {
-    let header = (text.len() as u32 - 1) << 4 | 1 << 20;
-    [&header.to_le_bytes()[..3], text, &[3]].concat()
+    let mut stream = Vec::new();
+    for block in text.chunks(BLOCK_BYTES) {
+        let header = (block.len() as u32 - 1) << 3 | 1 << 19;
+        // The size of the window stands before the first of them.
+        let header = if stream.is_empty() { header << 1 } else { header };
+        stream.extend([&header.to_le_bytes()[..3], block].concat());
+    }
+    [&stream[..], &[3]].concat()
 }
 
-/// One frame of one raw block (RFC 8878 §3.1.1), of 256 bytes or more.
+/// One frame of raw blocks (RFC 8878 §3.1.1), of 256 bytes or more.
 fn zstd(text: &[u8]) -> Vec<u8> {
     let size = (text.len() - 256) as u16;
-    let block = (text.len() as u32) << 3 | 1;
-    [&[0x28, 0xB5, 0x2F, 0xFD, 0x60][..], &size.to_le_bytes(), &block.to_le_bytes()[..3], text].concat()
+    let mut frame = [&[0x28, 0xB5, 0x2F, 0xFD, 0x60][..], &size.to_le_bytes()].concat();
+    let last = (text.len() - 1) / BLOCK_BYTES;
+    for (index, block) in text.chunks(BLOCK_BYTES).enumerate() {
+        let header = (block.len() as u32) << 3 | u32::from(index == last);
+        frame.extend([&header.to_le_bytes()[..3], block].concat());
+    }
+    frame
 }
 
 #[test]
@@ -66,6 +81,7 @@ fn an_error_of_every_known_coding_is_searched() {
         let harmless = encode(filler.as_bytes());
         assert_eq!(judged(coding, &harmless), CodedVerdict::Clean, "{coding:?} {index}");
         let leaking = encode(format!("{filler}{SECRET}{filler}").as_bytes());
+        assert!(traces().runs_in(&leaking).is_empty(), "{coding:?} {index}: it is found without a decoder");
         assert_eq!(judged(coding, &leaking), CodedVerdict::Leaks, "{coding:?} {index}");
         let broken = &harmless[..harmless.len() - 3];
         assert_eq!(judged(coding, broken), CodedVerdict::Unsearched, "{coding:?} {index}");
