@@ -12,6 +12,8 @@ pub(super) struct Table {
     pub(super) slots: Slab<TimerSlot>,
     /// Time of the next sweep; `None` while no deadline is armed.
     pub(super) next_sweep: Option<Instant>,
+    /// No armed deadline is due before this; `None`: none is armed.
+    earliest: Option<Instant>,
     /// Set when a deadline before `next_sweep` was armed.
     pub(super) has_earlier: bool,
     pub(super) sweeper: Option<Waker>,
@@ -40,6 +42,7 @@ impl Table {
         Table {
             slots: Slab::new(),
             next_sweep: None,
+            earliest: None,
             has_earlier: false,
             sweeper: None,
             turn: 0,
@@ -52,6 +55,7 @@ impl Table {
         let slot = &mut self.slots[key];
         slot.wait = Wait::Until(due);
         slot.remember(waker);
+        self.earliest = Some(self.earliest.map_or(due, |earliest| earliest.min(due)));
         if self.next_sweep.is_none_or(|next| next > due + RESOLUTION) {
             self.wake_sweeper();
         }
@@ -92,6 +96,16 @@ impl Table {
             self.turn += 1;
             self.awaiting_turn.drain(..).for_each(Waker::wake);
         }
+        // The sweeper is also woken for the next turn: then mostly none is due, and the slots are not looked at.
+        if self.earliest.is_some_and(|earliest| earliest <= now) {
+            self.earliest = self.wake_overdue(now);
+        }
+        self.next_sweep = self.earliest.map(|earliest| earliest.max(now + RESOLUTION));
+        if self.awaiting_turn.is_empty() { self.next_sweep } else { Some(now) }
+    }
+
+    /// Wakes every task that is due at `now`. Returns when the next one is.
+    fn wake_overdue(&mut self, now: Instant) -> Option<Instant> {
         let mut earliest: Option<Instant> = None;
         for (_, slot) in &mut self.slots {
             let Wait::Until(due) = slot.wait else { continue };
@@ -104,8 +118,7 @@ impl Table {
                 earliest = Some(earliest.map_or(due, |earliest| earliest.min(due)));
             }
         }
-        self.next_sweep = earliest.map(|earliest| earliest.max(now + RESOLUTION));
-        if self.awaiting_turn.is_empty() { self.next_sweep } else { Some(now) }
+        earliest
     }
 }
 
