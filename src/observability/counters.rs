@@ -129,6 +129,7 @@ pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
         cooldowns = total(Count::Cooldowns),
         checks = total(Count::Checks),
         recoveries = total(Count::Recoveries),
+        streams_pumped = total(Count::StreamsPumped),
         "in all"
     );
 }

@@ -10,6 +10,7 @@ mod broken_streams;
 mod disconnect;
 mod farewell;
 mod heartbeat;
+mod pump;
 mod relay;
 
 /// A request for a path of no dialect.

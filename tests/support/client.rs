@@ -2,16 +2,24 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{Domain, Socket, Type};
 
 use super::wire::{Body, Transport, Wire};
 use super::{DEADLINE, Ended, Head, observed, shown};
+
+/// The segment size that a narrow client asks for: it bounds the sender's buffer too, which loopback's would make
+/// megabytes.
+const NARROW_PACKET_BYTES: u32 = 1000;
+
+/// The room that a narrow client has for what it has not read.
+const NARROW_ROOM_BYTES: usize = 8 * 1024;
 
 pub struct Client {
     wire: Wire,
@@ -78,6 +86,28 @@ impl Client {
         let session = ClientConnection::new(config, name).expect("a usable configuration");
         let transport = Transport::TlsClient(Box::new(StreamOwned::new(session, socket)));
         Self { wire: Wire::new(transport, observed::record), deadline: DEADLINE }
+    }
+
+    /// Connects and asks for small packets and little room: a client that stops to read is soon sent no more. Unrecorded.
+    pub fn connect_narrow(port: u16, tls: Option<&Arc<ClientConfig>>) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_tcp_mss(NARROW_PACKET_BYTES).expect("before it is connected");
+        socket.set_recv_buffer_size(NARROW_ROOM_BYTES).expect("before it is connected");
+        socket.connect(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("the gateway listens");
+        Self::over(socket.into(), tls)
+    }
+
+    /// Takes a connection, with TLS as `tls` says. Unrecorded.
+    pub fn over(socket: TcpStream, tls: Option<&Arc<ClientConfig>>) -> Self {
+        let transport = match tls {
+            None => Transport::Plain(socket),
+            Some(config) => {
+                let name = ServerName::try_from("localhost").expect("a name");
+                let session = ClientConnection::new(Arc::clone(config), name).expect("a usable configuration");
+                Transport::TlsClient(Box::new(StreamOwned::new(session, socket)))
+            }
+        };
+        Self { wire: Wire::new(transport, |_| {}), deadline: DEADLINE }
     }
 
     fn observed_by(port: u16, observe: impl Fn(&[u8]) + Send + 'static) -> Self {
@@ -170,6 +200,22 @@ impl Client {
         (bytes, ended)
     }
 
+    /// Reads all that comes until it is at least `count` bytes or the connection ends; `None`: it goes on.
+    pub fn read_at_least(&mut self, count: usize, into: &mut Vec<u8>) -> Option<Ended> {
+        let until = Instant::now() + self.deadline;
+        loop {
+            into.append(&mut self.wire.take(self.wire.pending().len()));
+            if into.len() >= count {
+                return None;
+            }
+            match self.wire.fill(until) {
+                Ok(()) => {}
+                Err(Ended::Timeout) => self.fail(&format!("{count} bytes after {}", into.len()), Ended::Timeout),
+                Err(ended) => return Some(ended),
+            }
+        }
+    }
+
     /// Fails unless the gateway sends nothing more and closes.
     pub fn expect_close(&mut self) -> Ended {
         let (bytes, ended) = self.read_to_end();
@@ -180,6 +226,10 @@ impl Client {
     /// Returns whether nothing at all comes for this long.
     pub fn is_quiet_for(&mut self, time: Duration) -> bool {
         self.wire.pending().is_empty() && self.wire.fill(Instant::now() + time) == Err(Ended::Timeout)
+    }
+
+    pub fn is_tls(&self) -> bool {
+        matches!(self.wire.transport, Transport::TlsClient(_))
     }
 
     /// Sends TLS's close_notify; the socket stays open, and reading goes on.

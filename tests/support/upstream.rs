@@ -1,7 +1,7 @@
 //! An upstream that runs a test's closure for each connection, on a thread of its own, and keeps what it was sent.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -393,6 +393,30 @@ impl Peer {
             self.note_close();
         }
         sent.is_ok()
+    }
+
+    /// Sends all of `parts`, with TLS each in records of its own, in pieces that end anywhere, also within a record: each
+    /// as long as `next_piece` says (0: all the rest), after that pause. False once the gateway has closed.
+    pub fn write_in_pieces<'a>(
+        &mut self,
+        parts: impl Iterator<Item = &'a [u8]>,
+        mut next_piece: impl FnMut() -> (usize, Duration),
+    ) -> bool {
+        let Ok(sealed) = self.wire.sealed(parts) else { return false };
+        let mut rest = &sealed[..];
+        while !rest.is_empty() {
+            let (length, pause) = next_piece();
+            let length = if length == 0 { rest.len() } else { length.min(rest.len()) };
+            if !pause.is_zero() {
+                thread::sleep(pause);
+            }
+            if self.wire.transport.socket().write_all(&rest[..length]).is_err() {
+                self.note_close();
+                return false;
+            }
+            rest = &rest[length..];
+        }
+        true
     }
 
     pub fn sleep(&self, time: Duration) {

@@ -114,6 +114,24 @@ impl Wire {
         stream.sock.write_all(&records)
     }
 
+    /// Returns `bytes` as they go over the wire: with TLS, each of `parts` in records of its own.
+    pub fn sealed<'a>(&mut self, parts: impl Iterator<Item = &'a [u8]>) -> io::Result<Vec<u8>> {
+        let mut sealed = Vec::new();
+        for part in parts {
+            match &mut self.transport {
+                Transport::Plain(_) => sealed.extend_from_slice(part),
+                Transport::Tls(stream) => {
+                    stream.conn.writer().write_all(part)?;
+                    while stream.conn.wants_write() {
+                        stream.conn.write_tls(&mut sealed)?;
+                    }
+                }
+                Transport::TlsClient(_) => panic!("only an upstream does so"),
+            }
+        }
+        Ok(sealed)
+    }
+
     /// Makes the coming close a reset.
     pub fn reset_on_close(&self) {
         let socket = socket2::SockRef::from(self.transport.socket());

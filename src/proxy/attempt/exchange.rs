@@ -175,7 +175,8 @@ impl<'a> Attempt<'a> {
         let HeldAnswer { mut answer, connection } = held;
         let outgoing = self.downstream.outgoing();
         let side = DownstreamSide::new(outgoing, self.reply, &self.request.traits, progress, self.resources);
-        let relayed = until_left(side, relay_body(connection.as_deref(), side, &mut answer)).await;
+        let relay = relay_body(connection.as_deref(), side, &mut answer);
+        let relayed = until_left(side, outgoing.left(), relay).await;
         match (relayed, connection) {
             (BodyRelayed::Open, Some(connection)) => {
                 AttemptsEnd::Open(Box::new(OpenAnswer { answer: *answer, connection: *connection }))
@@ -227,10 +228,14 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Relays until the client leaves, or the drain cuts it off.
-pub async fn until_left(side: DownstreamSide<'_>, relay: impl Future<Output = BodyRelayed>) -> BodyRelayed {
+/// Relays until the client has left, as `left` tells, or the drain cuts it off.
+pub async fn until_left(
+    side: DownstreamSide<'_>,
+    left: impl Future<Output = ()>,
+    relay: impl Future<Output = BodyRelayed>,
+) -> BodyRelayed {
     let left = async {
-        side.outgoing.left().await;
+        left.await;
         farewell(side.progress).await
     };
     let interrupted = race(left, cut_off(&side.resources.lifecycle));

@@ -121,16 +121,20 @@ impl<T> Pump<T> {
         let mut left = Vec::new();
         loop {
             let has_expired = resources.lifecycle.phase() == Phase::Expired;
-            let mut next = None;
-            let mut key = 0;
-            // In parts: others have their turn between them.
-            while let Some(from) = self.table.borrow_mut().sweep(&limits, has_expired, key, &mut next, &mut left) {
+            let (mut next, mut part) = (None, Some(0));
+            // What is expected while others have their turn is not to be forgotten at the end.
+            self.next_sweep.set(None);
+            while let Some(from) = part {
+                // In a statement of its own: the table is not borrowed during the wait.
+                part = self.table.borrow_mut().sweep(&limits, has_expired, from, &mut next, &mut left);
                 left.drain(..).for_each(&leave);
-                next_turn().await;
-                key = from;
+                if part.is_some() {
+                    next_turn().await;
+                }
             }
-            left.drain(..).for_each(&leave);
-            self.next_sweep.set(next);
+            if let Some(due) = next {
+                self.expect(due);
+            }
             match has_expired {
                 false => drop(race(self.due(&alarm), resources.lifecycle.reached(Phase::Expired)).await),
                 true => self.due(&alarm).await,

@@ -26,6 +26,13 @@ pub async fn relay_rest(
     let outgoing = downstream.outgoing();
     let side = DownstreamSide { outgoing, reply: exchange.reply, rewrites_location: false, progress, resources };
     answer.may_be_pumped = false;
+    let has_left = matches!(left, LeftPump::ClientLeft);
+    let departure = async {
+        // Nothing tells it again: the record by which its TLS session broke was taken from the socket.
+        if !has_left {
+            outgoing.left().await;
+        }
+    };
     let relay = async {
         let mut is_lost = false;
         match left {
@@ -45,7 +52,7 @@ pub async fn relay_rest(
             Err(outcome) => outcome.into(),
         }
     };
-    match until_left(side, relay).await {
+    match until_left(side, departure, relay).await {
         BodyRelayed::Over(over) => over,
         // It may not be pumped any more.
         BodyRelayed::Open => Outcome::CUT_OFF.into(),

@@ -95,6 +95,11 @@ pub fn attempts(page: &mut Exposition, gateway: &GatewayState) {
         Count::ShareExhausted,
     );
     counter(
+        "flow_uring_streams_pumped_total",
+        "Answers whose rest was relayed by the one loop of a shard, without a task of their own; see --pump.",
+        Count::StreamsPumped,
+    );
+    counter(
         "flow_uring_request_copies_dropped_total",
         "Requests that were too large to be kept for a further attempt, by themselves or together with others.",
         Count::CopiesDropped,
