@@ -7,6 +7,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::num::NonZeroI32;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
@@ -306,15 +307,21 @@ impl Stream {
         Ok(left)
     }
 
-    /// Sends what the socket takes at once: none of it, perhaps.
     fn send_once(&self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match SockRef::from(&self.borrow()).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                sent => return sent,
-            }
+        match self.plain_descriptor() {
+            Some(sender) => sender.send(bytes),
+            None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    fn plain_descriptor(&self) -> Option<PlainSender> {
+        NonZeroI32::new(self.as_raw_fd().checked_add(1)?).map(|above| PlainSender { above })
+    }
+
+    /// Returns what sends on this socket as [`Stream::write_now`] does, without a look at this stream; `None` if it
+    /// speaks TLS. To be used no longer than this stream is open.
+    pub fn plain_sender(&self) -> Option<PlainSender> {
+        if self.tls.is_some() { None } else { self.plain_descriptor() }
     }
 
     /// Sends as much of `buffer` as the socket takes at once, as it is: without TLS.
@@ -364,6 +371,31 @@ impl Stream {
     fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as `self.tcp` is.
         unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
+    }
+}
+
+/// The descriptor of a socket, to send on.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainSender {
+    /// The descriptor, and one: an option of it is no larger then.
+    above: NonZeroI32,
+}
+
+impl PlainSender {
+    /// Sends what the socket takes at once: none of it, perhaps.
+    ///
+    /// # Errors
+    /// The peer has gone.
+    pub fn send(self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            // SAFETY: the kernel refuses a descriptor that is not open.
+            let socket = unsafe { BorrowedFd::borrow_raw(self.above.get() - 1) };
+            match SockRef::from(&socket).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                sent => return sent,
+            }
+        }
     }
 }
 

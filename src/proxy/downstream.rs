@@ -29,6 +29,23 @@ pub struct Downstream {
     pub path: String,
 }
 
+/// A downstream connection on which nothing but an answer is relayed, by nobody who waits.
+pub struct RestingDownstream {
+    pub stream: Stream,
+    input: Buffer,
+    departure: Option<Departure>,
+    method: String,
+    pub path: String,
+}
+
+impl RestingDownstream {
+    /// Makes it one again that a task serves.
+    pub fn resume(self) -> Downstream {
+        let RestingDownstream { stream, input, departure, method, path } = self;
+        Downstream { input, method, path, ..Downstream::new(stream, departure) }
+    }
+}
+
 /// The request's side of a downstream connection: what is left of its body, and where it is kept.
 pub struct Incoming<'a> {
     pub stream: &'a Stream,
@@ -63,6 +80,12 @@ impl Downstream {
             method: String::new(),
             path: String::new(),
         }
+    }
+
+    /// Lets go of all that is needed only while a task serves the connection.
+    pub fn rest(self) -> RestingDownstream {
+        let Downstream { stream, input, departure, method, path, .. } = self;
+        RestingDownstream { stream, input, departure, method, path }
     }
 
     /// Lets [`Outgoing::departed`] tell from now on when the client goes.

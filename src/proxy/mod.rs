@@ -88,7 +88,9 @@ impl Proxy {
                 local_answer::answer(&self.resources, &mut exchange, downstream, &answer, body).await
             }
             Action::Forward(mut request) => match self.forward(&mut exchange, downstream, &mut request).await {
-                Forwarded::Over(disposition) => disposition,
+                Forwarded::Over { outcome, request_is_whole } => {
+                    self.conclude(&mut exchange, downstream, request_is_whole, outcome).await
+                }
                 Forwarded::Open(open) => {
                     downstream.replay.get_mut().release(&self.resources.budget);
                     let OpenAnswer { answer, connection } = *open;
@@ -101,8 +103,8 @@ impl Proxy {
     }
 
     /// Ends an exchange whose answer the pump has relayed, up to its line in the log.
-    pub async fn end_pumped(&self, downstream: &mut Downstream, pumped: Pumped) -> Disposition {
-        let Pumped { mut open, unsent, left } = pumped;
+    pub async fn end_pumped(&self, downstream: &mut Downstream, pumped: Box<Pumped>) -> Disposition {
+        let Pumped { mut open, unsent, left } = *pumped;
         let outcome = stream::rest::relay_rest(&self.resources, downstream, &mut open, unsent, left).await;
         let OpenExchange { connection, mut exchange, .. } = *open;
         if outcome.upstream_is_reusable {
@@ -214,7 +216,7 @@ impl Proxy {
         // What has come of the body follows the head in one write.
         if let Err(error) = take_body(&mut downstream.split(&mut body).0, resources) {
             give_up_probe(&exchange.snapshot, choice);
-            return Forwarded::Over(self.refuse(exchange, downstream, false, &error).await);
+            return Forwarded::Over { outcome: Outcome::Failed(error), request_is_whole: false };
         }
         resources.activity.counters.add(Count::Requests);
         resources.share.note_request(resources.shard, exchange.began);
@@ -223,11 +225,11 @@ impl Proxy {
             && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
         {
             give_up_probe(&exchange.snapshot, choice);
-            return self.conclude_forward(exchange, downstream, &body, outcome).await;
+            return Forwarded::over(exchange, &body, outcome);
         }
         let first = match self.first_turn(exchange, downstream, &mut body, request).await {
             Ok(first) => first,
-            Err(outcome) => return self.conclude_forward(exchange, downstream, &body, outcome).await,
+            Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
@@ -240,23 +242,12 @@ impl Proxy {
         exchange.attempts = attempt.failover.attempts();
         drop(attempt);
         match end {
-            AttemptsEnd::Over(outcome) => self.conclude_forward(exchange, downstream, &body, outcome).await,
+            AttemptsEnd::Over(outcome) => Forwarded::over(exchange, &body, outcome),
             AttemptsEnd::Open(open) => {
                 exchange.request_bytes = body.data_bytes();
                 Forwarded::Open(open)
             }
         }
-    }
-
-    async fn conclude_forward(
-        &self,
-        exchange: &mut Exchange,
-        downstream: &Downstream,
-        body: &BodyReader,
-        outcome: Outcome,
-    ) -> Forwarded {
-        exchange.request_bytes = body.data_bytes();
-        Forwarded::Over(self.conclude(exchange, downstream, body.is_complete(), outcome).await)
     }
 
     /// Settles whose name the first attempt uses: the owner's of what the body names, else that of the turn, once it is
@@ -323,8 +314,15 @@ impl Proxy {
 
 /// The end of an exchange that was forwarded, or its place while its answer is relayed.
 enum Forwarded {
-    Over(Disposition),
+    Over { outcome: Outcome, request_is_whole: bool },
     Open(Box<OpenAnswer>),
+}
+
+impl Forwarded {
+    fn over(exchange: &mut Exchange, body: &BodyReader, outcome: Outcome) -> Self {
+        exchange.request_bytes = body.data_bytes();
+        Forwarded::Over { outcome, request_is_whole: body.is_complete() }
+    }
 }
 
 /// The way into the first attempt.

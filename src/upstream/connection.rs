@@ -146,14 +146,14 @@ impl Connection {
             return Ok(end);
         }
         loop {
-            let (result, buffer) = self.stream.read(self.room_to_wait_in()).await;
-            match result {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => drop(self.incoming.replace(buffer)),
-                result => {
-                    if let Some(received) = self.take_in(result, buffer, &mut emit)? {
-                        return Ok(received);
-                    }
-                }
+            let (result, mut buffer) = self.stream.read(self.room_to_wait_in()).await;
+            let received = match result {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+                result => self.take_in(result, &mut buffer, &mut emit)?,
+            };
+            self.keep(buffer);
+            if let Some(received) = received {
+                return Ok(received);
             }
         }
     }
@@ -184,38 +184,53 @@ impl Connection {
     ///
     /// # Errors
     /// See [`TransportError`].
-    pub fn read_now(&self, emit: impl FnMut(&[u8])) -> Result<Option<Received>, TransportError> {
-        self.read_ready(emit).map(|(received, _)| received)
-    }
-
-    /// As [`Connection::read_now`], and tells whether more may be there: a read that found less than it had room for
-    /// has emptied the socket.
-    ///
-    /// # Errors
-    /// See [`TransportError`].
-    pub fn read_ready(&self, mut emit: impl FnMut(&[u8])) -> Result<(Option<Received>, bool), TransportError> {
+    pub fn read_now(&self, mut emit: impl FnMut(&[u8])) -> Result<Option<Received>, TransportError> {
         if let Some(end) = self.known_end()? {
-            return Ok((Some(end), false));
+            return Ok(Some(end));
         }
         let mut buffer = self.incoming.take();
         buffer.reserve(READ_ROOM_MIN);
-        let room = buffer.spare_len().min(PLAINTEXT_MAX);
-        match self.stream.read_now(&mut buffer).transpose() {
-            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {
-                self.incoming.replace(buffer);
-                Ok((None, true))
-            }
-            Some(result) => {
-                let may_have_more = result.as_ref().is_ok_and(|count| *count == room);
-                Ok((self.take_in(result, buffer, &mut emit)?, may_have_more))
-            }
-            None => {
-                if !buffer.is_empty() {
-                    self.incoming.replace(buffer);
-                }
-                Ok((None, false))
-            }
+        let received = match self.stream.read_now(&mut buffer).transpose() {
+            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => None,
+            Some(result) => self.take_in(result, &mut buffer, &mut emit)?,
+            None => None,
+        };
+        self.keep(buffer);
+        Ok(received)
+    }
+
+    /// As [`Connection::read_now`], by way of `scratch`, a recycled buffer that many connections share: it is empty
+    /// before and after. Tells also whether more may be there: a read that found less than it had room for has emptied
+    /// the socket.
+    ///
+    /// # Errors
+    /// See [`TransportError`].
+    pub fn read_through(
+        &self,
+        scratch: &mut Buffer,
+        mut emit: impl FnMut(&[u8]),
+    ) -> Result<(Option<Received>, bool), TransportError> {
+        if let Some(end) = self.known_end()? {
+            return Ok((Some(end), false));
         }
+        let incoming = self.incoming.take();
+        if !incoming.is_empty() {
+            scratch.append(incoming.filled());
+        }
+        let room = scratch.spare_len().min(PLAINTEXT_MAX);
+        let (received, may_have_more) = match self.stream.read_now(scratch).transpose() {
+            Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => (Ok(None), true),
+            Some(result) => {
+                let has_filled_it = result.as_ref().is_ok_and(|count| *count == room);
+                (self.take_in(result, scratch, &mut emit), has_filled_it)
+            }
+            None => (Ok(None), false),
+        };
+        if !scratch.is_empty() {
+            self.incoming.borrow_mut().append(scratch.filled());
+            scratch.clear();
+        }
+        Ok((received?, may_have_more))
     }
 
     /// Returns the end or the failure that the last read left to be reported.
@@ -231,11 +246,12 @@ impl Connection {
         matches!(*self.read_side.borrow(), Ok(ReadSide::Open))
     }
 
-    /// Takes what a read brought into `buffer`; `None` if that is not yet a whole TLS record.
+    /// Takes what a read brought into `buffer`; `None` if that is not yet a whole TLS record. The part of one that is left
+    /// stays there.
     fn take_in(
         &self,
         result: io::Result<usize>,
-        buffer: Buffer,
+        buffer: &mut Buffer,
         emit: &mut impl FnMut(&[u8]),
     ) -> Result<Option<Received>, TransportError> {
         let count = result.map_err(TransportError::Io)?;
@@ -247,26 +263,24 @@ impl Connection {
             Some(session) => self.decrypt(session, buffer, emit),
             None => {
                 emit(buffer.filled());
+                buffer.clear();
                 Ok(Some(Received::Data))
             }
         }
     }
 
-    /// Decrypts every whole record of `buffer`, and keeps the part of one that is left for the next read.
+    /// Decrypts every whole record of `buffer`; the part of one that is left stays there.
     fn decrypt(
         &self,
         session: &RefCell<Session>,
-        mut buffer: Buffer,
+        buffer: &mut Buffer,
         emit: &mut impl FnMut(&[u8]),
     ) -> Result<Option<Received>, TransportError> {
         let mut has_emitted = false;
-        let decrypted = session.borrow_mut().decrypt(&mut buffer, |plaintext| {
+        let decrypted = session.borrow_mut().decrypt(buffer, |plaintext| {
             has_emitted |= !plaintext.is_empty();
             emit(plaintext);
         });
-        if !buffer.is_empty() {
-            self.incoming.replace(buffer);
-        }
         match decrypted {
             Ok(ReadSide::Open) => {}
             Ok(ReadSide::Closed) => drop(self.read_side.replace(Ok(ReadSide::Closed))),
@@ -278,6 +292,13 @@ impl Connection {
             return Ok(Some(Received::Data));
         }
         self.known_end()
+    }
+
+    /// Keeps the part of a record that is left in `buffer` for the next read.
+    fn keep(&self, buffer: Buffer) {
+        if !buffer.is_empty() {
+            self.incoming.replace(buffer);
+        }
     }
 
     /// Returns whether a whole record, or the end, was read that the next read would bring without its socket.

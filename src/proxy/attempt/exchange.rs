@@ -18,7 +18,7 @@ use crate::proxy::attempt::connect::{NoConnection, connection};
 use crate::proxy::attempt::downstream_side::{DownstreamSide, cut_off};
 use crate::proxy::attempt::farewell::{departure, farewell};
 use crate::proxy::attempt::held::{Best, HeldAnswer};
-use crate::proxy::attempt::relay::{relay_answer, relay_body};
+use crate::proxy::attempt::relay::{RelayPart, relay_answer, relay_body};
 use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, OpenAnswer, Over, Relayed};
 use crate::proxy::attempt::request_body::ask::ask_for_body;
 use crate::proxy::attempt::request_body::upload::{UploadError, upload};
@@ -175,7 +175,7 @@ impl<'a> Attempt<'a> {
         let HeldAnswer { mut answer, connection } = held;
         let outgoing = self.downstream.outgoing();
         let side = DownstreamSide::new(outgoing, self.reply, &self.request.traits, progress, self.resources);
-        let relay = relay_body(connection.as_deref(), side, &mut answer);
+        let relay = relay_body(connection.as_deref(), side, &mut answer, RelayPart::Whole);
         let relayed = until_left(side, outgoing.left(), relay).await;
         match (relayed, connection) {
             (BodyRelayed::Open, Some(connection)) => {

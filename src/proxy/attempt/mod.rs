@@ -73,7 +73,8 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         };
         let Some(next) = attempt.failover.next() else {
             return match best {
-                Best::Held(held) => attempt.pass_on(held, &exchange.progress).await,
+                // Boxed: hardly any exchange needs it.
+                Best::Held(held) => Box::pin(attempt.pass_on(held, &exchange.progress)).await,
                 Best::Failed(error) => AttemptsEnd::Over(Outcome::Failed(error)),
             };
         };

@@ -81,7 +81,7 @@ pub async fn relay_answer(
     *best = None;
     gate.learn(&answer.facts);
     answer.body.confirm_tap();
-    match relay_body(Some(connection), side, &mut answer).await {
+    match relay_body(Some(connection), side, &mut answer, RelayPart::Whole).await {
         BodyRelayed::Over(over) => Relayed::Over(over),
         BodyRelayed::Open => Relayed::Open(Box::new(answer)),
     }
@@ -102,30 +102,36 @@ fn begin_answer(head: FinalHead, version: Version, gate: &mut Gate<'_>) -> Pendi
     PendingAnswer::new(facts, keep_alive, body)
 }
 
+/// The part of an answer that is still to be passed on.
+pub enum RelayPart {
+    Whole,
+    /// The rest of one that has begun. For a client that takes no more it is read until `farewell_until`.
+    Rest {
+        farewell_until: Option<Instant>,
+    },
+}
+
 /// Passes the answer on. Without a connection all of it is here.
 pub async fn relay_body(
     connection: Option<&Connection>,
     side: DownstreamSide<'_>,
     answer: &mut PendingAnswer,
+    part: RelayPart,
 ) -> BodyRelayed {
-    // Boxed: hardly any answer needs it.
-    if answer.body.is_coded_error()
-        && let Some(over) = Box::pin(search_coded(connection, side, answer)).await
-    {
-        return over.into();
-    }
-    note_unknown_coding(side, answer);
-    side.progress.answer_begins(answer.facts.status);
-    relay_on(connection, side, answer, None).await
-}
-
-/// Passes the rest of the answer on. For a client that takes no more it is read until `farewell_until`.
-pub async fn relay_on(
-    connection: Option<&Connection>,
-    side: DownstreamSide<'_>,
-    answer: &mut PendingAnswer,
-    mut farewell_until: Option<Instant>,
-) -> BodyRelayed {
+    let mut farewell_until = match part {
+        RelayPart::Rest { farewell_until } => farewell_until,
+        RelayPart::Whole => {
+            // Boxed: hardly any answer needs it.
+            if answer.body.is_coded_error()
+                && let Some(over) = Box::pin(search_coded(connection, side, answer)).await
+            {
+                return over.into();
+            }
+            note_unknown_coding(side, answer);
+            side.progress.answer_begins(answer.facts.status);
+            None
+        }
+    };
     loop {
         let body = &mut answer.body;
         if let Err(outcome) = write_out(side, body, &mut farewell_until).await {

@@ -15,6 +15,8 @@ const BATCH_BYTES: usize = 64 * 1024;
 pub struct Batch {
     /// Lent to the stream that is being followed.
     pub out: Buffer,
+    /// The one buffer that all connections are received into, one after the other.
+    pub scratch: Buffer,
     parts: Vec<Part>,
 }
 
@@ -28,7 +30,7 @@ impl Batch {
     pub fn new() -> Self {
         let mut out = Buffer::none();
         out.reserve(2 * BATCH_BYTES);
-        Batch { out, parts: Vec::new() }
+        Batch { out, scratch: Buffer::take(), parts: Vec::new() }
     }
 
     pub fn is_full(&self) -> bool {

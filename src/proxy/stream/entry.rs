@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use super::batch::Batch;
 use super::open_exchange::{LeftPump, LeftStream, OpenExchange, Pumped};
-use crate::io::Buffer;
 use crate::io::epoll::Token;
+use crate::io::{Buffer, PlainSender};
 use crate::proxy::attempt::interrupt::NoMore;
-use crate::proxy::downstream::Downstream;
+use crate::proxy::downstream::{Downstream, RestingDownstream};
 use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::Received;
 
@@ -21,13 +21,33 @@ pub struct StreamEntry<T> {
     pub upstream_has_ended: bool,
     /// Something has come from the upstream while the client took nothing.
     has_more: bool,
-    /// The end of the turn was written.
-    turn_was_written: bool,
-    /// Content of the body that was written.
-    written_bytes: u64,
+    /// The place to which the body has come.
+    followed: BodyMark,
+    /// The place to which it had come when all that had was written.
+    written: BodyMark,
+    /// Of a client that speaks no TLS.
+    sender: Option<PlainSender>,
     /// The last time that something came from the upstream, or went out to a client that had not taken it.
     moved: Instant,
     stream: Box<Streaming<T>>,
+}
+
+/// A place in a body: the number of bytes of content before it, and in the lowest bit whether its turn is complete there.
+#[derive(Debug, Clone, Copy)]
+struct BodyMark(u64);
+
+impl BodyMark {
+    fn new(data_bytes: u64, turn_is_complete: bool) -> Self {
+        BodyMark(data_bytes << 1 | u64::from(turn_is_complete))
+    }
+
+    fn data_bytes(self) -> u64 {
+        self.0 >> 1
+    }
+
+    fn turn_is_complete(self) -> bool {
+        self.0 & 1 != 0
+    }
 }
 
 /// The direction in which a stream moves.
@@ -49,7 +69,7 @@ struct Backlog {
 /// All that there is of a stream.
 pub struct Streaming<T> {
     pub open: OpenExchange,
-    pub downstream: Downstream,
+    pub downstream: RestingDownstream,
     pub owner: T,
     /// The time of the last heartbeat.
     last_heartbeat: Option<Instant>,
@@ -75,13 +95,15 @@ pub enum Passed {
 impl<T> StreamEntry<T> {
     pub fn new(stream: Box<Streaming<T>>, now: Instant) -> Self {
         let progress = &stream.open.exchange.progress;
+        let written = BodyMark::new(progress.response_bytes.get(), progress.turn_was_written());
         StreamEntry {
             flow: Flow::Open,
             is_queued: false,
             upstream_has_ended: false,
             has_more: false,
-            turn_was_written: progress.turn_was_written(),
-            written_bytes: progress.response_bytes.get(),
+            followed: written,
+            written,
+            sender: stream.downstream.stream.plain_sender(),
             moved: now,
             stream,
         }
@@ -104,9 +126,10 @@ impl<T> StreamEntry<T> {
         let body = &mut answer.body;
         let start = batch.out.len();
         std::mem::swap(&mut body.out, &mut batch.out);
-        let read = connection.read_ready(|bytes| body.push(bytes));
+        let read = connection.read_through(&mut batch.scratch, |bytes| body.push(bytes));
         std::mem::swap(&mut body.out, &mut batch.out);
         batch.add(token, start);
+        self.followed = BodyMark::new(body.reader.data_bytes(), body.turn_is_complete());
         match read {
             Ok((Some(end @ Received::End { .. }), _)) => Taken::Leaves(LeftPump::NoMore(Ok(end))),
             Ok((Some(Received::Data), may_have_more)) => {
@@ -125,17 +148,39 @@ impl<T> StreamEntry<T> {
     /// Sends what came for the client.
     pub fn pass(&mut self, bytes: &[u8], now: Instant) -> Passed {
         debug_assert!(matches!(self.flow, Flow::Open), "bytes would overtake those before them");
+        let sent = match self.sender {
+            // Without a look at the stream, whose memory is far away.
+            Some(sender) => sender.send(bytes),
+            None => return self.seal_and_pass(bytes, now),
+        };
+        match sent {
+            Ok(sent) if sent == bytes.len() => {
+                self.note_written();
+                Passed::All
+            }
+            Ok(sent) => {
+                let mut unsent = Buffer::take();
+                unsent.append(&bytes[sent..]);
+                self.block(unsent, now)
+            }
+            Err(_) => Passed::Lost,
+        }
+    }
+
+    fn seal_and_pass(&mut self, bytes: &[u8], now: Instant) -> Passed {
         match self.stream.downstream.stream.write_now(bytes) {
             Ok(unsent) if unsent.is_empty() => {
                 self.note_written();
                 Passed::All
             }
-            Ok(unsent) => {
-                self.flow = Flow::Blocked(Box::new(Backlog { unsent, since: now }));
-                Passed::Blocked
-            }
+            Ok(unsent) => self.block(unsent, now),
             Err(_) => Passed::Lost,
         }
+    }
+
+    fn block(&mut self, unsent: Buffer, now: Instant) -> Passed {
+        self.flow = Flow::Blocked(Box::new(Backlog { unsent, since: now }));
+        Passed::Blocked
     }
 
     /// Sends what the client had not taken, now that it takes more. Returns whether its upstream may be received from
@@ -158,9 +203,8 @@ impl<T> StreamEntry<T> {
     }
 
     fn note_written(&mut self) {
-        let body = &self.stream.open.answer.body;
-        self.written_bytes = body.reader.data_bytes();
-        self.turn_was_written |= body.turn_is_complete();
+        // The end of a turn that was written stays so, whatever follows.
+        self.written.0 = self.followed.0 | u64::from(self.written.turn_is_complete());
     }
 
     /// Returns the time since which the client has taken nothing; `None` where nothing waits for it.
@@ -193,11 +237,11 @@ impl<T> StreamEntry<T> {
 
     /// Ends its time in the pump.
     pub fn leave(self, left: LeftPump) -> LeftStream<T> {
-        let StreamEntry { flow, turn_was_written, written_bytes, stream, .. } = self;
+        let StreamEntry { flow, written, stream, .. } = self;
         let Streaming { open: OpenExchange { answer, exchange, .. }, .. } = &*stream;
         let progress = &exchange.progress;
-        progress.response_bytes.set(written_bytes);
-        progress.note_turn(turn_was_written);
+        progress.response_bytes.set(written.data_bytes());
+        progress.note_turn(written.turn_is_complete());
         progress.note_token_seen(answer.body.has_masked);
         let unsent = match flow {
             Flow::Open => Buffer::none(),
@@ -209,12 +253,12 @@ impl<T> StreamEntry<T> {
 
 impl<T> Streaming<T> {
     pub fn new(open: OpenExchange, downstream: Downstream, owner: T) -> Self {
-        Streaming { open, downstream, owner, last_heartbeat: None }
+        Streaming { open, downstream: downstream.rest(), owner, last_heartbeat: None }
     }
 
     pub fn leave(self, unsent: Buffer, left: LeftPump) -> LeftStream<T> {
         let Streaming { open, downstream, owner, .. } = self;
-        LeftStream { downstream, owner, pumped: Pumped { open: Box::new(open), unsent, left } }
+        LeftStream { downstream: downstream.resume(), owner, pumped: Pumped { open: Box::new(open), unsent, left } }
     }
 }
 

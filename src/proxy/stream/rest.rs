@@ -3,7 +3,7 @@
 use crate::io::Buffer;
 use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::exchange::until_left;
-use crate::proxy::attempt::relay::{after_lost_write, note_written, relay_on};
+use crate::proxy::attempt::relay::{RelayPart, after_lost_write, note_written, relay_body};
 use crate::proxy::attempt::relayed::{BodyRelayed, Over};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::outcome::Outcome;
@@ -43,14 +43,16 @@ pub async fn relay_rest(
         if !is_lost && !unsent.is_empty() {
             is_lost = outgoing.write_wire(unsent, resources.timeouts.downstream_write).await.is_err();
         }
-        if !is_lost {
+        let farewell_until = if is_lost {
+            match after_lost_write(progress) {
+                Ok(farewell_until) => Some(farewell_until),
+                Err(outcome) => return outcome.into(),
+            }
+        } else {
             note_written(progress, &answer.body);
-            return relay_on(Some(connection), side, answer, None).await;
-        }
-        match after_lost_write(progress) {
-            Ok(farewell_until) => relay_on(Some(connection), side, answer, Some(farewell_until)).await,
-            Err(outcome) => outcome.into(),
-        }
+            None
+        };
+        relay_body(Some(connection), side, answer, RelayPart::Rest { farewell_until }).await
     };
     match until_left(side, departure, relay).await {
         BodyRelayed::Over(over) => over,

@@ -27,16 +27,29 @@ pub enum Arrival {
     Accepted(Stream),
     /// Something has arrived while it was idle.
     Resumed(IdleConnection),
-    /// The pump has relayed an answer on it.
-    Pumped(Downstream, KeepAlive, Pumped),
+    /// The pump has relayed an answer on it. Boxed, since others would need its room too.
+    Pumped(Box<PumpedConnection>),
+}
+
+/// A connection whose answer has left the pump.
+pub struct PumpedConnection {
+    pub downstream: Downstream,
+    pub keep_alive: KeepAlive,
+    pub pumped: Pumped,
+}
+
+/// A connection whose answer only has to be relayed.
+pub struct OpenConnection {
+    pub downstream: Downstream,
+    pub keep_alive: KeepAlive,
+    pub open: Box<OpenExchange>,
 }
 
 /// The end of a connection, or of the task that serves it.
 pub enum Served {
     Ended,
     Idle(IdleConnection),
-    /// An answer on it only has to be relayed.
-    Open(Downstream, KeepAlive, Box<OpenExchange>),
+    Open(Box<OpenConnection>),
 }
 
 /// Serves a connection until it ends, becomes idle, or only has to relay an answer.
@@ -45,20 +58,23 @@ pub fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> impl Future<Output = Served>
     let (mut begun, pumped) = match arrival {
         Arrival::Accepted(stream) => (Some((Downstream::new(stream, None), KeepAlive::of_accepted())), None),
         Arrival::Resumed(idle) => (idle.resume(), None),
-        Arrival::Pumped(connection, keep_alive, pumped) => (Some((connection, keep_alive)), Some(Box::new(pumped))),
+        Arrival::Pumped(left) => {
+            let PumpedConnection { downstream, keep_alive, pumped } = *left;
+            (Some((downstream, keep_alive)), Some(Box::new(pumped)))
+        }
     };
     async move {
         let Some((connection, keep_alive)) = &mut begun else { return Served::Ended };
         let end = serve_on(connection, keep_alive, pumped, &proxy).await;
-        let Some((connection, keep_alive)) = begun else { return Served::Ended };
+        let Some((downstream, keep_alive)) = begun else { return Served::Ended };
         match end {
             TaskEnd::Ended => Served::Ended,
-            TaskEnd::Idle => Served::Idle(keep_alive.into_idle(connection)),
+            TaskEnd::Idle => Served::Idle(keep_alive.into_idle(downstream)),
             TaskEnd::Open(open) => {
-                if let Some(departure) = &connection.departure {
+                if let Some(departure) = &downstream.departure {
                     departure.forget_waiter();
                 }
-                Served::Open(connection, keep_alive, open)
+                Served::Open(Box::new(OpenConnection { downstream, keep_alive, open }))
             }
         }
     }
@@ -81,7 +97,7 @@ async fn serve_on(
     loop {
         let handled = match pumped.take() {
             // Boxed: the task of a connection that relays by itself would keep room for it all its life.
-            Some(pumped) => Handled::Over(Box::pin(proxy.end_pumped(connection, *pumped)).await),
+            Some(pumped) => Handled::Over(Box::pin(proxy.end_pumped(connection, pumped)).await),
             None => match read_head(connection, keep_alive, proxy).await {
                 HeadRead::Head(span) => proxy.handle(connection, span).await,
                 HeadRead::Refused(error) => Handled::Over(proxy.refuse_unread(connection, error).await),

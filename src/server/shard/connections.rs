@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 
-use super::connection::{self, Arrival, Served};
+use super::connection::{self, Arrival, OpenConnection, PumpedConnection, Served};
 use super::keep_alive::{FIRST_REQUEST_WAIT, IdleConnection, KeepAlive, NextStep};
 use super::places::Lack;
 use super::shared::Shared;
@@ -262,9 +262,10 @@ impl Connections {
         match connection::serve(arrival, self.proxy.clone()).await {
             Served::Ended => {}
             Served::Idle(idle) => self.park(permit, idle),
-            Served::Open(connection, keep_alive, open) => {
+            Served::Open(open) => {
+                let OpenConnection { downstream, keep_alive, open } = *open;
                 let owner = PumpOwner { keep_alive, permit };
-                if let Err(refused) = self.pump.begin(&self.proxy.resources, connection, open, owner) {
+                if let Err(refused) = self.pump.begin(&self.proxy.resources, downstream, open, owner) {
                     self.go_on(*refused);
                 }
             }
@@ -286,7 +287,7 @@ impl Connections {
     /// Serves a connection on, whose answer has left the pump.
     fn go_on(self: &Rc<Self>, left: LeftStream<PumpOwner>) {
         let LeftStream { downstream, owner: PumpOwner { keep_alive, permit }, pumped } = left;
-        self.spawn(permit, Arrival::Pumped(downstream, keep_alive, pumped));
+        self.spawn(permit, Arrival::Pumped(Box::new(PumpedConnection { downstream, keep_alive, pumped })));
     }
 
     /// Begins the TLS handshake with a client, which is at rest if nothing has come of it by `begins_by`.
