@@ -37,7 +37,7 @@
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
-//!   time limits (`deadline`), clients that leave (`departure`), idle connections (`parking`), the phases of a drain
+//!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections (`parking`), the phases of a drain
 //!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits, a `wakeup` by another
 //!   thread; and one request of the main thread before there are shards (`blocking_get`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start

@@ -1,7 +1,8 @@
-//! The number of heap allocations of a keep-alive exchange in the steady state on its shard, counted in this process.
+//! The number of heap allocations of a keep-alive exchange in the steady state on its shard, and of its readings of the
+//! clock, counted in this process.
 //!
-//! The gateway runs on threads of the test itself, under an allocator that counts on shards alone. The one test here
-//! owns the process: a second would count, and stop, beside it.
+//! The gateway runs on threads of the test itself, under an allocator and a clock that count on shards alone. The one test
+//! here owns the process: a second would count, and stop, beside it.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -37,6 +38,10 @@ const UNEVEN_MAX: usize = 4;
 /// of so many rounds one must be as is known. One more for each exchange would be one more in every round.
 const ROUNDS_MAX: usize = 100;
 
+/// Readings of the clock in an exchange: one in each of its five turns, and two for its times in the log. Up to one more
+/// is the shard's own: the sweeper reads it too.
+const CLOCK_READINGS_MAX: usize = 8;
+
 /// The variable that says for how many allocations a backtrace is shown.
 const SHOW: &str = "FLOW_URING_TEST_SHOW_ALLOCATIONS";
 
@@ -45,6 +50,7 @@ struct Counting;
 
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
+static CLOCK_READINGS: AtomicUsize = AtomicUsize::new(0);
 /// The number of allocations whose backtrace is still to be shown.
 static TO_SHOW: AtomicUsize = AtomicUsize::new(0);
 
@@ -108,6 +114,16 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// Stands before that of the C library, through which the standard library reads the clock.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::timespec) -> libc::c_int {
+    if IS_COUNTING.load(Ordering::Relaxed) && is_shard() {
+        CLOCK_READINGS.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the caller's promises are passed on.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, clock, time) as libc::c_int }
+}
+
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -150,8 +166,15 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
     (port.recv().expect("the gateway starts"), running)
 }
 
-/// The allocations of each round of exchanges, after a warm-up, over one connection: up to the first as `is_known`.
-fn count_allocations(upstream: &Upstream, is_known: impl Fn(usize) -> bool) -> Vec<usize> {
+/// The allocations and the readings of the clock in a round of exchanges.
+#[derive(Debug, Clone, Copy)]
+struct RoundCounts {
+    allocations: usize,
+    clock_readings: usize,
+}
+
+/// Counts each round of exchanges, after a warm-up, over one connection: up to the first that `is_known`.
+fn count_rounds(upstream: &Upstream, is_known: impl Fn(RoundCounts) -> bool) -> Vec<RoundCounts> {
     let (port, running) = start_gateway(upstream);
     let mut client = Client::connect_unrecorded(port);
     let mut exchange = |count| {
@@ -165,10 +188,14 @@ fn count_allocations(upstream: &Upstream, is_known: impl Fn(usize) -> bool) -> V
     let mut counts = Vec::new();
     while counts.len() < ROUNDS_MAX && !counts.last().is_some_and(|count| is_known(*count)) {
         COUNT.store(0, Ordering::SeqCst);
+        CLOCK_READINGS.store(0, Ordering::SeqCst);
         IS_COUNTING.store(true, Ordering::SeqCst);
         exchange(EXCHANGES);
         IS_COUNTING.store(false, Ordering::SeqCst);
-        counts.push(COUNT.load(Ordering::SeqCst));
+        counts.push(RoundCounts {
+            allocations: COUNT.load(Ordering::SeqCst),
+            clock_readings: CLOCK_READINGS.load(Ordering::SeqCst),
+        });
     }
     assert_eq!(upstream.connections(), 1, "the upstream connection was not kept");
     // The gateway has handlers for it from its start on, so that it stops this gateway and nothing else.
@@ -179,15 +206,18 @@ fn count_allocations(upstream: &Upstream, is_known: impl Fn(usize) -> bool) -> V
 }
 
 #[test]
-fn a_keep_alive_exchange_allocates_as_often_as_is_known() {
+fn a_keep_alive_exchange_allocates_and_reads_the_clock_as_often_as_is_known() {
     for (what, upstream, each) in [
         ("http", Upstream::plain(json(200, "{}")), 0),
         // Both are rustls': the ciphertext of the record that it sends, and the plaintext of the one that it receives.
         ("https", Upstream::tls(json(200, "{}")), 2),
     ] {
-        let is_known = |count: usize| count.abs_diff(each * EXCHANGES) <= UNEVEN_MAX;
-        let counts = count_allocations(&upstream, is_known);
-        println!("{what}: {counts:?} allocations in {EXCHANGES} exchanges each");
-        assert!(counts.into_iter().any(is_known), "{what}: {each} an exchange are known; see {SHOW}");
+        let is_known = |counts: RoundCounts| {
+            counts.allocations.abs_diff(each * EXCHANGES) <= UNEVEN_MAX
+                && (1..=CLOCK_READINGS_MAX * EXCHANGES).contains(&counts.clock_readings)
+        };
+        let counts = count_rounds(&upstream, is_known);
+        println!("{what}: {counts:?} in {EXCHANGES} exchanges each");
+        assert!(counts.into_iter().any(is_known), "{what}: {each} allocations an exchange are known; see {SHOW}");
     }
 }

@@ -7,6 +7,7 @@
 
 mod blocking_get;
 pub mod buffer;
+pub mod clock;
 pub mod deadline;
 pub mod departure;
 pub mod epoll;

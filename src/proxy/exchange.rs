@@ -10,6 +10,7 @@ use crate::config::Timeouts;
 use crate::credentials::{ApiKeyId, CredentialId};
 use crate::http1::head::{HeadError, ResponseHead};
 use crate::http1::interim::InterimAllowance;
+use crate::io::clock;
 use crate::io::{Deadline, Turns};
 use crate::observability::{Count, Ending, ExchangeId, ExchangeRecord, StatusClass};
 use crate::proxy::downstream::Downstream;
@@ -47,7 +48,7 @@ impl Exchange {
         resources.activity.exchange_begins();
         Exchange {
             id: ExchangeId { shard: resources.shard, sequence },
-            began: Instant::now(),
+            began: clock::now(),
             snapshot,
             reply: ReplyShape::UNKNOWN,
             key: None,
@@ -78,7 +79,7 @@ impl Exchange {
             key: key.and_then(|key| snapshot.key_name(key)),
             attempts,
             first_byte: progress.first_byte.get().map(|at| at - began),
-            duration: began.elapsed(),
+            duration: clock::read().saturating_duration_since(began),
             request_bytes,
             response_bytes: progress.response_bytes.get(),
             ending,
@@ -123,12 +124,12 @@ impl Progress {
     /// Notes that the last request byte is written.
     pub fn request_was_sent(&self, timeouts: &Timeouts) {
         self.request_is_whole.set(true);
-        self.head_due.set(Some(Instant::now() + timeouts.client));
+        self.head_due.set(Some(clock::now() + timeouts.client));
     }
 
     /// Notes that the upstream takes no more of the request.
     pub fn request_was_cut(&self) {
-        self.head_due.set(Some(Instant::now() + EARLY_ANSWER_LIMIT));
+        self.head_due.set(Some(clock::now() + EARLY_ANSWER_LIMIT));
     }
 
     pub fn request_is_whole(&self) -> bool {
@@ -147,7 +148,7 @@ impl Progress {
     pub fn answer_begins(&self, status: u16) {
         self.status.set(Some(status));
         if self.first_byte.get().is_none() {
-            self.first_byte.set(Some(Instant::now()));
+            self.first_byte.set(Some(clock::read()));
         }
     }
 

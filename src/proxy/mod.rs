@@ -33,7 +33,6 @@ pub mod stream;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use self::attempt::request_body::subject_wait::wait_for_subject;
 use self::attempt::request_body::upload::{check_start, take_body};
@@ -54,6 +53,7 @@ use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
+use crate::io::clock;
 use crate::observability::Count;
 
 /// Serves the exchanges of one shard.
@@ -186,7 +186,7 @@ impl Proxy {
     fn first_choice(&self, snapshot: &Snapshot, objects: Option<Box<Objects>>) -> (Choice, Option<Box<Objects>>) {
         let Resources { round_robin, owners, .. } = &self.resources;
         let credentials = &snapshot.credentials;
-        let Some(mut objects) = objects else { return (round_robin.next(credentials, Instant::now()), None) };
+        let Some(mut objects) = objects else { return (round_robin.next(credentials, clock::now()), None) };
         objects.owner = ownership::known_owner_in_path(&self.resources, credentials, &objects);
         if objects.may_refer() && owners.has_entries() {
             objects.body_search = BodySearch::BeforeTurn;
@@ -196,7 +196,7 @@ impl Proxy {
             None if objects.body_search == BodySearch::BeforeTurn => {
                 Choice::Use(Turn::of(round_robin.peek(credentials)))
             }
-            None => round_robin.next(credentials, Instant::now()),
+            None => round_robin.next(credentials, clock::now()),
         };
         (choice, Some(objects))
     }
@@ -336,6 +336,6 @@ struct FirstTurn {
 /// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.
 fn give_up_probe(snapshot: &Snapshot, choice: Choice) {
     if let Choice::Use(turn) = choice {
-        snapshot.credentials.give_up_probe(turn, None, Instant::now());
+        snapshot.credentials.give_up_probe(turn, None, clock::now());
     }
 }

@@ -7,9 +7,9 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCache, TokenTraces};
+use crate::io::clock;
 use crate::observability::{Account, Ledger};
 use crate::proxy::error::GatewayError;
 
@@ -39,7 +39,7 @@ impl Snapshot {
         use_it: impl FnOnce(&[u8]) -> T,
     ) -> Result<T, GatewayError> {
         let mut tokens = self.tokens.borrow_mut();
-        match tokens.authorization(&self.credentials, credential, Instant::now()) {
+        match tokens.authorization(&self.credentials, credential, clock::now()) {
             Ok(authorization) => Ok(use_it(authorization)),
             Err(error) => {
                 tracing::error!(credential = self.name(credential), %error, "no token");

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
+use crate::io::clock;
 use crate::io::pause;
 
 /// Idle time below which a connection's socket is not checked before it is used again: a check would cost a system
@@ -46,7 +47,7 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         while let Some(newest) = idle.pop_back() {
             let PooledConnection { connection, since } = newest;
-            let age = since.elapsed();
+            let age = clock::now().saturating_duration_since(since);
             let is_good = if age < SHORT_REST { connection.has_ended_clean() } else { connection.is_idle() };
             if age < self.idle_limit && is_good {
                 return Some(connection);
@@ -64,7 +65,7 @@ impl Pool {
         if idle.len() == self.count_max {
             idle.pop_front();
         }
-        idle.push_back(PooledConnection { connection, since: Instant::now() });
+        idle.push_back(PooledConnection { connection, since: clock::now() });
         if !self.is_reaping.replace(true) {
             monoio::spawn(self.clone().reap());
         }

@@ -3,7 +3,8 @@
 //! A connection holds a few [`Deadline`] slots for its life and arms one around each wait; arming is a store. One
 //! sweeper task a shard sleeps until the earliest armed deadline, checks all of them, and wakes those that are due. A
 //! slot is 40 bytes where a runtime timer is 640, and a wait that goes on reads neither the clock nor the timer.
-//! Deadlines fire up to [`RESOLUTION`](table::RESOLUTION) late, never early.
+//! Deadlines fire up to [`RESOLUTION`](table::RESOLUTION) late, and never early, but for the part of a turn by which a time
+//! that is counted from its beginning ([`clock`]) is.
 
 mod table;
 
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use self::table::{Table, TimerSlot, Wait};
+use super::clock;
 use super::race::{Either, race};
 use super::timer::Timer;
 
@@ -64,7 +66,7 @@ impl Deadline {
 
     /// Resolves when `time` has passed, or up to [`RESOLUTION`](table::RESOLUTION) later; at once if it is zero.
     pub fn passed(&self, time: Duration) -> Reached<'_> {
-        let state = if time.is_zero() { TimerState::Fired } else { TimerState::New { due: Instant::now() + time } };
+        let state = if time.is_zero() { TimerState::Fired } else { TimerState::New { due: clock::now() + time } };
         Reached { deadline: self, state }
     }
 }

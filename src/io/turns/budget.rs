@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::io::clock;
 use crate::io::deadline::next_turn;
 
 /// Time after which a turn begins no further piece: with the last one a turn stays below 4 ms, if a piece takes no more
@@ -144,6 +145,7 @@ fn charge<T>(piece: impl FnOnce() -> T) -> T {
     let begun = worked();
     let output = piece();
     BUDGET.with(|budget| budget.spent.set(budget.spent.get() + worked().saturating_sub(begun)));
+    clock::expire();
     output
 }
 

@@ -12,6 +12,7 @@ use crate::config::Timeouts;
 use crate::credentials::CredentialId;
 use crate::http1::body::BodyReader;
 use crate::http1::framing::BodyLength;
+use crate::io::clock;
 use crate::io::{Either, race};
 use crate::observability::Count;
 use crate::proxy::attempt::connect::{NoConnection, connection};
@@ -97,7 +98,7 @@ impl<'a> Attempt<'a> {
         if let Err(outcome) = self.settle(&connection).await {
             return Attempted::Over(outcome);
         }
-        let reused_since = connection.is_reused().then(Instant::now);
+        let reused_since = connection.is_reused().then(clock::now);
         connection.begin_exchange();
         match self.exchange(&connection, progress, reused_since).await {
             Relayed::Held(answer) if answer.leaves_reusable(progress) => {

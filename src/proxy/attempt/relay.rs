@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::config::Pumping;
 use crate::http1::framing::BodyLength;
 use crate::http1::head::Version;
+use crate::io::clock;
 use crate::io::{Buffer, Phase};
 use crate::observability::Ending;
 use crate::proxy::attempt::coded_error::{note_unknown_coding, search_coded};
@@ -227,7 +228,7 @@ pub fn note_written(progress: &Progress, body: &BodyRelay) {
 /// # Errors
 /// The client has left before it had all that it asked for.
 pub fn after_lost_write(progress: &Progress) -> Result<Instant, Outcome> {
-    if progress.turn_was_written() { Ok(Instant::now() + FAREWELL_LIMIT) } else { Err(Outcome::CLIENT_GONE) }
+    if progress.turn_was_written() { Ok(clock::now() + FAREWELL_LIMIT) } else { Err(Outcome::CLIENT_GONE) }
 }
 
 /// Reads the next bytes of the body, with a comment to the client now and then where a silent stream is kept alive.
@@ -238,7 +239,7 @@ async fn read_more(
     farewell_until: Option<Instant>,
 ) -> Result<Received, NoMore> {
     side.progress.turns.take().await;
-    let due = farewell_until.unwrap_or_else(|| Instant::now() + side.resources.timeouts.client);
+    let due = farewell_until.unwrap_or_else(|| clock::now() + side.resources.timeouts.client);
     if let Some(silence) = side.resources.timeouts.heartbeat {
         loop {
             let beat = (Instant::now() + silence).min(due);

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::credentials::{CredentialFault, CredentialId, Credentials, RestScope, Turn, limited_for};
+use crate::io::clock;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::check::{self, RefusedCheck};
 use crate::proxy::failover::chosen::Chosen;
@@ -143,7 +144,7 @@ fn release(credentials: &Credentials, scope: Option<&RestScope>, suspect: &Suspe
     if suspect.finding.class == AttemptClass::Unauthorized {
         credentials.acquit(turn.credential);
     }
-    credentials.give_up_probe(turn, scope, Instant::now());
+    credentials.give_up_probe(turn, scope, clock::now());
 }
 
 /// Lets a suspect rest for what its answer was about.
@@ -216,14 +217,14 @@ fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Fin
 fn restore(court: Court<'_>, chosen: Chosen) {
     let Chosen { turn: Turn { credential, .. }, at } = chosen;
     let credentials = court.credentials();
-    if credentials.restore(credential, at, Instant::now()) {
+    if credentials.restore(credential, at, clock::now()) {
         tell_recovery(&court.resources.activity, court.snapshot, credential, None);
     }
     let Some(scope) = court.scope() else { return };
     if credentials.restore_for(credential, scope, at) {
         tell_recovery(&court.resources.activity, court.snapshot, credential, Some(scope));
     }
-    if credentials.end_limit_for_all(scope, at, Instant::now()) {
+    if credentials.end_limit_for_all(scope, at, clock::now()) {
         tell_no_limit_for_all(scope);
     }
 }

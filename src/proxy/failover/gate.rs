@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::credentials::TokenTraces;
 use crate::http1::framing::BodyLength;
+use crate::io::clock;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::blame::Finding;
@@ -73,7 +74,7 @@ impl Gate<'_> {
 
     fn leads_on(&self, class: AttemptClass) -> bool {
         let replay_is_whole = self.replay.borrow().is_whole();
-        let situation = self.failover.situation(self.resources, replay_is_whole, Instant::now());
+        let situation = self.failover.situation(self.resources, replay_is_whole, clock::now());
         decide(class, &situation) != Decision::Settle
     }
 

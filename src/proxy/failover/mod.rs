@@ -20,6 +20,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::credentials::{CredentialId, RestScope, TokenTraces, Turn};
+use crate::io::clock;
 use crate::observability::{Count, RetryReason};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::blame::{Blame, Court, Finding};
@@ -126,7 +127,7 @@ impl Failover {
 
     /// Begins the first attempt.
     pub fn begin_first(&mut self, resources: &Resources, turn: Turn) {
-        self.begin(resources, Chosen { turn, at: Instant::now() });
+        self.begin(resources, Chosen { turn, at: clock::now() });
     }
 
     /// Begins the attempt that follows; it is not pending any more.
@@ -142,7 +143,7 @@ impl Failover {
         }
         self.chosen = chosen;
         self.counts.attempts += 1;
-        self.attempt_began = Instant::now();
+        self.attempt_began = clock::now();
         resources.activity.counters.add(Count::Attempts);
         if chosen.turn.is_probe() {
             tracing::info!(credential = self.snapshot.name(chosen.turn.credential), "credential is probed");
@@ -194,7 +195,9 @@ impl Failover {
     /// Tells whether a connection that failed had been closed by the upstream already when the request came, and the
     /// request can be sent again. `reused_since`: see [`gate::Gate`].
     pub fn is_stale(&self, reused_since: Option<Instant>, replay_is_whole: bool) -> bool {
-        self.may_replay && replay_is_whole && reused_since.is_some_and(|sent| sent.elapsed() < STALE_LIMIT)
+        self.may_replay
+            && replay_is_whole
+            && reused_since.is_some_and(|sent| clock::now().saturating_duration_since(sent) < STALE_LIMIT)
     }
 
     /// Tells whether it is worth a look what the request is about: an answer of this class is held against the
@@ -204,7 +207,7 @@ impl Failover {
         self.subject.is_none()
             && match class {
                 AttemptClass::Succeeded => {
-                    credentials.may_rest_for_some(self.credential()) || credentials.has_limits_for_all(Instant::now())
+                    credentials.may_rest_for_some(self.credential()) || credentials.has_limits_for_all(clock::now())
                 }
                 AttemptClass::Settled => credentials.may_rest_for_some(self.credential()),
                 class => class.is_of_credential() || credentials.has_scoped_rests(),
@@ -347,7 +350,7 @@ impl Failover {
     }
 
     fn give_up_probe(&self, turn: Turn) {
-        self.snapshot.credentials.give_up_probe(turn, self.scope(), Instant::now());
+        self.snapshot.credentials.give_up_probe(turn, self.scope(), clock::now());
     }
 }
 

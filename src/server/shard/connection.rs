@@ -5,12 +5,12 @@
 //! it. Invariant: every wait has a limit.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::draining;
 use super::keep_alive::{IdleConnection, KeepAlive, Waited};
 use super::lingering_close::linger;
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan};
+use crate::io::clock;
 use crate::io::{Buffer, Either, Stream, race};
 use crate::proxy::Proxy;
 use crate::proxy::downstream::Downstream;
@@ -157,7 +157,7 @@ async fn read_head(connection: &mut Downstream, keep_alive: &mut KeepAlive, prox
             Waited::Read(Err(_)) | Waited::Draining => return HeadRead::Ended,
         }
     }
-    let due = Instant::now() + proxy.resources.timeouts.head;
+    let due = clock::now() + proxy.resources.timeouts.head;
     let mut scanner = HeadScanner::default();
     loop {
         match scanner.scan(connection.input.filled(), &HeadLimits::REQUEST) {

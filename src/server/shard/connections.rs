@@ -19,6 +19,7 @@ use super::keep_alive::{FIRST_REQUEST_WAIT, IdleConnection, KeepAlive, NextStep}
 use super::places::Lack;
 use super::shared::Shared;
 use crate::http1::head::begins_http2;
+use crate::io::clock;
 use crate::io::deadline::next_turn;
 use crate::io::parking::LET_OUT_MAX;
 use crate::io::{
@@ -254,7 +255,7 @@ impl Connections {
     }
 
     fn spawn(self: &Rc<Self>, permit: ConnectionPermit, arrival: Arrival) {
-        monoio::spawn(self.clone().run(permit, arrival));
+        monoio::spawn(clock::in_turns(self.clone().run(permit, arrival)));
     }
 
     /// Serves a connection until it ends, is parked, or is relayed by the pump.

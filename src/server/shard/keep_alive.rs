@@ -11,6 +11,7 @@ use monoio::io::Canceller;
 
 use super::draining;
 use crate::config::Timeouts;
+use crate::io::clock;
 use crate::io::{Buffer, Departure, Either, GivesWay, Phase, Stream, Unread, race};
 use crate::proxy::Proxy;
 use crate::proxy::downstream::Downstream;
@@ -160,7 +161,7 @@ impl KeepAlive {
     }
 
     fn new(past: Past, pace: Pace, idle_since: Option<Instant>) -> Self {
-        KeepAlive { pace, since: Instant::now(), idle_since, past, canceller: Canceller::new() }
+        KeepAlive { pace, since: clock::now(), idle_since, past, canceller: Canceller::new() }
     }
 
     /// Makes an idle connection of one whose wait has timed out.
@@ -174,7 +175,7 @@ impl KeepAlive {
 
     /// Waits for the first bytes of the next request, as long as they are expected soon.
     pub async fn wait(&mut self, connection: &Downstream, proxy: &Proxy) -> Waited {
-        self.since = self.idle_since.take().unwrap_or_else(Instant::now);
+        self.since = self.idle_since.take().unwrap_or_else(clock::now);
         let waited = match self.pace.read_limit() {
             Some(limit) => self.read(connection, proxy, limit).await,
             None => Waited::TimedOut,
