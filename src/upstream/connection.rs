@@ -78,6 +78,8 @@ pub struct Connection {
     /// The size of the last read, by which the room for the next one is chosen.
     last_read_bytes: Cell<usize>,
     exchange_count: Cell<u64>,
+    /// The longest rest between two exchanges, as the upstream said last.
+    rest_limit: Cell<Option<Duration>>,
 }
 
 impl Connection {
@@ -90,6 +92,7 @@ impl Connection {
             write_progress: Deadline::default(),
             last_read_bytes: Cell::new(READ_ROOM_MIN),
             exchange_count: Cell::new(0),
+            rest_limit: Cell::new(None),
         }
     }
 
@@ -269,6 +272,18 @@ impl Connection {
     /// Notes that an exchange begins on this connection.
     pub fn begin_exchange(&self) {
         self.exchange_count.set(self.exchange_count.get() + 1);
+    }
+
+    /// Notes the longest rest that the upstream allows. What it said before holds where it says nothing.
+    pub fn limit_rest(&self, limit: Option<Duration>) {
+        if limit.is_some() {
+            self.rest_limit.set(limit);
+        }
+    }
+
+    /// Returns the longest rest that the upstream allows, where it has said so.
+    pub fn rest_limit(&self) -> Option<Duration> {
+        self.rest_limit.get()
     }
 
     /// Returns whether nothing was read after the last exchange: neither the end, nor a failure, nor a part of a

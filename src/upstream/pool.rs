@@ -2,7 +2,7 @@
 //!
 //! The newest is used first, so that the rest can grow old and be closed. A connection that has been idle for a moment
 //! is checked before it is used again: one that was closed, or on which unrequested bytes have come, is not used.
-//! Bounded in number and age.
+//! Bounded in number and age; the age is the upstream's to say, so they do not come of age in their order.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -21,9 +21,13 @@ const SHORT_REST: Duration = Duration::from_millis(1);
 /// Time limit on sending a close_notify.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
+/// Longest time between two looks for connections of age. No upstream allows a shorter rest, and none at all is zero:
+/// whatever comes to rest after a look is not of age before the next one.
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
+
 /// Idle connections of one shard.
 pub struct Pool {
-    /// Oldest at the front.
+    /// In the order in which they came to rest.
     idle: RefCell<VecDeque<PooledConnection>>,
     idle_limit: Duration,
     count_max: usize,
@@ -33,10 +37,20 @@ pub struct Pool {
 struct PooledConnection {
     connection: Connection,
     since: Instant,
+    /// It is not used from then on.
+    due: Instant,
+}
+
+impl PooledConnection {
+    fn is_good(&self, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.since);
+        now < self.due && if age < SHORT_REST { self.connection.has_ended_clean() } else { self.connection.is_idle() }
+    }
 }
 
 impl Pool {
-    /// Makes a pool of at most `count_max` connections, each idle for at most `idle_limit`.
+    /// Makes a pool of at most `count_max` connections, each idle for at most `idle_limit` where its upstream does not
+    /// say otherwise.
     pub fn new(idle_limit: Duration, count_max: usize) -> Self {
         Pool { idle: RefCell::default(), idle_limit, count_max, is_reaping: Cell::new(false) }
     }
@@ -44,12 +58,10 @@ impl Pool {
     /// Takes the newest idle connection that is still good.
     pub fn checkout(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
+        let now = Instant::now();
         while let Some(newest) = idle.pop_back() {
-            let PooledConnection { connection, since } = newest;
-            let age = since.elapsed();
-            let is_good = if age < SHORT_REST { connection.has_ended_clean() } else { connection.is_idle() };
-            if age < self.idle_limit && is_good {
-                return Some(connection);
+            if newest.is_good(now) {
+                return Some(newest.connection);
             }
         }
         None
@@ -64,7 +76,9 @@ impl Pool {
         if idle.len() == self.count_max {
             idle.pop_front();
         }
-        idle.push_back(PooledConnection { connection, since: Instant::now() });
+        let since = Instant::now();
+        let due = since + connection.rest_limit().unwrap_or(self.idle_limit);
+        idle.push_back(PooledConnection { connection, since, due });
         if !self.is_reaping.replace(true) {
             monoio::spawn(self.clone().reap());
         }
@@ -79,29 +93,32 @@ impl Pool {
         self.idle.borrow_mut().clear();
     }
 
-    /// Closes connections as they reach the limit, until none is left.
+    /// Closes connections as they come of age, until none is left.
     async fn reap(self: Rc<Self>) {
         loop {
-            let Some(oldest) = self.idle.borrow().front().map(|idle| idle.since) else {
+            let now = Instant::now();
+            if let Some(expired) = self.take_expired(now) {
+                expired.close(CLOSE_LIMIT).await;
+                continue;
+            }
+            let Some(next) = self.idle.borrow().iter().map(|pooled| pooled.due).min() else {
                 self.is_reaping.set(false);
                 return;
             };
-            let age = oldest.elapsed();
-            if age < self.idle_limit {
-                pause(self.idle_limit - age).await;
-                continue;
-            }
-            let expired = self.idle.borrow_mut().pop_front();
-            if let Some(expired) = expired {
-                expired.connection.close(CLOSE_LIMIT).await;
-            }
+            pause((next - now).min(self.idle_limit).min(LOOK_INTERVAL_MAX)).await;
         }
+    }
+
+    fn take_expired(&self, now: Instant) -> Option<Connection> {
+        let mut idle = self.idle.borrow_mut();
+        let place = idle.iter().position(|pooled| pooled.due <= now)?;
+        idle.remove(place).map(|expired| expired.connection)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream};
 
     use super::super::tls::tests::{connected, taken};
@@ -166,5 +183,86 @@ mod tests {
                 assert_eq!(pool.checkout().is_some(), is_used, "{what}");
             });
         }
+    }
+
+    /// Makes a connection without TLS that has nothing to read.
+    fn quiet() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ours = listener.accept().unwrap().0;
+        ours.set_nonblocking(true).unwrap();
+        let stream = Stream::new(monoio::net::TcpStream::from_std(ours).unwrap());
+        (Connection::new(stream, None, Buffer::none()), peer)
+    }
+
+    /// Waits until the other side of `peer` was closed, and returns the time.
+    async fn closed(peer: &mut TcpStream) -> Instant {
+        let until = Instant::now() + Duration::from_secs(30);
+        peer.set_nonblocking(true).unwrap();
+        while peer.read(&mut [0]).is_err() {
+            assert!(Instant::now() < until, "it is still open");
+            pause(Duration::from_millis(1)).await;
+        }
+        Instant::now()
+    }
+
+    #[test]
+    fn each_connection_rests_for_as_long_as_its_upstream_says() {
+        const SHORT: Duration = Duration::from_millis(300);
+        const LONG: Duration = Duration::from_secs(3600);
+        on_a_shard(async {
+            // Another one's limit makes no difference, be it older or newer.
+            for order in [[Some(SHORT), None], [None, Some(SHORT)]] {
+                let pool = Rc::new(Pool::new(LONG, 8));
+                let began = Instant::now();
+                let mut short_peer = None;
+                let mut peers = Vec::new();
+                for limit in order {
+                    let (connection, peer) = quiet();
+                    connection.limit_rest(limit);
+                    pool.release(connection);
+                    if limit.is_some() { short_peer = Some(peer) } else { peers.push(peer) }
+                }
+                let age = closed(&mut short_peer.expect("a short one")).await - began;
+                assert!(age >= SHORT && age < LONG, "{age:?}");
+                assert!(pool.checkout().is_some(), "the other one is there still");
+                assert_eq!(pool.idle_count(), 0);
+            }
+            let pool = Rc::new(Pool::new(SHORT, 8));
+            let (connection, _peer) = quiet();
+            connection.limit_rest(Some(LONG));
+            connection.limit_rest(None);
+            pool.release(connection);
+            pause(2 * SHORT).await;
+            assert!(pool.checkout().is_some(), "a limit can be longer than that of the pool");
+        });
+    }
+
+    #[test]
+    fn one_that_is_of_age_is_not_used_even_before_it_is_closed() {
+        on_a_shard(async {
+            let pool = Rc::new(Pool::new(Duration::from_secs(3600), 8));
+            let (connection, _peer) = quiet();
+            connection.limit_rest(Some(Duration::from_millis(20)));
+            pool.release(connection);
+            std::thread::sleep(Duration::from_millis(30));
+            assert!(pool.checkout().is_none());
+        });
+    }
+
+    #[test]
+    fn the_oldest_gives_way_where_there_are_too_many() {
+        on_a_shard(async {
+            let pool = Rc::new(Pool::new(Duration::from_secs(3600), 2));
+            let mut peers: Vec<_> = (0..3)
+                .map(|_| {
+                    let (connection, peer) = quiet();
+                    pool.release(connection);
+                    peer
+                })
+                .collect();
+            closed(&mut peers[0]).await;
+            assert_eq!(pool.idle_count(), 2);
+        });
     }
 }
