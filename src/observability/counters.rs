@@ -37,8 +37,12 @@ pub enum Count {
 
     /// Connections to the upstream that were opened for an attempt.
     UpstreamOpened,
-    /// Attempts that went out on a pooled connection.
+    /// Attempts that went out on a pooled connection that had been used before.
     UpstreamReused,
+    /// Connections to the upstream that were opened in advance.
+    UpstreamWarmOpened,
+    /// Attempts that went out on one of those.
+    UpstreamWarmUsed,
     /// Connections of clients that could not be accepted.
     AcceptErrors,
     /// Idle connections of clients that were closed to make room for new ones.
@@ -46,7 +50,7 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 15] = [
+    pub const ALL: [Count; 17] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -60,6 +64,8 @@ impl Count {
         Count::Recoveries,
         Count::UpstreamOpened,
         Count::UpstreamReused,
+        Count::UpstreamWarmOpened,
+        Count::UpstreamWarmUsed,
         Count::AcceptErrors,
         Count::GaveWay,
     ];

@@ -2,14 +2,15 @@
 //!
 //! The newest is used first, so that the rest can grow old and be closed. A connection that has been idle for a moment
 //! is checked before it is used again: one that was closed, or on which unrequested bytes have come, is not used.
-//! Bounded in number and age; the age is the upstream's to say, so they do not come of age in their order.
+//! Bounded in number and age; the age is the upstream's to say, so they do not come of age in their order. Those that were
+//! opened in advance (*warm* ones) are at the end: what has been used before is used first.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::connection::Connection;
+use super::connection::{Connection, History};
 use crate::io::pause;
 
 /// Idle time below which a connection's socket is not checked before it is used again: a check would cost a system
@@ -25,13 +26,18 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 /// whatever comes to rest after a look is not of age before the next one.
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
+/// Age that a warm connection reaches unless its upstream wants none: front doors close idle ones after more than that.
+const WARM_AGE_MIN: Duration = Duration::from_secs(3);
+
 /// Idle connections of one shard.
 pub struct Pool {
-    /// In the order in which they came to rest.
+    /// In the order in which they came to rest, but that warm ones come first.
     idle: RefCell<VecDeque<PooledConnection>>,
     idle_limit: Duration,
     count_max: usize,
     is_reaping: Cell<bool>,
+    /// A warm connection was of no use.
+    has_warm_failed: Cell<bool>,
 }
 
 struct PooledConnection {
@@ -42,9 +48,15 @@ struct PooledConnection {
 }
 
 impl PooledConnection {
+    fn new(connection: Connection, rest: Duration) -> Self {
+        let since = Instant::now();
+        PooledConnection { connection, since, due: since + rest }
+    }
+
     fn is_good(&self, now: Instant) -> bool {
         let age = now.saturating_duration_since(self.since);
-        now < self.due && if age < SHORT_REST { self.connection.has_ended_clean() } else { self.connection.is_idle() }
+        let is_surely_good = age < SHORT_REST && self.connection.has_ended_clean();
+        now < self.due && (is_surely_good || self.connection.is_idle())
     }
 }
 
@@ -52,7 +64,13 @@ impl Pool {
     /// Makes a pool of at most `count_max` connections, each idle for at most `idle_limit` where its upstream does not
     /// say otherwise.
     pub fn new(idle_limit: Duration, count_max: usize) -> Self {
-        Pool { idle: RefCell::default(), idle_limit, count_max, is_reaping: Cell::new(false) }
+        Pool {
+            idle: RefCell::default(),
+            idle_limit,
+            count_max,
+            is_reaping: Cell::new(false),
+            has_warm_failed: Cell::new(false),
+        }
     }
 
     /// Takes the newest idle connection that is still good.
@@ -63,22 +81,80 @@ impl Pool {
             if newest.is_good(now) {
                 return Some(newest.connection);
             }
+            self.note_lost(&newest, now);
         }
         None
     }
 
     /// Takes back a connection whose exchange has ended cleanly on both sides. Any other must be dropped instead.
     pub fn release(self: &Rc<Self>, connection: Connection) {
-        let mut idle = self.idle.borrow_mut();
-        if self.count_max == 0 {
-            return;
+        if self.make_room() {
+            let rest = connection.rest_limit().unwrap_or(self.idle_limit);
+            self.idle.borrow_mut().push_back(PooledConnection::new(connection, rest));
+            self.begin_to_reap();
         }
-        if idle.len() == self.count_max {
+    }
+
+    /// Takes a connection on which nothing was sent yet, to be kept for `rest`.
+    pub fn add_warm(self: &Rc<Self>, connection: Connection, rest: Duration) {
+        if !connection.is_idle() {
+            self.has_warm_failed.set(true);
+        } else if self.make_room() {
+            connection.note_warm();
+            self.idle.borrow_mut().push_front(PooledConnection::new(connection, rest));
+            self.begin_to_reap();
+        }
+    }
+
+    /// Drops the first connection where there are too many for one more; false if none may be kept at all.
+    fn make_room(&self) -> bool {
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() >= self.count_max {
             idle.pop_front();
         }
-        let since = Instant::now();
-        let due = since + connection.rest_limit().unwrap_or(self.idle_limit);
-        idle.push_back(PooledConnection { connection, since, due });
+        self.count_max > 0
+    }
+
+    /// Counts the connections that are good and will not be of age within `lead`, as far as `wanted`. Those found on
+    /// the way that their upstream has closed are dropped.
+    pub fn ready_count(&self, wanted: usize, lead: Duration) -> usize {
+        let mut idle = self.idle.borrow_mut();
+        let now = Instant::now();
+        let (mut count, mut place) = (0, idle.len());
+        while count < wanted && place > 0 {
+            place -= 1;
+            if idle[place].due <= now + lead {
+                continue;
+            }
+            if idle[place].is_good(now) {
+                count += 1;
+            } else if let Some(lost) = idle.remove(place) {
+                self.note_lost(&lost, now);
+            }
+        }
+        count
+    }
+
+    /// Notes that a request found its connection, with this history, closed by the upstream.
+    pub fn note_stale(&self, history: History) {
+        if history == History::Warm {
+            self.has_warm_failed.set(true);
+        }
+    }
+
+    /// Returns whether a warm connection was of no use since this was last asked: closed while it was young, or under
+    /// its request.
+    pub fn take_warm_failure(&self) -> bool {
+        self.has_warm_failed.take()
+    }
+
+    fn note_lost(&self, lost: &PooledConnection, now: Instant) {
+        if now < lost.due && now.saturating_duration_since(lost.since) < WARM_AGE_MIN {
+            self.note_stale(lost.connection.history());
+        }
+    }
+
+    fn begin_to_reap(self: &Rc<Self>) {
         if !self.is_reaping.replace(true) {
             monoio::spawn(self.clone().reap());
         }
@@ -263,6 +339,82 @@ mod tests {
                 .collect();
             closed(&mut peers[0]).await;
             assert_eq!(pool.idle_count(), 2);
+        });
+    }
+
+    /// Adds a warm connection, and returns the other side of it.
+    fn warmed(pool: &Rc<Pool>, rest: Duration) -> TcpStream {
+        let (connection, peer) = quiet();
+        pool.add_warm(connection, rest);
+        peer
+    }
+
+    const REST: Duration = Duration::from_secs(3600);
+    const LEAD: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn warm_ones_are_used_after_all_others_and_give_way_first_where_there_are_too_many() {
+        on_a_shard(async {
+            let pool = Rc::new(Pool::new(REST, 2));
+            let (used, _used_peer) = quiet();
+            used.begin_exchange();
+            pool.release(used);
+            let mut one_too_many = warmed(&pool, REST);
+            let _peer = warmed(&pool, REST);
+            closed(&mut one_too_many).await;
+            assert_eq!(pool.idle_count(), 2);
+            let history = || pool.checkout().map(|connection| connection.history());
+            assert_eq!([history(), history(), history()], [Some(History::Used), Some(History::Warm), None]);
+            assert!(!pool.take_warm_failure());
+            let _peer = warmed(&pool, REST);
+            pool.clear();
+            assert_eq!(pool.idle_count(), 0);
+        });
+    }
+
+    #[test]
+    fn ready_is_what_is_open_and_not_about_to_come_of_age() {
+        on_a_shard(async {
+            let pool = Rc::new(Pool::new(REST, 8));
+            assert_eq!(pool.ready_count(1, LEAD), 0);
+            let _short = warmed(&pool, LEAD / 2);
+            assert_eq!((pool.ready_count(1, LEAD), pool.idle_count()), (0, 1));
+            let lost = warmed(&pool, REST);
+            assert_eq!((pool.ready_count(1, LEAD), pool.ready_count(8, LEAD)), (1, 1));
+            let (used, _used_peer) = quiet();
+            used.begin_exchange();
+            pool.release(used);
+            assert_eq!((pool.ready_count(1, LEAD), pool.ready_count(8, LEAD)), (1, 2));
+            drop(lost);
+            // One whose end has just come is looked at only after a moment.
+            pause(2 * SHORT_REST).await;
+            assert_eq!(pool.ready_count(1, LEAD), 1, "one that is good is enough");
+            assert_eq!((pool.ready_count(8, LEAD), pool.idle_count()), (1, 2), "the lost one is dropped");
+            assert!(pool.take_warm_failure() && !pool.take_warm_failure());
+        });
+    }
+
+    #[test]
+    fn a_warm_one_has_failed_if_it_was_closed_early_or_under_its_request() {
+        on_a_shard(async {
+            let pool = Rc::new(Pool::new(REST, 8));
+            let lost = warmed(&pool, REST);
+            drop(lost);
+            pause(2 * SHORT_REST).await;
+            assert!(pool.checkout().is_none() && pool.take_warm_failure(), "closed early");
+            let (connection, lost) = quiet();
+            drop(lost);
+            pool.add_warm(connection, REST);
+            assert!(pool.idle_count() == 0 && pool.take_warm_failure(), "closed at once");
+            for past in [History::Fresh, History::Used] {
+                pool.note_stale(past);
+            }
+            assert!(!pool.take_warm_failure(), "these were none");
+            pool.note_stale(History::Warm);
+            assert!(pool.take_warm_failure(), "under its request");
+            let _peer = warmed(&pool, Duration::from_millis(5));
+            std::thread::sleep(Duration::from_millis(10));
+            assert!(pool.checkout().is_none() && !pool.take_warm_failure(), "of age");
         });
     }
 }
