@@ -35,7 +35,7 @@
 //!   keys of callers (`api_keys`), files of secrets (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
-//!   server asks to be left alone (`retry_after`).
+//!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections (`parking`), the phases of a drain
 //!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits, a `wakeup` by another

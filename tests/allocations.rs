@@ -150,7 +150,8 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         filter: Filter::None,
         // The upstream connection stays however busy the machine is.
         timeouts: Timeouts { connect: PATIENCE, upstream_idle: PATIENCE, ..Timeouts::default() },
-        limits: Limits::default(),
+        // And none is opened beside it, which would allocate too.
+        limits: Limits { warm_connections: 0, ..Limits::default() },
         log: LogConfig::default(),
         notices: Vec::new(),
     };

@@ -15,6 +15,9 @@ const IDLE_UPSTREAM_MAX: usize = 256;
 /// gets when it is back.
 const PENDING_CONNECTS_MAX: usize = 256;
 
+/// The most upstream connections that a shard can be told to keep ready: they are opened anew every few seconds.
+pub const WARM_CONNECTIONS_MAX: u64 = 16;
+
 /// The time limits of each wait of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -77,6 +80,8 @@ pub struct Limits {
     pub replay_total_bytes_max: usize,
     /// Idle pooled upstream connections of one shard.
     pub idle_upstream_max: usize,
+    /// Upstream connections that a shard in use keeps ready, at most [`WARM_CONNECTIONS_MAX`]; 0: none.
+    pub warm_connections: usize,
     /// Upstream connections of one shard that are being opened; at least 1.
     pub pending_connects_max: usize,
     /// Open downstream connections of the process.
@@ -98,6 +103,8 @@ impl Limits {
             replay_bytes_max: (16 * MEBIBYTE) as usize,
             replay_total_bytes_max: (128 * MEBIBYTE) as usize,
             idle_upstream_max,
+            // An agent has one request at a time, and its turns are what people wait for.
+            warm_connections: 1,
             pending_connects_max: PENDING_CONNECTS_MAX,
             connections_max,
         }

@@ -25,7 +25,7 @@ pub(crate) use authority::{Authority, is_loopback, is_same_host, without_bracket
 pub use authority::{join_authority, parse_admin, parse_authority, parse_host};
 pub use concealed::Concealed;
 pub use keyword::{Filter, IoDriver, LogFormat, LogLevel, Pumping};
-pub use limits::{Limits, Timeouts};
+pub use limits::{Limits, Timeouts, WARM_CONNECTIONS_MAX};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};

@@ -14,5 +14,6 @@ pub mod framing;
 mod grammar;
 pub mod head;
 pub mod interim;
+pub mod keep_alive;
 mod piece;
 pub mod retry_after;

@@ -37,8 +37,12 @@ pub enum Count {
 
     /// Connections to the upstream that were opened for an attempt.
     UpstreamOpened,
-    /// Attempts that went out on a pooled connection.
+    /// Attempts that went out on a pooled connection that had been used before.
     UpstreamReused,
+    /// Connections to the upstream that were opened in advance.
+    UpstreamWarmOpened,
+    /// Attempts that went out on one of those.
+    UpstreamWarmUsed,
     /// Answers whose rest the pump relayed.
     StreamsPumped,
     /// Connections of clients that could not be accepted.
@@ -48,7 +52,7 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 16] = [
+    pub const ALL: [Count; 18] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -62,6 +66,8 @@ impl Count {
         Count::Recoveries,
         Count::UpstreamOpened,
         Count::UpstreamReused,
+        Count::UpstreamWarmOpened,
+        Count::UpstreamWarmUsed,
         Count::StreamsPumped,
         Count::AcceptErrors,
         Count::GaveWay,

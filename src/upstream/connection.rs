@@ -65,6 +65,28 @@ pub enum Received {
     End { is_clean: bool },
 }
 
+/// The past of a connection, before its next exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum History {
+    /// It was opened for the exchange.
+    Fresh,
+    /// It was opened in advance, and has rested.
+    Warm,
+    /// An exchange went over it, and then it has rested.
+    Used,
+}
+
+impl History {
+    /// Returns whether the upstream may have closed the connection while it rested. Whatever must not be sent twice
+    /// is not sent on such a connection.
+    pub fn is_kept_alive(self) -> bool {
+        match self {
+            History::Fresh => false,
+            History::Warm | History::Used => true,
+        }
+    }
+}
+
 /// An established connection to the upstream.
 pub struct Connection {
     stream: Stream,
@@ -78,7 +100,9 @@ pub struct Connection {
     write_progress: Deadline,
     /// The size of the last read, by which the room for the next one is chosen.
     last_read_bytes: Cell<usize>,
-    exchange_count: Cell<u64>,
+    history: Cell<History>,
+    /// The longest rest between two exchanges, as the upstream said last.
+    rest_limit: Cell<Option<Duration>>,
 }
 
 impl Connection {
@@ -90,14 +114,19 @@ impl Connection {
             read_side: RefCell::new(Ok(ReadSide::Open)),
             write_progress: Deadline::default(),
             last_read_bytes: Cell::new(READ_ROOM_MIN),
-            exchange_count: Cell::new(0),
+            history: Cell::new(History::Fresh),
+            rest_limit: Cell::new(None),
         }
     }
 
-    /// Returns whether an exchange went over this connection before, so that the upstream may have closed it
-    /// meanwhile.
-    pub fn is_reused(&self) -> bool {
-        self.exchange_count.get() > 0
+    /// Returns the past of the connection, until an exchange begins on it.
+    pub fn history(&self) -> History {
+        self.history.get()
+    }
+
+    /// Notes that it is to rest before its first exchange.
+    pub(super) fn note_warm(&self) {
+        self.history.set(History::Warm);
     }
 
     /// Returns whether the upstream has chosen one of the protocols that were offered (ALPN).
@@ -308,7 +337,19 @@ impl Connection {
 
     /// Notes that an exchange begins on this connection.
     pub fn begin_exchange(&self) {
-        self.exchange_count.set(self.exchange_count.get() + 1);
+        self.history.set(History::Used);
+    }
+
+    /// Notes the longest rest that the upstream allows. What it said before holds where it says nothing.
+    pub fn limit_rest(&self, limit: Option<Duration>) {
+        if limit.is_some() {
+            self.rest_limit.set(limit);
+        }
+    }
+
+    /// Returns the longest rest that the upstream allows, where it has said so.
+    pub fn rest_limit(&self) -> Option<Duration> {
+        self.rest_limit.get()
     }
 
     /// Returns whether nothing was read after the last exchange: neither the end, nor a failure, nor a part of a
@@ -318,9 +359,16 @@ impl Connection {
     }
 
     /// Returns whether nothing has come since the last exchange, neither bytes nor the end, as it must be with an idle
-    /// connection. Anything else would be taken for the answer to the next request.
+    /// connection. Anything else would be taken for the answer to the next request. Records without content, such as the
+    /// session tickets that follow a handshake (RFC 8446 §4.6.1), are taken in.
     pub fn is_idle(&self) -> bool {
-        self.has_ended_clean() && self.stream.is_quiet()
+        let is_quiet = || self.has_ended_clean() && self.stream.is_quiet();
+        is_quiet() || self.take_contentless_records() && is_quiet()
+    }
+
+    /// Takes in what has come, without waiting; false if that is the end, a failure or content.
+    fn take_contentless_records(&self) -> bool {
+        self.tls.is_some() && matches!(self.read_now(|_| {}), Ok(None))
     }
 
     /// Closes with a close_notify alert, for a peer that still reads; a dropped connection is closed without.
@@ -344,7 +392,7 @@ mod tests {
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
 
-    use super::super::tls::tests::{connected, taken};
+    use super::super::tls::tests::{connected, shaken, taken};
     use super::*;
     use crate::io::deadline::on_a_shard;
 
@@ -371,6 +419,56 @@ mod tests {
             assert!(!connection.is_idle(), "it would be used again");
             let read = connection.read(|_| panic!("nothing more can be read")).await;
             assert!(matches!(read, Err(TransportError::Tls(_))), "{read:?}");
+        });
+    }
+
+    /// Makes a connection of which these bytes were read in the handshake, and those have come since.
+    fn resting(session: Session, read: &[u8], came: &[u8]) -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (ours, _) = listener.accept().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        peer.write_all(came).unwrap();
+        let stream = Stream::new(monoio::net::TcpStream::from_std(ours).unwrap());
+        let mut incoming = Buffer::none();
+        incoming.append(read);
+        (Connection::new(stream, Some(session), incoming), peer)
+    }
+
+    #[test]
+    fn tickets_that_follow_a_handshake_do_not_keep_a_connection_from_being_used() {
+        let tickets = || {
+            let (session, server, received) = shaken(&rustls::version::TLS13);
+            assert!(!received.is_empty());
+            (session, server, received.filled().to_vec())
+        };
+        on_a_shard(async {
+            for cut in [0, 20, usize::MAX] {
+                let (session, _server, bytes) = tickets();
+                let (read, came) = bytes.split_at(cut.min(bytes.len()));
+                let (connection, _peer) = resting(session, read, came);
+                assert!(connection.is_idle() && connection.is_idle(), "{cut}");
+            }
+            let (session, _server, bytes) = tickets();
+            let (half, rest) = bytes.split_at(20);
+            let (connection, mut peer) = resting(session, &[], half);
+            assert!(!connection.is_idle(), "the rest may be anything");
+            peer.write_all(rest).unwrap();
+            assert!(connection.is_idle());
+            let (session, mut server, mut bytes) = tickets();
+            server.writer().write_all(b"unasked").unwrap();
+            bytes.extend(taken(&mut server));
+            let (connection, _peer) = resting(session, &bytes, &[]);
+            assert!(!connection.is_idle(), "content");
+            let (session, mut server, mut bytes) = tickets();
+            server.send_close_notify();
+            bytes.extend(taken(&mut server));
+            let (connection, _peer) = resting(session, &[], &bytes);
+            assert!(!connection.is_idle(), "the end");
+            let (session, _server, bytes) = tickets();
+            let (connection, peer) = resting(session, &[], &bytes);
+            drop(peer);
+            assert!(!connection.is_idle(), "the end without close_notify");
         });
     }
 }

@@ -15,7 +15,7 @@ pub mod tls;
 pub mod tunnel;
 
 pub use connect::{ConnectError, Connector, Route};
-pub use connection::{Connection, Received, TransportError};
+pub use connection::{Connection, History, Received, TransportError};
 pub use pool::Pool;
 pub use resolve::Resolver;
 pub use tunnel::{ProxyFault, Tunnel};

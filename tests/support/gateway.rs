@@ -22,6 +22,9 @@ use super::{DEADLINE, Upstream, observed, secrets_json};
 static PROGRAM: LazyLock<String> =
     LazyLock::new(|| std::env::var("FLOW_URING_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flow-uring").to_owned()));
 
+/// The variable with the number of connections that each shard keeps ready.
+const WARM_CONNECTIONS: &str = "FLOW_PROXY_WARM_CONNECTIONS";
+
 /// A running gateway. Dropped, it is killed, and all that it wrote is searched for its secrets.
 pub struct Gateway {
     child: Running,
@@ -206,10 +209,19 @@ impl GatewayBuilder {
         command.env_clear().env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
         // Nothing of a test goes to a directory that other gateways use too.
         command.env("XDG_RUNTIME_DIR", directory.path());
-        // The variables that a coverage or sanitizer run needs, and the driver that a whole run is to use.
-        for name in
-            ["FLOW_PROXY_IO_DRIVER", "FLOW_PROXY_PUMP", "LLVM_PROFILE_FILE", "LD_LIBRARY_PATH", "ASAN_OPTIONS", "PATH"]
-        {
+        // The variables that a coverage or sanitizer run needs, and the driver and the number of connections kept ready
+        // that a whole run is to use.
+        // A connection beyond those that the requests of a test need is in its way, unless it asks for some.
+        command.env(WARM_CONNECTIONS, "0");
+        for name in [
+            "FLOW_PROXY_IO_DRIVER",
+            "FLOW_PROXY_PUMP",
+            WARM_CONNECTIONS,
+            "LLVM_PROFILE_FILE",
+            "LD_LIBRARY_PATH",
+            "ASAN_OPTIONS",
+            "PATH",
+        ] {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         if !rustix::process::geteuid().is_root() {

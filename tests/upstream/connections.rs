@@ -189,6 +189,53 @@ fn idle_connections_are_closed_when_they_are_old() {
     assert_eq!(other_upstream.closes(), 0, "it was not by this limit that it was closed");
 }
 
+fn answer_with(field: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\n{field}Content-Length: 2\r\n\r\nok")
+}
+
+#[test]
+fn an_upstream_shortens_the_rest_of_its_connection() {
+    let short = Upstream::tls(answer(answer_with("Keep-Alive: timeout=2, max=100\r\n")));
+    let [none_said, unreadable] =
+        ["", "Keep-Alive: timeout=-2\r\n"].map(|field| Upstream::tls(answer(answer_with(field))));
+    let before = |upstream| Gateway::builder().shards(1).upstream(upstream).patient().start();
+    let others = [before(&none_said), before(&unreadable)];
+    let gateway = before(&short);
+    for gateway in others.iter().chain([&gateway]) {
+        assert_eq!(Client::connect(gateway.port()).ask(GET).text(), "ok");
+    }
+    let age = short.wait_for_close(0) - short.request().at;
+    assert!(age >= Duration::from_secs(1), "closed after {age:?}");
+    assert_eq!((none_said.closes(), unreadable.closes()), (0, 0), "it was not by this limit that it was closed");
+}
+
+#[test]
+fn an_upstream_lengthens_the_rest_of_its_connection() {
+    for (field, connections) in [("Keep-Alive: timeout=100\r\n", 1), ("Keep-Alive: timeout=x\r\n", 2)] {
+        let upstream = Upstream::tls(answer(answer_with(field)));
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).patient();
+        let gateway = gateway.arg("--upstream-idle-timeout", "0.2").start();
+        for _ in 0..2 {
+            assert_eq!(Client::connect(gateway.port()).ask(GET).text(), "ok");
+            std::thread::sleep(Duration::from_millis(500));
+        }
+        assert_eq!(upstream.connections(), connections, "{field}");
+    }
+}
+
+#[test]
+fn a_connection_that_may_not_rest_for_more_than_a_second_is_not_used_again() {
+    for seconds in [0, 1] {
+        let upstream = Upstream::tls(answer(answer_with(&format!("Keep-Alive: timeout={seconds}\r\n"))));
+        let gateway = Gateway::builder().shards(1).upstream(&upstream).patient().start();
+        let mut client = Client::connect(gateway.port());
+        for _ in 0..2 {
+            assert_eq!(client.ask(GET).text(), "ok");
+        }
+        assert_eq!(upstream.connections(), 2, "{seconds}");
+    }
+}
+
 #[test]
 fn a_connect_that_fails_is_answered_with_what_to_do() {
     let refusing = HeldPort::reserve();

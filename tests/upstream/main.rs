@@ -1,4 +1,4 @@
-//! The way to the upstream: connections of the pool and new ones, and the HTTP proxies that they are made through.
+//! The way to the upstream: connections of the pool, new ones and those opened in advance, and the HTTP proxies that they are made through.
 
 #![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
 
@@ -8,3 +8,4 @@ mod support;
 mod connections;
 mod proxy;
 mod real_proxies;
+mod warm;

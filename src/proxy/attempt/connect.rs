@@ -23,6 +23,7 @@ pub async fn connection(
     downstream: &Downstream,
     may_reuse: bool,
 ) -> Result<Connection, NoConnection> {
+    resources.warm.note_request();
     if may_reuse && let Some(connection) = resources.pool.checkout() {
         return Ok(connection);
     }

@@ -34,7 +34,7 @@ use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
-use crate::upstream::{Connection, TransportError};
+use crate::upstream::{Connection, History, TransportError};
 
 /// The end of one attempt.
 pub enum Attempted {
@@ -93,12 +93,12 @@ impl<'a> Attempt<'a> {
             Err(NoConnection::ClientGone) => return Attempted::Over(Outcome::CLIENT_GONE),
             Err(NoConnection::Failed(error)) => return Attempted::Failed(NoAnswer::silent(error)),
         };
-        let origin = if connection.is_reused() { Count::UpstreamReused } else { Count::UpstreamOpened };
-        self.resources.activity.counters.add(origin);
+        let history = connection.history();
+        self.resources.activity.counters.add(count_of(history));
         if let Err(outcome) = self.settle(&connection).await {
             return Attempted::Over(outcome);
         }
-        let reused_since = connection.is_reused().then(clock::now);
+        let reused_since = history.is_kept_alive().then(clock::now);
         connection.begin_exchange();
         match self.exchange(&connection, progress, reused_since).await {
             Relayed::Held(answer) if answer.leaves_reusable(progress) => {
@@ -110,6 +110,7 @@ impl<'a> Attempt<'a> {
                 let is_silent = !failure.has_received && failure.error == GatewayError::UpstreamClosed;
                 let replay_is_whole = self.downstream.replay.get_mut().is_whole();
                 if is_silent && self.failover.is_stale(reused_since, replay_is_whole) {
+                    self.resources.pool.note_stale(history);
                     return Attempted::Stale;
                 }
                 Attempted::Failed(failure)
@@ -126,7 +127,8 @@ impl<'a> Attempt<'a> {
 
     /// Settles, now that there is a connection, by which credential the request goes, and asks the client for its body.
     async fn settle(&mut self, connection: &Connection) -> Result<(), Outcome> {
-        let has_waited = !connection.is_reused() || self.failover.is_under_way() || self.request.traits.is_filtered;
+        let has_waited =
+            !connection.history().is_kept_alive() || self.failover.is_under_way() || self.request.traits.is_filtered;
         if has_waited {
             self.look_at_subject(AttemptClass::Unreachable).await;
             if let Some(credential) = self.failover.reconsider() {
@@ -244,6 +246,15 @@ pub async fn until_left(
         Either::First(relayed) => relayed,
         Either::Second(Either::First(outcome)) => outcome.into(),
         Either::Second(Either::Second(())) => Outcome::CUT_OFF.into(),
+    }
+}
+
+/// Returns the count of attempts on connections like this one.
+fn count_of(history: History) -> Count {
+    match history {
+        History::Fresh => Count::UpstreamOpened,
+        History::Warm => Count::UpstreamWarmUsed,
+        History::Used => Count::UpstreamReused,
     }
 }
 

@@ -49,7 +49,10 @@ pub async fn receive_head(
             }
             received.consume(span.end);
             match head {
-                HeadKind::Final(head) => return Ok(head),
+                HeadKind::Final(head) => {
+                    connection.limit_rest(head.facts.rest_limit);
+                    return Ok(head);
+                }
                 HeadKind::Interim(out) => {
                     scanner = HeadScanner::default();
                     if !out.is_empty() && side.write(out).await.is_err() {

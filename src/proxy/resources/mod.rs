@@ -1,8 +1,10 @@
 //! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
-//! be repeats (`retry_share`), the background checks (`checks`), and where it is counted.
+//! be repeats (`retry_share`), the background checks (`checks`), the connections kept ready (`warm`), and where it is
+//! counted.
 
 pub mod checks;
 pub mod retry_share;
+pub mod warm;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::checks::ChecksUnderWay;
 use crate::proxy::resources::retry_share::RetryShare;
+use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
 
 /// Everything that the exchanges of one shard share.
@@ -34,6 +37,7 @@ pub struct Resources {
     /// Shared with the background checks.
     pub connector: Rc<Connector>,
     pub pool: Rc<Pool>,
+    pub warm: Rc<WarmConnections>,
     pub budget: ReplayBudget,
     pub share: RetryShare,
     pub checks: ChecksUnderWay,

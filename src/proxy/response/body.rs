@@ -281,6 +281,7 @@ mod tests {
             content_length: None,
             connection: ConnectionOptions::default(),
             keep_alive: true,
+            rest_limit: None,
             is_event_stream: has_events,
             coding: ContentCoding::Identity,
         };

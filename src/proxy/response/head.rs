@@ -3,9 +3,12 @@
 //! Invariant: status, reason and all fields are the upstream's, except those that are meant for its own hop,
 //! `Set-Cookie`, the framing, a `Location` that would lead past this program, and the field that marks errors made here.
 
+use std::time::Duration;
+
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
+use crate::http1::keep_alive::KeepAliveFields;
 use crate::proxy::guard::cors;
 use crate::proxy::response::coding::ContentCoding;
 use crate::proxy::response::location::{LocationRewrite, push_location};
@@ -21,6 +24,8 @@ pub struct ResponseFacts {
     pub connection: ConnectionOptions,
     /// The upstream keeps the connection, and the connection's state after this response is certain.
     pub keep_alive: bool,
+    /// The longest that the connection may rest before it is used again, where the upstream has said so.
+    pub rest_limit: Option<Duration>,
     pub is_event_stream: bool,
     pub coding: ContentCoding,
 }
@@ -48,6 +53,7 @@ impl ResponseFacts {
 pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<ResponseFacts, HeadError> {
     let mut lengths = LengthFields::default();
     let mut connection = ConnectionOptions::default();
+    let mut keep_alive = KeepAliveFields::default();
     let mut is_event_stream = false;
     let mut coding = ContentCoding::Identity;
     for field in head.fields {
@@ -55,12 +61,14 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
             Some(Known::ContentLength) => lengths.add_content_length(field.value),
             Some(Known::TransferEncoding) => lengths.add_transfer_encoding(field.value),
             Some(Known::Connection) => connection.add(field.value),
+            Some(Known::KeepAlive) => keep_alive.add(field.value),
             Some(Known::ContentType) => is_event_stream |= names_event_stream(field.value),
             Some(Known::ContentEncoding) => coding.add(field.value),
             _ => {}
         }
     }
     connection.check_count()?;
+    let rest_limit = keep_alive.rest_limit();
     let declared = lengths.declared(head.version)?;
     let body = framing::response_body_length(declared, head.status, request_was_head);
     // RFC 9110 §8.6, RFC 9112 §6.1: a 204 must not announce a body; an upstream that does may send one, too.
@@ -74,7 +82,11 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
             _ => None,
         },
         connection,
-        keep_alive: connection.keeps_alive(head.version) && body != BodyLength::UntilClose && !may_be_followed,
+        keep_alive: connection.keeps_alive(head.version)
+            && body != BodyLength::UntilClose
+            && !may_be_followed
+            && rest_limit != Some(Duration::ZERO),
+        rest_limit,
         is_event_stream,
         coding,
     })

@@ -43,6 +43,7 @@ use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::Resources;
 use crate::proxy::resources::checks::ChecksUnderWay;
+use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
 
 /// The pause between two looks of a draining shard whether its last connection has ended.
@@ -172,6 +173,10 @@ impl Shard {
 
 fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Activity>) -> Proxy {
     let Config { timeouts, limits, pumping, shards, .. } = &shared.config;
+    let lifecycle = Rc::new(Lifecycle::default());
+    let connector = Rc::new(Connector::new(shared.route.clone(), limits.pending_connects_max));
+    let pool = Rc::new(Pool::new(timeouts.upstream_idle, limits.idle_upstream_max));
+    let warm = WarmConnections::new(timeouts, limits, &connector, &pool, &lifecycle, &activity);
     let resources = Resources {
         shard: index,
         rules: Rules::new(&shared.config, listener_port),
@@ -180,13 +185,14 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         pumping: *pumping,
         round_robin: shared.round_robin.clone(),
         owners: shared.owners.clone(),
-        connector: Rc::new(Connector::new(shared.route.clone(), limits.pending_connects_max)),
-        pool: Rc::new(Pool::new(timeouts.upstream_idle, limits.idle_upstream_max)),
+        connector,
+        pool,
+        warm: Rc::new(warm),
         budget: ReplayBudget::new(shared.replay_free.clone(), limits.replay_total_bytes_max, shards.get()),
         share: shared.share.clone(),
         checks: ChecksUnderWay::default(),
         probe_waiters: shared.probe_waiters.clone(),
-        lifecycle: Rc::new(Lifecycle::default()),
+        lifecycle,
         activity,
         ledger: shared.ledger.clone(),
     };

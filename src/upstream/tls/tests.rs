@@ -28,6 +28,15 @@ pub fn acquainted(version: &'static rustls::SupportedProtocolVersion) -> (Arc<Se
 
 /// A client's session and the server that it talks to, handshake done.
 pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session, ServerConnection) {
+    let (mut session, server, mut received) = shaken(version);
+    // What the handshake left over, and the tickets after it, have no content.
+    assert_eq!(session.decrypt(&mut received, |_| panic!("nothing was sent")), Ok(ReadSide::Open));
+    assert!(received.is_empty());
+    (session, server)
+}
+
+/// As [`connected`], with what the session has not read yet.
+pub fn shaken(version: &'static rustls::SupportedProtocolVersion) -> (Session, ServerConnection, Buffer) {
     let (server, config) = acquainted(version);
     let mut server = ServerConnection::new(server).unwrap();
     let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
@@ -40,11 +49,8 @@ pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session
         }
         received.append(&taken(&mut server));
     }
-    // What the handshake left over, and the tickets after it, have no content.
     received.append(&taken(&mut server));
-    assert_eq!(session.decrypt(&mut received, |_| panic!("nothing was sent")), Ok(ReadSide::Open));
-    assert!(received.is_empty());
-    (session, server)
+    (session, server, received)
 }
 
 fn give(server: &mut ServerConnection, mut bytes: &[u8]) {

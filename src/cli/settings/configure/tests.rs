@@ -99,6 +99,7 @@ fn nothing_said_gives_the_documented_defaults() {
             replay_bytes_max: 16 << 20,
             replay_total_bytes_max: 128 << 20,
             idle_upstream_max: (2_000 / config.shards).min(256),
+            warm_connections: 1,
             pending_connects_max: 256,
             connections_max: 8000,
         }
@@ -138,6 +139,7 @@ const SETTINGS: &[(&str, &str, [Pair<'_>; 2])] = &[
     ("--drain-timeout", "FLOW_PROXY_DRAIN_TIMEOUT", [("0", "0 s"), ("3", "3 s")]),
     ("--retry-deadline", "FLOW_PROXY_RETRY_DEADLINE", [("0", "0 s"), ("86400", "86400 s")]),
     ("--sse-heartbeat", "FLOW_PROXY_SSE_HEARTBEAT", [("0.0", "off"), ("0.1", "0.1 s")]),
+    ("--warm-connections", "FLOW_PROXY_WARM_CONNECTIONS", [("0", "0"), ("16", "16")]),
     ("--body-max", "FLOW_PROXY_BODY_MAX", [("0", "no limit"), ("3", "3 MiB")]),
     ("--replay-max", "FLOW_PROXY_REPLAY_MAX", [("0", "0 MiB"), ("128", "128 MiB")]),
     ("--max-connections", "FLOW_PROXY_MAX_CONNECTIONS", [("1", "1"), ("10000", "10000")]),
@@ -318,6 +320,7 @@ fn a_wrong_value_names_its_source_and_the_form_and_not_itself() {
         ("--body-timeout", "FLOW_PROXY_BODY_TIMEOUT", seconds),
         ("--connect-timeout", "FLOW_PROXY_CONNECT_TIMEOUT", seconds),
         ("--upstream-idle-timeout", "FLOW_PROXY_UPSTREAM_IDLE_TIMEOUT", seconds),
+        ("--warm-connections", "FLOW_PROXY_WARM_CONNECTIONS", "expected a whole number from 0 to 16"),
         (
             "--drain-timeout",
             "FLOW_PROXY_DRAIN_TIMEOUT",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::cli::settings::form::{Mebibytes, Seconds, SecondsOrOff, SizeLimit, WholeNumber, Word};
 use crate::cli::settings::setting::{Setting, SettingRank};
-use crate::config::MEBIBYTE;
+use crate::config::{MEBIBYTE, WARM_CONNECTIONS_MAX};
 
 /// The finest wait that a timer of the program can keep.
 const SECONDS_MIN: Duration = Duration::from_millis(1);
@@ -79,6 +79,20 @@ pub const ROWS: &[Setting] = &[
         help: "seconds an unused upstream connection is kept",
         default: "10",
         form: Some(&Seconds { least: SECONDS_MIN, field: |draft| &mut draft.config.timeouts.upstream_idle }),
+        ..Setting::ROW
+    },
+    Setting {
+        flag: "--warm-connections",
+        variable: Some("FLOW_PROXY_WARM_CONNECTIONS"),
+        help: "upstream connections that each thread keeps ready for 5 minutes after a request, 0 to 16, 0 = none",
+        default: "1",
+        form: Some(&WholeNumber {
+            kind: "a whole number",
+            least: 0,
+            most: WARM_CONNECTIONS_MAX,
+            unit: "",
+            field: |draft| &mut draft.config.limits.warm_connections,
+        }),
         ..Setting::ROW
     },
     Setting {

@@ -30,6 +30,7 @@ fn what_follows_a_head_is_found_in_its_fields() {
         content_length: None,
         connection: ConnectionOptions::default(),
         keep_alive: true,
+        rest_limit: None,
         is_event_stream: true,
         coding: ContentCoding::Identity,
     };
@@ -52,6 +53,24 @@ fn event_streams_are_known_by_their_media_type() {
         assert_eq!(facts.is_event_stream, expected, "{media_type}");
     }
     assert!(!facts_of("HTTP/1.1 200 OK\r\n\r\n", false).unwrap().is_event_stream);
+}
+
+#[test]
+fn an_upstream_says_for_how_long_its_connection_may_rest() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (fields, keep_alive, rest_limit) in [
+        ("", true, None),
+        ("Keep-Alive: timeout=5, max=100\r\n", true, seconds(4)),
+        ("keep-alive: timeout=30\r\nConnection: keep-alive\r\n", true, seconds(29)),
+        ("Keep-Alive: timeout=30\r\nConnection: close\r\n", false, seconds(29)),
+        ("Keep-Alive: timeout=1\r\n", false, seconds(0)),
+        ("Keep-Alive: timeout=0\r\n", false, seconds(0)),
+        ("Keep-Alive: timeout=-1\r\n", true, None),
+        ("Keep_Alive: timeout=5\r\n", true, None),
+    ] {
+        let facts = facts_of(&format!("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n{fields}\r\n"), false).unwrap();
+        assert_eq!((facts.keep_alive, facts.rest_limit), (keep_alive, rest_limit), "{fields}");
+    }
 }
 
 #[test]

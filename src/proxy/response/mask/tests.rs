@@ -19,6 +19,7 @@ fn facts(status: u16, body: BodyLength) -> ResponseFacts {
         content_length: None,
         connection: ConnectionOptions::default(),
         keep_alive: true,
+        rest_limit: None,
         is_event_stream: status == 200,
         coding: ContentCoding::Identity,
     }

@@ -30,6 +30,16 @@ pub fn write(page: &mut Exposition, gateway: &GatewayState) {
         Count::UpstreamReused,
     );
     counter(
+        "flow_uring_upstream_warm_opened_total",
+        "Connections to the upstream that were opened in advance, for a request that may come.",
+        Count::UpstreamWarmOpened,
+    );
+    counter(
+        "flow_uring_upstream_warm_used_total",
+        "Attempts that went out on a connection to the upstream that had been opened in advance.",
+        Count::UpstreamWarmUsed,
+    );
+    counter(
         "flow_uring_upstream_connections_stale_total",
         "Connections to the upstream that had been closed there when they were used again; their requests were sent again.",
         Count::Stale,
