@@ -1,5 +1,6 @@
 //! Connections around a pumped answer: kept on both sides, left by either end, and what comes on them meanwhile.
 
+use std::thread;
 use std::time::Duration;
 
 use super::{DRIVERS, ListenerFiles, client_tls, pumping};
@@ -14,6 +15,8 @@ fn close(client: Client) {
 fn reset(client: Client) {
     client.reset();
 }
+
+const WAYS: [fn(Client); 2] = [close, reset];
 
 /// Sends an event, and the rest of the answer after a pass of the gate. The answers are numbered by the requests' bodies.
 fn in_two_parts(gate: &Gate) -> impl Fn(&mut Peer) + Send + Sync + 'static {
@@ -126,8 +129,7 @@ fn both_connections_serve_request_after_request() {
 #[test]
 fn a_client_that_leaves_at_the_last_event_of_a_stream_does_not_cost_the_connection() {
     const ROUNDS: usize = 4;
-    let ways: [fn(Client); 2] = [close, reset];
-    check_at_once(DRIVERS.into_iter().flat_map(|driver| ways.map(|way| (driver, way))), |(driver, leave)| {
+    check_at_once(DRIVERS.into_iter().flat_map(|driver| WAYS.map(|way| (driver, way))), |(driver, leave)| {
         let gate = Gate::new();
         let passing = gate.clone();
         let upstream = Upstream::plain(move |peer: &mut Peer| {
@@ -154,6 +156,29 @@ fn a_client_that_leaves_at_the_last_event_of_a_stream_does_not_cost_the_connecti
         assert_eq!(gateway.count_log("end=client_disconnected"), 0);
         // Only where the machine was too busy the end came after the 100 ms that it has.
         assert!(upstream.connections() <= ROUNDS / 2, "{} connections", upstream.connections());
+    });
+}
+
+#[test]
+fn a_client_that_takes_nothing_after_its_last_event_has_had_its_answer() {
+    check_at_once(DRIVERS.into_iter().flat_map(|driver| WAYS.map(|way| (driver, way))), |(driver, leave)| {
+        let upstream = Upstream::plain(|peer: &mut Peer| {
+            peer.read_request();
+            peer.write([EVENT_STREAM, EVENT].concat());
+            peer.sleep(Duration::from_millis(20));
+            peer.write(chunk(DONE));
+            peer.sleep(Duration::from_millis(20));
+            // More than all buffers on the way take.
+            while peer.write(chunk(&format!(": {}\n\n", "x".repeat(8000)))) {}
+        });
+        let gateway = pumping(driver, &upstream).start();
+        let mut client = Client::connect_narrow(gateway.port(), None);
+        client.send(POST);
+        client.read_until(chunk(DONE));
+        thread::sleep(Duration::from_millis(200));
+        leave(client);
+        gateway.wait_for_log("end=ok");
+        upstream.wait_for_close(0);
     });
 }
 

@@ -21,6 +21,9 @@ const CASES: u64 = 60;
 /// The pause of a client that stops to read.
 const STOP: Duration = Duration::from_millis(15);
 
+/// The most that one write takes: what one read brought.
+const WRITE_BYTES_MAX: usize = 36 * 1024;
+
 /// Gateways that all answers go through.
 const GATEWAYS: usize = 4;
 
@@ -243,6 +246,8 @@ fn assert_possible(case: &Case, seen: &Seen) {
     assert!(common >= case.first, "{shown}");
     if is_departure {
         assert_eq!(common, body.len(), "more than was sent {shown}");
+        // All is counted but for the write that is under way.
+        assert!(bytes + WRITE_BYTES_MAX >= body.len() * 9 / 10, "{shown}");
     } else if case.has_events && case.framing != Framing::Known && end != "upstream_invalid" {
         assert_ends_well(case, seen, &shown);
     }
