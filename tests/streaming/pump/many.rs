@@ -84,7 +84,7 @@ fn clients_that_stop_to_read_disturb_nobody_and_get_everything_later() {
 const STAYING: usize = 20;
 
 /// Ends 50 streams in all ways at once.
-fn fifty_streams(gateway: &Gateway, upstream_gate: &Gate) {
+fn fifty_streams(gateway: &Gateway, upstream_gate: &Gate, round: usize) {
     let mut clients: Vec<Client> = (0..50).map(|_| Client::connect_unrecorded(gateway.port())).collect();
     for client in &mut clients {
         client.send(POST);
@@ -112,6 +112,8 @@ fn fifty_streams(gateway: &Gateway, upstream_gate: &Gate) {
             _ => Some(client),
         })
         .collect();
+    // Else some of their streams would end before, and more connections to the upstream be kept.
+    gateway.wait_for_log_count("end=client_disconnected", (50 - STAYING) * round);
     (0..50).for_each(|_| upstream_gate.open());
     for mut client in staying {
         let rest = client.read_until("0\r\n\r\n");
@@ -138,7 +140,7 @@ fn five_hundred_streams_leave_no_descriptor_and_no_memory_behind() {
         let descriptors = gateway.open_descriptors();
         let mut after_warming_up = 0;
         for round in 1..=ROUNDS {
-            fifty_streams(&gateway, &gate);
+            fifty_streams(&gateway, &gate, round);
             gateway.wait_for_log_count(" path=/v1/chat/completions", 50 * round);
             // The connections to the upstream of those that stayed are kept.
             gateway.wait_for_descriptors(descriptors + STAYING);
