@@ -136,7 +136,9 @@ impl<T> Pump<T> {
                 self.expect(due);
             }
             match has_expired {
-                false => drop(race(self.due(&alarm), resources.lifecycle.reached(Phase::Expired)).await),
+                false => {
+                    race(self.due(&alarm), resources.lifecycle.reached(Phase::Expired)).await;
+                }
                 true => self.due(&alarm).await,
             }
         }
