@@ -6,6 +6,7 @@
 mod table;
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use monoio::net::TcpStream;
@@ -118,11 +119,13 @@ impl Epoll {
 
     /// Takes the events that have come, `MAX` at most, without waiting. Returns their number.
     pub fn take_many<const MAX: usize>(self, mut deliver: impl FnMut(Token, Readiness)) -> usize {
-        let mut events = [libc::epoll_event { events: 0, u64: 0 }; MAX];
+        let mut events = [const { MaybeUninit::<libc::epoll_event>::uninit() }; MAX];
         // SAFETY: `events` has room for `MAX` events; a timeout of 0 never blocks.
-        let count = unsafe { libc::epoll_wait(self.descriptor, events.as_mut_ptr(), MAX as i32, 0) };
+        let count = unsafe { libc::epoll_wait(self.descriptor, events.as_mut_ptr().cast(), MAX as i32, 0) };
         let count = usize::try_from(count).unwrap_or(0);
         for event in &events[..count] {
+            // SAFETY: the kernel has written so many.
+            let event = unsafe { event.assume_init() };
             deliver(Token::from_bits(event.u64), Readiness(event.events));
         }
         count

@@ -80,14 +80,15 @@ impl Proxy {
     /// only has to be relayed.
     pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Handled {
         let mut exchange = self.begin(downstream);
-        let Plan { reply, key, ends_with_head, action } = self.plan(&exchange, downstream, span);
+        let Plan { reply, key, ends_with_head, mut action } = self.plan(&exchange, downstream, span);
         (exchange.reply, exchange.key) = (reply, key);
-        let disposition = match action {
-            Action::Refuse(error) => self.refuse(&mut exchange, downstream, ends_with_head, &error).await,
+        // Borrowed: moved out of the action, a request would have room in the task of the connection twice.
+        let disposition = match &mut action {
+            Action::Refuse(error) => self.refuse(&mut exchange, downstream, ends_with_head, error).await,
             Action::Answer(answer, body) => {
-                local_answer::answer(&self.resources, &mut exchange, downstream, &answer, body).await
+                local_answer::answer(&self.resources, &mut exchange, downstream, answer, *body).await
             }
-            Action::Forward(mut request) => match self.forward(&mut exchange, downstream, &mut request).await {
+            Action::Forward(request) => match self.forward(&mut exchange, downstream, request).await {
                 Forwarded::Over { outcome, request_is_whole } => {
                     self.conclude(&mut exchange, downstream, request_is_whole, outcome).await
                 }

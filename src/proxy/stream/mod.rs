@@ -20,6 +20,7 @@ mod table;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
@@ -95,7 +96,9 @@ impl<T> Pump<T> {
         let mut left = Vec::new();
         let mut entries_in_row = 0;
         loop {
-            events.readable(false).await?;
+            if waited(events.readable(false)).await? {
+                entries_in_row = 0;
+            }
             loop {
                 let turn = self.table.borrow_mut().turn(&mut left);
                 left.drain(..).for_each(&leave);
@@ -103,7 +106,7 @@ impl<T> Pump<T> {
                     self.expect(Instant::now() + resources.timeouts.downstream_write);
                 }
                 entries_in_row += turn.entries_count;
-                // On epoll the wait may have been none at all.
+                // On epoll a wait may be none at all, again and again.
                 if turn.has_more || entries_in_row >= table::ENTRIES_MAX {
                     next_turn().await;
                     entries_in_row = 0;
@@ -184,4 +187,17 @@ impl<T> Pump<T> {
             }
         }
     }
+}
+
+/// Waits for `ready`. Returns whether that was a wait: others had their turn meanwhile.
+async fn waited(ready: impl Future<Output = io::Result<()>>) -> io::Result<bool> {
+    let mut ready = pin!(ready);
+    let mut has_waited = false;
+    poll_fn(|context| {
+        let result = ready.as_mut().poll(context);
+        has_waited |= result.is_pending();
+        result
+    })
+    .await?;
+    Ok(has_waited)
 }
