@@ -14,6 +14,7 @@ pub mod epoll;
 mod halves;
 pub mod lifecycle;
 pub mod parking;
+pub mod prefetch;
 pub mod race;
 pub mod stream;
 pub mod timer;

@@ -187,6 +187,11 @@ impl Stream {
         tls.has_ended()
     }
 
+    /// Returns whether the goodbye of the peer, or its end, was read already: nothing will tell it again.
+    pub fn has_read_goodbye(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_ended())
+    }
+
     /// Returns whether the peer speaks TLS: it may then leave without its socket (see [`Stream::goodbye`]).
     pub fn is_secured(&self) -> bool {
         self.tls.is_some()

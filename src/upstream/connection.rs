@@ -88,18 +88,20 @@ impl History {
 }
 
 /// An established connection to the upstream.
+// In this order, so that a read finds all it needs in few cache lines.
+#[repr(C)]
 pub struct Connection {
-    stream: Stream,
     /// Boxed, since it is large and a connection is moved often.
     tls: Option<Box<RefCell<Session>>>,
-    /// A partial TLS record.
-    incoming: RefCell<Buffer>,
-    /// The side that is read, as the last read left it. An error is that of a record which came after content; the next
-    /// read returns it.
-    read_side: RefCell<Result<ReadSide, rustls::Error>>,
-    write_progress: Deadline,
     /// The size of the last read, by which the room for the next one is chosen.
     last_read_bytes: Cell<usize>,
+    /// A partial TLS record.
+    incoming: RefCell<Buffer>,
+    read_side: Cell<ReadSide>,
+    /// That of a record which came after content: the next read returns it. Boxed, since it is hardly ever there.
+    failure: RefCell<Option<Box<rustls::Error>>>,
+    stream: Stream,
+    write_progress: Deadline,
     history: Cell<History>,
     /// The longest rest between two exchanges, as the upstream said last.
     rest_limit: Cell<Option<Duration>>,
@@ -108,12 +110,13 @@ pub struct Connection {
 impl Connection {
     pub(super) fn new(stream: Stream, tls: Option<Session>, incoming: Buffer) -> Self {
         Connection {
-            stream,
             tls: tls.map(|session| Box::new(RefCell::new(session))),
-            incoming: RefCell::new(incoming),
-            read_side: RefCell::new(Ok(ReadSide::Open)),
-            write_progress: Deadline::default(),
             last_read_bytes: Cell::new(READ_ROOM_MIN),
+            incoming: RefCell::new(incoming),
+            read_side: Cell::new(ReadSide::Open),
+            failure: RefCell::new(None),
+            stream,
+            write_progress: Deadline::default(),
             history: Cell::new(History::Fresh),
             rest_limit: Cell::new(None),
         }
@@ -264,15 +267,17 @@ impl Connection {
 
     /// Returns the end or the failure that the last read left to be reported.
     fn known_end(&self) -> Result<Option<Received>, TransportError> {
-        match &*self.read_side.borrow() {
-            Ok(ReadSide::Open) => Ok(None),
-            Ok(ReadSide::Closed) => Ok(Some(Received::End { is_clean: true })),
-            Err(error) => Err(TransportError::Tls(error.clone())),
+        if let Some(error) = &*self.failure.borrow() {
+            return Err(TransportError::Tls((**error).clone()));
         }
+        Ok(match self.read_side.get() {
+            ReadSide::Open => None,
+            ReadSide::Closed => Some(Received::End { is_clean: true }),
+        })
     }
 
     fn is_open(&self) -> bool {
-        matches!(*self.read_side.borrow(), Ok(ReadSide::Open))
+        self.read_side.get() == ReadSide::Open && self.failure.borrow().is_none()
     }
 
     /// Takes what a read brought into `buffer`; `None` if that is not yet a whole TLS record. The part of one that is left
@@ -312,9 +317,9 @@ impl Connection {
         });
         match decrypted {
             Ok(ReadSide::Open) => {}
-            Ok(ReadSide::Closed) => drop(self.read_side.replace(Ok(ReadSide::Closed))),
+            Ok(ReadSide::Closed) => self.read_side.set(ReadSide::Closed),
             // The content before it is authentic: it is passed on before the connection is given up.
-            Err(error) if has_emitted => drop(self.read_side.replace(Err(error))),
+            Err(error) if has_emitted => drop(self.failure.replace(Some(Box::new(error)))),
             Err(error) => return Err(TransportError::Tls(error)),
         }
         if has_emitted {

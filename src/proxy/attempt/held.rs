@@ -24,11 +24,13 @@ const KEPT_BYTES_MAX: usize = 64 * 1024;
 const HELD_ERROR_BYTES_MAX: usize = 8 * 1024;
 
 /// An answer whose head is there, and of whose body `body` has what came with it.
+// In this order, so that what each read needs is together.
+#[repr(C)]
 pub struct PendingAnswer {
+    pub body: BodyRelay,
     pub facts: ResponseFacts,
     /// The client is told that its connection goes on.
     pub keep_alive: bool,
-    pub body: BodyRelay,
     /// The result of the last read, where its consequences are still to be drawn.
     pub last_read: Option<Result<Received, NoMore>>,
     /// Its rest may be relayed by the pump.

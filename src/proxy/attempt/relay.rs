@@ -194,6 +194,7 @@ fn may_be_pumped(connection: &Connection, side: DownstreamSide<'_>, answer: &Pen
         && answer.may_be_pumped
         && progress.request_is_whole()
         && !connection.has_known_end()
+        && !side.outgoing.stream.has_read_goodbye()
         && resources.lifecycle.phase() != Phase::Expired
 }
 

@@ -21,29 +21,31 @@ use crate::proxy::sse::opening::{Opening, OpeningReader};
 use crate::proxy::sse::tracker::EventTracker;
 
 /// The body between upstream and downstream.
+// In this order, so that what each event of a stream needs is in few cache lines.
+#[repr(C)]
 pub struct BodyRelay {
-    pub reader: BodyReader,
-    /// Only of an event stream that can be read.
-    events: Option<EventTracker>,
+    pub error: Option<BodyError>,
+    /// Bytes came after the end of the answer: what follows on the connection is not to be trusted.
+    pub has_surplus: bool,
+    /// Something was masked.
+    pub has_masked: bool,
+    /// False also for a chunked body whose client knows no chunks.
+    downstream_gets_chunks: bool,
     /// Its length is not told before: something can be added to it.
     has_open_end: bool,
-    /// While the first events decide whether the stream goes downstream.
-    opening: Option<OpeningReader>,
-    /// While the reason of an error decides the same. Boxed, since hardly any answer needs it.
+    /// While the reason of an error decides whether it goes downstream. Boxed, since hardly any answer needs it.
     refusal: Option<Box<RefusalReader>>,
     /// Looks at what goes by.
     tap: Option<Box<BodyTap>>,
     /// Keeps the attempt's token out of what goes downstream.
     mask: BodyMask,
-    /// Something was masked.
-    pub has_masked: bool,
-    /// False also for a chunked body whose client knows no chunks.
-    downstream_gets_chunks: bool,
     /// The bytes to be written downstream next.
     pub out: Buffer,
-    pub error: Option<BodyError>,
-    /// Bytes came after the end of the answer: what follows on the connection is not to be trusted.
-    pub has_surplus: bool,
+    pub reader: BodyReader,
+    /// Only of an event stream that can be read.
+    events: Option<EventTracker>,
+    /// While the first events decide whether the stream goes downstream.
+    opening: Option<OpeningReader>,
 }
 
 impl BodyRelay {

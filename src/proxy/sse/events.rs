@@ -26,13 +26,15 @@ const DONE: &[u8] = b"[DONE]";
 const UNKNOWN_EVENTS_MAX: u8 = 32;
 
 /// Follows the events of a stream.
+// In this order, so that what each event needs is together.
+#[repr(C)]
 pub struct StreamEvents {
     dialect: KnownDialect,
     /// The last whole event, pings aside, says that the turn is over.
     has_last: bool,
+    event: CurrentEvent,
     candidates: GeminiCandidates,
     sequence_number: Option<u64>,
-    event: CurrentEvent,
 }
 
 /// The dialect of the whole events so far.
@@ -49,12 +51,14 @@ enum KnownDialect {
 }
 
 /// The event whose blank line has not come.
+// As above.
+#[repr(C)]
 struct CurrentEvent {
-    name: Prefix<NAME_BYTES_MAX>,
     /// The type by the name, once that is whole.
     named: EventType,
     data: DataRead,
     interest: Interest,
+    name: Prefix<NAME_BYTES_MAX>,
     /// The beginning of its data.
     done: Prefix<DONE_BYTES_MAX>,
     last: u8,

@@ -8,6 +8,8 @@ use crate::proxy::sse::tokenizer::{LineEnd, Tokenizer};
 
 /// Follows the decoded bytes of an event stream as the upstream sends them, however they are split. What is written
 /// into the stream here is never observed: it stands where the upstream's bytes go on as if it were not there.
+// In this order, so that what each event needs is together.
+#[repr(C)]
 pub struct EventTracker {
     tokenizer: Tokenizer,
     pub events: StreamEvents,

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::batch::Batch;
 use super::open_exchange::{LeftPump, LeftStream, OpenExchange, Pumped};
 use crate::io::epoll::Token;
+use crate::io::prefetch::prefetch;
 use crate::io::{Buffer, PlainSender};
 use crate::proxy::attempt::interrupt::NoMore;
 use crate::proxy::downstream::{Downstream, RestingDownstream};
@@ -67,6 +68,8 @@ struct Backlog {
 }
 
 /// All that there is of a stream.
+// As `OpenExchange`.
+#[repr(C)]
 pub struct Streaming<T> {
     pub open: OpenExchange,
     pub downstream: RestingDownstream,
@@ -111,6 +114,12 @@ impl<T> StreamEntry<T> {
 
     pub fn stream(&self) -> &Streaming<T> {
         &self.stream
+    }
+
+    /// Lets the processor fetch what [`StreamEntry::take`] needs, while it is busy with another entry.
+    pub fn prefetch(&self) {
+        const HOT_BYTES: usize = 640;
+        prefetch(&*self.stream, HOT_BYTES);
     }
 
     /// Returns whether its upstream is to be received from, now that something has come.

@@ -16,6 +16,8 @@ pub enum Handled {
 }
 
 /// An exchange whose answer's head is out and whose request is whole.
+// In this order, so that what each event needs is together.
+#[repr(C)]
 pub struct OpenExchange {
     pub connection: Connection,
     pub answer: PendingAnswer,

@@ -16,8 +16,8 @@ use crate::io::epoll::{Epoll, Readiness, Token, TokenTable};
 /// Entries that are received from in one turn: some 10 µs each with what it takes to pass an event on.
 pub const ENTRIES_MAX: usize = 128;
 
-/// Reads of a full buffer in one turn, after which the rest waits: 2 MiB are some 2 ms of a core with TLS.
-const FULL_READS_MAX: usize = 64;
+/// Full batches in one turn, after which the rest waits: 2 MiB are some 2 ms of a core with TLS.
+const FULL_BATCHES_MAX: usize = 32;
 
 /// Entries that one part of a sweep looks at.
 const SWEPT_MAX: usize = 1024;
@@ -81,20 +81,24 @@ impl<T> StreamTable<T> {
         let now = Instant::now();
         let mut turn = TurnWork { entries_count: 0, has_more: false, has_stuck: false };
         let epoll = self.epoll;
-        let taken = epoll.take_many::<ENTRIES_MAX>(|token, readiness| self.deliver(token, readiness, now, left));
+        epoll.take_many::<ENTRIES_MAX>(|token, readiness| self.deliver(token, readiness, now, left));
         // Those that may have more after this turn's look wait for the next.
-        let (mut waiting, mut full_reads) = (self.ready.len(), 0);
-        while waiting > 0 && turn.entries_count < ENTRIES_MAX && full_reads < FULL_READS_MAX {
+        let (mut waiting, mut full_batches) = (self.ready.len(), 0);
+        while waiting > 0 && turn.entries_count < ENTRIES_MAX && full_batches < FULL_BATCHES_MAX {
             let Some(token) = self.ready.pop_front() else { break };
+            if let Some(next) = self.ready.front().and_then(|&next| self.entries.get_mut(next)) {
+                next.prefetch();
+            }
             waiting -= 1;
             turn.entries_count += 1;
-            full_reads += usize::from(self.receive(token, now));
+            self.receive(token, now);
             if self.batch.is_full() {
+                full_batches += 1;
                 turn.has_stuck |= self.send_all(now, left);
             }
         }
         turn.has_stuck |= self.send_all(now, left);
-        turn.has_more = !self.ready.is_empty() || taken == ENTRIES_MAX;
+        turn.has_more = !self.ready.is_empty();
         turn
     }
 
@@ -128,27 +132,20 @@ impl<T> StreamTable<T> {
         }
     }
 
-    /// Receives from the upstream of an entry, once. Returns whether it may have more.
-    fn receive(&mut self, token: Token, now: Instant) -> bool {
+    /// Receives from the upstream of an entry, once.
+    fn receive(&mut self, token: Token, now: Instant) {
         let StreamTable { entries, batch, leaving, .. } = self;
         // It may have left meanwhile.
-        let Some(entry) = entries.get_mut(token).filter(|entry| entry.is_queued) else { return false };
+        let Some(entry) = entries.get_mut(token).filter(|entry| entry.is_queued) else { return };
         entry.is_queued = false;
         // Its client may have taken less than it was sent since it was queued.
         if !entry.wants_more() {
-            return false;
+            return;
         }
         match entry.take(token, batch, now) {
-            Taken::GoesOn { may_have_more } => {
-                if may_have_more {
-                    self.enqueue(token);
-                }
-                may_have_more
-            }
-            Taken::Leaves(why) => {
-                leaving.push((token, why));
-                false
-            }
+            Taken::GoesOn { may_have_more: true } => self.enqueue(token),
+            Taken::GoesOn { may_have_more: false } => {}
+            Taken::Leaves(why) => leaving.push((token, why)),
         }
     }
 
