@@ -373,7 +373,18 @@ impl Connection {
 
     /// Takes in what has come, without waiting; false if that is the end, a failure or content.
     fn take_contentless_records(&self) -> bool {
-        self.tls.is_some() && matches!(self.read_now(|_| {}), Ok(None))
+        let Some(session) = self.tls.as_ref().filter(|_| self.is_open()) else { return false };
+        let mut buffer = self.incoming.take();
+        buffer.reserve(READ_ROOM_MIN);
+        match self.stream.read_now(&mut buffer) {
+            // With the handshake they may have come already.
+            Ok(None | Some(1..)) => {
+                let has_no_content = matches!(self.decrypt(session, &mut buffer, &mut |_| {}), Ok(None));
+                self.keep(buffer);
+                has_no_content
+            }
+            Ok(Some(0)) | Err(_) => false,
+        }
     }
 
     /// Closes with a close_notify alert, for a peer that still reads; a dropped connection is closed without.

@@ -231,7 +231,7 @@ impl EventConsumer for StreamEvents {
                     Interest::Dialect | Interest::All => self.read_object(rest),
                 }
             }
-            EventField::Data => self.event.read(rest),
+            EventField::Data => self.event.end_line(rest),
         }
     }
 
@@ -366,13 +366,29 @@ impl CurrentEvent {
         self.json.read(part, &mut self.members);
     }
 
+    /// Reads the end of a line that came in parts. One that would have been skipped as a whole is as if it had been.
+    #[inline(never)]
+    fn end_line(&mut self, rest: &[u8]) {
+        self.read(rest);
+        let is_first = self.data == DataRead::Line;
+        if is_first && self.interest == Interest::Nothing && self.looks_like_object() {
+            self.done.clear();
+            self.json.clear();
+            self.members = EventMembers::NONE;
+            self.data = DataRead::Skipped;
+        }
+    }
+
+    /// Tells the same of the data that was read as [`looks_like_object`] of one that came whole.
+    fn looks_like_object(&self) -> bool {
+        looks_like_object(self.done.kept().first(), Some(&self.last))
+    }
+
     #[inline(never)]
     fn begin_further_line(&mut self) {
         let was_skipped = self.data == DataRead::Skipped;
         // The same whether it came whole or in parts. No server was seen to break a line after such a bracket.
-        let is_like_skipped = self.data == DataRead::Line
-            && self.interest != Interest::All
-            && looks_like_object(self.done.kept().first(), Some(&self.last));
+        let is_like_skipped = self.data == DataRead::Line && self.interest != Interest::All && self.looks_like_object();
         if was_skipped || is_like_skipped {
             self.json.give_up();
         } else if self.data == DataRead::Skimmed {

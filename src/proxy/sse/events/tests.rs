@@ -382,6 +382,16 @@ fn known_streams_are_the_same_wherever_they_are_split() {
     }
 }
 
+#[test]
+fn a_line_that_ends_like_an_object_is_the_same_whether_it_came_whole_or_in_parts() {
+    let known = "data: {\"object\":\"chat.completion.chunk\",\"choices\":[]}\n\n";
+    for half in ["data: {\"two\":{}\ndata", "data: {\"two\":{}\n", "data: {\"two\":{}\ndata: ,\"lines\":1"] {
+        for size in 1..12 {
+            assert_splits_make_no_difference([known, half].concat().as_bytes(), &[known.len(), size]);
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn whole_events_tell_what_an_independent_reading_tells(
