@@ -43,7 +43,9 @@ STEP_SECONDS_MAX = 60
 CALLGRIND = ["valgrind", "--tool=callgrind", "--instr-atstart=no", "--cache-sim=yes", "--I1=32768,8,64",
              "--D1=49152,12,64", "--LL=2097152,16,64"]
 # With time limits that nothing reaches here, however slow: a connection that is made anew would be counted.
-ARGUMENTS = ["--io-driver", "epoll", "--connect-timeout", "600", "--head-timeout", "600", "--upstream-idle-timeout", "600"]
+# So would one that is kept ready.
+ARGUMENTS = ["--io-driver", "epoll", "--connect-timeout", "600", "--head-timeout", "600", "--upstream-idle-timeout", "600",
+             "--warm-connections", "0"]
 BODY = b'{"model":"gpt-4o-mini","messages":[{"role":"user","content":"Hello there"}]%b}'
 REQUEST = (b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
            b"X-Api-Key: any\r\nContent-Length: %d\r\n\r\n%b")

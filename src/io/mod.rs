@@ -11,7 +11,6 @@ pub mod clock;
 pub mod deadline;
 pub mod departure;
 pub mod epoll;
-mod halves;
 pub mod lifecycle;
 pub mod parking;
 pub mod prefetch;

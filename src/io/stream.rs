@@ -4,10 +4,12 @@
 //! Reads and writes of one socket may be under way at the same time, one of each. A read that is dropped may take bytes
 //! with it: such a stream may only be closed (dropped). [`Stream::readable`] and [`Stream::read_now`] lose nothing.
 
+mod halves;
+mod plain_sender;
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::num::NonZeroI32;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
@@ -15,9 +17,10 @@ use monoio::io::CancelHandle;
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
+use self::halves::{Halves, busy};
+pub use self::plain_sender::PlainSender;
 use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};
 use super::deadline::Deadline;
-use super::halves::{Halves, busy};
 use super::tls::session::{CIPHERTEXT_MAX, Tls};
 
 /// The reason why bytes could not be written.
@@ -313,20 +316,16 @@ impl Stream {
     }
 
     fn send_once(&self, bytes: &[u8]) -> io::Result<usize> {
-        match self.plain_descriptor() {
+        match PlainSender::new(self.as_raw_fd()) {
             Some(sender) => sender.send(bytes),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
-    fn plain_descriptor(&self) -> Option<PlainSender> {
-        NonZeroI32::new(self.as_raw_fd().checked_add(1)?).map(|above| PlainSender { above })
-    }
-
     /// Returns what sends on this socket as [`Stream::write_now`] does, without a look at this stream; `None` if it
     /// speaks TLS. To be used no longer than this stream is open.
     pub fn plain_sender(&self) -> Option<PlainSender> {
-        if self.tls.is_some() { None } else { self.plain_descriptor() }
+        if self.tls.is_some() { None } else { PlainSender::new(self.as_raw_fd()) }
     }
 
     /// Sends as much of `buffer` as the socket takes at once, as it is: without TLS.
@@ -376,31 +375,6 @@ impl Stream {
     fn borrow(&self) -> BorrowedFd<'_> {
         // SAFETY: the descriptor is open for as long as `self.tcp` is.
         unsafe { BorrowedFd::borrow_raw(self.tcp.as_raw_fd()) }
-    }
-}
-
-/// The descriptor of a socket, to send on.
-#[derive(Debug, Clone, Copy)]
-pub struct PlainSender {
-    /// The descriptor, and one: an option of it is no larger then.
-    above: NonZeroI32,
-}
-
-impl PlainSender {
-    /// Sends what the socket takes at once: none of it, perhaps.
-    ///
-    /// # Errors
-    /// The peer has gone.
-    pub fn send(self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            // SAFETY: the kernel refuses a descriptor that is not open.
-            let socket = unsafe { BorrowedFd::borrow_raw(self.above.get() - 1) };
-            match SockRef::from(&socket).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(0),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                sent => return sent,
-            }
-        }
     }
 }
 

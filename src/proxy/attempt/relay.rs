@@ -155,18 +155,7 @@ pub async fn relay_body(
             None if farewell_until.is_none() && may_be_pumped(connection, side, answer) => return BodyRelayed::Open,
             None => read_more(connection, side, &mut answer.body, farewell_until).await,
         };
-        let ending = match read {
-            Ok(Received::Data) => continue,
-            Ok(Received::End { is_clean: true }) if may_end(answer, side.outgoing.path) => Ending::Ok,
-            Ok(Received::End { .. }) => Ending::UpstreamClosed,
-            Err(NoMore::Broken(error)) => {
-                tracing::warn!(%error, "the upstream connection broke in mid-answer");
-                Ending::UpstreamClosed
-            }
-            Err(NoMore::Interrupted(Interruption::Overdue)) => Ending::Timeout,
-            Err(NoMore::Interrupted(Interruption::Expired)) => Ending::Shutdown,
-            Err(NoMore::ClientGone) => Ending::ClientDisconnected,
-        };
+        let Some(ending) = ending_of(read, answer, side.outgoing.path) else { continue };
         answer.body.end(ending != Ending::Ok);
         if let Err(outcome) = write_out(side, &mut answer.body, &mut farewell_until).await {
             return outcome.into();
@@ -179,6 +168,22 @@ pub async fn relay_body(
         }
         .into();
     }
+}
+
+/// Returns how the body ends with a read; `None`: it goes on.
+fn ending_of(read: Result<Received, NoMore>, answer: &PendingAnswer, path: &str) -> Option<Ending> {
+    Some(match read {
+        Ok(Received::Data) => return None,
+        Ok(Received::End { is_clean: true }) if may_end(answer, path) => Ending::Ok,
+        Ok(Received::End { .. }) => Ending::UpstreamClosed,
+        Err(NoMore::Broken(error)) => {
+            tracing::warn!(%error, "the upstream connection broke in mid-answer");
+            Ending::UpstreamClosed
+        }
+        Err(NoMore::Interrupted(Interruption::Overdue)) => Ending::Timeout,
+        Err(NoMore::Interrupted(Interruption::Expired)) => Ending::Shutdown,
+        Err(NoMore::ClientGone) => Ending::ClientDisconnected,
+    })
 }
 
 /// Tells whether the rest of the answer only has to be relayed: nothing of it is known to be its end, the request is

@@ -18,6 +18,38 @@ pub enum EventDialect {
     Gemini,
 }
 
+/// The number of events of no known dialect after which none is expected any more: they are not looked into.
+const UNKNOWN_EVENTS_MAX: u8 = 32;
+
+/// The dialect of the whole events so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KnownDialect {
+    NoEvent,
+    /// So many events told none, or [`UNKNOWN_EVENTS_MAX`].
+    Unknown {
+        events_count: u8,
+    },
+    /// There was nothing but `ping`, which other dialects have borrowed.
+    Ping,
+    Known(EventDialect),
+}
+
+impl KnownDialect {
+    /// Returns what is known after a whole event that told no dialect.
+    pub fn after_unknown(self) -> Self {
+        let before = match self {
+            KnownDialect::Unknown { events_count } => events_count,
+            _ => 0,
+        };
+        KnownDialect::Unknown { events_count: (before + 1).min(UNKNOWN_EVENTS_MAX) }
+    }
+
+    /// Returns whether an event without a telling name may still tell one.
+    pub fn is_expected(self) -> bool {
+        self != KnownDialect::Unknown { events_count: UNKNOWN_EVENTS_MAX }
+    }
+}
+
 impl EventDialect {
     /// Returns the dialect in which `path` (without its query) is answered; `None` where that is not known.
     pub fn of_path(path: &str) -> Option<Self> {

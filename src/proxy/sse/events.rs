@@ -10,7 +10,7 @@
 use crate::proxy::json::prefix::Prefix;
 use crate::proxy::json::text::JsonText;
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
-use crate::proxy::sse::dialect::EventDialect;
+use crate::proxy::sse::dialect::{EventDialect, KnownDialect};
 use crate::proxy::sse::members::{EventMembers, EventType, GeminiCandidates, names_telling_member};
 
 /// Room for `response.incomplete`, the longest event name that has to be told from longer ones, and one byte more.
@@ -22,9 +22,6 @@ const DONE_BYTES_MAX: usize = 16;
 /// The data of the event that ends a stream of chat completions.
 const DONE: &[u8] = b"[DONE]";
 
-/// The number of events of no known dialect after which none is expected any more: they are not looked into.
-const UNKNOWN_EVENTS_MAX: u8 = 32;
-
 /// Follows the events of a stream.
 // In this order, so that what each event needs is together.
 #[repr(C)]
@@ -35,19 +32,6 @@ pub struct StreamEvents {
     event: CurrentEvent,
     candidates: GeminiCandidates,
     sequence_number: Option<u64>,
-}
-
-/// The dialect of the whole events so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum KnownDialect {
-    NoEvent,
-    /// So many events told none, or [`UNKNOWN_EVENTS_MAX`].
-    Unknown {
-        events_count: u8,
-    },
-    /// There was nothing but `ping`, which other dialects have borrowed.
-    Ping,
-    Known(EventDialect),
 }
 
 /// The event whose blank line has not come.
@@ -187,10 +171,13 @@ impl StreamEvents {
             {
                 Interest::Nothing
             }
-            KnownDialect::Unknown { events_count } if self.event.named == EventType::Other => match events_count {
-                UNKNOWN_EVENTS_MAX => Interest::Nothing,
-                _ => Interest::Dialect,
-            },
+            KnownDialect::Unknown { .. } if self.event.named == EventType::Other => {
+                if self.dialect.is_expected() {
+                    Interest::Dialect
+                } else {
+                    Interest::Nothing
+                }
+            }
             _ => Interest::All,
         }
     }
@@ -245,7 +232,7 @@ impl EventConsumer for StreamEvents {
             }
             DataRead::Skipped => {
                 if self.event.interest == Interest::Dialect {
-                    self.note_unknown();
+                    self.dialect = self.dialect.after_unknown();
                 }
                 self.has_last = self.event.named.ends_turn();
                 self.event.begin();
@@ -282,7 +269,7 @@ impl StreamEvents {
             KnownDialect::Known(_) => {}
             before => match event.dialect() {
                 Some(dialect) => self.dialect = KnownDialect::Known(dialect),
-                None if event.kind() != EventType::Ping => self.note_unknown(),
+                None if event.kind() != EventType::Ping => self.dialect = self.dialect.after_unknown(),
                 None if before == KnownDialect::NoEvent => self.dialect = KnownDialect::Ping,
                 None => {}
             },
@@ -300,15 +287,6 @@ impl StreamEvents {
         if ends_turn || self.event.kind() != EventType::Ping {
             self.has_last = ends_turn;
         }
-    }
-
-    /// Notes an event of no known dialect.
-    fn note_unknown(&mut self) {
-        let before = match self.dialect {
-            KnownDialect::Unknown { events_count } => events_count,
-            _ => 0,
-        };
-        self.dialect = KnownDialect::Unknown { events_count: (before + 1).min(UNKNOWN_EVENTS_MAX) };
     }
 
     fn take_members(&mut self) {

@@ -146,9 +146,9 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream as Peer};
 
-    use super::super::deadline::on_a_shard;
-    use super::super::race::{Either, race};
     use super::*;
+    use crate::io::deadline::on_a_shard;
+    use crate::io::race::{Either, race};
 
     #[test]
     fn one_read_and_one_write_go_on_at_the_same_time_and_no_second_one_of_either() {
