@@ -95,6 +95,7 @@ impl Proxy {
                 Forwarded::Open(open) => {
                     downstream.replay.get_mut().release(&self.resources.budget);
                     let OpenAnswer { answer, connection } = *open;
+                    connection.forget_waiter();
                     return Handled::Open(Box::new(OpenExchange { connection, answer, exchange }));
                 }
             },

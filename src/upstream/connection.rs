@@ -249,6 +249,7 @@ impl Connection {
         if !incoming.is_empty() {
             scratch.append(incoming.filled());
         }
+        scratch.reserve(READ_ROOM_MIN);
         let room = scratch.spare_len().min(PLAINTEXT_MAX);
         let (received, may_have_more) = match self.stream.read_now(scratch).transpose() {
             Some(Err(error)) if error.kind() == io::ErrorKind::Interrupted => (Ok(None), true),
@@ -338,6 +339,11 @@ impl Connection {
     /// Returns whether a whole record, or the end, was read that the next read would bring without its socket.
     pub fn has_known_end(&self) -> bool {
         !self.is_open()
+    }
+
+    /// Lets go of the task that has waited on it last: it would stay in memory for as long as this connection.
+    pub fn forget_waiter(&self) {
+        self.write_progress.forget_waiter();
     }
 
     /// Notes that an exchange begins on this connection.

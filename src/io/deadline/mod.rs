@@ -59,6 +59,13 @@ impl Deadline {
         Before { wait, reached: self.reached(due) }
     }
 
+    /// Drops the waker of the last wait: a task that has ended stays in memory as long as its waker does.
+    pub fn forget_waiter(&self) {
+        let waker = TABLE.with(|table| table.borrow_mut().slots[self.key].waker.take());
+        // After the borrow: with it may go the memory of a task, and its deadlines.
+        drop(waker);
+    }
+
     /// Resolves at `due`, or up to [`RESOLUTION`](table::RESOLUTION) later. A slot serves one such wait at a time.
     pub fn reached(&self, due: Instant) -> Reached<'_> {
         Reached { deadline: self, state: TimerState::New { due } }

@@ -18,6 +18,8 @@ pub struct StreamEntry<T> {
     flow: Flow,
     /// It waits for its turn to be received from.
     pub is_queued: bool,
+    /// It leaves in this turn or soon, whatever happens.
+    pub is_leaving: bool,
     /// The upstream sends nothing more: what it has sent is read to its end.
     pub upstream_has_ended: bool,
     /// Something has come from the upstream while the client took nothing.
@@ -102,6 +104,7 @@ impl<T> StreamEntry<T> {
         StreamEntry {
             flow: Flow::Open,
             is_queued: false,
+            is_leaving: false,
             upstream_has_ended: false,
             has_more: false,
             followed: written,

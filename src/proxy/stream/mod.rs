@@ -105,6 +105,9 @@ impl<T> Pump<T> {
                 if turn.has_stuck {
                     self.expect(Instant::now() + resources.timeouts.downstream_write);
                 }
+                if turn.has_freed {
+                    self.expect(StreamLimits::of(resources).first_due(Instant::now()));
+                }
                 entries_in_row += turn.entries_count;
                 // On epoll a wait may be none at all, again and again.
                 if turn.has_more || entries_in_row >= table::ENTRIES_MAX {

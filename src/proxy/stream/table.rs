@@ -22,7 +22,7 @@ const FULL_BATCHES_MAX: usize = 32;
 /// Entries that one part of a sweep looks at.
 const SWEPT_MAX: usize = 1024;
 
-/// Entries that leave in one part of a sweep: each costs a task with some system calls.
+/// Entries that leave in one turn, or in one part of a sweep: each costs a task with some system calls.
 const LEAVING_MAX: usize = 32;
 
 /// The events that matter of an upstream. Its end, which may have come with its last bytes, is no edge of its own then.
@@ -35,18 +35,20 @@ pub struct StreamTable<T> {
     /// The entries that are to be received from.
     ready: VecDeque<Token>,
     batch: Batch,
-    /// Those that leave once their bytes were sent.
-    leaving: Vec<(Token, LeftPump)>,
+    /// Those that leave: what came for their clients was sent.
+    leaving: VecDeque<(Token, LeftPump)>,
 }
 
 /// The work of one turn.
 pub struct TurnWork {
-    /// Entries that were looked at.
+    /// Entries that were looked at, for what has come or for what their clients have done.
     pub entries_count: usize,
     /// There is more to do at once.
     pub has_more: bool,
     /// A client did not take all that came for it.
     pub has_stuck: bool,
+    /// A client that had not taken all has: the time limits of its stream are others.
+    pub has_freed: bool,
 }
 
 impl<T> StreamTable<T> {
@@ -56,7 +58,7 @@ impl<T> StreamTable<T> {
             entries: TokenTable::new(),
             ready: VecDeque::new(),
             batch: Batch::new(),
-            leaving: Vec::new(),
+            leaving: VecDeque::new(),
         }
     }
 
@@ -79,9 +81,11 @@ impl<T> StreamTable<T> {
     /// Relays what has come. Streams that leave are appended to `left`.
     pub fn turn(&mut self, left: &mut Vec<LeftStream<T>>) -> TurnWork {
         let now = Instant::now();
-        let mut turn = TurnWork { entries_count: 0, has_more: false, has_stuck: false };
+        let mut turn = TurnWork { entries_count: 0, has_more: false, has_stuck: false, has_freed: false };
         let epoll = self.epoll;
-        epoll.take_many::<ENTRIES_MAX>(|token, readiness| self.deliver(token, readiness, now, left));
+        let events_count = epoll.take_many::<ENTRIES_MAX>(|token, readiness| {
+            turn.has_freed |= self.deliver(token, readiness, now);
+        });
         // Those that may have more after this turn's look wait for the next.
         let (mut waiting, mut full_batches) = (self.ready.len(), 0);
         while waiting > 0 && turn.entries_count < ENTRIES_MAX && full_batches < FULL_BATCHES_MAX {
@@ -94,33 +98,43 @@ impl<T> StreamTable<T> {
             self.receive(token, now);
             if self.batch.is_full() {
                 full_batches += 1;
-                turn.has_stuck |= self.send_all(now, left);
+                turn.has_stuck |= self.send_all(now);
             }
         }
-        turn.has_stuck |= self.send_all(now, left);
-        turn.has_more = !self.ready.is_empty();
+        turn.has_stuck |= self.send_all(now);
+        turn.entries_count = turn.entries_count.max(events_count);
+        self.let_go(left);
+        turn.has_more = !self.ready.is_empty() || !self.leaving.is_empty();
         turn
     }
 
-    /// Notes an event.
-    fn deliver(&mut self, token: Token, readiness: Readiness, now: Instant, left: &mut Vec<LeftStream<T>>) {
-        let Some(entry) = self.entries.get_mut(token) else { return };
+    /// Notes an event. Returns whether a client has now taken what it had not.
+    fn deliver(&mut self, token: Token, readiness: Readiness, now: Instant) -> bool {
+        let Some(entry) = self.entries.get_mut(token).filter(|entry| !entry.is_leaving) else { return false };
         if !token.is_second() {
             entry.upstream_has_ended |= readiness.has_hung_up();
-            return self.enqueue(token);
+            self.enqueue(token);
+            return false;
         }
         let has_left =
             readiness.has_hung_up() || readiness.is_readable() && entry.stream().downstream.stream.is_goodbye();
         if has_left {
-            return self.leave(token, LeftPump::ClientLeft, left);
+            entry.is_leaving = true;
+            self.leaving.push_back((token, LeftPump::ClientLeft));
+            return false;
         }
+        let was_blocked = entry.blocked_since().is_some();
         if readiness.is_writable() {
             match entry.pass_rest(now) {
                 Ok(true) => self.enqueue(token),
                 Ok(false) => {}
-                Err(_) => self.leave(token, LeftPump::NotTaken, left),
+                Err(_) => {
+                    entry.is_leaving = true;
+                    self.leaving.push_back((token, LeftPump::NotTaken));
+                }
             }
         }
+        was_blocked && self.entries.get_mut(token).is_some_and(|entry| entry.blocked_since().is_none())
     }
 
     fn enqueue(&mut self, token: Token) {
@@ -136,7 +150,7 @@ impl<T> StreamTable<T> {
     fn receive(&mut self, token: Token, now: Instant) {
         let StreamTable { entries, batch, leaving, .. } = self;
         // It may have left meanwhile.
-        let Some(entry) = entries.get_mut(token).filter(|entry| entry.is_queued) else { return };
+        let Some(entry) = entries.get_mut(token).filter(|entry| entry.is_queued && !entry.is_leaving) else { return };
         entry.is_queued = false;
         // Its client may have taken less than it was sent since it was queued.
         if !entry.wants_more() {
@@ -145,34 +159,42 @@ impl<T> StreamTable<T> {
         match entry.take(token, batch, now) {
             Taken::GoesOn { may_have_more: true } => self.enqueue(token),
             Taken::GoesOn { may_have_more: false } => {}
-            Taken::Leaves(why) => leaving.push((token, why)),
+            Taken::Leaves(why) => {
+                entry.is_leaving = true;
+                leaving.push_back((token, why));
+            }
         }
     }
 
-    /// Sends what was collected, and then lets those leave that are to. Returns whether a client did not take all.
-    fn send_all(&mut self, now: Instant, left: &mut Vec<LeftStream<T>>) -> bool {
+    /// Sends what was collected. Returns whether a client did not take all.
+    fn send_all(&mut self, now: Instant) -> bool {
         let mut has_stuck = false;
         let StreamTable { epoll, entries, batch, leaving, .. } = self;
-        let mut lost = Vec::new();
         batch.send_all(|token, bytes| {
             let Some(entry) = entries.get_mut(token) else { return };
-            match entry.pass(bytes, now) {
-                Passed::All => {}
+            let is_lost = match entry.pass(bytes, now) {
+                Passed::All => false,
                 Passed::Blocked => {
                     has_stuck = true;
-                    if await_room(*epoll, token, entry).is_err() {
-                        lost.push((token, LeftPump::NotTaken));
-                    }
+                    await_room(*epoll, token, entry).is_err()
                 }
-                Passed::Lost => lost.push((token, LeftPump::NotTaken)),
+                Passed::Lost => true,
+            };
+            if is_lost {
+                entry.is_leaving = true;
+                // A client that is gone counts before the end of its stream.
+                leaving.push_front((token, LeftPump::NotTaken));
             }
         });
-        // A client that is gone counts before the end of its stream.
-        lost.append(leaving);
-        for (token, why) in lost {
+        has_stuck
+    }
+
+    /// Lets those leave that are to, as many as a turn may.
+    fn let_go(&mut self, left: &mut Vec<LeftStream<T>>) {
+        for _ in 0..LEAVING_MAX {
+            let Some((token, why)) = self.leaving.pop_front() else { return };
             self.leave(token, why, left);
         }
-        has_stuck
     }
 
     /// Looks at a part of all entries, from the key `from` on: puts the earliest time at which one is due into `next`.

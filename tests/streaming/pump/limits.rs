@@ -176,3 +176,31 @@ fn silent_streams_get_heartbeats_between_their_events() {
         gateway.wait_for_log_count("end=ok", clients.len());
     });
 }
+
+#[test]
+fn a_client_that_reads_on_after_a_rest_gets_heartbeats_again() {
+    const EVENTS: usize = 64;
+    for driver in DRIVERS {
+        let large = format!("data: {{\"choices\":[],\"padding\":\"{}\"}}\n\n", "x".repeat(256 * 1024));
+        let sent = large.clone();
+        let upstream = Upstream::plain(move |peer: &mut Peer| {
+            if peer.read_request().is_some() {
+                peer.write(EVENT_STREAM);
+                for _ in 0..EVENTS {
+                    peer.write(chunk(&sent));
+                }
+                peer.wait_for_close();
+            }
+        });
+        let gateway = pumping(driver, &upstream).arg("--sse-heartbeat", "0.1").start();
+        let mut client = Client::connect_unrecorded(gateway.port());
+        client.send(POST);
+        client.read_head();
+        // More waits for it than the sockets hold, for longer than it takes to look at the limits of all.
+        std::thread::sleep(Duration::from_millis(500));
+        for _ in 0..EVENTS {
+            client.read_until(chunk(&large));
+        }
+        client.read_until(": ping\n");
+    }
+}
