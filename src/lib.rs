@@ -27,7 +27,8 @@
 //!   what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
-//!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle ones (`pool`).
+//!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
+//!   ones (`pool`), which a sleep of the machine ends (`suspension`).
 //! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it
 //!   gives (`credential`, `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`), the
 //!   round robin (`balancer`, `order`), cooldowns as a whole

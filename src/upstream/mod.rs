@@ -11,6 +11,7 @@ mod connect_limit;
 pub mod connection;
 pub mod pool;
 pub mod resolve;
+mod suspension;
 pub mod tls;
 pub mod tunnel;
 

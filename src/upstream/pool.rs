@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::connection::{Connection, History};
+use super::suspension::Suspension;
 use crate::io::clock;
 use crate::io::pause;
 
@@ -39,6 +40,7 @@ pub struct Pool {
     is_reaping: Cell<bool>,
     /// A warm connection was of no use.
     has_warm_failed: Cell<bool>,
+    suspension: Suspension,
 }
 
 struct PooledConnection {
@@ -71,6 +73,7 @@ impl Pool {
             count_max,
             is_reaping: Cell::new(false),
             has_warm_failed: Cell::new(false),
+            suspension: Suspension::new(),
         }
     }
 
@@ -78,6 +81,10 @@ impl Pool {
     pub fn checkout(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         let now = clock::now();
+        let rests = |newest: &PooledConnection| now.saturating_duration_since(newest.since) >= SHORT_REST;
+        if idle.back().is_some_and(rests) && self.suspension.has_slept() {
+            idle.clear();
+        }
         while let Some(newest) = idle.pop_back() {
             if newest.is_good(now) {
                 return Some(newest.connection);
