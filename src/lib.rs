@@ -23,8 +23,9 @@
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
 //!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), open answers that only
-//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), JSON that comes in pieces (`json`), answers made here (`local_answer`, `error`), the end (`outcome`), and
-//!   what all exchanges of a shard share (`resources`, `snapshot`).
+//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), JSON that comes in pieces (`json`),
+//!   answers made here (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share
+//!   (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
@@ -38,9 +39,10 @@
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
-//!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections (`parking`), the phases of a drain
-//!   (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of the limits, a `wakeup` by another
-//!   thread; and one request of the main thread before there are shards (`blocking_get`).
+//!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
+//!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
+//!   the limits, a `wakeup` by another thread; and one request of the main thread before there are shards
+//!   (`blocking_get`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).

@@ -4,9 +4,9 @@
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`). An answer that only has to be relayed any more leaves for the pump
-//! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is known of the
-//! `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on its way, `json`
-//! reads what both directions bring. Imports inside go downwards only, in the order of the list in
+//! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is
+//! known of the `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on
+//! its way, `json` reads what both directions bring. Imports inside go downwards only, in the order of the list in
 //! `tests/architecture/rooms.rs`.
 
 pub mod attempt;
