@@ -23,8 +23,7 @@
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
 //!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), open answers that only
-//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), JSON that comes in pieces (`json`),
-//!   answers made here (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share
+//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share
 //!   (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
@@ -38,6 +37,9 @@
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
+//! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), and
+//!   the strings in one (`members`).
+//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
@@ -85,8 +87,8 @@
 //!
 //! # The import rule
 //!
-//! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `observability`, `demo` and `whole_file`
-//! import nothing else of the crate; `credentials` may import `whole_file`; `upstream` may import `io`, `config`,
+//! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `json`, `observability`, `demo` and
+//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may import `io`, `config`,
 //! `observability`, `whole_file`; `proxy` may import `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
 //! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
 //! uses any more.
@@ -115,8 +117,10 @@ pub mod demo;
 pub mod fuzz;
 mod http1;
 mod io;
+mod json;
 mod observability;
 mod proxy;
 pub mod server;
 mod upstream;
+pub mod usage;
 mod whole_file;

@@ -6,7 +6,7 @@
 //! end for the client, and conclude (`outcome`). An answer that only has to be relayed any more leaves for the pump
 //! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is
 //! known of the `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on
-//! its way, `json` reads what both directions bring. Imports inside go downwards only, in the order of the list in
+//! its way. Imports inside go downwards only, in the order of the list in
 //! `tests/architecture/rooms.rs`.
 
 pub mod attempt;
@@ -17,7 +17,6 @@ pub mod exchange;
 pub mod failover;
 pub mod filter;
 pub mod guard;
-pub mod json;
 pub mod local_answer;
 pub mod outcome;
 pub mod owner_search;

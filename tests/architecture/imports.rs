@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::source::{SourceFile, files, tokens};
 
-const LEAVES: [&str; 6] = ["config", "credentials", "http1", "io", "observability", FILES];
+const LEAVES: [&str; 8] = ["config", "credentials", "http1", "io", "json", "observability", "usage", FILES];
 
 /// Stands below the other leaves: secrets, certificates and settings are all read from files.
 const FILES: &str = "whole_file";
@@ -16,8 +16,9 @@ const FILES: &str = "whole_file";
 fn allowed(module: &str) -> Option<Vec<&'static str>> {
     let with_leaves = |more: &[&'static str]| [&LEAVES, more].concat();
     match module {
-        "config" | "http1" | "io" | "observability" | "demo" | FILES => Some(Vec::new()),
+        "config" | "http1" | "io" | "json" | "observability" | "demo" | FILES => Some(Vec::new()),
         "credentials" => Some(vec![FILES]),
+        "usage" => Some(vec!["json", FILES]),
         "upstream" => Some(vec!["io", "config", "observability", FILES]),
         "proxy" => Some(with_leaves(&["upstream"])),
         "server" => Some(with_leaves(&["upstream", "proxy"])),

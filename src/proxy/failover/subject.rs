@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::credentials::{PathFamily, RestScope};
 use crate::http1::framing::BodyLength;
 use crate::io::turns::spend;
-use crate::proxy::json::members::{JsonMembers, StringMember};
+use crate::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::replay::content::ContentCursor;
 use crate::proxy::request::path::{split_query, strip_base_path};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::credentials::{ObjectKey, OwnerKey, Owners, Shelf};
-use crate::proxy::json::members::{JsonMembers, StringMember};
+use crate::json::members::{JsonMembers, StringMember};
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::tokenizer::Tokenizer;
 

@@ -1,7 +1,7 @@
 //! The reason that an error answer gives, as far as failover asks for it: a quota that is used up, or a model that the
 //! key may not use. Read as the body comes, at most [`READ_BYTES_MAX`] of it.
 
-use crate::proxy::json::members::{JsonMembers, StringMember};
+use crate::json::members::{JsonMembers, StringMember};
 
 /// The part of an error answer that is read: LiteLLM's messages, which come before the type, may be long.
 const READ_BYTES_MAX: usize = 4 * 1024;

@@ -7,8 +7,8 @@
 //! seen to write one: skimmed, its first type counts, with the number next to that or at the end; in parts, it is read
 //! as parsers read it. Not here: what is written into the stream.
 
-use crate::proxy::json::prefix::Prefix;
-use crate::proxy::json::text::JsonText;
+use crate::json::prefix::Prefix;
+use crate::json::text::JsonText;
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::dialect::{EventDialect, KnownDialect};
 use crate::proxy::sse::members::{EventMembers, EventType, GeminiCandidates, names_telling_member};

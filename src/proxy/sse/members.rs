@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use aho_corasick::packed::Searcher;
 use memchr::{memchr, memmem};
 
-use crate::proxy::json::text::{Bracket, JsonObserver, JsonScalar};
+use crate::json::text::{Bracket, JsonObserver, JsonScalar};
 use crate::proxy::sse::dialect::EventDialect;
 
 /// The kind of an event, by its name or its `type`.
@@ -304,7 +304,7 @@ fn number<N: std::str::FromStr>(digits: &[u8]) -> Option<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::json::text::JsonText;
+    use crate::json::text::JsonText;
 
     fn observed(text: &str) -> EventMembers {
         let (mut json, mut members) = (JsonText::new(), EventMembers::NONE);

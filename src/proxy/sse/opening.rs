@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::io::Buffer;
-use crate::proxy::json::prefix::Prefix;
+use crate::json::prefix::Prefix;
 use crate::proxy::sse::consumer::{EventConsumer, EventField};
 use crate::proxy::sse::tokenizer::Tokenizer;
 

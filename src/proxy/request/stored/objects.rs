@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use crate::credentials::{CredentialId, ObjectKey, Shelf};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::RequestHead;
-use crate::proxy::json::members::VALUE_BYTES_MAX;
+use crate::json::members::VALUE_BYTES_MAX;
 use crate::proxy::request::head::{Method, RequestFacts};
 use crate::proxy::request::stored::collections::{self, is_operation, split_at_remembered};
 

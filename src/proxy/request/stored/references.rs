@@ -14,7 +14,7 @@ use memchr::memmem::{self, Finder};
 use crate::credentials::{ObjectKey, Shelf};
 use crate::http1::framing::BodyLength;
 use crate::io::turns::spend;
-use crate::proxy::json::members::{JsonMembers, StringMember};
+use crate::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::replay::content::ContentCursor;
 

@@ -2,12 +2,46 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::proxy::sse::members::EventMembers;
 
 const MEMBER: &str = r#""error":{"code":"x"}"#;
 
-fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (JsonText, EventMembers) {
-    let (mut text, mut members) = (JsonText::new(), EventMembers::NONE);
+/// Notes all that an observer is told.
+#[derive(Debug, Default, PartialEq)]
+struct Told(Vec<(usize, String)>);
+
+impl Told {
+    fn note(&mut self, depth: usize, what: &str, token: &[u8]) {
+        self.0.push((depth, format!("{what} {}", token.escape_ascii())));
+    }
+}
+
+impl JsonObserver for Told {
+    fn wants(&self, depth: usize) -> bool {
+        depth != 2
+    }
+
+    fn key(&mut self, depth: usize, name: &[u8]) {
+        self.note(depth, "key", name);
+    }
+
+    fn value(&mut self, depth: usize, value: JsonScalar<'_>) {
+        match value {
+            JsonScalar::String(text) => self.note(depth, "string", text),
+            JsonScalar::Word(word) => self.note(depth, "word", word),
+        }
+    }
+
+    fn open(&mut self, depth: usize, bracket: Bracket) {
+        self.note(depth, if bracket == Bracket::Array { "array" } else { "object" }, b"");
+    }
+
+    fn close(&mut self, depth: usize) {
+        self.note(depth, "close", b"");
+    }
+}
+
+fn read<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> (JsonText, Told) {
+    let (mut text, mut members) = (JsonText::new(), Told::default());
     parts.into_iter().for_each(|part| text.read(part, &mut members));
     (text, members)
 }

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use memchr::{memchr_iter, memchr2};
 
-use crate::proxy::json::prefix::Prefix;
+use crate::json::prefix::Prefix;
 
 /// The longest name that is told; all that are asked for are shorter.
 const NAME_BYTES_MAX: usize = 32;

@@ -5,8 +5,8 @@
 //! sees the beginning of what was meant, and the added members. Strings and numbers are not checked to the last rule:
 //! what is wrong with them was so before. Not here: what a member means.
 
-use crate::proxy::json::prefix::Prefix;
-use crate::proxy::json::string::StringPlace;
+use crate::json::prefix::Prefix;
+use crate::json::string::StringPlace;
 
 /// The most brackets that may be open. SDKs' own parsers give up between 128 and 1,000, and events of models have ten.
 const DEPTH_MAX: usize = 128;

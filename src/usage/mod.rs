@@ -1,0 +1,7 @@
+//! The tokens and the cost of answers.
+//!
+//! What an answer tells (`tokens`) and what it cost (`cost`). Invariant: what was reported and what was estimated are
+//! never added up. Not here: the way of an answer, and metrics.
+
+pub mod cost;
+pub mod tokens;
