@@ -37,9 +37,10 @@
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
-//! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), and
-//!   the strings in one (`members`).
-//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`).
+//! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), the
+//!   strings in one (`members`), and texts that are begun anywhere (`middle`).
+//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`), read from events (`stream`) and other bodies
+//!   (`body`) by the names that dialects give them (`fields`), and what was told (`answer`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of

@@ -1,0 +1,147 @@
+//! The usage in an event stream of any dialect, read as it passes.
+//!
+//! Invariant: nothing is allocated, memory is bounded, and nothing depends on how the stream was split where its events
+//! are JSON. Events that tell nothing but text, which are nearly all, are searched (`deltas`) and not parsed. Not here:
+//! the grammar of streams.
+
+use crate::json::text::JsonText;
+use crate::usage::answer::AnswerUsage;
+use crate::usage::deltas;
+use crate::usage::event::EventUsage;
+use crate::usage::fields::UsageFields;
+
+/// The number of events in which the model's name is looked for. All dialects have it in the first one, but that some
+/// servers send one of their own before, and Azure one with an empty name.
+const NAMING_EVENTS: u8 = 8;
+
+/// Follows the data of a stream's events.
+// In this order, so that what each event needs is together.
+#[repr(C)]
+pub struct StreamUsage {
+    data: DataLines,
+    /// The number of events that may still name the model.
+    naming_events: u8,
+    /// The first byte of the data's first line is that of an object, and the last byte so far ends one.
+    looks_like_object: [bool; 2],
+    event: EventUsage,
+    json: JsonText,
+    /// Of the whole events so far.
+    fields: UsageFields,
+}
+
+/// The lines of data that the present event has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DataLines {
+    None,
+    /// The first has begun, of which nothing was read yet.
+    Begun,
+    /// The first was parsed, or a part of it.
+    First,
+    Several,
+    /// The first came whole, and was searched.
+    Searched,
+}
+
+impl StreamUsage {
+    pub const fn new() -> Self {
+        StreamUsage {
+            data: DataLines::None,
+            naming_events: NAMING_EVENTS,
+            looks_like_object: [false; 2],
+            event: EventUsage::new(),
+            json: JsonText::new(),
+            fields: UsageFields::NONE,
+        }
+    }
+
+    /// A line of the event's data begins.
+    #[inline]
+    pub fn begin_data(&mut self) {
+        if self.data == DataLines::None {
+            self.data = DataLines::Begun;
+        } else {
+            self.begin_further_line();
+        }
+    }
+
+    /// Takes the next bytes of the line; more are to come.
+    pub fn data_part(&mut self, part: &[u8]) {
+        self.read(part);
+    }
+
+    /// Takes the last bytes of the line.
+    #[inline]
+    pub fn end_data(&mut self, rest: &[u8]) {
+        let is_whole = self.data == DataLines::Begun && rest.first() == Some(&b'{') && rest.last() == Some(&b'}');
+        if is_whole && self.naming_events == 0 && deltas::add_texts(rest, &mut self.event.texts) {
+            self.data = DataLines::Searched;
+        } else {
+            self.read(rest);
+        }
+    }
+
+    /// The event has ended.
+    #[inline]
+    pub fn end_event(&mut self) {
+        if !matches!(self.data, DataLines::None | DataLines::Searched) {
+            self.take_event();
+        }
+        self.data = DataLines::None;
+    }
+
+    /// Returns whether text has come.
+    pub fn has_content(&self) -> bool {
+        self.event.texts.total() > 0
+    }
+
+    /// Returns what the whole events told, and of texts all that came.
+    pub fn usage(&self) -> AnswerUsage {
+        AnswerUsage {
+            tokens: self.fields.tokens(),
+            cost: self.fields.cost(),
+            text_bytes: self.event.texts.total(),
+            name: self.event.name,
+        }
+    }
+
+    #[inline(never)]
+    fn read(&mut self, part: &[u8]) {
+        if let [first, ..] = part
+            && self.data == DataLines::Begun
+        {
+            self.looks_like_object[0] = *first == b'{';
+            self.data = DataLines::First;
+        }
+        if let [.., last] = part {
+            self.looks_like_object[1] = *last == b'}';
+        }
+        self.json.read(part, &mut self.event);
+    }
+
+    /// No server was seen to break a line after the bracket that ends an object; one that is searched cannot go on.
+    #[inline(never)]
+    fn begin_further_line(&mut self) {
+        let is_object = self.data == DataLines::First && self.looks_like_object == [true; 2];
+        if is_object || self.data == DataLines::Searched {
+            self.json.give_up();
+        }
+        self.data = DataLines::Several;
+        self.json.read(b"\n", &mut self.event);
+    }
+
+    /// Takes what a whole event tells that was parsed.
+    #[inline(never)]
+    fn take_event(&mut self) {
+        if self.json.is_whole() {
+            self.fields.join(&self.event.fields);
+        }
+        self.json.clear();
+        self.event.begin();
+        self.looks_like_object = [false; 2];
+        self.naming_events = if self.event.name.is_known() { 0 } else { self.naming_events.saturating_sub(1) };
+        self.event.wants_name = self.naming_events > 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;
