@@ -76,6 +76,16 @@ impl BodyUsage {
     }
 }
 
+/// Reads the rest of an object, from the key of a usage on. `None` where that is not one of its own.
+pub(super) fn usage_in_rest(rest: &[u8]) -> Option<UsageFields> {
+    let (mut json, mut members) = (JsonMiddle::in_middle(), BodyMembers::new());
+    // No name is looked for.
+    members.name_depth = BodyMembers::BEGINNING;
+    json.read(rest, &mut members);
+    let is_own = json.has_ended() && json.last_bracket() == Bracket::Object && members.usage_depth == json.depth() + 1;
+    is_own.then_some(members.fields)
+}
+
 /// The members of a body that may be of interest, at whatever depth, since the depth of the outermost is known only at
 /// its end: the least deep ones are kept.
 struct BodyMembers {

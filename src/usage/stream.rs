@@ -6,9 +6,10 @@
 
 use crate::json::text::JsonText;
 use crate::usage::answer::AnswerUsage;
-use crate::usage::deltas;
+use crate::usage::deltas::{self, SearchedEvent};
 use crate::usage::event::EventUsage;
 use crate::usage::fields::UsageFields;
+use crate::usage::shape::EventShape;
 
 /// The number of events in which the model's name is looked for. All dialects have it in the first one, but that some
 /// servers send one of their own before, and Azure one with an empty name.
@@ -23,6 +24,7 @@ pub struct StreamUsage {
     naming_events: u8,
     /// The first byte of the data's first line is that of an object, and the last byte so far ends one.
     looks_like_object: [bool; 2],
+    shape: EventShape,
     event: EventUsage,
     json: JsonText,
     /// Of the whole events so far.
@@ -40,6 +42,14 @@ enum DataLines {
     Several,
     /// The first came whole, and was searched.
     Searched,
+    /// It also had a usage.
+    SearchedUsage,
+}
+
+impl Default for StreamUsage {
+    fn default() -> Self {
+        StreamUsage::new()
+    }
 }
 
 impl StreamUsage {
@@ -48,6 +58,7 @@ impl StreamUsage {
             data: DataLines::None,
             naming_events: NAMING_EVENTS,
             looks_like_object: [false; 2],
+            shape: EventShape::new(),
             event: EventUsage::new(),
             json: JsonText::new(),
             fields: UsageFields::NONE,
@@ -73,18 +84,29 @@ impl StreamUsage {
     #[inline]
     pub fn end_data(&mut self, rest: &[u8]) {
         let is_whole = self.data == DataLines::Begun && rest.first() == Some(&b'{') && rest.last() == Some(&b'}');
-        if is_whole && self.naming_events == 0 && deltas::add_texts(rest, &mut self.event.texts) {
-            self.data = DataLines::Searched;
-        } else {
-            self.read(rest);
+        if !is_whole || self.naming_events > 0 {
+            return self.read(rest);
+        }
+        match deltas::add_texts(rest, &mut self.event.texts, &mut self.shape) {
+            SearchedEvent::Texts => self.data = DataLines::Searched,
+            SearchedEvent::Usage(fields) => {
+                self.event.fields = fields;
+                self.data = DataLines::SearchedUsage;
+            }
+            SearchedEvent::Unclear => self.read(rest),
         }
     }
 
     /// The event has ended.
     #[inline]
     pub fn end_event(&mut self) {
-        if !matches!(self.data, DataLines::None | DataLines::Searched) {
-            self.take_event();
+        match self.data {
+            DataLines::None | DataLines::Searched => {}
+            DataLines::SearchedUsage => {
+                self.fields.join(&self.event.fields);
+                self.event.fields = UsageFields::NONE;
+            }
+            DataLines::Begun | DataLines::First | DataLines::Several => self.take_event(),
         }
         self.data = DataLines::None;
     }
@@ -122,7 +144,7 @@ impl StreamUsage {
     #[inline(never)]
     fn begin_further_line(&mut self) {
         let is_object = self.data == DataLines::First && self.looks_like_object == [true; 2];
-        if is_object || self.data == DataLines::Searched {
+        if is_object || matches!(self.data, DataLines::Searched | DataLines::SearchedUsage) {
             self.json.give_up();
         }
         self.data = DataLines::Several;

@@ -93,9 +93,9 @@ impl TextBytes {
         self.usual
     }
 
-    /// Returns whether the present event has a text by the usual key.
-    pub fn has_usual(&self) -> bool {
-        self.by_usual > 0
+    /// Adds a whole event, of which a text of the usual key counts.
+    pub fn add_event(&mut self, bytes: usize) {
+        self.total = self.total.saturating_add(bytes as u64);
     }
 
     /// Adds bytes of a text of the present event.

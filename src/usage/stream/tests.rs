@@ -37,6 +37,8 @@ fn only_the_usage_of_the_answer_itself_counts() {
         (r#"{"response":{"usageMetadata":{"promptTokenCount":3}}}"#, Some(3)),
         (r#"{"usage" : { "prompt_tokens" : 3 } }"#, Some(3)),
         (r#"{"choices":[],"usage":{"a":[{"prompt_tokens":9}],"prompt_tokens":3,"x":{"prompt_tokens":9}}}"#, Some(3)),
+        (r#"{"response":{"usage":{"prompt_tokens":3}},"usage":{"completion_tokens":1}}"#, Some(3)),
+        (r#"{"message":{},"x":{"usage":{"prompt_tokens":3}}}"#, None),
         (r#"{"usage":null}"#, None),
         (r#"{"usage":"a"}"#, None),
         (r#"{"usage":[{"prompt_tokens":3}]}"#, None),
@@ -51,6 +53,7 @@ fn only_the_usage_of_the_answer_itself_counts() {
         (r#"{"usage":{"prompt_tokens":3}}}"#, None),
         (r#"[{"usage":{"prompt_tokens":3}}]"#, None),
         ("{\"usage\":\n{\"prompt_tokens\":3}\n}", Some(3)),
+        ("{\"usage\":{\"prompt_tokens\":3}}\n{}", None),
     ];
     for (event, input) in cases {
         for events in [vec![event], after_naming(&[event])] {
@@ -64,7 +67,9 @@ fn only_the_usage_of_the_answer_itself_counts() {
 
 #[test]
 fn the_bytes_of_texts_are_counted_as_they_stand() {
-    let cases: [(&[&str], u64); 12] = [
+    let two = r#"{"choices":[{"text":"ab"},{"text":"cd"}]}"#;
+    let cases: [(&[&str], u64); 13] = [
+        (&[two, two, two], 12),
         (&[r#"{"choices":[{"delta":{"content":"a\"b\\"}}]}"#], 6),
         (&[r#"{"choices":[{"delta":{"content":"ab"}},{"delta":{"content" : "c"}}]}"#], 3),
         (&[r#"{"choices":[{"delta":{"content":null,"refusal":"no"}}]}"#], 2),
@@ -192,6 +197,22 @@ proptest! {
         // As the searched events are read that follow the naming ones.
         let events = after_naming(&events);
         prop_assert_eq!(read_in_parts(&events, size), read(&events));
+    }
+
+    #[test]
+    fn events_of_one_shape_tell_what_each_tells_alone(
+        members in prop::collection::vec((name(), json()), 0..4),
+        after in prop::collection::vec((name(), json()), 0..3),
+        texts in prop::collection::vec((name(), prop::sample::select(vec!["", "a", "bc", "\\\"", "\\\\", "\",\"usage\":{\"prompt_tokens\":3},\"x\":\""])), 2..20),
+        key in name(),
+    ) {
+        let event = |(other, text): &(&'static str, &str)| {
+            let key = if text.len() == 2 { other } else { key };
+            object(&[&members[..], &[(key, format!("\"{text}\""))], &after].concat())
+        };
+        let events: Vec<String> = texts.iter().map(event).collect();
+        let events = after_naming(&events.iter().map(String::as_str).collect::<Vec<_>>());
+        prop_assert_eq!(read_in_parts(&events, 1), read(&events));
     }
 
     #[test]
