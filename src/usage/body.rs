@@ -39,8 +39,9 @@ impl BodyUsage {
             return self.json.read(data, &mut self.members);
         };
         let after = |place: u64| data.get(place.saturating_sub(begin) as usize..).unwrap_or_default();
-        if begin < BEGINNING_BYTES {
-            self.json.read(&data[..data.len() - after(BEGINNING_BYTES).len()], &mut self.members);
+        let beginning = BEGINNING_BYTES.min(tail);
+        if begin < beginning {
+            self.json.read(&data[..data.len() - after(beginning).len()], &mut self.members);
         }
         if begin <= tail && self.length > tail {
             self.json = JsonMiddle::in_middle();

@@ -107,6 +107,19 @@ fn of_a_long_answer_the_end_tells_its_tokens_wherever_that_begins() {
 }
 
 #[test]
+fn of_one_hardly_longer_than_what_is_followed_whole_no_byte_is_read_twice() {
+    let (begin, end) = (r#"{"a":"b","usage":{"prompt_tokens":12},"c":""#, r#""}"#);
+    for surplus in 1..=8 {
+        let filler = WHOLE_BYTES_MAX as usize + surplus - begin.len() - end.len();
+        let text = format!("{begin}{}{end}", "x".repeat(filler));
+        for size in [text.len(), 7, 1] {
+            let usage = read(Some(text.len() as u64), text.as_bytes().chunks(size));
+            assert_eq!(usage.tokens, counts(12, 0, 0, 0, 0), "{surplus} more, in parts of {size}");
+        }
+    }
+}
+
+#[test]
 fn a_usage_at_the_beginning_of_a_long_answer_is_not_found_and_none_within_it_is_taken_for_its_own() {
     let text = format!(
         r#"{{"usage":{{"prompt_tokens":1}},"a":{{"usage":{{"prompt_tokens":2}},"b":"{}"}}}}"#,
