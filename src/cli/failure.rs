@@ -13,6 +13,7 @@ use crate::demo;
 use crate::observability::log;
 use crate::observability::log::FileError;
 use crate::server::RunError;
+use crate::usage::store::StoreError;
 
 /// A failure at start, or a problem that was found.
 const EXIT_FAILURE: u8 = 1;
@@ -38,6 +39,9 @@ pub enum Failure {
     Unhealthy(Unhealthy),
     /// A health check that could not even be asked.
     HealthcheckSettings(SettingErrors),
+    /// There is no file of totals to read.
+    NoUsageFile,
+    UsageStore(StoreError),
     Output(io::Error),
 }
 
@@ -58,6 +62,8 @@ impl Failure {
             | Failure::Check
             | Failure::Unhealthy(_)
             | Failure::HealthcheckSettings(_)
+            | Failure::NoUsageFile
+            | Failure::UsageStore(_)
             | Failure::Output(_) => EXIT_FAILURE,
         }
     }
@@ -87,6 +93,10 @@ impl fmt::Display for Failure {
             Failure::Demo(error) => error.fmt(formatter),
             Failure::Check => formatter.write_str("the check found problems"),
             Failure::Unhealthy(error) => error.fmt(formatter),
+            Failure::NoUsageFile => formatter.write_str(
+                "there is no usage file: it is off, or there is no HOME to look for it in; name one by --usage-db",
+            ),
+            Failure::UsageStore(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
         }
     }

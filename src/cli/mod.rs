@@ -12,6 +12,7 @@ mod help;
 mod log_output;
 mod online;
 pub(crate) mod settings;
+mod usage_report;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -19,11 +20,15 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use self::args::{Args, Command, DotEnvRule, Stop};
+use self::args::{Args, Command, DotEnvRule, Stop, UsageArgs};
 use self::failure::Failure;
 use self::healthcheck::Asked;
-use self::settings::{ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host};
+use self::settings::{
+    ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host, usage_file,
+};
+use self::usage_report::UsageQuestion;
 use crate::config::{self, Config};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
@@ -58,6 +63,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Check(check)) => run_check(&args, check.online),
         Some(Command::Token(token)) => print_token(&args, token.name.as_deref()),
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
+        Some(Command::Usage(usage)) => print_usage(&args, usage),
         #[cfg(feature = "demo")]
         Some(Command::Demo(_)) => run_demo(&args),
     };
@@ -191,19 +197,32 @@ fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     healthcheck::healthcheck(asked).map_err(Failure::Unhealthy)
 }
 
+fn print_usage(args: &Args, usage: &UsageArgs) -> Result<(), Failure> {
+    let question = UsageQuestion::of(usage, SystemTime::now()).map_err(Failure::Usage)?;
+    let file = usage_file(&args.flags, &|name| std::env::var(name)).map_err(Failure::Settings)?;
+    let text = usage_report::answer(question, &file.ok_or(Failure::NoUsageFile)?).map_err(Failure::UsageStore)?;
+    match print(&text) {
+        // Whoever reads it has seen enough, such as `head`.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
 /// The configuration of this process, in this working directory.
 fn configure_here(
     args: &Args,
     resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>,
 ) -> Result<Configured, SettingErrors> {
     let environment = |name: &str| std::env::var(name);
-    let mut dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
-    if DotEnvRule::of(args.command.as_ref()) == DotEnvRule::Optional {
-        dotenv = dotenv.or_else(|error| {
+    let load = || DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
+    let dotenv = match DotEnvRule::of(args.command.as_ref()) {
+        DotEnvRule::Required => load(),
+        DotEnvRule::Optional => load().or_else(|error| {
             log::say(format_args!("flow-uring: warning: {error}\n"));
             Ok(DotEnv::default())
-        });
-    }
+        }),
+        DotEnvRule::Unread => Ok(DotEnv::default()),
+    };
     let descriptors_max = config::raise_descriptor_limit();
     let is_demo = args.is_demo();
     configure(&args.flags, Surroundings { environment: &environment, dotenv, descriptors_max, resolve, is_demo })

@@ -14,6 +14,7 @@ mod no_proxy;
 mod process;
 mod upstream;
 mod upstream_proxy;
+mod usage;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -31,6 +32,7 @@ pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::UpstreamProxy;
+pub use usage::{USAGE_FILE_NAME, UsageOptions, parse_on_off};
 pub use value::{Expected, MEBIBYTE, MEGABYTE, parse_bool, parse_count, parse_mebibytes, parse_seconds};
 
 /// The default host of the listener: a gateway that holds credentials is for this machine alone.
@@ -70,6 +72,7 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: LogConfig,
+    pub usage: UsageOptions,
     /// Lines for the operator about accepted settings whose effect may surprise.
     pub notices: Vec<String>,
 }

@@ -2,7 +2,7 @@
 //!
 //! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `take_over`,
 //! `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which reloads files
-//! (`reload`) and drains. The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
+//! (`reload`) and drains. Totals of usage are written beside it (`usage_totals`). The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
 //! and `admin` has a folder, whose `mod.rs` is its map.
 
 mod admin;
@@ -14,6 +14,7 @@ mod shard_threads;
 mod supervisor;
 mod take_over;
 mod upstream_route;
+mod usage_totals;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -82,13 +83,15 @@ pub fn run(
     let driver = shard_threads::start(&shared, listeners, &mut supervisor, &events)?;
     supervisor.admin = start_admin(admin, &shared, &driver, &supervisor)?;
 
+    let totals = usage_totals::start(&shared)?;
     listener::listen(&lent).map_err(listen_failed)?;
     supervisor.serve();
     if let Some(predecessor) = predecessor
         && let Err(error) = predecessor.retire(&lent, &shared.owners)
     {
-        supervisor.withdraw(shared.config.timeouts.drain)?;
-        return Err(RunError::TakeOver(error));
+        let drained = supervisor.withdraw(shared.config.timeouts.drain);
+        usage_totals::finish(totals);
+        return Err(drained.err().unwrap_or(RunError::TakeOver(error)));
     }
     let hand_over = take_over::offer_hand_over(&shared.config, bound, lent, shared.owners.clone(), events);
     let admin = supervisor.admin.as_ref();
@@ -96,7 +99,9 @@ pub fn run(
     let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });
     // Not held any longer: credentials of the start that are replaced are erased.
     on_ready(&shared.config, &shared.credentials.load_full(), &Ready { bound, driver, admin });
-    supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
+    let ended = supervisor.wait(reload, hand_over, shared.config.timeouts.drain);
+    usage_totals::finish(totals);
+    ended
 }
 
 /// Opens the address of the admin pages, unless they are off. If a gateway was just stopped or killed, this waits for

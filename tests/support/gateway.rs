@@ -208,7 +208,7 @@ impl GatewayBuilder {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(directory.path());
         command.env_clear().env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
         // Nothing of a test goes to a directory that other gateways use too.
-        command.env("XDG_RUNTIME_DIR", directory.path());
+        command.env("XDG_RUNTIME_DIR", directory.path()).env("XDG_STATE_HOME", directory.path());
         // The variables that a coverage or sanitizer run needs, and the driver and the number of connections kept ready
         // that a whole run is to use.
         // A connection beyond those that the requests of a test need is in its way, unless it asks for some.
