@@ -7,9 +7,9 @@
 //!
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
-//!   subcommands (`check`, `online` with `alpn`, `healthcheck`), how a start can fail (`failure`).
+//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `usage_report`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
-//!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
+//!   proxy before it (`upstream_proxy`), pages and names that may use the gateway (`access`), usage (`usage`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
 //!   shown (`concealed`), and the CPUs and descriptors of the process (`process`).
 //! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open
@@ -18,7 +18,7 @@
 //!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
 //!   (`reload`, `certificate`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
 //!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness and
-//!   metrics have a listener and a thread of their own (`admin`).
+//!   metrics have a listener and a thread of their own (`admin`). Usage goes to its file by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
@@ -39,7 +39,8 @@
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), and
 //!   the strings in one (`members`).
-//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`).
+//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`), money (`cost`), sums (`totals`), and the file
+//!   (`store`) that a thread (`keeper`) writes them to.
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of

@@ -1,4 +1,4 @@
-//! What usage is added up by.
+//! The dimensions that usage is added up by.
 
 use super::moment;
 use crate::usage::store::UsageRow;

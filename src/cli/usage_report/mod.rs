@@ -6,18 +6,19 @@
 mod dimension;
 mod machine;
 mod moment;
+mod report;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::SystemTime;
 
 use self::dimension::Dimension;
+use self::report::UsageReport;
 use super::args::{UsageArgs, UsageError};
-use crate::usage::store::{StoreError, UsageRow, UsageStore};
-use crate::usage::totals::{UnixHour, UsageSums};
+use crate::usage::store::{StoreError, UsageStore};
+use crate::usage::totals::UnixHour;
 
 /// The form of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,28 +55,6 @@ impl UsageQuestion {
             (true, true) => return Err(UsageError::new("--csv: the form is --json already: give only one of them")),
         };
         Ok(UsageQuestion { since, by, form })
-    }
-}
-
-/// The sums of a span of time, by what was asked for and all together.
-#[derive(Debug)]
-struct UsageReport {
-    since: UnixHour,
-    by: Vec<Dimension>,
-    /// By the texts of `by`, in that order.
-    groups: BTreeMap<Vec<String>, UsageSums>,
-    total: UsageSums,
-}
-
-impl UsageReport {
-    fn new(since: UnixHour, by: Vec<Dimension>) -> Self {
-        UsageReport { since, by, groups: BTreeMap::new(), total: UsageSums::default() }
-    }
-
-    fn add(&mut self, row: &UsageRow) {
-        let group = self.by.iter().map(|dimension| dimension.text(row)).collect();
-        *self.groups.entry(group).or_default() += row.sums;
-        self.total += row.sums;
     }
 }
 

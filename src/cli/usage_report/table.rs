@@ -2,7 +2,8 @@
 //!
 //! What was estimated has columns of its own, marked with `~`, which are left out where there is nothing in them.
 
-use super::{UsageReport, moment};
+use super::moment;
+use super::report::UsageReport;
 use crate::usage::cost::Usd;
 use crate::usage::totals::UsageSums;
 

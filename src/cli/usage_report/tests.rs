@@ -1,7 +1,8 @@
 use super::*;
 use crate::usage::cost::Usd;
+use crate::usage::store::UsageRow;
 use crate::usage::tokens::{EstimatedTokens, TokenCounts};
-use crate::usage::totals::{COUNTS, UsageKey};
+use crate::usage::totals::{COUNTS, UsageKey, UsageSums};
 
 /// 2026-11-30T07:00:00Z.
 const HOUR: u64 = 498_895;

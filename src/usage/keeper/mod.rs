@@ -22,7 +22,7 @@ pub use additions::UsageSource;
 
 /// Half of a thousandth of an hour: what is counted at the end of one is seldom taken for the next.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
-/// What a crash may cost.
+/// The most that a crash costs.
 const WRITE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The handle to the thread. Dropped, it lets the thread write once more, without waiting for that.
