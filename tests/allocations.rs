@@ -16,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use flow_uring::config::{
-    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, Trust, UpstreamConfig,
+    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, Trust, UpstreamConfig, UsageOptions,
 };
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Sources};
@@ -153,6 +153,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         // And none is opened beside it, which would allocate too.
         limits: Limits { warm_connections: 0, ..Limits::default() },
         log: LogConfig::default(),
+        usage: UsageOptions::default(),
         notices: Vec::new(),
     };
     let credentials = credentials::from_json(&secrets_json(&["a", "b", "c"])).expect("valid").credentials;
