@@ -35,6 +35,8 @@ pub enum StoreFault {
     ReadOnly(rusqlite::Error),
     /// A write was cut off, and this user may not roll it back.
     HalfWritten(rusqlite::Error),
+    /// The disk, its file system or a limit on sizes of files.
+    Disk(rusqlite::Error),
     /// Another process has held it for longer than the busy timeout.
     Busy(rusqlite::Error),
     Other(rusqlite::Error),
@@ -54,6 +56,7 @@ impl From<rusqlite::Error> for StoreFault {
                 StoreFault::ReadOnly(error)
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreFault::Busy(error),
+            Some(ErrorCode::SystemIoFailure) => StoreFault::Disk(error),
             _ => StoreFault::Other(error),
         }
     }
@@ -103,6 +106,11 @@ impl fmt::Display for StoreError {
                 "the last write to the usage file {path} was cut off, and this user may not undo it ({error}): read it \
                  once as the user that the gateway runs as"
             ),
+            StoreFault::Disk(error) => write!(
+                formatter,
+                "the usage file {path} cannot be read or written ({error}): see to its disk and to limits on sizes of \
+                 files, or choose another --usage-db"
+            ),
             StoreFault::Busy(error) => write!(
                 formatter,
                 "another process keeps the usage file {path} locked ({error}): end that one, or try again"
@@ -120,9 +128,39 @@ impl std::error::Error for StoreError {
             | StoreFault::Full(error)
             | StoreFault::ReadOnly(error)
             | StoreFault::HalfWritten(error)
+            | StoreFault::Disk(error)
             | StoreFault::Busy(error)
             | StoreFault::Other(error) => Some(error),
             StoreFault::Absent | StoreFault::NotAFile | StoreFault::Foreign | StoreFault::Newer { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_database_has_its_kind_and_says_what_to_do() {
+        for (code, kind, advice) in [
+            (ffi::SQLITE_CORRUPT, "Damaged", "move it away and a new one is made"),
+            (ffi::SQLITE_NOTADB, "Damaged", "move it away and a new one is made"),
+            (ffi::SQLITE_FULL, "Full", "free some, or raise the quota"),
+            (ffi::SQLITE_READONLY, "ReadOnly", "give this user the right to"),
+            (ffi::SQLITE_READONLY_DIRECTORY, "ReadOnly", "give this user the right to"),
+            (ffi::SQLITE_CANTOPEN, "ReadOnly", "give this user the right to"),
+            (ffi::SQLITE_PERM, "ReadOnly", "give this user the right to"),
+            (ffi::SQLITE_READONLY_ROLLBACK, "HalfWritten", "as the user that the gateway runs as"),
+            (ffi::SQLITE_BUSY, "Busy", "end that one, or try again"),
+            (ffi::SQLITE_LOCKED, "Busy", "end that one, or try again"),
+            (ffi::SQLITE_IOERR_WRITE, "Disk", "see to its disk and to limits on sizes of files"),
+            (ffi::SQLITE_NOMEM, "Other", "cannot be used"),
+        ] {
+            let fault = StoreFault::from(rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+            assert!(format!("{fault:?}").starts_with(&format!("{kind}(")), "{code}: {fault:?}");
+            let error = StoreError { path: "/p".into(), fault };
+            assert!(error.to_string().contains(advice) && error.to_string().contains("/p"), "{error}");
+            assert!(std::error::Error::source(&error).is_some());
         }
     }
 }

@@ -13,6 +13,8 @@ const CHILD_FILE: &str = "FLOW_URING_TEST_USAGE_FILE";
 /// The rounds of that test, each of which kills a writer, and the time for all of them.
 const KILLS_MAX: usize = 40;
 const KILLS_LIMIT: Duration = Duration::from_secs(4);
+/// About the time of one write on a fast disk, so that a kill meets any part of it.
+const PHASE_MICROS_MAX: u64 = 6_000;
 
 fn directory() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
@@ -138,6 +140,36 @@ fn damaged_foreign_and_newer_files_are_told_apart_and_stay_as_they_are() {
 }
 
 #[test]
+fn a_full_disk_takes_all_rows_of_a_write_or_none() {
+    let directory = directory();
+    let path = directory.path().join("usage.sqlite");
+    open(&path).add(&[row(1, "k", "m", 1)]).expect("added");
+    let mut store = open(&path);
+    store.connection.execute_batch("PRAGMA max_page_count = 3").expect("limited");
+    let many: Vec<UsageRow> = (0..500).map(|hour| row(hour, "k", "m", 1)).collect();
+    let error = store.add(&many).expect_err("no room");
+    assert!(matches!(error.fault, StoreFault::Full(_)), "{error:?}");
+    assert_eq!(rows(&path, 0), [row(1, "k", "m", 1)]);
+    store.connection.execute_batch("PRAGMA max_page_count = 1000").expect("room again");
+    store.add(&many).expect("added");
+    assert_eq!(rows(&path, 0).len(), 500);
+}
+
+#[test]
+fn one_who_reads_while_another_is_about_to_write_reads_what_was_there() {
+    let directory = directory();
+    let path = directory.path().join("usage.sqlite");
+    open(&path).add(&[row(1, "k", "m", 1)]).expect("added");
+    let writer = open(&path);
+    writer.connection.execute_batch("BEGIN IMMEDIATE; UPDATE usage SET requests = 99").expect("begun");
+    assert_eq!(rows(&path, 0), [row(1, "k", "m", 1)]);
+    let other = open(&path);
+    other.connection.busy_timeout(Duration::ZERO).expect("set");
+    let error = { other }.add(&[row(1, "k", "m", 1)]).expect_err("it has to wait");
+    assert!(matches!(error.fault, StoreFault::Busy(_)), "{error:?}");
+}
+
+#[test]
 fn any_bytes_in_the_place_of_the_file_are_an_error_at_worst() {
     let directory = directory();
     let path = directory.path().join("usage.sqlite");
@@ -223,7 +255,8 @@ fn a_writer_that_is_killed_loses_nothing_that_was_added_and_never_the_file() {
         let mut child = command.stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().expect("started");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let told = lines.map_while(Result::ok).filter(|line| line == "added").take(1 + kill % 5).count();
-        // In the middle of whatever it is doing then.
+        // In the middle of whatever it is doing then: chance decides how far it has come.
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..PHASE_MICROS_MAX)));
         child.kill().expect("killed");
         child.wait().expect("a child");
         hot_journals += usize::from(path.with_extension("sqlite-journal").exists());
