@@ -252,9 +252,10 @@ fn a_writer_that_is_killed_loses_nothing_that_was_added_and_never_the_file() {
         let test = "usage::store::tests::a_writer_that_is_killed_loses_nothing_that_was_added_and_never_the_file";
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--exact", test, "--nocapture"]).env(CHILD_FILE, &path);
-        let mut child = command.stdout(Stdio::piped()).stdin(Stdio::piped()).spawn().expect("started");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-        let told = lines.map_while(Result::ok).filter(|line| line == "added").take(1 + kill % 5).count();
+        let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().expect("started");
+        // Open until the child is dead, which would end by itself otherwise.
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        let told = lines.by_ref().filter(|line| line == "added").take(1 + kill % 5).count();
         // In the middle of whatever it is doing then: chance decides how far it has come.
         std::thread::sleep(Duration::from_micros(fastrand::u64(..PHASE_MICROS_MAX)));
         child.kill().expect("killed");
