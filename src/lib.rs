@@ -39,7 +39,8 @@
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), and
 //!   the strings in one (`members`).
-//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`).
+//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`), amounts of money (`cost`), and the prices of
+//!   models (`prices`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
