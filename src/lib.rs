@@ -50,8 +50,8 @@
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
-//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
-//!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
+//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) and knows
+//!   what it `served`, the tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!
