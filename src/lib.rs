@@ -16,15 +16,16 @@
 //!   connections (`connections`), the places for them (`places`), the life of one (`connection`) with keep-alive and
 //!   the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the
 //!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
-//!   (`reload`, `certificate`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
+//!   (`reload`, `certificate`, `prices`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
 //!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness and
 //!   metrics have a listener and a thread of their own (`admin`).
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
 //!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), open answers that only
-//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share
-//!   (`resources`, `snapshot`).
+//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`,
+//!   `error`), the end (`outcome`), what the gateway asks the upstream for itself (`own_request`, `price_question`), and
+//!   what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle

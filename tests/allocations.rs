@@ -19,7 +19,7 @@ use flow_uring::config::{
     AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, Trust, UpstreamConfig,
 };
 use flow_uring::credentials;
-use flow_uring::server::{self, FileSource, Keyring, Sources};
+use flow_uring::server::{self, FileSource, Keyring, PriceSource, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
 
 const WARM_UP: usize = 100;
@@ -159,7 +159,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
     let (ready, port) = mpsc::channel();
     let running = thread::spawn(move || {
         let keyring = Keyring { credentials: Arc::new(credentials), api_keys: None };
-        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed };
+        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed, prices: PriceSource::Nothing };
         server::run(config, keyring, sources, |_, _, state| {
             ready.send(state.bound.port()).expect("awaited");
         })

@@ -32,7 +32,7 @@ use crate::credentials::{self, ApiKeys, Credentials, LoadedKeys};
 use crate::demo;
 use crate::observability::Banner;
 use crate::observability::log;
-use crate::server::{self, AdminAddress, FileSource, Keyring, Sources};
+use crate::server::{self, AdminAddress, FileSource, Keyring, PriceSource, Sources};
 use crate::whole_file::FileKinds;
 
 pub use settings::{Setting, SettingRank, settings};
@@ -76,6 +76,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     let sources = Sources {
         secrets: FileSource::file(&config.secrets_file),
         api_keys: config.access.api_keys_file.as_deref().map_or(FileSource::Fixed, FileSource::file),
+        prices: PriceSource::Nothing,
     };
     let credentials = load_credentials(&config, |warning| tracing::warn!("{warning}"))?;
     let keyring = Keyring { credentials: Arc::new(credentials), api_keys: load_api_keys(&config, api_keys)? };
@@ -143,6 +144,7 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
     let sources = Sources {
         secrets: FileSource::Fixed,
         api_keys: config.access.api_keys_file.as_deref().map_or(FileSource::Fixed, FileSource::file),
+        prices: PriceSource::Upstream,
     };
     let keyring = Keyring { credentials: Arc::new(loaded.credentials), api_keys: load_api_keys(&config, api_keys)? };
     run_server(config, keyring, sources, demo::instructions)

@@ -32,7 +32,7 @@ pub struct DemoReply {
     pub created: u64,
     /// The text, cut as a model would.
     pub tokens: Vec<String>,
-    /// What the answer tells of its tokens: a word is one.
+    /// The tokens that the answer tells of: a word is one.
     pub usage: ServedTokens,
     /// The number of inputs in the request: more than one only for embeddings.
     pub input_count: usize,

@@ -21,7 +21,7 @@ pub struct ServedTokens {
     pub reasoning: usize,
 }
 
-/// What one answer tells of itself.
+/// The model of one answer, with the tokens and the cost that it tells.
 #[derive(Debug, Clone)]
 pub struct ServedUsage {
     pub model: String,

@@ -61,6 +61,11 @@ impl Exchange {
         }
     }
 
+    /// Tells whether it was forwarded, and answered with success.
+    pub fn was_served(&self) -> bool {
+        self.credential.is_some() && matches!(self.progress.status.get(), Some(200..=299))
+    }
+
     /// Counts it and writes its line in the log.
     pub fn end(self, resources: &Resources, downstream: &Downstream) {
         resources.activity.exchange_ends();

@@ -6,7 +6,8 @@
 //! end for the client, and conclude (`outcome`). An answer that only has to be relayed any more leaves for the pump
 //! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is
 //! known of the `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on
-//! its way. Imports inside go downwards only, in the order of the list in
+//! its way. What the gateway asks the upstream for itself is an `own_request`: the check of a credential (`failover`), the
+//! prices of models (`price_question`). Imports inside go downwards only, in the order of the list in
 //! `tests/architecture/rooms.rs`.
 
 pub mod attempt;
@@ -19,7 +20,9 @@ pub mod filter;
 pub mod guard;
 pub mod local_answer;
 pub mod outcome;
+pub mod own_request;
 pub mod owner_search;
+pub mod price_question;
 pub mod replay;
 pub mod reply_shape;
 pub mod request;
@@ -119,6 +122,9 @@ impl Proxy {
     }
 
     fn end(&self, exchange: Exchange, downstream: &mut Downstream) {
+        if exchange.was_served() {
+            price_question::ask_if_due(&self.resources, &exchange.snapshot);
+        }
         downstream.replay.get_mut().release(&self.resources.budget);
         exchange.end(&self.resources, downstream);
     }

@@ -1,6 +1,6 @@
 //! The process around the shards, from its start to its end.
 //!
-//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `take_over`,
+//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `prices`, `take_over`,
 //! `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which reloads files
 //! (`reload`) and drains. The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
 //! and `admin` has a folder, whose `mod.rs` is its map.
@@ -8,6 +8,7 @@
 mod admin;
 pub mod certificate;
 mod error;
+mod prices;
 mod reload;
 mod shard;
 mod shard_threads;
@@ -33,6 +34,7 @@ use crate::config::Config;
 use crate::credentials::Credentials;
 
 pub use error::RunError;
+pub use prices::PriceSource;
 pub use reload::source::{FileSource, Sources};
 pub use reload::watched_file::{FileVersion, WatchedFile};
 pub use shard::driver::Driver;
@@ -70,7 +72,7 @@ pub fn run(
     let address = config.listen;
     let listen_failed = |error| RunError::Listen { address, error };
     // Everything that can fail comes first: then a gateway that was to be taken over goes on undisturbed.
-    let shared = Arc::new(Shared::new(config, keyring)?);
+    let shared = Arc::new(Shared::new(config, keyring, prices::open(&sources.prices)?)?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
     let reload = Reload::start(sources, shared.clone(), &events).map_err(RunError::Thread)?;

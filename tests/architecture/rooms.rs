@@ -6,7 +6,7 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 22] = [
     "mod",
     "stream",
     "filter",
@@ -16,9 +16,11 @@ const ROOMS: [&str; 20] = [
     "local_answer",
     "outcome",
     "exchange",
+    "price_question",
     "resources",
     "snapshot",
     "downstream",
+    "own_request",
     "response",
     "request",
     "sse",

@@ -1,8 +1,9 @@
 //! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
-//! be repeats (`retry_share`), the background checks (`checks`), the connections kept ready (`warm`), and where it is
-//! counted.
+//! be repeats (`retry_share`), the background checks (`checks`), the connections kept ready (`warm`), the `prices` of models,
+//! and where it is counted.
 
 pub mod checks;
+pub mod prices;
 pub mod retry_share;
 pub mod warm;
 
@@ -17,6 +18,7 @@ use crate::observability::{Activity, Ledger};
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::checks::ChecksUnderWay;
+use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
@@ -41,6 +43,8 @@ pub struct Resources {
     pub budget: ReplayBudget,
     pub share: RetryShare,
     pub checks: ChecksUnderWay,
+    /// Shared by all shards.
+    pub prices: Arc<Prices>,
     /// The number of exchanges of the process that wait for the outcome of a probe.
     pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,

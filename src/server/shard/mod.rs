@@ -191,6 +191,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         budget: ReplayBudget::new(shared.replay_free.clone(), limits.replay_total_bytes_max, shards.get()),
         share: shared.share.clone(),
         checks: ChecksUnderWay::default(),
+        prices: shared.prices.clone(),
         probe_waiters: shared.probe_waiters.clone(),
         lifecycle,
         activity,

@@ -1,5 +1,5 @@
-//! The state that all shards share: the immutable configuration, the newest credentials and API keys, and counts of the
-//! process.
+//! The state that all shards share: the immutable configuration, the newest credentials, API keys and prices, and counts
+//! of the process.
 //!
 //! Invariant: no lock, and nothing that a shard waits for.
 
@@ -13,6 +13,7 @@ use super::places::Places;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, Owners, RoundRobin};
 use crate::observability::Ledger;
+use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::server::certificate;
 use crate::server::error::RunError;
@@ -41,6 +42,7 @@ pub struct Shared {
     pub probe_waiters: Arc<AtomicUsize>,
     pub places: Places,
     pub ledger: Arc<Ledger>,
+    pub prices: Arc<Prices>,
     pub route: Route,
     /// The TLS configuration of the listener; `None`: it speaks plain HTTP.
     pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
@@ -51,7 +53,7 @@ impl Shared {
     ///
     /// # Errors
     /// Those of [`certificate::load`], [`upstream_route::route`] and [`Places::new`].
-    pub fn new(config: Config, keyring: Keyring) -> Result<Self, RunError> {
+    pub fn new(config: Config, keyring: Keyring, prices: Arc<Prices>) -> Result<Self, RunError> {
         let listener_tls = config
             .listener_tls
             .as_ref()
@@ -75,6 +77,7 @@ impl Shared {
             replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
             places: Places::new(config.limits.connections_max, config.shards.get()).map_err(RunError::Thread)?,
             ledger,
+            prices,
             config,
         })
     }

@@ -42,8 +42,8 @@ impl<'de> Visitor<'de> for FieldsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut fields = Vec::new();
         while fields.len() < FIELDS_MAX {
-            match map.next_entry::<FieldName<'de>, &'de RawValue>()? {
-                Some((FieldName(name), value)) => fields.push((name, value)),
+            match map.next_entry::<BorrowedFieldName<'de>, &'de RawValue>()? {
+                Some((BorrowedFieldName(name), value)) => fields.push((name, value)),
                 None => return Ok(Fields { fields, is_cut: false }),
             }
         }
@@ -55,7 +55,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
 
 /// A name that is copied only if it is written with escapes.
 #[derive(Deserialize)]
-struct FieldName<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedFieldName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,5 @@
-//! The metrics of the program: its version, its driver, its shards, what it knows of stored objects, and its log.
+//! The metrics of the program: its version, its driver, its shards, what it knows of stored objects and of
+//! prices, and its log.
 
 use super::exposition::{Exposition, plain};
 use crate::credentials::Shelf;
@@ -33,6 +34,16 @@ pub fn known_objects(page: &mut Exposition, gateway: &GatewayState) {
         "flow_uring_known_objects",
         "Stored objects whose owner is known, at most 16384 of each kind.",
         kinds.map(|(kind, shelf)| (vec![("kind", kind.to_owned())], gateway.shared.owners.count(shelf) as f64)),
+    );
+}
+
+/// Writes how many models have a price.
+pub fn prices(page: &mut Exposition, gateway: &GatewayState) {
+    let models = gateway.shared.prices.table().map_or(0, |table| table.len());
+    page.gauge(
+        "flow_uring_prices_models",
+        "Models that have a price, by which costs are estimated that the upstream does not report.",
+        plain(models as f64),
     );
 }
 
