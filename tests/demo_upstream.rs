@@ -231,11 +231,11 @@ fn told(path: &str, usage: &Value) -> [u64; 5] {
 /// Returns the last usage that the events of a stream tell.
 fn usage_of_events(events: &str) -> Option<Value> {
     let data = events.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
-    let usages = data.filter_map(|event| {
+    let mut usages = data.filter_map(|event| {
         let usage = event.get("usage").or_else(|| event.pointer("/response/usage"));
         usage.filter(|usage| !usage.is_null()).cloned()
     });
-    usages.last()
+    usages.next_back()
 }
 
 #[test]

@@ -30,6 +30,9 @@ const PRICES: [(&str, Slot); 5] = [
 /// The providers whose border is the first input of the higher price, not the last of the lower one.
 const INCLUSIVE_PROVIDERS: [&str; 1] = ["xai"];
 
+/// The providers that ask half of the input's price for what comes from a cache, if they say nothing else.
+const HALF_PRICE_CACHES: [&str; 1] = ["fireworks_ai"];
+
 /// The prices of an object, and its mistakes: each a field and what was expected of it.
 #[derive(Debug, Default)]
 pub struct EntryReading {
@@ -43,7 +46,10 @@ pub fn read_entry(fields: &Fields<'_>) -> EntryReading {
     let mut mistakes = Vec::new();
     let provider = fields.value("litellm_provider").and_then(text_of);
     let is_inclusive = provider.is_some_and(|provider| INCLUSIVE_PROVIDERS.contains(&provider));
-    let (flat, by_border) = read_prices(fields, &mut mistakes);
+    let (mut flat, by_border) = read_prices(fields, &mut mistakes);
+    if provider.is_some_and(|provider| HALF_PRICE_CACHES.contains(&provider)) {
+        flat.cache_read = flat.cache_read.or(flat.input.map(TokenPrice::half));
+    }
     let mut tiers = Vec::new();
     let mut rates = flat;
     for (above, own) in by_border {
@@ -179,6 +185,8 @@ mod tests {
             (r#", "cache_read_input_token_cost": "1e-7""#, "0.00141"),
             (r#", "cache_read_input_token_cost": null"#, "0.0015"),
             (r#", "cache_read_input_token_cost": 0"#, "0.0014"),
+            (r#", "litellm_provider": "fireworks_ai""#, "0.00145"),
+            (r#", "litellm_provider": "fireworks_ai", "cache_read_input_token_cost": 1e-7"#, "0.00141"),
             // Batches, service tiers, longer caches, and what is no text.
             (
                 r#", "input_cost_per_token_batches": 9e-3, "input_cost_per_token_priority": 9e-3,

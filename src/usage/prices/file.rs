@@ -79,7 +79,7 @@ struct FileReader<'a> {
 }
 
 impl<'a> FileReader<'a> {
-    fn entry(&mut self, name: &'a Cow<'_, str>, value: &'a RawValue) {
+    fn entry(&mut self, name: &'a str, value: &'a RawValue) {
         self.entries += 1;
         if name.trim().is_empty() || name.len() > NAME_BYTES_MAX {
             let expected = format!("expected the name of a model, of 1 to {NAME_BYTES_MAX} bytes");
@@ -96,7 +96,7 @@ impl<'a> FileReader<'a> {
             self.aliases.push((name, model));
         }
         // As Python reads it, the last one counts.
-        if self.table.set(name.as_ref().into(), reading.price) {
+        if self.table.set(name.into(), reading.price) {
             self.repeated.push(name);
         }
     }
@@ -130,6 +130,7 @@ fn document_fault(error: &serde_json::Error) -> PricesFault {
 }
 
 /// Replaces comments by spaces, so that positions stay true.
+#[expect(clippy::unbuffered_bytes, reason = "the text is in memory")]
 fn without_comments(text: &str) -> Result<Cow<'_, str>, PricesFault> {
     // Most files have neither: then nothing is copied.
     if !text.contains("//") && !text.contains("/*") {

@@ -29,6 +29,10 @@ impl TokenPrice {
         (0.0..=DOLLARS_MAX).contains(&dollars).then(|| TokenPrice((dollars * UNITS_PER_DOLLAR).round() as u64))
     }
 
+    pub fn half(self) -> Self {
+        TokenPrice(self.0 / 2)
+    }
+
     pub fn is_zero(self) -> bool {
         self.0 == 0
     }
