@@ -132,12 +132,18 @@ fn places() -> Vec<Place> {
             "head",
             |peer, echo| {
                 let (text, signature) = (echo.text(), &echo.signature);
-                let fields = format!("X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\n", echo.payload);
+                let fields = format!(
+                    "X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\nx-request-id: 1\r\n",
+                    echo.payload
+                );
                 peer.write(format!("HTTP/1.1 200 {text}\r\n{fields}Content-Length: 2\r\n\r\nok"));
             },
             |response, masked| {
                 let (text, signature) = (masked.text(), &masked.signature);
-                let fields = format!("X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\n", masked.payload);
+                let fields = format!(
+                    "X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\nx-request-id: 1\r\n",
+                    masked.payload
+                );
                 let head = String::from_utf8_lossy(&response.head.raw).into_owned();
                 (head, format!("HTTP/1.1 200 {text}\r\n{fields}Content-Length: 2\r\n\r\n"))
             },

@@ -11,6 +11,10 @@ use super::shortened::Shortened;
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeRecord<'a> {
     pub id: ExchangeId,
+    /// The value of `x-request-id` that went upstream, of visible ASCII.
+    pub request_id: &'a str,
+    /// The trace that the client's `traceparent` names.
+    pub trace_id: Option<&'a str>,
     pub method: &'a str,
     /// The request target; its query, where clients put keys, is not logged, nor is more of it than [`Shortened`]
     /// shows.
@@ -109,6 +113,8 @@ impl ExchangeRecord<'_> {
         let path = self.path.split_once(['?', '#']).map_or(self.path, |(path, _)| path);
         tracing::info!(
             id = display(self.id),
+            request_id = display(self.request_id),
+            trace_id = self.trace_id.map(display),
             method = display(Shortened(self.method)),
             path = display(Shortened(path)),
             status = self.status,

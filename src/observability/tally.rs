@@ -93,6 +93,8 @@ mod tests {
 
     const RECORD: ExchangeRecord<'_> = ExchangeRecord {
         id: ExchangeId { shard: 0, sequence: 1 },
+        request_id: "r-1",
+        trace_id: None,
         method: "GET",
         path: "/",
         status: Some(200),

@@ -45,9 +45,11 @@ impl Exchange {
     pub fn begin(resources: &Resources, snapshot: Rc<Snapshot>, sequence: u64, downstream: &mut Downstream) -> Self {
         downstream.method.clear();
         downstream.path.clear();
+        let id = ExchangeId { shard: resources.shard, sequence };
+        downstream.ids.begin(resources.id_seed, id);
         resources.activity.exchange_begins();
         Exchange {
-            id: ExchangeId { shard: resources.shard, sequence },
+            id,
             began: clock::now(),
             snapshot,
             reply: ReplyShape::UNKNOWN,
@@ -72,6 +74,8 @@ impl Exchange {
             self;
         let record = ExchangeRecord {
             id,
+            request_id: downstream.ids.request_id(),
+            trace_id: downstream.ids.trace_id(),
             method: or_dash(&downstream.method),
             path: or_dash(&downstream.path),
             status: progress.status.get(),

@@ -138,17 +138,18 @@ impl Proxy {
 
     /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded: it is parsed once.
     fn plan(&self, exchange: &Exchange, downstream: &mut Downstream, span: HeadSpan) -> Plan<UpstreamRequest> {
-        let Downstream { input, replay, method, path, .. } = downstream;
+        let Downstream { input, replay, method, path, ids, .. } = downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
         let Resources { rules, limits, budget, .. } = &self.resources;
         let planned = with_request(head, |head| {
             method.push_str(head.method);
             path.push_str(request::plan::path_of(head.target));
+            ids.note(head);
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
                 let replay = replay.get_mut();
-                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, forward);
+                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, ids.own(), forward);
                 replay.mark_head_secret();
                 written
             })
@@ -163,6 +164,7 @@ impl Proxy {
         snapshot: &Snapshot,
         out: &mut Vec<u8>,
         head: &RequestHead<'_>,
+        own_id: Option<&str>,
         Forward { path, traits }: Forward<'_>,
     ) -> Result<UpstreamRequest, GatewayError> {
         let rules = &self.resources.rules;
@@ -171,7 +173,7 @@ impl Proxy {
         let (choice, objects) = self.first_choice(snapshot, objects);
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
-            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts };
+            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts, own_id };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
             UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head, objects }

@@ -122,7 +122,12 @@ fn final_head(
         keeps_alive(&side.reply, side.progress.request_is_whole(), is_delimited, &side.resources.lifecycle);
     let Rules { access, target, .. } = &side.resources.rules;
     let origin = side.reply.origin.map(|origin| access.origin_text(origin));
-    let downstream = response::head::Recipient { version: side.reply.version, keep_alive, origin };
+    let downstream = response::head::Recipient {
+        version: side.reply.version,
+        keep_alive,
+        origin,
+        request_id: side.outgoing.ids.request_id(),
+    };
     let location = LocationRewrite {
         upstream_host: &target.upstream_host,
         upstream_port: target.upstream_port,

@@ -25,6 +25,8 @@ use crate::upstream::{Connector, Pool};
 pub struct Resources {
     /// The number of the shard.
     pub shard: usize,
+    /// Tells the request ids that are made here from those of other shards and processes.
+    pub id_seed: u64,
     pub rules: Rules,
     pub timeouts: Timeouts,
     pub limits: Limits,

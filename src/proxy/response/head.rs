@@ -10,6 +10,7 @@ use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
 use crate::http1::keep_alive::KeepAliveFields;
 use crate::proxy::guard::cors;
+use crate::proxy::request::ids::REQUEST_ID;
 use crate::proxy::response::coding::ContentCoding;
 use crate::proxy::response::location::{LocationRewrite, push_location};
 
@@ -104,6 +105,8 @@ pub struct Recipient<'a> {
     pub keep_alive: bool,
     /// The origin of its page, which may read the response whatever the upstream says.
     pub origin: Option<&'a str>,
+    /// Sent where the upstream sends none.
+    pub request_id: &'a str,
 }
 
 /// Appends the head that goes downstream, and returns the length of `out` with all that is the upstream's in it: fields
@@ -120,7 +123,7 @@ pub fn write(
     push_status_line(out, head);
     let named = facts.connection.named(head.fields);
     let is_decoded = facts.body == BodyLength::Chunked && recipient.version == Version::Http10;
-    let mut is_buffering_told = false;
+    let (mut is_buffering_told, mut has_request_id) = (false, false);
     for field in head.fields {
         match fields::known(field.name) {
             known if !is_forwarded(known, field.name, &named) => continue,
@@ -131,12 +134,16 @@ pub fn write(
                 continue;
             }
             Some(Known::XAccelBuffering) => is_buffering_told = true,
+            Some(Known::RequestId) => has_request_id = true,
             None if recipient.origin.is_some() && cors::is_page_field(field.name) => continue,
             _ => {}
         }
         fields::push_field(out, field.name, field.value);
     }
     let upstream_bytes = out.len();
+    if !has_request_id {
+        fields::push_field(out, REQUEST_ID, recipient.request_id.as_bytes());
+    }
     if facts.is_event_stream && !is_buffering_told {
         fields::push_field(out, "X-Accel-Buffering", b"no");
     }
@@ -174,7 +181,8 @@ fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
 fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bool {
     match known {
         Some(Known::SetCookie | Known::ContentLength | Known::FlowUringError) => false,
-        Some(Known::ContentType) => true,
+        // As in a request.
+        Some(Known::ContentType | Known::RequestId | Known::Trace) => true,
         Some(known) if known.is_hop_by_hop() => false,
         _ => !named.contain(name),
     }
