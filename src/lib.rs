@@ -106,6 +106,7 @@ compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewher
 
 #[cfg(feature = "bench")]
 pub mod bench;
+mod capture;
 #[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
 pub mod cli;
 pub mod config;

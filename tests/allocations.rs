@@ -153,6 +153,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         // And none is opened beside it, which would allocate too.
         limits: Limits { warm_connections: 0, ..Limits::default() },
         log: LogConfig::default(),
+        capture_directory: None,
         notices: Vec::new(),
     };
     let credentials = credentials::from_json(&secrets_json(&["a", "b", "c"])).expect("valid").credentials;

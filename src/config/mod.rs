@@ -70,6 +70,8 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: LogConfig,
+    /// The directory that failed exchanges are kept in; `None`: none is kept.
+    pub capture_directory: Option<PathBuf>,
     /// Lines for the operator about accepted settings whose effect may surprise.
     pub notices: Vec<String>,
 }

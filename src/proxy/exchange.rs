@@ -6,6 +6,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::capture::document::ExchangeFacts;
+use crate::capture::recorder::{FailedExchange, Recorder};
+use crate::capture::recording::Recording;
 use crate::config::Timeouts;
 use crate::credentials::{ApiKeyId, CredentialId};
 use crate::http1::head::{HeadError, ResponseHead};
@@ -46,11 +49,15 @@ impl Exchange {
         downstream.method.clear();
         downstream.path.clear();
         let id = ExchangeId { shard: resources.shard, sequence };
-        downstream.ids.begin(resources.id_seed, id);
+        downstream.trail.ids.begin(resources.id_seed, id);
+        let began = clock::now();
+        if resources.recorder.is_some() {
+            downstream.trail.recording = Some(Rc::new(Recording::begin(began)));
+        }
         resources.activity.exchange_begins();
         Exchange {
             id,
-            began: clock::now(),
+            began,
             snapshot,
             reply: ReplyShape::UNKNOWN,
             key: None,
@@ -74,8 +81,8 @@ impl Exchange {
             self;
         let record = ExchangeRecord {
             id,
-            request_id: downstream.ids.request_id(),
-            trace_id: downstream.ids.trace_id(),
+            request_id: downstream.trail.ids.request_id(),
+            trace_id: downstream.trail.ids.trace_id(),
             method: or_dash(&downstream.method),
             path: or_dash(&downstream.path),
             status: progress.status.get(),
@@ -93,6 +100,23 @@ impl Exchange {
         account.add(resources.shard, StatusClass::of(record.status));
         resources.activity.tally.exchange(&record, attempts > 0);
         record.log();
+        if let Some(recorder) = &resources.recorder {
+            keep_failed(recorder, &record, &snapshot, downstream.trail.recording.as_deref());
+        }
+    }
+}
+
+/// Keeps an exchange that has failed: one with an error for an answer, or whose answer was broken.
+fn keep_failed(recorder: &Recorder, record: &ExchangeRecord<'_>, snapshot: &Snapshot, recording: Option<&Recording>) {
+    let is_broken = !matches!(record.ending, Ending::Ok | Ending::ClientDisconnected);
+    let Some(recording) = recording else { return };
+    if is_broken || record.status.is_some_and(|status| status >= 400) {
+        recorder.keep(Box::new(FailedExchange {
+            facts: ExchangeFacts::of(record),
+            notes: recording.take(),
+            credentials: snapshot.credentials.clone(),
+            api_keys: snapshot.keys.clone(),
+        }));
     }
 }
 

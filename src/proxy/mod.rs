@@ -5,7 +5,7 @@
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`). An answer that only has to be relayed any more leaves for the pump
 //! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is
-//! known of the `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on
+//! known of the `exchange` and left of it as its `trail`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on
 //! its way. Imports inside go downwards only, in the order of the list in
 //! `tests/architecture/rooms.rs`.
 
@@ -28,6 +28,7 @@ pub mod response;
 pub mod snapshot;
 pub mod sse;
 pub mod stream;
+pub mod trail;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -138,18 +139,18 @@ impl Proxy {
 
     /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded: it is parsed once.
     fn plan(&self, exchange: &Exchange, downstream: &mut Downstream, span: HeadSpan) -> Plan<UpstreamRequest> {
-        let Downstream { input, replay, method, path, ids, .. } = downstream;
+        let Downstream { input, replay, method, path, trail, .. } = downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
         let Resources { rules, limits, budget, .. } = &self.resources;
         let planned = with_request(head, |head| {
             method.push_str(head.method);
             path.push_str(request::plan::path_of(head.target));
-            ids.note(head);
+            trail.note_request(head);
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
                 let replay = replay.get_mut();
-                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, ids.own(), forward);
+                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, trail.ids.own(), forward);
                 replay.mark_head_secret();
                 written
             })

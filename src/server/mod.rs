@@ -29,6 +29,8 @@ use self::shard::shared::Shared;
 use self::supervisor::Supervisor;
 use self::take_over::RELEASE_LIMIT;
 use self::take_over::predecessor::Predecessor;
+use crate::capture::directory::CaptureDirectory;
+use crate::capture::recorder::{Recorder, RecorderEnd};
 use crate::config::Config;
 use crate::credentials::Credentials;
 
@@ -70,7 +72,8 @@ pub fn run(
     let address = config.listen;
     let listen_failed = |error| RunError::Listen { address, error };
     // Everything that can fail comes first: then a gateway that was to be taken over goes on undisturbed.
-    let shared = Arc::new(Shared::new(config, keyring)?);
+    let (recorder, _recorder_end) = start_recorder(&config)?.unzip();
+    let shared = Arc::new(Shared::new(config, keyring, recorder)?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
     let reload = Reload::start(sources, shared.clone(), &events).map_err(RunError::Thread)?;
@@ -97,6 +100,12 @@ pub fn run(
     // Not held any longer: credentials of the start that are replaced are erased.
     on_ready(&shared.config, &shared.credentials.load_full(), &Ready { bound, driver, admin });
     supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
+}
+
+/// Starts the thread that keeps failed exchanges, where there is a directory for them.
+fn start_recorder(config: &Config) -> Result<Option<(Recorder, RecorderEnd)>, RunError> {
+    let start = |path| Recorder::start(CaptureDirectory::at(path), fastrand::u32(..));
+    config.capture_directory.as_ref().map(start).transpose().map_err(RunError::Thread)
 }
 
 /// Opens the address of the admin pages, unless they are off. If a gateway was just stopped or killed, this waits for

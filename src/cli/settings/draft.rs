@@ -37,6 +37,7 @@ impl Draft {
             timeouts: Timeouts::default(),
             limits: Limits::for_descriptors(descriptors_max, default_shards()),
             log: LogConfig::default(),
+            capture_directory: None,
             notices: Vec::new(),
         };
         Draft {

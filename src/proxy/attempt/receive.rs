@@ -117,6 +117,9 @@ fn final_head(
     traces: &TokenTraces,
 ) -> Result<FinalHead, GatewayError> {
     let facts = response::head::examine(head, side.reply.is_head).map_err(malformed)?;
+    if let Some(recording) = &side.outgoing.trail.recording {
+        recording.note_upstream(head);
+    }
     let is_delimited = !facts.is_close_delimited_for(side.reply.version);
     let keep_alive =
         keeps_alive(&side.reply, side.progress.request_is_whole(), is_delimited, &side.resources.lifecycle);
@@ -126,7 +129,7 @@ fn final_head(
         version: side.reply.version,
         keep_alive,
         origin,
-        request_id: side.outgoing.ids.request_id(),
+        request_id: side.outgoing.trail.ids.request_id(),
     };
     let location = LocationRewrite {
         upstream_host: &target.upstream_host,

@@ -129,6 +129,7 @@ pub async fn relay_body(
                 return over.into();
             }
             note_unknown_coding(side, answer);
+            answer.body.record(&side.outgoing.trail.recording);
             side.progress.answer_begins(answer.facts.status);
             None
         }
@@ -282,6 +283,7 @@ async fn end_broken(side: DownstreamSide<'_>, answer: &mut PendingAnswer, ending
     let Some(out) = answer.body.ending(EventDialect::of_path(side.outgoing.path), message(ending)) else {
         return cut(ending, answer, &side.reply);
     };
+    side.outgoing.trail.note_answer(out.filled());
     if side.write(out).await.is_err() {
         return Outcome::after_departure(side.progress);
     }

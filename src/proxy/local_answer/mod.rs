@@ -85,7 +85,7 @@ fn reply<'a>(
         keep_alive,
         is_http10: shape.is_http10(),
         origin,
-        request_id: downstream.ids.request_id(),
+        request_id: downstream.trail.ids.request_id(),
     }
 }
 
@@ -104,6 +104,7 @@ async fn send(
 ) -> Disposition {
     let MadeAnswer { status, out, after } = answer;
     exchange.progress.answer_begins(status);
+    downstream.trail.note_answer(out.filled());
     if downstream.write(out, resources.timeouts.downstream_write).await.is_err() {
         exchange.ending = Ending::ClientDisconnected;
         return Disposition::Cut;

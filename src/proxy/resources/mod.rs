@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use crate::capture::recorder::Recorder;
 use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Owners, RoundRobin};
 use crate::io::Lifecycle;
@@ -48,4 +49,6 @@ pub struct Resources {
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
     pub ledger: Arc<Ledger>,
+    /// Keeps exchanges that have failed; `None`: none is kept.
+    pub recorder: Option<Recorder>,
 }

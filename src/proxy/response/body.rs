@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use crate::capture::recording::Recording;
 use crate::credentials::TokenTraces;
 use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
 use crate::http1::framing::BodyLength;
@@ -35,6 +36,8 @@ pub struct BodyRelay {
     has_open_end: bool,
     /// While the reason of an error decides whether it goes downstream. Boxed, since hardly any answer needs it.
     refusal: Option<Box<RefusalReader>>,
+    /// Notes what goes downstream, where failed exchanges are kept.
+    recording: Option<Rc<Recording>>,
     /// Looks at what goes by.
     tap: Option<Box<BodyTap>>,
     /// Keeps the attempt's token out of what goes downstream.
@@ -60,6 +63,7 @@ impl BodyRelay {
             has_open_end: is_chunked || facts.body == BodyLength::UntilClose,
             opening: None,
             refusal: None,
+            recording: None,
             tap: None,
             mask: BodyMask::new(facts, traces),
             has_masked: false,
@@ -137,8 +141,28 @@ impl BodyRelay {
         self.events.as_ref().is_none_or(|events| events.may_end(by_path))
     }
 
+    /// Notes what is in `out`, and from here on all that comes: the answer goes downstream.
+    pub fn record(&mut self, recording: &Option<Rc<Recording>>) {
+        if let Some(recording) = recording {
+            recording.note_answer(self.out.filled());
+            self.recording = Some(recording.clone());
+        }
+    }
+
     /// Follows `bytes` of the answer and appends what goes downstream of them to `out`.
     pub fn push(&mut self, bytes: &[u8]) {
+        let start = self.out.len();
+        self.follow(bytes);
+        self.note_from(start);
+    }
+
+    fn note_from(&self, start: usize) {
+        if let Some(recording) = &self.recording {
+            recording.note_answer(&self.out.filled()[start..]);
+        }
+    }
+
+    fn follow(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
             return;
         }
@@ -170,7 +194,7 @@ impl BodyRelay {
             Err(error) => self.error = Some(error),
         }
         if self.error.is_some() || self.reader.is_complete() {
-            self.end(self.error.is_some());
+            self.finish(self.error.is_some());
         }
     }
 
@@ -208,6 +232,12 @@ impl BodyRelay {
     /// Appends what the mask holds to `out`: no more follows. Of a body that `is_cut` the beginning of a token is masked
     /// too.
     pub fn end(&mut self, is_cut: bool) {
+        let start = self.out.len();
+        self.finish(is_cut);
+        self.note_from(start);
+    }
+
+    fn finish(&mut self, is_cut: bool) {
         self.has_masked |= self.mask.finish(is_cut, &mut self.out);
     }
 

@@ -196,6 +196,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         lifecycle,
         activity,
         ledger: shared.ledger.clone(),
+        recorder: shared.recorder.clone(),
     };
     Proxy::new(resources, shared.credentials.load_full(), shared.api_keys.load_full())
 }

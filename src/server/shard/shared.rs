@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::ServerConfig;
 
 use super::places::Places;
+use crate::capture::recorder::Recorder;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, Owners, RoundRobin};
 use crate::observability::Ledger;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub probe_waiters: Arc<AtomicUsize>,
     pub places: Places,
     pub ledger: Arc<Ledger>,
+    /// Keeps exchanges that have failed; `None`: none is kept.
+    pub recorder: Option<Recorder>,
     pub route: Route,
     /// The TLS configuration of the listener; `None`: it speaks plain HTTP.
     pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
@@ -51,7 +54,7 @@ impl Shared {
     ///
     /// # Errors
     /// Those of [`certificate::load`], [`upstream_route::route`] and [`Places::new`].
-    pub fn new(config: Config, keyring: Keyring) -> Result<Self, RunError> {
+    pub fn new(config: Config, keyring: Keyring, recorder: Option<Recorder>) -> Result<Self, RunError> {
         let listener_tls = config
             .listener_tls
             .as_ref()
@@ -75,6 +78,7 @@ impl Shared {
             replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
             places: Places::new(config.limits.connections_max, config.shards.get()).map_err(RunError::Thread)?,
             ledger,
+            recorder,
             config,
         })
     }

@@ -131,6 +131,7 @@ const SETTINGS: &[(&str, &str, [Pair<'_>; 2])] = &[
     ("--log-format", "FLOW_PROXY_LOG_FORMAT", [("json", "json"), ("TEXT", "text")]),
     ("--log-file", "FLOW_PROXY_LOG_FILE", [("/a b.log", "/a b.log"), ("c", "c")]),
     ("--log-dir", "FLOW_PROXY_LOG_DIR", [("/a b", "/a b"), ("c", "c")]),
+    ("--capture-dir", "FLOW_PROXY_CAPTURE_DIR", [("/a b", "/a b"), ("c", "c")]),
     ("--head-timeout", "FLOW_PROXY_HEAD_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
     ("--keepalive-timeout", "FLOW_PROXY_KEEPALIVE_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
     ("--body-timeout", "FLOW_PROXY_BODY_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),

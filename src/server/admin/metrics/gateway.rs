@@ -1,6 +1,7 @@
 //! The metrics of the program: its version, its driver, its shards, what it knows of stored objects, and its log.
 
 use super::exposition::{Exposition, plain};
+use crate::capture::recorder::Recorder;
 use crate::credentials::Shelf;
 use crate::observability::log::lost_lines;
 use crate::server::admin::gateway_state::GatewayState;
@@ -33,6 +34,21 @@ pub fn known_objects(page: &mut Exposition, gateway: &GatewayState) {
         "flow_uring_known_objects",
         "Stored objects whose owner is known, at most 16384 of each kind.",
         kinds.map(|(kind, shelf)| (vec![("kind", kind.to_owned())], gateway.shared.owners.count(shelf) as f64)),
+    );
+}
+
+/// Writes how many failed exchanges were kept, and how many were not; 0 where none are.
+pub fn captures(page: &mut Exposition, gateway: &GatewayState) {
+    let count = |of: fn(&Recorder) -> u64| plain(gateway.shared.recorder.as_ref().map_or(0, of) as f64);
+    page.counter(
+        "flow_uring_captures_total",
+        "Failed exchanges that were kept in --capture-dir.",
+        count(Recorder::written),
+    );
+    page.counter(
+        "flow_uring_captures_lost_total",
+        "Failed exchanges that were to be kept and were not: too many at once, or the directory could not be written.",
+        count(Recorder::lost),
     );
 }
 

@@ -28,6 +28,7 @@ pub fn text(state: &GatewayState, alive: usize) -> prometheus::Result<Vec<u8>> {
     connections::write(&mut page, state);
     requests::times(&mut page, state);
     gateway::known_objects(&mut page, state);
+    gateway::captures(&mut page, state);
     gateway::logs(&mut page);
     process::write(&mut page, state.started.duration_since(UNIX_EPOCH).unwrap_or_default());
     page.encode()
