@@ -76,7 +76,7 @@ pub struct CaptureDocument {
     pub method: Masked,
     pub path: Masked,
     pub status: Option<u16>,
-    /// How it ended, as in the log.
+    /// The word of the log for how it ended.
     pub end: String,
     pub code: Option<String>,
     pub credential: Option<String>,

@@ -32,7 +32,7 @@ pub struct FailedExchange {
     pub api_keys: Option<Arc<ApiKeys>>,
 }
 
-enum Order {
+enum RecorderOrder {
     Keep(Box<FailedExchange>),
     End,
 }
@@ -40,7 +40,7 @@ enum Order {
 /// The way to the thread.
 #[derive(Clone)]
 pub struct Recorder {
-    orders: SyncSender<Order>,
+    orders: SyncSender<RecorderOrder>,
     counts: Arc<CaptureCounts>,
 }
 
@@ -52,7 +52,7 @@ struct CaptureCounts {
 
 /// Ends the thread when it is dropped, after what is in the queue.
 pub struct RecorderEnd {
-    orders: SyncSender<Order>,
+    orders: SyncSender<RecorderOrder>,
     ended: Receiver<()>,
 }
 
@@ -75,7 +75,7 @@ impl Recorder {
 
     /// Puts a failed exchange into the queue, if there is room.
     pub fn keep(&self, failed: Box<FailedExchange>) {
-        if self.orders.try_send(Order::Keep(failed)).is_err() {
+        if self.orders.try_send(RecorderOrder::Keep(failed)).is_err() {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -95,7 +95,7 @@ impl Drop for RecorderEnd {
     #[expect(clippy::disallowed_methods, reason = "run by the main thread after the shards have ended")]
     fn drop(&mut self) {
         let until = Instant::now() + ENDING_MAX;
-        while self.orders.try_send(Order::End).is_err() && Instant::now() < until {
+        while self.orders.try_send(RecorderOrder::End).is_err() && Instant::now() < until {
             // A full queue empties, or its thread is gone.
             if self.ended.recv_timeout(Duration::from_millis(10)).is_ok() {
                 return;
@@ -117,7 +117,7 @@ struct Writer {
 
 impl Writer {
     #[expect(clippy::disallowed_methods, reason = "runs on the recorder's own thread")]
-    fn run(mut self, incoming: &Receiver<Order>) {
+    fn run(mut self, incoming: &Receiver<RecorderOrder>) {
         if let Err(error) = self.directory.make() {
             self.complain(&error);
         }
@@ -136,8 +136,8 @@ impl Writer {
                 }
             };
             match order {
-                Order::Keep(failed) => self.keep(*failed, &mut masker),
-                Order::End => return,
+                RecorderOrder::Keep(failed) => self.keep(*failed, &mut masker),
+                RecorderOrder::End => return,
             }
         }
     }

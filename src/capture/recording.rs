@@ -1,4 +1,4 @@
-//! What is noted of one exchange while it runs, in case that it fails.
+//! The notes on one exchange while it runs, in case that it fails.
 //!
 //! Invariant: bounded, whatever comes: heads as [`RecordedHead`] bounds them, [`SAMPLE_BYTES_MAX`] of each body,
 //! [`ATTEMPTS_MAX`] attempts. It belongs to one shard.
@@ -20,7 +20,7 @@ pub const SAMPLE_BYTES_MAX: usize = 16 * 1024;
 /// More than any exchange makes.
 const ATTEMPTS_MAX: usize = 64;
 
-/// What is noted of one exchange, by all who take part in it.
+/// The notes on one exchange, made by all who take part in it.
 #[derive(Debug)]
 pub struct Recording {
     notes: RefCell<Notes>,
@@ -54,7 +54,7 @@ pub struct AttemptNote {
     pub status: Option<u16>,
     /// The code of the error that it ended with.
     pub failure: Option<&'static str>,
-    /// What followed from it.
+    /// The consequence, in words.
     pub decision: &'static str,
 }
 

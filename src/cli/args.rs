@@ -50,6 +50,7 @@ pub enum Command {
     Check(CheckArgs),
     Token(TokenArgs),
     Healthcheck(HealthcheckArgs),
+    Explain(ExplainArgs),
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
 }
@@ -76,6 +77,18 @@ pub struct TokenArgs {
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "healthcheck", help_triggers("-h", "--help", "help"))]
 pub struct HealthcheckArgs {}
+
+/// Tell in plain words what became of a failed exchange that --capture-dir kept.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "explain", help_triggers("-h", "--help", "help"))]
+pub struct ExplainArgs {
+    /// list the newest 20
+    #[argh(switch)]
+    pub list: bool,
+    /// its id or request id in the log, the beginning of one, or the path of the file
+    #[argh(positional)]
+    pub id: Option<String>,
+}
 
 /// Run with an embedded upstream that answers like Flow: no account needed.
 #[cfg(feature = "demo")]
@@ -108,7 +121,7 @@ impl DotEnvRule {
     pub fn of(command: Option<&Command>) -> Self {
         match command {
             Some(Command::Healthcheck(_)) => DotEnvRule::Optional,
-            None | Some(Command::Check(_) | Command::Token(_)) => DotEnvRule::Required,
+            None | Some(Command::Check(_) | Command::Token(_) | Command::Explain(_)) => DotEnvRule::Required,
             #[cfg(feature = "demo")]
             Some(Command::Demo(_)) => DotEnvRule::Required,
         }

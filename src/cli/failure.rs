@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use super::args::UsageError;
+use super::explain::ExplainError;
 use super::healthcheck::Unhealthy;
 use super::settings::SettingErrors;
 use crate::credentials::{ApiKeysFileError, SecretsFileError, TokenError};
@@ -36,6 +37,7 @@ pub enum Failure {
     /// The check has printed what is wrong.
     Check,
     Unhealthy(Unhealthy),
+    Explain(ExplainError),
     /// A health check that could not even be asked.
     HealthcheckSettings(SettingErrors),
     Output(io::Error),
@@ -46,6 +48,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => EXIT_USAGE,
             Failure::Settings(errors) if errors.is_usage() => EXIT_USAGE,
+            Failure::Explain(error) if error.is_usage() => EXIT_USAGE,
             #[cfg(feature = "demo")]
             Failure::Demo(_) => EXIT_FAILURE,
             Failure::Settings(_)
@@ -57,6 +60,7 @@ impl Failure {
             | Failure::Run(_)
             | Failure::Check
             | Failure::Unhealthy(_)
+            | Failure::Explain(_)
             | Failure::HealthcheckSettings(_)
             | Failure::Output(_) => EXIT_FAILURE,
         }
@@ -87,6 +91,7 @@ impl fmt::Display for Failure {
             Failure::Demo(error) => error.fmt(formatter),
             Failure::Check => formatter.write_str("the check found problems"),
             Failure::Unhealthy(error) => error.fmt(formatter),
+            Failure::Explain(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
         }
     }

@@ -6,6 +6,7 @@
 mod alpn;
 mod args;
 mod check;
+mod explain;
 mod failure;
 mod healthcheck;
 mod help;
@@ -20,7 +21,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use self::args::{Args, Command, DotEnvRule, Stop};
+use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop};
+use self::explain::Wanted;
 use self::failure::Failure;
 use self::healthcheck::Asked;
 use self::settings::{ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host};
@@ -58,6 +60,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Check(check)) => run_check(&args, check.online),
         Some(Command::Token(token)) => print_token(&args, token.name.as_deref()),
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
+        Some(Command::Explain(explain)) => run_explain(&args, explain),
         #[cfg(feature = "demo")]
         Some(Command::Demo(_)) => run_demo(&args),
     };
@@ -189,6 +192,12 @@ fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     let Config { listen, listener_tls, admin, .. } = configured.config;
     let asked = Asked { listen, is_tls: listener_tls.is_some(), admin, is_admin_named };
     healthcheck::healthcheck(asked).map_err(Failure::Unhealthy)
+}
+
+fn run_explain(args: &Args, explain: &ExplainArgs) -> Result<(), Failure> {
+    let wanted = Wanted::of(explain.list, explain.id.as_deref()).map_err(Failure::Explain)?;
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    print(&explain::explain(&wanted, config.capture_directory).map_err(Failure::Explain)?)
 }
 
 /// The configuration of this process, in this working directory.

@@ -1,4 +1,4 @@
-//! What an exchange can be followed by: its ids, and the notes on it for the case that it fails.
+//! The trail of an exchange: its ids, and the notes on it in case that it fails.
 
 use std::rc::Rc;
 

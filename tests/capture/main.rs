@@ -7,6 +7,7 @@ mod support;
 
 mod bounds;
 mod contents;
+mod explain;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -18,6 +18,9 @@ use super::process::{Running, command};
 use super::secrets::{Credential, leak_in, traces_of};
 use super::{DEADLINE, Upstream, observed, secrets_json};
 
+/// The directory of failed exchanges, in that of the gateway.
+const CAPTURES: &str = "captures";
+
 /// The program under test: another build of it may be named, such as a release.
 static PROGRAM: LazyLock<String> =
     LazyLock::new(|| std::env::var("FLOW_URING_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flow-uring").to_owned()));
@@ -119,6 +122,11 @@ impl GatewayBuilder {
     pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Keeps failed exchanges: what is kept is searched for secrets too.
+    pub fn capturing(self) -> Self {
+        self.env("FLOW_PROXY_CAPTURE_DIR", CAPTURES)
     }
 
     /// Sets time limits that a busy machine does not reach, except for those that the test sets by flag: a slow
@@ -330,6 +338,12 @@ impl Gateway {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, unlimited).expect("a child may be given more");
     }
 
+    /// Returns the failed exchanges that it has kept, where it does: see [`GatewayBuilder::capturing`].
+    pub fn captures(&self) -> Vec<Vec<u8>> {
+        let entries = fs::read_dir(self.directory.path().join(CAPTURES)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read(entry.path()).ok()).collect()
+    }
+
     pub fn secrets_path(&self) -> PathBuf {
         self.directory.path().join("secrets.json")
     }
@@ -431,6 +445,7 @@ impl Drop for Gateway {
         if thread::panicking() {
             return eprintln!("the gateway's log:\n{}", self.log().join("\n"));
         }
+        self.captures().iter().for_each(|capture| observed::record(capture));
         let traces = traces_of(&self.credentials, &observed::sent_authorizations());
         let leak = leak_in(self.log().join("\n").as_bytes(), &traces).map(|leak| format!("the log: {leak}"));
         let leak = leak.or_else(|| observed::leak_after(self.recorded_before, &traces));

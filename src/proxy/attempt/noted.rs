@@ -5,7 +5,7 @@ use crate::proxy::attempt::exchange::{Attempt, Attempted};
 use crate::proxy::attempt::held::Best;
 use crate::proxy::outcome::Outcome;
 
-/// What followed from an attempt.
+// The consequences of an attempt, in words.
 const PASSED_ON: &str = "its answer was passed on";
 const SENT_AGAIN: &str = "sent again on a fresh connection";
 const RETRIED: &str = "another attempt was made";
