@@ -7,7 +7,7 @@
 //!
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
-//!   subcommands (`check`, `online` with `alpn`, `healthcheck`), how a start can fail (`failure`).
+//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `explain`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
@@ -37,6 +37,8 @@
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
+//! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`), the one maker of text that may be kept
+//!   (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), and
 //!   the strings in one (`members`).
 //! * [`usage`], what answers cost: the tokens that they tell of (`tokens`).
@@ -70,6 +72,7 @@
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | What of an answer is masked? | [`proxy::response::mask`]; what counts as a part of a token: [`credentials::TokenTraces`] |
+//! | Which exchanges are kept, and what is masked in them? | `keep_failed` in [`proxy::exchange`]; `head` and `masker` of [`capture`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
 //! | Who relays an answer, a task or the pump? | `may_be_pumped` in [`proxy::attempt::relay`]; [`proxy::stream::Pump`] |
 //! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |
@@ -88,7 +91,7 @@
 //! # The import rule
 //!
 //! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `json`, `observability`, `demo` and
-//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may import `io`, `config`,
+//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `capture` may import `credentials`, `http1`, `observability` and `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may import `io`, `config`,
 //! `observability`, `whole_file`; `proxy` may import `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
 //! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
 //! uses any more.

@@ -45,7 +45,7 @@ fn both_entry_pages_list_every_flag() {
 
 /// Flags that need no row: those of every program, and those of commands.
 fn is_known_to_all(flag: &str) -> bool {
-    ["--help", "--version", "--online", "--name"].contains(&flag)
+    ["--help", "--version", "--online", "--name", "--list"].contains(&flag)
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::capture::document::{CaptureDocument, CapturedAttempt, CapturedBody, C
 const SHOWN_BYTES_MAX: usize = 2 * 1024;
 
 /// Tells what became of an exchange.
-pub struct Account<'a> {
+pub struct ExchangeAccount<'a> {
     pub document: &'a CaptureDocument,
     pub file: &'a Path,
 }
@@ -26,7 +26,7 @@ pub fn line(document: &CaptureDocument) -> String {
     format!("{began} {id} {request}: {status}, {end} (request id {})\n", Safe(document.request_id.text()))
 }
 
-impl fmt::Display for Account<'_> {
+impl fmt::Display for ExchangeAccount<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let CaptureDocument { request, attempts, answer, .. } = self.document;
         self.write_summary(out)?;
@@ -50,7 +50,7 @@ impl fmt::Display for Account<'_> {
     }
 }
 
-impl Account<'_> {
+impl ExchangeAccount<'_> {
     fn write_summary(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let document = self.document;
         write!(out, "Exchange {}, request id {}", Safe(&document.id), Safe(document.request_id.text()))?;
@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn an_account_tells_all_and_what_to_do() {
         let account =
-            Account { document: &document(429, "/v1", "{\"a\":1}\n{}"), file: Path::new("f.json") }.to_string();
+            ExchangeAccount { document: &document(429, "/v1", "{\"a\":1}\n{}"), file: Path::new("f.json") }.to_string();
         for part in [
             "Exchange 0-1a, request id r-1, key alice\nPOST /v1 at 2026-11-30T07:14:37.000Z\n",
             "The client got 429 after 3.25 ms; it ended as ok after 12.5 ms.\n",
@@ -193,7 +193,7 @@ mod tests {
     fn nothing_of_a_capture_reaches_the_terminal_as_a_command() {
         const EVIL: &str = "a\x1b[2J\u{9b}31m\rfake\u{202e}\u{2066}\u{2028}\0";
         let document = document(404, EVIL, &format!("{EVIL}\n{EVIL}"));
-        let text = Account { document: &document, file: Path::new("f") }.to_string() + &line(&document);
+        let text = ExchangeAccount { document: &document, file: Path::new("f") }.to_string() + &line(&document);
         assert!(text.chars().all(|character| character == '\n' || !is_obeyed(character)), "{text:?}");
         assert!(text.contains("a\\u{1b}[2J\\u{9b}31m\\rfake\\u{202e}"), "{text}");
     }
@@ -201,7 +201,7 @@ mod tests {
     #[test]
     fn a_long_body_is_shortened_within_its_characters() {
         let body = format!("{}é", "x".repeat(SHOWN_BYTES_MAX - 1));
-        let text = Account { document: &document(404, "/", &body), file: Path::new("f") }.to_string();
+        let text = ExchangeAccount { document: &document(404, "/", &body), file: Path::new("f") }.to_string();
         assert!(text.contains(&format!(
             "Body of {} bytes, the beginning of it:\n  | {}\n",
             body.len(),

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use self::account::Account;
+use self::account::ExchangeAccount;
 use crate::capture::directory::{CaptureDirectory, exchange_of};
 use crate::capture::document::CaptureDocument;
 use crate::whole_file::{self, FileKinds, ReadFault};
@@ -96,7 +96,7 @@ pub fn explain(wanted: &Wanted<'_>, directory: Option<PathBuf>) -> Result<String
         && Path::new(path).is_file()
     {
         let path = Path::new(path);
-        return Ok(Account { document: &read(path)?, file: path }.to_string());
+        return Ok(ExchangeAccount { document: &read(path)?, file: path }.to_string());
     }
     let directory = CaptureDirectory::at(directory.ok_or(ExplainError::NoDirectory)?);
     let mut names = directory.names().map_err(|error| ExplainError::Directory(directory.path().to_owned(), error))?;
@@ -106,7 +106,7 @@ pub fn explain(wanted: &Wanted<'_>, directory: Option<PathBuf>) -> Result<String
         Wanted::List => Ok(list(&directory, &names)),
         Wanted::One(id) => {
             let (file, document) = find(&directory, &names, id)?;
-            Ok(Account { document: &document, file: &file }.to_string())
+            Ok(ExchangeAccount { document: &document, file: &file }.to_string())
         }
     }
 }
