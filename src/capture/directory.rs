@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::document::rfc3339;
 
@@ -18,6 +18,8 @@ pub const CAPTURES_MAX: usize = 200;
 const SUFFIX: &str = ".json";
 /// Ends the name of a file that is being written.
 const PART: &str = ".part";
+/// The age from which such a file is not being written any more.
+const WRITING_MAX: Duration = Duration::from_secs(3600);
 /// The length of the time at the start of a name: `20261130T071437.123Z`.
 const TIME_BYTES: usize = 20;
 
@@ -36,12 +38,24 @@ impl CaptureDirectory {
         &self.path
     }
 
-    /// Makes it, for its owner alone, unless it is there.
+    /// Makes it, for its owner alone, unless it is there; then what a process that was killed has left half written is
+    /// deleted.
     ///
     /// # Errors
     /// Those of the operating system.
     pub fn make(&self) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.path)?;
+        for name in
+            self.file_names()?.filter(|name| name.strip_suffix(PART).is_some_and(|name| exchange_of(name).is_some()))
+        {
+            let path = self.path.join(name);
+            let age = fs::symlink_metadata(&path).ok().and_then(|file| file.modified().ok()?.elapsed().ok());
+            if age.is_some_and(|age| age > WRITING_MAX) {
+                // Another gateway may do the same.
+                let _ = fs::remove_file(path);
+            }
+        }
+        Ok(())
     }
 
     /// Writes a capture, and deletes the oldest of those that are too many. `run` tells processes apart.
@@ -78,13 +92,15 @@ impl CaptureDirectory {
     ///
     /// # Errors
     /// Those of the operating system.
-    #[expect(clippy::disallowed_methods, reason = "runs on the recorder's thread, or in a command")]
     pub fn names(&self) -> io::Result<Vec<String>> {
-        let entries = fs::read_dir(&self.path)?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut names: Vec<String> = names.filter(|name| exchange_of(name).is_some()).collect();
+        let mut names: Vec<String> = self.file_names()?.filter(|name| exchange_of(name).is_some()).collect();
         names.sort_unstable();
         Ok(names)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "runs on the recorder's thread, or in a command")]
+    fn file_names(&self) -> io::Result<impl Iterator<Item = String>> {
+        Ok(fs::read_dir(&self.path)?.filter_map(|entry| entry.ok()?.file_name().into_string().ok()))
     }
 }
 
@@ -109,7 +125,6 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::time::Duration;
 
     use super::*;
 
@@ -147,6 +162,27 @@ mod tests {
         assert!(captures.keep("0-1", 1, at(0), b"{}").is_err());
         assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 1);
         assert!(CaptureDirectory::at("/proc/none").keep("0-1", 1, at(0), b"{}").is_err());
+    }
+
+    #[test]
+    fn what_was_left_half_written_long_ago_is_deleted() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let captures = CaptureDirectory::at(directory.path());
+        let file = |name: &str, age: Duration| {
+            let file = fs::File::create(directory.path().join(name)).expect("made");
+            file.set_modified(SystemTime::now() - age).expect("changed");
+        };
+        let day = Duration::from_secs(86_400);
+        file("20261125T120000.000Z-00000001-0-1.json.part", day);
+        file("20261125T120000.000Z-00000001-0-2.json.part", Duration::ZERO);
+        file("20261125T120000.000Z-00000001-0-3.json", day);
+        file("mine.part", day);
+        captures.make().expect("made");
+        let mut left: Vec<String> = captures.file_names().expect("listed").collect();
+        left.sort();
+        let kept =
+            ["20261125T120000.000Z-00000001-0-2.json.part", "20261125T120000.000Z-00000001-0-3.json", "mine.part"];
+        assert_eq!(left, kept);
     }
 
     #[test]

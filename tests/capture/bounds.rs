@@ -69,6 +69,20 @@ fn a_directory_that_cannot_be_written_costs_one_warning_and_no_exchange() {
     assert_eq!(metric(&gateway, "flow_uring_captures_total"), 0.0);
 }
 
+#[test]
+fn a_full_disk_costs_captures_and_no_exchange_and_leaves_nothing_half_written() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let upstream = Upstream::plain(json(404, "{}"));
+    let gateway = builder(&upstream, directory.path()).arg("--admin", "127.0.0.1:0").file_bytes_max(100).start();
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask(post("/v1/x", "", "")).status, 404);
+    wait_until("it is lost", || metric(&gateway, "flow_uring_captures_lost_total") == 1.0);
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0);
+    gateway.unlimit_files();
+    assert_eq!(client.ask(post("/v1/x", "", "")).status, 404);
+    wait_for(directory.path(), 1);
+}
+
 fn metric(gateway: &Gateway, name: &str) -> f64 {
     let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
