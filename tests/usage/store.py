@@ -1,0 +1,43 @@
+"""Reads the file that gateways keep their usage in, and what `flow-uring usage` prints of it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import urllib.parse
+from decimal import Decimal
+
+from answers import KINDS
+
+# A column of costs counts these.
+UNITS_PER_DOLLAR = Decimal(10**12)
+SUMS = ("requests", "without_usage", *KINDS, "reported_cost", "estimated_cost")
+
+
+def read(path: str, by: tuple[str, ...] = ()) -> dict[tuple[str, ...], dict[str, int]]:
+    """The sums by these columns. Fails if the file is damaged."""
+    # As any reader would: it takes part in the locks, and in what a killed gateway has left to be put right.
+    connection = sqlite3.connect(f"file:{urllib.parse.quote(path)}?mode=rw", timeout=30, uri=True)
+    try:
+        faults = [row[0] for row in connection.execute("PRAGMA integrity_check")]
+        assert faults == ["ok"], f"PRAGMA integrity_check: {faults[:5]}"
+        columns = ", ".join(by) or "''"
+        sums = ", ".join(f"coalesce(sum({name}), 0)" for name in SUMS)
+        rows = connection.execute(f"SELECT {columns}, {sums} FROM usage GROUP BY {columns}").fetchall()
+    finally:
+        connection.close()
+    width = max(1, len(by))
+    return {tuple(row[:width]): dict(zip(SUMS, row[width:])) for row in rows}
+
+
+def total(path: str) -> dict[str, int]:
+    rows = read(path)
+    return next(iter(rows.values()), dict.fromkeys(SUMS, 0))
+
+
+def printed(text: str) -> list[dict]:
+    """The rows of `flow-uring usage --json`."""
+    value = json.loads(text, parse_float=Decimal)
+    if isinstance(value, dict):
+        value = next(part for part in value.values() if isinstance(part, list))
+    return value
