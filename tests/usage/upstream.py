@@ -40,6 +40,11 @@ class Upstream:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
+    def forget(self) -> None:
+        """Drops what was laid ready, when nobody asks any more."""
+        for kept in (self.answers, self.credential_of, self.written):
+            kept.clear()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while await self._exchange(reader, writer):
