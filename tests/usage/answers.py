@@ -148,6 +148,12 @@ class Maker:
         if pick.random() < 0.6:
             usage["prompt_tokens_details"] = {"audio_tokens": 0, "cached_tokens": counts["cache_read"]}
             told["cache_read"] = counts["cache_read"]
+            if pick.random() < 0.4:
+                # As LiteLLM says it of Claude. The names are Anthropic's, but what was prompted holds them all.
+                usage["prompt_tokens_details"] |= {"cache_creation_tokens": counts["cache_write"]}
+                usage["cache_creation_input_tokens"] = counts["cache_write"]
+                usage["cache_read_input_tokens"] = counts["cache_read"]
+                told["cache_write"] = counts["cache_write"]
         elif pick.random() < 0.5:
             usage["prompt_tokens_details"] = None
         if pick.random() < 0.6:
@@ -235,10 +241,11 @@ class Maker:
                 whole["usage"] = {**usage, "output_tokens": counts["output"]}
             return self.whole("/v1/messages", model, whole, told)
         # The beginning says how much went in, and a first guess of what comes out; the end says the last of it, at times
-        # of all fields again.
+        # of all fields again. Of a model that is not Anthropic's LiteLLM knows nothing at the beginning.
         begun = {**whole, "content": [], "stop_reason": None}
+        is_late = pick.random() < 0.3
         if is_told:
-            begun["usage"] = {**usage, "output_tokens": pick.randint(0, 3)}
+            begun["usage"] = {**(dict.fromkeys(usage, 0) if is_late else usage), "output_tokens": pick.randint(0, 3)}
         events = [("message_start", {"type": "message_start", "message": begun})]
         events.append(("content_block_start", {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}))
         delta = {"type": "content_block_delta", "index": 0}
@@ -246,7 +253,7 @@ class Maker:
         events.insert(pick.randrange(1, len(events)), ("ping", {"type": "ping"}))
         ended: dict = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
         if is_told:
-            last = usage if pick.random() < 0.5 else {}
+            last = usage if is_late or pick.random() < 0.5 else {}
             for part in range(pick.randint(0, 2)):
                 early = {**ended, "usage": {**last, "output_tokens": counts["output"] // (part + 2)}}
                 events.append(("message_delta", early))
