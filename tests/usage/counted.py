@@ -118,7 +118,7 @@ def main() -> int:
     look_at_command(checks, place, truth)
     if checks.failed:
         other = [line for line in gateway.output if '"message":"exchange"' not in line]
-        print("--- what the gateway printed beside its exchanges ---", *other[-40:], sep="\n", flush=True)
+        print("--- what the gateway printed beside its exchanges ---\n" + "".join(other[-40:]), flush=True)
     place.clean()
     return 1 if checks.failed else 0
 
