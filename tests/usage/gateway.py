@@ -118,8 +118,11 @@ class Gateway:
 
     def stop(self) -> int:
         """Asks it to end as an operator would, and returns its exit code."""
-        self._process.send_signal(signal.SIGTERM)
+        self.ask_to_stop()
         return self.ended()
+
+    def ask_to_stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
 
     def ended(self) -> int:
         """Waits for its end."""
@@ -131,13 +134,12 @@ class Gateway:
         self._reader.join(STOP_SECONDS_MAX)
         return self._process.returncode
 
-    def kill(self) -> None:
+    def kill(self) -> bool:
+        """Returns False where it had ended by itself before."""
         self._process.kill()
-        self._process.wait()
+        code = self._process.wait()
         self._reader.join(STOP_SECONDS_MAX)
-
-    def is_running(self) -> bool:
-        return self._process.poll() is None
+        return code == -signal.SIGKILL
 
     def exchanges(self) -> list[dict]:
         """What it has logged of its exchanges, with `--log-format json`."""

@@ -25,6 +25,9 @@ from upstream import Upstream
 # How much longer than promised writing may take, on a busy machine.
 WRITE_SLACK_SECONDS = 15
 
+# How long after it was asked to end one is killed at most.
+STOPPING_SECONDS = 0.15
+
 
 class Runs:
     def __init__(self, arguments: argparse.Namespace) -> None:
@@ -53,16 +56,23 @@ class Runs:
     def kill(self, number: int) -> None:
         seconds = self.pick.uniform(0.05, self.arguments.seconds)
         gateway = Gateway(self.place, self.upstream_url)
+        is_asked = self.pick.random() < 0.5
         with self.load(gateway.port, f"kill{number}") as load:
             time.sleep(seconds)
             killed = time.monotonic()
-            gateway.kill()
+            if is_asked:
+                # It writes at its end: so the kill comes where it hurts most. At times it is faster, and loses nothing.
+                load.no_more()
+                gateway.ask_to_stop()
+                time.sleep(self.pick.uniform(0, STOPPING_SECONDS))
+            is_killed = gateway.kill()
             load.no_more()
-        self.least += load.told(killed - self.arguments.write_seconds - WRITE_SLACK_SECONDS)
+        self.least += load.told(killed - self.arguments.write_seconds - WRITE_SLACK_SECONDS if is_killed else float("inf"))
         self.most += load.may_be_told()
         self.upstream.forget()
         told = self.in_file()
-        what = f"gateway {number}, killed after {seconds:.2f} s"
+        manner = "killed" if is_killed and not is_asked else "killed at its end" if is_killed else "ended"
+        what = f"gateway {number}, {manner} after {seconds:.2f} s"
         for name in HELD:
             low = max(self.least[name], self.last[name])
             if not low <= told[name] <= self.most[name]:
