@@ -1,8 +1,8 @@
 """Makes up answers of all the APIs that tell what they have used, and says what must be counted of each.
 
-An answer is made of a random generator alone, so the same seed makes the same ones. What is counted follows the usage of
-each dialect: Anthropic's `input_tokens` leaves out what came from the cache, Gemini's `candidatesTokenCount` what was
-thought; the parts of an event are told again and again, and the last value counts.
+An answer is made of a random generator alone, so the same seed makes the same ones. What is counted follows the usage
+of each dialect: Anthropic's `input_tokens` leaves out what came from the cache, Gemini's `candidatesTokenCount` what
+was thought; the parts of an event are told again and again, and the last value counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PRICES = {
 UNPRICED = ("told-a", "told/b:c", 'told "d"\\e')
 
 # Text that a reader of usage must not take for it.
-LURES = ('"usage":{"prompt_tokens":999999}', 'a\ndata: {"usage":{}}\n\n', "\\\"usage\\\":{", "ünïcödé ☃ 🦀", "}" * 9)
+LURES = ('"usage":{"prompt_tokens":999999}', 'a\ndata: {"usage":{}}\n\n', '\\"usage\\":{', "ünïcödé ☃ 🦀", "}" * 9)
 
 
 @dataclass
@@ -56,7 +56,11 @@ class Answer:
 
     @property
     def label(self) -> str:
-        way = "coded" if self.is_coded else "cut" if self.cut_at is not None else "left" if self.left_at is not None else "whole"
+        way = (
+            "coded"
+            if self.is_coded
+            else "cut" if self.cut_at is not None else "left" if self.left_at is not None else "whole"
+        )
         return f"{self.path} of {self.model}, {'streamed' if self.is_stream else 'at once'}, {way}"
 
 
@@ -72,7 +76,9 @@ class Maker:
 
     def answer(self) -> Answer:
         pick = self.random
-        make = pick.choice((self.chat, self.chat, self.completions, self.embeddings, self.responses, self.messages, self.gemini))
+        make = pick.choice(
+            (self.chat, self.chat, self.completions, self.embeddings, self.responses, self.messages, self.gemini)
+        )
         is_stream = make != self.embeddings and pick.random() < 0.6
         fate = pick.choices(("whole", "silent", "coded", "cut", "left"), (80, 6, 5, 5, 4))[0]
         if fate in ("cut", "left"):
@@ -88,7 +94,10 @@ class Maker:
         if has_cost and not is_stream:
             answer.headers.append(("x-litellm-response-cost", repr(cost)))
         # There are fields with names that begin the same, on all of LiteLLM's answers.
-        answer.headers += [("x-litellm-response-cost-original", "0.0"), ("x-litellm-model-group", model.encode().decode("latin-1"))]
+        answer.headers += [
+            ("x-litellm-response-cost-original", "0.0"),
+            ("x-litellm-model-group", model.encode().decode("latin-1")),
+        ]
         self.meets(answer, fate)
         if is_told:
             # Only what its dialect can tell has been counted.
@@ -157,7 +166,10 @@ class Maker:
         elif pick.random() < 0.5:
             usage["prompt_tokens_details"] = None
         if pick.random() < 0.6:
-            usage["completion_tokens_details"] = {"reasoning_tokens": counts["reasoning"], "accepted_prediction_tokens": None}
+            usage["completion_tokens_details"] = {
+                "reasoning_tokens": counts["reasoning"],
+                "accepted_prediction_tokens": None,
+            }
             told["reasoning"] = counts["reasoning"]
         if cost is not None:
             usage["cost"] = cost
@@ -214,7 +226,9 @@ class Maker:
             told |= {"cache_read": counts["cache_read"], "reasoning": counts["reasoning"]}
         usage |= {"total_tokens": counts["input"] + counts["output"], "cost": cost}
         words = self.words()
-        output = [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "".join(words)}]}]
+        output = [
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "".join(words)}]}
+        ]
         status = pick.choice(("completed", "incomplete"))
         whole = {"id": "r-1", "object": "response", "model": model, "status": status, "output": output, "usage": None}
         if is_told:
@@ -224,7 +238,9 @@ class Maker:
             return self.whole("/v1/responses", model, whole, told)
         begun = {**whole, "status": "in_progress", "output": [], "usage": None}
         events = [("response.created", {"type": "response.created", "response": begun})]
-        events += [("response.output_text.delta", {"type": "response.output_text.delta", "delta": word}) for word in words]
+        events += [
+            ("response.output_text.delta", {"type": "response.output_text.delta", "delta": word}) for word in words
+        ]
         events.append((f"response.{status}", {"type": f"response.{status}", "response": whole}))
         return self.stream("/v1/responses", model, events, told)
 
@@ -240,14 +256,19 @@ class Maker:
             if is_told:
                 whole["usage"] = {**usage, "output_tokens": counts["output"]}
             return self.whole("/v1/messages", model, whole, told)
-        # The beginning says how much went in, and a first guess of what comes out; the end says the last of it, at times
-        # of all fields again. Of a model that is not Anthropic's LiteLLM knows nothing at the beginning.
+        # The beginning says how much went in, and a first guess of what comes out; the end says the last of it, at
+        # times of all fields again. Of a model that is not Anthropic's LiteLLM knows nothing at the beginning.
         begun = {**whole, "content": [], "stop_reason": None}
         is_late = pick.random() < 0.3
         if is_told:
             begun["usage"] = {**(dict.fromkeys(usage, 0) if is_late else usage), "output_tokens": pick.randint(0, 3)}
         events = [("message_start", {"type": "message_start", "message": begun})]
-        events.append(("content_block_start", {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}))
+        events.append(
+            (
+                "content_block_start",
+                {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            )
+        )
         delta = {"type": "content_block_delta", "index": 0}
         events += [("content_block_delta", {**delta, "delta": {"type": "text_delta", "text": word}}) for word in words]
         events.insert(pick.randrange(1, len(events)), ("ping", {"type": "ping"}))
@@ -275,7 +296,11 @@ class Maker:
         words = self.words()
 
         def part(text, **more):
-            return {"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}], **more, "modelVersion": model}
+            return {
+                "candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "index": 0}],
+                **more,
+                "modelVersion": model,
+            }
 
         if not is_stream:
             return self.whole(path, model, part("".join(words), **({"usageMetadata": usage} if is_told else {})), told)
@@ -301,7 +326,8 @@ class Maker:
         for name, event in events:
             if name:
                 lines.append(f"event: {name}{line_end}")
-            lines.append(f"data: {json.dumps(event, ensure_ascii=False) if pick.random() < 0.5 else compact(event)}{line_end * 2}")
+            text = json.dumps(event, ensure_ascii=False) if pick.random() < 0.5 else compact(event)
+            lines.append(f"data: {text}{line_end * 2}")
             if pick.random() < 0.05:
                 lines.append(f": a comment, no usage{line_end * 2}")
         if end:
@@ -311,11 +337,14 @@ class Maker:
 
 
 def percent(text: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-._~" else "".join(f"%{byte:02X}" for byte in letter.encode()) for letter in text)
+    return "".join(
+        letter if letter.isalnum() or letter in "-._~" else "".join(f"%{byte:02X}" for byte in letter.encode())
+        for letter in text
+    )
 
 
 def cost_of(model: str, counts: dict[str, int]) -> Decimal:
-    """What the prices make of it: what was read from the cache, or written to it, costs its own price where it has one."""
+    """What the prices make of it: what was read from the cache, or written to it, has a price of its own, or not."""
     price = {name: Decimal(repr(value)) for name, value in PRICES[model].items()}
     ordinary = price["input_cost_per_token"]
     plain = counts["input"] - counts["cache_read"] - counts["cache_write"]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Has a gateway pass answers of all kinds, whose usage is known here, and looks at all places where it tells how much was
-used: the metrics, the log, the file, `flow-uring usage`. All must be right to the token.
+"""Has a gateway pass answers of all kinds, whose usage is known here, and looks at all places where it tells how much
+was used: the metrics, the log, the file, `flow-uring usage`. All must be right to the token.
 
     cargo build --release && python3 tests/usage/counted.py [--answers N] [--seed N] [--at-once N]
 
-It starts the binary that FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, and ends only that. The
-answers come from the seed, which is printed. One line a check; exit code 1 when one failed.
+It starts the binary that FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, and ends only that.
+The answers come from the seed, which is printed. One line a check; exit code 1 when one failed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,11 @@ class Checks:
         """Zeros need not be told."""
         names = sorted({name for sums in (told, true) for name, value in sums.items() if value})
         wrong = [name for name in names if abs(told.get(name, 0) - true.get(name, 0)) > tolerance]
-        self.line(label, [f"{name}: {told.get(name, 0)} told, {true.get(name, 0)} true" for name in wrong], f"{len(names)} sums")
+        self.line(
+            label,
+            [f"{name}: {told.get(name, 0)} told, {true.get(name, 0)} true" for name in wrong],
+            f"{len(names)} sums",
+        )
 
     def line(self, label: str, faults: list[str], detail: str) -> None:
         if not faults:
@@ -105,7 +109,11 @@ def main() -> int:
     checks = Checks()
     try:
         began = time.monotonic()
-        checks.line("answers come as they were sent", ask_all(gateway, asked, arguments.at_once), f"{len(asked)} answers in {time.monotonic() - began:.1f} s")
+        checks.line(
+            "answers come as they were sent",
+            ask_all(gateway, asked, arguments.at_once),
+            f"{len(asked)} answers in {time.monotonic() - began:.1f} s",
+        )
         checks.line("the upstream was asked as is right", upstream.faults, "no fault")
         truth = Truth([one for one in asked if one.identity in upstream.credential_of], upstream)
         look_at_metrics(checks, gateway, truth)
@@ -141,11 +149,20 @@ def look_at_metrics(checks: Checks, gateway: Gateway, truth: Truth) -> None:
         metrics = gateway.metrics()
 
         def of(name: str, *labels: str) -> Sums:
-            found = ((dict(pairs), value) for (metric, pairs), value in metrics.items() if metric == f"flow_uring_{name}_total")
+            found = (
+                (dict(pairs), value)
+                for (metric, pairs), value in metrics.items()
+                if metric == f"flow_uring_{name}_total"
+            )
             return {tuple(pairs[label] for label in labels): Decimal(repr(value)) for pairs, value in found}
 
         without = sum(of("answers_without_usage").values(), Decimal(0))
-        return of("tokens", "credential", "model", "kind"), of("key_tokens", "key", "kind"), of("cost_usd", "credential", "model", "source"), without
+        return (
+            of("tokens", "credential", "model", "kind"),
+            of("key_tokens", "key", "kind"),
+            of("cost_usd", "credential", "model", "source"),
+            without,
+        )
 
     until = time.monotonic() + SHOWN_SECONDS_MAX
     # An answer ends here before it is counted there, above all for whom has left.
@@ -159,14 +176,21 @@ def look_at_metrics(checks: Checks, gateway: Gateway, truth: Truth) -> None:
 
 
 # The fields of a line of the log, and what they tell.
-LOGGED = (("tokens_in", "input"), ("tokens_out", "output"), ("tokens_cached", "cache_read"), ("tokens_reasoning", "reasoning"))
+LOGGED = (
+    ("tokens_in", "input"),
+    ("tokens_out", "output"),
+    ("tokens_cached", "cache_read"),
+    ("tokens_reasoning", "reasoning"),
+)
 
 
 def look_at_log(checks: Checks, gateway: Gateway, asked: list[Asked], upstream: Upstream) -> None:
     """Each answer has a line, which names the request as the client did."""
     lines = {}
     for line in gateway.exchanges():
-        identity = next((value for value in line.values() if value in upstream.answers), None) if upstream.answers else None
+        identity = (
+            next((value for value in line.values() if value in upstream.answers), None) if upstream.answers else None
+        )
         lines[identity] = line
     faults = []
     for one in asked:
@@ -204,7 +228,9 @@ def look_at_command(checks: Checks, place: Place, truth: Truth) -> None:
     by = ("key", "credential", "model")
     try:
         rows = store.printed(place.usage("--by", ",".join(by), "--json"))
-        told = {(*(row[name] for name in by), kind): Decimal(row[kind]) for row in rows for kind in ("requests", *KINDS)}
+        told = {
+            (*(row[name] for name in by), kind): Decimal(row[kind]) for row in rows for kind in ("requests", *KINDS)
+        }
     except Exception as error:
         checks.line("`flow-uring usage --json`", [f"{error!r} {getattr(error, 'stderr', '')}"], "")
         return

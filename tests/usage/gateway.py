@@ -64,18 +64,31 @@ class Place:
             json.dump(value, file)
 
     def environment(self) -> dict[str, str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLOW_", "HTTPS_PROXY"))}
-        return environment | self._prices | {
-            "XDG_RUNTIME_DIR": self.path,
-            "FLOW_PROXY_API_KEYS": ",".join(f"{name}:{key}" for name, key in KEYS.items()),
-            "FLOW_PROXY_USAGE_DB": self.usage_db,
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("FLOW_", "HTTPS_PROXY"))
         }
+        return (
+            environment
+            | self._prices
+            | {
+                "XDG_RUNTIME_DIR": self.path,
+                "FLOW_PROXY_API_KEYS": ",".join(f"{name}:{key}" for name, key in KEYS.items()),
+                "FLOW_PROXY_USAGE_DB": self.usage_db,
+            }
+        )
 
     def usage(self, *arguments: str) -> str:
         """What `flow-uring usage` prints."""
         command = [binary(), "usage", *arguments]
         return subprocess.run(
-            command, cwd=self.path, env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=STOP_SECONDS_MAX
+            command,
+            cwd=self.path,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=STOP_SECONDS_MAX,
         ).stdout
 
     def clean(self) -> None:
@@ -162,7 +175,9 @@ def sample(line: str) -> tuple[tuple[str, tuple[tuple[str, str], ...]], float]:
         name, _, value = line.partition(" ")
         return (name, ()), float(value)
     labels = LABEL.findall(rest[: rest.rindex("}")])
-    plain = tuple(sorted((label, re.sub(r'\\[\\"n]', lambda found: ESCAPES[found[0]], value)) for label, value in labels))
+    plain = tuple(
+        sorted((label, re.sub(r'\\[\\"n]', lambda found: ESCAPES[found[0]], value)) for label, value in labels)
+    )
     return (name, plain), float(rest[rest.rindex("}") + 1 :].split()[0])
 
 
@@ -170,9 +185,17 @@ def ask(port: int, identity: str, key: str, answer: Answer, timeout: float = ANS
     """The body as the client sees it, of which it reads only so much as the answer says."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
-        request = {"model": answer.model, "stream": answer.is_stream, "messages": [{"role": "user", "content": "?" * (len(identity) * 7)}]}
+        request = {
+            "model": answer.model,
+            "stream": answer.is_stream,
+            "messages": [{"role": "user", "content": "?" * (len(identity) * 7)}],
+        }
         fields = {"x-request-id": identity, "content-type": "application/json"}
-        fields |= {"x-api-key": KEYS[key]} if answer.path.startswith("/v1/messages") else {"authorization": f"Bearer {KEYS[key]}"}
+        fields |= (
+            {"x-api-key": KEYS[key]}
+            if answer.path.startswith("/v1/messages")
+            else {"authorization": f"Bearer {KEYS[key]}"}
+        )
         if answer.is_coded:
             fields["accept-encoding"] = "gzip"
         connection.request("POST", answer.path, json.dumps(request).encode(), fields)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Kills gateways that are at work, again and again, and looks at the file that they keep their usage in: it must never be
-damaged, must have all but what came in the last minute, and nothing twice. With --take-over one gateway takes the place
-of the other instead, and nothing at all may be missing.
+"""Kills gateways that are at work, again and again, and looks at the file that they keep their usage in: it must never
+be damaged, must have all but what came in the last minute, and nothing twice. With --take-over one gateway takes the
+place of the other instead, and nothing at all may be missing.
 
     cargo build --release && python3 tests/usage/killed.py [--times N] [--seconds S] [--take-over]
 
-It starts the binary that FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, and ends only these. The
-answers come from the seed, which is printed. One line a gateway; exit code 1 when something was wrong.
+It starts the binary that FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, and ends only these.
+The answers come from the seed, which is printed. One line a gateway; exit code 1 when something was wrong.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ class Runs:
                 time.sleep(self.pick.uniform(0, STOPPING_SECONDS))
             is_killed = gateway.kill()
             load.no_more()
-        self.least += load.told(killed - self.arguments.write_seconds - WRITE_SLACK_SECONDS if is_killed else float("inf"))
+        self.least += load.told(
+            killed - self.arguments.write_seconds - WRITE_SLACK_SECONDS if is_killed else float("inf")
+        )
         self.most += load.may_be_told()
         self.upstream.forget()
         told = self.in_file()
@@ -78,7 +80,10 @@ class Runs:
             if not low <= told[name] <= self.most[name]:
                 self.wrong(what, [f"{name}: {told[name]} in the file, must be {low} to {self.most[name]}"])
         self.last = told
-        print(f"{what}, with {len(load.came)} answers: in the file {told['requests']} of {self.most['requests']} requests", flush=True)
+        print(
+            f"{what}, with {len(load.came)} answers: in the file {told['requests']} of {self.most['requests']} requests",
+            flush=True,
+        )
 
     def end_well(self) -> None:
         """One that is not killed loses nothing, whatever the others have left."""
@@ -113,7 +118,9 @@ class Runs:
         self.wrong(what, load.broken)
         told = self.in_file()
         true = self.last + load.told()
-        self.wrong(what, [f"{name}: {told[name]} in the file, {true[name]} true" for name in HELD if told[name] != true[name]])
+        self.wrong(
+            what, [f"{name}: {told[name]} in the file, {true[name]} true" for name in HELD if told[name] != true[name]]
+        )
         print(f"{what}: {len(load.came)} answers, in the file {told['requests'] - self.last['requests']}", flush=True)
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Has a gateway pass the answers of a real LiteLLM proxy, and compares what it has counted with the usage in each answer and
-with what LiteLLM says that it cost. By hand: LiteLLM and all it needs take a minute to install, and half a gigabyte.
+"""Has a gateway pass the answers of a real LiteLLM proxy, and compares what it has counted with the usage in each answer
+and with what LiteLLM says that it cost. By hand: LiteLLM and all it needs take a minute to install.
 
     python3 -m venv /tmp/litellm && /tmp/litellm/bin/pip install 'litellm[proxy]==1.108.7'
     cargo build --release && LITELLM=/tmp/litellm/bin/litellm python3 tests/usage/litellm.py [--requests N] [--seed N]
@@ -33,7 +33,12 @@ LITELLM_START_SECONDS_MAX = 120
 SHOWN_SECONDS_MAX = 20
 
 # In dollars a token.
-PRICES = {"input_cost_per_token": 2e-06, "output_cost_per_token": 8e-06, "cache_read_input_token_cost": 5e-07, "cache_creation_input_token_cost": 2.5e-06}
+PRICES = {
+    "input_cost_per_token": 2e-06,
+    "output_cost_per_token": 8e-06,
+    "cache_read_input_token_cost": 5e-07,
+    "cache_creation_input_token_cost": 2.5e-06,
+}
 
 ASKED = "Say something to me, please"
 CHAT = {"messages": [{"role": "user", "content": ASKED}]}
@@ -66,9 +71,23 @@ def requests() -> list[tuple[str, str, dict]]:
             # Its own mocks of these fail.
             if model != "mocked" or not stream:
                 found.append(("/v1/responses", model, {"input": ASKED, **stream}))
-    found += [("/v1/completions", "mocked", {"prompt": ASKED, "stream": is_stream, **({"stream_options": {"include_usage": True}} if is_stream else {})}) for is_stream in (False, True)]
+    found += [
+        (
+            "/v1/completions",
+            "mocked",
+            {
+                "prompt": ASKED,
+                "stream": is_stream,
+                **({"stream_options": {"include_usage": True}} if is_stream else {}),
+            },
+        )
+        for is_stream in (False, True)
+    ]
     found.append(("/v1/embeddings", "embeds", {"input": ASKED}))
-    found += [(f"/v1beta/models/a-gemini:{what}", "a-gemini", GEMINI) for what in ("generateContent", "streamGenerateContent?alt=sse")]
+    found += [
+        (f"/v1beta/models/a-gemini:{what}", "a-gemini", GEMINI)
+        for what in ("generateContent", "streamGenerateContent?alt=sse")
+    ]
     return found
 
 
@@ -87,7 +106,11 @@ class Told:
         usage: dict = {}
         for event in (json.loads(event, parse_float=Decimal) for event in events):
             for inner in (event, event.get("response") or {}, event.get("message") or {}):
-                usage |= {name: value for name, value in (inner.get("usage") or inner.get("usageMetadata") or {}).items() if value is not None}
+                usage |= {
+                    name: value
+                    for name, value in (inner.get("usage") or inner.get("usageMetadata") or {}).items()
+                    if value is not None
+                }
         counts = counts_of(path, usage)
         if not counts:
             self.without_usage += 1
@@ -119,15 +142,39 @@ def counts_of(path: str, usage: dict) -> dict[str, int]:
         return {}
     if path.startswith("/v1/messages"):
         read, write = of("cache_read_input_tokens"), of("cache_creation_input_tokens")
-        return {"input": of("input_tokens") + read + write, "cache_read": read, "cache_write": write, "output": of("output_tokens"), "reasoning": 0}
+        return {
+            "input": of("input_tokens") + read + write,
+            "cache_read": read,
+            "cache_write": write,
+            "output": of("output_tokens"),
+            "reasoning": 0,
+        }
     if path.startswith("/v1/responses"):
         read, write = of("input_tokens_details", "cached_tokens"), of("input_tokens_details", "cache_write_tokens")
-        return {"input": of("input_tokens"), "cache_read": read, "cache_write": write, "output": of("output_tokens"), "reasoning": of("output_tokens_details", "reasoning_tokens")}
+        return {
+            "input": of("input_tokens"),
+            "cache_read": read,
+            "cache_write": write,
+            "output": of("output_tokens"),
+            "reasoning": of("output_tokens_details", "reasoning_tokens"),
+        }
     if path.startswith("/v1beta/"):
         thought = of("thoughtsTokenCount")
-        return {"input": of("promptTokenCount"), "cache_read": of("cachedContentTokenCount"), "cache_write": 0, "output": of("candidatesTokenCount") + thought, "reasoning": thought}
+        return {
+            "input": of("promptTokenCount"),
+            "cache_read": of("cachedContentTokenCount"),
+            "cache_write": 0,
+            "output": of("candidatesTokenCount") + thought,
+            "reasoning": thought,
+        }
     read, write = of("prompt_tokens_details", "cached_tokens"), of("prompt_tokens_details", "cache_creation_tokens")
-    return {"input": of("prompt_tokens"), "cache_read": read, "cache_write": write, "output": of("completion_tokens"), "reasoning": of("completion_tokens_details", "reasoning_tokens")}
+    return {
+        "input": of("prompt_tokens"),
+        "cache_read": read,
+        "cache_write": write,
+        "output": of("completion_tokens"),
+        "reasoning": of("completion_tokens_details", "reasoning_tokens"),
+    }
 
 
 def start_litellm(place: Place, provider: str) -> tuple[subprocess.Popen, str]:
@@ -135,10 +182,25 @@ def start_litellm(place: Place, provider: str) -> tuple[subprocess.Popen, str]:
     place.write("litellm.json", config(provider))
     port = free_port()
     # Its prices are those that it came with; it needs no key, since only this program can reach it.
-    environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
+    environment = os.environ | {
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    }
     with open(os.path.join(place.path, "litellm.log"), "w", encoding="utf-8") as log:
-        command = [LITELLM, "--config", "litellm.json", "--host", "127.0.0.1", "--port", str(port), "--telemetry", "False"]
-        process = subprocess.Popen(command, cwd=place.path, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        command = [
+            LITELLM,
+            "--config",
+            "litellm.json",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--telemetry",
+            "False",
+        ]
+        process = subprocess.Popen(
+            command, cwd=place.path, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
     url, until = f"http://127.0.0.1:{port}", time.monotonic() + LITELLM_START_SECONDS_MAX
     while True:
         try:

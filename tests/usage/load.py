@@ -39,7 +39,9 @@ class Load:
     def __enter__(self) -> Load:
         self._is_over = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(self.clients)]
+        self._threads = [
+            threading.Thread(target=self._client, args=(number,), daemon=True) for number in range(self.clients)
+        ]
         for thread in self._threads:
             thread.start()
         return self
@@ -80,5 +82,7 @@ class Load:
 
     def may_be_told(self) -> Sums:
         """What can have been counted at most: all that the upstream has written to its end."""
-        written = (self.upstream.answers[name] for name in list(self.upstream.written) if name.startswith(f"{self.name}-"))
+        written = (
+            self.upstream.answers[name] for name in list(self.upstream.written) if name.startswith(f"{self.name}-")
+        )
         return sum((Sums(answer.counts | {"requests": 1}) for answer in written), Sums())

@@ -56,7 +56,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def chat(model: str, of: dict[str, int]) -> tuple[dict, list[dict]]:
     prompted, completed = of["plain"] + of["read"], of["said"] + of["thought"]
     usage = {"prompt_tokens": prompted, "completion_tokens": completed, "total_tokens": prompted + completed}
-    usage |= {"prompt_tokens_details": {"cached_tokens": of["read"]}, "completion_tokens_details": {"reasoning_tokens": of["thought"]}}
+    usage |= {
+        "prompt_tokens_details": {"cached_tokens": of["read"]},
+        "completion_tokens_details": {"reasoning_tokens": of["thought"]},
+    }
     head = {"id": "c-1", "object": "chat.completion.chunk", "created": 1, "model": model, "usage": None}
     message = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}
     begun = {"index": 0, "delta": {"role": "assistant", "content": TEXT}, "finish_reason": None}
@@ -68,21 +71,47 @@ def chat(model: str, of: dict[str, int]) -> tuple[dict, list[dict]]:
 def responses(model: str, of: dict[str, int]) -> tuple[dict, list[dict]]:
     taken, given = of["plain"] + of["read"], of["said"] + of["thought"]
     usage = {"input_tokens": taken, "output_tokens": given, "total_tokens": taken + given}
-    usage |= {"input_tokens_details": {"cached_tokens": of["read"]}, "output_tokens_details": {"reasoning_tokens": of["thought"]}}
+    usage |= {
+        "input_tokens_details": {"cached_tokens": of["read"]},
+        "output_tokens_details": {"reasoning_tokens": of["thought"]},
+    }
     part = {"type": "output_text", "text": TEXT, "annotations": []}
     output = [{"type": "message", "id": "m-1", "status": "completed", "role": "assistant", "content": [part]}]
-    whole = {"id": "r-1", "object": "response", "created_at": 1, "status": "completed", "model": model, "output": output}
+    whole = {
+        "id": "r-1",
+        "object": "response",
+        "created_at": 1,
+        "status": "completed",
+        "model": model,
+        "output": output,
+    }
     whole |= {"parallel_tool_calls": True, "tool_choice": "auto", "tools": [], "usage": usage}
-    delta = {"type": "response.output_text.delta", "item_id": "m-1", "output_index": 0, "content_index": 0, "delta": TEXT}
+    delta = {
+        "type": "response.output_text.delta",
+        "item_id": "m-1",
+        "output_index": 0,
+        "content_index": 0,
+        "delta": TEXT,
+    }
     created = {"type": "response.created", "response": {**whole, "status": "in_progress", "output": [], "usage": None}}
     events = [created, delta, {"type": "response.completed", "response": whole}]
     return whole, [{**event, "sequence_number": number} for number, event in enumerate(events)]
 
 
 def messages(model: str, of: dict[str, int]) -> tuple[dict, list[dict]]:
-    usage = {"input_tokens": of["plain"], "cache_creation_input_tokens": of["write"], "cache_read_input_tokens": of["read"]}
+    usage = {
+        "input_tokens": of["plain"],
+        "cache_creation_input_tokens": of["write"],
+        "cache_read_input_tokens": of["read"],
+    }
     usage["output_tokens"] = of["said"]
-    whole = {"id": "m-1", "type": "message", "role": "assistant", "model": model, "content": [{"type": "text", "text": TEXT}]}
+    whole = {
+        "id": "m-1",
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [{"type": "text", "text": TEXT}],
+    }
     whole |= {"stop_reason": "end_turn", "stop_sequence": None, "usage": usage}
     begun = {**whole, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
     block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}

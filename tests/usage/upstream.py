@@ -73,7 +73,11 @@ class Upstream:
     async def _answer(self, identity: str, answer: Answer, reader, writer) -> bool:
         framing = self._framing(answer)
         fields = [*answer.headers, *framing]
-        writer.write(("HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields) + "\r\n").encode("latin-1"))
+        writer.write(
+            ("HTTP/1.1 200 OK\r\n" + "".join(f"{name}: {value}\r\n" for name, value in fields) + "\r\n").encode(
+                "latin-1"
+            )
+        )
         is_chunked = framing[0][0] == "transfer-encoding"
         end = next(at for at in (answer.cut_at, answer.left_at, len(answer.body)) if at is not None)
         await self._pieces(writer, answer.body[:end], is_chunked)
@@ -101,7 +105,11 @@ class Upstream:
         """Chunks have random borders, and what is written at once has others."""
         pick = self._random
         # Some answers byte by byte, most in few pieces: so it ends some day.
-        most = pick.choice((3, 200, 5000, 100_000)) if len(body) < 2000 else pick.choice((len(body) // 50, len(body) // 3, len(body)))
+        most = (
+            pick.choice((3, 200, 5000, 100_000))
+            if len(body) < 2000
+            else pick.choice((len(body) // 50, len(body) // 3, len(body)))
+        )
         framed = bytearray()
         at = 0
         while at < len(body):
