@@ -96,6 +96,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.randrange(10**9), help="default: another one each time")
     parser.add_argument("--at-once", type=int, default=16)
     parser.add_argument("--only", help="a part of the labels of the answers to ask for, such as `messages` or `left`")
+    parser.add_argument("flags", nargs="*", help="flags of the gateway, after `--`, such as `-- --pump never`")
     arguments = parser.parse_args()
     print(f"again with: tests/usage/counted.py --answers {arguments.answers} --seed {arguments.seed}", flush=True)
 
@@ -105,7 +106,7 @@ def main() -> int:
     upstream = Upstream(arguments.seed + 2)
     upstream.answers = {one.identity: one.answer for one in asked}
     place = Place(PRICES)
-    gateway = Gateway(place, upstream.start(), "--log-format", "json")
+    gateway = Gateway(place, upstream.start(), "--log-format", "json", *arguments.flags)
     checks = Checks()
     try:
         began = time.monotonic()
