@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 import store
-from answers import KINDS, PRICES, Answer, Maker
+from answers import PRICES, Answer, Maker
 from gateway import CREDENTIALS, KEYS, Gateway, Place, ask
 from upstream import Upstream
 
@@ -228,15 +228,14 @@ def look_at_file(checks: Checks, place: Place, truth: Truth) -> None:
 def look_at_command(checks: Checks, place: Place, truth: Truth) -> None:
     by = ("key", "credential", "model")
     try:
-        rows = store.printed(place.usage("--by", ",".join(by), "--json"))
-        told = {
-            (*(row[name] for name in by), kind): Decimal(row[kind]) for row in rows for kind in ("requests", *KINDS)
-        }
+        told = store.printed(place.usage("--by", ",".join(by), "--json"), by)
     except Exception as error:
         checks.line("`flow-uring usage --json`", [f"{error!r} {getattr(error, 'stderr', '')}"], "")
         return
-    true = {name: value for name, value in truth.rows.items() if name[-1] in ("requests", *KINDS)}
-    checks.compare("`flow-uring usage --json`: the same sums", told, true)
+    total: Sums = collections.Counter()
+    for name, value in truth.rows.items():
+        total["total", name[-1]] += value
+    checks.compare("`flow-uring usage --json`: the same sums, and their total", told, truth.rows | total)
 
 
 if __name__ == "__main__":

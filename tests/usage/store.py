@@ -35,9 +35,22 @@ def total(path: str) -> dict[str, int]:
     return next(iter(rows.values()), dict.fromkeys(SUMS, 0))
 
 
-def printed(text: str) -> list[dict]:
-    """The rows of `flow-uring usage --json`."""
-    value = json.loads(text, parse_float=Decimal)
-    if isinstance(value, dict):
-        value = next(part for part in value.values() if isinstance(part, list))
-    return value
+# What the sums are called by `flow-uring usage`, which tells costs in dollars.
+PRINTED = {
+    "requests": "requests",
+    "without_usage": "answers_without_usage",
+    **{kind: f"{kind}_tokens" for kind in KINDS},
+    "reported_cost": "reported_cost_usd",
+    "estimated_cost": "estimated_cost_usd",
+}
+
+
+def printed(text: str, by: tuple[str, ...]) -> dict[tuple[str, ...], Decimal]:
+    """The sums that `flow-uring usage --json` prints, as `read` has them, and those of all under the name `total`."""
+    whole = json.loads(text, parse_float=Decimal)
+    rows = {tuple(row[name] for name in by): row for row in whole["rows"]} | {("total",): whole["total"]}
+    return {(*names, name): amount(name, row) for names, row in rows.items() for name in SUMS}
+
+
+def amount(name: str, row: dict) -> Decimal:
+    return Decimal(row[PRINTED[name]]) * (UNITS_PER_DOLLAR if name.endswith("_cost") else 1)
