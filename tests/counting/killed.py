@@ -3,7 +3,7 @@
 be damaged, must have all but what came in the last minute, and nothing twice. With --take-over one gateway takes the
 place of the other instead, and nothing at all may be missing.
 
-    cargo build --release && python3 tests/usage/killed.py [--times N] [--seconds S] [--take-over]
+    cargo build --release && python3 tests/counting/killed.py [--times N] [--seconds S] [--take-over]
 
 It starts the binary that FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, and ends only these.
 The answers come from the seed, which is printed. One line a gateway; exit code 1 when something was wrong.

@@ -2,7 +2,7 @@
 """Has a gateway pass answers of all kinds, whose usage is known here, and looks at all places where it tells how much
 was used: the metrics, the log, the file, `flow-uring usage`. All must be right to the token.
 
-    cargo build --release && python3 tests/usage/counted.py [--answers N] [--seed N] [--at-once N]
+    cargo build --release && python3 tests/counting/counted.py [--answers N] [--seed N] [--at-once N]
 
 It starts the binary that FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, and ends only that.
 The answers come from the seed, which is printed. One line a check; exit code 1 when one failed.
@@ -98,7 +98,7 @@ def main() -> int:
     parser.add_argument("--only", help="a part of the labels of the answers to ask for, such as `messages` or `left`")
     parser.add_argument("flags", nargs="*", help="flags of the gateway, after `--`, such as `-- --pump never`")
     arguments = parser.parse_args()
-    print(f"again with: tests/usage/counted.py --answers {arguments.answers} --seed {arguments.seed}", flush=True)
+    print(f"again with: tests/counting/counted.py --answers {arguments.answers} --seed {arguments.seed}", flush=True)
 
     maker, picks = Maker(arguments.seed), random.Random(arguments.seed + 1)
     asked = [Asked(f"count-{number}", picks.choice(list(KEYS)), maker.answer()) for number in range(arguments.answers)]

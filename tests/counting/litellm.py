@@ -3,7 +3,7 @@
 and with what LiteLLM says that it cost. By hand: LiteLLM and all it needs take a minute to install.
 
     python3 -m venv /tmp/litellm && /tmp/litellm/bin/pip install 'litellm[proxy]==1.108.7'
-    cargo build --release && LITELLM=/tmp/litellm/bin/litellm python3 tests/usage/litellm.py [--requests N] [--seed N]
+    cargo build --release && LITELLM=/tmp/litellm/bin/litellm python3 tests/counting/litellm.py [--requests N] [--seed N]
 
 LiteLLM asks providers that are made up here (provider.py), or mocks them itself. It starts LiteLLM and the binary that
 FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, and ends only these.
