@@ -46,8 +46,8 @@ GEMINI = {"contents": [{"role": "user", "parts": [{"text": ASKED}]}]}
 
 
 def config(provider: str) -> dict:
-    def model(name: str, of: str, **more: object) -> dict:
-        return {"model_name": name, "litellm_params": {"model": of, "api_key": "none", **more}, "model_info": PRICES}
+    def model(name: str, of: str, prices: dict = PRICES, **more: object) -> dict:
+        return {"model_name": name, "litellm_params": {"model": of, "api_key": "none", **more}, "model_info": prices}
 
     return {
         "model_list": [
@@ -55,6 +55,7 @@ def config(provider: str) -> dict:
             model("a-claude", "anthropic/claude-sonnet-4-5-20250929", api_base=provider),
             model("a-gemini", "gemini/gemini-2.5-pro", api_base=provider),
             model("embeds", "openai/text-embedding-3-small", api_base=f"{provider}/v1"),
+            model("unpriced", "openai/nobody-knows-it", {}, api_base=f"{provider}/v1"),
             model("mocked", "openai/gpt-4o", mock_response="Words that no model has said."),
         ]
     }
@@ -64,7 +65,7 @@ def requests() -> list[tuple[str, str, dict]]:
     """All that is asked: the path, the model, the body."""
     found = []
     for model in ("an-openai", "a-claude", "a-gemini", "mocked"):
-        streams = ({}, {"stream": True}, {"stream": True, "stream_options": {"include_usage": True}})
+        streams = ({}, {"stream": True, "stream_options": {"include_usage": True}})
         found += [("/v1/chat/completions", model, {**CHAT, **stream}) for stream in streams]
         for stream in ({}, {"stream": True}):
             found.append(("/v1/messages", model, {**CHAT, "max_tokens": 99, **stream}))
@@ -83,6 +84,8 @@ def requests() -> list[tuple[str, str, dict]]:
         )
         for is_stream in (False, True)
     ]
+    # This tells no usage; what it costs is estimated by its length where there are prices.
+    found.append(("/v1/chat/completions", "unpriced", {**CHAT, "stream": True}))
     found.append(("/v1/embeddings", "embeds", {"input": ASKED}))
     found += [
         (f"/v1beta/models/a-gemini:{what}", "a-gemini", GEMINI)
@@ -238,6 +241,8 @@ def main() -> int:
     # It asks LiteLLM for prices.
     gateway = Gateway(place, url, "--log-format", "json")
     try:
+        wait_for_prices(gateway)
+        before = read(gateway)
         kinds = requests()
         asked = [kinds[number % len(kinds)] for number in range(arguments.requests)]
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
@@ -245,7 +250,7 @@ def main() -> int:
         for (path, model, _), (headers, body) in zip(asked, answers):
             told.add(model, path, headers, body)
         print(f"{len(answers)} answers of {len(kinds)} kinds, {told.without_usage} without usage", flush=True)
-        look(checks, gateway, told)
+        look(checks, gateway, told, before)
     finally:
         gateway.stop()
         litellm.terminate()
@@ -257,22 +262,34 @@ def main() -> int:
     return 1 if checks.failed else 0
 
 
-def look(checks: Checks, gateway: Gateway, told: Told) -> None:
-    def read() -> tuple[dict, dict, Decimal]:
-        sums = collections.defaultdict(collections.Counter)
-        for (name, pairs), value in gateway.metrics().items():
-            labels = dict(pairs)
-            sums[name][labels.get("model"), labels.get("kind") or labels.get("source")] += Decimal(repr(value))
-        without = sum(sums["flow_uring_answers_without_usage_total"].values())
-        return sums["flow_uring_tokens_total"], sums["flow_uring_cost_usd_total"], without
+def read(gateway: Gateway) -> tuple[collections.Counter, collections.Counter, Decimal]:
+    """The sums of tokens and of costs by model, and the number of answers without usage."""
+    sums = collections.defaultdict(collections.Counter)
+    for (name, pairs), value in gateway.metrics().items():
+        labels = dict(pairs)
+        sums[name][labels.get("model"), labels.get("kind") or labels.get("source")] += Decimal(repr(value))
+    without = sum(sums["flow_uring_answers_without_usage_total"].values())
+    return sums["flow_uring_tokens_total"], sums["flow_uring_cost_usd_total"], without
 
+
+def wait_for_prices(gateway: Gateway) -> None:
+    """Asks for what tells no cost of itself until there is one, since the prices are asked for beside the requests."""
     until = time.monotonic() + SHOWN_SECONDS_MAX
-    while sum(read()[0].values()) < sum(told.tokens.values()) and time.monotonic() < until:
+    while time.monotonic() < until:
+        ask(gateway, "/v1/messages", "a-claude", {**CHAT, "max_tokens": 99, "stream": True})
+        time.sleep(0.5)
+        if ("a-claude", "estimated") in read(gateway)[1]:
+            return
+
+
+def look(checks: Checks, gateway: Gateway, told: Told, before: tuple) -> None:
+    until = time.monotonic() + SHOWN_SECONDS_MAX
+    while sum((read(gateway)[0] - before[0]).values()) < sum(told.tokens.values()) and time.monotonic() < until:
         time.sleep(0.2)
-    tokens, costs, without = read()
-    checks.compare("tokens by model and kind", tokens, told.tokens)
-    checks.compare("cost by model and source", costs, told.costs, COST_TOLERANCE)
-    checks.compare("answers without usage", {("all",): without}, {("all",): Decimal(told.without_usage)})
+    tokens, costs, without = read(gateway)
+    checks.compare("tokens by model and kind", tokens - before[0], told.tokens)
+    checks.compare("cost by model and source", costs - before[1], told.costs, COST_TOLERANCE)
+    checks.compare("answers without usage", {("all",): without - before[2]}, {("all",): Decimal(told.without_usage)})
 
 
 if __name__ == "__main__":
