@@ -31,7 +31,7 @@ RUN ldd /image/usr/local/bin/flow-uring | grep -o '/[^ ]*' | sort -u | xargs -I{
  && echo 'flow-uring:x:65532:65532::/:/' > /image/etc/passwd \
  && echo 'flow-uring:x:65532:' > /image/etc/group \
  && install -d -m 1777 /image/tmp \
- && install -d -o 65532 -g 65532 -m 700 /image/logs
+ && install -d -o 65532 -g 65532 -m 700 /image/logs /image/state
 
 FROM scratch
 COPY --from=build /image /
@@ -40,7 +40,8 @@ USER 65532:65532
 WORKDIR /
 # A container's loopback is its own: who may reach the port is said where it is published.
 ENV FLOW_PROXY_HOST=0.0.0.0 \
-    FLOW_PROXY_SECRETS_FILE=/run/secrets/secrets.json
+    FLOW_PROXY_SECRETS_FILE=/run/secrets/secrets.json \
+    FLOW_PROXY_USAGE_DB=/state/usage.sqlite
 EXPOSE 8899
 # Lets open requests end. Give it the time: --stop-timeout, or FLOW_PROXY_DRAIN_TIMEOUT for less.
 STOPSIGNAL SIGTERM

@@ -43,7 +43,7 @@ clean: ## removes what was built
 
 deploy: ## builds the image and starts the container, as the owner of secrets.json
 	@test -f secrets.json || { echo "make deploy: there is no secrets.json. Begin with: make setup" >&2; exit 1; }
-	mkdir -p logs
+	mkdir -p logs state
 	FLOW_URING_USER=$$(stat -c %u:%g secrets.json) $(COMPOSE) up -d --build
 
 docker-logs: ## follows the container's log

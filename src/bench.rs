@@ -10,12 +10,13 @@ use crate::config::Filter;
 use crate::credentials::{self, Credentials, RoundRobin, TokenTraces};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
-use crate::observability::Ledger;
+use crate::observability::{ExchangeId, Ledger};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::Hosts;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::request;
 use crate::proxy::request::head::{UpstreamHead, UpstreamIdentity};
+use crate::proxy::request::ids::RequestIds;
 use crate::proxy::request::plan::{Action, Forward, path_of, plan};
 use crate::proxy::request::rules::Rules;
 use crate::proxy::request::target::TargetRules;
@@ -79,6 +80,7 @@ pub struct ExchangeBench {
     rules: Rules,
     method: String,
     path: String,
+    ids: RequestIds,
     /// Event by event, in chunked framing.
     events: Vec<Vec<u8>>,
 }
@@ -109,7 +111,15 @@ impl Default for ExchangeBench {
         let first = balancer.credentials.entries().next().expect("one at least").0;
         snapshot.with_authorization(first, |_| ()).expect("a token");
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
-        ExchangeBench { balancer, snapshot, rules, method: String::new(), path: String::new(), events }
+        ExchangeBench {
+            balancer,
+            snapshot,
+            rules,
+            method: String::new(),
+            path: String::new(),
+            ids: RequestIds::default(),
+            events,
+        }
     }
 }
 
@@ -137,16 +147,19 @@ impl ExchangeBench {
         out.clear();
         self.method.clear();
         self.path.clear();
-        let ExchangeBench { balancer, snapshot, rules, .. } = self;
+        let ExchangeBench { balancer, snapshot, rules, ids, .. } = self;
+        ids.begin(1, ExchangeId { shard: 0, sequence: 1 });
         let planned = with_request(REQUEST, |head| {
             self.method.push_str(head.method);
             self.path.push_str(path_of(head.target));
+            ids.note(head);
             plan(head, &self.path, rules, None).write(|Forward { path, traits }| {
                 let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
                 let credential = choice.credential();
                 snapshot.with_authorization(credential, |authorization| {
-                    UpstreamHead { head, path, upstream: &rules.upstream, authorization, facts: &traits.facts }
-                        .write(out)
+                    let own_id = ids.own();
+                    let (upstream, facts) = (&rules.upstream, &traits.facts);
+                    UpstreamHead { head, path, upstream, authorization, facts, own_id }.write(out)
                 })
             })
         });
@@ -169,7 +182,7 @@ impl ExchangeBench {
             upstream_port: target.upstream_port,
             base_path: &target.base_path,
         };
-        let downstream = Recipient { version: Version::Http11, keep_alive: true, origin: None };
+        let downstream = Recipient { version: Version::Http11, keep_alive: true, origin: None, request_id: "1" };
         with_response(RESPONSE, |head| {
             let facts = response::head::examine(head, false).expect("valid");
             let upstream_bytes = response::head::write(out, head, &facts, &downstream, Some(&location));

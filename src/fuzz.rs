@@ -50,6 +50,13 @@ pub mod sse {
     pub use crate::proxy::sse::tracker::EventTracker;
 }
 
+/// The usage that answers tell of.
+pub mod usage {
+    pub use crate::usage::answer::body::BodyUsage;
+    pub use crate::usage::answer::stream::StreamUsage;
+    pub use crate::usage::answer::told::AnswerUsage;
+}
+
 /// The rules of a gateway on `127.0.0.1:8899` in front of `https://flow.ciandt.com` with this base path, to which no
 /// other host's pages may send requests.
 pub fn rules(base_path: &str) -> Rules {

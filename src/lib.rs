@@ -7,24 +7,25 @@
 //!
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
-//!   subcommands (`check`, `online` with `alpn`, `healthcheck`), how a start can fail (`failure`).
+//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `usage_report`, `explain`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
-//!   proxy before it (`upstream_proxy`, `no_proxy`), pages and names that may use the gateway (`access`), the log
+//!   proxy before it (`upstream_proxy`), pages and names that may use the gateway (`access`), usage (`usage`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
 //!   shown (`concealed`), and the CPUs and descriptors of the process (`process`).
 //! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open
 //!   connections (`connections`), the places for them (`places`), the life of one (`connection`) with keep-alive and
 //!   the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the
 //!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
-//!   (`reload`, `certificate`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
+//!   (`reload`, `certificate`, `prices`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
 //!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness and
-//!   metrics have a listener and a thread of their own (`admin`).
+//!   metrics have a listener and a thread of their own (`admin`). Usage goes to its file by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
 //!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), open answers that only
-//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), and what all exchanges of a shard share
-//!   (`resources`, `snapshot`).
+//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`,
+//!   `error`), the end (`outcome`), what the gateway asks the upstream for itself (`own_request`, `price_question`), and
+//!   what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
@@ -37,9 +38,13 @@
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
-//! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), and
-//!   the strings in one (`members`).
-//! * [`usage`], what answers cost: the tokens that they tell of (`tokens`).
+//! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`), the one maker of text that may be kept
+//!   (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
+//! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), the
+//!   strings in one (`members`), and texts that are begun anywhere (`middle`).
+//! * [`usage`], what answers cost: the tokens and the cost that they tell of (`answer`, in the counts of `tokens` and
+//!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals (`totals`)
+//!   in a file (`store`), which a thread writes (`keeper`).
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
@@ -49,8 +54,8 @@
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
-//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`), the
-//!   tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
+//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) and knows
+//!   what it `served`, the tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!
@@ -70,6 +75,7 @@
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | What of an answer is masked? | [`proxy::response::mask`]; what counts as a part of a token: [`credentials::TokenTraces`] |
+//! | Which exchanges are kept, and what is masked in them? | `keep_failed` in [`proxy::exchange`]; `head` and `masker` of [`capture`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
 //! | Who relays an answer, a task or the pump? | `may_be_pumped` in [`proxy::attempt::relay`]; [`proxy::stream::Pump`] |
 //! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |
@@ -88,7 +94,7 @@
 //! # The import rule
 //!
 //! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `json`, `observability`, `demo` and
-//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may import `io`, `config`,
+//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `capture` may import `credentials`, `http1`, `observability` and `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may import `io`, `config`,
 //! `observability`, `whole_file`; `proxy` may import `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
 //! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
 //! uses any more.
@@ -106,6 +112,7 @@ compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewher
 
 #[cfg(feature = "bench")]
 pub mod bench;
+mod capture;
 #[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
 pub mod cli;
 pub mod config;

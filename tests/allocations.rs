@@ -16,7 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use flow_uring::config::{
-    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, Trust, UpstreamConfig,
+    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, Timeouts, Trust, UpstreamConfig,
+    UsageOptions,
 };
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Sources};
@@ -153,13 +154,15 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         // And none is opened beside it, which would allocate too.
         limits: Limits { warm_connections: 0, ..Limits::default() },
         log: LogConfig::default(),
+        usage: UsageOptions::default(),
+        capture_directory: None,
         notices: Vec::new(),
     };
     let credentials = credentials::from_json(&secrets_json(&["a", "b", "c"])).expect("valid").credentials;
     let (ready, port) = mpsc::channel();
     let running = thread::spawn(move || {
         let keyring = Keyring { credentials: Arc::new(credentials), api_keys: None };
-        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed };
+        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed, prices: PriceSource::Nothing };
         server::run(config, keyring, sources, |_, _, state| {
             ready.send(state.bound.port()).expect("awaited");
         })

@@ -39,7 +39,7 @@ impl Place {
     fn command(&self, words: &[&str]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
         command.args(words).current_dir(self.0.path()).env_clear().stdin(Stdio::null());
-        command.env("XDG_RUNTIME_DIR", self.0.path());
+        command.env("XDG_RUNTIME_DIR", self.0.path()).env("XDG_STATE_HOME", self.0.path().join("state"));
         command
     }
 

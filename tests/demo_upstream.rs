@@ -203,6 +203,108 @@ fn whole_answers_have_the_shape_of_their_api() {
     assert!(models["data"].as_array().unwrap().len() > 3, "{models}");
 }
 
+/// Sums the tokens that an answer tells, in any of the dialects: input, cache read, cache written, output, reasoning.
+fn told(path: &str, usage: &Value) -> [u64; 5] {
+    let number = |path: &str| usage.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    match path {
+        "/v1/messages" => {
+            let (read, written) = (number("/cache_read_input_tokens"), number("/cache_creation_input_tokens"));
+            [number("/input_tokens") + read + written, read, written, number("/output_tokens"), 0]
+        }
+        "/v1/responses" => [
+            number("/input_tokens"),
+            number("/input_tokens_details/cached_tokens"),
+            0,
+            number("/output_tokens"),
+            number("/output_tokens_details/reasoning_tokens"),
+        ],
+        _ => [
+            number("/prompt_tokens"),
+            number("/prompt_tokens_details/cached_tokens"),
+            0,
+            number("/completion_tokens"),
+            number("/completion_tokens_details/reasoning_tokens"),
+        ],
+    }
+}
+
+/// Returns the last usage that the events of a stream tell.
+fn usage_of_events(events: &str) -> Option<Value> {
+    let data = events.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let mut usages = data.filter_map(|event| {
+        let usage = event.get("usage").or_else(|| event.pointer("/response/usage"));
+        usage.filter(|usage| !usage.is_null()).cloned()
+    });
+    usages.next_back()
+}
+
+#[test]
+fn the_tokens_that_answers_tell_are_those_that_the_demo_says_it_served() {
+    let upstream = demo::start_upstream(&demo::credentials(), Duration::ZERO).expect("the embedded upstream starts");
+    let mut client = Client::connect_to(&upstream, trusting(&upstream));
+    let words = "one two three four five six seven eight nine ten";
+    let messages = json!([{"role": "user", "content": words}]);
+    for (path, model, mut body) in [
+        ("/v1/chat/completions", "gpt-5", json!({"messages": messages, "stream_options": {"include_usage": true}})),
+        ("/v1/responses", "gpt-4o-mini", json!({"input": words})),
+        ("/v1/messages", "claude-sonnet-4", json!({"max_tokens": 99, "messages": messages})),
+        ("/v1/embeddings", "text-embedding-3-small", json!({"input": [words, "eleven"]})),
+    ] {
+        body["model"] = json!(model);
+        let whole = client.ask("POST", path, Some(&token(0)), &body.to_string());
+        let mut sums = told(path, &whole.json()["usage"]);
+        assert!(sums[0] >= 10, "{path}: {}", whole.body);
+        if path != "/v1/embeddings" {
+            assert!(sums[1] > 0, "{path}: a part came from the cache: {}", whole.body);
+            body["stream"] = json!(true);
+            client.send("POST", path, Some(&token(0)), &body.to_string());
+            assert_eq!(client.head().0, 200, "{path}");
+            let events: String = std::iter::from_fn(|| client.chunk()).map(|(data, _)| data).collect();
+            let usage = usage_of_events(&events).unwrap_or_else(|| panic!("{path}: no usage: {events}"));
+            sums = std::array::from_fn(|kind| sums[kind] + told(path, &usage)[kind]);
+        }
+        let served = &client.ask("GET", "/__served", Some(&token(0)), "").json()[model];
+        let kinds = ["input", "cache_read", "cache_write", "output", "reasoning"];
+        assert_eq!(kinds.map(|kind| served[kind].as_u64().unwrap()), sums, "{path}: {served}");
+        assert_eq!(served["answers_without_usage"], 0, "{path}");
+    }
+    let body = json!({"model": "gpt-5-mini", "stream": true, "messages": messages}).to_string();
+    client.send("POST", "/v1/chat/completions", Some(&token(0)), &body);
+    assert_eq!(client.head().0, 200);
+    let events: String = std::iter::from_fn(|| client.chunk()).map(|(data, _)| data).collect();
+    assert_eq!(usage_of_events(&events), None, "it was not asked for");
+    let served = &client.ask("GET", "/__served", Some(&token(0)), "").json()["gpt-5-mini"];
+    assert_eq!((&served["answers_without_usage"], &served["output"]), (&json!(1), &json!(0)));
+}
+
+#[test]
+fn one_model_tells_its_cost_and_the_others_have_a_price() {
+    let upstream = demo::start_upstream(&demo::credentials(), Duration::ZERO).expect("the embedded upstream starts");
+    let mut client = Client::connect_to(&upstream, trusting(&upstream));
+    let info = client.ask("GET", "/model/info", Some(&token(0)), "").json();
+    assert_eq!(info, client.ask("GET", "/v1/model/info", Some(&token(0)), "").json());
+    let price = |model: &str, field: &str| {
+        let entry = info["data"].as_array().unwrap().iter().find(|entry| entry["model_name"] == model).unwrap();
+        entry["model_info"][field].as_f64().unwrap()
+    };
+    assert_eq!(price("gemini-2.5-pro", "input_cost_per_token"), 0.0, "as LiteLLM shows that it knows none");
+    let mut ask = |model: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "Hello"}]}).to_string();
+        client.ask("POST", "/v1/chat/completions", Some(&token(0)), &body)
+    };
+    let told = ask("gpt-4o-mini");
+    let field = told.head.split_once("x-litellm-response-cost: ").expect("a cost").1;
+    let cost: f64 = field.split_once("\r\n").unwrap().0.parse().unwrap();
+    let tokens = |field: &str| told.json()["usage"][field].as_f64().unwrap();
+    let expected = tokens("prompt_tokens") * price("gpt-4o-mini", "input_cost_per_token")
+        + tokens("completion_tokens") * price("gpt-4o-mini", "output_cost_per_token");
+    assert!((cost - expected).abs() < 1e-12 && cost > 0.0, "{cost} {expected}");
+    assert!(!ask("claude-sonnet-4").head.contains("x-litellm-response-cost"));
+    let served = client.ask("GET", "/__served", Some(&token(0)), "").json();
+    assert_eq!(served["gpt-4o-mini"]["reported_cost_usd"], cost);
+    assert_eq!(served["claude-sonnet-4"]["reported_cost_usd"], 0.0);
+}
+
 #[test]
 fn a_request_without_a_valid_token_is_refused_in_litellms_words() {
     let [alice, bob, _] = &demo::credentials()[..] else { panic!("three credentials") };

@@ -132,7 +132,8 @@ fn assert_lives(profile: &Profile, expect_driver: impl Fn(&str) -> bool) {
     for upstream in [Upstream::plain(support::json(200, "{}")), Upstream::tls(support::json(200, "{}"))] {
         let runtime = tempfile::tempdir().expect("a temporary directory");
         let runtime = runtime.path().to_str().expect("a readable path");
-        let builder = || automatic(&upstream).env("XDG_RUNTIME_DIR", runtime);
+        let usage = format!("{runtime}/state/usage.sqlite");
+        let builder = || automatic(&upstream).env("XDG_RUNTIME_DIR", runtime).arg("--usage-db", &*usage);
         let mut first = confined(builder(), profile).start();
         assert!(is_filtered(&first));
         assert!(expect_driver(&driver_of(&first)), "{}", driver_of(&first));
@@ -161,9 +162,18 @@ fn assert_lives(profile: &Profile, expect_driver: impl Fn(&str) -> bool) {
         let second = confined(second, profile).start();
         second.wait_for_log("took over from the gateway that ran here");
         assert_eq!(first.wait().code(), Some(0));
+        assert_no_fault_of_usage(&first);
+        assert_no_fault_of_usage(&second);
         assert_drains(second);
+        // Made, and given its form in a transaction.
+        assert!(fs::metadata(&usage).expect("the file of totals").len() > 0);
     }
     assert_drains_a_stream(profile);
+}
+
+fn assert_no_fault_of_usage(gateway: &Gateway) {
+    let faults: Vec<String> = gateway.log().into_iter().filter(|line| line.contains("usage")).collect();
+    assert!(faults.is_empty(), "{faults:?}");
 }
 
 fn assert_are_pinned(gateway: &Gateway) {

@@ -132,12 +132,18 @@ fn places() -> Vec<Place> {
             "head",
             |peer, echo| {
                 let (text, signature) = (echo.text(), &echo.signature);
-                let fields = format!("X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\n", echo.payload);
+                let fields = format!(
+                    "X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\nx-request-id: 1\r\n",
+                    echo.payload
+                );
                 peer.write(format!("HTTP/1.1 200 {text}\r\n{fields}Content-Length: 2\r\n\r\nok"));
             },
             |response, masked| {
                 let (text, signature) = (masked.text(), &masked.signature);
-                let fields = format!("X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\n", masked.payload);
+                let fields = format!(
+                    "X-Echo: {text}\r\nLocation: /a?key={}\r\nX-{signature}: 1\r\nx-request-id: 1\r\n",
+                    masked.payload
+                );
                 let head = String::from_utf8_lossy(&response.head.raw).into_owned();
                 (head, format!("HTTP/1.1 200 {text}\r\n{fields}Content-Length: 2\r\n\r\n"))
             },
@@ -263,6 +269,7 @@ fn a_token_that_comes_back_is_masked_in_every_place() {
                 }
             });
             let mut gateway = Gateway::builder()
+                .capturing()
                 .shards(1)
                 .upstream(&upstream)
                 .secrets(secrets_json(&["alpha"]))
@@ -273,6 +280,7 @@ fn a_token_that_comes_back_is_masked_in_every_place() {
             let (text, expected) = found(&response, &masked);
             assert_eq!(text, expected, "{name}, {driver}");
             assert_eq!(Totals::at_the_end_of(&mut gateway).of("tokens_seen"), 1, "{name}, {driver}");
+            assert_eq!(gateway.captures().len(), usize::from(response.status >= 400), "{name}, {driver}");
             let lines = gateway.log().iter().filter(|line| line.contains("sent the gateway's token back")).count();
             assert_eq!(lines, 1, "{name}, {driver}");
         }
@@ -290,7 +298,8 @@ fn an_answer_that_was_kept_is_masked_by_the_token_that_it_answers() {
                 peer.write(head + &json);
             }
         });
-        let gateway = Gateway::builder().shards(1).upstream(&upstream).secrets(secrets_json(&["a", "bb"])).start();
+        let gateway =
+            Gateway::builder().capturing().shards(1).upstream(&upstream).secrets(secrets_json(&["a", "bb"])).start();
         let response = Client::connect(gateway.port()).ask(GET);
         let requests = upstream.requests();
         assert_eq!(requests.len(), 2, "{status}");
@@ -317,7 +326,8 @@ fn the_tokens_of_all_attempts_are_masked_in_an_answer() {
             peer.write(head + &json);
         }
     });
-    let gateway = Gateway::builder().shards(1).upstream(&upstream).secrets(secrets_json(&["a", "bb"])).start();
+    let gateway =
+        Gateway::builder().capturing().shards(1).upstream(&upstream).secrets(secrets_json(&["a", "bb"])).start();
     let response = Client::connect(gateway.port()).ask(GET);
     let requests = upstream.requests();
     let [first, second] = [0, 1].map(|index| Echo::of(requests[index].authorization()).masked());
@@ -385,7 +395,8 @@ fn an_error_that_hides_the_token_in_its_coding_is_replaced_and_any_other_is_not(
                 peer.write("0\r\n\r\n");
             }
         });
-        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
+        let mut gateway =
+            Gateway::builder().capturing().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
         let mut client = Client::connect(gateway.port());
         for _ in 0..2 {
             let leaking = client.ask("GET /v1/leak HTTP/1.1\r\nHost: localhost\r\n\r\n");
@@ -427,7 +438,8 @@ fn an_error_whose_coding_keeps_it_from_being_searched_is_replaced() {
                 peer.write([format!("{head}\r\n\r\n").as_bytes(), &content].concat());
             }
         });
-        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
+        let mut gateway =
+            Gateway::builder().capturing().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
         let mut client = Client::connect(gateway.port());
         for _ in 0..2 {
             let response = client.ask(GET);
@@ -453,7 +465,7 @@ fn a_token_in_a_later_frame_or_member_of_an_error_is_found() {
                 peer.write([format!("{head}\r\n\r\n").as_bytes(), &content].concat());
             }
         });
-        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).start();
+        let mut gateway = Gateway::builder().capturing().shards(1).upstream(&upstream).start();
         let response = Client::connect(gateway.port()).ask(GET);
         assert_eq!((response.status, response.error_code()), (502, Some("upstream_leaks_token")), "{coding}");
         assert_eq!(Totals::at_the_end_of(&mut gateway).of("tokens_seen"), 1, "{coding}");
@@ -473,7 +485,7 @@ fn a_coded_error_that_breaks_off_or_does_not_end_is_replaced() {
                 }
             }
         });
-        let gateway = Gateway::builder().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
+        let gateway = Gateway::builder().capturing().shards(1).upstream(&upstream).arg("--io-driver", driver).start();
         let response = Client::connect(gateway.port()).ask(GET);
         assert_eq!((response.status, response.error_code()), (502, Some("upstream_leaks_token")), "{name}");
     });
@@ -488,7 +500,8 @@ fn an_error_of_an_unknown_coding_is_masked_as_it_comes() {
                 write_chunks(peer, &head, &Echo::of(asked.authorization()).json());
             }
         });
-        let mut gateway = Gateway::builder().shards(1).upstream(&upstream).secrets(secrets_json(&["alpha"])).start();
+        let mut gateway =
+            Gateway::builder().capturing().shards(1).upstream(&upstream).secrets(secrets_json(&["alpha"])).start();
         let response = Client::connect(gateway.port()).ask(GET);
         let masked = Echo::of(upstream.request().authorization()).masked();
         assert_eq!((response.status, response.text()), (401, masked.json()), "{coding}");

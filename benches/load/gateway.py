@@ -43,7 +43,10 @@ class Gateway:
         if authority:
             upstream = ["--upstream", f"https://{HOST}", "--upstream-addr", address, "--upstream-ca", authority]
         # So that its memory may be looked at, and a debugger attached, by others than root too (docs/settings.md).
-        environment = {"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": directory, "FLOW_URING_ALLOW_CORE": "1"}
+        environment = {
+            "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": directory, "XDG_STATE_HOME": directory,
+            "FLOW_URING_ALLOW_CORE": "1",
+        }
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen(
                 [*wrapper, program, "--port", "0", "--shards", "1", "--admin", "off", "--log-level", "WARNING",

@@ -50,6 +50,8 @@ pub enum Command {
     Check(CheckArgs),
     Token(TokenArgs),
     Healthcheck(HealthcheckArgs),
+    Usage(UsageArgs),
+    Explain(ExplainArgs),
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
 }
@@ -77,6 +79,41 @@ pub struct TokenArgs {
 #[argh(subcommand, name = "healthcheck", help_triggers("-h", "--help", "help"))]
 pub struct HealthcheckArgs {}
 
+/// Print the totals of requests, tokens and cost that gateways have written to --usage-db, also while none runs.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(
+    subcommand,
+    name = "usage",
+    help_triggers("-h", "--help", "help"),
+    note = "The file is that of --usage-db, which may be given here too. Reads no .env. Times are in UTC."
+)]
+pub struct UsageArgs {
+    /// begin: 24h, 7d or 12w ago, a date (2026-11-01) or a time (RFC 3339); default 7d
+    #[argh(option, arg_name = "begin")]
+    pub since: Option<String>,
+    /// some of month, day, hour, key, credential, model, with commas; default day,model
+    #[argh(option, arg_name = "columns")]
+    pub by: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub json: bool,
+    /// print CSV
+    #[argh(switch)]
+    pub csv: bool,
+}
+
+/// Tell in plain words what became of a failed exchange that --capture-dir kept.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "explain", help_triggers("-h", "--help", "help"))]
+pub struct ExplainArgs {
+    /// list the newest 20
+    #[argh(switch)]
+    pub list: bool,
+    /// its id or request id in the log, the beginning of one, or the path of the file
+    #[argh(positional)]
+    pub id: Option<String>,
+}
+
 /// Run with an embedded upstream that answers like Flow: no account needed.
 #[cfg(feature = "demo")]
 #[derive(FromArgs, Debug, PartialEq, Eq)]
@@ -100,6 +137,8 @@ pub enum DotEnvRule {
     Required,
     /// One that cannot be used is told, and the command goes on without it.
     Optional,
+    /// None is read.
+    Unread,
 }
 
 impl DotEnvRule {
@@ -108,7 +147,9 @@ impl DotEnvRule {
     pub fn of(command: Option<&Command>) -> Self {
         match command {
             Some(Command::Healthcheck(_)) => DotEnvRule::Optional,
-            None | Some(Command::Check(_) | Command::Token(_)) => DotEnvRule::Required,
+            // Its output must not depend on the directory that it is called in.
+            Some(Command::Usage(_)) => DotEnvRule::Unread,
+            None | Some(Command::Check(_) | Command::Token(_) | Command::Explain(_)) => DotEnvRule::Required,
             #[cfg(feature = "demo")]
             Some(Command::Demo(_)) => DotEnvRule::Required,
         }
@@ -126,6 +167,13 @@ pub enum Stop {
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct UsageError(String);
+
+impl UsageError {
+    /// A mistake in the words of a command, without the word itself.
+    pub fn new(text: &str) -> Self {
+        UsageError(text.to_owned())
+    }
+}
 
 impl fmt::Display for UsageError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,10 +6,12 @@ use std::path::Path;
 
 use super::log_output;
 use super::settings::{Configured, EffectiveSetting, SettingErrors};
-use crate::config::{Config, ListenerTls, Scheme};
+use crate::config::{Config, ListenerTls, PriceSource, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
 use crate::server::certificate;
 use crate::upstream::tls::{self, TrustSource};
+use crate::usage::prices::load_prices;
+use crate::usage::store::UsageStore;
 use crate::whole_file::FileKinds;
 
 /// The results of a check, line by line.
@@ -33,6 +35,8 @@ pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
             report.settings(effective);
             report.warnings.extend(config.notices.iter().cloned());
             report.log_file(config);
+            report.usage_file(config);
+            report.prices(&config.usage.price_source());
             report.secrets(&config.secrets_file);
             report.warnings.extend(api_keys.iter().flat_map(|loaded| loaded.warnings.iter().cloned()));
             config.access.api_keys_file.iter().for_each(|path| report.api_keys(path));
@@ -60,6 +64,29 @@ impl CheckReport {
         let Some(file) = log_output::file(config) else { return };
         match file.check() {
             Ok(()) => self.found.push(format!("log file {}: can be written", file.path.display())),
+            Err(error) => self.problems.push(error.to_string()),
+        }
+    }
+
+    fn usage_file(&mut self, config: &Config) {
+        match config.usage.written_file() {
+            // None is made here; a gateway starts without it too.
+            Some(file) if file.exists() => match UsageStore::open_existing(file) {
+                Ok(_) => self.found.push(format!("usage file {}: can be read", file.display())),
+                Err(error) => self.warnings.push(error.to_string()),
+            },
+            Some(file) => self.found.push(format!("usage file {}: is made when a gateway starts", file.display())),
+            None => self.found.push("usage file: none, totals end with the process".into()),
+        }
+    }
+
+    fn prices(&mut self, source: &PriceSource) {
+        let PriceSource::File(path) = source else { return };
+        match load_prices(path, FileKinds::RegularOrPipe) {
+            Ok(loaded) => {
+                self.found.push(format!("file of prices {}: {} models", path.display(), loaded.table.len()));
+                self.warnings.extend(loaded.warnings.iter().map(ToString::to_string));
+            }
             Err(error) => self.problems.push(error.to_string()),
         }
     }
@@ -155,7 +182,10 @@ mod tests {
             let configured: Result<Configured, SettingErrors> = configure(
                 &args.flags,
                 Surroundings {
-                    environment: &|_| Err(std::env::VarError::NotPresent),
+                    environment: &|name| match name {
+                        "HOME" => Ok("/nowhere".into()),
+                        _ => Err(std::env::VarError::NotPresent),
+                    },
                     dotenv: Ok(DotEnv::default()),
                     descriptors_max: 1000,
                     resolve: &|_, _| Err(io::ErrorKind::NotFound.into()),

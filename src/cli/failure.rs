@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use super::args::UsageError;
+use super::explain::ExplainError;
 use super::healthcheck::Unhealthy;
 use super::settings::SettingErrors;
 use crate::credentials::{ApiKeysFileError, SecretsFileError, TokenError};
@@ -13,6 +14,7 @@ use crate::demo;
 use crate::observability::log;
 use crate::observability::log::FileError;
 use crate::server::RunError;
+use crate::usage::store::StoreError;
 
 /// A failure at start, or a problem that was found.
 const EXIT_FAILURE: u8 = 1;
@@ -36,8 +38,12 @@ pub enum Failure {
     /// The check has printed what is wrong.
     Check,
     Unhealthy(Unhealthy),
+    Explain(ExplainError),
     /// A health check that could not even be asked.
     HealthcheckSettings(SettingErrors),
+    /// There is no file of totals to read.
+    NoUsageFile,
+    UsageStore(StoreError),
     Output(io::Error),
 }
 
@@ -46,6 +52,7 @@ impl Failure {
         match self {
             Failure::Usage(_) => EXIT_USAGE,
             Failure::Settings(errors) if errors.is_usage() => EXIT_USAGE,
+            Failure::Explain(error) if error.is_usage() => EXIT_USAGE,
             #[cfg(feature = "demo")]
             Failure::Demo(_) => EXIT_FAILURE,
             Failure::Settings(_)
@@ -57,7 +64,10 @@ impl Failure {
             | Failure::Run(_)
             | Failure::Check
             | Failure::Unhealthy(_)
+            | Failure::Explain(_)
             | Failure::HealthcheckSettings(_)
+            | Failure::NoUsageFile
+            | Failure::UsageStore(_)
             | Failure::Output(_) => EXIT_FAILURE,
         }
     }
@@ -87,6 +97,11 @@ impl fmt::Display for Failure {
             Failure::Demo(error) => error.fmt(formatter),
             Failure::Check => formatter.write_str("the check found problems"),
             Failure::Unhealthy(error) => error.fmt(formatter),
+            Failure::NoUsageFile => formatter.write_str(
+                "there is no usage file: it is off, or there is no HOME to look for it in; name one by --usage-db",
+            ),
+            Failure::UsageStore(error) => error.fmt(formatter),
+            Failure::Explain(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
         }
     }

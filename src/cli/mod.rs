@@ -6,12 +6,14 @@
 mod alpn;
 mod args;
 mod check;
+mod explain;
 mod failure;
 mod healthcheck;
 mod help;
 mod log_output;
 mod online;
 pub(crate) mod settings;
+mod usage_report;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -19,11 +21,16 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use self::args::{Args, Command, DotEnvRule, Stop};
+use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, UsageArgs};
+use self::explain::Wanted;
 use self::failure::Failure;
 use self::healthcheck::Asked;
-use self::settings::{ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host};
+use self::settings::{
+    ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host, usage_file,
+};
+use self::usage_report::UsageQuestion;
 use crate::config::{self, Config};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
@@ -58,6 +65,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Check(check)) => run_check(&args, check.online),
         Some(Command::Token(token)) => print_token(&args, token.name.as_deref()),
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
+        Some(Command::Usage(usage)) => print_usage(&args, usage),
+        Some(Command::Explain(explain)) => run_explain(&args, explain),
         #[cfg(feature = "demo")]
         Some(Command::Demo(_)) => run_demo(&args),
     };
@@ -76,6 +85,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     let sources = Sources {
         secrets: FileSource::file(&config.secrets_file),
         api_keys: config.access.api_keys_file.as_deref().map_or(FileSource::Fixed, FileSource::file),
+        prices: config.usage.price_source(),
     };
     let credentials = load_credentials(&config, |warning| tracing::warn!("{warning}"))?;
     let keyring = Keyring { credentials: Arc::new(credentials), api_keys: load_api_keys(&config, api_keys)? };
@@ -143,6 +153,7 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
     let sources = Sources {
         secrets: FileSource::Fixed,
         api_keys: config.access.api_keys_file.as_deref().map_or(FileSource::Fixed, FileSource::file),
+        prices: config.usage.price_source(),
     };
     let keyring = Keyring { credentials: Arc::new(loaded.credentials), api_keys: load_api_keys(&config, api_keys)? };
     run_server(config, keyring, sources, demo::instructions)
@@ -191,19 +202,38 @@ fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     healthcheck::healthcheck(asked).map_err(Failure::Unhealthy)
 }
 
+fn print_usage(args: &Args, usage: &UsageArgs) -> Result<(), Failure> {
+    let question = UsageQuestion::of(usage, SystemTime::now()).map_err(Failure::Usage)?;
+    let file = usage_file(&args.flags, &|name| std::env::var(name)).map_err(Failure::Settings)?;
+    let text = usage_report::answer(question, &file.ok_or(Failure::NoUsageFile)?).map_err(Failure::UsageStore)?;
+    match print(&text) {
+        // Whoever reads it has seen enough, such as `head`.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+fn run_explain(args: &Args, explain: &ExplainArgs) -> Result<(), Failure> {
+    let wanted = Wanted::of(explain.list, explain.id.as_deref()).map_err(Failure::Explain)?;
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    print(&explain::explain(&wanted, config.capture_directory).map_err(Failure::Explain)?)
+}
+
 /// The configuration of this process, in this working directory.
 fn configure_here(
     args: &Args,
     resolve: &dyn Fn(&str, u16) -> io::Result<SocketAddr>,
 ) -> Result<Configured, SettingErrors> {
     let environment = |name: &str| std::env::var(name);
-    let mut dotenv = DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
-    if DotEnvRule::of(args.command.as_ref()) == DotEnvRule::Optional {
-        dotenv = dotenv.or_else(|error| {
+    let load = || DotEnv::load(Path::new(".env"), &|name| std::env::var(name).ok());
+    let dotenv = match DotEnvRule::of(args.command.as_ref()) {
+        DotEnvRule::Required => load(),
+        DotEnvRule::Optional => load().or_else(|error| {
             log::say(format_args!("flow-uring: warning: {error}\n"));
             Ok(DotEnv::default())
-        });
-    }
+        }),
+        DotEnvRule::Unread => Ok(DotEnv::default()),
+    };
     let descriptors_max = config::raise_descriptor_limit();
     let is_demo = args.is_demo();
     configure(&args.flags, Surroundings { environment: &environment, dotenv, descriptors_max, resolve, is_demo })

@@ -10,10 +10,10 @@ mod concealed;
 mod keyword;
 mod limits;
 mod logging;
-mod no_proxy;
 mod process;
 mod upstream;
 mod upstream_proxy;
+mod usage;
 mod value;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -27,10 +27,10 @@ pub use concealed::Concealed;
 pub use keyword::{Filter, IoDriver, LogFormat, LogLevel, Pumping};
 pub use limits::{Limits, Timeouts, WARM_CONNECTIONS_MAX};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
-pub use no_proxy::is_named_by_no_proxy;
 pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
-pub use upstream_proxy::UpstreamProxy;
+pub use upstream_proxy::{UpstreamProxy, is_named_by_no_proxy};
+pub use usage::{PriceSource, USAGE_FILE_NAME, UsageOptions, parse_on_off};
 pub use value::{Expected, MEBIBYTE, MEGABYTE, parse_bool, parse_count, parse_mebibytes, parse_seconds};
 
 /// The default host of the listener: a gateway that holds credentials is for this machine alone.
@@ -70,6 +70,9 @@ pub struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub log: LogConfig,
+    pub usage: UsageOptions,
+    /// The directory that failed exchanges are kept in; `None`: none is kept.
+    pub capture_directory: Option<PathBuf>,
     /// Lines for the operator about accepted settings whose effect may surprise.
     pub notices: Vec<String>,
 }

@@ -3,6 +3,8 @@
 //! Invariant: an [`UpstreamProxy`] has a host and a port; the user and password of its URL are in its [`Concealed`]
 //! authorization alone, and no error repeats a part of the URL. Which upstreams need no proxy is decided by `no_proxy`.
 
+mod no_proxy;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
@@ -10,6 +12,8 @@ use zeroize::Zeroizing;
 use super::authority::{is_loopback, join_authority, parse_authority};
 use super::concealed::Concealed;
 use super::value::Expected;
+
+pub use no_proxy::is_named_by_no_proxy;
 
 /// User and password together, as they are written: more than any proxy takes.
 const USER_INFO_BYTES_MAX: usize = 2048;

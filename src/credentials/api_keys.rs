@@ -29,11 +29,12 @@ pub struct ApiKeys {
 #[derive(Clone, PartialEq, Eq)]
 struct ApiKey {
     name: String,
+    bytes: usize,
     digest: [u8; SHA256_OUTPUT_LEN],
 }
 
 /// The number of a key in an [`ApiKeys`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ApiKeyId(u16);
 
 /// Keys, and warnings for the operator.
@@ -78,6 +79,11 @@ impl ApiKeys {
         let matches = self.keys.iter().enumerate().map(|(index, key)| (index, is_shown(key)));
         // `KEYS_MAX` keeps every index within u16.
         matches.fold(None, |found, (index, is_shown)| if is_shown { Some(ApiKeyId(index as u16)) } else { found })
+    }
+
+    /// Returns the length and the digest of each key, by which it is known in a text.
+    pub fn digests(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.keys.iter().map(|key| (key.bytes, key.digest.as_slice()))
     }
 
     pub fn name(&self, id: ApiKeyId) -> &str {
@@ -148,7 +154,7 @@ fn read_entry(entry: &str) -> Result<(ApiKey, usize), String> {
     }
     let mut hashed = [0; SHA256_OUTPUT_LEN];
     hashed.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
-    Ok((ApiKey { name: name.to_owned(), digest: hashed }, key.len()))
+    Ok((ApiKey { name: name.to_owned(), bytes: key.len(), digest: hashed }, key.len()))
 }
 
 /// The reason why a file of keys cannot be used.

@@ -22,12 +22,21 @@ use monoio_http::h1::payload::{FixedPayload, Payload};
 use super::access::Access;
 use super::api::EventScript;
 use super::routes::{self, DemoAnswer};
+use super::served::ServedSums;
 
 /// Names the credential of the request's token, also on answers that have no text.
 const CREDENTIAL_FIELD: &str = "x-demo-credential";
 
+/// Tells the cost of a whole answer in dollars, as LiteLLM does.
+const COST_FIELD: &str = "x-litellm-response-cost";
+
 /// Answers requests until the peer closes, asks to close, or breaks the protocol.
-pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(stream: S, access: &Access, pace: Duration) {
+pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(
+    stream: S,
+    access: &Access,
+    sums: &ServedSums,
+    pace: Duration,
+) {
     let (reader, mut writer) = stream.into_split();
     let mut decoder = RequestDecoder::new(reader);
     while let Some(Ok(request)) = decoder.next().await {
@@ -39,18 +48,23 @@ pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(stream: S, access:
                     return;
                 }
                 let Ok(body) = collect(&mut payload).await else { return };
-                (Some(credential), routes::answer(&head.method, &head.uri, &body, credential))
+                (Some(credential), routes::answer(&head.method, &head.uri, &body, credential, sums))
             }
             Err(reason) => (None, routes::unauthorized(reason)),
         };
         let is_body_unread = credential.is_none() && !matches!(payload, Payload::None);
         let credential = credential.unwrap_or("none");
         let written = match answer {
-            DemoAnswer::Whole { status, body } => {
+            DemoAnswer::Whole { status, body, usage } => {
+                usage.iter().for_each(|usage| sums.add(usage));
                 let body = if head.method == Method::HEAD { Bytes::new() } else { body };
-                write_whole(&mut writer, status, body, credential).await
+                let cost = usage.and_then(|usage| usage.cost);
+                write_whole(&mut writer, status, body, credential, cost).await
             }
-            DemoAnswer::Events(script) => write_events(&mut writer, script, credential, pace).await.is_ok(),
+            DemoAnswer::Events(script, usage) => {
+                let told = || sums.add(&usage);
+                write_events(&mut writer, script, credential, pace, told).await.is_ok()
+            }
         };
         if !written || is_close_asked || is_body_unread {
             break;
@@ -78,25 +92,35 @@ async fn collect(payload: &mut Payload) -> Result<Bytes, HttpError> {
     Ok(whole.into())
 }
 
-async fn write_whole<W: AsyncWriteRent>(writer: &mut W, status: StatusCode, body: Bytes, credential: &str) -> bool {
+async fn write_whole<W: AsyncWriteRent>(
+    writer: &mut W,
+    status: StatusCode,
+    body: Bytes,
+    credential: &str,
+    cost: Option<f64>,
+) -> bool {
     let payload: Payload = if body.is_empty() { Payload::None } else { Payload::Fixed(FixedPayload::new(body)) };
-    let response = Response::builder()
+    let mut response = Response::builder()
         .status(status)
         .header(header::CONTENT_TYPE, "application/json")
-        .header(CREDENTIAL_FIELD, credential)
-        .body(payload);
-    match response {
+        .header(CREDENTIAL_FIELD, credential);
+    if let Some(cost) = cost {
+        response = response.header(COST_FIELD, cost.to_string());
+    }
+    match response.body(payload) {
         Ok(response) => GenericEncoder::new(writer).send_and_flush(response).await.is_ok(),
         Err(_) => false,
     }
 }
 
-/// Writes each step of the script as one chunk (RFC 9112 §7.1) and lets `pace` pass between the tokens.
+/// Writes each step of the script as one chunk (RFC 9112 §7.1) and lets `pace` pass between the tokens; `told` is called
+/// when the end with the usage is about to be written.
 async fn write_events<W: AsyncWriteRent>(
     writer: &mut W,
     script: EventScript,
     credential: &str,
     pace: Duration,
+    told: impl FnOnce(),
 ) -> std::io::Result<()> {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n\
@@ -107,6 +131,7 @@ async fn write_events<W: AsyncWriteRent>(
         sleep(pace).await;
         write_all(writer, chunk(&token)).await?;
     }
+    told();
     write_all(writer, chunk(&script.closing) + "0\r\n\r\n").await
 }
 

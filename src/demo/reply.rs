@@ -8,12 +8,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::api::models;
+use super::served::ServedTokens;
 
 /// The part of the prompt that is echoed.
 const ECHO_CHARS_MAX: usize = 60;
 
-/// A rule of thumb for English text.
-const BYTES_PER_TOKEN: usize = 4;
+/// Words of input from which on a part of them comes from the cache, as that of a longer conversation does.
+const CACHED_WORDS_MIN: usize = 8;
+
+/// The tokens for which a model thinks, if it does.
+const REASONING_TOKEN_COUNT: usize = 7;
 
 /// Numbers the replies of the process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -28,8 +32,8 @@ pub struct DemoReply {
     pub created: u64,
     /// The text, cut as a model would.
     pub tokens: Vec<String>,
-    /// An estimate, from the size of the request.
-    pub input_token_count: usize,
+    /// The tokens that the answer tells of: a word is one.
+    pub usage: ServedTokens,
     /// The number of inputs in the request: more than one only for embeddings.
     pub input_count: usize,
     pub is_streamed: bool,
@@ -56,13 +60,15 @@ impl DemoReply {
         if !models::is_known(model) {
             return Err(Invalid::Model(model.to_owned()));
         }
+        let tokens: Vec<String> = text(credential, input, body.len()).split_inclusive(' ').map(str::to_owned).collect();
+        let words = word_count(input) + request.get("system").map_or(0, word_count);
         let is_set = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or(false);
         Ok(DemoReply {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             model: model.to_owned(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            tokens: text(credential, input, body.len()).split_inclusive(' ').map(str::to_owned).collect(),
-            input_token_count: body.len().div_ceil(BYTES_PER_TOKEN),
+            usage: usage(route, model, words, tokens.len()),
+            tokens,
             input_count: input.as_array().map_or(1, Vec::len),
             is_streamed: is_set(request.get("stream")),
             is_usage_asked: is_set(request.get("stream_options").and_then(|options| options.get("include_usage"))),
@@ -72,9 +78,29 @@ impl DemoReply {
     pub fn text(&self) -> String {
         self.tokens.concat()
     }
+}
 
-    pub fn total_token_count(&self) -> usize {
-        self.input_token_count + self.tokens.len()
+/// Counts the tokens. Each is told as its API tells it: the cache is written by Anthropic's alone, embeddings have no
+/// output.
+fn usage(route: &str, model: &str, words: usize, output_words: usize) -> ServedTokens {
+    let is_cached = words >= CACHED_WORDS_MIN && route != "/embeddings";
+    let reasoning = if models::is_reasoning(model) && route != "/messages" { REASONING_TOKEN_COUNT } else { 0 };
+    ServedTokens {
+        input: words,
+        cache_read: if is_cached { words / 2 } else { 0 },
+        cache_write: if is_cached && route == "/messages" { words / 4 } else { 0 },
+        output: if route == "/embeddings" { 0 } else { output_words + reasoning },
+        reasoning: if route == "/embeddings" { 0 } else { reasoning },
+    }
+}
+
+/// The words of all texts in an input; names of roles and kinds are none.
+fn word_count(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.split_whitespace().count(),
+        Value::Array(items) => items.iter().map(word_count).sum(),
+        Value::Object(item) => item.get("text").or_else(|| item.get("content")).map_or(0, word_count),
+        _ => 0,
     }
 }
 
@@ -121,6 +147,23 @@ mod tests {
         ] {
             assert_eq!(last_user_text(&input), expected, "{input}");
         }
+    }
+
+    #[test]
+    fn tokens_are_the_words_of_all_messages_and_a_part_of_many_comes_from_the_cache() {
+        let compose = |route, body: Value| DemoReply::compose(route, body.to_string().as_bytes(), "bob-demo").unwrap();
+        let messages = json!([{"role": "user", "content": [{"type": "text", "text": "one two three"}]},
+            {"role": "assistant", "content": "four five"}, {"role": "user", "content": "six seven"}]);
+        let few = compose("/chat/completions", json!({"model": "gpt-4o-mini", "messages": messages}));
+        let tokens = ServedTokens { input: 7, output: few.tokens.len(), ..ServedTokens::default() };
+        assert_eq!(few.usage, tokens);
+        let body = json!({"model": "claude-sonnet-4", "system": "eight nine", "messages": messages});
+        let many = compose("/messages", body);
+        assert_eq!((many.usage.input, many.usage.cache_read, many.usage.cache_write), (9, 4, 2));
+        let thinking = compose("/responses", json!({"model": "gpt-5", "input": "one two"})).usage;
+        assert_eq!((thinking.input, thinking.reasoning), (2, REASONING_TOKEN_COUNT));
+        let embedding = compose("/embeddings", json!({"model": "text-embedding-3-small", "input": ["a b", "c"]})).usage;
+        assert_eq!(embedding, ServedTokens { input: 3, ..ServedTokens::default() });
     }
 
     #[test]

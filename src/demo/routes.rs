@@ -1,6 +1,7 @@
 //! The routes of the demo, and its errors in LiteLLM's shapes.
 //!
-//! Pure: a request whose token was checked goes in, an answer comes out. `connection` sends it.
+//! A request whose token was checked goes in, an answer comes out with what it tells of its tokens. `connection` sends
+//! it. Below the base path is also `GET /__served`, which no Flow has: the sums of what the answers told.
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
@@ -9,29 +10,33 @@ use serde_json::{Value, json};
 use super::api::{EventScript, chat, embeddings, messages, models, responses};
 use super::flow::BASE_PATH;
 use super::reply::{DemoReply, Invalid};
+use super::served::{ServedSums, ServedUsage};
 
 /// The answer to one request.
 #[derive(Debug)]
 pub enum DemoAnswer {
-    Whole { status: StatusCode, body: Bytes },
-    Events(EventScript),
+    Whole { status: StatusCode, body: Bytes, usage: Option<ServedUsage> },
+    Events(EventScript, ServedUsage),
 }
 
 /// Answers a request whose token was valid; `credential` is the client id it belongs to.
-pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str) -> DemoAnswer {
+pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str, sums: &ServedSums) -> DemoAnswer {
     let Some(route) = uri.path().strip_prefix(BASE_PATH).map(|path| path.strip_prefix("/v1").unwrap_or(path)) else {
         return not_found();
     };
     let expected = match route {
-        "/models" => Method::GET,
+        "/models" | "/model/info" | "/__served" => Method::GET,
         "/chat/completions" | "/responses" | "/messages" | "/messages/count_tokens" | "/embeddings" => Method::POST,
         _ => return not_found(),
     };
     if *method != expected {
         return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({"detail": "Method Not Allowed"}));
     }
-    if route == "/models" {
-        return json_answer(StatusCode::OK, &models::list());
+    match route {
+        "/models" => return json_answer(StatusCode::OK, &models::list()),
+        "/model/info" => return json_answer(StatusCode::OK, &models::info()),
+        "/__served" => return json_answer(StatusCode::OK, &sums.to_json()),
+        _ => {}
     }
     match DemoReply::compose(route, body, credential) {
         Ok(reply) => completion(route, &reply),
@@ -40,16 +45,26 @@ pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str) -> Demo
 }
 
 fn completion(route: &str, reply: &DemoReply) -> DemoAnswer {
+    let usage = |tokens| ServedUsage { model: reply.model.clone(), tokens, cost: None };
+    let told = usage(Some(reply.usage));
     match (route, reply.is_streamed) {
-        ("/chat/completions", true) => DemoAnswer::Events(chat::events(reply)),
-        ("/chat/completions", false) => json_answer(StatusCode::OK, &chat::whole(reply)),
-        ("/responses", true) => DemoAnswer::Events(responses::events(reply)),
-        ("/responses", false) => json_answer(StatusCode::OK, &responses::whole(reply)),
-        ("/messages", true) => DemoAnswer::Events(messages::events(reply)),
-        ("/messages", false) => json_answer(StatusCode::OK, &messages::whole(reply)),
+        ("/chat/completions", true) => {
+            DemoAnswer::Events(chat::events(reply), if reply.is_usage_asked { told } else { usage(None) })
+        }
+        ("/responses", true) => DemoAnswer::Events(responses::events(reply), told),
+        ("/messages", true) => DemoAnswer::Events(messages::events(reply), told),
+        ("/chat/completions", false) => whole_answer(&chat::whole(reply), told),
+        ("/responses", false) => whole_answer(&responses::whole(reply), told),
+        ("/messages", false) => whole_answer(&messages::whole(reply), told),
         ("/messages/count_tokens", _) => json_answer(StatusCode::OK, &messages::count(reply)),
-        _ => json_answer(StatusCode::OK, &embeddings::whole(reply)),
+        _ => whole_answer(&embeddings::whole(reply), told),
     }
+}
+
+/// An answer with the cost that LiteLLM tells in its head; that of a stream is not known there.
+fn whole_answer(body: &Value, mut usage: ServedUsage) -> DemoAnswer {
+    usage.cost = usage.tokens.and_then(|tokens| models::reported_cost(&usage.model, &tokens));
+    DemoAnswer::Whole { status: StatusCode::OK, body: body.to_string().into(), usage: Some(usage) }
 }
 
 pub fn unauthorized(reason: &str) -> DemoAnswer {
@@ -77,7 +92,7 @@ fn not_found() -> DemoAnswer {
 }
 
 fn json_answer(status: StatusCode, body: &Value) -> DemoAnswer {
-    DemoAnswer::Whole { status, body: body.to_string().into() }
+    DemoAnswer::Whole { status, body: body.to_string().into(), usage: None }
 }
 
 #[cfg(test)]
@@ -85,9 +100,9 @@ mod tests {
     use super::*;
 
     fn ask(method: Method, path: &str, body: &str) -> (u16, Value) {
-        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo") {
-            DemoAnswer::Whole { status, body } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
-            DemoAnswer::Events(script) => panic!("a stream where none was asked for: {script:?}"),
+        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo", &ServedSums::default()) {
+            DemoAnswer::Whole { status, body, .. } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
+            DemoAnswer::Events(script, _) => panic!("a stream where none was asked for: {script:?}"),
         }
     }
 

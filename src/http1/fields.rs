@@ -35,9 +35,14 @@ pub enum Known {
     Origin,
     ProxyAuthorization,
     ProxyConnection,
+    RequestId,
+    /// `X-Litellm-Response-Cost`, the cost of an answer in US dollars.
+    ResponseCost,
     SecFetchSite,
     SetCookie,
     Te,
+    /// `traceparent` or `tracestate` (W3C Trace Context).
+    Trace,
     Trailer,
     TransferEncoding,
     Upgrade,
@@ -97,7 +102,10 @@ pub fn known(name: &str) -> Option<Known> {
         (10, b'c') => ("connection", Known::Connection),
         (10, b'k') => ("keep-alive", Known::KeepAlive),
         (10, b's') => ("set-cookie", Known::SetCookie),
+        (10, b't') => ("tracestate", Known::Trace),
+        (11, b't') => ("traceparent", Known::Trace),
         (12, b'c') => ("content-type", Known::ContentType),
+        (12, b'x') => ("x-request-id", Known::RequestId),
         (13, b'a') => ("authorization", Known::Authorization),
         (14, b'c') => ("content-length", Known::ContentLength),
         (14, b's') => ("sec-fetch-site", Known::SecFetchSite),
@@ -109,6 +117,7 @@ pub fn known(name: &str) -> Option<Known> {
         (17, b'x') => ("x-accel-buffering", Known::XAccelBuffering),
         (18, b'x') => ("x-flow-uring-error", Known::FlowUringError),
         (19, b'p') => ("proxy-authorization", Known::ProxyAuthorization),
+        (23, b'x') => ("x-litellm-response-cost", Known::ResponseCost),
         (25, b'o') => ("ocp-apim-subscription-key", Known::DownstreamKey),
         _ => return None,
     };

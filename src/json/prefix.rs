@@ -36,3 +36,12 @@ impl<const N: usize> Prefix<N> {
         &self.bytes[..usize::from(self.length)]
     }
 }
+
+/// Compares what is kept, not what was there before.
+impl<const N: usize> PartialEq for Prefix<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.kept() == other.kept()
+    }
+}
+
+impl<const N: usize> Eq for Prefix<N> {}

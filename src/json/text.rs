@@ -26,6 +26,9 @@ pub trait JsonObserver {
     /// A string, number or word has ended; as for `key`.
     fn value(&mut self, depth: usize, value: JsonScalar<'_>);
 
+    /// The next bytes of a string that is wanted and no key, escapes as they stand; `value` follows when it has ended.
+    fn text(&mut self, _depth: usize, _part: &[u8]) {}
+
     /// An object or array begins as the last of so many open ones.
     fn open(&mut self, depth: usize, bracket: Bracket);
 
@@ -214,7 +217,11 @@ impl JsonText {
         let depth = usize::from(self.depth);
         let is_wanted = observer.wants(depth);
         if is_wanted {
-            self.token.append(&text[..end.unwrap_or(text.len())]);
+            let part = &text[..end.unwrap_or(text.len())];
+            self.token.append(part);
+            if !is_key {
+                observer.text(depth, part);
+            }
         }
         match end {
             None => {

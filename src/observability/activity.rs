@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::counters::Counters;
+use super::distribution::pace::StreamPace;
 use super::pulse::Pulse;
 use super::tally::Tally;
 
@@ -16,6 +17,7 @@ use super::tally::Tally;
 pub struct Activity {
     pub counters: Counters,
     pub tally: Tally,
+    pub pace: StreamPace,
     pub pulse: Pulse,
     open_exchanges: CachePadded<AtomicUsize>,
     idle_upstream: CachePadded<AtomicUsize>,

@@ -11,6 +11,10 @@ use super::shortened::Shortened;
 #[derive(Debug, Clone, Copy)]
 pub struct ExchangeRecord<'a> {
     pub id: ExchangeId,
+    /// The value of `x-request-id` that went upstream, of visible ASCII.
+    pub request_id: &'a str,
+    /// The trace that the client's `traceparent` names.
+    pub trace_id: Option<&'a str>,
     pub method: &'a str,
     /// The request target; its query, where clients put keys, is not logged, nor is more of it than [`Shortened`]
     /// shows.
@@ -33,6 +37,51 @@ pub struct ExchangeRecord<'a> {
     pub ending: Ending,
     /// The code of the error that was made here in the place of an answer.
     pub error_code: Option<&'static str>,
+    /// The tokens and the cost of the answer, where it is one that has them.
+    pub usage: Option<UsageRecord<'a>>,
+}
+
+/// The usage of an exchange, as far as it is known.
+#[derive(Debug, Clone, Copy)]
+pub struct UsageRecord<'a> {
+    /// The name of the model; `None` where neither request nor answer told it.
+    pub model: Option<&'a str>,
+    /// `None` where the answer told none.
+    pub tokens: Option<TokensRecord>,
+    /// In US dollars; `None` where it was not told and the model has no price.
+    pub cost: Option<CostRecord>,
+}
+
+impl UsageRecord<'_> {
+    /// Tells whether the answer did not tell its cost.
+    pub fn wants_price(&self) -> bool {
+        !self.cost.is_some_and(|cost| cost.is_reported)
+    }
+}
+
+/// The tokens that an answer told.
+#[derive(Debug, Clone, Copy)]
+pub struct TokensRecord {
+    pub input: u64,
+    pub output: u64,
+    /// Those of the input that came from the provider's cache.
+    pub cached: u64,
+    /// Those of the output that are not shown.
+    pub reasoning: u64,
+}
+
+/// An amount of US dollars, which is shown with a `~` where it was estimated.
+#[derive(Debug, Clone, Copy)]
+pub struct CostRecord {
+    pub dollars: f64,
+    pub is_reported: bool,
+}
+
+impl fmt::Display for CostRecord {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if self.is_reported { "" } else { "~" };
+        write!(formatter, "{mark}{}", self.dollars)
+    }
 }
 
 /// Names an exchange; unique within the process.
@@ -107,8 +156,11 @@ impl ExchangeRecord<'_> {
             return;
         }
         let path = self.path.split_once(['?', '#']).map_or(self.path, |(path, _)| path);
+        let tokens = self.usage.and_then(|usage| usage.tokens);
         tracing::info!(
             id = display(self.id),
+            request_id = display(self.request_id),
+            trace_id = self.trace_id.map(display),
             method = display(Shortened(self.method)),
             path = display(Shortened(path)),
             status = self.status,
@@ -121,6 +173,12 @@ impl ExchangeRecord<'_> {
             bytes_out = self.response_bytes,
             end = display(self.ending.as_str()),
             code = self.error_code.map(display),
+            model = self.usage.and_then(|usage| usage.model).map(|model| display(Shortened(model))),
+            tokens_in = tokens.map(|tokens| tokens.input),
+            tokens_out = tokens.map(|tokens| tokens.output),
+            tokens_cached = tokens.map(|tokens| tokens.cached),
+            tokens_reasoning = tokens.map(|tokens| tokens.reasoning),
+            cost_usd = self.usage.and_then(|usage| usage.cost).map(display),
             "exchange"
         );
     }

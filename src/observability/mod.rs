@@ -5,8 +5,8 @@
 mod activity;
 mod banner;
 mod counters;
+mod distribution;
 mod exchange;
-mod histogram;
 mod ledger;
 #[cfg(test)]
 mod listening;
@@ -19,8 +19,9 @@ mod tally;
 pub use activity::Activity;
 pub use banner::{Banner, reachable};
 pub use counters::{Count, log_totals};
-pub use exchange::{Ending, ExchangeId, ExchangeRecord};
-pub use histogram::{BOUNDS, Histogram, Spread};
+pub use distribution::histogram::{BOUNDS, Histogram, Spread};
+pub use distribution::pace::{RATE_BOUNDS, RateSpread, StreamPace};
+pub use exchange::{CostRecord, Ending, ExchangeId, ExchangeRecord, TokensRecord, UsageRecord};
 pub use ledger::{Account, Ledger, StatusClass};
 pub use reasons::RetryReason;
 pub use tally::ERROR_CODES_MAX;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use super::counters::add;
+use super::distribution::histogram::Histogram;
 use super::exchange::{Ending, ExchangeRecord};
-use super::histogram::Histogram;
 
 /// Limit on the different errors that are counted; the table of errors makes sure that it fits.
 pub const ERROR_CODES_MAX: usize = 64;
@@ -88,11 +88,13 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observability::distribution::histogram::Spread;
     use crate::observability::exchange::ExchangeId;
-    use crate::observability::histogram::Spread;
 
     const RECORD: ExchangeRecord<'_> = ExchangeRecord {
         id: ExchangeId { shard: 0, sequence: 1 },
+        request_id: "r-1",
+        trace_id: None,
         method: "GET",
         path: "/",
         status: Some(200),
@@ -105,6 +107,7 @@ mod tests {
         response_bytes: 7,
         ending: Ending::Ok,
         error_code: None,
+        usage: None,
     };
 
     #[test]

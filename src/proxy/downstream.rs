@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::http1::body::BodyReader;
 use crate::io::{Buffer, Deadline, Departure, Stream, WriteError, race};
 use crate::proxy::replay::buffer::ReplayBuffer;
+use crate::proxy::trail::Trail;
 
 /// A downstream connection.
 pub struct Downstream {
@@ -24,9 +25,11 @@ pub struct Downstream {
     /// Set up with the first exchange that is forwarded.
     pub departure: Option<Departure>,
     pub replay: RefCell<ReplayBuffer>,
-    /// Method and path of the exchange under way, for its line in the log.
+    /// Method, path and ids of the exchange under way, for its line in the log.
     pub method: String,
     pub path: String,
+    /// Boxed, since the task of a connection has room for it more than once.
+    pub trail: Box<Trail>,
 }
 
 /// A downstream connection on which nothing but an answer is relayed, by nobody who waits.
@@ -36,13 +39,14 @@ pub struct RestingDownstream {
     departure: Option<Departure>,
     method: String,
     pub path: String,
+    trail: Box<Trail>,
 }
 
 impl RestingDownstream {
     /// Makes it one again that a task serves.
     pub fn resume(self) -> Downstream {
-        let RestingDownstream { stream, input, departure, method, path } = self;
-        Downstream { input, method, path, ..Downstream::new(stream, departure) }
+        let RestingDownstream { stream, input, departure, method, path, trail } = self;
+        Downstream { input, method, path, trail, ..Downstream::new(stream, departure) }
     }
 }
 
@@ -54,6 +58,7 @@ pub struct Incoming<'a> {
     pub body: &'a mut BodyReader,
     pub deadline: &'a Deadline,
     pub replay: &'a RefCell<ReplayBuffer>,
+    pub trail: &'a Trail,
 }
 
 /// The answer's side of a downstream connection, and the watch on its client.
@@ -64,6 +69,7 @@ pub struct Outgoing<'a> {
     pub upstream_deadline: &'a Deadline,
     /// Of the request.
     pub path: &'a str,
+    pub trail: &'a Trail,
     departure: Option<&'a Departure>,
 }
 
@@ -79,13 +85,14 @@ impl Downstream {
             replay: RefCell::default(),
             method: String::new(),
             path: String::new(),
+            trail: Box::default(),
         }
     }
 
     /// Lets go of all that is needed only while a task serves the connection.
     pub fn rest(self) -> RestingDownstream {
-        let Downstream { stream, input, departure, method, path, .. } = self;
-        RestingDownstream { stream, input, departure, method, path }
+        let Downstream { stream, input, departure, method, path, trail, .. } = self;
+        RestingDownstream { stream, input, departure, method, path, trail }
     }
 
     /// Lets [`Outgoing::departed`] tell from now on when the client goes.
@@ -101,16 +108,26 @@ impl Downstream {
 
     /// Splits the connection into its two directions, which go on at the same time.
     pub fn split<'a>(&'a mut self, body: &'a mut BodyReader) -> (Incoming<'a>, Outgoing<'a>) {
-        let Downstream { stream, input, deadline, write_progress, upstream_deadline, departure, replay, path, .. } =
-            self;
-        let incoming = Incoming { stream, input, body, deadline, replay };
-        (incoming, Outgoing { stream, write_progress, upstream_deadline, path, departure: departure.as_ref() })
+        let Downstream {
+            stream,
+            input,
+            deadline,
+            write_progress,
+            upstream_deadline,
+            departure,
+            replay,
+            path,
+            trail,
+            ..
+        } = self;
+        let incoming = Incoming { stream, input, body, deadline, replay, trail };
+        (incoming, Outgoing { stream, write_progress, upstream_deadline, path, trail, departure: departure.as_ref() })
     }
 
     /// The answer's side, while nothing of the request is read.
     pub fn outgoing(&self) -> Outgoing<'_> {
-        let Downstream { stream, write_progress, upstream_deadline, departure, path, .. } = self;
-        Outgoing { stream, write_progress, upstream_deadline, path, departure: departure.as_ref() }
+        let Downstream { stream, write_progress, upstream_deadline, departure, path, trail, .. } = self;
+        Outgoing { stream, write_progress, upstream_deadline, path, trail, departure: departure.as_ref() }
     }
 
     /// Writes all of `bytes`; see [`Outgoing::write`].

@@ -1,23 +1,31 @@
 //! One exchange, as far as it is known, up to its line in the log.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use crate::capture::document::ExchangeFacts;
+use crate::capture::recorder::{FailedExchange, Recorder};
+use crate::capture::recording::Recording;
 use crate::config::Timeouts;
 use crate::credentials::{ApiKeyId, CredentialId};
 use crate::http1::head::{HeadError, ResponseHead};
 use crate::http1::interim::InterimAllowance;
 use crate::io::clock;
 use crate::io::{Deadline, Turns};
-use crate::observability::{Count, Ending, ExchangeId, ExchangeRecord, StatusClass};
+use crate::observability::{Count, Ending, ExchangeId, ExchangeRecord, StatusClass, UsageRecord};
+use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::table::ErrorRow;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
+use crate::proxy::sse::tracker::StreamedText;
+use crate::usage::cost::Usd;
+use crate::usage::models::ModelRef;
+use crate::usage::tokens::TokenCounts;
 
 /// Time that an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
 /// upload early has sent its answer already.
@@ -45,10 +53,16 @@ impl Exchange {
     pub fn begin(resources: &Resources, snapshot: Rc<Snapshot>, sequence: u64, downstream: &mut Downstream) -> Self {
         downstream.method.clear();
         downstream.path.clear();
+        let id = ExchangeId { shard: resources.shard, sequence };
+        downstream.trail.ids.begin(resources.id_seed, id);
+        let began = clock::now();
+        if resources.recorder.is_some() {
+            downstream.trail.recording = Some(Rc::new(Recording::begin(began)));
+        }
         resources.activity.exchange_begins();
         Exchange {
-            id: ExchangeId { shard: resources.shard, sequence },
-            began: clock::now(),
+            id,
+            began,
             snapshot,
             reply: ReplyShape::UNKNOWN,
             key: None,
@@ -61,8 +75,8 @@ impl Exchange {
         }
     }
 
-    /// Counts it and writes its line in the log.
-    pub fn end(self, resources: &Resources, downstream: &Downstream) {
+    /// Counts it and writes its line in the log, with its `usage`.
+    pub fn end(self, resources: &Resources, downstream: &Downstream, usage: Option<UsageRecord<'_>>) {
         resources.activity.exchange_ends();
         if self.progress.token_was_seen.get() {
             resources.activity.counters.add(Count::TokensSeen);
@@ -72,6 +86,8 @@ impl Exchange {
             self;
         let record = ExchangeRecord {
             id,
+            request_id: downstream.trail.ids.request_id(),
+            trace_id: downstream.trail.ids.trace_id(),
             method: or_dash(&downstream.method),
             path: or_dash(&downstream.path),
             status: progress.status.get(),
@@ -84,11 +100,29 @@ impl Exchange {
             response_bytes: progress.response_bytes.get(),
             ending,
             error_code: error.map(|row| row.code),
+            usage,
         };
         let account = credential.map_or(resources.ledger.local(), |credential| snapshot.account(credential));
         account.add(resources.shard, StatusClass::of(record.status));
         resources.activity.tally.exchange(&record, attempts > 0);
         record.log();
+        if let Some(recorder) = &resources.recorder {
+            keep_failed(recorder, &record, &snapshot, downstream.trail.recording.as_deref());
+        }
+    }
+}
+
+/// Keeps an exchange that has failed: one with an error for an answer, or whose answer was broken.
+fn keep_failed(recorder: &Recorder, record: &ExchangeRecord<'_>, snapshot: &Snapshot, recording: Option<&Recording>) {
+    let is_broken = !matches!(record.ending, Ending::Ok | Ending::ClientDisconnected);
+    let Some(recording) = recording else { return };
+    if is_broken || record.status.is_some_and(|status| status >= 400) {
+        recorder.keep(Box::new(FailedExchange {
+            facts: ExchangeFacts::of(record),
+            notes: recording.take(),
+            credentials: snapshot.credentials.clone(),
+            api_keys: snapshot.keys.clone(),
+        }));
     }
 }
 
@@ -110,7 +144,35 @@ pub struct Progress {
     /// For all attempts together.
     interim: Cell<InterimAllowance>,
     token_was_seen: Cell<bool>,
+    pub usage: UsageProgress,
     pub turns: Turns,
+}
+
+/// The usage of an exchange, as far as its answer has come.
+#[derive(Debug, Default)]
+pub struct UsageProgress {
+    /// A successful answer goes downstream, or has.
+    pub has_answer: Cell<bool>,
+    /// The model that the request names.
+    pub request_model: RefCell<Option<ModelRef>>,
+    /// The model that the answer names.
+    pub answer_model: RefCell<Option<ModelRef>>,
+    /// The tokens that the answer told, if it came to its end.
+    pub tokens: Cell<Option<TokenCounts>>,
+    /// The cost that the answer told.
+    pub cost: Cell<Option<Usd>>,
+    /// The text that came in events; `None` of an answer whose events are not read for it.
+    pub text: Cell<Option<StreamedText>>,
+}
+
+impl UsageProgress {
+    /// Notes that an answer of this class begins, whose head tells this cost.
+    pub fn begin_answer(&self, class: AttemptClass, cost: Option<Usd>) {
+        if class == AttemptClass::Succeeded {
+            self.has_answer.set(true);
+            self.cost.set(cost);
+        }
+    }
 }
 
 impl Progress {

@@ -3,14 +3,16 @@
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
-//! end for the client, and conclude (`outcome`). An answer that only has to be relayed any more leaves for the pump
+//! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to be relayed any more leaves for the pump
 //! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is
-//! known of the `exchange`; `replay` keeps the request for another attempt, `response` and `sse` follow the answer on
-//! its way. Imports inside go downwards only, in the order of the list in
+//! known of the `exchange` and left of it as its `trail`; `replay` keeps the request for another attempt, `response` and
+//! `sse` follow the answer on its way. What the gateway asks the upstream for itself is an `own_request`: the check of a
+//! credential (`failover`), the prices of models (`price_question`). Imports inside go downwards only, in the order of the list in
 //! `tests/architecture/rooms.rs`.
 
 pub mod attempt;
 pub mod attempt_class;
+pub mod counted;
 pub mod downstream;
 pub mod error;
 pub mod exchange;
@@ -19,7 +21,9 @@ pub mod filter;
 pub mod guard;
 pub mod local_answer;
 pub mod outcome;
+pub mod own_request;
 pub mod owner_search;
+pub mod price_question;
 pub mod replay;
 pub mod reply_shape;
 pub mod request;
@@ -28,6 +32,7 @@ pub mod response;
 pub mod snapshot;
 pub mod sse;
 pub mod stream;
+pub mod trail;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -53,7 +58,7 @@ use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
 use crate::io::clock;
-use crate::observability::Count;
+use crate::observability::{Count, UsageRecord};
 
 /// Serves the exchanges of one shard.
 pub struct Proxy {
@@ -120,14 +125,18 @@ impl Proxy {
 
     fn end(&self, exchange: Exchange, downstream: &mut Downstream) {
         downstream.replay.get_mut().release(&self.resources.budget);
-        exchange.end(&self.resources, downstream);
+        let usage = counted::count(&self.resources, &exchange, downstream);
+        if let Some(usage) = usage.filter(UsageRecord::wants_price) {
+            price_question::ask_if_due(&self.resources, &exchange.snapshot, usage.tokens.is_some());
+        }
+        exchange.end(&self.resources, downstream, usage);
     }
 
     /// Answers a request whose head could not be read, up to its line in the log.
     pub async fn refuse_unread(&self, downstream: &mut Downstream, error: GatewayError) -> Disposition {
         let mut exchange = self.begin(downstream);
         let disposition = self.refuse(&mut exchange, downstream, false, &error).await;
-        exchange.end(&self.resources, downstream);
+        exchange.end(&self.resources, downstream, None);
         disposition
     }
 
@@ -138,17 +147,18 @@ impl Proxy {
 
     /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded: it is parsed once.
     fn plan(&self, exchange: &Exchange, downstream: &mut Downstream, span: HeadSpan) -> Plan<UpstreamRequest> {
-        let Downstream { input, replay, method, path, .. } = downstream;
+        let Downstream { input, replay, method, path, trail, .. } = downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
         let Resources { rules, limits, budget, .. } = &self.resources;
         let planned = with_request(head, |head| {
             method.push_str(head.method);
             path.push_str(request::plan::path_of(head.target));
+            trail.note_request(head);
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
                 let replay = replay.get_mut();
-                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, forward);
+                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, trail.ids.own(), forward);
                 replay.mark_head_secret();
                 written
             })
@@ -163,6 +173,7 @@ impl Proxy {
         snapshot: &Snapshot,
         out: &mut Vec<u8>,
         head: &RequestHead<'_>,
+        own_id: Option<&str>,
         Forward { path, traits }: Forward<'_>,
     ) -> Result<UpstreamRequest, GatewayError> {
         let rules = &self.resources.rules;
@@ -171,7 +182,7 @@ impl Proxy {
         let (choice, objects) = self.first_choice(snapshot, objects);
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
-            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts };
+            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts, own_id };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
             UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head, objects }

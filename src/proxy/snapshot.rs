@@ -5,6 +5,7 @@
 //! ids of one snapshot never meet those of another.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +13,8 @@ use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCach
 use crate::io::clock;
 use crate::observability::{Account, Ledger};
 use crate::proxy::error::GatewayError;
+use crate::usage::books::{BookRow, ROWS_MAX, UsageBook};
+use crate::usage::models::ModelId;
 
 /// One set of credentials and keys in the hands of a shard.
 pub struct Snapshot {
@@ -20,13 +23,17 @@ pub struct Snapshot {
     pub keys: Option<Arc<ApiKeys>>,
     tokens: RefCell<TokenCache>,
     accounts: Vec<Arc<Account>>,
+    usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
 }
+
+/// The names of a row, as numbers of this snapshot.
+type UsageRowId = (Option<ApiKeyId>, CredentialId, ModelId);
 
 impl Snapshot {
     pub fn new(credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>, ledger: &Ledger) -> Self {
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
         let accounts = credentials.names().map(|name| ledger.account(name)).collect();
-        Snapshot { credentials, keys, tokens, accounts }
+        Snapshot { credentials, keys, tokens, accounts, usage_rows: RefCell::default() }
     }
 
     /// Gives `use_it` the `Authorization` value of a credential.
@@ -55,6 +62,27 @@ impl Snapshot {
 
     pub fn account(&self, credential: CredentialId) -> &Account {
         &self.accounts[credential.index()]
+    }
+
+    /// Returns where the usage of these is counted in `book`.
+    pub fn usage_row(
+        &self,
+        book: &UsageBook,
+        key: Option<ApiKeyId>,
+        credential: CredentialId,
+        model: ModelId,
+    ) -> Arc<BookRow> {
+        let id = (key, credential, model);
+        let mut rows = self.usage_rows.borrow_mut();
+        if let Some(row) = rows.get(&id) {
+            return row.clone();
+        }
+        let key_name = key.and_then(|key| self.key_name(key)).unwrap_or_default();
+        let row = book.row(key_name, self.name(credential), model);
+        if rows.len() < ROWS_MAX {
+            rows.insert(id, row.clone());
+        }
+        row
     }
 
     pub fn name(&self, credential: CredentialId) -> &str {

@@ -8,6 +8,7 @@ use super::certificate::ListenerTlsError;
 use super::shard::driver::RingRefusal;
 use super::take_over::ConversationError;
 use crate::upstream::tls::TrustError;
+use crate::usage::prices::PricesFileError;
 
 /// The error that kept the program from starting, or from ending as it should.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub enum RunError {
     },
     Trust(TrustError),
     ListenerTls(ListenerTlsError),
+    Prices(PricesFileError),
     UpstreamName(String),
     Driver(io::Error),
     Thread(io::Error),
@@ -56,6 +58,7 @@ impl fmt::Display for RunError {
             }
             RunError::Trust(error) => error.fmt(formatter),
             RunError::ListenerTls(error) => error.fmt(formatter),
+            RunError::Prices(error) => error.fmt(formatter),
             RunError::UpstreamName(name) => {
                 write!(
                     formatter,
@@ -90,6 +93,7 @@ impl std::error::Error for RunError {
             | RunError::Signals(error) => Some(error),
             RunError::Trust(error) => Some(error),
             RunError::ListenerTls(error) => Some(error),
+            RunError::Prices(error) => Some(error),
             RunError::TakeOver(error) => Some(error),
             RunError::UpstreamName(_) | RunError::ShardDied | RunError::Interrupted { .. } => None,
         }

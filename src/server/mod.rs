@@ -1,19 +1,21 @@
 //! The process around the shards, from its start to its end.
 //!
-//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `take_over`,
+//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `prices`, `take_over`,
 //! `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which reloads files
-//! (`reload`) and drains. The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
+//! (`reload`) and drains. Totals of usage are written beside it (`usage_totals`). The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
 //! and `admin` has a folder, whose `mod.rs` is its map.
 
 mod admin;
 pub mod certificate;
 mod error;
+mod prices;
 mod reload;
 mod shard;
 mod shard_threads;
 mod supervisor;
 mod take_over;
 mod upstream_route;
+mod usage_totals;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -29,6 +31,8 @@ use self::shard::shared::Shared;
 use self::supervisor::Supervisor;
 use self::take_over::RELEASE_LIMIT;
 use self::take_over::predecessor::Predecessor;
+use crate::capture::directory::CaptureDirectory;
+use crate::capture::recorder::{Recorder, RecorderEnd};
 use crate::config::Config;
 use crate::credentials::Credentials;
 
@@ -70,7 +74,9 @@ pub fn run(
     let address = config.listen;
     let listen_failed = |error| RunError::Listen { address, error };
     // Everything that can fail comes first: then a gateway that was to be taken over goes on undisturbed.
-    let shared = Arc::new(Shared::new(config, keyring)?);
+    let prices = prices::open(&sources.prices)?;
+    let (recorder, _recorder_end) = start_recorder(&config)?.unzip();
+    let shared = Arc::new(Shared::new(config, keyring, prices, recorder)?);
     let (events, incoming) = channel();
     let mut supervisor = Supervisor::on_signals(events.clone(), incoming).map_err(RunError::Signals)?;
     let reload = Reload::start(sources, shared.clone(), &events).map_err(RunError::Thread)?;
@@ -82,13 +88,15 @@ pub fn run(
     let driver = shard_threads::start(&shared, listeners, &mut supervisor, &events)?;
     supervisor.admin = start_admin(admin, &shared, &driver, &supervisor)?;
 
+    let totals = usage_totals::start(&shared)?;
     listener::listen(&lent).map_err(listen_failed)?;
     supervisor.serve();
     if let Some(predecessor) = predecessor
         && let Err(error) = predecessor.retire(&lent, &shared.owners)
     {
-        supervisor.withdraw(shared.config.timeouts.drain)?;
-        return Err(RunError::TakeOver(error));
+        let drained = supervisor.withdraw(shared.config.timeouts.drain);
+        usage_totals::finish(totals);
+        return Err(drained.err().unwrap_or(RunError::TakeOver(error)));
     }
     let hand_over = take_over::offer_hand_over(&shared.config, bound, lent, shared.owners.clone(), events);
     let admin = supervisor.admin.as_ref();
@@ -96,7 +104,15 @@ pub fn run(
     let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });
     // Not held any longer: credentials of the start that are replaced are erased.
     on_ready(&shared.config, &shared.credentials.load_full(), &Ready { bound, driver, admin });
-    supervisor.wait(reload, hand_over, shared.config.timeouts.drain)
+    let ended = supervisor.wait(reload, hand_over, shared.config.timeouts.drain);
+    usage_totals::finish(totals);
+    ended
+}
+
+/// Starts the thread that keeps failed exchanges, where there is a directory for them.
+fn start_recorder(config: &Config) -> Result<Option<(Recorder, RecorderEnd)>, RunError> {
+    let start = |path| Recorder::start(CaptureDirectory::at(path), fastrand::u32(..));
+    config.capture_directory.as_ref().map(start).transpose().map_err(RunError::Thread)
 }
 
 /// Opens the address of the admin pages, unless they are off. If a gateway was just stopped or killed, this waits for

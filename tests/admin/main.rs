@@ -9,6 +9,8 @@ mod support;
 mod address;
 mod health;
 mod metrics;
+#[cfg(feature = "demo")]
+mod prices;
 mod requests;
 
 use std::time::{Duration, Instant};

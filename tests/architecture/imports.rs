@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::source::{SourceFile, files, tokens};
 
-const LEAVES: [&str; 8] = ["config", "credentials", "http1", "io", "json", "observability", "usage", FILES];
+const LEAVES: [&str; 9] = ["capture", "config", "credentials", "http1", "io", "json", "observability", "usage", FILES];
 
 /// Stands below the other leaves: secrets, certificates and settings are all read from files.
 const FILES: &str = "whole_file";
@@ -18,6 +18,7 @@ fn allowed(module: &str) -> Option<Vec<&'static str>> {
     match module {
         "config" | "http1" | "io" | "json" | "observability" | "demo" | FILES => Some(Vec::new()),
         "credentials" => Some(vec![FILES]),
+        "capture" => Some(vec!["credentials", "http1", "observability", FILES]),
         "usage" => Some(vec!["json", FILES]),
         "upstream" => Some(vec!["io", "config", "observability", FILES]),
         "proxy" => Some(with_leaves(&["upstream"])),

@@ -6,7 +6,7 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 20] = [
+const ROOMS: [&str; 24] = [
     "mod",
     "stream",
     "filter",
@@ -15,10 +15,14 @@ const ROOMS: [&str; 20] = [
     "failover",
     "local_answer",
     "outcome",
+    "counted",
     "exchange",
+    "price_question",
     "resources",
     "snapshot",
     "downstream",
+    "own_request",
+    "trail",
     "response",
     "request",
     "sse",

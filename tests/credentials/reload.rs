@@ -259,7 +259,12 @@ fn the_demo_says_that_its_credentials_came_from_no_file() {
     let place = tempfile::tempdir().expect("a temporary directory");
     let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
     command.args(["--port", "0", "demo"]).current_dir(place.path());
-    command.env_clear().env("XDG_RUNTIME_DIR", place.path()).stdin(Stdio::null()).stderr(Stdio::piped());
+    command
+        .env_clear()
+        .env("FLOW_PROXY_USAGE_DB", "off")
+        .env("XDG_RUNTIME_DIR", place.path())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped());
     let mut demo = Running::start(command).expect("started");
     let mut stderr = BufReader::new(demo.stderr.take().expect("piped"));
     let mut read_to = |pattern: &str| {

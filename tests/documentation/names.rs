@@ -32,6 +32,16 @@ fn every_metric_that_a_page_names_exists() {
 }
 
 #[test]
+fn every_metric_stands_in_a_table_of_both_languages() {
+    for pages in [["docs/operations.md", "docs/usage.md"], ["docs/operations.zh-CN.md", "docs/usage.zh-CN.md"]] {
+        let pages = pages.map(Page::named);
+        let named: BTreeSet<&str> = pages.iter().flat_map(|page| named_metrics(&page.text)).collect();
+        let missing: Vec<String> = metrics().into_iter().filter(|metric| !named.contains(metric.as_str())).collect();
+        assert!(missing.is_empty(), "{} does not name {missing:?}", pages[0].path.display());
+    }
+}
+
+#[test]
 fn both_entry_pages_list_every_flag() {
     let flags: BTreeSet<String> = flags().into_iter().filter(|flag| !is_known_to_all(flag)).collect();
     for page in ["README.md", "README.zh-CN.md"].map(Page::named) {
@@ -45,7 +55,7 @@ fn both_entry_pages_list_every_flag() {
 
 /// Flags that need no row: those of every program, and those of commands.
 fn is_known_to_all(flag: &str) -> bool {
-    ["--help", "--version", "--online", "--name"].contains(&flag)
+    ["--help", "--version", "--online", "--name", "--since", "--by", "--json", "--csv", "--list"].contains(&flag)
 }
 
 #[test]
@@ -154,7 +164,9 @@ fn named_variables(text: &str) -> BTreeSet<&str> {
 /// A histogram is named by itself, or by one of its series.
 fn named_metrics(text: &str) -> BTreeSet<&str> {
     let words = text.split(|sign: char| !sign.is_ascii_lowercase() && sign != '_');
-    let names = words.filter(|word| word.starts_with("flow_uring_") && !word.ends_with("_error"));
+    let is_metric =
+        |word: &&str| word.starts_with("flow_uring_") || word.starts_with("gen_ai_c") || word.starts_with("gen_ai_s");
+    let names = words.filter(|word| is_metric(word) && !word.ends_with("_error"));
     names
         .map(|name| ["_bucket", "_sum", "_count"].iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name))
         .collect()

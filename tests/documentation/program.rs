@@ -10,7 +10,7 @@ use super::support::{Client, Gateway, Upstream, command, json, output_of};
 /// The flags of the program and of its commands.
 pub fn flags() -> BTreeSet<String> {
     let mut flags = BTreeSet::new();
-    for command in [&[][..], &["check"], &["token"], &["healthcheck"]] {
+    for command in [&[][..], &["check"], &["token"], &["healthcheck"], &["usage"], &["explain"]] {
         let (code, text) = run(&[command, &["--help"]].concat(), None);
         assert_eq!(code, Some(0), "{command:?} has no help: {text}");
         let words =
@@ -58,7 +58,9 @@ pub fn metrics() -> BTreeSet<String> {
     let files = fs::read_dir(root().join("src/server/admin/metrics")).unwrap();
     let sources: Vec<String> = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap()).collect();
     let quoted = sources.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
-    quoted.filter(|text| text.starts_with("flow_uring_") && is_code(text)).map(str::to_owned).collect()
+    let is_metric =
+        |text: &&str| ["flow_uring_", "gen_ai_client_", "gen_ai_server_"].iter().any(|start| text.starts_with(start));
+    quoted.filter(|text| is_metric(text) && is_code(text)).map(str::to_owned).collect()
 }
 
 fn run(words: &[&str], variable: Option<&str>) -> (Option<i32>, String) {

@@ -29,7 +29,11 @@ impl Writing {
         fs::write(place.path().join("secrets.json"), secrets_json(&["alpha"])).expect("written");
         let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
         command.args(["--admin", "off", "--shards", "1", "--upstream", &upstream.url()]).args(arguments);
-        command.current_dir(place.path()).env_clear().env("XDG_RUNTIME_DIR", place.path());
+        command
+            .current_dir(place.path())
+            .env_clear()
+            .env("FLOW_PROXY_USAGE_DB", "off")
+            .env("XDG_RUNTIME_DIR", place.path());
         command.stdin(Stdio::null()).stdout(stdout).stderr(stderr);
         Writing { running: Running::start(command).expect("started"), _place: place }
     }

@@ -9,12 +9,13 @@ mod support;
 mod access;
 mod filter;
 mod gemini;
+mod ids;
 mod modes;
 
 use support::{Client, Gateway, Response};
 
 /// The fields that the gateway sets itself; their place among the others is its own affair.
-const OURS: [&str; 4] = ["Host", "Authorization", "Content-Length", "Transfer-Encoding"];
+const OURS: [&str; 5] = ["Host", "Authorization", "Content-Length", "Transfer-Encoding", "x-request-id"];
 
 /// Asks on a connection of its own.
 fn ask(gateway: &Gateway, request: impl AsRef<[u8]>) -> Response {

@@ -38,7 +38,7 @@ class Gateway:
             os.fchmod(secrets.fileno(), 0o600)
             json.dump(CREDENTIALS, secrets)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("FLOW_PROXY_")}
-        environment["XDG_RUNTIME_DIR"] = self._directory.name
+        environment["XDG_RUNTIME_DIR"] = environment["XDG_STATE_HOME"] = self._directory.name
         self._process = subprocess.Popen(
             [self.binary, "--port", "0", "--admin", "off", *self.arguments],
             cwd=self._directory.name,

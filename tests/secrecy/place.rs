@@ -46,7 +46,12 @@ impl Place {
     /// The program, with nothing of this process's environment.
     pub fn program(&self, words: &[impl AsRef<OsStr>]) -> Command {
         let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
-        command.args(words).current_dir(self.directory()).env_clear().env("XDG_RUNTIME_DIR", self.directory());
+        command
+            .args(words)
+            .current_dir(self.directory())
+            .env_clear()
+            .env("FLOW_PROXY_USAGE_DB", "off")
+            .env("XDG_RUNTIME_DIR", self.directory());
         command
     }
 

@@ -25,7 +25,12 @@ fn place(files: &[(&str, &str)]) -> TempDir {
 
 fn flow_uring(place: &TempDir, arguments: &[&str]) -> Command {
     let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
-    command.args(arguments).current_dir(place.path()).env_clear().stdin(Stdio::null());
+    command
+        .args(arguments)
+        .current_dir(place.path())
+        .env_clear()
+        .env("FLOW_PROXY_USAGE_DB", "off")
+        .stdin(Stdio::null());
     command.env("XDG_RUNTIME_DIR", place.path());
     // Its default is one address for all that run at the same time.
     command.env("FLOW_PROXY_ADMIN", "off");

@@ -18,6 +18,9 @@ use super::process::{Running, command};
 use super::secrets::{Credential, leak_in, traces_of};
 use super::{DEADLINE, Upstream, observed, secrets_json};
 
+/// The directory of failed exchanges, in that of the gateway.
+const CAPTURES: &str = "captures";
+
 /// The program under test: another build of it may be named, such as a release.
 static PROGRAM: LazyLock<String> =
     LazyLock::new(|| std::env::var("FLOW_URING_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_flow-uring").to_owned()));
@@ -121,6 +124,11 @@ impl GatewayBuilder {
         self
     }
 
+    /// Keeps failed exchanges: what is kept is searched for secrets too.
+    pub fn capturing(self) -> Self {
+        self.env("FLOW_PROXY_CAPTURE_DIR", CAPTURES)
+    }
+
     /// Sets time limits that a busy machine does not reach, except for those that the test sets by flag: a slow
     /// handshake is then no failed connect, and a connection of the pool is still there after a stall.
     pub fn patient(self) -> Self {
@@ -208,11 +216,13 @@ impl GatewayBuilder {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir(directory.path());
         command.env_clear().env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
         // Nothing of a test goes to a directory that other gateways use too.
-        command.env("XDG_RUNTIME_DIR", directory.path());
+        command.env("XDG_RUNTIME_DIR", directory.path()).env("XDG_STATE_HOME", directory.path());
         // The variables that a coverage or sanitizer run needs, and the driver and the number of connections kept ready
         // that a whole run is to use.
         // A connection beyond those that the requests of a test need is in its way, unless it asks for some.
         command.env(WARM_CONNECTIONS, "0");
+        // Nor is a question for prices that no client asked.
+        command.env("FLOW_PROXY_PRICES", "off");
         for name in [
             "FLOW_PROXY_IO_DRIVER",
             "FLOW_PROXY_PUMP",
@@ -330,6 +340,12 @@ impl Gateway {
         prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, unlimited).expect("a child may be given more");
     }
 
+    /// Returns the failed exchanges that it has kept, where it does: see [`GatewayBuilder::capturing`].
+    pub fn captures(&self) -> Vec<Vec<u8>> {
+        let entries = fs::read_dir(self.directory.path().join(CAPTURES)).into_iter().flatten().flatten();
+        entries.filter_map(|entry| fs::read(entry.path()).ok()).collect()
+    }
+
     pub fn secrets_path(&self) -> PathBuf {
         self.directory.path().join("secrets.json")
     }
@@ -431,6 +447,7 @@ impl Drop for Gateway {
         if thread::panicking() {
             return eprintln!("the gateway's log:\n{}", self.log().join("\n"));
         }
+        self.captures().iter().for_each(|capture| observed::record(capture));
         let traces = traces_of(&self.credentials, &observed::sent_authorizations());
         let leak = leak_in(self.log().join("\n").as_bytes(), &traces).map(|leak| format!("the log: {leak}"));
         let leak = leak.or_else(|| observed::leak_after(self.recorded_before, &traces));

@@ -282,7 +282,11 @@ fn run(words: &[&str], proxy: &str) -> (Option<i32>, String) {
     std::fs::write(directory.path().join("ca.pem"), &CERTIFICATES.authority_pem).expect("written");
     let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
     command.args(words).args(["--upstream", NAMED, "--upstream-ca", "ca.pem"]).current_dir(directory.path());
-    command.env_clear().env("HTTPS_PROXY", proxy).env("FLOW_PROXY_CONNECT_TIMEOUT", "600");
+    command
+        .env_clear()
+        .env("FLOW_PROXY_USAGE_DB", "off")
+        .env("HTTPS_PROXY", proxy)
+        .env("FLOW_PROXY_CONNECT_TIMEOUT", "600");
     let output = output_of(command);
     let said = [output.stdout, output.stderr].concat();
     let said = String::from_utf8(said).expect("text");

@@ -4,12 +4,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::dotenv::{DotEnv, DotEnvError};
 use super::draft::Draft;
 use super::error::{SettingError, SettingErrors, ValueSource};
 use super::reading::{EffectiveSetting, Environment, Reading};
-use super::table::{access, gateway, logs, settings, upstream};
+use super::table::{access, gateway, logs, settings, upstream, usage};
 use super::written::WrittenFlags;
 use crate::config::{Config, Limits};
 use crate::credentials::LoadedKeys;
@@ -24,6 +25,17 @@ pub struct Surroundings<'a> {
     pub resolve: &'a dyn Fn(&str, u16) -> io::Result<SocketAddr>,
     /// The demo's embedded upstream stands in for the one that is configured.
     pub is_demo: bool,
+}
+
+/// Finds the file of the totals of usage, for a command that needs no other setting and reads no `.env`; `None` where
+/// there is none.
+///
+/// # Errors
+/// A variable that is not text.
+pub fn usage_file(written: &WrittenFlags, environment: &Environment<'_>) -> Result<Option<PathBuf>, SettingErrors> {
+    let mut reading = Reading::new(written, environment, Ok(DotEnv::default()));
+    let (file, _) = usage::find_file(&mut reading, environment);
+    if reading.errors.is_empty() { Ok(file) } else { Err(SettingErrors(reading.errors)) }
 }
 
 /// A configuration, and the source of each of its values.
@@ -63,11 +75,13 @@ pub fn configure(written: &WrittenFlags, surroundings: Surroundings<'_>) -> Resu
     upstream::settle(&mut reading, &mut draft, listen, is_demo);
     let api_keys = access::settle(&mut reading, &mut draft);
     logs::settle(&mut reading, &mut draft);
+    let usage_warning = usage::settle(&mut reading, &mut draft, environment, is_demo);
     let mut config = draft.config;
     // The descriptors that the pools may have are shared by as many shards as there are.
     config.limits.idle_upstream_max = Limits::for_descriptors(descriptors_max, config.shards).idle_upstream_max;
     config.runtime_directory = gateway::runtime_directory(environment);
     config.notices.extend(dotenv_warning);
+    config.notices.extend(usage_warning);
     config.notices.extend(notices(&mut reading, &config, api_keys.is_some(), descriptors_max));
     let Reading { mut effective, errors, .. } = reading;
     if !errors.is_empty() {

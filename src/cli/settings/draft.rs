@@ -4,7 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::{
-    self, AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, UpstreamConfig, default_shards,
+    self, AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, UpstreamConfig, UsageOptions,
+    default_shards,
 };
 
 /// A configuration that begins with the defaults, and the settings that become a part of it together with others.
@@ -37,6 +38,8 @@ impl Draft {
             timeouts: Timeouts::default(),
             limits: Limits::for_descriptors(descriptors_max, default_shards()),
             log: LogConfig::default(),
+            usage: UsageOptions::default(),
+            capture_directory: None,
             notices: Vec::new(),
         };
         Draft {

@@ -18,7 +18,7 @@ mod table;
 mod testing;
 mod written;
 
-pub use configure::{Configured, Surroundings, configure};
+pub use configure::{Configured, Surroundings, configure, usage_file};
 pub use dotenv::DotEnv;
 pub use error::SettingErrors;
 pub use reading::EffectiveSetting;

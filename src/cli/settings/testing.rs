@@ -20,7 +20,9 @@ pub type Pair<'a> = (&'a str, &'a str);
 /// Configures from a command line, environment variables and the text of `.env`.
 pub fn run(words: &[&str], environment: &[Pair<'_>], dotenv: &str) -> Result<Configured, SettingErrors> {
     let args = args::parse(words.iter().map(OsString::from)).expect("a valid command line");
-    let environment: HashMap<&str, &str> = environment.iter().copied().collect();
+    // A place for files that outlive the process, as everybody has one.
+    let home = ("HOME", "/home/user");
+    let environment: HashMap<&str, &str> = [home].into_iter().chain(environment.iter().copied()).collect();
     let find = |name: &str| environment.get(name).map(|value| (*value).to_owned());
     let dotenv = DotEnv::parse(dotenv, &find);
     let environment = |name: &str| find(name).ok_or(VarError::NotPresent);

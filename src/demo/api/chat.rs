@@ -49,9 +49,12 @@ fn id(reply: &DemoReply) -> String {
 }
 
 fn usage(reply: &DemoReply) -> Value {
+    let tokens = reply.usage;
     json!({
-        "prompt_tokens": reply.input_token_count,
-        "completion_tokens": reply.tokens.len(),
-        "total_tokens": reply.total_token_count(),
+        "prompt_tokens": tokens.input,
+        "completion_tokens": tokens.output,
+        "total_tokens": tokens.input + tokens.output,
+        "prompt_tokens_details": {"cached_tokens": tokens.cache_read, "audio_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": tokens.reasoning, "audio_tokens": 0},
     })
 }

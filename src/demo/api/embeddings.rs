@@ -15,7 +15,7 @@ pub fn whole(reply: &DemoReply) -> Value {
         "object": "list",
         "data": data,
         "model": reply.model,
-        "usage": {"prompt_tokens": reply.input_token_count, "total_tokens": reply.input_token_count},
+        "usage": {"prompt_tokens": reply.usage.input, "total_tokens": reply.usage.input},
     })
 }
 

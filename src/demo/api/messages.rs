@@ -1,5 +1,5 @@
 //! Anthropic messages: one object, or the events from `message_start` to `message_stop`.
-//! Token counts are estimates.
+//! `input_tokens` leaves out what came from the cache or went there, unlike OpenAI's.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{EventScript, named_event};
 
 pub fn whole(reply: &DemoReply) -> Value {
     let content = json!([{"type": "text", "text": reply.text()}]);
-    message(reply, content, Some("end_turn"), reply.tokens.len())
+    message(reply, content, Some("end_turn"), reply.usage.output)
 }
 
 pub fn events(reply: &DemoReply) -> EventScript {
@@ -18,7 +18,7 @@ pub fn events(reply: &DemoReply) -> EventScript {
     let end = json!({
         "type": "message_delta",
         "delta": {"stop_reason": "end_turn", "stop_sequence": null},
-        "usage": {"output_tokens": reply.tokens.len()},
+        "usage": usage(reply, reply.usage.output),
     });
     EventScript {
         opening: named_event(&start) + &named_event(&block) + &named_event(&json!({"type": "ping"})),
@@ -30,7 +30,7 @@ pub fn events(reply: &DemoReply) -> EventScript {
 }
 
 pub fn count(reply: &DemoReply) -> Value {
-    json!({"input_tokens": reply.input_token_count})
+    json!({"input_tokens": reply.usage.input})
 }
 
 fn message(reply: &DemoReply, content: Value, stop_reason: Option<&str>, output_token_count: usize) -> Value {
@@ -42,11 +42,16 @@ fn message(reply: &DemoReply, content: Value, stop_reason: Option<&str>, output_
         "content": content,
         "stop_reason": stop_reason,
         "stop_sequence": null,
-        "usage": {
-            "input_tokens": reply.input_token_count,
-            "cache_creation_input_tokens": 0,
-            "cache_read_input_tokens": 0,
-            "output_tokens": output_token_count,
-        },
+        "usage": usage(reply, output_token_count),
+    })
+}
+
+fn usage(reply: &DemoReply, output_token_count: usize) -> Value {
+    let tokens = reply.usage;
+    json!({
+        "input_tokens": tokens.input - tokens.cache_read - tokens.cache_write,
+        "cache_creation_input_tokens": tokens.cache_write,
+        "cache_read_input_tokens": tokens.cache_read,
+        "output_tokens": output_token_count,
     })
 }

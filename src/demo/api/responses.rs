@@ -94,11 +94,12 @@ fn item_id(reply: &DemoReply) -> String {
 }
 
 fn usage(reply: &DemoReply) -> Value {
+    let tokens = reply.usage;
     json!({
-        "input_tokens": reply.input_token_count,
-        "input_tokens_details": {"cached_tokens": 0},
-        "output_tokens": reply.tokens.len(),
-        "output_tokens_details": {"reasoning_tokens": 0},
-        "total_tokens": reply.total_token_count(),
+        "input_tokens": tokens.input,
+        "input_tokens_details": {"cached_tokens": tokens.cache_read},
+        "output_tokens": tokens.output,
+        "output_tokens_details": {"reasoning_tokens": tokens.reasoning},
+        "total_tokens": tokens.input + tokens.output,
     })
 }

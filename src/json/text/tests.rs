@@ -31,6 +31,16 @@ impl JsonObserver for Told {
         }
     }
 
+    fn text(&mut self, depth: usize, part: &[u8]) {
+        match self.0.last_mut() {
+            // However it was split.
+            Some((at, text)) if *at == depth && text.starts_with("text ") => {
+                text.push_str(&part.escape_ascii().to_string());
+            }
+            _ => self.note(depth, "text", part),
+        }
+    }
+
     fn open(&mut self, depth: usize, bracket: Bracket) {
         self.note(depth, if bracket == Bracket::Array { "array" } else { "object" }, b"");
     }

@@ -54,6 +54,8 @@ fn untimed(log: &str) -> Vec<&str> {
 
 const RECORD: ExchangeRecord<'_> = ExchangeRecord {
     id: ExchangeId { shard: 1, sequence: 0x2a },
+    request_id: "r-1",
+    trace_id: None,
     method: "POST",
     path: "/v1/messages?key=hunter2",
     status: Some(200),
@@ -66,6 +68,7 @@ const RECORD: ExchangeRecord<'_> = ExchangeRecord {
     response_bytes: 20,
     ending: Ending::Ok,
     error_code: None,
+    usage: None,
 };
 
 #[test]
@@ -73,8 +76,10 @@ fn an_exchange_is_one_line_without_its_query() {
     let log = captured(Level::INFO, LineFormat::Text, false, || RECORD.log());
     assert_eq!(
         untimed(&log),
-        [" INFO exchange id=1-2a method=POST path=/v1/messages status=200 credential=\"team a\" attempts=1 \
-          ttfb_ms=1.234 duration_ms=5000.5 bytes_in=10 bytes_out=20 end=ok"]
+        [
+            " INFO exchange id=1-2a request_id=r-1 method=POST path=/v1/messages status=200 credential=\"team a\" attempts=1 \
+          ttfb_ms=1.234 duration_ms=5000.5 bytes_in=10 bytes_out=20 end=ok"
+        ]
     );
 }
 
@@ -103,10 +108,17 @@ fn an_exchange_that_was_never_answered_leaves_out_what_it_does_not_have() {
     assert_eq!(
         untimed(&log),
         [
-            " INFO exchange id=1-2a method=POST path=/v1/messages attempts=1 duration_ms=5000.5 bytes_in=10 bytes_out=20 \
+            " INFO exchange id=1-2a request_id=r-1 method=POST path=/v1/messages attempts=1 duration_ms=5000.5 bytes_in=10 bytes_out=20 \
           end=client_disconnected"
         ]
     );
+}
+
+#[test]
+fn an_exchange_names_the_trace_that_it_is_a_part_of() {
+    let record = ExchangeRecord { trace_id: Some("0af7651916cd43dd8448eb211c80319c"), ..RECORD };
+    let log = captured(Level::INFO, LineFormat::Text, false, || record.log());
+    assert!(log.contains(" request_id=r-1 trace_id=0af7651916cd43dd8448eb211c80319c method="), "{log}");
 }
 
 #[test]
@@ -128,7 +140,7 @@ fn json_lines_are_flat_and_hold_numbers_as_numbers() {
     assert_eq!(
         line,
         serde_json::json!({
-            "level": "INFO", "message": "exchange", "id": "1-2a", "method": "POST", "path": "/v1/messages",
+            "level": "INFO", "message": "exchange", "id": "1-2a", "request_id": "r-1", "method": "POST", "path": "/v1/messages",
             "status": 200, "credential": "team a", "attempts": 1, "ttfb_ms": 1.234, "duration_ms": 5000.5,
             "bytes_in": 10, "bytes_out": 20, "end": "ok"
         })

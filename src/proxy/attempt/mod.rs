@@ -2,7 +2,7 @@
 //!
 //! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request
 //! goes up (`request_body`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one or the
-//! client leaves (`farewell`), and an error that a content coding hides only once it was searched (`coded_error`).
+//! client leaves (`farewell`), what is kept of it if the exchange fails is `noted`, and an error that a content coding hides only once it was searched (`coded_error`).
 //! Invariant: between two attempts nothing has gone downstream but interim responses, the request is whole in its copy,
 //! and the client is still there.
 
@@ -13,6 +13,7 @@ pub mod exchange;
 mod farewell;
 pub mod held;
 pub mod interrupt;
+mod noted;
 mod receive;
 pub mod relay;
 pub mod relayed;
@@ -25,6 +26,7 @@ use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;
 use crate::proxy::attempt::exchange::Attempted;
 use crate::proxy::attempt::held::Best;
+use crate::proxy::attempt::noted::{note_beginning, note_followed, noted};
 use crate::proxy::attempt::relayed::NoAnswer;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
@@ -41,9 +43,11 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         return AttemptsEnd::Over(Outcome::Failed(error));
     }
     attempt.failover.begin_first(attempt.resources, turn);
+    note_beginning(attempt);
     let mut may_reuse = true;
     loop {
-        let (new, failure) = match attempt.make(&exchange.progress, may_reuse).await {
+        // Not in a variable, for which the task of the connection would keep room.
+        let (new, failure) = match noted(attempt.make(&exchange.progress, may_reuse).await, attempt) {
             Attempted::Over(outcome) => return AttemptsEnd::Over(outcome),
             Attempted::Open(open) => return AttemptsEnd::Open(open),
             Attempted::Stale => {
@@ -67,6 +71,7 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         if let Some(class) = failure {
             failed(attempt, class).await;
         }
+        note_followed(attempt, &new);
         let best = match attempt.best.take() {
             Some(best) => best.or_better(new, attempt.failover.has_only_refusals()),
             None => new,
@@ -121,5 +126,6 @@ async fn prepare(attempt: &mut Attempt<'_>, exchange: &Exchange, next: Next) -> 
         attempt.authorize(credential).map_err(Outcome::Failed)?;
     }
     attempt.failover.begin_next(attempt.resources, next);
+    note_beginning(attempt);
     Ok(())
 }

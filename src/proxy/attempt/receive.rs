@@ -117,12 +117,20 @@ fn final_head(
     traces: &TokenTraces,
 ) -> Result<FinalHead, GatewayError> {
     let facts = response::head::examine(head, side.reply.is_head).map_err(malformed)?;
+    if let Some(recording) = &side.outgoing.trail.recording {
+        recording.note_upstream(head);
+    }
     let is_delimited = !facts.is_close_delimited_for(side.reply.version);
     let keep_alive =
         keeps_alive(&side.reply, side.progress.request_is_whole(), is_delimited, &side.resources.lifecycle);
     let Rules { access, target, .. } = &side.resources.rules;
     let origin = side.reply.origin.map(|origin| access.origin_text(origin));
-    let downstream = response::head::Recipient { version: side.reply.version, keep_alive, origin };
+    let downstream = response::head::Recipient {
+        version: side.reply.version,
+        keep_alive,
+        origin,
+        request_id: side.outgoing.trail.ids.request_id(),
+    };
     let location = LocationRewrite {
         upstream_host: &target.upstream_host,
         upstream_port: target.upstream_port,

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use crate::config::Pumping;
 use crate::http1::framing::BodyLength;
-use crate::http1::head::Version;
 use crate::io::clock;
 use crate::io::{Buffer, Phase};
 use crate::observability::Ending;
@@ -19,11 +18,13 @@ use crate::proxy::attempt::interrupt::{Interruption, NoMore, guarded};
 use crate::proxy::attempt::receive::{FinalHead, receive_head};
 use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, Over, Relayed};
 use crate::proxy::attempt_class::AttemptClass;
+use crate::proxy::counted::{note_told, wants_name};
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Progress;
 use crate::proxy::failover::gate::{Gate, Verdict};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::reply_shape::ReplyShape;
+use crate::proxy::resources::Resources;
 use crate::proxy::response::body::BodyRelay;
 use crate::proxy::sse::dialect::EventDialect;
 use crate::upstream::{Connection, Received};
@@ -50,7 +51,8 @@ pub async fn relay_answer(
     }
     gate.look_at_references(&head.facts).await;
     let retry_after = head.retry_after;
-    let mut answer = begin_answer(head, side.reply.version, &mut gate);
+    gate.note_model(head.facts.status, &side.progress.usage).await;
+    let mut answer = begin_answer(head, side, &mut gate);
     answer.body.push(received.filled());
     if answer.body.has_masked {
         received.mark_secret(received.len());
@@ -81,18 +83,22 @@ pub async fn relay_answer(
     // What was kept in case of a worse one is let go of: the answer may take minutes.
     *best = None;
     gate.learn(&answer.facts);
+    side.progress.usage.begin_answer(class, answer.facts.cost);
     answer.body.confirm_tap();
     match relay_body(Some(connection), side, &mut answer, RelayPart::Whole).await {
-        BodyRelayed::Over(over) => Relayed::Over(over),
+        BodyRelayed::Over(over) => {
+            note_told(side.resources, &side.progress.usage, &answer.body);
+            Relayed::Over(over)
+        }
         BodyRelayed::Open => Relayed::Open(Box::new(answer)),
     }
 }
 
 /// Makes what follows an answer from its first byte on. A function of its own: what it needs is not kept while the
 /// answer is relayed.
-fn begin_answer(head: FinalHead, version: Version, gate: &mut Gate<'_>) -> PendingAnswer {
+fn begin_answer(head: FinalHead, side: DownstreamSide<'_>, gate: &mut Gate<'_>) -> PendingAnswer {
     let FinalHead { facts, keep_alive, out, .. } = head;
-    let mut body = BodyRelay::new(&facts, version, out, gate.traces());
+    let mut body = BodyRelay::new(&facts, side.reply.version, out, gate.traces());
     if gate.holds_opening(&facts) {
         body.inspect_opening();
     }
@@ -100,6 +106,9 @@ fn begin_answer(head: FinalHead, version: Version, gate: &mut Gate<'_>) -> Pendi
         body.inspect_refusal();
     }
     body.set_tap(gate.tap(&facts));
+    if gate.resources.usage.is_some() && AttemptClass::of_status(facts.status) == AttemptClass::Succeeded {
+        body.count_usage(&facts, wants_name(gate.resources, &side.progress.usage));
+    }
     PendingAnswer::new(facts, keep_alive, body)
 }
 
@@ -129,6 +138,7 @@ pub async fn relay_body(
                 return over.into();
             }
             note_unknown_coding(side, answer);
+            answer.body.record(&side.outgoing.trail.recording);
             side.progress.answer_begins(answer.facts.status);
             None
         }
@@ -215,7 +225,7 @@ async fn write_out(
         return Ok(());
     }
     if side.write(out).await.is_ok() {
-        note_written(side.progress, body);
+        note_written(side.resources, side.progress, body);
         return Ok(());
     }
     *farewell_until = Some(after_lost_write(side.progress)?);
@@ -223,10 +233,15 @@ async fn write_out(
 }
 
 /// Notes that all that has come of the body was written.
-pub fn note_written(progress: &Progress, body: &BodyRelay) {
+pub fn note_written(resources: &Resources, progress: &Progress, body: &BodyRelay) {
     progress.response_bytes.set(body.reader.data_bytes());
     progress.note_turn(body.turn_is_complete());
     progress.note_token_seen(body.has_masked);
+    progress.usage.text.set(body.streamed_text());
+    // The client may leave from here on, and nothing more is needed of the answer.
+    if body.turn_is_complete() {
+        note_told(resources, &progress.usage, body);
+    }
 }
 
 /// Returns until when the rest of the body is read for a client that takes no more.
@@ -282,6 +297,7 @@ async fn end_broken(side: DownstreamSide<'_>, answer: &mut PendingAnswer, ending
     let Some(out) = answer.body.ending(EventDialect::of_path(side.outgoing.path), message(ending)) else {
         return cut(ending, answer, &side.reply);
     };
+    side.outgoing.trail.note_answer(out.filled());
     if side.write(out).await.is_err() {
         return Outcome::after_departure(side.progress);
     }

@@ -11,30 +11,21 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::credentials::{CheckClaim, Cooling, CredentialFault, CredentialId, FaultKind, Turn};
-use crate::http1::fields;
-use crate::http1::head::{HeadLimits, HeadScanner, with_response};
-use crate::http1::interim::InterimAllowance;
-use crate::io::{Buffer, Either, Lifecycle, Phase, pause, race};
+use crate::io::{Either, Lifecycle, Phase, pause, race};
 use crate::observability::{Activity, Count};
 use crate::proxy::failover::chosen::Chosen;
 use crate::proxy::failover::rest_log::tell_rest;
-use crate::proxy::request::head::UpstreamIdentity;
+use crate::proxy::own_request::{get_request, status_of};
 use crate::proxy::resources::Resources;
 use crate::proxy::resources::checks::CheckPlace;
 use crate::proxy::snapshot::Snapshot;
-use crate::upstream::{Connector, Received};
+use crate::upstream::Connector;
 
 /// The longest that a check takes: listing models is quick.
 const CHECK_LIMIT: Duration = Duration::from_secs(10);
 
-/// The longest that the upstream may take nothing of a request.
-const WRITE_STALL: Duration = Duration::from_secs(5);
-
 /// The path below the base path that every identity may ask for.
 const CHECKED_PATH: &str = "/v1/models";
-
-/// The rest of a request, as it is written: what is the same in all of them.
-const REQUEST_BYTES: usize = 128;
 
 /// The identity to check, and the reason.
 pub struct RefusedCheck {
@@ -70,7 +61,7 @@ pub fn begin(resources: &Resources, snapshot: &Rc<Snapshot>, check: RefusedCheck
     }
     let request = |credential| {
         let upstream = &resources.rules.upstream;
-        snapshot.with_authorization(credential, |authorization| models_request(upstream, authorization)).ok()
+        snapshot.with_authorization(credential, |authorization| get_request(upstream, CHECKED_PATH, authorization)).ok()
     };
     let (Some(of_refused), Some(of_successful)) = (request(refused), request(check.successful)) else {
         snapshot.credentials.end_check(refused);
@@ -116,10 +107,10 @@ impl CheckTask {
     /// for proves nothing.
     async fn is_refused(&self) -> bool {
         let [refused, successful] = &self.requests;
-        if !matches!(status_of(&self.connector, refused).await, Some(401 | 403)) {
+        if !matches!(status_of(&self.connector, refused).await, Ok(401 | 403)) {
             return false;
         }
-        matches!(status_of(&self.connector, successful).await, Some(200..=299))
+        matches!(status_of(&self.connector, successful).await, Ok(200..=299))
     }
 }
 
@@ -130,69 +121,5 @@ fn tell_models(activity: &Activity, snapshot: &Snapshot, check: &RefusedCheck) {
         if kind == FaultKind::Forbidden && began >= check.at {
             tell_rest(activity, snapshot, credential, CredentialFault::Forbidden, Some(&scope), until - began);
         }
-    }
-}
-
-/// Writes the request into memory that is wiped, and long enough not to be left for a longer one.
-fn models_request(upstream: &UpstreamIdentity, authorization: &[u8]) -> Zeroizing<Vec<u8>> {
-    let UpstreamIdentity { base_path, authority } = upstream;
-    let length = REQUEST_BYTES + base_path.len() + authority.len() + authorization.len();
-    let mut request = Zeroizing::new(Vec::with_capacity(length));
-    for part in ["GET ", base_path, CHECKED_PATH, " HTTP/1.1\r\n"] {
-        request.extend_from_slice(part.as_bytes());
-    }
-    fields::push_field(&mut request, "Host", authority.as_bytes());
-    fields::push_field(&mut request, "Authorization", authorization);
-    fields::push_field(&mut request, "Accept", b"application/json");
-    fields::push_field(&mut request, "Connection", b"close");
-    request.extend_from_slice(b"\r\n");
-    request
-}
-
-/// Sends a request on a connection of its own, and returns the status of the answer; `None` where there is none.
-async fn status_of(connector: &Connector, request: &[u8]) -> Option<u16> {
-    let connection = connector.connect().await.ok()?;
-    connection.begin_exchange();
-    let sealed = connection.seal(request, request.len()).ok()?;
-    connection.send(sealed, WRITE_STALL).await.ok()?;
-    let mut received = Buffer::none();
-    let mut interim = InterimAllowance::default();
-    loop {
-        let mut scanner = HeadScanner::default();
-        let span = loop {
-            if let Some(span) = scanner.scan(received.filled(), &HeadLimits::RESPONSE).ok()? {
-                break span;
-            }
-            match connection.read(|bytes| received.append(bytes)).await {
-                Ok(Received::Data) => {}
-                Ok(Received::End { .. }) | Err(_) => return None,
-            }
-        };
-        let head = &received.filled()[span.start..span.end];
-        let admitted = with_response(head, |parsed| match parsed.status {
-            100..=199 => interim.admit(parsed, head.len()).map(|()| None),
-            status => Ok(Some(status)),
-        });
-        if let Some(status) = admitted.and_then(|admitted| admitted).ok()? {
-            return Some(status);
-        }
-        received.consume(span.end);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn models_are_asked_for_below_the_base_path_by_the_name_of_the_identity() {
-        let upstream = UpstreamIdentity { base_path: "/base".to_owned(), authority: "api.example".to_owned() };
-        let request = models_request(&upstream, b"Bearer t");
-        let capacity = REQUEST_BYTES + "/base".len() + "api.example".len() + "Bearer t".len();
-        assert_eq!(request.capacity(), capacity, "it was not moved");
-        let request = String::from_utf8(request.to_vec()).expect("text");
-        let expected = "GET /base/v1/models HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer t\r\n\
-                        Accept: application/json\r\nConnection: close\r\n\r\n";
-        assert_eq!(request, expected);
     }
 }

@@ -4,16 +4,18 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::TokenTraces;
+use crate::credentials::{RestScope, TokenTraces};
 use crate::http1::framing::BodyLength;
 use crate::io::clock;
 use crate::proxy::attempt_class::AttemptClass;
+use crate::proxy::exchange::UsageProgress;
 use crate::proxy::failover::Failover;
 use crate::proxy::failover::blame::Finding;
 use crate::proxy::failover::ownership;
-use crate::proxy::failover::subject::find_subject;
+use crate::proxy::failover::subject::{ModelSearch, find_subject};
 use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
+use crate::proxy::request::named_model::NamedModel;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
@@ -132,6 +134,43 @@ impl Gate<'_> {
         }
         self.replay.borrow_mut().stop_keeping(&self.resources.budget);
         Verdict::Pass
+    }
+
+    /// Notes the model that the request names, where an answer of this status may have to be counted. Only before
+    /// [`Gate::judge`] lets go of what was kept of the request.
+    pub async fn note_model(&self, status: u16, usage: &UsageProgress) {
+        let is_success = AttemptClass::of_status(status) == AttemptClass::Succeeded;
+        let Some(book) = self.resources.usage.as_ref().filter(|_| is_success) else { return };
+        if self.body == BodyLength::None {
+            return;
+        }
+        let base_path = &self.resources.rules.upstream.base_path;
+        let refer = |name: &str| book.models().refer(name);
+        let Some(mut search) = ModelSearch::begin(&self.replay.borrow(), self.body) else { return };
+        let is_short = self.replay.borrow().part(1).is_none();
+        if is_short {
+            search.read_part(&self.replay.borrow());
+        } else {
+            // Boxed: few requests are so long.
+            Box::pin(search.read_all(self.replay)).await;
+        }
+        let quickly = search.end(&self.replay.borrow(), base_path, |named| match named {
+            NamedModel::None => Some(None),
+            NamedModel::One(name) => Some(Some(refer(name))),
+            NamedModel::Unclear => None,
+        });
+        let model = match quickly {
+            Some(model) => model,
+            None => {
+                // Boxed: hardly any request needs it.
+                let subject = Box::pin(find_subject(self.replay, self.body, base_path)).await;
+                match subject.map(|subject| subject.scope) {
+                    Some(RestScope::Model(name)) => Some(refer(&name)),
+                    Some(RestScope::Paths(_)) | None => None,
+                }
+            }
+        };
+        usage.request_model.replace(model);
     }
 
     /// Finds out what the request is about, where that matters after an answer of this class.

@@ -13,12 +13,10 @@ use crate::io::turns::spend;
 use crate::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::replay::content::ContentCursor;
+use crate::proxy::request::named_model::{ModelFinder, NamedModel, is_name, model_of_path};
 use crate::proxy::request::path::{split_query, strip_base_path};
 use crate::proxy::request::stored::collections;
 use crate::proxy::request::stored::references::reference;
-
-/// The longest name of a model that is kept.
-const MODEL_BYTES_MAX: usize = 128;
 
 /// Pieces of the content of one body that are looked at, so that one in tiny chunks costs no more than any other.
 const PIECES_MAX: u32 = 16 * 1024;
@@ -47,6 +45,58 @@ pub async fn find_subject(replay: &RefCell<ReplayBuffer>, length: BodyLength, ba
     Some(reader.subject())
 }
 
+/// Looks quickly for the model that the request in a copy names.
+#[derive(Debug)]
+pub struct ModelSearch {
+    finder: ModelFinder,
+    body: ContentCursor,
+    pieces: u32,
+}
+
+impl ModelSearch {
+    /// Begins with a request with a body of this length. `None` as for [`SubjectReader::begin`].
+    pub fn begin(replay: &ReplayBuffer, length: BodyLength) -> Option<Self> {
+        let (_, head_bytes) = target_of(replay)?;
+        Some(ModelSearch { finder: ModelFinder::new(), body: ContentCursor::new(head_bytes, length), pieces: 0 })
+    }
+
+    /// Reads what the copy holds. A shard does only so much of that in one turn.
+    pub async fn read_all(&mut self, replay: &RefCell<ReplayBuffer>) {
+        while spend(|| self.read_part(&replay.borrow())).await {}
+    }
+
+    /// Reads one part of the copy. Returns whether there was one, and more can tell something.
+    pub fn read_part(&mut self, replay: &ReplayBuffer) -> bool {
+        let ModelSearch { finder, body, pieces } = self;
+        body.read_part(replay, |content| {
+            *pieces += 1;
+            finder.read(content);
+        }) && *pieces <= PIECES_MAX
+    }
+
+    /// Gives `take` what was found.
+    pub fn end<T>(&self, replay: &ReplayBuffer, base_path: &str, take: impl FnOnce(NamedModel<'_>) -> T) -> T {
+        let target = target_of(replay).map_or("", |(target, _)| target);
+        let by_path =
+            model_of_path(strip_base_path(target, base_path).unwrap_or(target)).filter(|model| is_name(model));
+        take(match (self.finder.named(), by_path) {
+            (NamedModel::None, Some(model)) => NamedModel::One(model),
+            // What stands in such a body may be anything.
+            (NamedModel::One(_), Some(_)) => NamedModel::Unclear,
+            (named, _) => named,
+        })
+    }
+}
+
+/// Returns the target of the request in a copy, with its query, and the length of its head.
+fn target_of(replay: &ReplayBuffer) -> Option<(&str, usize)> {
+    let first = replay.part(0)?;
+    let line_end = memchr::memchr(b'\r', first)?;
+    let line = std::str::from_utf8(&first[..line_end]).ok()?;
+    let target = line.strip_suffix(" HTTP/1.1")?.split_once(' ')?.1;
+    Some((target, memchr::memmem::find(first, b"\r\n\r\n")? + 4))
+}
+
 /// Reads a request for its subject, as its copy grows.
 #[derive(Debug)]
 pub struct SubjectReader {
@@ -62,11 +112,7 @@ pub struct SubjectReader {
 impl SubjectReader {
     /// Begins with a request with a body of this length, in `replay`. `None` where the head is not in the copy any more.
     pub fn begin(replay: &ReplayBuffer, length: BodyLength, base_path: &str) -> Option<Self> {
-        let first = replay.part(0)?;
-        let line_end = memchr::memchr(b'\r', first)?;
-        let line = std::str::from_utf8(&first[..line_end]).ok()?;
-        let target = line.strip_suffix(" HTTP/1.1")?.split_once(' ')?.1;
-        let head_bytes = memchr::memmem::find(first, b"\r\n\r\n")? + 4;
+        let (target, head_bytes) = target_of(replay)?;
         Some(SubjectReader {
             path_and_query: strip_base_path(target, base_path).unwrap_or(target).to_owned(),
             body: ContentCursor::new(head_bytes, length),
@@ -128,30 +174,6 @@ impl SubjectReader {
             names_object: names_object || collections::names_object(path) || may_name_object,
         }
     }
-}
-
-/// Returns whether a text can stand in the log and on the pages as the name of a model.
-fn is_name(model: &str) -> bool {
-    !model.is_empty() && model.len() <= MODEL_BYTES_MAX && !model.chars().any(char::is_control)
-}
-
-/// Returns the model that a path names, as Gemini's, Azure's, the old engines' and Bedrock's do, or its query.
-fn model_of_path(path_and_query: &str) -> Option<&str> {
-    let (path, query) = split_query(path_and_query);
-    let after = |mark: &str| path.find(mark).map(|start| &path[start + mark.len()..]);
-    let segment = |mark| after(mark)?.split_once('/').map(|(name, _)| name);
-    after("/models/")
-        .and_then(before_verb)
-        .or_else(|| segment("/deployments/"))
-        .or_else(|| segment("/engines/"))
-        .or_else(|| segment("/model/"))
-        .or_else(|| query.trim_start_matches('?').split('&').find_map(|pair| pair.strip_prefix("model=")))
-        .filter(|name| !name.is_empty())
-}
-
-/// Returns what stands before the last colon of a path; clients may encode that.
-fn before_verb(path: &str) -> Option<&str> {
-    [":", "%3A", "%3a"].iter().filter_map(|colon| path.rfind(colon)).max().map(|end| &path[..end])
 }
 
 fn family(path: &str) -> PathFamily {

@@ -31,7 +31,7 @@ pub async fn refuse(
     if *error == GatewayError::Http2NotSupported {
         go_away::write_go_away(out.tail(), &error.message());
     } else {
-        write::write_error(out.tail(), error, shape.dialect, &reply(resources, shape, keep_alive));
+        write::write_error(out.tail(), error, shape.dialect, &reply(resources, downstream, shape, keep_alive));
     }
     // What follows a refused request on the wire may be its body, so it is read before the connection ends.
     let after = if keep_alive { Disposition::KeepAlive } else { Disposition::Linger };
@@ -53,7 +53,7 @@ pub async fn answer(
     let shape = &exchange.reply;
     let request_is_whole = body.is_empty();
     let keep_alive = keeps_alive(shape, request_is_whole, true, &resources.lifecycle);
-    let reply = reply(resources, shape, keep_alive);
+    let reply = reply(resources, downstream, shape, keep_alive);
     let mut out = Buffer::take();
     let status = match answer {
         LocalAnswer::Liveness => {
@@ -73,9 +73,20 @@ pub async fn answer(
     send(resources, exchange, downstream, MadeAnswer { status, out, after }).await
 }
 
-fn reply<'a>(resources: &'a Resources, shape: &ReplyShape, keep_alive: bool) -> ReplyHead<'a> {
+fn reply<'a>(
+    resources: &'a Resources,
+    downstream: &'a Downstream,
+    shape: &ReplyShape,
+    keep_alive: bool,
+) -> ReplyHead<'a> {
     let origin = shape.origin.map(|origin| resources.rules.access.origin_text(origin));
-    ReplyHead { is_head: shape.is_head, keep_alive, is_http10: shape.is_http10(), origin }
+    ReplyHead {
+        is_head: shape.is_head,
+        keep_alive,
+        is_http10: shape.is_http10(),
+        origin,
+        request_id: downstream.trail.ids.request_id(),
+    }
 }
 
 /// An answer as it goes out, and what becomes of the connection after it.
@@ -93,6 +104,7 @@ async fn send(
 ) -> Disposition {
     let MadeAnswer { status, out, after } = answer;
     exchange.progress.answer_begins(status);
+    downstream.trail.note_answer(out.filled());
     if downstream.write(out, resources.timeouts.downstream_write).await.is_err() {
         exchange.ending = Ending::ClientDisconnected;
         return Disposition::Cut;

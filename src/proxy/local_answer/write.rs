@@ -5,9 +5,11 @@
 
 use std::io::Write;
 
+use crate::http1::fields;
 use crate::proxy::error::table::{ALLOW, ErrorRow};
 use crate::proxy::error::{Dialect, GatewayError};
 use crate::proxy::guard::cors;
+use crate::proxy::request::ids::REQUEST_ID;
 
 /// The parts of a local reply that depend on its request.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +21,7 @@ pub struct ReplyHead<'a> {
     pub is_http10: bool,
     /// The origin of the page that made the request, which may read the answer.
     pub origin: Option<&'a str>,
+    pub request_id: &'a str,
 }
 
 /// Appends the whole HTTP/1.1 response for `error`.
@@ -71,6 +74,7 @@ fn end_head(out: &mut Vec<u8>, reply: &ReplyHead<'_>) {
     if let Some(origin) = reply.origin {
         cors::push_page_fields(out, origin);
     }
+    fields::push_field(out, REQUEST_ID, reply.request_id.as_bytes());
     append(out, format_args!("{}\r\n", ConnectionField::of(reply.keep_alive, reply.is_http10).field()));
 }
 
@@ -136,7 +140,7 @@ mod tests {
     use crate::proxy::error::table::tests::all_errors;
 
     fn reply(is_head: bool, keep_alive: bool, is_http10: bool) -> ReplyHead<'static> {
-        ReplyHead { is_head, keep_alive, is_http10, origin: None }
+        ReplyHead { is_head, keep_alive, is_http10, origin: None, request_id: "id-1" }
     }
 
     fn written(error: &GatewayError, dialect: Dialect, head_only: bool, keep_alive: bool, http10: bool) -> String {
@@ -160,6 +164,7 @@ mod tests {
                 assert_eq!(field(head, "Content-Type"), ["application/json"]);
                 assert_eq!(field(head, "Content-Length"), [body.len().to_string()], "{error:?}");
                 assert_eq!(field(head, "X-Flow-Uring-Error"), [code]);
+                assert_eq!(field(head, "x-request-id"), ["id-1"]);
                 assert_eq!(field(head, "Connection").contains(&"close"), closes);
                 assert_eq!(field(head, "Allow").len(), usize::from(status == 405));
                 assert_eq!(field(head, "Upgrade").len(), usize::from(status == 426));
@@ -228,7 +233,7 @@ mod tests {
 
         let mut out = Vec::new();
         write_options(&mut out, &reply(false, true, false));
-        assert_eq!(out, format!("HTTP/1.1 204 No Content\r\n{ALLOW}\r\n").into_bytes());
+        assert_eq!(out, format!("HTTP/1.1 204 No Content\r\n{ALLOW}x-request-id: id-1\r\n\r\n").into_bytes());
 
         let mut out = Vec::new();
         write_continue(&mut out);

@@ -1,7 +1,8 @@
 //! The request head: the facts that its fields state, and the head that goes upstream for it.
 //!
 //! Invariant: no credential of the downstream and no field that is meant for this hop goes upstream; `Host`,
-//! `Authorization` and the framing are ours whatever the request says. All other fields keep their order and bytes.
+//! `Authorization` and the framing are ours whatever the request says. All other fields keep their order and bytes, and
+//! there is always a request id.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,6 +14,7 @@ use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::request::gemini;
+use crate::proxy::request::ids::REQUEST_ID;
 use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::token_place::{TokenFields, TokenPlace};
 
@@ -206,6 +208,8 @@ pub struct UpstreamHead<'a> {
     pub authorization: &'a [u8],
     /// As [`examine`] found them.
     pub facts: &'a RequestFacts,
+    /// The request id to send in the place of the downstream's; `None`: that is passed on.
+    pub own_id: Option<&'a str>,
 }
 
 impl UpstreamHead<'_> {
@@ -235,7 +239,7 @@ impl UpstreamHead<'_> {
     /// Appends the request line and all fields but those that frame the body, and gives `written` the name of each
     /// field of the downstream with the place of its line.
     fn write_fields(&self, out: &mut Vec<u8>, mut written: impl FnMut(&str, Range<usize>)) -> TokenPlace {
-        let UpstreamHead { head, path, upstream, authorization, facts } = *self;
+        let UpstreamHead { head, path, upstream, authorization, facts, own_id } = *self;
         out.extend_from_slice(head.method.as_bytes());
         out.push(b' ');
         let token_fields = if gemini::is_passed_through(path) {
@@ -249,10 +253,14 @@ impl UpstreamHead<'_> {
         // RFC 9110 §7.2 asks for Host to come first.
         fields::push_field(out, "Host", upstream.authority.as_bytes());
         let named = facts.connection.named(head.fields);
-        for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named)) {
+        let keeps_id = own_id.is_none();
+        for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named, keeps_id)) {
             let start = out.len();
             fields::push_field(out, field.name, field.value);
             written(field.name, start..out.len());
+        }
+        if let Some(id) = own_id {
+            fields::push_field(out, REQUEST_ID, id.as_bytes());
         }
         TokenPlace::push(out, token_fields, authorization)
     }
@@ -298,11 +306,15 @@ impl FilterableHead {
     }
 }
 
-fn is_forwarded(name: &str, named: &NamedFields<'_>) -> bool {
+fn is_forwarded(name: &str, named: &NamedFields<'_>, keeps_id: bool) -> bool {
     match fields::known(name) {
         Some(Known::Host | Known::Authorization | Known::DownstreamKey | Known::ContentLength | Known::Expect) => false,
         // A downstream must not be able to make the upstream guess what the body is.
         Some(Known::ContentType) => true,
+        // Always passed on, a stated deviation from RFC 9110 §7.6.1: they are for all recipients, so a `Connection` must
+        // not name them, and a request whose trace could be cut off by it could not be followed.
+        Some(Known::Trace) => true,
+        Some(Known::RequestId) => keeps_id,
         Some(known) if known.is_hop_by_hop() => false,
         _ => !named.contain(name),
     }

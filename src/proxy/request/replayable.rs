@@ -11,6 +11,19 @@ pub fn may_replay(method: Method, path: &str) -> bool {
     method.is_idempotent() || method == Method::Post && calls_model(path)
 }
 
+/// Tells whether the answer to a `POST` to this path is made of tokens that cost something; it tells how many, if it is
+/// whole. Any prefix may stand before, the base path too.
+pub fn is_generation(path: &str) -> bool {
+    let Some((parent, call)) = path.rsplit_once('/') else { return false };
+    match call {
+        "messages" if parent.split('/').any(|segment| segment == "threads") => false,
+        "completions" | "responses" | "messages" | "embeddings" | "converse" | "converse-stream" => true,
+        _ => custom_verb(call).is_some_and(|verb| {
+            matches!(verb, "generateContent" | "streamGenerateContent" | "rawPredict" | "streamRawPredict")
+        }),
+    }
+}
+
 /// Tells whether a `POST` to this path calls a model, below whatever prefix: LiteLLM has `/v1`,
 /// `/openai/deployments/…`, `/bedrock/model/…`, `/vertex_ai/…` and others.
 fn calls_model(path: &str) -> bool {
@@ -40,6 +53,15 @@ fn custom_verb(segment: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_calls_that_make_tokens_are_told_from_those_that_count_them() {
+        let generations = ["/v1/chat/completions", "/v1/messages", "/x/gemini:streamGenerateContent", "/v1/embeddings"];
+        assert!(generations.into_iter().all(is_generation));
+        let others =
+            ["/v1/messages/count_tokens", "/v1/models", "/x/gemini:countTokens", "/v1/threads/a/messages", "x"];
+        assert!(!others.into_iter().any(is_generation));
+    }
 
     #[test]
     fn a_post_that_calls_a_model_may_be_sent_twice_below_every_prefix() {

@@ -1,8 +1,9 @@
 //! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
-//! be repeats (`retry_share`), the background checks (`checks`), the connections kept ready (`warm`), and where it is
-//! counted.
+//! be repeats (`retry_share`), the background checks (`checks`), the connections kept ready (`warm`), the `prices` of models,
+//! and where it is counted.
 
 pub mod checks;
+pub mod prices;
 pub mod retry_share;
 pub mod warm;
 
@@ -10,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use crate::capture::recorder::Recorder;
 use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Owners, RoundRobin};
 use crate::io::Lifecycle;
@@ -17,14 +19,18 @@ use crate::observability::{Activity, Ledger};
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::checks::ChecksUnderWay;
+use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
+use crate::usage::books::UsageBook;
 
 /// Everything that the exchanges of one shard share.
 pub struct Resources {
     /// The number of the shard.
     pub shard: usize,
+    /// Tells the request ids that are made here from those of other shards and processes.
+    pub id_seed: u64,
     pub rules: Rules,
     pub timeouts: Timeouts,
     pub limits: Limits,
@@ -41,9 +47,15 @@ pub struct Resources {
     pub budget: ReplayBudget,
     pub share: RetryShare,
     pub checks: ChecksUnderWay,
+    /// Shared by all shards.
+    pub prices: Arc<Prices>,
     /// The number of exchanges of the process that wait for the outcome of a probe.
     pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
     pub ledger: Arc<Ledger>,
+    /// `None`: usage is not counted.
+    pub usage: Option<UsageBook>,
+    /// Keeps exchanges that have failed; `None`: none is kept.
+    pub recorder: Option<Recorder>,
 }

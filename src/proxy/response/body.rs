@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use crate::capture::recording::Recording;
 use crate::credentials::TokenTraces;
 use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
 use crate::http1::framing::BodyLength;
@@ -18,7 +19,9 @@ use crate::proxy::response::refusal::{RefusalReader, RefusalReason};
 use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::ending;
 use crate::proxy::sse::opening::{Opening, OpeningReader};
-use crate::proxy::sse::tracker::EventTracker;
+use crate::proxy::sse::tracker::{EventTracker, StreamedText};
+use crate::usage::answer::body::BodyUsage;
+use crate::usage::answer::told::AnswerUsage;
 
 /// The body between upstream and downstream.
 // In this order, so that what each event of a stream needs is in few cache lines.
@@ -35,6 +38,8 @@ pub struct BodyRelay {
     has_open_end: bool,
     /// While the reason of an error decides whether it goes downstream. Boxed, since hardly any answer needs it.
     refusal: Option<Box<RefusalReader>>,
+    /// Notes what goes downstream, where failed exchanges are kept.
+    recording: Option<Rc<Recording>>,
     /// Looks at what goes by.
     tap: Option<Box<BodyTap>>,
     /// Keeps the attempt's token out of what goes downstream.
@@ -42,10 +47,34 @@ pub struct BodyRelay {
     /// The bytes to be written downstream next.
     pub out: Buffer,
     pub reader: BodyReader,
-    /// Only of an event stream that can be read.
-    events: Option<EventTracker>,
+    content: FollowedContent,
     /// While the first events decide whether the stream goes downstream.
     opening: Option<OpeningReader>,
+}
+
+/// The content of a body, as far as it is followed.
+enum FollowedContent {
+    /// An event stream that can be read.
+    Events(EventTracker),
+    /// JSON that is read for the usage that it tells.
+    Json(BodyUsage),
+    Opaque,
+}
+
+impl FollowedContent {
+    fn events(&self) -> Option<&EventTracker> {
+        match self {
+            FollowedContent::Events(events) => Some(events),
+            FollowedContent::Json(_) | FollowedContent::Opaque => None,
+        }
+    }
+
+    fn events_mut(&mut self) -> Option<&mut EventTracker> {
+        match self {
+            FollowedContent::Events(events) => Some(events),
+            FollowedContent::Json(_) | FollowedContent::Opaque => None,
+        }
+    }
 }
 
 impl BodyRelay {
@@ -56,10 +85,15 @@ impl BodyRelay {
         let follows_events = facts.is_event_stream && facts.is_identity_coded() && facts.body != BodyLength::None;
         BodyRelay {
             reader: BodyReader::new(facts.body),
-            events: follows_events.then(EventTracker::new),
+            content: if follows_events {
+                FollowedContent::Events(EventTracker::new())
+            } else {
+                FollowedContent::Opaque
+            },
             has_open_end: is_chunked || facts.body == BodyLength::UntilClose,
             opening: None,
             refusal: None,
+            recording: None,
             tap: None,
             mask: BodyMask::new(facts, traces),
             has_masked: false,
@@ -68,6 +102,33 @@ impl BodyRelay {
             error: None,
             has_surplus: false,
         }
+    }
+
+    /// Reads the usage that the answer tells, if it is one that can be read. To be called before the first byte is
+    /// pushed.
+    /// With the name of the model, where that is wanted.
+    pub fn count_usage(&mut self, facts: &ResponseFacts, wants_name: bool) {
+        match &mut self.content {
+            FollowedContent::Events(events) => events.count_usage(wants_name),
+            content if facts.is_json && facts.is_identity_coded() && facts.body != BodyLength::None => {
+                *content = FollowedContent::Json(BodyUsage::new(facts.content_length, wants_name));
+            }
+            FollowedContent::Json(_) | FollowedContent::Opaque => {}
+        }
+    }
+
+    /// The usage that the answer has told; `None` where it is not read for it.
+    pub fn usage(&self) -> Option<AnswerUsage> {
+        match &self.content {
+            FollowedContent::Events(events) => events.usage(),
+            FollowedContent::Json(usage) => Some(usage.usage()),
+            FollowedContent::Opaque => None,
+        }
+    }
+
+    /// The text in the events that have come; `None` where they are not read for it.
+    pub fn streamed_text(&self) -> Option<StreamedText> {
+        self.content.events()?.text()
     }
 
     /// Begins to inspect the first events, for [`BodyRelay::opening`]. To be called before the first byte is pushed.
@@ -129,16 +190,36 @@ impl BodyRelay {
 
     /// Returns whether this is an event stream whose turn is over, by the whole events that were pushed.
     pub fn turn_is_complete(&self) -> bool {
-        self.events.as_ref().is_some_and(EventTracker::turn_is_complete)
+        self.content.events().is_some_and(EventTracker::turn_is_complete)
     }
 
     /// Returns whether the content may end here: see [`EventTracker::may_end`].
     pub fn may_end(&self, by_path: Option<EventDialect>) -> bool {
-        self.events.as_ref().is_none_or(|events| events.may_end(by_path))
+        self.content.events().is_none_or(|events| events.may_end(by_path))
+    }
+
+    /// Notes what is in `out`, and from here on all that comes: the answer goes downstream.
+    pub fn record(&mut self, recording: &Option<Rc<Recording>>) {
+        if let Some(recording) = recording {
+            recording.note_answer(self.out.filled());
+            self.recording = Some(recording.clone());
+        }
     }
 
     /// Follows `bytes` of the answer and appends what goes downstream of them to `out`.
     pub fn push(&mut self, bytes: &[u8]) {
+        let start = self.out.len();
+        self.follow(bytes);
+        self.note_from(start);
+    }
+
+    fn note_from(&self, start: usize) {
+        if let Some(recording) = &self.recording {
+            recording.note_answer(&self.out.filled()[start..]);
+        }
+    }
+
+    fn follow(&mut self, bytes: &[u8]) {
         if self.error.is_some() {
             return;
         }
@@ -146,11 +227,14 @@ impl BodyRelay {
         if bytes.is_empty() {
             return;
         }
-        let BodyRelay { reader, events, opening, refusal, tap, mask, downstream_gets_chunks, out, .. } = self;
+        let BodyRelay { reader, content, opening, refusal, tap, mask, downstream_gets_chunks, out, .. } = self;
         let mut has_masked = false;
         let read = reader.read(bytes, |piece| match piece {
             Piece::Data(data) => {
-                has_masked |= mask.push(data, events.as_mut(), out);
+                has_masked |= mask.push(data, content.events_mut(), out);
+                if let FollowedContent::Json(usage) = content {
+                    usage.read(data);
+                }
                 if let Some(opening) = opening {
                     opening.observe(data);
                 }
@@ -170,22 +254,23 @@ impl BodyRelay {
             Err(error) => self.error = Some(error),
         }
         if self.error.is_some() || self.reader.is_complete() {
-            self.end(self.error.is_some());
+            self.finish(self.error.is_some());
         }
     }
 
     /// Follows the chunks at the start of `bytes` that are whole and that nothing looks into but the mask and the tracker
     /// of events: most events come as one, which is copied in one piece. Returns what follows them.
     fn push_whole_chunks<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
-        let BodyRelay { reader, events, opening, refusal, tap, mask, has_masked, downstream_gets_chunks, out, .. } =
-            self;
-        if opening.is_some() || refusal.is_some() || tap.as_ref().is_some_and(|tap| tap.wants_more()) {
+        let reads_json = matches!(self.content, FollowedContent::Json(_));
+        let looks_into = self.opening.is_some() || self.refusal.is_some() || reads_json;
+        let BodyRelay { reader, content, tap, mask, has_masked, downstream_gets_chunks, out, .. } = self;
+        if looks_into || tap.as_ref().is_some_and(|tap| tap.wants_more()) {
             return bytes;
         }
         while let Some(chunk) = reader.whole_chunk(bytes) {
             let data = chunk.data();
             let (whole, rest) = bytes.split_at(chunk.length());
-            match (mask.look(&whole[data.clone()], events.as_mut()), events.as_ref()) {
+            match (mask.look(&whole[data.clone()], content.events_mut()), content.events()) {
                 (MaskLook::Push, _) => return bytes,
                 (MaskLook::PushObserved, Some(events)) => {
                     let framing = |mask: &mut BodyMask, part, out: &mut Buffer| {
@@ -208,6 +293,12 @@ impl BodyRelay {
     /// Appends what the mask holds to `out`: no more follows. Of a body that `is_cut` the beginning of a token is masked
     /// too.
     pub fn end(&mut self, is_cut: bool) {
+        let start = self.out.len();
+        self.finish(is_cut);
+        self.note_from(start);
+    }
+
+    fn finish(&mut self, is_cut: bool) {
         self.has_masked |= self.mask.finish(is_cut, &mut self.out);
     }
 
@@ -235,7 +326,7 @@ impl BodyRelay {
         if is_over || !self.has_open_end || self.mask.holds_any() {
             return None;
         }
-        let comment = ending::heartbeat(self.events.as_ref()?, by_path)?;
+        let comment = ending::heartbeat(self.content.events()?, by_path)?;
         let mut out = Buffer::take();
         if !self.downstream_gets_chunks {
             out.append(comment);
@@ -251,7 +342,7 @@ impl BodyRelay {
     /// The bytes that end the stream well; `None` where it must be cut. `by_path` is the dialect of a stream whose
     /// events have told none yet.
     pub fn ending(&self, by_path: Option<EventDialect>, message: &str) -> Option<Buffer> {
-        let events = self.events.as_ref().filter(|_| self.has_open_end)?;
+        let events = self.content.events().filter(|_| self.has_open_end)?;
         let mut event = Buffer::take();
         ending::error_event(event.tail(), events, by_path, message)?;
         if !self.downstream_gets_chunks {
@@ -285,7 +376,9 @@ mod tests {
             keep_alive: true,
             rest_limit: None,
             is_event_stream: has_events,
+            is_json: false,
             coding: ContentCoding::Identity,
+            cost: None,
         };
         BodyRelay::new(&facts, version, Buffer::none(), Rc::new(TokenTraces::none()))
     }

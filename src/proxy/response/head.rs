@@ -10,8 +10,10 @@ use crate::http1::framing::{self, BodyLength, LengthFields};
 use crate::http1::head::{HeadError, ResponseHead, Version};
 use crate::http1::keep_alive::KeepAliveFields;
 use crate::proxy::guard::cors;
+use crate::proxy::request::ids::REQUEST_ID;
 use crate::proxy::response::coding::ContentCoding;
 use crate::proxy::response::location::{LocationRewrite, push_location};
+use crate::usage::cost::Usd;
 
 /// The facts about a response that decide how it is relayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +29,12 @@ pub struct ResponseFacts {
     /// The longest that the connection may rest before it is used again, where the upstream has said so.
     pub rest_limit: Option<Duration>,
     pub is_event_stream: bool,
+    /// The body is JSON (RFC 8259, or a suffix of RFC 6839 §3.1).
+    pub is_json: bool,
     pub coding: ContentCoding,
+    /// The cost of the answer, where the upstream tells it (LiteLLM's `x-litellm-response-cost`, a number as Python
+    /// writes one).
+    pub cost: Option<Usd>,
 }
 
 impl ResponseFacts {
@@ -54,16 +61,22 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
     let mut lengths = LengthFields::default();
     let mut connection = ConnectionOptions::default();
     let mut keep_alive = KeepAliveFields::default();
-    let mut is_event_stream = false;
+    let (mut is_event_stream, mut is_json) = (false, false);
     let mut coding = ContentCoding::Identity;
+    let mut cost = None;
     for field in head.fields {
         match fields::known(field.name) {
             Some(Known::ContentLength) => lengths.add_content_length(field.value),
             Some(Known::TransferEncoding) => lengths.add_transfer_encoding(field.value),
             Some(Known::Connection) => connection.add(field.value),
             Some(Known::KeepAlive) => keep_alive.add(field.value),
-            Some(Known::ContentType) => is_event_stream |= names_event_stream(field.value),
+            Some(Known::ContentType) => {
+                let media_type = media_type(field.value);
+                is_event_stream |= media_type.eq_ignore_ascii_case(b"text/event-stream");
+                is_json |= names_json(media_type);
+            }
             Some(Known::ContentEncoding) => coding.add(field.value),
+            Some(Known::ResponseCost) => cost = dollars(field.value),
             _ => {}
         }
     }
@@ -88,13 +101,26 @@ pub fn examine(head: &ResponseHead<'_>, request_was_head: bool) -> Result<Respon
             && rest_limit != Some(Duration::ZERO),
         rest_limit,
         is_event_stream,
+        is_json,
         coding,
+        cost,
     })
 }
 
-fn names_event_stream(content_type: &[u8]) -> bool {
-    let media_type_end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
-    fields::trim_whitespace(&content_type[..media_type_end]).eq_ignore_ascii_case(b"text/event-stream")
+fn dollars(value: &[u8]) -> Option<Usd> {
+    Usd::from_dollars(std::str::from_utf8(value).ok()?.trim_ascii().parse().ok()?)
+}
+
+/// Returns a content type without its parameters.
+fn media_type(content_type: &[u8]) -> &[u8] {
+    let end = memchr::memchr(b';', content_type).unwrap_or(content_type.len());
+    fields::trim_whitespace(&content_type[..end])
+}
+
+fn names_json(media_type: &[u8]) -> bool {
+    const SUFFIX: &[u8] = b"+json";
+    let suffix = &media_type[media_type.len().saturating_sub(SUFFIX.len())..];
+    media_type.eq_ignore_ascii_case(b"application/json") || suffix.eq_ignore_ascii_case(SUFFIX)
 }
 
 /// The downstream as the recipient of a response: its version, its connection and its page.
@@ -104,6 +130,8 @@ pub struct Recipient<'a> {
     pub keep_alive: bool,
     /// The origin of its page, which may read the response whatever the upstream says.
     pub origin: Option<&'a str>,
+    /// Sent where the upstream sends none.
+    pub request_id: &'a str,
 }
 
 /// Appends the head that goes downstream, and returns the length of `out` with all that is the upstream's in it: fields
@@ -120,7 +148,7 @@ pub fn write(
     push_status_line(out, head);
     let named = facts.connection.named(head.fields);
     let is_decoded = facts.body == BodyLength::Chunked && recipient.version == Version::Http10;
-    let mut is_buffering_told = false;
+    let (mut is_buffering_told, mut has_request_id) = (false, false);
     for field in head.fields {
         match fields::known(field.name) {
             known if !is_forwarded(known, field.name, &named) => continue,
@@ -131,12 +159,16 @@ pub fn write(
                 continue;
             }
             Some(Known::XAccelBuffering) => is_buffering_told = true,
+            Some(Known::RequestId) => has_request_id = true,
             None if recipient.origin.is_some() && cors::is_page_field(field.name) => continue,
             _ => {}
         }
         fields::push_field(out, field.name, field.value);
     }
     let upstream_bytes = out.len();
+    if !has_request_id {
+        fields::push_field(out, REQUEST_ID, recipient.request_id.as_bytes());
+    }
     if facts.is_event_stream && !is_buffering_told {
         fields::push_field(out, "X-Accel-Buffering", b"no");
     }
@@ -174,7 +206,8 @@ fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
 fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bool {
     match known {
         Some(Known::SetCookie | Known::ContentLength | Known::FlowUringError) => false,
-        Some(Known::ContentType) => true,
+        // As in a request.
+        Some(Known::ContentType | Known::RequestId | Known::Trace) => true,
         Some(known) if known.is_hop_by_hop() => false,
         _ => !named.contain(name),
     }

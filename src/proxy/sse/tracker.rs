@@ -2,9 +2,22 @@
 //!
 //! Invariant: memory is bounded. Not here: what is read, written or timed out.
 
+use std::time::Instant;
+
+use crate::io::clock;
 use crate::proxy::sse::dialect::EventDialect;
 use crate::proxy::sse::events::StreamEvents;
 use crate::proxy::sse::tokenizer::{LineEnd, Tokenizer};
+use crate::usage::answer::stream::StreamUsage;
+use crate::usage::answer::told::AnswerUsage;
+
+/// The text in the events of a stream, as far as it has come.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamedText {
+    pub bytes: u64,
+    /// The time at which it began.
+    pub since: Option<Instant>,
+}
 
 /// Follows the decoded bytes of an event stream as the upstream sends them, however they are split. What is written
 /// into the stream here is never observed: it stands where the upstream's bytes go on as if it were not there.
@@ -13,16 +26,41 @@ use crate::proxy::sse::tokenizer::{LineEnd, Tokenizer};
 pub struct EventTracker {
     tokenizer: Tokenizer,
     pub events: StreamEvents,
+    /// `None`: nobody counts it.
+    usage: Option<StreamUsage>,
+    first_text: Option<Instant>,
 }
 
 impl EventTracker {
     pub const fn new() -> Self {
-        EventTracker { tokenizer: Tokenizer::new(), events: StreamEvents::new() }
+        EventTracker { tokenizer: Tokenizer::new(), events: StreamEvents::new(), usage: None, first_text: None }
+    }
+
+    /// Reads the usage too, with the name of the model, where that is wanted. To be called before the first byte is
+    /// observed.
+    pub fn count_usage(&mut self, wants_name: bool) {
+        self.usage = Some(if wants_name { StreamUsage::new() } else { StreamUsage::without_name() });
     }
 
     /// Takes the stream's next bytes.
     pub fn observe(&mut self, data: &[u8]) {
-        self.tokenizer.read(data, &mut self.events);
+        let EventTracker { tokenizer, events, usage, first_text } = self;
+        let Some(usage) = usage else { return tokenizer.read(data, events) };
+        tokenizer.read(data, &mut (&mut *events, &mut *usage));
+        if first_text.is_none() && usage.text_bytes() > 0 {
+            *first_text = Some(clock::now());
+        }
+    }
+
+    /// The usage that the events have told; `None` where nobody counts it.
+    pub fn usage(&self) -> Option<AnswerUsage> {
+        self.usage.as_ref().map(StreamUsage::usage)
+    }
+
+    /// The bytes of text that have come, and the time of the first; `None` where nobody counts them.
+    pub fn text(&self) -> Option<StreamedText> {
+        let bytes = self.usage.as_ref()?.text_bytes();
+        Some(StreamedText { bytes, since: self.first_text })
     }
 
     /// Returns whether the turn is over: see [`StreamEvents::turn_is_complete`].

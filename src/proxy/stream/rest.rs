@@ -5,6 +5,7 @@ use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::exchange::until_left;
 use crate::proxy::attempt::relay::{RelayPart, after_lost_write, note_written, relay_body};
 use crate::proxy::attempt::relayed::{BodyRelayed, Over};
+use crate::proxy::counted::note_told;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::resources::Resources;
@@ -49,12 +50,14 @@ pub async fn relay_rest(
                 Err(outcome) => return outcome.into(),
             }
         } else {
-            note_written(progress, &answer.body);
+            note_written(resources, progress, &answer.body);
             None
         };
         relay_body(Some(connection), side, answer, RelayPart::Rest { farewell_until }).await
     };
-    match until_left(side, departure, relay).await {
+    let relayed = until_left(side, departure, relay).await;
+    note_told(resources, &progress.usage, &answer.body);
+    match relayed {
         BodyRelayed::Over(over) => over,
         // It may not be pumped any more.
         BodyRelayed::Open => Outcome::CUT_OFF.into(),

@@ -1,5 +1,5 @@
-//! The reload of credentials and API keys, on SIGHUP and when their file has changed, and of the certificate, on
-//! SIGHUP.
+//! The reload of credentials and API keys, on SIGHUP and when their file has changed, and of the certificate and the
+//! prices, on SIGHUP.
 //!
 //! A thread of its own watches each file (`watch`), the main thread loads it. Invariant: a file that cannot be used
 //! changes nothing, and one version of a file (`watched_file`) is loaded, or its error logged, once, unless SIGHUP asks
@@ -18,6 +18,7 @@ use std::sync::mpsc::Sender;
 use self::source::{FileSource, Sources};
 use self::watched_file::{FileVersion, WatchedFile};
 use super::certificate;
+use super::prices;
 use super::shard::shared::Shared;
 use super::supervisor::control::{Order, Shards};
 use super::supervisor::event::SupervisorEvent;
@@ -58,6 +59,7 @@ impl Reload {
         self.load(WatchedFile::Secrets, shards, ReloadReason::Asked);
         self.load(WatchedFile::ApiKeys, shards, ReloadReason::Asked);
         self.load_certificate();
+        prices::reload(&self.sources.prices, &self.shared.prices);
     }
 
     /// Loads a file that has changed, unless a SIGHUP has done so already.

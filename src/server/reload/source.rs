@@ -1,8 +1,9 @@
-//! The files that credentials and API keys were read from.
+//! The files that credentials and API keys were read from, and the source of prices.
 
 use std::path::{Path, PathBuf};
 
 use super::watched_file::FileVersion;
+use crate::config::PriceSource;
 
 /// The source of something that can change while the program runs.
 #[derive(Debug)]
@@ -17,11 +18,12 @@ pub enum FileSource {
     Fixed,
 }
 
-/// The sources of credentials and API keys.
+/// The sources of credentials, API keys and prices.
 #[derive(Debug)]
 pub struct Sources {
     pub secrets: FileSource,
     pub api_keys: FileSource,
+    pub prices: PriceSource,
 }
 
 impl FileSource {

@@ -53,6 +53,8 @@ pub enum Served {
 }
 
 /// Serves a connection until it ends, becomes idle, or only has to relay an answer.
+// Inlined, so that the future is made where it stays: else all its room would be copied once.
+#[inline(always)]
 pub fn serve(arrival: Arrival, proxy: Rc<Proxy>) -> impl Future<Output = Served> {
     // Not within the future, which would keep room for the arrival all its life.
     let (mut begun, pumped) = match arrival {

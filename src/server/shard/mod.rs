@@ -45,6 +45,7 @@ use crate::proxy::resources::Resources;
 use crate::proxy::resources::checks::ChecksUnderWay;
 use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
+use crate::usage::books::UsageBook;
 
 /// The pause between two looks of a draining shard whether its last connection has ended.
 const DRAIN_PAUSE: Duration = Duration::from_millis(10);
@@ -179,6 +180,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
     let warm = WarmConnections::new(timeouts, limits, &connector, &pool, &lifecycle, &activity);
     let resources = Resources {
         shard: index,
+        id_seed: request_id_seed(),
         rules: Rules::new(&shared.config, listener_port),
         timeouts: *timeouts,
         limits: *limits,
@@ -195,8 +197,21 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         lifecycle,
         activity,
         ledger: shared.ledger.clone(),
+        usage: shared.usage.clone().map(|books| UsageBook::new(books, index)),
+        prices: shared.prices.clone(),
+        recorder: shared.recorder.clone(),
     };
     Proxy::new(resources, shared.credentials.load_full(), shared.api_keys.load_full())
+}
+
+/// Returns a number that no other process is likely to have.
+fn request_id_seed() -> u64 {
+    let mut seed = [0; 8];
+    // Without the system's random numbers there would be no TLS either.
+    if aws_lc_rs::rand::fill(&mut seed).is_err() {
+        return fastrand::u64(..);
+    }
+    u64::from_ne_bytes(seed)
 }
 
 /// Starts the tasks that wake waits whose time limit has passed or whose client has left.

@@ -1,5 +1,5 @@
-//! The state that all shards share: the immutable configuration, the newest credentials and API keys, and counts of the
-//! process.
+//! The state that all shards share: the immutable configuration, the newest credentials, API keys and prices, and counts
+//! of the process.
 //!
 //! Invariant: no lock, and nothing that a shard waits for.
 
@@ -10,14 +10,17 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use rustls::ServerConfig;
 
 use super::places::Places;
+use crate::capture::recorder::Recorder;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, Owners, RoundRobin};
 use crate::observability::Ledger;
+use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::server::certificate;
 use crate::server::error::RunError;
 use crate::server::upstream_route;
 use crate::upstream::Route;
+use crate::usage::books::UsageBooks;
 use crate::whole_file::FileKinds;
 
 /// The credentials and API keys that a gateway starts with.
@@ -41,6 +44,11 @@ pub struct Shared {
     pub probe_waiters: Arc<AtomicUsize>,
     pub places: Places,
     pub ledger: Arc<Ledger>,
+    /// `None`: usage is not counted.
+    pub usage: Option<Arc<UsageBooks>>,
+    pub prices: Arc<Prices>,
+    /// Keeps exchanges that have failed; `None`: none is kept.
+    pub recorder: Option<Recorder>,
     pub route: Route,
     /// The TLS configuration of the listener; `None`: it speaks plain HTTP.
     pub listener_tls: Option<Arc<ArcSwap<ServerConfig>>>,
@@ -51,7 +59,12 @@ impl Shared {
     ///
     /// # Errors
     /// Those of [`certificate::load`], [`upstream_route::route`] and [`Places::new`].
-    pub fn new(config: Config, keyring: Keyring) -> Result<Self, RunError> {
+    pub fn new(
+        config: Config,
+        keyring: Keyring,
+        prices: Arc<Prices>,
+        recorder: Option<Recorder>,
+    ) -> Result<Self, RunError> {
         let listener_tls = config
             .listener_tls
             .as_ref()
@@ -75,6 +88,9 @@ impl Shared {
             replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
             places: Places::new(config.limits.connections_max, config.shards.get()).map_err(RunError::Thread)?,
             ledger,
+            usage: config.usage.is_counted.then(|| UsageBooks::new(config.shards.get(), config.usage.has_otel_names)),
+            prices,
+            recorder,
             config,
         })
     }

@@ -7,7 +7,7 @@ use super::super::testing::{DESCRIPTORS, Pair, config, errors, run};
 use super::*;
 use crate::config::{
     self, Filter, IoDriver, ListenerTls, LogConfig, LogFileLocation, LogFormat, LogLevel, LogRetention, Origin,
-    Pumping, Timeouts, Trust,
+    PriceSource, Pumping, Timeouts, Trust, UsageOptions,
 };
 
 #[test]
@@ -45,6 +45,51 @@ fn the_runtime_directory_is_the_services_or_else_the_sessions() {
     assert_eq!(found(&[("XDG_RUNTIME_DIR", "relative"), ("RUNTIME_DIRECTORY", "")]), None);
     let both = [("XDG_RUNTIME_DIR", "/run/user/1"), ("RUNTIME_DIRECTORY", "/run/a:/run/b")];
     assert_eq!(found(&both), path("/run/a"));
+}
+
+#[test]
+fn the_usage_file_is_the_one_named_or_in_the_services_directory_or_the_users() {
+    let found = |words: &[&str], environment: &[(&str, &str)]| {
+        let config = run(words, environment, "XDG_STATE_HOME=/dotenv").expect("valid").config;
+        let is_warned = config.notices.iter().any(|notice| notice.starts_with("totals of usage end with this process"));
+        assert!(!is_warned || config.usage.file.is_none());
+        (config.usage.file.map(|file| file.display().to_string()), is_warned)
+    };
+    let path = |text: &str| (Some(text.to_owned()), false);
+    let of_session = [("XDG_STATE_HOME", "/state"), ("STATE_DIRECTORY", "")];
+    let of_service = [("XDG_STATE_HOME", "/state"), ("STATE_DIRECTORY", "/var/lib/a:/var/lib/b")];
+    assert_eq!(found(&[], &[]), path("/home/user/.local/state/flow-uring/usage.sqlite"));
+    assert_eq!(found(&[], &of_session), path("/state/flow-uring/usage.sqlite"));
+    assert_eq!(found(&[], &of_service), path("/var/lib/a/usage.sqlite"));
+    assert_eq!(
+        found(&[], &[("XDG_STATE_HOME", "relative"), ("HOME", "/h")]),
+        path("/h/.local/state/flow-uring/usage.sqlite")
+    );
+    assert_eq!(found(&["--usage-db", "u"], &of_service), path("u"));
+    assert_eq!(found(&["--usage-db", "OFF"], &of_service), (None, false));
+    assert_eq!(found(&[], &[("HOME", "")]), (None, true));
+    assert_eq!(found(&["--usage", "off"], &[("HOME", "")]), (None, false));
+    #[cfg(feature = "demo")]
+    {
+        assert_eq!(found(&["demo"], &of_service), (None, false));
+        assert_eq!(found(&["demo", "--usage-db", "u"], &of_service), path("u"));
+    }
+}
+
+#[test]
+fn the_usage_file_of_the_command_depends_on_no_other_setting() {
+    let args = crate::cli::args::parse(["usage", "--port", "x"].map(Into::into)).expect("parsed");
+    let file = |value: &'static str| {
+        let environment = |name: &str| match name {
+            "HOME" => Ok("/h".into()),
+            "FLOW_PROXY_USAGE_DB" => Ok(value.into()),
+            "FLOW_PROXY_LOG_LEVEL" => Ok("hunter2".into()),
+            _ => Err(VarError::NotPresent),
+        };
+        usage_file(&args.flags, &environment).expect("found")
+    };
+    assert_eq!(file(""), Some("/h/.local/state/flow-uring/usage.sqlite".into()));
+    assert_eq!((file("/u"), file("off")), (Some("/u".into()), None));
 }
 
 #[test]
@@ -127,10 +172,14 @@ const SETTINGS: &[(&str, &str, [Pair<'_>; 2])] = &[
     ("--pump", "FLOW_PROXY_PUMP", [("ALWAYS", "always"), ("never", "never")]),
     ("--filter", "FLOW_PROXY_FILTER", [("Anthropic-Compat", "anthropic-compat"), ("none", "none")]),
     ("--client-timeout", "FLOW_PROXY_CLIENT_TIMEOUT", [("1", "1 s"), ("1.5", "1.5 s")]),
+    ("--usage", "FLOW_PROXY_USAGE", [("OFF", "off"), ("on", "on")]),
+    ("--usage-db", "FLOW_PROXY_USAGE_DB", [("/a b", "/a b"), ("Off", "off")]),
+    ("--prices", "FLOW_PROXY_PRICES", [("/a b.json", "/a b.json"), ("OFF", "off")]),
     ("--log-level", "FLOW_PROXY_LOG_LEVEL", [("debug", "DEBUG"), ("Warning", "WARNING")]),
     ("--log-format", "FLOW_PROXY_LOG_FORMAT", [("json", "json"), ("TEXT", "text")]),
     ("--log-file", "FLOW_PROXY_LOG_FILE", [("/a b.log", "/a b.log"), ("c", "c")]),
     ("--log-dir", "FLOW_PROXY_LOG_DIR", [("/a b", "/a b"), ("c", "c")]),
+    ("--capture-dir", "FLOW_PROXY_CAPTURE_DIR", [("/a b", "/a b"), ("c", "c")]),
     ("--head-timeout", "FLOW_PROXY_HEAD_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
     ("--keepalive-timeout", "FLOW_PROXY_KEEPALIVE_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
     ("--body-timeout", "FLOW_PROXY_BODY_TIMEOUT", [("0.2", "0.2 s"), ("3", "3 s")]),
@@ -180,7 +229,7 @@ fn every_setting_reaches_its_field() {
                  a:2 --io-driver epoll --client-timeout 4 --log-level error --log-format json --head-timeout 5 \
                  --keepalive-timeout 6 --body-timeout 7 --connect-timeout 8.5 --upstream-idle-timeout 9 --body-max 10 \
                  --max-connections 11 --drain-timeout 12 --replay-max 13 --retry-deadline 14 --sse-heartbeat 15 \
-                 --pump never --filter anthropic-compat --log-file l";
+                 --pump never --filter anthropic-compat --log-file l --usage off --usage-db u --prices p --otel-names";
     let config = config(&words.split_whitespace().collect::<Vec<_>>());
     assert_eq!((config.listen.to_string().as_str(), config.listen_host.as_str()), ("[::1]:1", "::1"));
     assert_eq!((config.shards.get(), config.secrets_file, config.io_driver), (3, "s".into(), IoDriver::Epoll));
@@ -197,6 +246,8 @@ fn every_setting_reaches_its_field() {
         [head, keepalive, body, connect, client, upstream_idle, drain, retry].map(|duration| duration.as_millis());
     assert_eq!(millis, [5000, 6000, 7000, 8500, 4000, 9000, 12_000, 14_000]);
     assert_eq!(heartbeat, Some(Duration::from_secs(15)));
+    let (file, prices) = (Some("u".into()), PriceSource::File("p".into()));
+    assert_eq!(config.usage, UsageOptions { is_counted: false, file, prices, has_otel_names: true });
     let Limits { body_bytes_max, replay_bytes_max, connections_max, .. } = config.limits;
     assert_eq!((body_bytes_max, replay_bytes_max, connections_max), (Some(10 << 20), 13 << 20, 11));
 }
@@ -313,6 +364,7 @@ fn a_wrong_value_names_its_source_and_the_form_and_not_itself() {
             "FLOW_PROXY_CLIENT_TIMEOUT",
             "expected seconds, decimals allowed, from 1 to 86400 (such as 30 or 0.5)",
         ),
+        ("--usage", "FLOW_PROXY_USAGE", "expected on or off"),
         ("--log-level", "FLOW_PROXY_LOG_LEVEL", "expected DEBUG, INFO, WARNING or ERROR"),
         ("--log-format", "FLOW_PROXY_LOG_FORMAT", "expected text or json"),
         ("--head-timeout", "FLOW_PROXY_HEAD_TIMEOUT", seconds),

@@ -17,6 +17,7 @@ const LOG_MEGABYTES_MAX: u64 = 1_000_000;
 const CLEANUP_HOURS_MAX: u64 = 366 * 24;
 const SECONDS_PER_HOUR: u64 = 60 * 60;
 
+pub const CAPTURE_DIRECTORY: &str = "--capture-dir";
 const LOG_DIRECTORY: &str = "--log-dir";
 /// Retention is set once for a machine, by variables alone.
 const WITHOUT_FLAG: Setting = Setting { has_flag: false, ..Setting::ROW };
@@ -55,6 +56,15 @@ pub const ROWS: &[Setting] = &[
         default: "none",
         example: Some("/var/log/flow-uring"),
         form: Some(&OptionalPath(|draft| &mut draft.log_directory)),
+        ..Setting::ROW
+    },
+    Setting {
+        flag: CAPTURE_DIRECTORY,
+        variable: Some("FLOW_PROXY_CAPTURE_DIR"),
+        help: "directory, which is made, that the newest 200 failed exchanges are kept in, one file each, for explain",
+        default: "none",
+        example: Some("/var/lib/flow-uring/captures"),
+        form: Some(&OptionalPath(|draft| &mut draft.config.capture_directory)),
         ..Setting::ROW
     },
     Setting {

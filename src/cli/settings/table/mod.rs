@@ -9,11 +9,13 @@ pub mod gateway;
 pub mod logs;
 pub mod upstream;
 mod upstream_proxy;
+pub mod usage;
 
 use super::setting::Setting;
 
 /// The rows, by subject.
-const SUBJECTS: [&[Setting]; 5] = [gateway::ROWS, upstream::ROWS, access::ROWS, exchange::ROWS, logs::ROWS];
+const SUBJECTS: [&[Setting]; 6] =
+    [gateway::ROWS, upstream::ROWS, access::ROWS, exchange::ROWS, usage::ROWS, logs::ROWS];
 
 /// Returns every setting, in the order of the table.
 pub fn settings() -> impl Iterator<Item = &'static Setting> {

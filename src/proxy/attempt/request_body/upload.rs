@@ -147,7 +147,11 @@ pub fn check_start(length: BodyLength, start: &[u8], limits: &Limits) -> Result<
 pub fn take_body(incoming: &mut Incoming<'_>, resources: &Resources) -> Result<(), GatewayError> {
     let Resources { limits, budget, activity, .. } = resources;
     let mut replay = incoming.replay.borrow_mut();
+    let recording = incoming.trail.recording.as_deref();
     let consumed = follow(incoming.body, incoming.input.filled(), limits, |piece| {
+        if let (Some(recording), Piece::Data(content)) = (recording, &piece) {
+            recording.note_request_body(content);
+        }
         let (Piece::Data(bytes) | Piece::Framing(bytes)) = piece;
         if !replay.push(bytes, limits.replay_bytes_max, budget) {
             activity.counters.add(Count::CopiesDropped);

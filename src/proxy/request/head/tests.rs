@@ -25,7 +25,7 @@ fn write(
     authorization: &[u8],
     facts: &RequestFacts,
 ) -> TokenPlace {
-    UpstreamHead { head, path, upstream, authorization, facts }.write(out)
+    UpstreamHead { head, path, upstream, authorization, facts, own_id: None }.write(out)
 }
 
 /// The head that goes upstream.
@@ -222,6 +222,29 @@ fn connection_removes_what_it_names_but_nothing_of_ours_and_not_the_content_type
 }
 
 #[test]
+fn an_id_of_ours_takes_the_place_of_any_other_and_traces_are_passed_on_whatever_connection_names() {
+    let lines = "Connection: X-Request-Id, traceparent, tracestate\r\nX-Request-Id: a\r\nx-request-id: b\r\n\
+        traceparent: c\r\nTraceState: d\r\n";
+    let head = format!("GET / HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    let path = UpstreamPath { needs_base: true, path_and_query: "/", base_bytes: 0 };
+    for (own_id, expected) in [
+        (Some("ours"), "traceparent: c\r\nTraceState: d\r\nx-request-id: ours\r\n"),
+        (None, "X-Request-Id: a\r\nx-request-id: b\r\ntraceparent: c\r\nTraceState: d\r\n"),
+    ] {
+        let mut out = Vec::new();
+        with_request(head.as_bytes(), |head| {
+            let facts = examine(head, &mut Caller::default()).expect("valid");
+            UpstreamHead { head, path, upstream: &upstream(), authorization: OURS, facts: &facts, own_id }
+                .write(&mut out);
+        })
+        .expect("a head");
+        let expected =
+            format!("GET /base/ HTTP/1.1\r\nHost: flow.example:8443\r\n{expected}Authorization: Bearer ours\r\n\r\n");
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+    }
+}
+
+#[test]
 fn the_body_is_framed_upstream_as_it_is_here() {
     let rows = [
         ("POST", "Transfer-Encoding: Chunked\r\n", "Transfer-Encoding: chunked\r\n"),
@@ -384,7 +407,7 @@ fn the_head_of_a_filtered_request_loses_the_field_and_gets_the_length() {
             let facts = examine(head, &mut Caller::default()).expect("valid");
             let mut out = Vec::new();
             let upstream = &upstream();
-            let head = UpstreamHead { head, path, upstream, authorization: OURS, facts: &facts };
+            let head = UpstreamHead { head, path, upstream, authorization: OURS, facts: &facts, own_id: None };
             let (token, filterable) = head.write_filterable(&mut out);
             filterable.expect("not encoded").filtered(&out, &token, 99)
         })

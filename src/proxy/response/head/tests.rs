@@ -3,14 +3,23 @@ use proptest::prelude::*;
 use super::*;
 use crate::http1::head::{HeadLimits, HeadScanner, with_response};
 
-const KEEP: Recipient<'_> = Recipient { version: Version::Http11, keep_alive: true, origin: None };
-const OLD: Recipient<'_> = Recipient { version: Version::Http10, keep_alive: true, origin: None };
+const ID: &str = "id-1";
+const KEEP: Recipient<'_> = Recipient { version: Version::Http11, keep_alive: true, origin: None, request_id: ID };
+const OLD: Recipient<'_> = Recipient { version: Version::Http10, ..KEEP };
 
 fn facts_of(head: &str, request_was_head: bool) -> Result<ResponseFacts, HeadError> {
     with_response(head.as_bytes(), |head| examine(head, request_was_head)).unwrap()
 }
 
+/// The head that goes downstream, without the request id, which each of these has.
 fn rewrite(head: &[u8], downstream: Recipient<'_>, location: Option<&LocationRewrite<'_>>) -> String {
+    let rewritten = rewrite_whole(head, downstream, location);
+    let line = format!("x-request-id: {ID}\r\n");
+    assert_eq!(rewritten.matches(&line).count(), 1, "{rewritten}");
+    rewritten.replace(&line, "")
+}
+
+fn rewrite_whole(head: &[u8], downstream: Recipient<'_>, location: Option<&LocationRewrite<'_>>) -> String {
     with_response(head, |head| {
         let mut out = b"before".to_vec();
         write(&mut out, head, &examine(head, false).unwrap(), &downstream, location);
@@ -32,7 +41,9 @@ fn what_follows_a_head_is_found_in_its_fields() {
         keep_alive: true,
         rest_limit: None,
         is_event_stream: true,
+        is_json: false,
         coding: ContentCoding::Identity,
+        cost: None,
     };
     assert_eq!(facts, Ok(expected));
 }
@@ -143,6 +154,23 @@ fn no_field_of_the_upstream_makes_its_answer_look_like_one_made_here() {
 }
 
 #[test]
+fn an_answer_keeps_its_request_id_and_gets_that_of_the_request_where_it_has_none() {
+    for (given, sent) in [
+        ("X-Request-ID: theirs\r\n", "X-Request-ID: theirs\r\n"),
+        ("x-request-id: a\r\nx-request-id: b\r\n", "x-request-id: a\r\nx-request-id: b\r\n"),
+        (
+            "Connection: x-request-id, traceparent\r\nx-request-id: a\r\ntraceparent: b\r\n",
+            "x-request-id: a\r\ntraceparent: b\r\n",
+        ),
+        ("x-request-ids: a\r\n", "x-request-ids: a\r\nx-request-id: id-1\r\n"),
+        ("", "x-request-id: id-1\r\n"),
+    ] {
+        let rewritten = rewrite_whole(format!("HTTP/1.1 204 X\r\n{given}\r\n").as_bytes(), KEEP, None);
+        assert_eq!(rewritten, format!("HTTP/1.1 204 X\r\n{sent}\r\n"), "{given:?}");
+    }
+}
+
+#[test]
 fn what_is_taken_for_a_field_of_the_hop_or_a_cookie_stays_here() {
     let head =
         b"HTTP/1.1 200 OK\r\nContent_Length: 9\r\nTransfer.Encoding: chunked\r\nKeep_Alive: x\r\nSet_Cookie: a\r\n\
@@ -207,7 +235,7 @@ fn a_length_without_a_body_is_a_plain_field_except_where_it_must_not_be() {
             write(&mut out, head, &examine(head, request_was_head).unwrap(), &KEEP, None);
             String::from_utf8(out).unwrap()
         });
-        assert_eq!(rewritten, Ok(format!("HTTP/1.1 {status} X\r\n{sent}\r\n")), "{rule}");
+        assert_eq!(rewritten, Ok(format!("HTTP/1.1 {status} X\r\nx-request-id: {ID}\r\n{sent}\r\n")), "{rule}");
     }
 }
 
@@ -326,7 +354,7 @@ proptest! {
         let mut out = Vec::new();
         let facts = with_response(head.as_bytes(), |head| {
             let facts = examine(head, was_head)?;
-            write(&mut out, head, &facts, &Recipient { version, keep_alive, origin: None }, Some(&location));
+            write(&mut out, head, &facts, &Recipient { version, keep_alive, ..KEEP }, Some(&location));
             Ok::<_, HeadError>(facts)
         }).unwrap();
         if let Ok(facts) = facts {

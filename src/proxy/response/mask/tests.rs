@@ -21,7 +21,9 @@ fn facts(status: u16, body: BodyLength) -> ResponseFacts {
         keep_alive: true,
         rest_limit: None,
         is_event_stream: status == 200,
+        is_json: false,
         coding: ContentCoding::Identity,
+        cost: None,
     }
 }
 

@@ -3,16 +3,70 @@
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 
-use crate::observability::{BOUNDS, Spread};
+use crate::observability::{BOUNDS, RATE_BOUNDS, RateSpread, Spread};
 
 const MICROS_IN_SECOND: f64 = 1_000_000.0;
 
-/// The labels of a sample, in their order, and its value.
-pub type Sample = (Vec<(&'static str, String)>, f64);
+/// The labels of a sample, in their order.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// The labels of a sample and its value.
+pub type Sample = (Labels, f64);
 
 /// Returns the one sample of a family without labels.
 pub fn plain(value: f64) -> [Sample; 1] {
     [(Vec::new(), value)]
+}
+
+/// The samples of a histogram.
+pub struct Distribution {
+    /// The upper bound of each bucket but the last.
+    bounds: Vec<f64>,
+    /// The count of each bucket, without those of the smaller ones.
+    buckets: Vec<u64>,
+    sum: f64,
+}
+
+impl From<&Spread> for Distribution {
+    fn from(spread: &Spread) -> Self {
+        Distribution {
+            bounds: BOUNDS.iter().map(|bound| bound.as_secs_f64()).collect(),
+            buckets: spread.buckets.to_vec(),
+            sum: spread.sum_micros as f64 / MICROS_IN_SECOND,
+        }
+    }
+}
+
+impl Distribution {
+    /// Makes one of the bounds and counts of its buckets.
+    pub fn new(bounds: &[f64], buckets: Vec<u64>, sum: f64) -> Self {
+        Distribution { bounds: bounds.to_vec(), buckets, sum }
+    }
+}
+
+impl From<&RateSpread> for Distribution {
+    fn from(spread: &RateSpread) -> Self {
+        let bounds = RATE_BOUNDS.iter().map(|bound| f64::from(*bound)).collect();
+        Distribution { bounds, buckets: spread.buckets.to_vec(), sum: spread.sum }
+    }
+}
+
+impl Distribution {
+    fn metric(&self) -> Histogram {
+        let mut count = 0;
+        let bounded = self.bounds.iter().zip(&self.buckets).map(|(bound, in_bucket)| {
+            count += in_bucket;
+            let mut bucket = Bucket::default();
+            bucket.set_upper_bound(*bound);
+            bucket.set_cumulative_count(count);
+            bucket
+        });
+        let mut histogram = Histogram::default();
+        histogram.set_bucket(bounded.collect());
+        histogram.set_sample_count(self.buckets.iter().sum());
+        histogram.set_sample_sum(self.sum);
+        histogram
+    }
 }
 
 /// The page so far.
@@ -38,20 +92,15 @@ impl Exposition {
         });
     }
 
-    pub fn histogram(&mut self, name: &str, help: &str, spread: &Spread) {
-        let mut count = 0;
-        let bounded = BOUNDS.iter().zip(&spread.buckets).map(|(bound, in_bucket)| {
-            count += in_bucket;
-            let mut bucket = Bucket::default();
-            bucket.set_upper_bound(bound.as_secs_f64());
-            bucket.set_cumulative_count(count);
-            bucket
+    pub fn histogram(&mut self, name: &str, help: &str, distribution: Distribution) {
+        self.histograms(name, help, [(Vec::new(), distribution)]);
+    }
+
+    /// Adds a histogram with one distribution for each set of labels.
+    pub fn histograms(&mut self, name: &str, help: &str, samples: impl IntoIterator<Item = (Labels, Distribution)>) {
+        self.family(name, help, MetricType::HISTOGRAM, samples, |metric, distribution| {
+            metric.set_histogram(distribution.metric());
         });
-        let mut histogram = Histogram::default();
-        histogram.set_bucket(bounded.collect());
-        histogram.set_sample_count(spread.buckets.iter().sum());
-        histogram.set_sample_sum(spread.sum_micros as f64 / MICROS_IN_SECOND);
-        self.family(name, help, MetricType::HISTOGRAM, plain(0.0), |metric, _| metric.set_histogram(histogram.clone()));
     }
 
     /// Encodes all families.
@@ -65,15 +114,15 @@ impl Exposition {
     }
 
     /// Adds a family, unless it has no samples.
-    fn family(
+    fn family<V>(
         &mut self,
         name: &str,
         help: &str,
         kind: MetricType,
-        samples: impl IntoIterator<Item = Sample>,
-        set: impl Fn(&mut Metric, f64),
+        samples: impl IntoIterator<Item = (Labels, V)>,
+        set: impl Fn(&mut Metric, V),
     ) {
-        let metric = |(labels, value): Sample| {
+        let metric = |(labels, value): (Labels, V)| {
             let mut metric = Metric::from_label(labels.into_iter().map(label).collect());
             set(&mut metric, value);
             metric
@@ -124,7 +173,7 @@ mod tests {
         spread.buckets[2] = 2;
         *spread.buckets.last_mut().unwrap() = 4;
         let mut page = Exposition::default();
-        page.histogram("a_seconds", "A.", &spread);
+        page.histogram("a_seconds", "A.", Distribution::from(&spread));
         let text = text(&page);
         for line in [
             "a_seconds_bucket{le=\"0.001\"} 1",

@@ -1,6 +1,8 @@
-//! The metrics of the program: its version, its driver, its shards, what it knows of stored objects, and its log.
+//! The metrics of the program: its version, its driver, its shards, what it knows of stored objects and of
+//! prices, and its log.
 
 use super::exposition::{Exposition, plain};
+use crate::capture::recorder::Recorder;
 use crate::credentials::Shelf;
 use crate::observability::log::lost_lines;
 use crate::server::admin::gateway_state::GatewayState;
@@ -33,6 +35,31 @@ pub fn known_objects(page: &mut Exposition, gateway: &GatewayState) {
         "flow_uring_known_objects",
         "Stored objects whose owner is known, at most 16384 of each kind.",
         kinds.map(|(kind, shelf)| (vec![("kind", kind.to_owned())], gateway.shared.owners.count(shelf) as f64)),
+    );
+}
+
+/// Writes how many models have a price.
+pub fn prices(page: &mut Exposition, gateway: &GatewayState) {
+    let models = gateway.shared.prices.table().map_or(0, |table| table.len());
+    page.gauge(
+        "flow_uring_prices_models",
+        "Models that have a price, by which costs are estimated that the upstream does not report.",
+        plain(models as f64),
+    );
+}
+
+/// Writes how many failed exchanges were kept, and how many were not; 0 where none are.
+pub fn captures(page: &mut Exposition, gateway: &GatewayState) {
+    let count = |of: fn(&Recorder) -> u64| plain(gateway.shared.recorder.as_ref().map_or(0, of) as f64);
+    page.counter(
+        "flow_uring_captures_total",
+        "Failed exchanges that were kept in --capture-dir.",
+        count(Recorder::written),
+    );
+    page.counter(
+        "flow_uring_captures_lost_total",
+        "Failed exchanges that were to be kept and were not: too many at once, or the directory could not be written.",
+        count(Recorder::lost),
     );
 }
 

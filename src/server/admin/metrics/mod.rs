@@ -7,8 +7,10 @@ mod connections;
 mod credentials;
 mod exposition;
 mod gateway;
+mod gen_ai;
 mod process;
 mod requests;
+mod usage;
 
 use std::time::UNIX_EPOCH;
 
@@ -27,7 +29,11 @@ pub fn text(state: &GatewayState, alive: usize) -> prometheus::Result<Vec<u8>> {
     credentials::write(&mut page, state);
     connections::write(&mut page, state);
     requests::times(&mut page, state);
+    usage::write(&mut page, state);
+    gen_ai::write(&mut page, state);
     gateway::known_objects(&mut page, state);
+    gateway::prices(&mut page, state);
+    gateway::captures(&mut page, state);
     gateway::logs(&mut page);
     process::write(&mut page, state.started.duration_since(UNIX_EPOCH).unwrap_or_default());
     page.encode()

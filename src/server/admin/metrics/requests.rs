@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::exposition::{Exposition, Sample, plain};
+use super::exposition::{Distribution, Exposition, Sample, plain};
 use crate::observability::{Activity, Count, Ending, Histogram, RetryReason, Spread, StatusClass};
 use crate::proxy::error::table::CODES;
 use crate::server::admin::gateway_state::GatewayState;
@@ -127,11 +127,11 @@ pub fn times(page: &mut Exposition, gateway: &GatewayState) {
     page.histogram(
         "flow_uring_time_to_first_byte_seconds",
         "Time from the end of a forwarded request's head to the first byte sent to its client.",
-        &spread(|activity| activity.tally.first_byte()),
+        Distribution::from(&spread(|activity| activity.tally.first_byte())),
     );
     page.histogram(
         "flow_uring_request_duration_seconds",
         "Time from the end of a forwarded request's head to its end, the whole answer included.",
-        &spread(|activity| activity.tally.duration()),
+        Distribution::from(&spread(|activity| activity.tally.duration())),
     );
 }

@@ -5,8 +5,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::authority::{Authority, without_root_dot};
-use super::value::parse_digits;
+use crate::config::authority::{Authority, without_root_dot};
+use crate::config::value::parse_digits;
 
 /// Returns whether an entry of `list` names `host` (without brackets) at `port`. The entries, between commas or blanks:
 ///

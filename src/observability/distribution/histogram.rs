@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::counters::add;
+use crate::observability::counters::add;
 
 /// The upper bound of each bucket; durations beyond the last have one more.
 pub const BOUNDS: [Duration; 14] = [

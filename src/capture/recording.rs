@@ -1,0 +1,216 @@
+//! The notes on one exchange while it runs, in case that it fails.
+//!
+//! Invariant: bounded, whatever comes: heads as [`RecordedHead`] bounds them, [`SAMPLE_BYTES_MAX`] of each body,
+//! [`ATTEMPTS_MAX`] attempts. It belongs to one shard.
+
+use std::cell::RefCell;
+use std::time::{Instant, SystemTime};
+
+use zeroize::Zeroizing;
+
+use super::head::RecordedHead;
+use super::masker::SeenKey;
+use crate::http1::body::{BodyReader, Piece};
+use crate::http1::fields::{Known, known};
+use crate::http1::framing::BodyLength;
+use crate::http1::head::{RequestHead, ResponseHead, with_response};
+
+/// The part of a body that is kept.
+pub const SAMPLE_BYTES_MAX: usize = 16 * 1024;
+/// More than any exchange makes.
+const ATTEMPTS_MAX: usize = 64;
+
+/// The notes on one exchange, made by all who take part in it.
+#[derive(Debug)]
+pub struct Recording {
+    notes: RefCell<Notes>,
+}
+
+/// The notes on one exchange.
+#[derive(Debug)]
+pub struct Notes {
+    pub began: SystemTime,
+    pub began_at: Instant,
+    /// As the client sent it; `None` if it could not be read.
+    pub request: Option<RecordedHead>,
+    /// The keys that the request came with.
+    pub seen: Vec<SeenKey>,
+    pub request_body: BodySample,
+    pub attempts: Vec<AttemptNote>,
+    /// As it went downstream.
+    pub answer: Option<RecordedHead>,
+    /// As it went downstream, in its framing.
+    answer_wire: BodySample,
+}
+
+/// The notes on one attempt.
+#[derive(Debug)]
+pub struct AttemptNote {
+    pub credential: String,
+    pub began: Instant,
+    pub ended: Option<Instant>,
+    /// The head of the upstream's answer.
+    pub head: Option<RecordedHead>,
+    pub status: Option<u16>,
+    /// The code of the error that it ended with.
+    pub failure: Option<&'static str>,
+    /// The consequence, in words.
+    pub decision: &'static str,
+}
+
+/// The beginning of a body.
+#[derive(Debug, Default)]
+pub struct BodySample {
+    bytes: Zeroizing<Vec<u8>>,
+}
+
+impl BodySample {
+    fn push(&mut self, bytes: &[u8]) {
+        let room = SAMPLE_BYTES_MAX - self.bytes.len();
+        if room == 0 || bytes.is_empty() {
+            return;
+        }
+        // At once: what grows would leave copies behind.
+        self.bytes.reserve_exact(room);
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Recording {
+    pub fn begin(now: Instant) -> Self {
+        Recording { notes: RefCell::new(Notes::new(now)) }
+    }
+
+    /// Takes the notes out; what is noted from here on is lost.
+    pub fn take(&self) -> Notes {
+        let began = self.notes.borrow().began_at;
+        self.notes.replace(Notes::new(began))
+    }
+
+    pub fn note_request(&self, head: &RequestHead<'_>) {
+        let mut notes = self.notes.borrow_mut();
+        let mut seen = Vec::new();
+        notes.request = Some(RecordedHead::of_request(head, &mut seen));
+        notes.seen = seen;
+    }
+
+    /// Notes content of the request's body.
+    pub fn note_request_body(&self, content: &[u8]) {
+        self.notes.borrow_mut().request_body.push(content);
+    }
+
+    pub fn begin_attempt(&self, credential: &str, now: Instant) {
+        let mut notes = self.notes.borrow_mut();
+        if notes.attempts.len() < ATTEMPTS_MAX {
+            notes.attempts.push(AttemptNote {
+                credential: credential.to_owned(),
+                began: now,
+                ended: None,
+                head: None,
+                status: None,
+                failure: None,
+                decision: "",
+            });
+        }
+    }
+
+    /// Notes the head of the upstream's answer to the attempt under way.
+    pub fn note_upstream(&self, head: &ResponseHead<'_>) {
+        if let Some(attempt) = self.notes.borrow_mut().attempts.last_mut() {
+            attempt.status = Some(head.status);
+            attempt.head = Some(RecordedHead::of_response(head));
+        }
+    }
+
+    /// Notes how the attempt under way ended, and what follows.
+    pub fn end_attempt(&self, failure: Option<&'static str>, decision: &'static str, now: Instant) {
+        if let Some(attempt) = self.notes.borrow_mut().attempts.last_mut() {
+            attempt.ended = Some(now);
+            attempt.failure = failure;
+            attempt.decision = decision;
+        }
+    }
+
+    /// Notes bytes of the final answer that go downstream, the first of which begin with its head.
+    pub fn note_answer(&self, bytes: &[u8]) {
+        let mut notes = self.notes.borrow_mut();
+        if notes.answer.is_some() {
+            return notes.answer_wire.push(bytes);
+        }
+        let end = memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+        let (head, body) = bytes.split_at(end);
+        notes.answer = Some(with_response(head, RecordedHead::of_response).unwrap_or_default());
+        notes.answer_wire.push(body);
+    }
+}
+
+impl Notes {
+    fn new(now: Instant) -> Self {
+        Notes {
+            began: SystemTime::now(),
+            began_at: now,
+            request: None,
+            seen: Vec::new(),
+            request_body: BodySample::default(),
+            attempts: Vec::new(),
+            answer: None,
+            answer_wire: BodySample::default(),
+        }
+    }
+
+    /// Returns the kept content of the answer, without its framing.
+    pub fn answer_content(&self) -> Zeroizing<Vec<u8>> {
+        let wire = self.answer_wire.bytes();
+        let is_coding = |(name, _): &(String, Vec<u8>)| known(name) == Some(Known::TransferEncoding);
+        if !self.answer.as_ref().is_some_and(|head| head.fields.iter().any(is_coding)) {
+            return Zeroizing::new(wire.to_vec());
+        }
+        let mut content = Zeroizing::new(Vec::with_capacity(wire.len()));
+        // What is malformed of it is malformed by the upstream, and ends the content here as it does for its client.
+        let _ = BodyReader::new(BodyLength::Chunked).read(wire, |piece| {
+            if let Piece::Data(data) = piece {
+                content.extend_from_slice(data);
+            }
+        });
+        content
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_body_is_kept_up_to_its_bound() {
+        let recording = Recording::begin(Instant::now());
+        for _ in 0..100 {
+            recording.note_request_body(&[b'x'; 1000]);
+        }
+        recording.note_answer(b"HTTP/1.1 500 No\r\nX: 1\r\n\r\nbody");
+        recording.note_answer(&[b'y'; 100_000]);
+        let notes = recording.take();
+        assert_eq!(notes.request_body.bytes().len(), 16 * 1024);
+        assert_eq!(notes.answer_content().len(), 16 * 1024);
+        assert!(notes.answer_content().starts_with(b"bodyy"));
+        assert!(recording.take().request_body.bytes().is_empty());
+    }
+
+    #[test]
+    fn the_framing_of_an_answer_is_not_kept() {
+        let recording = Recording::begin(Instant::now());
+        recording.note_answer(b"HTTP/1.1 502 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+        recording.note_answer(b"3\r\ncde\r\n5\r\nfg");
+        assert_eq!(recording.take().answer_content().as_slice(), b"abcdefg");
+    }
+
+    #[test]
+    fn attempts_are_bounded() {
+        let recording = Recording::begin(Instant::now());
+        (0..1000).for_each(|_| recording.begin_attempt("a", Instant::now()));
+        assert_eq!(recording.take().attempts.len(), ATTEMPTS_MAX);
+    }
+}

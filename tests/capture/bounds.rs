@@ -1,0 +1,90 @@
+//! The bounds of captures: of each file, of the directory, and of what they may cost.
+
+use std::fs;
+
+use crate::support::{Client, Gateway, Peer, Upstream, json, wait_until};
+use crate::{builder, files, post, wait_for};
+
+#[test]
+fn the_newest_200_are_kept_also_of_earlier_runs() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let upstream = Upstream::plain(json(404, "{}"));
+    let mut newest = String::new();
+    for run in 0..2 {
+        let mut gateway = builder(&upstream, directory.path()).shards(1).start();
+        let mut client = Client::connect(gateway.port());
+        for index in 0..125 {
+            newest = format!("{run}-{index}");
+            client.ask(post("/v1/x", &format!("x-request-id: {newest}\r\n"), ""));
+            // The queue has room for 64.
+            if index % 50 == 49 {
+                wait_for(directory.path(), (run * 125 + index + 1).min(200));
+            }
+        }
+        gateway.terminate();
+        assert!(gateway.wait().success());
+    }
+    let captures = wait_for(directory.path(), 200);
+    assert_eq!(files(directory.path()).len(), 200);
+    assert_eq!(captures.last().expect("one")["request_id"], newest.as_str());
+    assert_eq!(captures[0]["request_id"], "0-50");
+    let others = fs::read_dir(directory.path()).expect("listed").count();
+    assert_eq!(others, 200, "nothing but captures");
+}
+
+#[test]
+fn of_long_bodies_16_kib_are_kept() {
+    const BYTES: usize = 10 * 1024 * 1024;
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let upstream = Upstream::plain(|peer: &mut Peer| {
+        while peer.read_request().is_some() {
+            peer.write(format!("HTTP/1.1 500 No\r\nContent-Length: {BYTES}\r\n\r\n"));
+            peer.write("y".repeat(BYTES));
+        }
+    });
+    let gateway = builder(&upstream, directory.path()).start();
+    Client::connect(gateway.port()).ask(post("/v1/x", "", &"x".repeat(BYTES)));
+    let capture = &wait_for(directory.path(), 1)[0];
+    for (message, letter) in [("request", "x"), ("answer", "y")] {
+        let body = &capture[message]["body"];
+        assert_eq!(body["bytes"], BYTES, "{message}");
+        assert_eq!(body["text"].as_str().expect("text"), letter.repeat(16 * 1024), "{message}");
+    }
+    assert!(fs::metadata(&files(directory.path())[0]).expect("there").len() < 100_000);
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_costs_one_warning_and_no_exchange() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let in_the_way = directory.path().join("file");
+    fs::write(&in_the_way, "").expect("written");
+    let upstream = Upstream::plain(json(404, "{}"));
+    let gateway = builder(&upstream, &in_the_way).arg("--admin", "127.0.0.1:0").shards(1).start();
+    let mut client = Client::connect(gateway.port());
+    for _ in 0..20 {
+        assert_eq!(client.ask(post("/v1/x", "", "")).status, 404);
+    }
+    wait_until("all are lost", || metric(&gateway, "flow_uring_captures_lost_total") == 20.0);
+    assert_eq!(gateway.count_log("failed exchanges cannot be kept"), 1);
+    assert_eq!(metric(&gateway, "flow_uring_captures_total"), 0.0);
+}
+
+#[test]
+fn a_full_disk_costs_captures_and_no_exchange_and_leaves_nothing_half_written() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let upstream = Upstream::plain(json(404, "{}"));
+    let gateway = builder(&upstream, directory.path()).arg("--admin", "127.0.0.1:0").file_bytes_max(100).start();
+    let mut client = Client::connect(gateway.port());
+    assert_eq!(client.ask(post("/v1/x", "", "")).status, 404);
+    wait_until("it is lost", || metric(&gateway, "flow_uring_captures_lost_total") == 1.0);
+    assert_eq!(fs::read_dir(directory.path()).expect("listed").count(), 0);
+    gateway.unlimit_files();
+    assert_eq!(client.ask(post("/v1/x", "", "")).status, 404);
+    wait_for(directory.path(), 1);
+}
+
+fn metric(gateway: &Gateway, name: &str) -> f64 {
+    let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} in {page}"))
+}
