@@ -116,8 +116,9 @@ fn is_own_host(host: &[u8]) -> bool {
 
 fn check_routed(parsed: &RequestHead<'_>, reference: &Head<'_>, facts: &RequestFacts) {
     let Ok(Destination::Forward(path)) = route(parsed.method, parsed.target, &RULES.target) else { return };
-    let head =
-        UpstreamHead { head: parsed, path, upstream: &RULES.upstream, authorization: AUTHORIZATION.as_bytes(), facts };
+    let own_id = (!has_usable_id(reference)).then_some(OWN_ID);
+    let authorization = AUTHORIZATION.as_bytes();
+    let head = UpstreamHead { head: parsed, path, upstream: &RULES.upstream, authorization, facts, own_id };
     let mut written = b"before".to_vec();
     head.write(&mut written);
     let written = written.strip_prefix(b"before").expect("what was there is kept");
@@ -141,6 +142,18 @@ fn check_routed(parsed: &RequestHead<'_>, reference: &Head<'_>, facts: &RequestF
     assert!(!filtered.fields.iter().any(|field| field.name.eq_ignore_ascii_case("anthropic-beta")));
 }
 
+/// An id of the gateway's own.
+const OWN_ID: &str = "00000000000000ff-3-1a";
+
+/// Fields that no `Connection` takes away.
+const ALWAYS_PASSED_ON: [&str; 4] = ["content-type", "x-request-id", "traceparent", "tracestate"];
+
+/// Tells whether the client's request id is used: one alone, of 1 to 128 visible characters.
+fn has_usable_id(came: &Head<'_>) -> bool {
+    let ids = came.values("x-request-id");
+    matches!(&ids[..], [id] if (1..=128).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic))
+}
+
 fn check_written(written: &[u8], parsed: &RequestHead<'_>, path: UpstreamPath<'_>, came: &Head<'_>, body: BodyLength) {
     scan::assert_is_head(written, StartLine::Request);
     let head = Head::read(written).expect("a valid head");
@@ -162,21 +175,25 @@ fn check_written(written: &[u8], parsed: &RequestHead<'_>, path: UpstreamPath<'_
 
 /// All of the client's fields that are not to be removed are there, in their order, between ours.
 fn check_fields(head: &Head<'_>, came: &Head<'_>) {
+    let keeps_id = has_usable_id(came);
+    assert!(keeps_id || head.values("x-request-id") == [OWN_ID.as_bytes()]);
     let is_ours = |field: &&Field<'_>| {
         let name = field.name.to_ascii_lowercase();
-        let ours = ["host", "authorization", "x-goog-api-key", "content-length", "transfer-encoding", "x-request-id"];
-        ours.contains(&&*name) && !(name == "x-request-id" && came.fields.contains(field))
+        let ours = ["host", "authorization", "x-goog-api-key", "content-length", "transfer-encoding"];
+        ours.contains(&&*name) || name == "x-request-id" && !keeps_id
     };
     let mut passed_on = head.fields.iter().filter(|field| !is_ours(field)).peekable();
     let named = came.connection_options();
     for field in &came.fields {
         let name = field.name.to_ascii_lowercase();
         let is_named = named.iter().any(|option| *option == name.as_bytes());
+        let is_named = is_named && !ALWAYS_PASSED_ON.contains(&&*name);
+        let is_id = name == "x-request-id";
         let is_removed =
             |name: &str| KEYS.contains(&name) || HOP_BY_HOP.contains(&name) || ["host", "expect"].contains(&name);
         match passed_on.next_if_eq(&field) {
-            Some(_) => assert!(!is_removed(&name) && (!is_named || name == "content-type"), "{name} goes upstream"),
-            None => assert!(is_removed(&loosened(&name)) || is_named && name != "content-type", "{name} is lost"),
+            Some(_) => assert!(!is_removed(&name) && !is_named && (keeps_id || !is_id), "{name} goes upstream"),
+            None => assert!(is_removed(&loosened(&name)) || is_named || is_id && !keeps_id, "{name} is lost"),
         }
     }
     assert_eq!(passed_on.next(), None, "nothing else is added");

@@ -67,7 +67,7 @@ fn check_examined(parsed: &ResponseHead<'_>, reference: &Head<'_>, request_was_h
     assert_eq!(facts.is_event_stream, reference.values("content-type").iter().any(is_stream));
     for version in [Version::Http11, Version::Http10] {
         for (keep_alive, origin) in [(true, None), (false, Some("https://page.example"))] {
-            let recipient = Recipient { version, keep_alive, origin };
+            let recipient = Recipient { version, keep_alive, origin, request_id: "an-id" };
             for location in [None, Some(&BASE)] {
                 let mut written = b"before".to_vec();
                 write(&mut written, parsed, &facts, &recipient, location);
@@ -111,6 +111,9 @@ fn check_written(
     }
 }
 
+/// Fields that no `Connection` takes away.
+const ALWAYS_PASSED_ON: [&str; 4] = ["content-type", "x-request-id", "traceparent", "tracestate"];
+
 /// All of the upstream's fields that are not to be removed are there, in their order, before ours.
 fn check_fields(
     written: &[u8],
@@ -125,7 +128,7 @@ fn check_fields(
     let mut passed_on = head.fields.iter().peekable();
     for field in &came.fields {
         let name = field.name.to_ascii_lowercase();
-        let is_named = named.iter().any(|option| *option == name.as_bytes()) && name != "content-type";
+        let is_named = named.iter().any(|option| *option == name.as_bytes()) && !ALWAYS_PASSED_ON.contains(&&*name);
         let is_of_pages = recipient.origin.is_some() && name.starts_with("access-control-");
         let is_lost = is_removed(&name) || is_named || is_of_pages || is_decoded && name == "trailer";
         if is_lost {
@@ -152,6 +155,7 @@ fn check_fields(
     let count = |name: &str| head.values(name).len();
     assert!(head.fields.iter().all(|field| !is_removed(&field.name.to_ascii_lowercase()) || is_framing(field.name)));
     assert!(count("content-length") + count("transfer-encoding") <= 1);
+    assert!(count("x-request-id") > 0);
     if let Some(origin) = recipient.origin {
         assert_eq!(head.values("access-control-allow-origin"), [origin.as_bytes()]);
     }

@@ -72,7 +72,7 @@ impl UsageBooks {
         Arc::new(UsageBooks {
             models: ModelNames::default(),
             shards: (0..shards).map(|_| pages()).collect(),
-            gen_ai: has_gen_ai.then(|| (0..shards).map(|_| GenAiShard::new()).collect()),
+            gen_ai: has_gen_ai.then(|| (0..shards).map(|_| GenAiShard::default()).collect()),
         })
     }
 

@@ -170,11 +170,13 @@ pub struct GenAiShard {
     places: Box<[OnceLock<Box<GenAiAnswers>>]>,
 }
 
-impl GenAiShard {
-    pub fn new() -> Self {
+impl Default for GenAiShard {
+    fn default() -> Self {
         GenAiShard { places: (0..PLACES * GenAiOperation::ALL.len()).map(|_| OnceLock::new()).collect() }
     }
+}
 
+impl GenAiShard {
     /// Counts an answer. Only for the shard that owns this.
     pub fn add(&self, operation: GenAiOperation, model: ModelId, tokens: Option<TokenCounts>, times: &AnswerTimes) {
         let answers = self.place(operation, model).get_or_init(Box::default);
@@ -247,7 +249,7 @@ mod tests {
 
     #[test]
     fn answers_are_spread_over_the_buckets_and_summed_over_the_shards() {
-        let shards = [GenAiShard::new(), GenAiShard::new()];
+        let shards = [GenAiShard::default(), GenAiShard::default()];
         let tokens = TokenCounts { input: 100, output: 11, ..TokenCounts::default() };
         let times = AnswerTimes { duration: 3 * SECOND, stream: Some((SECOND, 2 * SECOND)) };
         shards.iter().for_each(|shard| shard.add(GenAiOperation::Anthropic, ModelId::NONE, Some(tokens), &times));
@@ -268,7 +270,7 @@ mod tests {
 
     #[test]
     fn there_is_nothing_where_there_was_no_answer() {
-        let shards = [GenAiShard::new()];
+        let shards = [GenAiShard::default()];
         let duration = |operation| total(shards.iter(), operation, ModelId::NONE, GenAiMetric::Duration);
         assert_eq!(duration(GenAiOperation::Gemini), None);
     }

@@ -112,7 +112,7 @@ fn what_generates_nothing_and_what_fails_is_not_counted() {
     let upstream = Upstream::plain(|peer| {
         while let Some(request) = peer.read_request() {
             if request.path().ends_with("/models") {
-                peer.write(&whole("", r#"{"object":"list","data":[]}"#));
+                peer.write(whole("", r#"{"object":"list","data":[]}"#));
             } else {
                 peer.write("HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}");
             }

@@ -53,6 +53,7 @@ pub struct BodyRelay {
 }
 
 /// The content of a body, as far as it is followed.
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation for each answer")]
 enum FollowedContent {
     /// An event stream that can be read.
     Events(EventTracker),

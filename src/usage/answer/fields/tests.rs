@@ -1,5 +1,8 @@
 use super::*;
 
+/// The members of a usage, by their names.
+type Members = &'static [(&'static str, &'static str)];
+
 /// Reads the members of a usage object, in which details are by their path.
 fn fields(members: &[(&str, &str)]) -> UsageFields {
     let mut fields = UsageFields::NONE;
@@ -23,7 +26,7 @@ fn counts(input: u64, cache_read: u64, cache_write: u64, output: u64, reasoning:
 
 #[test]
 fn each_dialect_is_read_in_the_terms_of_all() {
-    let cases: [(&[(&str, &str)], Option<TokenCounts>); 12] = [
+    let cases: [(Members, Option<TokenCounts>); 12] = [
         (&[], None),
         (&[("prompt_tokens", "10"), ("completion_tokens", "2"), ("total_tokens", "12")], counts(10, 0, 0, 2, 0)),
         (&[("prompt_tokens", "10"), ("prompt_tokens_details.cached_tokens", "4")], counts(10, 4, 0, 0, 0)),
@@ -80,7 +83,7 @@ fn what_cannot_be_a_count_is_as_if_it_were_not_there() {
 
 #[test]
 fn the_cost_is_an_amount_or_the_total_of_its_parts() {
-    let cases: [(&[(&str, &str)], Option<&str>); 7] = [
+    let cases: [(Members, Option<&str>); 7] = [
         (&[("cost", "0.00014")], Some("0.00014")),
         (&[("cost", "1.4e-4")], Some("0.00014")),
         (&[("cost.total_cost", "2")], Some("2.0")),
