@@ -22,6 +22,8 @@ const PART: &str = ".part";
 const WRITING_MAX: Duration = Duration::from_secs(3600);
 /// The length of the time at the start of a name: `20261130T071437.123Z`.
 const TIME_BYTES: usize = 20;
+/// The time by which a name may be ahead of the clock: other gateways write while this one deletes.
+const AHEAD_MAX: Duration = Duration::from_secs(60);
 
 /// A directory of captures.
 #[derive(Debug, Clone)]
@@ -58,34 +60,46 @@ impl CaptureDirectory {
         Ok(())
     }
 
-    /// Writes a capture, and deletes the oldest of those that are too many. `run` tells processes apart.
+    /// Writes a capture, and deletes the oldest of those that are too many. `run` tells processes apart. Returns the
+    /// fault for which older ones are still there; the capture is kept all the same.
     ///
     /// # Errors
     /// Those of the operating system; then nothing is left of it.
-    pub fn keep(&self, exchange: &str, run: u32, at: SystemTime, document: &[u8]) -> io::Result<()> {
-        // The punctuation of RFC 3339 is of no use in a name.
-        let time: String = rfc3339(at).chars().filter(|character| !matches!(character, '-' | ':')).collect();
-        let name = format!("{time}-{run:08x}-{exchange}{SUFFIX}");
+    pub fn keep(&self, exchange: &str, run: u32, at: SystemTime, document: &[u8]) -> io::Result<Option<io::Error>> {
+        let name = format!("{}-{run:08x}-{exchange}{SUFFIX}", time_in_name(at));
         let part = self.path.join(format!("{name}{PART}"));
-        let written = write_new(&part, document).and_then(|()| fs::rename(&part, self.path.join(name)));
+        let written = write_new(&part, document).and_then(|()| fs::rename(&part, self.path.join(&name)));
         if written.is_err() {
             // Gone already, or as much in the way as it was.
             let _ = fs::remove_file(&part);
         }
         written?;
-        self.prune()
+        Ok(self.prune(&name, at).err())
     }
 
-    fn prune(&self) -> io::Result<()> {
+    /// Deletes those that are too many, but not the one that was `written` at this time. What cannot be deleted is
+    /// passed over, so that others make room.
+    fn prune(&self, written: &str, at: SystemTime) -> io::Result<()> {
         let names = self.names()?;
-        for name in &names[..names.len().saturating_sub(CAPTURES_MAX)] {
+        let mut surplus = names.len().saturating_sub(CAPTURES_MAX);
+        // Those of a clock that was ahead would be the newest for as long as it was, and nothing new would stay: they go
+        // first, those that are furthest ahead before the others.
+        let present_end = time_in_name(at + AHEAD_MAX);
+        let present = names.partition_point(|name| *name < present_end);
+        let (past, ahead) = names.split_at(present);
+        let mut fault = Ok(());
+        for name in ahead.iter().rev().chain(past).filter(|name| *name != written) {
+            if surplus == 0 {
+                break;
+            }
             match fs::remove_file(self.path.join(name)) {
+                Ok(()) => surplus -= 1,
                 // Another gateway has done the same.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                removed => removed?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => surplus -= 1,
+                Err(error) => fault = Err(error),
             }
         }
-        Ok(())
+        fault
     }
 
     /// Returns the names of all captures, the oldest first.
@@ -115,6 +129,12 @@ pub fn exchange_of(name: &str) -> Option<&str> {
     let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     let (shard, sequence) = exchange.split_once('-')?;
     (is_time && run.len() == 8 && [run, shard, sequence].into_iter().all(is_hex)).then_some(exchange)
+}
+
+/// Returns a time as it stands in a name.
+fn time_in_name(at: SystemTime) -> String {
+    // The punctuation of RFC 3339 is of no use there.
+    rfc3339(at).chars().filter(|character| !matches!(character, '-' | ':')).collect()
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -152,6 +172,38 @@ mod tests {
         assert!(stranger.exists());
         let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
         assert_eq!((mode(captures.path()), mode(&captures.path().join(&names[0]))), (0o700, 0o600));
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_is_passed_over_and_costs_no_capture() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let captures = CaptureDirectory::at(directory.path());
+        let stuck = "20000101T000000.000Z-00000001-0-1.json";
+        fs::create_dir(directory.path().join(stuck)).expect("made");
+        for index in 0..250u64 {
+            let fault = captures.keep(&format!("0-{index:x}"), 1, at(index), b"{}").expect("written");
+            assert_eq!(fault.is_some(), index >= 199, "{index}");
+        }
+        let names = captures.names().expect("listed");
+        assert_eq!((names.len(), names[0].as_str()), (CAPTURES_MAX, stuck));
+        assert_eq!(names[1], "20261125T120000.051Z-00000001-0-33.json");
+    }
+
+    #[test]
+    fn captures_of_a_clock_that_was_ahead_go_first() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let captures = CaptureDirectory::at(directory.path());
+        for index in 0..CAPTURES_MAX {
+            let name = format!("20990101T000000.{index:03}Z-00000001-0-{index:x}.json");
+            fs::write(directory.path().join(name), "{}").expect("written");
+        }
+        for index in 0..3 {
+            captures.keep(&format!("0-{index:x}"), 2, at(index), b"{}").expect("written");
+        }
+        let names = captures.names().expect("listed");
+        assert_eq!(names.len(), CAPTURES_MAX);
+        assert!(names[..3].iter().all(|name| name.starts_with("20261125T")), "{names:?}");
+        assert!(names[199].starts_with("20990101T000000.196Z"), "{names:?}");
     }
 
     #[test]

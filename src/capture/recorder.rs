@@ -155,8 +155,11 @@ impl Writer {
             .map_err(io::Error::other)
             .and_then(|bytes| self.directory.keep(&id, self.run, SystemTime::now(), &bytes));
         match written {
-            Ok(()) => {
+            Ok(fault) => {
                 self.counts.written.fetch_add(1, Ordering::Relaxed);
+                if let Some(error) = fault {
+                    self.tell_left(&error);
+                }
             }
             Err(error) => {
                 self.counts.lost.fetch_add(1, Ordering::Relaxed);
@@ -170,6 +173,14 @@ impl Writer {
             let directory = self.directory.path().display();
             tracing::warn!(%directory, %error, "failed exchanges cannot be kept (--capture-dir); requests go on");
             self.told = self.counts.lost.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Says that older captures stay.
+    fn tell_left(&mut self, error: &io::Error) {
+        if self.may_complain() {
+            let directory = self.directory.path().display();
+            tracing::warn!(%directory, %error, "old captures of failed exchanges cannot be deleted (--capture-dir)");
         }
     }
 
