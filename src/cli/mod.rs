@@ -13,6 +13,7 @@ mod help;
 mod log_output;
 mod online;
 pub(crate) mod settings;
+mod shown_text;
 mod usage_report;
 
 use std::ffi::OsString;

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::advice::advice;
 use crate::capture::document::{CaptureDocument, CapturedAttempt, CapturedBody, CapturedHead, CapturedMessage};
+use crate::cli::shown_text::ShownText;
 
 /// The part of a body that is shown; the file has more.
 const SHOWN_BYTES_MAX: usize = 2 * 1024;
@@ -21,9 +22,9 @@ pub struct ExchangeAccount<'a> {
 /// Returns the line of an exchange in a list.
 pub fn line(document: &CaptureDocument) -> String {
     let status = document.status.map_or("no answer".to_owned(), |status| status.to_string());
-    let (began, id, end) = (Safe(&document.began), Safe(&document.id), Safe(&document.end));
-    let request = format!("{} {}", Safe(document.method.text()), Safe(document.path.text()));
-    format!("{began} {id} {request}: {status}, {end} (request id {})\n", Safe(document.request_id.text()))
+    let (began, id, end) = (ShownText(&document.began), ShownText(&document.id), ShownText(&document.end));
+    let request = format!("{} {}", ShownText(document.method.text()), ShownText(document.path.text()));
+    format!("{began} {id} {request}: {status}, {end} (request id {})\n", ShownText(document.request_id.text()))
 }
 
 impl fmt::Display for ExchangeAccount<'_> {
@@ -45,7 +46,7 @@ impl fmt::Display for ExchangeAccount<'_> {
         if !advice.is_empty() {
             writeln!(out, "\nWhat it means")?;
         }
-        advice.iter().try_for_each(|sentence| writeln!(out, "  {}", Safe(sentence)))?;
+        advice.iter().try_for_each(|sentence| writeln!(out, "  {}", ShownText(sentence)))?;
         writeln!(out, "\nAll that was kept: {}", self.file.display())
     }
 }
@@ -53,15 +54,15 @@ impl fmt::Display for ExchangeAccount<'_> {
 impl ExchangeAccount<'_> {
     fn write_summary(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let document = self.document;
-        write!(out, "Exchange {}, request id {}", Safe(&document.id), Safe(document.request_id.text()))?;
+        write!(out, "Exchange {}, request id {}", ShownText(&document.id), ShownText(document.request_id.text()))?;
         for (what, value) in [("trace", &document.trace_id), ("key", &document.key)] {
             if let Some(value) = value {
-                write!(out, ", {what} {}", Safe(value))?;
+                write!(out, ", {what} {}", ShownText(value))?;
             }
         }
         writeln!(out)?;
-        let request = format!("{} {}", Safe(document.method.text()), Safe(document.path.text()));
-        writeln!(out, "{request} at {}", Safe(&document.began))?;
+        let request = format!("{} {}", ShownText(document.method.text()), ShownText(document.path.text()));
+        writeln!(out, "{request} at {}", ShownText(&document.began))?;
         match document.status {
             Some(status) => write!(out, "The client got {status}")?,
             None => write!(out, "The client got no answer")?,
@@ -69,7 +70,7 @@ impl ExchangeAccount<'_> {
         if let Some(first_byte) = document.first_byte_ms {
             write!(out, " after {first_byte} ms")?;
         }
-        writeln!(out, "; it ended as {} after {} ms.", Safe(&document.end), document.duration_ms)
+        writeln!(out, "; it ended as {} after {} ms.", ShownText(&document.end), document.duration_ms)
     }
 }
 
@@ -82,9 +83,9 @@ fn write_message(out: &mut fmt::Formatter<'_>, message: &CapturedMessage) -> fmt
 }
 
 fn write_head(out: &mut fmt::Formatter<'_>, head: &CapturedHead, indent: &str) -> fmt::Result {
-    writeln!(out, "{indent}{}", Safe(head.line.text()))?;
+    writeln!(out, "{indent}{}", ShownText(head.line.text()))?;
     for (name, value) in &head.fields {
-        writeln!(out, "{indent}{}: {}", Safe(name.text()), Safe(value.text()))?;
+        writeln!(out, "{indent}{}: {}", ShownText(name.text()), ShownText(value.text()))?;
     }
     if head.left_out > 0 {
         writeln!(out, "{indent}({} more fields were not kept)", head.left_out)?;
@@ -107,54 +108,31 @@ fn write_body(out: &mut fmt::Formatter<'_>, body: &CapturedBody) -> fmt::Result 
     }
     let more = if end < text.len() { ", the beginning of it" } else { "" };
     writeln!(out, "  Body of {} bytes{form}{more}:", body.bytes)?;
-    text[..end].lines().try_for_each(|line| writeln!(out, "  | {}", Safe(line)))
+    text[..end].lines().try_for_each(|line| writeln!(out, "  | {}", ShownText(line)))
 }
 
 fn write_attempt(out: &mut fmt::Formatter<'_>, number: usize, attempt: &CapturedAttempt) -> fmt::Result {
-    write!(out, "  {number}. by {}, begun after {} ms: ", Safe(&attempt.credential), attempt.began_ms)?;
+    write!(out, "  {number}. by {}, begun after {} ms: ", ShownText(&attempt.credential), attempt.began_ms)?;
     match (attempt.status, &attempt.failure) {
         (Some(status), None) => write!(out, "answered {status}")?,
-        (Some(status), Some(failure)) => write!(out, "answered {status}, then {}", Safe(failure))?,
-        (None, Some(failure)) => write!(out, "{}", Safe(failure))?,
+        (Some(status), Some(failure)) => write!(out, "answered {status}, then {}", ShownText(failure))?,
+        (None, Some(failure)) => write!(out, "{}", ShownText(failure))?,
         (None, None) => write!(out, "no answer")?,
     }
     if let Some(duration) = attempt.duration_ms {
         write!(out, ", over after {duration} ms")?;
     }
     if !attempt.decision.is_empty() {
-        write!(out, "; {}", Safe(&attempt.decision))?;
+        write!(out, "; {}", ShownText(&attempt.decision))?;
     }
     writeln!(out)?;
     attempt.head.as_ref().map_or(Ok(()), |head| write_head(out, head, "     "))
 }
 
-/// Shows a text from a file without what a terminal would obey.
-struct Safe<'a>(&'a str);
-
-impl fmt::Display for Safe<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write;
-        for character in self.0.chars() {
-            if is_obeyed(character) {
-                write!(out, "{}", character.escape_default())?;
-            } else {
-                out.write_char(character)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Tells whether a terminal does something else with a character than show it: controls, ends of lines, and the marks of
-/// direction (Unicode TR9).
-fn is_obeyed(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::shown_text::is_obeyed;
 
     fn document(status: u16, path: &str, body: &str) -> CaptureDocument {
         let head = |line: &str| serde_json::json!({"line": line, "fields": [["X-One", path]], "left_out": 0});

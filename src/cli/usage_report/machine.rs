@@ -54,8 +54,14 @@ pub fn csv(report: &UsageReport) -> String {
 }
 
 fn in_csv(cell: &str) -> String {
+    // Names of models come from clients, and a spreadsheet takes what begins so for a formula (OWASP, CSV injection).
+    let mark = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
     // RFC 4180 §2, rules 5 to 7.
-    if cell.contains([',', '"', '\r', '\n']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
+    if cell.contains([',', '"', '\r', '\n']) {
+        format!("\"{mark}{}\"", cell.replace('"', "\"\""))
+    } else {
+        format!("{mark}{cell}")
+    }
 }
 
 /// The counts, and the costs in dollars, to the last digit.

@@ -4,6 +4,7 @@
 
 use super::moment;
 use super::report::UsageReport;
+use crate::cli::shown_text::ShownText;
 use crate::usage::cost::Usd;
 use crate::usage::totals::UsageSums;
 
@@ -72,11 +73,7 @@ fn aligned(lines: &[Vec<String>], names_count: usize) -> String {
 
 /// A name comes from requests and answers: what would steer a terminal is written out.
 fn shown(name: &str) -> String {
-    if name.is_empty() {
-        return NONE.into();
-    }
-    let written = |sign: char| if sign.is_control() { sign.escape_default().to_string() } else { sign.to_string() };
-    name.chars().map(written).collect()
+    if name.is_empty() { NONE.into() } else { ShownText(name).to_string() }
 }
 
 /// A count with commas between its thousands; `None` for 0.

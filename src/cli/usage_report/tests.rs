@@ -91,6 +91,27 @@ fn json_and_csv_have_every_count_under_its_name() {
 }
 
 #[test]
+fn no_name_steers_a_terminal_or_is_a_formula() {
+    let rows = [row(HOUR, "", "\u{202e}m\u{2066}", reported())];
+    let table = table::of(&report("model", &rows));
+    assert!(table.contains("\\u{202e}m\\u{2066}"), "{table}");
+    for (model, expected) in [
+        ("=1+1", "'=1+1,"),
+        ("+1", "'+1,"),
+        ("-1", "'-1,"),
+        ("@SUM(A1)", "'@SUM(A1),"),
+        ("\tx", "'\tx,"),
+        ("\rx", "\"'\rx\","),
+        ("=\"a,b\"", "\"'=\"\"a,b\"\"\","),
+        ("m=1", "m=1,"),
+    ] {
+        let csv = machine::csv(&report("model", &[row(HOUR, "", model, reported())]));
+        let line = csv.split_once('\n').expect("two lines").1;
+        assert!(line.starts_with(expected), "{line}");
+    }
+}
+
+#[test]
 fn an_empty_report_is_valid_json_and_csv_too() {
     let report = report("model", &[]);
     let json: serde_json::Value = serde_json::from_str(&machine::json(&report)).expect("JSON");
