@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::head::RecordedHead;
-use super::masker::{Masked, Masker, SeenKey};
+use super::masker::{Masked, Masker};
 use super::recording::{AttemptNote, Notes};
+use super::seen::SeenKey;
 use crate::observability::ExchangeRecord;
 
 /// The form of the document; another one gets another number.
@@ -125,7 +126,7 @@ pub struct CapturedAttempt {
 
 impl CaptureDocument {
     pub fn new(facts: ExchangeFacts, notes: &Notes, masker: &Masker) -> Self {
-        let mask = Masking { masker, seen: &notes.seen };
+        let mask = Masking { masker, seen: notes.seen.as_slice() };
         let text = |text: &str| mask.masker.text(text.as_bytes(), mask.seen);
         CaptureDocument {
             version: VERSION,

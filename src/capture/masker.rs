@@ -9,10 +9,8 @@ use std::collections::{HashMap, HashSet};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::seen::{KEY_BYTES_MIN, SeenKey};
 use crate::credentials::{ApiKeys, Credentials, TextEnd, TokenTraces, mint};
-
-/// The shortest key that is looked for in text.
-const KEY_BYTES_MIN: usize = 8;
 
 /// Text in which everything that is secret was masked. Made by a [`Masker`], or read from a capture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,13 +21,6 @@ impl Masked {
     pub fn text(&self) -> &str {
         &self.0
     }
-}
-
-/// A key that came with a request: its length, and its SHA-256 digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeenKey {
-    pub bytes: usize,
-    pub digest: Vec<u8>,
 }
 
 /// Masks what is secret to one set of credentials and keys.

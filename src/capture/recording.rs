@@ -8,8 +8,8 @@ use std::time::{Instant, SystemTime};
 
 use zeroize::Zeroizing;
 
-use super::head::RecordedHead;
-use super::masker::SeenKey;
+use super::head::{ATTEMPT_HEAD_BYTES_MAX, HEAD_BYTES_MAX, RecordedHead};
+use super::seen::SeenKeys;
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::fields::{Known, known};
 use crate::http1::framing::BodyLength;
@@ -34,7 +34,7 @@ pub struct Notes {
     /// As the client sent it; `None` if it could not be read.
     pub request: Option<RecordedHead>,
     /// The keys that the request came with.
-    pub seen: Vec<SeenKey>,
+    pub seen: SeenKeys,
     pub request_body: BodySample,
     pub attempts: Vec<AttemptNote>,
     /// As it went downstream.
@@ -93,7 +93,7 @@ impl Recording {
 
     pub fn note_request(&self, head: &RequestHead<'_>) {
         let mut notes = self.notes.borrow_mut();
-        let mut seen = Vec::new();
+        let mut seen = SeenKeys::default();
         notes.request = Some(RecordedHead::of_request(head, &mut seen));
         notes.seen = seen;
     }
@@ -122,7 +122,7 @@ impl Recording {
     pub fn note_upstream(&self, head: &ResponseHead<'_>) {
         if let Some(attempt) = self.notes.borrow_mut().attempts.last_mut() {
             attempt.status = Some(head.status);
-            attempt.head = Some(RecordedHead::of_response(head));
+            attempt.head = Some(RecordedHead::of_response(head, ATTEMPT_HEAD_BYTES_MAX));
         }
     }
 
@@ -143,7 +143,8 @@ impl Recording {
         }
         let end = memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
         let (head, body) = bytes.split_at(end);
-        notes.answer = Some(with_response(head, RecordedHead::of_response).unwrap_or_default());
+        notes.answer =
+            Some(with_response(head, |head| RecordedHead::of_response(head, HEAD_BYTES_MAX)).unwrap_or_default());
         notes.answer_wire.push(body);
     }
 }
@@ -154,7 +155,7 @@ impl Notes {
             began: SystemTime::now(),
             began_at: now,
             request: None,
-            seen: Vec::new(),
+            seen: SeenKeys::default(),
             request_body: BodySample::default(),
             attempts: Vec::new(),
             answer: None,
