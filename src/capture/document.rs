@@ -9,14 +9,16 @@ use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use super::head::RecordedHead;
-use super::masker::{Masked, Masker};
-use super::recording::{AttemptNote, Notes};
-use super::seen::SeenKey;
+use super::head::{HEAD_BYTES_MAX, RecordedHead};
+use super::masker::{Excerpt, ExchangeMasker, Masked, MaskedContent, Masker};
+use super::recording::{AttemptNote, Notes, SAMPLE_BYTES_MAX};
 use crate::observability::ExchangeRecord;
 
 /// The form of the document; another one gets another number.
 const VERSION: u32 = 1;
+
+/// The reason why a body is not there.
+const TOO_MUCH_WORK: &str = "left out: the search for keys in it would have taken too long";
 
 /// The facts of an exchange that are known at its end.
 #[derive(Debug)]
@@ -110,6 +112,9 @@ pub struct CapturedBody {
     pub bytes: u64,
     pub text: Option<Masked>,
     pub base64: Option<Masked>,
+    /// The reason why there is neither.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,8 +131,17 @@ pub struct CapturedAttempt {
 
 impl CaptureDocument {
     pub fn new(facts: ExchangeFacts, notes: &Notes, masker: &Masker) -> Self {
-        let mask = Masking { masker, seen: notes.seen.as_slice() };
-        let text = |text: &str| mask.masker.text(text.as_bytes(), mask.seen);
+        let mask = Masking { masker: masker.of_exchange(notes.seen.as_slice()) };
+        let text = |text: &str| mask.masker.text(text.as_bytes());
+        // In this order: where there is too much to search, it is the request's body that is left out first.
+        let request_head = notes.request.as_ref().map(|head| mask.head(head));
+        let answer_head = notes.answer.as_ref().map(|head| mask.head(head));
+        let attempts = notes.attempts.iter().map(|attempt| mask.attempt(attempt, notes.began_at)).collect();
+        let (method, path) = (text(&facts.method), text(&facts.path));
+        let (content, answer_is_cut) = notes.answer_content();
+        let answer_body = mask.body(&content, answer_is_cut, facts.response_bytes);
+        let sample = &notes.request_body;
+        let request_body = mask.body(sample.bytes(), sample.is_cut(), facts.request_bytes);
         CaptureDocument {
             version: VERSION,
             request_id: text(&facts.request_id),
@@ -136,50 +150,47 @@ impl CaptureDocument {
             ended: rfc3339(notes.began + facts.duration),
             duration_ms: milliseconds(facts.duration),
             first_byte_ms: facts.first_byte.map(milliseconds),
-            method: text(&facts.method),
-            path: text(&facts.path),
+            method,
+            path,
             status: facts.status,
             end: facts.end.to_owned(),
             code: facts.code.map(str::to_owned),
             credential: facts.credential,
             key: facts.key,
-            request: CapturedMessage {
-                head: notes.request.as_ref().map(|head| mask.head(head)),
-                body: mask.body(notes.request_body.bytes(), facts.request_bytes),
-            },
-            attempts: notes.attempts.iter().map(|attempt| mask.attempt(attempt, notes.began_at)).collect(),
-            answer: CapturedMessage {
-                head: notes.answer.as_ref().map(|head| mask.head(head)),
-                body: mask.body(&notes.answer_content(), facts.response_bytes),
-            },
+            request: CapturedMessage { head: request_head, body: request_body },
+            attempts,
+            answer: CapturedMessage { head: answer_head, body: answer_body },
             id: facts.id,
         }
     }
 }
 
-/// The masker with the keys of one exchange.
+/// The masker of one exchange, with the forms of what it masks.
 struct Masking<'a> {
-    masker: &'a Masker,
-    seen: &'a [SeenKey],
+    masker: ExchangeMasker<'a>,
 }
 
 impl Masking<'_> {
     fn head(&self, head: &RecordedHead) -> CapturedHead {
-        let text = |bytes: &[u8]| self.masker.text(bytes, self.seen);
+        let text = |bytes: &[u8]| self.masker.text(bytes);
+        let RecordedHead { line, line_is_cut: is_cut, fields, left_out } = head;
         CapturedHead {
-            line: text(&head.line),
-            fields: head.fields.iter().map(|(name, value)| (text(name.as_bytes()), text(value))).collect(),
-            left_out: head.left_out,
+            line: self.masker.excerpt(Excerpt { bytes: line, is_cut: *is_cut, bytes_max: HEAD_BYTES_MAX }),
+            fields: fields.iter().map(|(name, value)| (text(name.as_bytes()), text(value))).collect(),
+            left_out: *left_out,
         }
     }
 
-    fn body(&self, content: &[u8], bytes: u64) -> CapturedBody {
+    fn body(&self, content: &[u8], is_cut: bool, bytes: u64) -> CapturedBody {
         // What was made here is not counted as a body of the upstream's.
         let bytes = bytes.max(content.len() as u64);
-        match self.masker.text_or(content, self.seen, |bytes| BASE64_STANDARD.encode(bytes)) {
-            Ok(text) => CapturedBody { bytes, text: Some(text), base64: None },
-            Err(base64) => CapturedBody { bytes, text: None, base64: Some(base64) },
-        }
+        let excerpt = Excerpt { bytes: content, is_cut, bytes_max: SAMPLE_BYTES_MAX };
+        let (text, base64, note) = match self.masker.content(excerpt, |bytes| BASE64_STANDARD.encode(bytes)) {
+            MaskedContent::Text(text) => (Some(text), None, None),
+            MaskedContent::Encoded(base64) => (None, Some(base64), None),
+            MaskedContent::LeftOut => (None, None, Some(TOO_MUCH_WORK.to_owned())),
+        };
+        CapturedBody { bytes, text, base64, note }
     }
 
     fn attempt(&self, attempt: &AttemptNote, began: Instant) -> CapturedAttempt {

@@ -1,6 +1,6 @@
 //! The notes on one exchange while it runs, in case that it fails.
 //!
-//! Invariant: bounded, whatever comes: heads as [`RecordedHead`] bounds them, [`SAMPLE_BYTES_MAX`] of each body,
+//! Invariant: bounded, whatever comes: heads as [`RecordedHead`] bounds them, [`TAKEN_BYTES_MAX`] of each body,
 //! [`ATTEMPTS_MAX`] attempts. It belongs to one shard.
 
 use std::cell::RefCell;
@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use zeroize::Zeroizing;
 
 use super::head::{ATTEMPT_HEAD_BYTES_MAX, HEAD_BYTES_MAX, RecordedHead};
+use super::masker::KEY_BYTES_MAX;
 use super::seen::SeenKeys;
 use crate::http1::body::{BodyReader, Piece};
 use crate::http1::fields::{Known, known};
@@ -17,6 +18,8 @@ use crate::http1::head::{RequestHead, ResponseHead, with_response};
 
 /// The part of a body that is kept.
 pub const SAMPLE_BYTES_MAX: usize = 16 * 1024;
+/// The part that is taken, so that a key at the end of what is kept can be known.
+const TAKEN_BYTES_MAX: usize = SAMPLE_BYTES_MAX + KEY_BYTES_MAX;
 /// More than any exchange makes.
 const ATTEMPTS_MAX: usize = 64;
 
@@ -62,11 +65,13 @@ pub struct AttemptNote {
 #[derive(Debug, Default)]
 pub struct BodySample {
     bytes: Zeroizing<Vec<u8>>,
+    is_cut: bool,
 }
 
 impl BodySample {
     fn push(&mut self, bytes: &[u8]) {
-        let room = SAMPLE_BYTES_MAX - self.bytes.len();
+        let room = TAKEN_BYTES_MAX - self.bytes.len();
+        self.is_cut |= bytes.len() > room;
         if room == 0 || bytes.is_empty() {
             return;
         }
@@ -77,6 +82,11 @@ impl BodySample {
 
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Tells whether there was more.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 }
 
@@ -163,12 +173,13 @@ impl Notes {
         }
     }
 
-    /// Returns the kept content of the answer, without its framing.
-    pub fn answer_content(&self) -> Zeroizing<Vec<u8>> {
+    /// Returns the content of the answer that was taken, without its framing, and whether there was more.
+    pub fn answer_content(&self) -> (Zeroizing<Vec<u8>>, bool) {
+        let is_cut = self.answer_wire.is_cut();
         let wire = self.answer_wire.bytes();
         let is_coding = |(name, _): &(String, Vec<u8>)| known(name) == Some(Known::TransferEncoding);
         if !self.answer.as_ref().is_some_and(|head| head.fields.iter().any(is_coding)) {
-            return Zeroizing::new(wire.to_vec());
+            return (Zeroizing::new(wire.to_vec()), is_cut);
         }
         let mut content = Zeroizing::new(Vec::with_capacity(wire.len()));
         // What is malformed of it is malformed by the upstream, and ends the content here as it does for its client.
@@ -177,7 +188,7 @@ impl Notes {
                 content.extend_from_slice(data);
             }
         });
-        content
+        (content, is_cut)
     }
 }
 
@@ -194,9 +205,9 @@ mod tests {
         recording.note_answer(b"HTTP/1.1 500 No\r\nX: 1\r\n\r\nbody");
         recording.note_answer(&[b'y'; 100_000]);
         let notes = recording.take();
-        assert_eq!(notes.request_body.bytes().len(), 16 * 1024);
-        assert_eq!(notes.answer_content().len(), 16 * 1024);
-        assert!(notes.answer_content().starts_with(b"bodyy"));
+        let (answer, is_cut) = notes.answer_content();
+        assert_eq!((notes.request_body.bytes().len(), answer.len()), (TAKEN_BYTES_MAX, TAKEN_BYTES_MAX));
+        assert!(answer.starts_with(b"bodyy") && is_cut && notes.request_body.is_cut());
         assert!(recording.take().request_body.bytes().is_empty());
     }
 
@@ -205,7 +216,8 @@ mod tests {
         let recording = Recording::begin(Instant::now());
         recording.note_answer(b"HTTP/1.1 502 No\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
         recording.note_answer(b"3\r\ncde\r\n5\r\nfg");
-        assert_eq!(recording.take().answer_content().as_slice(), b"abcdefg");
+        let (content, is_cut) = recording.take().answer_content();
+        assert_eq!((content.as_slice(), is_cut), (&b"abcdefg"[..], false));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::whole_file::{FileKinds, ReadFault};
 /// Limit on the keys: every request is compared with all of them, and this many take some 20 µs.
 const KEYS_MAX: usize = 1000;
 /// Room for any token, and for each of a head's fields.
-const KEY_BYTES_MAX: usize = 1024;
+pub const API_KEY_BYTES_MAX: usize = 1024;
 const NAME_BYTES_MAX: usize = 64;
 /// Shorter ones can be guessed: 16 characters of a random key are 80 bits and more.
 const KEY_BYTES_RECOMMENDED: usize = 16;
@@ -147,9 +147,9 @@ fn read_entry(entry: &str) -> Result<(ApiKey, usize), String> {
         return Err(format!("expected a name of 1 to {NAME_BYTES_MAX} letters, digits and -_.@ before the colon"));
     }
     // Bytes that a field value can hold without quotes, and a shell variable without escapes.
-    if !(1..=KEY_BYTES_MAX).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if !(1..=API_KEY_BYTES_MAX).contains(&key.len()) || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(format!(
-            "expected a key of 1 to {KEY_BYTES_MAX} visible ASCII characters without spaces after the colon"
+            "expected a key of 1 to {API_KEY_BYTES_MAX} visible ASCII characters without spaces after the colon"
         ));
     }
     let mut hashed = [0; SHA256_OUTPUT_LEN];

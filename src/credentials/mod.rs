@@ -21,7 +21,7 @@ mod standing;
 mod token;
 mod token_traces;
 
-pub use api_keys::{ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys};
+pub use api_keys::{API_KEY_BYTES_MAX, ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys};
 pub use balancer::{Choice, RoundRobin, Turn};
 pub use credential::{Credential, CredentialId};
 pub use owners::{ObjectKey, OwnerKey, OwnerRecord, Owners, Shelf};

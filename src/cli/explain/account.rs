@@ -102,6 +102,9 @@ fn write_body(out: &mut fmt::Formatter<'_>, body: &CapturedBody) -> fmt::Result 
         (None, Some(base64)) => (base64.text(), ", in base64"),
         (None, None) => ("", ""),
     };
+    if let Some(note) = &body.note {
+        return writeln!(out, "  Body of {} bytes, {}", body.bytes, ShownText(note));
+    }
     let mut end = text.len().min(SHOWN_BYTES_MAX);
     while !text.is_char_boundary(end) {
         end -= 1;
