@@ -86,6 +86,12 @@ pub struct CaptureDocument {
     pub key: Option<String>,
     pub request: CapturedMessage,
     pub attempts: Vec<CapturedAttempt>,
+    /// The number of attempts between the first and the last of these that are not kept.
+    #[serde(default)]
+    pub attempts_left_out: usize,
+    /// The number of the attempt whose answer was held back for a better one and passed on in the end.
+    #[serde(default)]
+    pub passed_on: Option<usize>,
     pub answer: CapturedMessage,
 }
 
@@ -119,6 +125,9 @@ pub struct CapturedBody {
 
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CapturedAttempt {
+    /// Counted from 1.
+    #[serde(default)]
+    pub number: usize,
     pub credential: String,
     pub began_ms: f64,
     pub duration_ms: Option<f64>,
@@ -159,6 +168,8 @@ impl CaptureDocument {
             key: facts.key,
             request: CapturedMessage { head: request_head, body: request_body },
             attempts,
+            attempts_left_out: notes.attempts_left_out(),
+            passed_on: notes.passed_on,
             answer: CapturedMessage { head: answer_head, body: answer_body },
             id: facts.id,
         }
@@ -196,6 +207,7 @@ impl Masking<'_> {
     fn attempt(&self, attempt: &AttemptNote, began: Instant) -> CapturedAttempt {
         let AttemptNote { credential, head, status, failure, decision, .. } = attempt;
         CapturedAttempt {
+            number: attempt.number,
             credential: credential.clone(),
             began_ms: milliseconds(attempt.began.saturating_duration_since(began)),
             duration_ms: attempt.ended.map(|ended| milliseconds(ended.saturating_duration_since(attempt.began))),

@@ -16,7 +16,8 @@ use super::masker::Masker;
 use super::recording::Notes;
 use crate::credentials::{ApiKeys, Credentials};
 
-/// The failed exchanges that wait: each has at most 32 KiB of bodies and some heads, so all of them take a few MiB.
+/// The failed exchanges that wait. Each has at most 34 KiB of bodies, two heads of 16 KiB and eight of 8 KiB (`head`), and
+/// its path, which is shorter than a head: some 150 KiB, and all of them 10 MiB at most.
 const WAITING_MAX: usize = 64;
 /// Least time between two lines about captures that were lost.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);

@@ -20,8 +20,9 @@ use crate::http1::head::{RequestHead, ResponseHead, with_response};
 pub const SAMPLE_BYTES_MAX: usize = 16 * 1024;
 /// The part that is taken, so that a key at the end of what is kept can be known.
 const TAKEN_BYTES_MAX: usize = SAMPLE_BYTES_MAX + KEY_BYTES_MAX;
-/// More than any exchange makes.
-const ATTEMPTS_MAX: usize = 64;
+/// The attempts that are kept: the first, which tell how it began, and the last, which tell how it ended.
+const FIRST_ATTEMPTS_MAX: usize = 4;
+const ATTEMPTS_MAX: usize = FIRST_ATTEMPTS_MAX + 4;
 
 /// The notes on one exchange, made by all who take part in it.
 #[derive(Debug)]
@@ -40,6 +41,10 @@ pub struct Notes {
     pub seen: SeenKeys,
     pub request_body: BodySample,
     pub attempts: Vec<AttemptNote>,
+    /// The attempts that have begun, those that are not kept included.
+    attempts_begun: usize,
+    /// The number of the attempt whose answer was held and passed on in the end.
+    pub passed_on: Option<usize>,
     /// As it went downstream.
     pub answer: Option<RecordedHead>,
     /// As it went downstream, in its framing.
@@ -49,6 +54,8 @@ pub struct Notes {
 /// The notes on one attempt.
 #[derive(Debug)]
 pub struct AttemptNote {
+    /// Counted from 1, a repetition on a fresh connection included.
+    pub number: usize,
     pub credential: String,
     pub began: Instant,
     pub ended: Option<Instant>,
@@ -114,17 +121,34 @@ impl Recording {
     }
 
     pub fn begin_attempt(&self, credential: &str, now: Instant) {
+        let notes = &mut *self.notes.borrow_mut();
+        if notes.attempts.len() == ATTEMPTS_MAX {
+            notes.attempts.remove(FIRST_ATTEMPTS_MAX);
+        }
+        notes.attempts_begun += 1;
+        notes.attempts.push(AttemptNote {
+            number: notes.attempts_begun,
+            credential: credential.to_owned(),
+            began: now,
+            ended: None,
+            head: None,
+            status: None,
+            failure: None,
+            decision: "",
+        });
+    }
+
+    /// Returns the number of the attempt under way.
+    pub fn attempt_number(&self) -> usize {
+        self.notes.borrow().attempts_begun
+    }
+
+    /// Notes whose answer was passed on after it had been held, and that in words.
+    pub fn note_passed_on(&self, number: usize, decision: &'static str) {
         let mut notes = self.notes.borrow_mut();
-        if notes.attempts.len() < ATTEMPTS_MAX {
-            notes.attempts.push(AttemptNote {
-                credential: credential.to_owned(),
-                began: now,
-                ended: None,
-                head: None,
-                status: None,
-                failure: None,
-                decision: "",
-            });
+        notes.passed_on = Some(number);
+        if let Some(attempt) = notes.attempts.iter_mut().find(|attempt| attempt.number == number) {
+            attempt.decision = decision;
         }
     }
 
@@ -168,9 +192,16 @@ impl Notes {
             seen: SeenKeys::default(),
             request_body: BodySample::default(),
             attempts: Vec::new(),
+            attempts_begun: 0,
+            passed_on: None,
             answer: None,
             answer_wire: BodySample::default(),
         }
+    }
+
+    /// Returns the number of attempts that are not kept.
+    pub fn attempts_left_out(&self) -> usize {
+        self.attempts_begun - self.attempts.len()
     }
 
     /// Returns the content of the answer that was taken, without its framing, and whether there was more.
@@ -221,9 +252,34 @@ mod tests {
     }
 
     #[test]
-    fn attempts_are_bounded() {
-        let recording = Recording::begin(Instant::now());
-        (0..1000).for_each(|_| recording.begin_attempt("a", Instant::now()));
-        assert_eq!(recording.take().attempts.len(), ATTEMPTS_MAX);
+    fn of_many_attempts_the_first_and_the_last_are_kept() {
+        for (begun, kept) in [
+            (0, &[][..]),
+            (3, &[1, 2, 3]),
+            (8, &[1, 2, 3, 4, 5, 6, 7, 8]),
+            (9, &[1, 2, 3, 4, 6, 7, 8, 9]),
+            (1000, &[1, 2, 3, 4, 997, 998, 999, 1000]),
+        ] {
+            let recording = Recording::begin(Instant::now());
+            (0..begun).for_each(|_| recording.begin_attempt("a", Instant::now()));
+            recording.end_attempt(None, "ended", Instant::now());
+            let notes = recording.take();
+            assert_eq!(notes.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), kept);
+            assert_eq!(notes.attempts_left_out(), begun - kept.len());
+            assert!(notes.attempts.last().is_none_or(|attempt| attempt.decision == "ended"));
+        }
+    }
+
+    #[test]
+    fn it_is_noted_whose_answer_was_passed_on_also_where_it_is_not_kept() {
+        for (number, decided) in [(2, 1), (5, 0), (9, 1)] {
+            let recording = Recording::begin(Instant::now());
+            (0..9).for_each(|_| recording.begin_attempt("a", Instant::now()));
+            recording.note_passed_on(number, "passed on");
+            let notes = recording.take();
+            assert_eq!(notes.passed_on, Some(number));
+            let of = notes.attempts.iter().filter(|attempt| attempt.decision == "passed on");
+            assert_eq!(of.map(|attempt| attempt.number).collect::<Vec<_>>(), vec![number; decided]);
+        }
     }
 }

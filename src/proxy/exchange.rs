@@ -75,8 +75,8 @@ impl Exchange {
         }
     }
 
-    /// Counts it and writes its line in the log, with its `usage`.
-    pub fn end(self, resources: &Resources, downstream: &Downstream, usage: Option<UsageRecord<'_>>) {
+    /// Counts it and writes its line in the log, with its `usage`. Nothing that was noted of it stays with the connection.
+    pub fn end(self, resources: &Resources, downstream: &mut Downstream, usage: Option<UsageRecord<'_>>) {
         resources.activity.exchange_ends();
         if self.progress.token_was_seen.get() {
             resources.activity.counters.add(Count::TokensSeen);
@@ -108,6 +108,8 @@ impl Exchange {
         record.log();
         if let Some(recorder) = &resources.recorder {
             keep_failed(recorder, &record, &snapshot, downstream.trail.recording.as_deref());
+            // Prompt and answer: an idle connection has no use for them.
+            downstream.trail.recording = None;
         }
     }
 }

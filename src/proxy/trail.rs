@@ -23,6 +23,11 @@ impl Trail {
         }
     }
 
+    /// Returns the number of the attempt under way in the notes; 0 where none are made.
+    pub fn attempt_number(&self) -> usize {
+        self.recording.as_ref().map_or(0, |recording| recording.attempt_number())
+    }
+
     /// Notes bytes of the answer that go downstream.
     pub fn note_answer(&self, bytes: &[u8]) {
         if let Some(recording) = &self.recording {

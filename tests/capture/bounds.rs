@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Client, Gateway, Peer, Upstream, json, wait_until};
+use crate::support::{Client, EVENT_STREAM, Gateway, Peer, Upstream, json, wait_until};
 use crate::{builder, files, post, wait_for};
 
 #[test]
@@ -51,6 +51,40 @@ fn of_long_bodies_16_kib_are_kept() {
         assert_eq!(body["text"].as_str().expect("text"), letter.repeat(16 * 1024), "{message}");
     }
     assert!(fs::metadata(&files(directory.path())[0]).expect("there").len() < 100_000);
+}
+
+#[test]
+fn a_connection_keeps_nothing_of_its_last_exchange() {
+    const CONNECTIONS: u64 = 400;
+    const BYTES: usize = 20_000;
+    for pump in ["never", "always"] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let upstream = Upstream::plain(|peer: &mut Peer| {
+            while peer.read_request().is_some() {
+                peer.write(EVENT_STREAM);
+                let event = format!("data: {}\n\n", "y".repeat(BYTES));
+                peer.write(format!("{:x}\r\n{event}\r\n", event.len()));
+                peer.write("e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n");
+            }
+        });
+        let gateway = builder(&upstream, directory.path()).env("FLOW_PROXY_PUMP", pump).patient().shards(1).start();
+        let serve = |count: u64| -> Vec<Client> {
+            let one = |_| {
+                let mut client = Client::connect(gateway.port());
+                // With the beginning of another request, so that its task stays.
+                client.send(post("/v1/chat/completions", "", &"x".repeat(BYTES)) + "P");
+                assert_eq!(client.read_response().status, 200);
+                client
+            };
+            (0..count).map(one).collect()
+        };
+        let _first = serve(20);
+        let before = gateway.rss_kib();
+        let _idle = serve(CONNECTIONS);
+        let each = gateway.rss_kib().saturating_sub(before) / CONNECTIONS;
+        // Some 32 KiB for its task and the room to read into; the notes of such an exchange are 34 KiB more.
+        assert!(each < 48, "{each} KiB for each connection, pump: {pump}");
+    }
 }
 
 #[test]

@@ -66,6 +66,34 @@ fn an_error_of_the_upstream_is_kept_with_heads_bodies_and_attempts() {
 }
 
 #[test]
+fn it_is_kept_whose_answer_was_passed_on_after_several_refusals() {
+    for (statuses, number, decisions) in [
+        // Of refusals the first says best what was wrong.
+        (
+            [403, 403],
+            json!(1),
+            ["another attempt was made, and in the end this answer was passed on", "no further attempt was made"],
+        ),
+        // The last is not held back.
+        ([429, 429], Value::Null, ["another attempt was made", "its answer was passed on"]),
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let upstream = Upstream::plain(move |peer: &mut Peer| {
+            while let Some(asked) = peer.read_request() {
+                let status = if asked.credential() == "a" { statuses[0] } else { statuses[1] };
+                peer.write(format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\n\r\nno"));
+            }
+        });
+        let gateway = builder(&upstream, directory.path()).secrets(secrets_json(&["a", "bb"])).shards(1).start();
+        Client::connect(gateway.port()).ask(post("/v1/chat/completions", "", "{}"));
+        let capture = &wait_for(directory.path(), 1)[0];
+        let told: Vec<_> = capture["attempts"].as_array().expect("attempts").iter().collect();
+        assert_eq!(told.iter().map(|attempt| &attempt["decision"]).collect::<Vec<_>>(), decisions, "{statuses:?}");
+        assert_eq!((&capture["passed_on"], &capture["attempts_left_out"]), (&number, &json!(0)));
+    }
+}
+
+#[test]
 fn a_stream_that_breaks_is_kept_whoever_relays_it() {
     check_at_once(
         [("auto", "never"), ("epoll", "never"), ("auto", "always"), ("epoll", "always")],

@@ -29,7 +29,7 @@ pub fn line(document: &CaptureDocument) -> String {
 
 impl fmt::Display for ExchangeAccount<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CaptureDocument { request, attempts, answer, .. } = self.document;
+        let CaptureDocument { request, attempts, passed_on, answer, .. } = self.document;
         self.write_summary(out)?;
         writeln!(out, "\nThe client asked")?;
         write_message(out, request)?;
@@ -37,8 +37,18 @@ impl fmt::Display for ExchangeAccount<'_> {
         if attempts.is_empty() {
             writeln!(out, "  none: nothing went to the upstream")?;
         }
-        for (index, attempt) in attempts.iter().enumerate() {
-            write_attempt(out, index + 1, attempt)?;
+        let mut last = 0;
+        for attempt in attempts {
+            // A capture of an earlier version has no numbers, and all attempts.
+            let number = attempt.number.max(last + 1);
+            if number > last + 1 {
+                writeln!(out, "  ({} more attempts were not kept)", number - last - 1)?;
+            }
+            write_attempt(out, number, attempt)?;
+            last = number;
+        }
+        if let Some(number) = passed_on {
+            writeln!(out, "  The answer of attempt {number} was passed on.")?;
         }
         writeln!(out, "\nThe client got")?;
         write_message(out, answer)?;
@@ -167,6 +177,32 @@ mod tests {
             "All that was kept: f.json\n",
         ] {
             assert!(account.contains(part), "{part}\n---\n{account}");
+        }
+    }
+
+    #[test]
+    fn attempts_that_were_not_kept_and_a_body_that_was_left_out_are_told() {
+        let mut document = document(429, "/v1", "");
+        let attempt = |number: usize| {
+            let value = serde_json::json!({
+                "number": number, "credential": "team-a", "began_ms": 0, "duration_ms": null, "status": 429,
+                "failure": null, "decision": "", "head": null
+            });
+            serde_json::from_value(value).expect("an attempt")
+        };
+        document.attempts = [1, 2, 9].map(attempt).into();
+        document.passed_on = Some(5);
+        document.request.body = serde_json::from_value(serde_json::json!({
+            "bytes": 9, "text": null, "base64": null, "note": "left out"
+        }))
+        .expect("a body");
+        let text = ExchangeAccount { document: &document, file: Path::new("f") }.to_string();
+        for part in [
+            "  2. by team-a, begun after 0 ms: answered 429\n  (6 more attempts were not kept)\n  9. by team-a, ",
+            "  The answer of attempt 5 was passed on.\n",
+            "  Body of 9 bytes, left out\n",
+        ] {
+            assert!(text.contains(part), "{part}\n---\n{text}");
         }
     }
 

@@ -18,7 +18,7 @@ use crate::observability::Count;
 use crate::proxy::attempt::connect::{NoConnection, connection};
 use crate::proxy::attempt::downstream_side::{DownstreamSide, cut_off};
 use crate::proxy::attempt::farewell::{departure, farewell};
-use crate::proxy::attempt::held::{Best, HeldAnswer};
+use crate::proxy::attempt::held::{Best, HeldAnswer, PendingAnswer};
 use crate::proxy::attempt::relay::{RelayPart, relay_answer, relay_body};
 use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, OpenAnswer, Over, Relayed};
 use crate::proxy::attempt::request_body::ask::ask_for_body;
@@ -103,9 +103,9 @@ impl<'a> Attempt<'a> {
         match self.exchange(&connection, progress, reused_since).await {
             Relayed::Held(answer) if answer.leaves_reusable(progress) => {
                 self.resources.pool.release(connection);
-                Attempted::Held(HeldAnswer { answer, connection: None })
+                Attempted::Held(self.held(answer, None))
             }
-            Relayed::Held(answer) => Attempted::Held(HeldAnswer { answer, connection: Some(Box::new(connection)) }),
+            Relayed::Held(answer) => Attempted::Held(self.held(answer, Some(Box::new(connection)))),
             Relayed::NoAnswer(failure) => {
                 let is_silent = !failure.has_received && failure.error == GatewayError::UpstreamClosed;
                 let replay_is_whole = self.downstream.replay.get_mut().is_whole();
@@ -173,9 +173,13 @@ impl<'a> Attempt<'a> {
         self.request.traits.may_replay && may_fit && self.downstream.replay.get_mut().is_whole()
     }
 
+    fn held(&self, answer: Box<PendingAnswer>, connection: Option<Box<Connection>>) -> HeldAnswer {
+        HeldAnswer { answer, attempt_number: self.downstream.trail.attempt_number(), connection }
+    }
+
     /// Passes on an answer that was held. Its connection is kept where that brought it to its end.
     pub async fn pass_on(&self, held: HeldAnswer, progress: &Progress) -> AttemptsEnd {
-        let HeldAnswer { mut answer, connection } = held;
+        let HeldAnswer { mut answer, connection, .. } = held;
         let outgoing = self.downstream.outgoing();
         let side = DownstreamSide::new(outgoing, self.reply, &self.request.traits, progress, self.resources);
         let relay = relay_body(connection.as_deref(), side, &mut answer, RelayPart::Whole);

@@ -125,6 +125,8 @@ fn class_of(status: u16, reason: Option<RefusalReason>) -> AttemptClass {
 /// An answer that is kept until a better one is there.
 pub struct HeldAnswer {
     pub answer: Box<PendingAnswer>,
+    /// The number of its attempt in the notes; 0 where none are made.
+    pub attempt_number: usize,
     /// The rest of it comes over this; none where all of it is here.
     pub connection: Option<Box<Connection>>,
 }

@@ -26,7 +26,7 @@ use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;
 use crate::proxy::attempt::exchange::Attempted;
 use crate::proxy::attempt::held::Best;
-use crate::proxy::attempt::noted::{note_beginning, note_followed, noted};
+use crate::proxy::attempt::noted::{note_beginning, note_followed, note_passed_on, noted};
 use crate::proxy::attempt::relayed::NoAnswer;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::error::GatewayError;
@@ -78,8 +78,11 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         };
         let Some(next) = attempt.failover.next() else {
             return match best {
-                // Boxed: hardly any exchange needs it.
-                Best::Held(held) => Box::pin(attempt.pass_on(held, &exchange.progress)).await,
+                Best::Held(held) => {
+                    note_passed_on(attempt, &held);
+                    // Boxed: hardly any exchange needs it.
+                    Box::pin(attempt.pass_on(held, &exchange.progress)).await
+                }
                 Best::Failed(error) => AttemptsEnd::Over(Outcome::Failed(error)),
             };
         };

@@ -2,11 +2,12 @@
 
 use crate::io::clock;
 use crate::proxy::attempt::exchange::{Attempt, Attempted};
-use crate::proxy::attempt::held::Best;
+use crate::proxy::attempt::held::{Best, HeldAnswer};
 use crate::proxy::outcome::Outcome;
 
 // The consequences of an attempt, in words.
 const PASSED_ON: &str = "its answer was passed on";
+const PASSED_ON_LATER: &str = "another attempt was made, and in the end this answer was passed on";
 const SENT_AGAIN: &str = "sent again on a fresh connection";
 const RETRIED: &str = "another attempt was made";
 const LAST: &str = "no further attempt was made";
@@ -51,4 +52,11 @@ pub fn note_followed(attempt: &Attempt<'_>, brought: &Best) {
     };
     let decision = if attempt.failover.next().is_some() { RETRIED } else { LAST };
     recording.end_attempt(failure, decision, clock::now());
+}
+
+/// Notes whose answer is passed on after all attempts.
+pub fn note_passed_on(attempt: &Attempt<'_>, held: &HeldAnswer) {
+    let Some(recording) = &attempt.downstream.trail.recording else { return };
+    let is_last = held.attempt_number == recording.attempt_number();
+    recording.note_passed_on(held.attempt_number, if is_last { PASSED_ON } else { PASSED_ON_LATER });
 }
