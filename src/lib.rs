@@ -7,7 +7,7 @@
 //!
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
-//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `usage_report`, `explain`), how a start can fail (`failure`).
+//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `usage_report`, `explain`, texts of others in `shown_text`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`), pages and names that may use the gateway (`access`), usage (`usage`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
@@ -38,7 +38,7 @@
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
-//! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`), the one maker of text that may be kept
+//! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`, `seen`), the one maker of text that may be kept
 //!   (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), the
 //!   strings in one (`members`), and texts that are begun anywhere (`middle`).
