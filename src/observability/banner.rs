@@ -31,8 +31,7 @@ pub struct Banner<'a> {
 impl Banner<'_> {
     /// Returns the URL at which a client on this machine reaches the gateway.
     pub fn base_url(&self) -> String {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        format!("{scheme}://{}", reachable(self.bound))
+        base_url(self.bound, self.is_tls)
     }
 }
 
@@ -56,6 +55,12 @@ impl fmt::Display for Banner<'_> {
         writeln!(formatter, "  export OPENAI_BASE_URL={base_url}/v1")?;
         writeln!(formatter, "  export ANTHROPIC_BASE_URL={base_url}")
     }
+}
+
+/// Returns the URL at which a client on this machine reaches a listener.
+pub fn base_url(bound: SocketAddr, is_tls: bool) -> String {
+    let scheme = if is_tls { "https" } else { "http" };
+    format!("{scheme}://{}", reachable(bound))
 }
 
 /// Returns the address at which a client on this machine reaches a listener: a wildcard bind is reached over loopback.

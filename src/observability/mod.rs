@@ -17,7 +17,7 @@ mod shortened;
 mod tally;
 
 pub use activity::Activity;
-pub use banner::{Banner, reachable};
+pub use banner::{Banner, base_url, reachable};
 pub use counters::{Count, log_totals};
 pub use distribution::histogram::{BOUNDS, Histogram, Spread};
 pub use distribution::pace::{RATE_BOUNDS, RateSpread, StreamPace};

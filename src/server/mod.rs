@@ -86,7 +86,7 @@ pub fn run(
     let lent: Vec<_> =
         listeners.iter().map(TcpListener::try_clone).collect::<io::Result<_>>().map_err(listen_failed)?;
     let driver = shard_threads::start(&shared, listeners, &mut supervisor, &events)?;
-    supervisor.admin = start_admin(admin, &shared, &driver, &supervisor)?;
+    supervisor.admin = start_admin(admin, &shared, bound, &driver, &supervisor)?;
 
     let totals = usage_totals::start(&shared)?;
     listener::listen(&lent).map_err(listen_failed)?;
@@ -127,9 +127,10 @@ fn open_admin(config: &Config, predecessor: Option<&Predecessor>) -> Result<Opti
 fn start_admin(
     opened: Option<Opened>,
     shared: &Arc<Shared>,
+    bound: SocketAddr,
     driver: &Driver,
     supervisor: &Supervisor,
 ) -> Result<Option<Admin>, RunError> {
-    let start = |opened| Admin::start(opened, shared.clone(), driver.clone(), supervisor.liveness_probe());
+    let start = |opened| Admin::start(opened, shared.clone(), bound, driver.clone(), supervisor.liveness_probe());
     opened.map(start).transpose().map_err(RunError::Thread)
 }

@@ -12,6 +12,7 @@ mod metrics;
 #[cfg(feature = "demo")]
 mod prices;
 mod requests;
+mod state;
 
 use std::time::{Duration, Instant};
 

@@ -33,7 +33,7 @@ fn pages_are_read_with_get_and_head_and_other_paths_are_told_what_there_is() {
     for path in ["/", "/healthz/", "/v1/models", "/metrics/.."] {
         let response = page(port, path);
         assert_eq!((response.status, response.error_code()), (404, Some("not_found")), "{path}");
-        assert_eq!(response.json()["paths"], serde_json::json!(["/healthz", "/readyz", "/metrics"]));
+        assert_eq!(response.json()["paths"], serde_json::json!(["/healthz", "/readyz", "/metrics", "/api/state"]));
     }
 }
 

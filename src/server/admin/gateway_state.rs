@@ -1,5 +1,6 @@
 //! The state of the gateway that the admin pages show.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,6 +13,8 @@ use crate::server::shard::shared::Shared;
 /// The parts that the pages read.
 pub struct GatewayState {
     pub shared: Arc<Shared>,
+    /// The address of the gateway's own listeners.
+    pub listen: SocketAddr,
     pub driver: Driver,
     pub liveness_probe: LivenessProbe,
     pub stage: Arc<StageCell>,

@@ -6,6 +6,7 @@
 //! waits without a limit, and no page holds a secret: of a credential it knows the name.
 
 mod address;
+mod api;
 mod gateway_state;
 mod holder;
 mod liveness_probe;
@@ -57,6 +58,7 @@ impl Admin {
     pub fn start(
         opened: Opened,
         shared: Arc<Shared>,
+        listen: SocketAddr,
         driver: Driver,
         liveness_probe: LivenessProbe,
     ) -> io::Result<Self> {
@@ -68,7 +70,8 @@ impl Admin {
             allow_origins: Vec::new(),
             hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
         };
-        let gateway = GatewayState { shared, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
+        let gateway =
+            GatewayState { shared, listen, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
         let pages = Pages { gateway };
         let (started, reports) = sync_channel(1);
         let body = move || run(opened, thread_control, pages, rules, &started);

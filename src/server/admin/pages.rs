@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
 
+use super::api::state::{Moment, StateView};
 use super::gateway_state::GatewayState;
 use super::liveness_probe::ShardLiveness;
 use super::metrics;
@@ -15,6 +16,9 @@ use crate::credentials::{Cooling, Credentials, RestScope};
 /// The time within which a shard must answer. A busy one does within milliseconds; one that does not in a second is
 /// stuck.
 const ALIVE_LIMIT: Duration = Duration::from_secs(1);
+
+/// The same for the page of figures, which is to come also where a shard hangs.
+const STATE_PATIENCE: Duration = Duration::from_millis(200);
 
 /// The pages about one gateway.
 pub struct Pages {
@@ -61,6 +65,13 @@ impl Pages {
             page["reason"] = reason.into();
         }
         AdminReply::json(status, &page)
+    }
+
+    /// Returns the whole state. The shards are asked first: so the page shows at once where one hangs.
+    pub async fn state(&self) -> AdminReply {
+        let liveness = self.gateway.liveness_probe.ask(STATE_PATIENCE).await;
+        let answering = liveness.iter().filter(|liveness| **liveness == ShardLiveness::Answers).count();
+        AdminReply::json(200, &StateView::of(&self.gateway, answering, Moment::now()))
     }
 
     /// Writes all metrics. The shards are asked first, since only they know their idle connections.

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use serde::Serialize;
 use serde_json::json;
 
 use super::route::{AdminRefusal, PATHS};
@@ -21,8 +22,9 @@ pub struct AdminReply {
 
 impl AdminReply {
     /// Makes a reply with `value` as its body.
-    pub fn json(status: u16, value: &serde_json::Value) -> Self {
-        let mut body = value.to_string().into_bytes();
+    pub fn json(status: u16, value: &impl Serialize) -> Self {
+        // Only a map with other keys than texts could not be written.
+        let mut body = serde_json::to_vec(value).unwrap_or_default();
         body.push(b'\n');
         AdminReply { status, content_type: JSON, fields: String::new(), body }
     }
@@ -117,7 +119,7 @@ mod tests {
             (AdminRefusal::Unreadable(HeadError::UnsupportedVersion), "505 HTTP Version Not Supported", "use HTTP/1.1"),
             (AdminRefusal::ForeignHost, "403 Forbidden", "localhost"),
             (AdminRefusal::WebPage, "403 Forbidden", "Web pages"),
-            (AdminRefusal::NotFound, "404 Not Found", r#""paths":["/healthz","/readyz","/metrics"]"#),
+            (AdminRefusal::NotFound, "404 Not Found", r#""paths":["/healthz","/readyz","/metrics","/api/state"]"#),
             (AdminRefusal::MethodNotAllowed, "405 Method Not Allowed", "Allow: GET, HEAD\r\n"),
         ] {
             let answer = written(refusal, false);

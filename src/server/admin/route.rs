@@ -15,11 +15,16 @@ pub enum AdminPage {
     Health,
     Readiness,
     Metrics,
+    State,
 }
 
 /// All pages with their paths.
-pub const PATHS: [(&str, AdminPage); 3] =
-    [("/healthz", AdminPage::Health), ("/readyz", AdminPage::Readiness), ("/metrics", AdminPage::Metrics)];
+pub const PATHS: [(&str, AdminPage); 4] = [
+    ("/healthz", AdminPage::Health),
+    ("/readyz", AdminPage::Readiness),
+    ("/metrics", AdminPage::Metrics),
+    ("/api/state", AdminPage::State),
+];
 
 /// The reason why a request gets no page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -180,6 +180,7 @@ impl Service {
             AdminPage::Health => Box::pin(self.pages.health()),
             AdminPage::Readiness => Box::pin(std::future::ready(self.pages.readiness())),
             AdminPage::Metrics => Box::pin(self.pages.metrics()),
+            AdminPage::State => Box::pin(self.pages.state()),
         }
     }
 }

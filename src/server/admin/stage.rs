@@ -11,6 +11,17 @@ pub enum Stage {
     Draining = 2,
 }
 
+impl Stage {
+    /// Returns its name in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Stage::Starting => "starting",
+            Stage::Serving => "serving",
+            Stage::Draining => "draining",
+        }
+    }
+}
+
 /// A [`Stage`] that two threads share.
 #[derive(Debug, Default)]
 pub struct StageCell(AtomicU8);
