@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 use super::counters::Counters;
 use super::distribution::pace::StreamPace;
 use super::pulse::Pulse;
+use super::shown::view::ShardViewCell;
 use super::tally::Tally;
 
 /// Open exchanges of one shard, its counts, and whether it is alive.
@@ -19,13 +20,25 @@ pub struct Activity {
     pub tally: Tally,
     pub pace: StreamPace,
     pub pulse: Pulse,
+    pub view: ShardViewCell,
     open_exchanges: CachePadded<AtomicUsize>,
+    open_streams: CachePadded<AtomicUsize>,
     idle_upstream: CachePadded<AtomicUsize>,
 }
 
 impl Activity {
     pub fn open_exchanges(&self) -> usize {
         self.open_exchanges.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of answers that the pump relays.
+    pub fn open_streams(&self) -> usize {
+        self.open_streams.load(Ordering::Relaxed)
+    }
+
+    /// Only for the shard that owns this, when that number changes.
+    pub fn note_open_streams(&self, count: usize) {
+        self.open_streams.store(count, Ordering::Relaxed);
     }
 
     /// Returns the number of idle connections to the upstream, as the shard last reported it.

@@ -71,7 +71,7 @@ pub struct TokensRecord {
 }
 
 /// An amount of US dollars, which is shown with a `~` where it was estimated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CostRecord {
     pub dollars: f64,
     pub is_reported: bool,
@@ -150,12 +150,17 @@ impl Ending {
 }
 
 impl ExchangeRecord<'_> {
+    /// Returns the path without its query, where clients put keys.
+    pub fn path_without_query(&self) -> &str {
+        self.path.split_once(['?', '#']).map_or(self.path, |(path, _)| path)
+    }
+
     /// Logs the line, at INFO. Costs a load and a branch where INFO is off.
     pub fn log(&self) {
         if !tracing::enabled!(tracing::Level::INFO) {
             return;
         }
-        let path = self.path.split_once(['?', '#']).map_or(self.path, |(path, _)| path);
+        let path = self.path_without_query();
         let tokens = self.usage.and_then(|usage| usage.tokens);
         tracing::info!(
             id = display(self.id),

@@ -14,6 +14,7 @@ pub mod log;
 mod pulse;
 mod reasons;
 mod shortened;
+mod shown;
 mod tally;
 
 pub use activity::Activity;
@@ -24,4 +25,6 @@ pub use distribution::pace::{RATE_BOUNDS, RateSpread, StreamPace};
 pub use exchange::{CostRecord, Ending, ExchangeId, ExchangeRecord, TokensRecord, UsageRecord};
 pub use ledger::{Account, Ledger, StatusClass};
 pub use reasons::RetryReason;
-pub use tally::ERROR_CODES_MAX;
+pub use shown::past::{PAST_MAX, PastExchange, PastExchanges};
+pub use shown::view::{OpenStream, STREAMS_MAX, ShardView};
+pub use tally::{ERROR_CODES_MAX, Tally};

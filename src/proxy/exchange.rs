@@ -84,6 +84,7 @@ impl Exchange {
         }
         let Exchange { id, began, snapshot, key, credential, attempts, request_bytes, ending, error, progress, .. } =
             self;
+        let ended = clock::read();
         let record = ExchangeRecord {
             id,
             request_id: downstream.trail.ids.request_id(),
@@ -95,7 +96,7 @@ impl Exchange {
             key: key.and_then(|key| snapshot.key_name(key)),
             attempts,
             first_byte: progress.first_byte.get().map(|at| at - began),
-            duration: clock::read().saturating_duration_since(began),
+            duration: ended.saturating_duration_since(began),
             request_bytes,
             response_bytes: progress.response_bytes.get(),
             ending,
@@ -105,6 +106,7 @@ impl Exchange {
         let account = credential.map_or(resources.ledger.local(), |credential| snapshot.account(credential));
         account.add(resources.shard, StatusClass::of(record.status));
         resources.activity.tally.exchange(&record, attempts > 0);
+        resources.past.note(&record, ended);
         record.log();
         if let Some(recorder) = &resources.recorder {
             keep_failed(recorder, &record, &snapshot, downstream.trail.recording.as_deref());

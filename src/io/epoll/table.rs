@@ -85,6 +85,11 @@ impl<T> TokenTable<T> {
         Some((Token { key: place as u32, generation: *generation }, entry))
     }
 
+    /// Returns the number of entries.
+    pub fn entries_count(&self) -> usize {
+        self.places.len()
+    }
+
     /// Returns the number of places, those without an entry included.
     pub fn places_count(&self) -> usize {
         self.places.capacity()

@@ -15,7 +15,7 @@ use crate::capture::recorder::Recorder;
 use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Owners, RoundRobin};
 use crate::io::Lifecycle;
-use crate::observability::{Activity, Ledger};
+use crate::observability::{Activity, Ledger, PastExchanges};
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::checks::ChecksUnderWay;
@@ -54,6 +54,8 @@ pub struct Resources {
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
     pub ledger: Arc<Ledger>,
+    /// The last exchanges, for people.
+    pub past: PastExchanges,
     /// `None`: usage is not counted.
     pub usage: Option<UsageBook>,
     /// Keeps exchanges that have failed; `None`: none is kept.

@@ -14,6 +14,7 @@ mod batch;
 mod entry;
 pub mod open_exchange;
 pub mod rest;
+mod sighting;
 mod sweep;
 mod table;
 
@@ -33,7 +34,7 @@ use self::table::StreamTable;
 use crate::io::deadline::next_turn;
 use crate::io::epoll::Epoll;
 use crate::io::{Buffer, Deadline, Either, Phase, race};
-use crate::observability::Count;
+use crate::observability::{Count, OpenStream};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::resources::Resources;
 
@@ -74,9 +75,12 @@ impl<T> Pump<T> {
     ) -> Result<(), Box<LeftStream<T>>> {
         let now = Instant::now();
         let stream = Box::new(Streaming::new(*open, downstream, owner));
-        match self.table.borrow_mut().insert(stream, now) {
+        // In a statement of its own: the table is not borrowed in what follows.
+        let inserted = self.table.borrow_mut().insert(stream, now);
+        match inserted {
             Ok(()) => {
                 resources.activity.counters.add(Count::StreamsPumped);
+                self.note_count(resources);
                 self.expect(StreamLimits::of(resources).first_due(now));
                 Ok(())
             }
@@ -101,7 +105,7 @@ impl<T> Pump<T> {
             }
             loop {
                 let turn = self.table.borrow_mut().turn(&mut left);
-                left.drain(..).for_each(&leave);
+                self.let_leave(&mut left, resources, &leave);
                 if turn.has_stuck {
                     self.expect(Instant::now() + resources.timeouts.downstream_write);
                 }
@@ -133,7 +137,7 @@ impl<T> Pump<T> {
             while let Some(from) = part {
                 // In a statement of its own: the table is not borrowed during the wait.
                 part = self.table.borrow_mut().sweep(&limits, has_expired, from, &mut next, &mut left);
-                left.drain(..).for_each(&leave);
+                self.let_leave(&mut left, resources, &leave);
                 if part.is_some() {
                     next_turn().await;
                 }
@@ -148,6 +152,22 @@ impl<T> Pump<T> {
                 true => self.due(&alarm).await,
             }
         }
+    }
+
+    /// Returns the longest of those that are open, as many as are shown.
+    pub fn longest(&self, resources: &Resources) -> Vec<OpenStream> {
+        sighting::longest(&self.table.borrow(), resources)
+    }
+
+    fn let_leave(&self, left: &mut Vec<LeftStream<T>>, resources: &Resources, leave: impl Fn(LeftStream<T>)) {
+        if !left.is_empty() {
+            self.note_count(resources);
+            left.drain(..).for_each(leave);
+        }
+    }
+
+    fn note_count(&self, resources: &Resources) {
+        resources.activity.note_open_streams(self.table.borrow().entries_count());
     }
 
     /// Resolves when the next sweep is due.

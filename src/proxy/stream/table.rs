@@ -78,6 +78,14 @@ impl<T> StreamTable<T> {
         Ok(())
     }
 
+    pub fn entries_count(&self) -> usize {
+        self.entries.entries_count()
+    }
+
+    pub fn entries(&self) -> impl Iterator<Item = &StreamEntry<T>> {
+        self.entries.iter().map(|(_, entry)| entry)
+    }
+
     /// Relays what has come. Streams that leave are appended to `left`.
     pub fn turn(&mut self, left: &mut Vec<LeftStream<T>>) -> TurnWork {
         let now = Instant::now();

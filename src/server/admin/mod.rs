@@ -20,6 +20,7 @@ pub mod stage;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
@@ -72,9 +73,8 @@ impl Admin {
         };
         let gateway =
             GatewayState { shared, listen, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
-        let pages = Pages { gateway };
         let (started, reports) = sync_channel(1);
-        let body = move || run(opened, thread_control, pages, rules, &started);
+        let body = move || run(opened, thread_control, gateway, rules, &started);
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;
         let ended = || Err(io::Error::other("the admin thread ended at its start"));
         reports.iter().next().unwrap_or_else(ended)?;
@@ -88,7 +88,13 @@ impl Admin {
 }
 
 /// Runs the thread, which reports over `started` when it can answer, or why it cannot.
-fn run(opened: Opened, control: UnixStream, pages: Pages, rules: AccessRules, started: &SyncSender<io::Result<()>>) {
+fn run(
+    opened: Opened,
+    control: UnixStream,
+    gateway: GatewayState,
+    rules: AccessRules,
+    started: &SyncSender<io::Result<()>>,
+) {
     let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
         Ok(built) => built,
         Err(error) => return drop(started.send(Err(error))),
@@ -101,6 +107,9 @@ fn run(opened: Opened, control: UnixStream, pages: Pages, rules: AccessRules, st
         };
         monoio::spawn(deadline::sweep(timer));
         let _ = started.send(Ok(()));
+        let pages = Rc::new(Pages::new(gateway));
+        let sampled = pages.clone();
+        monoio::spawn(async move { sampled.keep_history().await });
         service::serve(opened, control, pages, rules).await;
     });
 }

@@ -1,17 +1,22 @@
 //! The pages: whether the process is alive, whether it is ready, and what it has counted.
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
 
-use super::api::state::{Moment, StateView};
+use super::api::clocks::Moment;
+use super::api::history::{STEPS_MAX, StateHistory};
+use super::api::sample::CountSample;
+use super::api::state::StateView;
 use super::gateway_state::GatewayState;
 use super::liveness_probe::ShardLiveness;
 use super::metrics;
 use super::reply::AdminReply;
 use super::stage::Stage;
 use crate::credentials::{Cooling, Credentials, RestScope};
+use crate::io::pause;
 
 /// The time within which a shard must answer. A busy one does within milliseconds; one that does not in a second is
 /// stuck.
@@ -20,12 +25,28 @@ const ALIVE_LIMIT: Duration = Duration::from_secs(1);
 /// The same for the page of figures, which is to come also where a shard hangs.
 const STATE_PATIENCE: Duration = Duration::from_millis(200);
 
+/// The pause between two samples of what was counted.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The pages about one gateway.
 pub struct Pages {
     pub gateway: GatewayState,
+    history: RefCell<StateHistory>,
 }
 
 impl Pages {
+    pub fn new(gateway: GatewayState) -> Self {
+        Pages { gateway, history: RefCell::default() }
+    }
+
+    /// Samples what the shards have counted, for as long as it is polled: also while nobody looks.
+    pub async fn keep_history(&self) -> ! {
+        loop {
+            self.history.borrow_mut().add(CountSample::of(&self.gateway, Instant::now()), SystemTime::now());
+            pause(SAMPLE_INTERVAL).await;
+        }
+    }
+
     /// Asks every shard, and reports which of them answer.
     pub async fn health(&self) -> AdminReply {
         let liveness = self.gateway.liveness_probe.ask(ALIVE_LIMIT).await;
@@ -69,9 +90,14 @@ impl Pages {
 
     /// Returns the whole state. The shards are asked first: so the page shows at once where one hangs.
     pub async fn state(&self) -> AdminReply {
+        AdminReply::json(200, &self.view(STEPS_MAX).await)
+    }
+
+    async fn view(&self, steps_count: usize) -> StateView {
+        self.gateway.liveness_probe.activities().for_each(|activity| activity.view.ask());
         let liveness = self.gateway.liveness_probe.ask(STATE_PATIENCE).await;
         let answering = liveness.iter().filter(|liveness| **liveness == ShardLiveness::Answers).count();
-        AdminReply::json(200, &StateView::of(&self.gateway, answering, Moment::now()))
+        StateView::of(&self.gateway, &self.history.borrow(), answering, steps_count, Moment::now())
     }
 
     /// Writes all metrics. The shards are asked first, since only they know their idle connections.

@@ -48,7 +48,7 @@ const LINGER_BYTES_MAX: usize = 64 * 1024;
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until `control` ends, and then the connections that it has accepted already.
-pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Pages, rules: AccessRules) {
+pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Rc<Pages>, rules: AccessRules) {
     let mut ended = pin!(async move { drop(control.read(vec![0; 1]).await) });
     let Either::Second(listener) = race(ended.as_mut(), listener(opened)).await else { return };
     let listener = match listener.and_then(accept::listening) {
@@ -91,7 +91,7 @@ async fn listener(opened: Opened) -> io::Result<TcpListener> {
 }
 
 struct Service {
-    pages: Pages,
+    pages: Rc<Pages>,
     rules: AccessRules,
     /// The oldest first.
     open: RefCell<VecDeque<Rc<AdminConnection>>>,

@@ -25,7 +25,7 @@ use crate::io::parking::LET_OUT_MAX;
 use crate::io::{
     GivesWay, HandshakeError, HandshakeLimits, Handshakes, LetOut, Parking, Phase, Stream, Unread, pause, race,
 };
-use crate::observability::Count;
+use crate::observability::{Count, OpenStream};
 use crate::proxy::Proxy;
 use crate::proxy::error::GatewayError;
 use crate::proxy::stream::Pump;
@@ -283,6 +283,11 @@ impl Connections {
 
     async fn sweep_pump(self: Rc<Self>) {
         self.pump.sweep(&self.proxy.resources, |left| self.go_on(left)).await;
+    }
+
+    /// Returns the longest of the answers that the pump relays.
+    pub fn open_streams(&self) -> Vec<OpenStream> {
+        self.pump.longest(&self.proxy.resources)
     }
 
     /// Serves a connection on, whose answer has left the pump.

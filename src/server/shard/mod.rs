@@ -37,7 +37,7 @@ use self::shared::Shared;
 use super::supervisor::control::Order;
 use crate::config::Config;
 use crate::io::{Lifecycle, Phase, Timer, deadline, departure, pause};
-use crate::observability::Activity;
+use crate::observability::{Activity, PastExchanges, ShardView};
 use crate::proxy::Proxy;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
@@ -162,13 +162,21 @@ impl Shard {
                     lifecycle.advance(Phase::Draining);
                 }
                 Some(Order::Expire) => lifecycle.advance(Phase::Expired),
-                Some(Order::Answer) => {
-                    self.proxy.resources.activity.note_idle_upstream(self.proxy.resources.pool.idle_count());
-                    self.proxy.resources.activity.pulse.answer();
-                }
+                Some(Order::Answer) => self.answer(),
                 None => {}
             }
         }
+    }
+}
+
+impl Shard {
+    /// Answers the admin thread.
+    fn answer(&self) {
+        let Resources { activity, pool, past, .. } = &self.proxy.resources;
+        activity.note_idle_upstream(pool.idle_count());
+        activity.view.answer(|| ShardView { past: past.newest(), streams: self.connections.open_streams() });
+        // Last: whoever sees it sees the rest too.
+        activity.pulse.answer();
     }
 }
 
@@ -197,6 +205,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         lifecycle,
         activity,
         ledger: shared.ledger.clone(),
+        past: PastExchanges::new(),
         usage: shared.usage.clone().map(|books| UsageBook::new(books, index)),
         prices: shared.prices.clone(),
         recorder: shared.recorder.clone(),

@@ -1,9 +1,10 @@
 //! The process and its settings, as far as they are shown.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::clocks::unix_seconds;
 use crate::observability::base_url;
 use crate::server::admin::gateway_state::GatewayState;
 
@@ -60,9 +61,4 @@ impl ProcessView {
             needs_key: gateway.shared.api_keys.load().is_some(),
         }
     }
-}
-
-/// Returns the seconds since 1970; 0 for a clock that stands before.
-pub fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

@@ -1,11 +1,12 @@
 //! The state of the gateway, as `GET /api/state` tells it.
 
-use std::time::{Instant, SystemTime};
-
 use serde::Serialize;
 
+use super::clocks::Moment;
 use super::costs::{CostSpans, UsageBy};
 use super::credentials::{self, CredentialView};
+use super::exchanges::{self, ExchangeView, StreamView};
+use super::history::{HistoryView, PresentFigures, StateHistory};
 use super::process::ProcessView;
 use super::totals::TotalsView;
 use crate::server::admin::gateway_state::GatewayState;
@@ -15,35 +16,40 @@ use crate::server::admin::gateway_state::GatewayState;
 pub struct StateView {
     #[serde(flatten)]
     process: ProcessView,
+    now_figures: PresentFigures,
     totals: TotalsView,
+    history: HistoryView,
     cost: CostSpans,
     usage_by: UsageBy,
     credentials: Vec<CredentialView>,
-}
-
-/// The moment that a state is of, by both clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    pub system: SystemTime,
-    pub instant: Instant,
-}
-
-impl Moment {
-    pub fn now() -> Self {
-        Moment { system: SystemTime::now(), instant: Instant::now() }
-    }
+    streams: Vec<StreamView>,
+    /// With those that are not listed.
+    streams_count: u64,
+    exchanges: Vec<ExchangeView>,
 }
 
 impl StateView {
-    /// Returns the state at `now`, when `answering` shards answer.
-    pub fn of(gateway: &GatewayState, answering: usize, now: Moment) -> Self {
+    /// Returns the state at `now`, when `answering` shards answer, with the last `steps_count` steps of the history.
+    pub fn of(
+        gateway: &GatewayState,
+        history: &StateHistory,
+        answering: usize,
+        steps_count: usize,
+        now: Moment,
+    ) -> Self {
         let spans = CostSpans::since_start(gateway);
+        let views: Vec<_> = gateway.liveness_probe.activities().filter_map(|activity| activity.view.latest()).collect();
         StateView {
             process: ProcessView::of(gateway, answering, now.system),
+            now_figures: history.present(),
             totals: TotalsView::of(gateway),
+            history: history.last(steps_count),
             cost: spans,
             usage_by: UsageBy::since_start(gateway),
             credentials: credentials::all(gateway, now.instant),
+            streams: exchanges::longest(&views, now),
+            streams_count: gateway.total(|activity| activity.open_streams() as u64) as u64,
+            exchanges: exchanges::newest(&views, now),
         }
     }
 }
