@@ -20,6 +20,8 @@ pub struct AccessConfig {
     /// addresses without brackets.
     pub allow_hosts: Vec<String>,
     pub api_keys_file: Option<PathBuf>,
+    /// The token of the admin pages; `None`: only this machine may see them.
+    pub admin_token_file: Option<PathBuf>,
 }
 
 /// An origin as a browser sends it in `Origin`: `scheme://host` or `scheme://host:port`.

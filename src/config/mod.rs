@@ -29,7 +29,7 @@ pub use limits::{Limits, Timeouts, WARM_CONNECTIONS_MAX};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
-pub use upstream_proxy::{UpstreamProxy, is_named_by_no_proxy};
+pub use upstream_proxy::{UpstreamProxy, is_named_by_no_proxy, percent_decoded};
 pub use usage::{PriceSource, USAGE_FILE_NAME, UsageOptions, parse_on_off};
 pub use value::{Expected, MEBIBYTE, MEGABYTE, parse_bool, parse_count, parse_mebibytes, parse_seconds};
 

@@ -97,7 +97,7 @@ fn authorization(user_info: &str) -> Result<Concealed, Expected> {
 }
 
 /// Decodes percent-encoding (RFC 3986 §2.1). `None`: a percent sign is not followed by two hexadecimal digits.
-fn percent_decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+pub fn percent_decoded(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     // Room for all of it: a vector that grows would leave copies in memory that is not zeroed.
     let mut decoded = Zeroizing::new(Vec::with_capacity(text.len()));
     let mut bytes = text.bytes();

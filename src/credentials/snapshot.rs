@@ -154,6 +154,14 @@ impl Credentials {
         self.rests.restore(self.identity(id), scope, attempt_began)
     }
 
+    /// Ends all rests of the credential's identity, as a whole and for single models and families of paths, whatever it was
+    /// blamed for. Returns whether it had any.
+    pub fn wake(&self, id: CredentialId, now: Instant) -> bool {
+        let had_scoped = !self.scoped_rests(id, now).is_empty();
+        self.rests.forget(self.identity(id));
+        self.standing(id).wake(now) || had_scoped
+    }
+
     /// Claims the check of this minute, by which it is found out whether the upstream still knows the identity.
     pub fn claim_check(&self, id: CredentialId, now: Instant) -> CheckClaim {
         self.standing(id).claim_check(now)

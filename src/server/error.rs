@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use super::admin::AdminTokenError;
 use super::certificate::ListenerTlsError;
 use super::shard::driver::RingRefusal;
 use super::take_over::ConversationError;
@@ -23,6 +24,7 @@ pub enum RunError {
     },
     Trust(TrustError),
     ListenerTls(ListenerTlsError),
+    AdminToken(AdminTokenError),
     Prices(PricesFileError),
     UpstreamName(String),
     Driver(io::Error),
@@ -58,6 +60,7 @@ impl fmt::Display for RunError {
             }
             RunError::Trust(error) => error.fmt(formatter),
             RunError::ListenerTls(error) => error.fmt(formatter),
+            RunError::AdminToken(error) => error.fmt(formatter),
             RunError::Prices(error) => error.fmt(formatter),
             RunError::UpstreamName(name) => {
                 write!(
@@ -93,6 +96,7 @@ impl std::error::Error for RunError {
             | RunError::Signals(error) => Some(error),
             RunError::Trust(error) => Some(error),
             RunError::ListenerTls(error) => Some(error),
+            RunError::AdminToken(error) => Some(error),
             RunError::Prices(error) => Some(error),
             RunError::TakeOver(error) => Some(error),
             RunError::UpstreamName(_) | RunError::ShardDied | RunError::Interrupted { .. } => None,

@@ -6,6 +6,7 @@
 //! and `admin` has a folder, whose `mod.rs` is its map.
 
 mod admin;
+mod admin_token;
 pub mod certificate;
 mod error;
 mod prices;
@@ -36,6 +37,7 @@ use crate::capture::recorder::{Recorder, RecorderEnd};
 use crate::config::Config;
 use crate::credentials::Credentials;
 
+pub use admin::{AdminToken, AdminTokenError};
 pub use error::RunError;
 pub use reload::source::{FileSource, Sources};
 pub use reload::watched_file::{FileVersion, WatchedFile};

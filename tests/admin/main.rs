@@ -6,8 +6,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod address;
 mod health;
+mod live;
 mod metrics;
 #[cfg(feature = "demo")]
 mod prices;

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 use crate::support::{Client, Ended, Upstream, json, repeat_until_undisturbed};
 use crate::{EXCHANGE_LIMIT, ask_while_well, before, page, wait_for_page};
 
+/// The paths that who asks for another is told.
+const PATHS: [&str; 7] = ["/", "/healthz", "/readyz", "/metrics", "/api/state", "/api/events", "/api/usage"];
+
 #[test]
 fn pages_are_read_with_get_and_head_and_other_paths_are_told_what_there_is() {
     let upstream = Upstream::plain(json(200, "{}"));
@@ -30,10 +33,10 @@ fn pages_are_read_with_get_and_head_and_other_paths_are_told_what_there_is() {
             assert_eq!(told, (405, Some("GET, HEAD"), Some("method_not_allowed")), "{method} {path}");
         }
     }
-    for path in ["/", "/healthz/", "/v1/models", "/metrics/.."] {
+    for path in ["/healthz/", "/v1/models", "/metrics/.."] {
         let response = page(port, path);
         assert_eq!((response.status, response.error_code()), (404, Some("not_found")), "{path}");
-        assert_eq!(response.json()["paths"], serde_json::json!(["/healthz", "/readyz", "/metrics", "/api/state"]));
+        assert_eq!(response.json()["paths"], serde_json::json!(PATHS));
     }
 }
 

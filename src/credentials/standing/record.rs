@@ -159,6 +159,11 @@ impl Standing {
         })
     }
 
+    /// Clears all that is held against it. Returns whether it cooled down.
+    pub fn wake(&self, now: Instant) -> bool {
+        self.change(|trouble| (Trouble::default(), trouble.cooldown.is_some_and(|cooldown| now < cooldown.until)))
+    }
+
     /// Claims the probe of a cooldown, so that a single request finds out how it stands.
     pub fn claim_probe(&self, now: Instant) -> Claim {
         self.change(|trouble| {

@@ -173,6 +173,11 @@ impl Rests {
         self.keep(|rest| !(Arc::ptr_eq(&rest.identity, identity) && is_forbidden(rest)));
     }
 
+    /// Ends all rests of an identity, and what is remembered of them.
+    pub fn forget(&self, identity: &Arc<Standing>) {
+        self.keep(|rest| !Arc::ptr_eq(&rest.identity, identity));
+    }
+
     /// Keeps the rests of identities that `is_kept` knows.
     pub fn keep_identities(&self, is_kept: impl Fn(&Arc<Standing>) -> bool) {
         self.keep(|rest| is_kept(&rest.identity));

@@ -66,7 +66,7 @@ impl KeyField {
 }
 
 /// Returns the token of the scheme `Bearer` (RFC 6750 §2.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub fn bearer(value: &[u8]) -> Option<&[u8]> {
     credentials_of(value, b"bearer")
 }
 

@@ -47,6 +47,15 @@ impl<'h> Caller<'h> {
         self.is_ambiguous |= place.replace(field.value).is_some();
     }
 
+    /// Returns whether a page of the very host that the request calls makes it. Both schemes count: a proxy may speak TLS
+    /// before a listener that does not.
+    pub fn is_of_this_host(&self) -> bool {
+        let (Some(host), Some(origin)) = (self.host, self.origin) else { return false };
+        let authority = [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| origin.strip_prefix(scheme));
+        let is_of_host = authority.is_some_and(|authority| authority.eq_ignore_ascii_case(host));
+        is_of_host && !self.is_ambiguous && matches!(self.fetch_site, None | Some(b"same-origin"))
+    }
+
     /// Finds the page's origin among the `allowed` ones.
     pub fn page(&self, allowed: &[Origin]) -> CallingPage {
         if self.is_ambiguous {

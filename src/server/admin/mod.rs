@@ -1,17 +1,22 @@
-//! The admin listener: `/healthz`, `/readyz` and `/metrics`, on an address and a thread of their own.
+//! The admin listener: health, readiness and metrics, the live page and its API, on an address and a thread of their own.
 //!
 //! The main thread opens the address (`address`, `holder`) and sets the `stage` of the process; the admin thread
-//! accepts (`service`), decides what each request gets (`route`, under the guards of `proxy::guard`), asks the shards
-//! (`liveness_probe`) and writes what they counted (`pages`, `metrics`). Invariant: no shard waits for it, nothing here
+//! accepts (`service`), decides what each request gets (`exchange`, by its `route` under the guards of `proxy::guard`, and
+//! by its right to ask: `access`), asks the shards (`liveness_probe`) and writes what they counted (`pages`, `metrics`,
+//! `api`), or a file of the live `page`. Invariant: no shard waits for it, nothing here
 //! waits without a limit, and no page holds a secret: of a credential it knows the name.
 
+mod access;
 mod address;
 mod api;
+mod exchange;
 mod gateway_state;
 mod holder;
 mod liveness_probe;
 mod metrics;
+mod page;
 mod pages;
+mod refusal;
 mod reply;
 mod route;
 mod service;
@@ -26,6 +31,10 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
+use arc_swap::ArcSwapOption;
+
+use self::access::AdminAccess;
+use self::exchange::Desk;
 use self::gateway_state::GatewayState;
 use self::pages::Pages;
 use self::stage::{Stage, StageCell};
@@ -36,6 +45,7 @@ use crate::proxy::guard::host::Hosts;
 use crate::server::shard::driver::{Driver, Runtime};
 use crate::server::shard::shared::Shared;
 
+pub use access::token::{AdminToken, AdminTokenError};
 pub use address::{Opened, open};
 pub use liveness_probe::LivenessProbe;
 
@@ -71,10 +81,11 @@ impl Admin {
             allow_origins: Vec::new(),
             hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
         };
+        let parts = AdminParts { rules, address, token: shared.admin_token.clone() };
         let gateway =
             GatewayState { shared, listen, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
         let (started, reports) = sync_channel(1);
-        let body = move || run(opened, thread_control, gateway, rules, &started);
+        let body = move || run(opened, thread_control, gateway, parts, &started);
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;
         let ended = || Err(io::Error::other("the admin thread ended at its start"));
         reports.iter().next().unwrap_or_else(ended)?;
@@ -87,12 +98,19 @@ impl Admin {
     }
 }
 
+/// The rules of access, on their way to the thread.
+struct AdminParts {
+    rules: AccessRules,
+    address: SocketAddr,
+    token: Arc<ArcSwapOption<AdminToken>>,
+}
+
 /// Runs the thread, which reports over `started` when it can answer, or why it cannot.
 fn run(
     opened: Opened,
     control: UnixStream,
     gateway: GatewayState,
-    rules: AccessRules,
+    parts: AdminParts,
     started: &SyncSender<io::Result<()>>,
 ) {
     let (mut runtime, _) = match Runtime::build(IoDriver::Epoll) {
@@ -110,6 +128,7 @@ fn run(
         let pages = Rc::new(Pages::new(gateway));
         let sampled = pages.clone();
         monoio::spawn(async move { sampled.keep_history().await });
-        service::serve(opened, control, pages, rules).await;
+        let access = AdminAccess::new(parts.address, parts.token);
+        service::serve(opened, control, Desk::new(pages, parts.rules, access)).await;
     });
 }

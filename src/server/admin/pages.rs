@@ -1,18 +1,21 @@
 //! The pages: whether the process is alive, whether it is ready, and what it has counted.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
 
 use super::api::clocks::Moment;
+use super::api::events;
 use super::api::history::{STEPS_MAX, StateHistory};
 use super::api::sample::CountSample;
 use super::api::state::StateView;
 use super::gateway_state::GatewayState;
 use super::liveness_probe::ShardLiveness;
 use super::metrics;
+use super::refusal::AdminRefusal;
 use super::reply::AdminReply;
 use super::stage::Stage;
 use crate::credentials::{Cooling, Credentials, RestScope};
@@ -28,15 +31,20 @@ const STATE_PATIENCE: Duration = Duration::from_millis(200);
 /// The pause between two samples of what was counted.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Less than the pause between two events of one who follows.
+const EVENT_AGE_MAX: Duration = Duration::from_millis(800);
+
 /// The pages about one gateway.
 pub struct Pages {
     pub gateway: GatewayState,
     history: RefCell<StateHistory>,
+    /// The last event, and when it was made.
+    event: RefCell<Option<(Instant, Rc<[u8]>)>>,
 }
 
 impl Pages {
     pub fn new(gateway: GatewayState) -> Self {
-        Pages { gateway, history: RefCell::default() }
+        Pages { gateway, history: RefCell::default(), event: RefCell::default() }
     }
 
     /// Samples what the shards have counted, for as long as it is polled: also while nobody looks.
@@ -93,6 +101,43 @@ impl Pages {
         AdminReply::json(200, &self.view(STEPS_MAX).await)
     }
 
+    /// Returns the event of this second, made once for all who follow.
+    pub async fn event(&self) -> Rc<[u8]> {
+        if let Some((made, event)) = &*self.event.borrow()
+            && made.elapsed() < EVENT_AGE_MAX
+        {
+            return event.clone();
+        }
+        let event: Rc<[u8]> = events::event(&self.view(1).await).into();
+        *self.event.borrow_mut() = Some((Instant::now(), event.clone()));
+        event
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.gateway.stage.get() == Stage::Draining
+    }
+
+    /// Ends the rests of a credential.
+    ///
+    /// # Errors
+    /// [`AdminRefusal::UnknownCredential`].
+    pub fn wake(&self, name: &str) -> Result<AdminReply, AdminRefusal> {
+        let credentials = self.gateway.shared.credentials.load();
+        let (id, entry) =
+            credentials.entries().find(|(_, entry)| entry.name == name).ok_or(AdminRefusal::UnknownCredential)?;
+        let was_resting = credentials.wake(id, Instant::now());
+        tracing::info!(credential = entry.name, was_resting, "the credential was woken by hand");
+        Ok(AdminReply::json(200, &json!({"woken": was_resting})))
+    }
+
+    /// Returns the totals of usage that a query asks for.
+    ///
+    /// # Errors
+    /// [`AdminRefusal::BadQuery`], [`AdminRefusal::UsageUnavailable`].
+    pub async fn usage(&self, _query: &str, _wants_csv: bool) -> Result<AdminReply, AdminRefusal> {
+        Err(AdminRefusal::UsageUnavailable("not yet"))
+    }
+
     async fn view(&self, steps_count: usize) -> StateView {
         self.gateway.liveness_probe.activities().for_each(|activity| activity.view.ask());
         let liveness = self.gateway.liveness_probe.ask(STATE_PATIENCE).await;
@@ -106,7 +151,7 @@ impl Pages {
         // A shard that has drained and ended is not stuck.
         let alive = liveness.iter().filter(|liveness| **liveness != ShardLiveness::Silent).count();
         match metrics::text(&self.gateway, alive) {
-            Ok(body) => AdminReply { status: 200, content_type: TEXT_FORMAT, fields: String::new(), body },
+            Ok(body) => AdminReply::new(200, TEXT_FORMAT, body),
             Err(error) => {
                 tracing::error!(%error, "the metrics cannot be written");
                 AdminReply::json(

@@ -1,11 +1,10 @@
-//! The connections of the admin listener: one request each, served concurrently, within bounds.
+//! The connections of the admin listener: one request each (`exchange`), served concurrently, within bounds.
 //!
 //! Invariant: no client holds up another. When there are too many, the oldest that has not sent its request yet is
 //! closed for the next (else the oldest), so that clients that hang cannot keep a health check out.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io;
 use std::net::{Shutdown, TcpListener};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -18,13 +17,9 @@ use monoio::net::TcpStream;
 use socket2::SockRef;
 
 use super::address::{self, Opened};
-use super::pages::Pages;
-use super::reply::AdminReply;
-use super::route::{AdminPage, AdminRefusal, route};
-use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_request};
+use super::exchange::{Desk, READ_ROOM, Served};
 use crate::io::deadline::next_turn;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
-use crate::proxy::guard::AccessRules;
 use crate::server::shard::accept::{self, AcceptWarnings};
 
 /// Connections that are open at once, at most: health checks and scrapers have one each.
@@ -32,13 +27,6 @@ const CONNECTIONS_MAX: usize = 32;
 
 /// The time from the accept to the close, at most.
 const EXCHANGE_LIMIT: Duration = Duration::from_secs(5);
-
-/// The limits of a request head, several times what a browser or a scraper sends.
-const HEAD: HeadLimits =
-    HeadLimits { start_line: StartLine::Request, line_bytes_max: 4 * 1024, head_bytes_max: 8 * 1024, fields_max: 64 };
-
-/// Room for one read of a head.
-const READ_ROOM: usize = 4 * 1024;
 
 /// Bytes that are read and discarded after a request before the close, at most: a close over unread bytes would be a
 /// reset (RFC 9112 §9.6).
@@ -48,14 +36,14 @@ const LINGER_BYTES_MAX: usize = 64 * 1024;
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves until `control` ends, and then the connections that it has accepted already.
-pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: Rc<Pages>, rules: AccessRules) {
+pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, desk: Desk) {
     let mut ended = pin!(async move { drop(control.read(vec![0; 1]).await) });
     let Either::Second(listener) = race(ended.as_mut(), listener(opened)).await else { return };
     let listener = match listener.and_then(accept::listening) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!(%error, "there are no admin pages"),
     };
-    let service = Rc::new(Service { pages, rules, open: RefCell::default(), number: Cell::new(0) });
+    let service = Rc::new(Service { desk, open: RefCell::default(), number: Cell::new(0) });
     let warnings = AcceptWarnings::default();
     while let Either::Second(result) = race(ended.as_mut(), service.accept_ready(&listener)).await {
         if let Err(error) = result {
@@ -67,6 +55,7 @@ pub async fn serve(opened: Opened, mut control: monoio::net::UnixStream, pages: 
     while service.accept_one(&listener).is_ok_and(|accepted| accepted) {}
     accept::shut_down(&listener);
     drop(listener);
+    service.desk.is_closing.set(true);
     while !service.open.borrow().is_empty() {
         pause(RETRY_PAUSE).await;
     }
@@ -91,8 +80,7 @@ async fn listener(opened: Opened) -> io::Result<TcpListener> {
 }
 
 struct Service {
-    pages: Rc<Pages>,
-    rules: AccessRules,
+    desk: Desk,
     /// The oldest first.
     open: RefCell<VecDeque<Rc<AdminConnection>>>,
     number: Cell<u64>,
@@ -104,6 +92,8 @@ struct AdminConnection {
     stream: Stream,
     /// Set when its request head is complete, and a reply is being made.
     has_asked: Cell<bool>,
+    /// It is sent the events, for as long as it likes.
+    is_following: Cell<bool>,
 }
 
 impl Service {
@@ -126,61 +116,49 @@ impl Service {
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
         let number = self.number.get();
         self.number.set(number + 1);
-        let connection = Rc::new(AdminConnection { number, stream, has_asked: Cell::new(false) });
+        let connection =
+            Rc::new(AdminConnection { number, stream, has_asked: Cell::new(false), is_following: Cell::new(false) });
         self.make_room();
         self.open.borrow_mut().push_back(connection.clone());
         let service = self.clone();
         monoio::spawn(async move {
-            // A client that is too slow gets no reply: it would be too slow to read it.
-            let _ = Deadline::default().within(EXCHANGE_LIMIT, service.exchange(&connection)).await;
+            service.exchange(&connection).await;
             service.open.borrow_mut().retain(|other| other.number != number);
         });
         Ok(true)
     }
 
-    /// Ends the oldest connection if there are too many, preferably one that has not sent its request yet.
+    /// Ends the oldest connection if there are too many, preferably one that has not sent its request yet, and none that
+    /// follows the events: half of all may do so.
     fn make_room(&self) {
         let mut open = self.open.borrow_mut();
         if open.len() < CONNECTIONS_MAX {
             return;
         }
         let silent = open.iter().position(|connection| !connection.has_asked.get());
-        if let Some(connection) = open.remove(silent.unwrap_or(0)) {
+        let asking = || open.iter().position(|connection| !connection.is_following.get());
+        let place = silent.or_else(asking).unwrap_or(0);
+        if let Some(connection) = open.remove(place) {
             end(&connection.stream);
         }
     }
 
-    async fn exchange(&self, AdminConnection { stream, has_asked, .. }: &AdminConnection) {
-        let (reply, is_head) = match read_request(stream).await {
-            Ok(Some((input, span))) => {
-                has_asked.set(true);
-                let head = &input.filled()[span.start..span.end];
-                let routed = with_request(head, |head| (route(head, &self.rules), head.method == "HEAD"));
-                match routed.map_err(AdminRefusal::from) {
-                    Ok((Ok(page), is_head)) => (self.page(page).await, is_head),
-                    Ok((Err(refusal), is_head)) => (refusal.into(), is_head),
-                    Err(refusal) => (refusal.into(), false),
-                }
+    /// Serves one request, and sends the events to who asked for them.
+    async fn exchange(&self, connection: &AdminConnection) {
+        let AdminConnection { stream, has_asked, is_following, .. } = connection;
+        // A client that is too slow gets no reply: it would be too slow to read it.
+        let deadline = Deadline::default();
+        let served = deadline.within(EXCHANGE_LIMIT, async {
+            let served = self.desk.serve(stream, has_asked).await;
+            if let Served::Over = served {
+                stream.shutdown_write();
+                linger(stream).await;
             }
-            Ok(None) => return,
-            Err(refusal) => (refusal.into(), false),
-        };
-        let mut out = Buffer::take();
-        reply.write(out.tail(), is_head);
-        let progress = Deadline::default();
-        if stream.write_all(out, &progress, EXCHANGE_LIMIT).await.0.is_ok() {
-            stream.shutdown_write();
-            linger(stream).await;
-        }
-    }
-
-    /// Makes a page. Boxed: the task of a connection would else be as large as the largest page's future, all its life.
-    fn page(&self, page: AdminPage) -> std::pin::Pin<Box<dyn Future<Output = AdminReply> + '_>> {
-        match page {
-            AdminPage::Health => Box::pin(self.pages.health()),
-            AdminPage::Readiness => Box::pin(std::future::ready(self.pages.readiness())),
-            AdminPage::Metrics => Box::pin(self.pages.metrics()),
-            AdminPage::State => Box::pin(self.pages.state()),
+            served
+        });
+        if let Ok(Served::Follows(seat)) = served.await {
+            is_following.set(true);
+            self.desk.follow(stream, seat).await;
         }
     }
 }
@@ -190,23 +168,6 @@ fn end(stream: &Stream) {
     // SAFETY: the descriptor is open for as long as `stream` is.
     let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
     let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
-}
-
-/// Reads a request head; `None` if the client has closed before it was complete.
-async fn read_request(stream: &Stream) -> Result<Option<(Buffer, HeadSpan)>, AdminRefusal> {
-    let mut scanner = HeadScanner::default();
-    let mut input = Buffer::take();
-    loop {
-        if let Some(span) = scanner.scan(input.filled(), &HEAD).map_err(AdminRefusal::from)? {
-            return Ok(Some((input, span)));
-        }
-        input.reserve(READ_ROOM);
-        let (result, filled) = stream.read(input).await;
-        input = filled;
-        if !result.is_ok_and(|count| count > 0) {
-            return Ok(None);
-        }
-    }
 }
 
 /// Reads and discards until the client has closed too.

@@ -17,6 +17,7 @@ use std::sync::mpsc::Sender;
 
 use self::source::{FileSource, Sources};
 use self::watched_file::{FileVersion, WatchedFile};
+use super::admin_token;
 use super::certificate;
 use super::prices;
 use super::shard::shared::Shared;
@@ -59,6 +60,7 @@ impl Reload {
         self.load(WatchedFile::Secrets, shards, ReloadReason::Asked);
         self.load(WatchedFile::ApiKeys, shards, ReloadReason::Asked);
         self.load_certificate();
+        self.load_admin_token();
         prices::reload(&self.sources.prices, &self.shared.prices);
     }
 
@@ -116,6 +118,18 @@ impl Reload {
                 tracing::info!("the listener's certificate was loaded anew");
             }
             Err(error) => tracing::error!("the certificate loaded before stays in use: {error}"),
+        }
+    }
+
+    /// Loads the token of the admin pages; sessions that were made of another end.
+    fn load_admin_token(&self) {
+        match admin_token::load(&self.shared.config, FileKinds::Regular) {
+            Ok(None) => {}
+            Ok(Some(token)) => {
+                self.shared.admin_token.store(Some(Arc::new(token)));
+                tracing::info!("the token of the admin pages was loaded anew");
+            }
+            Err(error) => tracing::error!("the token of the admin pages that was loaded before stays in use: {error}"),
         }
     }
 

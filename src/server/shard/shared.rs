@@ -16,6 +16,8 @@ use crate::credentials::{ApiKeys, Credentials, Owners, RoundRobin};
 use crate::observability::Ledger;
 use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::retry_share::RetryShare;
+use crate::server::admin::AdminToken;
+use crate::server::admin_token;
 use crate::server::certificate;
 use crate::server::error::RunError;
 use crate::server::upstream_route;
@@ -44,6 +46,8 @@ pub struct Shared {
     pub probe_waiters: Arc<AtomicUsize>,
     pub places: Places,
     pub ledger: Arc<Ledger>,
+    /// The token of the admin pages; `None`: there is none.
+    pub admin_token: Arc<ArcSwapOption<AdminToken>>,
     /// `None`: usage is not counted.
     pub usage: Option<Arc<UsageBooks>>,
     pub prices: Arc<Prices>,
@@ -58,7 +62,7 @@ impl Shared {
     /// Loads the listener's certificate, and sets up the route to the upstream.
     ///
     /// # Errors
-    /// Those of [`certificate::load`], [`upstream_route::route`] and [`Places::new`].
+    /// Those of [`certificate::load`], [`admin_token::load`], [`upstream_route::route`] and [`Places::new`].
     pub fn new(
         config: Config,
         keyring: Keyring,
@@ -74,6 +78,8 @@ impl Shared {
         for warning in listener_tls.iter().filter_map(|loaded| loaded.warning.as_ref()) {
             tracing::warn!("{warning}");
         }
+        let admin_token =
+            admin_token::load(&config, FileKinds::RegularOrPipe).map_err(RunError::AdminToken)?.map(Arc::new);
         let ledger = Arc::new(Ledger::new(config.shards.get()));
         ledger.open(keyring.credentials.names());
         Ok(Shared {
@@ -81,6 +87,7 @@ impl Shared {
             listener_tls: listener_tls.map(|loaded| Arc::new(ArcSwap::new(loaded.config))),
             credentials: Arc::new(ArcSwap::new(keyring.credentials)),
             api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
+            admin_token: Arc::new(ArcSwapOption::new(admin_token)),
             round_robin: Arc::new(RoundRobin::default()),
             owners: Arc::default(),
             share: RetryShare::new(config.shards.get()),

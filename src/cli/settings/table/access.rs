@@ -37,6 +37,16 @@ pub const ROWS: &[Setting] = &[
     },
     API_KEYS,
     Setting {
+        flag: "--admin-token-file",
+        variable: Some("FLOW_PROXY_ADMIN_TOKEN_FILE"),
+        help: "file with the token that the live page and its API ask for, read again on SIGHUP; without it they are for \
+               loopback addresses alone",
+        default: "none asked for",
+        example: Some("/etc/flow-uring/admin-token"),
+        form: Some(&OptionalPath(|draft| &mut draft.config.access.admin_token_file)),
+        ..Setting::ROW
+    },
+    Setting {
         flag: CERTIFICATE,
         variable: Some("FLOW_PROXY_TLS_CERT"),
         help: "PEM file with the certificate chain of a listener that speaks TLS, read again on SIGHUP",

@@ -56,7 +56,7 @@ pub const ROWS: &[Setting] = &[
     Setting {
         flag: ADMIN,
         variable: Some("FLOW_PROXY_ADMIN"),
-        help: "address and port of the admin pages (health, readiness, metrics), or off",
+        help: "address and port of the admin pages (the live page, its API, health, metrics), or off",
         default: "127.0.0.1:8900",
         form: Some(&OwnForm {
             read: |draft, text| config::parse_admin(text).map(|admin| draft.config.admin = admin),

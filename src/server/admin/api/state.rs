@@ -6,7 +6,7 @@ use super::clocks::Moment;
 use super::costs::{CostSpans, UsageBy};
 use super::credentials::{self, CredentialView};
 use super::exchanges::{self, ExchangeView, StreamView};
-use super::history::{HistoryView, PresentFigures, StateHistory};
+use super::history::{HistoryView, PresentFigures, STEP_SECONDS, StateHistory};
 use super::process::ProcessView;
 use super::totals::TotalsView;
 use crate::server::admin::gateway_state::GatewayState;
@@ -29,6 +29,11 @@ pub struct StateView {
 }
 
 impl StateView {
+    /// Returns the number of the step of the history that is under way, since 1970.
+    pub fn step_number(&self) -> u64 {
+        self.history.end / STEP_SECONDS
+    }
+
     /// Returns the state at `now`, when `answering` shards answer, with the last `steps_count` steps of the history.
     pub fn of(
         gateway: &GatewayState,

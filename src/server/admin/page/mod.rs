@@ -1,0 +1,33 @@
+//! The live page: its files, built into the program.
+//!
+//! Invariant: nothing of it comes from elsewhere, and no file holds a figure: those are asked for by the API.
+
+use std::sync::LazyLock;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The files of the page: the path of each, its type and its bytes.
+pub const ASSETS: &[(&str, &str, &[u8])] = &[("/", HTML, include_bytes!("index.html"))];
+
+/// The bytes of a digest that tell one version of a file from another.
+const TAG_BYTES: usize = 8;
+
+/// Returns the place in [`ASSETS`] of a path.
+pub fn asset(path: &str) -> Option<usize> {
+    ASSETS.iter().position(|(known, ..)| *known == path)
+}
+
+/// Returns the entity tag of an asset (RFC 9110 §8.8.3).
+pub fn tag(place: usize) -> &'static str {
+    static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let tag = |bytes: &[u8]| {
+            let digest = digest(&SHA256, bytes);
+            let digits: String = digest.as_ref()[..TAG_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("\"{digits}\"")
+        };
+        ASSETS.iter().map(|(_, _, bytes)| tag(bytes)).collect()
+    });
+    &TAGS[place]
+}
