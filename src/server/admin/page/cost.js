@@ -1,0 +1,119 @@
+// What the answers cost: three sums, and seven days by model, key or credential.
+
+import { ask, messageOf } from "./connection.js";
+import { byId, Choice, KeyedRows, make, makeCells, setAttribute, setHidden, setShare, setText } from "./elements.js";
+import { compact, count, sumOfCost, t, usd } from "./language.js";
+
+const SPANS = ["today", "days_7", "days_30"];
+const SPLITS = ["model", "key", "credential"];
+const ROWS_FIRST = 8;
+
+export class Cost {
+  constructor(say) {
+    this.sums = SPANS.map((name) => new Sum(name));
+    byId("sums").append(...this.sums.map((sum) => sum.element));
+    this.choice = new Choice(byId("cost-by"), SPLITS, "group", () => this.showRows());
+    this.rows = new KeyedRows(byId("costs").tBodies[0], makeRow, (row, item) => this.update(row, item));
+    this.isWhole = false;
+    byId("costs-more").addEventListener("click", () => {
+      this.isWhole = !this.isWhole;
+      this.showRows();
+    });
+    byId("csv").addEventListener("click", () => download(say));
+  }
+
+  show(state) {
+    this.usageBy = state.usage_by;
+    for (const sum of this.sums) sum.show(state.cost[sum.name]);
+    const hint = !state.usage.is_counted ? "cost_off" : state.usage.has_file ? "cost_hint" : "cost_since_start";
+    setText(byId("cost-hint"), t(hint));
+    this.choice.label((split) => t(`by_${split}`));
+    this.showRows();
+  }
+
+  showRows() {
+    const split = this.choice.chosen;
+    const items = this.usageBy[split];
+    this.most = Math.max(0, ...items.map(weightOf));
+    this.unnamed = t(`none_${split}`);
+    this.rows.show(this.isWhole ? items : items.slice(0, ROWS_FIRST), (item) => `${split} ${item.name}`);
+    setText(byId("costs-name"), t(split));
+    setHidden(byId("costs"), items.length === 0);
+    setHidden(byId("costs-empty"), items.length > 0);
+    setText(byId("costs-empty"), t("no_cost"));
+    setHidden(byId("costs-more"), items.length <= ROWS_FIRST);
+    setAttribute(byId("costs-more"), "aria-expanded", String(this.isWhole));
+    setText(byId("costs-more"), this.isWhole ? t("show_fewer") : t("show_all", { count: items.length }));
+  }
+
+  update({ cells, bar }, item) {
+    const [name, requests, input, cached, output, cost] = cells;
+    setText(name, item.name || this.unnamed);
+    setText(requests, count(item.requests));
+    setText(input, compact(item.input_tokens));
+    setText(cached, compact(item.cache_read_tokens));
+    setText(output, compact(item.output_tokens));
+    setText(cost, sumOfCost(item));
+    setShare(bar, weightOf(item) / this.most);
+  }
+}
+
+/** What the bars compare: cost, but tokens where no price is known. */
+const weightOf = (item) =>
+  item.reported_usd + item.estimated_usd || (item.input_tokens + item.output_tokens) * 1e-12;
+
+function makeRow() {
+  const row = makeCells(["name", "number", "number wide", "number wide", "number wide", "number strong", "wide bar-cell"]);
+  row.bar = make("span", "share");
+  row.cells[6].append(row.bar);
+  return row;
+}
+
+class Sum {
+  constructor(name) {
+    this.name = name;
+    this.title = make("h3");
+    this.total = make("strong");
+    this.note = make("p", "note");
+    this.facts = ["sum_requests", "sum_tokens", "sum_cached", "sum_without"].map((fact) => {
+      const term = make("dt");
+      const value = make("dd");
+      return { fact, term, value, element: make("div", "", null, term, value) };
+    });
+    this.element = make("article", "sum", null, this.title, make("p", "figures", null, this.total), this.note,
+      make("dl", "facts", null, ...this.facts.map((fact) => fact.element)));
+  }
+
+  show(cost) {
+    setText(this.title, t(this.name));
+    setText(this.total, sumOfCost(cost));
+    const parts = [t("reported", { reported: usd(cost.reported_usd) })];
+    if (cost.estimated_usd > 0) parts.push(t("estimated", { estimated: `~${usd(cost.estimated_usd)}` }));
+    setText(this.note, parts.join(" · "));
+    const values = [
+      count(cost.requests),
+      `${compact(cost.input_tokens)} · ${compact(cost.output_tokens)}`,
+      compact(cost.cache_read_tokens),
+      count(cost.without_usage),
+    ];
+    this.facts.forEach(({ fact, term, value }, at) => {
+      setText(term, t(fact));
+      setText(value, values[at]);
+    });
+  }
+}
+
+/** Saves the totals of 30 days as a file: a link alone could not ask for CSV. */
+async function download(say) {
+  try {
+    const response = await ask("/api/usage?since=30d&by=day,model,key,credential", { headers: { accept: "text/csv" } });
+    if (!response.ok) throw new Error(await messageOf(response));
+    const link = make("a");
+    link.href = URL.createObjectURL(await response.blob());
+    link.download = "flow-uring-usage.csv";
+    link.click();
+    URL.revokeObjectURL(link.href);
+  } catch (error) {
+    say(t("csv_failed", { reason: error.message }));
+  }
+}
