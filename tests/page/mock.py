@@ -186,6 +186,14 @@ def cost(scale: float) -> dict[str, object]:
     }
 
 
+def usage_by_day(now: float) -> dict[str, object]:
+    """As `flow-uring usage --since 30d --by day --json`; the weekends are quiet."""
+    days = [time.gmtime(now - 86400 * before) for before in range(29, -1, -1)]
+    rows = [{"day": time.strftime("%Y-%m-%d", day), "reported_cost_usd": (4 if day.tm_wday > 4 else 50) + day.tm_mday * 7 % 23,
+             "estimated_cost_usd": day.tm_mday * 3 % 11} for day in days]
+    return {"since": rows[0]["day"], "by": ["day"], "rows": rows}
+
+
 class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
@@ -213,6 +221,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_json(world.state(is_event=False))
         if path == "/api/events":
             return self.fail(503, "Too many streams of events.") if world.settings["busy"] else self.send_events()
+        if path == "/api/usage" and "csv" not in self.headers.get("Accept", ""):
+            return self.send_json(usage_by_day(time.time()))
         if path == "/api/usage":
             return self.answer(200, b"day,model,requests\n2026-11-30,gpt-5,3\n", "text/csv")
         self.fail(404, "There is nothing here.")

@@ -7,11 +7,16 @@ import { compact, count, sumOfCost, t, usd } from "./language.js";
 const SPANS = ["today", "days_7", "days_30"];
 const SPLITS = ["model", "key", "credential"];
 const ROWS_FIRST = 8;
+const DAYS = 30;
+const DAY_MS = 86_400_000;
+/** The file of totals is written once a minute, and a day's bar grows slowly. */
+const DAYS_AGE_MS_MAX = 300_000;
 
 export class Cost {
   constructor(say) {
     this.sums = SPANS.map((name) => new Sum(name));
-    byId("sums").append(...this.sums.map((sum) => sum.element));
+    this.days = new Days();
+    byId("sums").append(...this.sums.map((sum) => sum.element), this.days.element);
     this.choice = new Choice(byId("cost-by"), SPLITS, "group", () => this.showRows());
     this.rows = new KeyedRows(byId("costs").tBodies[0], makeRow, (row, item) => this.update(row, item));
     this.isWhole = false;
@@ -25,6 +30,7 @@ export class Cost {
   show(state) {
     this.usageBy = state.usage_by;
     for (const sum of this.sums) sum.show(state.cost[sum.name]);
+    this.days.show(state);
     const hint = !state.usage.is_counted ? "cost_off" : state.usage.has_file ? "cost_hint" : "cost_since_start";
     setText(byId("cost-hint"), t(hint));
     this.choice.label((split) => t(`by_${split}`));
@@ -59,8 +65,7 @@ export class Cost {
 }
 
 /** What the bars compare: cost, but tokens where no price is known. */
-const weightOf = (item) =>
-  item.reported_usd + item.estimated_usd || (item.input_tokens + item.output_tokens) * 1e-12;
+const weightOf = (item) => sumOf(item) || (item.input_tokens + item.output_tokens) * 1e-12;
 
 function makeRow() {
   const row = makeCells(["name", "number", "number wide", "number wide", "number wide", "number strong", "wide bar-cell"]);
@@ -102,6 +107,70 @@ class Sum {
     });
   }
 }
+
+/** The cost of each of the last days, as bars. */
+class Days {
+  constructor() {
+    this.title = make("h3");
+    this.readout = make("p", "note");
+    this.bars = Array.from({ length: DAYS }, () => make("span", "day", null, make("span")));
+    this.chart = make("div", "days", null, ...this.bars);
+    this.chart.setAttribute("role", "img");
+    this.element = make("article", "sum", null, this.title, this.readout, this.chart);
+    this.bars.forEach((bar, at) => bar.addEventListener("pointerenter", () => this.read(at)));
+    this.chart.addEventListener("pointerleave", () => this.read(DAYS - 1));
+    this.asked = -Infinity;
+    this.costs = null;
+  }
+
+  show(state) {
+    setText(this.title, t("by_day"));
+    if (!state.usage.is_counted || !state.usage.has_file) {
+      setHidden(this.chart, true);
+      return setText(this.readout, t("days_empty"));
+    }
+    if (performance.now() - this.asked > DAYS_AGE_MS_MAX) {
+      this.asked = performance.now();
+      this.load(state.now * 1000);
+    }
+    this.draw();
+  }
+
+  async load(now) {
+    // Without an answer the bars stay as they are; what is wrong shows elsewhere.
+    const response = await ask(`/api/usage?since=${DAYS}d&by=day`, { headers: { accept: "application/json" } }).catch(() => null);
+    if (!response?.ok) return;
+    const { rows } = await response.json();
+    const byDay = new Map(rows.map((row) => [row.day, row]));
+    this.costs = this.bars.map((_, at) => {
+      const day = new Date(now - (DAYS - 1 - at) * DAY_MS).toISOString().slice(0, 10);
+      const { reported_cost_usd: reported = 0, estimated_cost_usd: estimated = 0 } = byDay.get(day) ?? {};
+      return { day, reported_usd: reported, estimated_usd: estimated };
+    });
+    this.draw();
+  }
+
+  draw() {
+    setHidden(this.chart, this.costs === null);
+    if (this.costs === null) return;
+    const most = Math.max(...this.costs.map(sumOf));
+    const texts = this.costs.map((cost) => t("days_hint", { day: cost.day, cost: sumOfCost(cost) }));
+    this.bars.forEach((bar, at) => {
+      const height = `${(most > 0 ? (sumOf(this.costs[at]) / most) * 100 : 0).toFixed(1)}%`;
+      if (bar.firstChild.style.height !== height) bar.firstChild.style.height = height;
+    });
+    setAttribute(this.chart, "aria-label", t("days_label", { days: texts.join(", ") }));
+    if (!this.chart.matches(":hover")) this.read(DAYS - 1);
+  }
+
+  /** Says what one day cost. */
+  read(at) {
+    const cost = this.costs?.[at];
+    if (cost) setText(this.readout, t("days_hint", { day: cost.day, cost: sumOfCost(cost) }));
+  }
+}
+
+const sumOf = (cost) => cost.reported_usd + cost.estimated_usd;
 
 /** Saves the totals of 30 days as a file: a link alone could not ask for CSV. */
 async function download(say) {

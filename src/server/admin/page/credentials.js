@@ -2,7 +2,7 @@
 
 import { ask, messageOf } from "./connection.js";
 import { byId, KeyedRows, make, makeButton, setAttribute, setHidden, setShare, setText } from "./elements.js";
-import { compact, count, percent, seconds, t } from "./language.js";
+import { compact, percent, seconds, t } from "./language.js";
 
 const CARDS_MAX = 100;
 const CARDS_FIRST = 24;
@@ -11,7 +11,7 @@ const RESTS_MAX = 3;
 export class Credentials {
   constructor(say) {
     this.say = say;
-    const cards = (id) => new KeyedRows(byId(id), () => this.makeCard(), update);
+    const cards = (id) => new KeyedRows(byId(id), () => this.makeCard(), (card, item) => update(card, item, this.most));
     this.low = cards("cards-low");
     this.up = cards("cards");
     this.isWhole = false;
@@ -33,7 +33,10 @@ export class Credentials {
     const values = { count: credentials.length, up: up.length, resting: resting.length, limited: limited.length };
     setText(byId("credentials-hint"), t(up.length === credentials.length ? "credentials_hint" : "credentials_rest", values));
 
-    const low = [...resting, ...limited].slice(0, CARDS_MAX);
+    // Of the largest, so that it shows who gets more than others, however many they are.
+    this.most = Math.max(0, ...credentials.map(({ share }) => share));
+    const others = credentials.filter(({ state }) => !(state in { up: 0, resting: 0, limited: 0 }));
+    const low = [...resting, ...limited, ...others].slice(0, CARDS_MAX);
     const upMax = Math.min(up.length, CARDS_MAX - low.length);
     const upFirst = Math.min(upMax, CARDS_FIRST);
     const shown = up.slice(0, this.isWhole ? upMax : upFirst);
@@ -85,17 +88,18 @@ export class Credentials {
 
 const nameOf = ({ name }) => name;
 
-function update(card, credential) {
+function update(card, credential, most) {
   card.credential = credential;
   const { name, state, share, weight, requests, errors } = credential;
   setAttribute(card.element, "data-state", state);
   setText(card.name, name);
   setAttribute(card.name, "title", name);
-  setText(card.state, t(`state_${state}`));
-  setShare(card.bar, share);
+  const standing = t(`state_${state}`);
+  setText(card.state, weight === 1 ? standing : `${t("weight", { weight })} · ${standing}`);
+  setShare(card.bar, share / most);
   setText(card.share, percent(share));
-  const text = t(errors > 0 ? "counts" : "counts_short", { requests: compact(requests), errors: count(errors) });
-  setText(card.counts, weight === 1 ? text : `${text} · ${t("weight", { weight })}`);
+  const counts = errors > 0 ? "counts" : "counts_short";
+  setText(card.counts, t(counts, { requests: compact(requests), errors: compact(errors) }));
   const rests = credential.rests?.length ? credential.rests : credential.rest ? [credential.rest] : [];
   showRests(card.rests, rests);
   setHidden(card.wake, rests.length === 0);

@@ -45,9 +45,9 @@ export function switchLanguage() {
   keep(KEPT, language);
 }
 
-/** The text of this name. */
+/** The text of this name; a name that a newer gateway has made stands for itself. */
 export function t(name, values = {}) {
-  return TEXTS[language][name].replace(/\{(\w+)\}/g, (_, value) => values[value]);
+  return (TEXTS[language][name] ?? name).replace(/\{(\w+)\}/g, (_, value) => values[value]);
 }
 
 /** The text of this name, or what the gateway calls a thing that has none. */

@@ -28,7 +28,7 @@ const TILES = [
       ["p50", milliseconds(toMilliseconds(now.time_to_first_byte_p50))],
       ["p95", milliseconds(toMilliseconds(now.time_to_first_byte_p95))],
     ],
-    note: () => t("no_first_byte"),
+    note: () => t("of_answers"),
   },
   {
     name: "open_streams",
@@ -37,6 +37,8 @@ const TILES = [
     value: (value) => value,
     format: count,
     axis: compact,
+    // There is no half a stream.
+    increments: [1, 2, 5].flatMap((digit) => Array.from({ length: 7 }, (_, power) => digit * 10 ** power)).sort((a, b) => a - b),
     figures: (now) => [[null, count(now.open_streams)]],
     note: ({ now_figures: now }) =>
       t("open_exchanges", { exchanges: count(now.open_exchanges), tokens: compact(now.output_tokens_per_second) }),
@@ -96,7 +98,10 @@ class Tile {
 
   show(state) {
     setText(this.title, t(this.tile.name));
-    this.tile.figures(state.now_figures).forEach(([, text], at) => setText(this.values[at], text));
+    this.tile.figures(state.now_figures).forEach(([, text], at) => {
+      setText(this.values[at], text);
+      setAttribute(this.values[at], "data-unknown", text === UNKNOWN ? "" : null);
+    });
     setText(this.note, this.tile.note(state));
     setAttribute(this.element, "data-alarm", this.tile.lines[0] === "bad" && state.now_figures.errors_per_second > 0 ? "" : null);
   }
@@ -113,6 +118,7 @@ class Tile {
   /** Says in words what the chart shows. */
   describe(values) {
     const known = values.flat().filter((value) => value != null);
+    setAttribute(this.canvas, "data-empty", known.length === 0 ? t("nothing_yet") : null);
     const { format, name } = this.tile;
     const last = values.map((series) => format(series.at(-1))).join(", ");
     const text = known.length === 0
@@ -144,7 +150,7 @@ class Tile {
       scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
         { ...axis, size: 18, space: 70, gap: 2, grid: { show: false }, values: (_, moments) => moments.map(shortTime) },
-        { ...axis, size: 46, space: 26, gap: 4, values: (_, values) => values.map(onAxis) },
+        { ...axis, size: 46, space: 26, incrs: this.tile.increments, gap: 4, values: (_, values) => values.map(onAxis) },
       ],
       series: [{}, ...series.map((name, at) => ({
         label: name,

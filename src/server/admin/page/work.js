@@ -36,7 +36,7 @@ const isFailed = ({ end, status }) => end !== "ok" || status === null || status 
 export class Exchanges {
   constructor(snippet) {
     const table = byId("exchanges");
-    this.columns = table.tHead.rows[0].cells.length;
+    this.head = table.tHead.rows[0];
     this.rows = new KeyedRows(table.tBodies[0], () => this.makeRow(), (row, exchange) => this.update(row, exchange));
     this.open = null;
     this.exchanges = [];
@@ -73,12 +73,14 @@ export class Exchanges {
   makeRow() {
     const row = makeCells(["time", "status", "name request", "name wide", "name wide", "name wider", "number wider", "number",
       "number wide", "number wide"]);
+    row.method = make("span", "method");
+    row.path = make("span");
     row.button = makeButton("details", "", () => this.toggle(row.id));
+    row.button.append(row.method, row.path);
     row.model = make("span", "below narrow");
     row.ending = make("span", "below ending");
     row.cells[2].append(row.button, row.model, row.ending);
     row.details = make("td", "details", null, make("dl", "facts"));
-    row.details.colSpan = this.columns;
     row.isDetails = false;
     return row;
   }
@@ -97,12 +99,17 @@ export class Exchanges {
       row.isDetails = isDetails;
       row.element.replaceChildren(...(isDetails ? [row.details] : row.cells));
     }
-    if (isDetails) return describe(row.details.firstChild, exchange);
+    if (isDetails) {
+      // A narrow screen has fewer columns; more than there are would make room for the others.
+      row.details.colSpan = [...this.head.cells].filter((cell) => cell.offsetParent !== null).length || 1;
+      return describe(row.details.firstChild, exchange);
+    }
     const [time, status, , model, credential, key, firstByte, duration, tokens, cost] = row.cells;
     setAttribute(row.element, "data-failed", isFailed(exchange) ? "" : null);
     setText(time, timeOfDay(exchange.at));
     setText(status, exchange.status === null ? UNKNOWN : String(exchange.status));
-    setText(row.button, `${exchange.method} ${exchange.path}`);
+    setText(row.method, `${exchange.method} `);
+    setText(row.path, exchange.path);
     setAttribute(row.button, "aria-expanded", String(exchange.id === this.open));
     setText(row.model, exchange.model ?? "");
     setText(row.ending, isFailed(exchange) ? howItFailed(exchange) : "");
@@ -120,7 +127,7 @@ export class Exchanges {
 function howItFailed({ end, code, attempts }) {
   const parts = end === "ok" ? [] : [named("end_", end)];
   if (code && code !== end) parts.push(code);
-  if (attempts > 1) parts.push(`${t("attempts")}: ${attempts}`);
+  if (attempts > 1) parts.push(t("of_attempts", { attempts }));
   return parts.join(" · ");
 }
 
