@@ -5,7 +5,7 @@
 
 Its figures follow from the time alone. `POST /mock/KEY/VALUE` changes how it behaves: `token` asks for a log-in, `drop`
 ends the open streams of events, `down` answers 503 and ends them, `busy` refuses streams of events, `empty` has no request
-yet, `stage` and `hanging` are the stage and the shards that do not answer. It prints its address when it listens.
+yet, `stage` and `hanging` are the stage and the shards that do not answer, `model` is the name of one. It prints its address when it listens.
 """
 
 from __future__ import annotations
@@ -233,6 +233,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         parts = [urllib.parse.unquote(part) for part in self.path.split("/")[1:]]
         if parts[0] == "mock":
             world.settings[parts[1]] = parts[2]
+            if parts[1] == "model":
+                MODELS[1] = parts[2]
+                world.rest("frank", "model", parts[2], "429", 60)
             return self.send_json(world.settings)
         if parts[0] == "login":
             token = json.loads(body)["token"]

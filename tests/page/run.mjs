@@ -3,10 +3,10 @@
 //
 //     mkdir -p target/page-node && cp tests/page/package*.json target/page-node
 //     npm ci --ignore-scripts --prefix target/page-node
-//     node tests/page/run.mjs [--url http://127.0.0.1:8900] [--screenshots DIR]
+//     node tests/page/run.mjs [--url http://127.0.0.1:8900] [--screenshots DIR] [--only WORD]
 //
 // Without --url a stand-in (mock.py) serves the page with made-up figures, and all checks run; with it those run that any
-// gateway passes, such as the demo. Needs Debian's `chromium`, or another that CHROMIUM names, and Python for the stand-in.
+// gateway passes, such as the demo; --only leaves out the checks whose names lack the word. Needs Debian's `chromium`, or another that CHROMIUM names, and Python for the stand-in.
 // One line a check; exit code 1 when one failed.
 
 import assert from "node:assert/strict";
@@ -26,13 +26,15 @@ const WATCHED_MS = 8000;
 /** What an update takes to be seen, even on a busy machine. */
 const SOON = { timeout: 20_000 };
 
-const { values: options } = parseArgs({ options: { url: { type: "string" }, screenshots: { type: "string" } } });
+const TEXT = { type: "string" };
+const { values: options } = parseArgs({ options: { url: TEXT, screenshots: TEXT, only: { ...TEXT, default: "" } } });
 if (options.screenshots) mkdirSync(options.screenshots, { recursive: true });
 
 let failed = 0;
 
 /** Runs one check on a page of its own, and says how it went. */
 async function check(name, url, contextOptions, run) {
+  if (!name.includes(options.only)) return;
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, bypassCSP: false, ...contextOptions });
   const page = await context.newPage();
   const said = [];
@@ -213,11 +215,30 @@ async function logsIn(page, said, url) {
     await page.locator("#token").fill("sesame");
     await page.keyboard.press("Enter");
     await page.locator('#connection[data-state="live"]').waitFor();
+    assert.deepEqual([await page.locator("#log-in").isVisible(), await page.locator("#main").isVisible()], [false, true]);
+    assert.equal(await page.locator("#token").inputValue(), "");
     await page.locator("#log-out").click();
     await page.locator("#log-in").waitFor();
     assert.deepEqual(said.filter(isOfThePage), []);
   } finally {
     await behave(url, "token", "");
+  }
+}
+
+/** Names come from clients: whatever they are, they are text, and no longer than there is room. */
+async function showsNamesAsText(page, said, url) {
+  const name = `<img src=x onerror=alert(1)>${"long-".repeat(60)}`;
+  await behave(url, "model", encodeURIComponent(name));
+  try {
+    await open(page, url);
+    for (const selector of ["#streams td", "#exchanges td", "#costs td", ".rests b"]) {
+      await page.locator(selector, { hasText: "<img src=x onerror=alert(1)>long-" }).first().waitFor({ state: "attached" });
+    }
+    assert.equal(await page.locator("img").count(), 0);
+    await fits(page, said, url);
+    assert.deepEqual(said, []);
+  } finally {
+    await behave(url, "model", "gpt-5");
   }
 }
 
@@ -310,6 +331,7 @@ async function checkMock(url, many, empty) {
   await check("exchanges can be filtered", url, {}, filters);
   await check("a lost connection comes back", url, {}, comesBack);
   await check("who has to log in can", url, {}, logsIn);
+  await check("names are shown as text", url, PHONE, showsNamesAsText);
   await check("without a request it says how to send one", empty, {}, showsNothingYet);
   await check("200 credentials and 2,000 streams take little", many, {}, isFrugal);
   await check("200 credentials fit a phone", many, PHONE, fits);

@@ -4,6 +4,8 @@ import { make, setText, setAttribute } from "./elements.js";
 import { compact, count, milliseconds, rate, t, timeOfDay, UNKNOWN } from "./language.js";
 
 const CHART_HEIGHT = 84;
+/** Half a label of a time is wider than this to the left of its moment. */
+const ZERO_PIXELS = 16;
 const toMilliseconds = (value) => (value == null ? null : value * 1000);
 
 /** The tiles; `series` are names in the history, `lines` the classes whose colour their lines have. */
@@ -23,7 +25,7 @@ const TILES = [
     lines: ["accent", "quiet"],
     value: toMilliseconds,
     format: milliseconds,
-    axis: (value) => (value < 1000 ? `${value} ms` : `${value / 1000} s`),
+    axis: (value) => (value === 0 ? "0" : value < 1000 ? `${value} ms` : `${value / 1000} s`),
     figures: (now) => [
       ["p50", milliseconds(toMilliseconds(now.time_to_first_byte_p50))],
       ["p95", milliseconds(toMilliseconds(now.time_to_first_byte_p95))],
@@ -149,7 +151,7 @@ class Tile {
       cursor: { drag: { x: false, y: false }, y: false, points: { size: 5 } },
       scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
       axes: [
-        { ...axis, size: 18, space: 70, gap: 2, grid: { show: false }, values: (_, moments) => moments.map(shortTime) },
+        { ...axis, size: 18, space: 70, gap: 2, grid: { show: false }, values: labelTimes },
         { ...axis, size: 46, space: 26, incrs: this.tile.increments, gap: 4, values: (_, values) => values.map(onAxis) },
       ],
       series: [{}, ...series.map((name, at) => ({
@@ -175,7 +177,9 @@ class Tile {
   }
 }
 
-const shortTime = (moment) => timeOfDay(moment).slice(0, 5);
+/** The labels of moments, less one that would run into the zero of the other axis. */
+const labelTimes = (chart, moments) =>
+  moments.map((moment) => (chart.valToPos(moment, "x") < ZERO_PIXELS ? "" : timeOfDay(moment).slice(0, 5)));
 
 /** The colours of the present theme, as a canvas takes them. */
 const colours = new Map();
