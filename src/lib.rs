@@ -49,7 +49,7 @@
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
 //!   the limits, a `wakeup` by another thread; and one request of the main thread before there are shards
-//!   (`blocking_get`).
+//!   (`blocking_request`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).

@@ -3,7 +3,7 @@
 //! Flags of settings are known by the table of `settings`; `argh` reads the rest: the commands with their own flags,
 //! and help. Values stay text here. Invariant: help and errors never repeat the value of a flag.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 
 use argh::{EarlyExit, FromArgs};
@@ -13,6 +13,10 @@ use super::settings::{WrittenFlags, by_flag};
 
 /// The flag that belongs to the program and not to a setting. It may stand after a command too.
 const VERSION: &str = "--version";
+/// The command whose words from the first that is no flag on are another program's.
+const EXEC: &str = "exec";
+/// The end of our flags, where that program's name looks like one (POSIX.1-2024, Utility Syntax Guidelines, 10).
+const END_OF_FLAGS: &str = "--";
 /// Stands for the value of a switch.
 const SWITCHED_ON: &str = "on";
 
@@ -52,6 +56,7 @@ pub enum Command {
     Healthcheck(HealthcheckArgs),
     Usage(UsageArgs),
     Explain(ExplainArgs),
+    Exec(ExecArgs),
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
 }
@@ -114,6 +119,28 @@ pub struct ExplainArgs {
     pub id: Option<String>,
 }
 
+/// Run a command whose OpenAI and Anthropic clients use the gateway that runs with these settings, else one of its own.
+///
+/// Sets ANTHROPIC_BASE_URL, ANTHROPIC_AUTH_TOKEN, OPENAI_BASE_URL and OPENAI_API_KEY, and NO_PROXY where there is a proxy;
+/// removes ANTHROPIC_API_KEY and CLAUDE_CODE_USE_BEDROCK, _VERTEX and _FOUNDRY, which would lead elsewhere. A gateway of
+/// its own is on a free loopback port, asks for a key that only the command has, and ends with the command.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(
+    subcommand,
+    name = "exec",
+    help_triggers("-h", "--help", "help"),
+    note = "Flags of settings come before the command. Reads no .env. The log of its own gateway: exec.log in \
+            $XDG_STATE_HOME/flow-uring (~/.local/state/flow-uring). Exit codes: the command's; 127 where it is not there, \
+            126 where it cannot be executed.",
+    example = "{command_name} claude",
+    example = "{command_name} --secrets-file team.json -- python script.py"
+)]
+pub struct ExecArgs {
+    /// the command and its arguments; -- may stand before it
+    #[argh(positional, greedy)]
+    pub command: Vec<OsString>,
+}
+
 /// Run with an embedded upstream that answers like Flow: no account needed.
 #[cfg(feature = "demo")]
 #[derive(FromArgs, Debug, PartialEq, Eq)]
@@ -149,6 +176,8 @@ impl DotEnvRule {
             Some(Command::Healthcheck(_)) => DotEnvRule::Optional,
             // Its output must not depend on the directory that it is called in.
             Some(Command::Usage(_)) => DotEnvRule::Unread,
+            // It is called in any directory, such as one that somebody else made.
+            Some(Command::Exec(_)) => DotEnvRule::Unread,
             None | Some(Command::Check(_) | Command::Token(_) | Command::Explain(_)) => DotEnvRule::Required,
             #[cfg(feature = "demo")]
             Some(Command::Demo(_)) => DotEnvRule::Required,
@@ -188,55 +217,89 @@ impl std::error::Error for UsageError {}
 /// # Errors
 /// [`Stop::Help`] when help was asked for, [`Stop::Usage`] when the command line is wrong.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Stop> {
-    let (flags, others) = sort_out(words).map_err(Stop::Usage)?;
+    let SortedWords { flags, others, of_command } = SortedWords::of(words).map_err(Stop::Usage)?;
     let others: Vec<&str> = others.iter().map(String::as_str).collect();
     match Invocation::from_args(&["flow-uring"], &others) {
-        Ok(Invocation { version, command }) => Ok(Args { flags, version, command }),
+        Ok(Invocation { version, mut command }) => {
+            if let Some(Command::Exec(exec)) = &mut command {
+                exec.command = of_command;
+            }
+            Ok(Args { flags, version, command })
+        }
         Err(EarlyExit { output, status: Ok(()) }) => Err(Stop::Help(help::complete(&output))),
         Err(EarlyExit { output, status: Err(()) }) => Err(Stop::Usage(UsageError(output.trim_end().to_owned()))),
     }
 }
 
-/// Takes the flags of settings out of the words, so that they may stand before a command and after it. `--flag=value`
-/// is the same as two words, in what is left too.
-fn sort_out(words: impl IntoIterator<Item = OsString>) -> Result<(WrittenFlags, Vec<String>), UsageError> {
-    let mut flags = WrittenFlags::default();
-    let mut others = Vec::new();
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        let word = text(word)?;
+/// The words of a command line by whom they are for.
+#[derive(Default)]
+struct SortedWords {
+    /// Those of settings.
+    flags: WrittenFlags,
+    /// Those that `argh` reads.
+    others: Vec<String>,
+    /// Those of the command that `exec` runs, which need not be text.
+    of_command: Vec<OsString>,
+}
+
+impl SortedWords {
+    /// Takes the flags of settings out of the words, so that they may stand before a command and after it.
+    /// `--flag=value` is the same as two words, in what is left too. All from the command of `exec` on is its own.
+    fn of(words: impl IntoIterator<Item = OsString>) -> Result<Self, UsageError> {
+        let mut sorted = SortedWords::default();
+        let mut words = words.into_iter();
+        while let Some(word) = words.next() {
+            if sorted.others.last().is_some_and(|last| last == EXEC) && !is_flag(&word) {
+                sorted.of_command = words.collect();
+                if word != END_OF_FLAGS {
+                    sorted.of_command.insert(0, word);
+                }
+                break;
+            }
+            sorted.add(text(word)?, &mut words)?;
+        }
+        Ok(sorted)
+    }
+
+    /// Adds a word, with its value among the `rest` if it has one there.
+    fn add(&mut self, word: String, rest: &mut impl Iterator<Item = OsString>) -> Result<(), UsageError> {
         let (name, value) = match word.split_once('=') {
             Some((name, value)) if name.starts_with("--") => (name.to_owned(), Some(value.to_owned())),
             _ => (word, None),
         };
         let Some((setting, flag)) = by_flag(&name) else {
             if name != VERSION {
-                others.push(name);
-                others.extend(value);
+                self.others.push(name);
+                self.others.extend(value);
             } else if value.is_some() {
                 return Err(UsageError(format!("{name} takes no value")));
             } else {
-                others.insert(0, name);
+                self.others.insert(0, name);
             }
-            continue;
+            return Ok(());
         };
         if !setting.takes_value {
             if value.is_some() {
                 return Err(UsageError(format!("{name} takes no value")));
             }
-            flags.push(flag, SWITCHED_ON.to_owned());
-            continue;
+            self.flags.push(flag, SWITCHED_ON.to_owned());
+            return Ok(());
         }
-        if flags.contains(flag) && !setting.may_repeat {
+        if self.flags.contains(flag) && !setting.may_repeat {
             return Err(UsageError(format!("{name} is given twice")));
         }
         let value = match value {
             Some(value) => value,
-            None => text(words.next().ok_or_else(|| UsageError(format!("{name} needs a value")))?)?,
+            None => text(rest.next().ok_or_else(|| UsageError(format!("{name} needs a value")))?)?,
         };
-        flags.push(flag, value);
+        self.flags.push(flag, value);
+        Ok(())
     }
-    Ok((flags, others))
+}
+
+/// Returns true for a word that is not the begin of a command.
+fn is_flag(word: &OsStr) -> bool {
+    word != END_OF_FLAGS && word.as_encoded_bytes().starts_with(b"-")
 }
 
 fn text(word: OsString) -> Result<String, UsageError> {
@@ -295,6 +358,31 @@ mod tests {
                 "{words:?}"
             );
         }
+    }
+
+    #[test]
+    fn from_its_command_on_no_word_of_exec_is_ours() {
+        let not_text: OsString = std::os::unix::ffi::OsStringExt::from_vec(b"\xff".to_vec());
+        for (before, command) in [
+            (&["exec"][..], &["claude", "-p", "--port", "2", "--help", "--version"][..]),
+            (&["exec", "--"], &["--port", "--"]),
+            (&["--port", "1", "exec"], &["exec", "--no-threaded"]),
+            (&["exec", "--port=1", "--no-threaded", "--"], &["x"]),
+            (&["exec"], &[]),
+        ] {
+            let mut command: Vec<OsString> = command.iter().map(OsString::from).collect();
+            if let Some(first) = command.first().cloned() {
+                command = [vec![first], vec![not_text.clone()], command[1..].to_vec()].concat();
+            }
+            let words = before.iter().map(OsString::from).chain(command.clone());
+            let args = super::parse(words).expect("parsed");
+            assert_eq!(args.command, Some(Command::Exec(ExecArgs { command })), "{before:?}");
+            let has_port = before.iter().any(|word| word.starts_with("--port"));
+            assert_eq!(args.flags.value("--port").as_deref(), has_port.then_some("1"), "{before:?}");
+            assert!(!args.version);
+        }
+        assert!(help(&["exec", "--help"]).starts_with("Usage: flow-uring exec [<command...>]"));
+        assert_eq!(usage_error(&["exec", "-x", "claude"]), "Unrecognized argument: -x");
     }
 
     #[test]

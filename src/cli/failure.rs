@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitCode;
 
 use super::args::UsageError;
+use super::exec::ExecError;
 use super::explain::ExplainError;
 use super::healthcheck::Unhealthy;
 use super::settings::SettingErrors;
@@ -39,6 +40,7 @@ pub enum Failure {
     Check,
     Unhealthy(Unhealthy),
     Explain(ExplainError),
+    Exec(ExecError),
     /// A health check that could not even be asked.
     HealthcheckSettings(SettingErrors),
     /// There is no file of totals to read.
@@ -53,6 +55,8 @@ impl Failure {
             Failure::Usage(_) => EXIT_USAGE,
             Failure::Settings(errors) if errors.is_usage() => EXIT_USAGE,
             Failure::Explain(error) if error.is_usage() => EXIT_USAGE,
+            Failure::Exec(error) if error.is_usage() => EXIT_USAGE,
+            Failure::Exec(error) => error.exit_code().unwrap_or(EXIT_FAILURE),
             #[cfg(feature = "demo")]
             Failure::Demo(_) => EXIT_FAILURE,
             Failure::Settings(_)
@@ -102,6 +106,7 @@ impl fmt::Display for Failure {
             ),
             Failure::UsageStore(error) => error.fmt(formatter),
             Failure::Explain(error) => error.fmt(formatter),
+            Failure::Exec(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
         }
     }

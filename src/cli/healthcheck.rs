@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::io::{BlockingGet, GetError};
+use crate::io::{BlockingRequest, RequestFailure};
 use crate::observability::reachable;
 
 /// The limit of each request; container engines check every 30 s by default.
@@ -47,15 +47,17 @@ pub fn healthcheck(asked: Asked) -> Result<(), Unhealthy> {
 fn ask_for(path: &str, bound: SocketAddr, expected: u16) -> Result<(), Unhealthy> {
     let address = reachable(bound);
     let failed = |fault| Unhealthy { address, fault };
-    let request = BlockingGet {
-        path,
+    let request = BlockingRequest {
+        method: "GET",
+        bearer: None,
+        target: path,
         user_agent: "flow-uring-healthcheck",
         patience: PATIENCE,
         response_bytes_max: STATUS_BYTES,
     };
     let response = request.send(address).map_err(|error| match error {
-        GetError::Connect(error) => failed(HealthFault::Connect(error)),
-        GetError::Exchange(error) => failed(HealthFault::Exchange(error)),
+        RequestFailure::Connect(error) => failed(HealthFault::Connect(error)),
+        RequestFailure::Exchange(error) => failed(HealthFault::Exchange(error)),
     })?;
     if response.len() < STATUS_BYTES {
         return Err(failed(HealthFault::Exchange(io::ErrorKind::UnexpectedEof.into())));

@@ -6,6 +6,7 @@
 mod alpn;
 mod args;
 mod check;
+mod exec;
 mod explain;
 mod failure;
 mod healthcheck;
@@ -25,11 +26,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, UsageArgs};
+use self::exec::{AcceptedKeys, ChosenGateway, DescriptorLimit, ExecError, become_command};
 use self::explain::Wanted;
 use self::failure::Failure;
 use self::healthcheck::Asked;
 use self::settings::{
-    ADMIN, Configured, DotEnv, SettingErrors, Surroundings, configure, resolve_listen_host, usage_file,
+    ADMIN, Configured, DotEnv, SHARDS, SettingErrors, Surroundings, configure, resolve_listen_host, usage_file,
 };
 use self::usage_report::UsageQuestion;
 use crate::config::{self, Config};
@@ -68,6 +70,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
         Some(Command::Usage(usage)) => print_usage(&args, usage),
         Some(Command::Explain(explain)) => run_explain(&args, explain),
+        Some(Command::Exec(exec)) => Err(run_exec(&args, &exec.command)),
         #[cfg(feature = "demo")]
         Some(Command::Demo(_)) => run_demo(&args),
     };
@@ -218,6 +221,36 @@ fn run_explain(args: &Args, explain: &ExplainArgs) -> Result<(), Failure> {
     let wanted = Wanted::of(explain.list, explain.id.as_deref()).map_err(Failure::Explain)?;
     let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
     print(&explain::explain(&wanted, config.capture_directory).map_err(Failure::Explain)?)
+}
+
+/// Becomes the command, with a gateway for it. Returns only if that fails.
+fn run_exec(args: &Args, words: &[OsString]) -> Failure {
+    // Before the configuration raises it.
+    let descriptors = DescriptorLimit::now();
+    match gateway_for_a_command(args, words) {
+        Ok(gateway) => Failure::Exec(become_command(words, &gateway, descriptors)),
+        Err(failure) => failure,
+    }
+}
+
+fn gateway_for_a_command(args: &Args, words: &[OsString]) -> Result<ChosenGateway, Failure> {
+    if words.is_empty() {
+        return Err(Failure::Exec(ExecError::NoCommand));
+    }
+    let configured = configure_here(args, &resolve_listen_host).map_err(Failure::Settings)?;
+    let is_shards_named = configured.is_written(SHARDS);
+    let Configured { config, api_keys, .. } = configured;
+    let keys = load_api_keys(&config, api_keys)?;
+    let file = config.access.api_keys_file.as_deref();
+    let accepted = keys.as_deref().map(|keys| AcceptedKeys::of(keys, file)).transpose().map_err(Failure::Exec)?;
+    if let Some(running) = exec::find(&config, accepted.as_ref()).map_err(Failure::Exec)? {
+        return Ok(running);
+    }
+    let credentials = load_credentials(&config, |warning| {
+        let _ = writeln!(io::stderr(), "flow-uring: warning: {warning}");
+    })?;
+    let keys = keys.zip(accepted.map(AcceptedKeys::into_first));
+    exec::start(config, credentials, keys, is_shards_named).map_err(Failure::Exec)
 }
 
 /// The configuration of this process, in this working directory.

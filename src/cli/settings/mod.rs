@@ -23,6 +23,6 @@ pub use dotenv::DotEnv;
 pub use error::SettingErrors;
 pub use reading::EffectiveSetting;
 pub use setting::{Setting, SettingRank};
-pub use table::gateway::{ADMIN, resolve_listen_host};
+pub use table::gateway::{ADMIN, SHARDS, resolve_listen_host};
 pub use table::{by_flag, settings};
 pub use written::WrittenFlags;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::io::BlockingGet;
+use crate::io::BlockingRequest;
 use crate::observability::reachable;
 
 /// A gateway says at once what it does. A successor has 5 s in all to begin to serve.
@@ -32,8 +32,10 @@ impl Holder {
 
 /// `None` for what is not a gateway, or says nothing in time.
 pub fn ask(address: SocketAddr) -> Option<Holder> {
-    let request = BlockingGet {
-        path: "/readyz",
+    let request = BlockingRequest {
+        method: "GET",
+        bearer: None,
+        target: "/readyz",
         user_agent: "flow-uring",
         patience: PATIENCE,
         response_bytes_max: ANSWER_BYTES_MAX,

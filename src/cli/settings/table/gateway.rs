@@ -13,6 +13,7 @@ use crate::cli::settings::setting::{Setting, SettingRank};
 use crate::config;
 
 pub const ADMIN: &str = "--admin";
+pub const SHARDS: &str = "--shards";
 const HOST: &str = "--host";
 const TAKE_OVER: &str = "--take-over";
 const NO_THREADED: Setting = Setting {
@@ -71,7 +72,7 @@ pub const ROWS: &[Setting] = &[
         ..Setting::SWITCH
     },
     Setting {
-        flag: "--shards",
+        flag: SHARDS,
         old_flag: Some("--num-workers"),
         variable: Some("FLOW_PROXY_NUM_WORKERS"),
         help: "threads that serve, each pinned to a CPU",
