@@ -5,6 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::path::PathBuf;
 
 use argh::{EarlyExit, FromArgs};
 
@@ -57,6 +58,7 @@ pub enum Command {
     Usage(UsageArgs),
     Explain(ExplainArgs),
     Exec(ExecArgs),
+    Top(TopArgs),
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
 }
@@ -141,6 +143,27 @@ pub struct ExecArgs {
     pub command: Vec<OsString>,
 }
 
+/// Show the live page of a gateway in the terminal: figures, credentials with their rests, open streams, last exchanges.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(
+    subcommand,
+    name = "top",
+    help_triggers("-h", "--help", "help"),
+    note = "Keys: q, Esc or Ctrl-C ends it; Tab and the arrows choose a panel and a line; w ends the rests of the chosen \
+            credential; f shows failed exchanges only. Reads no .env."
+)]
+pub struct TopArgs {
+    /// print one frame as text; the same where the output is no terminal
+    #[argh(switch)]
+    pub once: bool,
+    /// file with the token of admin pages that ask for one [FLOW_PROXY_ADMIN_TOKEN_FILE]
+    #[argh(option, arg_name = "file")]
+    pub admin_token_file: Option<PathBuf>,
+    /// the address of the admin pages; default that of --admin, http://127.0.0.1:8900
+    #[argh(positional)]
+    pub url: Option<String>,
+}
+
 /// Run with an embedded upstream that answers like Flow: no account needed.
 #[cfg(feature = "demo")]
 #[derive(FromArgs, Debug, PartialEq, Eq)]
@@ -177,7 +200,7 @@ impl DotEnvRule {
             // Its output must not depend on the directory that it is called in.
             Some(Command::Usage(_)) => DotEnvRule::Unread,
             // It is called in any directory, such as one that somebody else made.
-            Some(Command::Exec(_)) => DotEnvRule::Unread,
+            Some(Command::Exec(_) | Command::Top(_)) => DotEnvRule::Unread,
             None | Some(Command::Check(_) | Command::Token(_) | Command::Explain(_)) => DotEnvRule::Required,
             #[cfg(feature = "demo")]
             Some(Command::Demo(_)) => DotEnvRule::Required,

@@ -9,6 +9,7 @@ use super::exec::ExecError;
 use super::explain::ExplainError;
 use super::healthcheck::Unhealthy;
 use super::settings::SettingErrors;
+use super::top::TopError;
 use crate::credentials::{ApiKeysFileError, SecretsFileError, TokenError};
 #[cfg(feature = "demo")]
 use crate::demo;
@@ -41,6 +42,7 @@ pub enum Failure {
     Unhealthy(Unhealthy),
     Explain(ExplainError),
     Exec(ExecError),
+    Top(TopError),
     /// A health check that could not even be asked.
     HealthcheckSettings(SettingErrors),
     /// There is no file of totals to read.
@@ -56,6 +58,8 @@ impl Failure {
             Failure::Settings(errors) if errors.is_usage() => EXIT_USAGE,
             Failure::Explain(error) if error.is_usage() => EXIT_USAGE,
             Failure::Exec(error) if error.is_usage() => EXIT_USAGE,
+            Failure::Top(error) if error.is_usage() => EXIT_USAGE,
+            Failure::Top(error) => error.exit_code().unwrap_or(EXIT_FAILURE),
             Failure::Exec(error) => error.exit_code().unwrap_or(EXIT_FAILURE),
             #[cfg(feature = "demo")]
             Failure::Demo(_) => EXIT_FAILURE,
@@ -107,6 +111,7 @@ impl fmt::Display for Failure {
             Failure::UsageStore(error) => error.fmt(formatter),
             Failure::Explain(error) => error.fmt(formatter),
             Failure::Exec(error) => error.fmt(formatter),
+            Failure::Top(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
         }
     }

@@ -15,17 +15,18 @@ mod log_output;
 mod online;
 pub(crate) mod settings;
 mod shown_text;
+mod top;
 mod usage_report;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, UsageArgs};
+use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, TopArgs, UsageArgs};
 use self::exec::{AcceptedKeys, ChosenGateway, DescriptorLimit, ExecError, become_command};
 use self::explain::Wanted;
 use self::failure::Failure;
@@ -33,6 +34,7 @@ use self::healthcheck::Asked;
 use self::settings::{
     ADMIN, Configured, DotEnv, SHARDS, SettingErrors, Surroundings, configure, resolve_listen_host, usage_file,
 };
+use self::top::TopQuestion;
 use self::usage_report::UsageQuestion;
 use crate::config::{self, Config};
 #[cfg(feature = "demo")]
@@ -40,12 +42,15 @@ use crate::config::{Trust, UpstreamConfig};
 use crate::credentials::{self, ApiKeys, Credentials, LoadedKeys};
 #[cfg(feature = "demo")]
 use crate::demo;
-use crate::observability::Banner;
 use crate::observability::log;
+use crate::observability::{Banner, reachable};
 use crate::server::{self, AdminAddress, FileSource, Keyring, Sources};
 use crate::whole_file::FileKinds;
 
 pub use settings::{Setting, SettingRank, settings};
+
+/// The variable with the file of the token that admin pages may ask for.
+const ADMIN_TOKEN_VARIABLE: &str = "FLOW_PROXY_ADMIN_TOKEN_FILE";
 
 /// Runs the program; `words` are the arguments after its name.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -70,6 +75,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
         Some(Command::Usage(usage)) => print_usage(&args, usage),
         Some(Command::Explain(explain)) => run_explain(&args, explain),
+        Some(Command::Top(top)) => run_top(&args, top),
         Some(Command::Exec(exec)) => Err(run_exec(&args, &exec.command)),
         #[cfg(feature = "demo")]
         Some(Command::Demo(_)) => run_demo(&args),
@@ -221,6 +227,22 @@ fn run_explain(args: &Args, explain: &ExplainArgs) -> Result<(), Failure> {
     let wanted = Wanted::of(explain.list, explain.id.as_deref()).map_err(Failure::Explain)?;
     let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
     print(&explain::explain(&wanted, config.capture_directory).map_err(Failure::Explain)?)
+}
+
+fn run_top(args: &Args, top: &TopArgs) -> Result<(), Failure> {
+    let admin = || configure_here(args, &unresolved).map(|configured| configured.config.admin);
+    let url = match &top.url {
+        Some(url) => Some(url.clone()),
+        None => admin().map_err(Failure::Settings)?.map(|admin| format!("http://{}", reachable(admin))),
+    };
+    let of_environment = || std::env::var_os(ADMIN_TOKEN_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from);
+    let token_file = top.admin_token_file.clone().or_else(of_environment);
+    let text = top::run(TopQuestion { url, token_file, is_once: top.once }).map_err(Failure::Top)?;
+    match text.map_or(Ok(()), |text| print(&text)) {
+        // Whoever reads it has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 /// Becomes the command, with a gateway for it. Returns only if that fails.
