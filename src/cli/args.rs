@@ -57,6 +57,7 @@ pub enum Command {
     Healthcheck(HealthcheckArgs),
     Usage(UsageArgs),
     Explain(ExplainArgs),
+    Init(InitArgs),
     Exec(ExecArgs),
     Top(TopArgs),
     #[cfg(feature = "demo")]
@@ -120,6 +121,19 @@ pub struct ExplainArgs {
     #[argh(positional)]
     pub id: Option<String>,
 }
+
+/// Ask for credentials and write them into the secrets file (mode 600); the first command of a new user.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(
+    subcommand,
+    name = "init",
+    help_triggers("-h", "--help", "help"),
+    note = "The file is that of --secrets-file, which may be given here too. One that is there is appended to or replaced \
+            only if that is the answer, and stays as a backup. Answers may come from a pipe, a line each: append or \
+            replace where the file is there, then client id, client secret, tenant, name, and y or n for another one. \
+            Reads no .env."
+)]
+pub struct InitArgs {}
 
 /// Run a command whose OpenAI and Anthropic clients use the gateway that runs with these settings, else one of its own.
 ///
@@ -200,7 +214,7 @@ impl DotEnvRule {
             // Its output must not depend on the directory that it is called in.
             Some(Command::Usage(_)) => DotEnvRule::Unread,
             // It is called in any directory, such as one that somebody else made.
-            Some(Command::Exec(_) | Command::Top(_)) => DotEnvRule::Unread,
+            Some(Command::Init(_) | Command::Exec(_) | Command::Top(_)) => DotEnvRule::Unread,
             None | Some(Command::Check(_) | Command::Token(_) | Command::Explain(_)) => DotEnvRule::Required,
             #[cfg(feature = "demo")]
             Some(Command::Demo(_)) => DotEnvRule::Required,

@@ -8,6 +8,7 @@ use super::args::UsageError;
 use super::exec::ExecError;
 use super::explain::ExplainError;
 use super::healthcheck::Unhealthy;
+use super::init::InitError;
 use super::settings::SettingErrors;
 use super::top::TopError;
 use crate::credentials::{ApiKeysFileError, SecretsFileError, TokenError};
@@ -41,6 +42,7 @@ pub enum Failure {
     Check,
     Unhealthy(Unhealthy),
     Explain(ExplainError),
+    Init(InitError),
     Exec(ExecError),
     Top(TopError),
     /// A health check that could not even be asked.
@@ -73,6 +75,7 @@ impl Failure {
             | Failure::Check
             | Failure::Unhealthy(_)
             | Failure::Explain(_)
+            | Failure::Init(_)
             | Failure::HealthcheckSettings(_)
             | Failure::NoUsageFile
             | Failure::UsageStore(_)
@@ -110,6 +113,7 @@ impl fmt::Display for Failure {
             ),
             Failure::UsageStore(error) => error.fmt(formatter),
             Failure::Explain(error) => error.fmt(formatter),
+            Failure::Init(error) => error.fmt(formatter),
             Failure::Exec(error) => error.fmt(formatter),
             Failure::Top(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),

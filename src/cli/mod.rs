@@ -11,6 +11,7 @@ mod explain;
 mod failure;
 mod healthcheck;
 mod help;
+mod init;
 mod log_output;
 mod online;
 pub(crate) mod settings;
@@ -31,6 +32,7 @@ use self::exec::{AcceptedKeys, ChosenGateway, DescriptorLimit, ExecError, become
 use self::explain::Wanted;
 use self::failure::Failure;
 use self::healthcheck::Asked;
+use self::init::Written;
 use self::settings::{
     ADMIN, Configured, DotEnv, SHARDS, SettingErrors, Surroundings, configure, resolve_listen_host, usage_file,
 };
@@ -75,6 +77,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
         Some(Command::Usage(usage)) => print_usage(&args, usage),
         Some(Command::Explain(explain)) => run_explain(&args, explain),
+        Some(Command::Init(_)) => run_init(&args),
         Some(Command::Top(top)) => run_top(&args, top),
         Some(Command::Exec(exec)) => Err(run_exec(&args, &exec.command)),
         #[cfg(feature = "demo")]
@@ -227,6 +230,19 @@ fn run_explain(args: &Args, explain: &ExplainArgs) -> Result<(), Failure> {
     let wanted = Wanted::of(explain.list, explain.id.as_deref()).map_err(Failure::Explain)?;
     let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
     print(&explain::explain(&wanted, config.capture_directory).map_err(Failure::Explain)?)
+}
+
+/// Writes a secrets file, and offers to try what is in it.
+fn run_init(args: &Args) -> Result<(), Failure> {
+    let path = configure_here(args, &unresolved).map_err(Failure::Settings)?.config.secrets_file;
+    let Written { path, backup, names } = init::init(&path).map_err(Failure::Init)?;
+    let kept = backup.map_or(String::new(), |backup| format!("; what was there before is {}", backup.display()));
+    print(&format!("Written: {} (mode 600) with {}{kept}\n", path.display(), names.join(", ")))?;
+    let tried = if init::ask_for_trial().map_err(Failure::Init)? { run_check(args, true) } else { Ok(()) };
+    print(
+        "Next:\n  flow-uring exec claude    # or any other command: it gets a gateway of its own\n  flow-uring                # a gateway for all\n",
+    )?;
+    tried
 }
 
 fn run_top(args: &Args, top: &TopArgs) -> Result<(), Failure> {

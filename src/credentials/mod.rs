@@ -28,7 +28,7 @@ pub use owners::{ObjectKey, OwnerKey, OwnerRecord, Owners, Shelf};
 pub use secret::Secret;
 pub use secrets_entry::LoadedCredentials;
 pub use secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
-pub use secrets_file::{from_json, load};
+pub use secrets_file::{NewEntry, extended, from_json, load, written};
 pub use snapshot::Credentials;
 pub use standing::{CheckClaim, Cooling, CredentialFault, FaultKind, PathFamily, RestScope, limited_for};
 pub use token::{TokenCache, TokenError, bare_token, mint};

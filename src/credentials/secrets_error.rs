@@ -75,9 +75,9 @@ impl fmt::Display for SecretsFault {
     /// The end of a sentence that begins with the file.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SecretsFault::Read(ReadFault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => formatter.write_str(
-                "does not exist: copy secrets.json.template there and fill it in, or name another file with --secrets-file",
-            ),
+            SecretsFault::Read(ReadFault::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {
+                formatter.write_str("does not exist: run flow-uring init, or name another file with --secrets-file")
+            }
             SecretsFault::Read(fault) => fault.fmt(formatter),
             SecretsFault::Comment { line } => {
                 write!(formatter, "has a string or comment that does not end, or a stray `/`, on line {line}")

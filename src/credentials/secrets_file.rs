@@ -3,6 +3,8 @@
 //! Invariant: all mistakes of a file are reported together, each by index, field and expectation, and nothing that is
 //! reported, from here or from a parser below, holds a value of the file.
 
+mod writing;
+
 use std::io::Read;
 use std::path::Path;
 
@@ -15,6 +17,8 @@ use super::secrets_entry::{JsonKind, LoadedCredentials, read_entries};
 use super::secrets_error::{SecretsFault, SecretsFileError, SecretsMistake};
 use super::snapshot::ENTRIES_MAX;
 use crate::whole_file::{self, FileKinds};
+
+pub use writing::{NewEntry, extended, written};
 
 /// Reads a secrets file.
 ///

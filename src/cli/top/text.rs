@@ -142,7 +142,7 @@ mod tests {
     const STATE: &str = r#"{"version":"0.1.0","started":100.0,"now":3825.5,"base_url":"http://127.0.0.1:8899","stage":"serving",
         "upstream":"https://flow.example","shards":{"count":2,"answering":1},
         "now_figures":{"requests_per_second":1.52,"time_to_first_byte_p50":0.4,"open_streams":1},
-        "cost":{"today":{"reported_usd":1.0,"estimated_usd":0.235}},"totals":{"requests":7},
+        "cost":{"today":{"reported_usd":1.0,"estimated_usd":0.24}},"totals":{"requests":7},
         "credentials":[{"name":"a","state":"resting","rests":[{"what":"gpt-4o","reason":"rate_limited","ends_in":75.2}],
         "requests":5,"errors":1,"share":0.5}],"streams":[{"age":3.2,"path":"/v1/x\u001b[2J","tokens_so_far":12}],
         "exchanges":[{"at":86399.9,"method":"POST","path":"/v1/messages","status":200,"end":"ok","ttfb_ms":12.4,

@@ -206,7 +206,7 @@ fn a_file_that_cannot_be_read_is_told_by_its_path() {
     };
     assert_eq!(
         message(None),
-        "the secrets file PATH does not exist: copy secrets.json.template there and fill it in, or name another file with \
+        "the secrets file PATH does not exist: run flow-uring init, or name another file with \
          --secrets-file"
     );
     assert_eq!(message(Some(b"[\"hunter2\xff\"]")), "the secrets file PATH is not UTF-8 text");

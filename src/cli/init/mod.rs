@@ -1,0 +1,162 @@
+//! `flow-uring init`: asks for credentials and writes them into the secrets file.
+//!
+//! Invariant: a secret is neither shown nor logged, and the file is the old one or the new one, whole, whenever this ends.
+//! Answers may come from a terminal or a pipe, a line each in the order of the questions. Not here: the form of the file
+//! (`credentials`), and the trial of the new credentials, which is `check --online`.
+
+mod error;
+mod file;
+mod interruption;
+mod prompt;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use self::file::Target;
+use self::prompt::Prompt;
+use crate::credentials::{NewEntry, Secret, extended, from_json, written};
+
+pub use error::InitError;
+
+/// The number of times that a question is asked before the answers count as not meant for it.
+const ATTEMPTS_MAX: usize = 3;
+/// Limit on the entries of one run; more are appended by another one.
+const ENTRIES_MAX: usize = 100;
+
+/// What was done.
+#[derive(Debug)]
+pub struct Written {
+    pub path: PathBuf,
+    /// The file that was there before.
+    pub backup: Option<PathBuf>,
+    pub names: Vec<String>,
+}
+
+/// The answer to what becomes of a file that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Existing {
+    Append,
+    Replace,
+}
+
+/// Asks, and writes the file.
+///
+/// # Errors
+/// The user cancels, the answers end or are not valid, or the file cannot be written: it is as before then.
+pub fn init(path: &Path) -> Result<Written, InitError> {
+    let target = Target::find(path)?;
+    let mut prompt = Prompt::open().map_err(InitError::Input)?;
+    let old = match &target {
+        Target::New(_) => None,
+        Target::Old(path) => Some((file::read(path)?, path)),
+    };
+    let kept = match &old {
+        None => None,
+        Some((text, path)) => match ask_about(&mut prompt, text, path)? {
+            Existing::Append => Some(text),
+            Existing::Replace => None,
+        },
+    };
+    let entries = ask_for_entries(&mut prompt)?;
+    let text = match kept {
+        Some(text) => extended(text, &entries),
+        None => written(&entries),
+    };
+    let text = text.map_err(InitError::NotValid)?;
+    let loaded = from_json(&text).map_err(InitError::NotValid)?;
+    // From here on no signal ends it before the file is whole.
+    drop(prompt);
+    let backup = target.write(&text)?;
+    let names = loaded.credentials.names().map(str::to_owned).collect();
+    Ok(Written { path: target.path().to_owned(), backup, names })
+}
+
+/// Asks whether the credentials are to be tried now; where the answers have ended, they are not.
+///
+/// # Errors
+/// The answer cannot be read.
+pub fn ask_for_trial() -> Result<bool, InitError> {
+    let mut prompt = Prompt::open().map_err(InitError::Input)?;
+    let answer =
+        prompt.ask("Try each of them with the upstream now (one request each)? [Y/n] ").map_err(InitError::Input)?;
+    Ok(answer.is_some_and(|answer| !is(&answer, "no")))
+}
+
+fn ask_about(prompt: &mut Prompt, text: &str, path: &Path) -> Result<Existing, InitError> {
+    let can_append = match from_json(text) {
+        Ok(_) => true,
+        Err(fault) => {
+            say(&format!("{} is there already, and it {fault}\n", path.display()));
+            false
+        }
+    };
+    let question = if can_append {
+        format!("{} is there already. Append to it, replace it (a backup stays), or cancel? [a/r/C] ", path.display())
+    } else {
+        "Replace it (a backup stays), or cancel? [r/C] ".to_owned()
+    };
+    for _ in 0..ATTEMPTS_MAX {
+        let answer = prompt.ask(&question).map_err(InitError::Input)?.ok_or(InitError::Cancelled)?;
+        if can_append && is(&answer, "append") {
+            return Ok(Existing::Append);
+        }
+        if is(&answer, "replace") {
+            return Ok(Existing::Replace);
+        }
+        if answer.is_empty() || is(&answer, "cancel") {
+            return Err(InitError::Cancelled);
+        }
+    }
+    Err(InitError::NoAnswer("append, replace or cancel"))
+}
+
+fn ask_for_entries(prompt: &mut Prompt) -> Result<Vec<NewEntry>, InitError> {
+    let mut entries = Vec::new();
+    loop {
+        let client_id = needed(prompt, "client id", |prompt| prompt.ask("Client id: "))?;
+        let client_secret = needed(prompt, "client secret", |prompt| prompt.ask_hidden("Client secret (not shown): "))?;
+        let tenant = needed(prompt, "tenant", |prompt| prompt.ask("Tenant: "))?;
+        let name = prompt.ask("Name for the log (optional): ").map_err(InitError::Input)?;
+        entries.push(NewEntry {
+            client_id: Secret::from(client_id),
+            client_secret: Secret::from(client_secret),
+            tenant: tenant.to_string(),
+            name: name.filter(|name| !name.is_empty()).map(|name| name.to_string()),
+        });
+        if entries.len() == ENTRIES_MAX {
+            return Ok(entries);
+        }
+        let more = prompt.ask("Another credential? [y/N] ").map_err(InitError::Input)?;
+        if !more.is_some_and(|more| is(&more, "yes")) {
+            return Ok(entries);
+        }
+    }
+}
+
+/// Asks for what cannot be left out.
+fn needed(
+    prompt: &mut Prompt,
+    what: &'static str,
+    ask: impl Fn(&mut Prompt) -> io::Result<Option<Zeroizing<String>>>,
+) -> Result<Zeroizing<String>, InitError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let answer = ask(prompt).map_err(InitError::Input)?.ok_or(InitError::NoAnswer(what))?;
+        if !answer.is_empty() {
+            return Ok(answer);
+        }
+    }
+    Err(InitError::NoAnswer(what))
+}
+
+/// Returns true for the word or its first letter, in any case.
+fn is(answer: &str, word: &str) -> bool {
+    answer.eq_ignore_ascii_case(word) || answer.eq_ignore_ascii_case(&word[..1])
+}
+
+/// Writes to stderr, where the questions are. Without one there is nobody to ask.
+fn say(text: &str) {
+    let mut output = io::stderr().lock();
+    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+}
