@@ -8,8 +8,26 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 const HTML: &str = "text/html; charset=utf-8";
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
 /// The files of the page: the path of each, its type and its bytes.
-pub const ASSETS: &[(&str, &str, &[u8])] = &[("/", HTML, include_bytes!("index.html"))];
+pub const ASSETS: &[(&str, &str, &[u8])] = &[
+    ("/", HTML, include_bytes!("index.html")),
+    ("/assets/style.css", STYLE, include_bytes!("style.css")),
+    ("/assets/app.js", SCRIPT, include_bytes!("app.js")),
+    ("/assets/connection.js", SCRIPT, include_bytes!("connection.js")),
+    ("/assets/cost.js", SCRIPT, include_bytes!("cost.js")),
+    ("/assets/credentials.js", SCRIPT, include_bytes!("credentials.js")),
+    ("/assets/elements.js", SCRIPT, include_bytes!("elements.js")),
+    ("/assets/language.js", SCRIPT, include_bytes!("language.js")),
+    ("/assets/now.js", SCRIPT, include_bytes!("now.js")),
+    ("/assets/snippets.js", SCRIPT, include_bytes!("snippets.js")),
+    ("/assets/texts.js", SCRIPT, include_bytes!("texts.js")),
+    ("/assets/work.js", SCRIPT, include_bytes!("work.js")),
+    ("/assets/uplot.js", SCRIPT, include_bytes!("vendor/uplot.js")),
+    ("/assets/uplot.css", STYLE, include_bytes!("vendor/uplot.css")),
+];
 
 /// The bytes of a digest that tell one version of a file from another.
 const TAG_BYTES: usize = 8;
