@@ -6,7 +6,7 @@ use super::table::StreamTable;
 use crate::observability::{OpenStream, STREAMS_MAX};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::resources::Resources;
-use crate::usage::models::ModelId;
+use crate::usage::models::ModelRef;
 
 /// Entries that are looked at, each of which is some cache lines from memory: a tenth of a millisecond, once a second
 /// while somebody looks.
@@ -31,7 +31,7 @@ fn sighting<T>(stream: &Streaming<T>, resources: &Resources) -> OpenStream {
     OpenStream {
         id: *id,
         began: *began,
-        model: model(progress.usage.request_model.get(), resources),
+        model: model(progress.usage.request_model.borrow().as_ref(), resources),
         key: key.and_then(|key| snapshot.key_name(key)).map(begin_of),
         credential: credential.map(|credential| begin_of(snapshot.name(credential))),
         path: begin_of(path),
@@ -39,9 +39,8 @@ fn sighting<T>(stream: &Streaming<T>, resources: &Resources) -> OpenStream {
     }
 }
 
-fn model(id: ModelId, resources: &Resources) -> Option<String> {
-    let name = resources.usage.as_ref()?.models().name(id);
-    Some(begin_of(name)).filter(|name| !name.is_empty())
+fn model(named: Option<&ModelRef>, resources: &Resources) -> Option<String> {
+    Some(begin_of(resources.usage.as_ref()?.models().text(named?)))
 }
 
 fn begin_of(text: &str) -> String {
