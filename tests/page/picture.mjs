@@ -8,8 +8,8 @@ import path from "node:path";
 import { HERE, launch, start, startMock, stopAll } from "./browser.mjs";
 
 const BYTES_MAX = 200 * 1024;
-/** Enough for a curve, and for the requests of a few minutes to be told apart. */
-const SENDING_MS = 60_000;
+/** Enough for a curve in a chart of 15 minutes. */
+const SENDING_MS = 300_000;
 const PAUSE_MS = 150;
 
 const words = process.argv.slice(2);

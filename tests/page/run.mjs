@@ -280,6 +280,7 @@ async function showsNothingYet(page, _, url) {
   await open(page, url);
   assert.match(await text(page, "#exchanges-empty"), /No request yet\. Try:\s+curl http/);
   assert.equal(await text(page, "#streams-empty"), "No stream is open.");
+  assert.deepEqual(await page.locator("#sums h3:visible").allInnerTexts(), ["Since the start"]);
 }
 
 async function hasAllTexts() {

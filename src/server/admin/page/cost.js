@@ -29,9 +29,13 @@ export class Cost {
 
   show(state) {
     this.usageBy = state.usage_by;
-    for (const sum of this.sums) sum.show(state.cost[sum.name]);
-    this.days.show(state);
-    const hint = !state.usage.is_counted ? "cost_off" : state.usage.has_file ? "cost_hint" : "cost_since_start";
+    // Without a file of totals all spans are the same: since the start.
+    const hasDays = state.usage.is_counted && state.usage.has_file;
+    for (const sum of this.sums) sum.show(state.cost[sum.name], hasDays);
+    setAttribute(byId("sums"), "data-single", hasDays ? null : "");
+    this.days.show(state, hasDays);
+    setHidden(byId("csv"), !hasDays);
+    const hint = !state.usage.is_counted ? "cost_off" : hasDays ? "cost_hint" : "cost_since_start";
     setText(byId("cost-hint"), t(hint));
     this.choice.label((split) => t(`by_${split}`));
     this.showRows();
@@ -89,8 +93,9 @@ class Sum {
       make("dl", "facts", null, ...this.facts.map((fact) => fact.element)));
   }
 
-  show(cost) {
-    setText(this.title, t(this.name));
+  show(cost, hasDays) {
+    setHidden(this.element, !hasDays && this.name !== SPANS[0]);
+    setText(this.title, t(hasDays ? this.name : "since_start"));
     setText(this.total, sumOfCost(cost));
     const parts = [t("reported", { reported: usd(cost.reported_usd) })];
     if (cost.estimated_usd > 0) parts.push(t("estimated", { estimated: `~${usd(cost.estimated_usd)}` }));
@@ -123,12 +128,10 @@ class Days {
     this.costs = null;
   }
 
-  show(state) {
+  show(state, hasDays) {
+    setHidden(this.element, !hasDays);
+    if (!hasDays) return;
     setText(this.title, t("by_day"));
-    if (!state.usage.is_counted || !state.usage.has_file) {
-      setHidden(this.chart, true);
-      return setText(this.readout, t("days_empty"));
-    }
     if (performance.now() - this.asked > DAYS_AGE_MS_MAX) {
       this.asked = performance.now();
       this.load(state.now * 1000);

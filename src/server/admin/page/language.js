@@ -95,8 +95,9 @@ export function usd(value) {
   return value < 1000 ? `$${value.toFixed(2)}` : `$${whole.format(value)}`;
 }
 
-/** The cost of many exchanges: marked where any part of it is an estimate. */
+/** The cost of many exchanges: marked where any part of it is an estimate, unknown where tokens have no price. */
 export function sumOfCost(cost) {
+  if (cost.reported_usd + cost.estimated_usd === 0 && cost.input_tokens + cost.output_tokens > 0) return UNKNOWN;
   const mark = cost.estimated_usd > 0 ? "~" : "";
   return mark + usd(cost.reported_usd + cost.estimated_usd);
 }
