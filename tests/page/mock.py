@@ -190,7 +190,7 @@ def usage_by_day(now: float) -> dict[str, object]:
     """As `flow-uring usage --since 30d --by day --json`; the weekends are quiet."""
     days = [time.gmtime(now - 86400 * before) for before in range(29, -1, -1)]
     rows = [{"day": time.strftime("%Y-%m-%d", day), "reported_cost_usd": (4 if day.tm_wday > 4 else 50) + day.tm_mday * 7 % 23,
-             "estimated_cost_usd": day.tm_mday * 3 % 11} for day in days]
+             "input_tokens": 1, "output_tokens": 1, "estimated_cost_usd": day.tm_mday * 3 % 11} for day in days]
     return {"since": rows[0]["day"], "by": ["day"], "rows": rows}
 
 

@@ -2,7 +2,7 @@
 
 import { ask, messageOf } from "./connection.js";
 import { byId, Choice, KeyedRows, make, makeCells, setAttribute, setHidden, setShare, setText } from "./elements.js";
-import { compact, count, sumOfCost, t, usd } from "./language.js";
+import { compact, count, sumOfCost, t, UNKNOWN, usd } from "./language.js";
 
 const SPANS = ["today", "days_7", "days_30"];
 const SPLITS = ["model", "key", "credential"];
@@ -99,7 +99,8 @@ class Sum {
     setText(this.total, sumOfCost(cost));
     const parts = [t("reported", { reported: usd(cost.reported_usd) })];
     if (cost.estimated_usd > 0) parts.push(t("estimated", { estimated: `~${usd(cost.estimated_usd)}` }));
-    setText(this.note, parts.join(" · "));
+    setText(this.note, sumOfCost(cost) === UNKNOWN ? t("no_price") : parts.join(" · "));
+    setAttribute(this.total, "data-unknown", sumOfCost(cost) === UNKNOWN ? "" : null);
     const values = [
       count(cost.requests),
       `${compact(cost.input_tokens)} · ${compact(cost.output_tokens)}`,
@@ -147,8 +148,8 @@ class Days {
     const byDay = new Map(rows.map((row) => [row.day, row]));
     this.costs = this.bars.map((_, at) => {
       const day = new Date(now - (DAYS - 1 - at) * DAY_MS).toISOString().slice(0, 10);
-      const { reported_cost_usd: reported = 0, estimated_cost_usd: estimated = 0 } = byDay.get(day) ?? {};
-      return { day, reported_usd: reported, estimated_usd: estimated };
+      const row = byDay.get(day) ?? { reported_cost_usd: 0, estimated_cost_usd: 0, input_tokens: 0, output_tokens: 0 };
+      return { ...row, day, reported_usd: row.reported_cost_usd, estimated_usd: row.estimated_cost_usd };
     });
     this.draw();
   }

@@ -77,6 +77,7 @@ export const TEXTS = {
     show_all: "Show all {count}",
     show_more: "Show {count} more",
     show_fewer: "Show fewer",
+    no_price: "no price known",
     no_cost: "No usage yet.",
 
     credentials: "Credentials",
@@ -231,6 +232,7 @@ export const TEXTS = {
     show_all: "显示全部 {count} 项",
     show_more: "再显示 {count} 个",
     show_fewer: "收起",
+    no_price: "价格未知",
     no_cost: "还没有用量。",
 
     credentials: "凭据",
