@@ -18,7 +18,7 @@ const LAST_WRITE_LIMIT: Duration = Duration::from_secs(3);
 /// Its thread cannot be started.
 pub fn start(shared: &Arc<Shared>) -> Result<Option<UsageKeeper>, RunError> {
     let (Some(file), Some(books)) = (shared.config.usage.written_file(), shared.usage.clone()) else { return Ok(None) };
-    let keeper = UsageKeeper::start(file.clone(), source(books));
+    let keeper = UsageKeeper::start(file.clone(), source(books), shared.unwritten.clone());
     keeper.map(Some).map_err(RunError::Thread)
 }
 

@@ -15,6 +15,7 @@ mod metrics;
 mod prices;
 mod requests;
 mod state;
+mod usage;
 
 use std::time::{Duration, Instant};
 

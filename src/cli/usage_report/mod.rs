@@ -1,12 +1,8 @@
 //! `flow-uring usage`: the totals of the file, added up by what is asked for.
 //!
 //! All rows are read before anything is printed, so that a slow reader of the output holds up no gateway. Not here: the
-//! file (`usage::store`), and the totals of a gateway that keeps them in memory alone.
+//! file (`usage::store`), the report before it has a form and its forms for programs (`usage::report`), and the totals of a gateway that keeps them in memory alone.
 
-mod dimension;
-mod machine;
-mod moment;
-mod report;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -14,9 +10,10 @@ mod tests;
 use std::path::Path;
 use std::time::SystemTime;
 
-use self::dimension::Dimension;
-use self::report::UsageReport;
 use super::args::{UsageArgs, UsageError};
+use crate::usage::report::dimension::{self, Dimension};
+use crate::usage::report::grouped::UsageReport;
+use crate::usage::report::{machine, moment};
 use crate::usage::store::{StoreError, UsageStore};
 use crate::usage::totals::UnixHour;
 

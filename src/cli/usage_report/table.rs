@@ -2,10 +2,10 @@
 //!
 //! What was estimated has columns of its own, marked with `~`, which are left out where there is nothing in them.
 
-use super::moment;
-use super::report::UsageReport;
 use crate::cli::shown_text::ShownText;
 use crate::usage::cost::Usd;
+use crate::usage::report::grouped::UsageReport;
+use crate::usage::report::moment;
 use crate::usage::totals::UsageSums;
 
 /// Stands for an empty name: no key, no credential, no model.

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use prometheus::TEXT_FORMAT;
 use serde_json::{Value, json};
 
-use super::api::clocks::Moment;
 use super::api::events;
 use super::api::history::{STEPS_MAX, StateHistory};
 use super::api::sample::CountSample;
 use super::api::state::StateView;
+use super::api::usage::costs::Costs;
+use super::api::usage::file_totals::FileTotals;
+use super::api::usage::report::{self, TotalsQuestion};
 use super::gateway_state::GatewayState;
 use super::liveness_probe::ShardLiveness;
 use super::metrics;
@@ -20,6 +22,7 @@ use super::reply::AdminReply;
 use super::stage::Stage;
 use crate::credentials::{Cooling, Credentials, RestScope};
 use crate::io::pause;
+use crate::server::shard::shared::Shared;
 
 /// The time within which a shard must answer. A busy one does within milliseconds; one that does not in a second is
 /// stuck.
@@ -38,13 +41,16 @@ const EVENT_AGE_MAX: Duration = Duration::from_millis(800);
 pub struct Pages {
     pub gateway: GatewayState,
     history: RefCell<StateHistory>,
+    costs: Costs,
     /// The last event, and when it was made.
     event: RefCell<Option<(Instant, Rc<[u8]>)>>,
 }
 
 impl Pages {
     pub fn new(gateway: GatewayState) -> Self {
-        Pages { gateway, history: RefCell::default(), event: RefCell::default() }
+        let Shared { config, unwritten, .. } = &*gateway.shared;
+        let file = config.usage.written_file().map(|path| FileTotals::new(path.clone(), unwritten.clone()));
+        Pages { gateway, history: RefCell::default(), costs: Costs::new(file), event: RefCell::default() }
     }
 
     /// Samples what the shards have counted, for as long as it is polled: also while nobody looks.
@@ -134,15 +140,17 @@ impl Pages {
     ///
     /// # Errors
     /// [`AdminRefusal::BadQuery`], [`AdminRefusal::UsageUnavailable`].
-    pub async fn usage(&self, _query: &str, _wants_csv: bool) -> Result<AdminReply, AdminRefusal> {
-        Err(AdminRefusal::UsageUnavailable("not yet"))
+    pub async fn usage(&self, query: &str, wants_csv: bool) -> Result<AdminReply, AdminRefusal> {
+        let question = TotalsQuestion::of(query, SystemTime::now())?;
+        report::answer(question, &self.gateway, &self.costs, wants_csv).await
     }
 
     async fn view(&self, steps_count: usize) -> StateView {
         self.gateway.liveness_probe.activities().for_each(|activity| activity.view.ask());
         let liveness = self.gateway.liveness_probe.ask(STATE_PATIENCE).await;
         let answering = liveness.iter().filter(|liveness| **liveness == ShardLiveness::Answers).count();
-        StateView::of(&self.gateway, &self.history.borrow(), answering, steps_count, Moment::now())
+        let spent = self.costs.sums(&self.gateway).await;
+        StateView::of(&self.gateway, &self.history.borrow(), &spent, answering, steps_count)
     }
 
     /// Writes all metrics. The shards are asked first, since only they know their idle connections.

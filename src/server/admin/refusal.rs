@@ -32,8 +32,6 @@ pub enum AdminRefusal {
     BadQuery(&'static str),
     /// The totals cannot be read, at all or now.
     UsageUnavailable(&'static str),
-    /// A fault of this program, which the log tells.
-    Internal,
 }
 
 impl From<HeadError> for AdminRefusal {
@@ -88,7 +86,6 @@ impl AdminRefusal {
                 (503, "too_many_followers", "As many follow the events already as may; close another page.")
             }
             AdminRefusal::UnknownCredential => (404, "unknown_credential", "There is no credential of that name."),
-            AdminRefusal::Internal => (500, "internal_error", "This cannot be answered; the log says why."),
         };
         (status, code, message.to_owned())
     }

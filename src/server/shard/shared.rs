@@ -23,6 +23,7 @@ use crate::server::error::RunError;
 use crate::server::upstream_route;
 use crate::upstream::Route;
 use crate::usage::books::UsageBooks;
+use crate::usage::keeper::UnwrittenCell;
 use crate::whole_file::FileKinds;
 
 /// The credentials and API keys that a gateway starts with.
@@ -50,6 +51,8 @@ pub struct Shared {
     pub admin_token: Arc<ArcSwapOption<AdminToken>>,
     /// `None`: usage is not counted.
     pub usage: Option<Arc<UsageBooks>>,
+    /// The usage that is not in the file of totals yet.
+    pub unwritten: UnwrittenCell,
     pub prices: Arc<Prices>,
     /// Keeps exchanges that have failed; `None`: none is kept.
     pub recorder: Option<Recorder>,
@@ -96,6 +99,7 @@ impl Shared {
             places: Places::new(config.limits.connections_max, config.shards.get()).map_err(RunError::Thread)?,
             ledger,
             usage: config.usage.is_counted.then(|| UsageBooks::new(config.shards.get(), config.usage.has_otel_names)),
+            unwritten: UnwrittenCell::default(),
             prices,
             recorder,
             config,

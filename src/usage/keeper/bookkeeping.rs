@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use super::additions::{Additions, UsageSource};
 use super::pending::Pending;
+use super::unwritten::UnwrittenCell;
 use crate::usage::store::{StoreError, UsageRow};
 use crate::usage::totals::UnixHour;
 
@@ -25,23 +26,32 @@ pub struct Bookkeeping<W> {
     is_failing: bool,
     /// The hour in which old rows were last deleted.
     pruned: Option<UnixHour>,
+    unwritten: UnwrittenCell,
 }
 
 impl<W: FnMut(Writing<'_>) -> Result<(), StoreError>> Bookkeeping<W> {
-    pub fn new(source: UsageSource, write: W) -> Self {
+    pub fn new(source: UsageSource, write: W, unwritten: UnwrittenCell) -> Self {
         Bookkeeping {
             additions: Additions::of(source),
             pending: Pending::default(),
             write,
             is_failing: false,
             pruned: None,
+            unwritten,
         }
     }
 
     /// Reads the source.
     pub fn read(&mut self, now: SystemTime) {
         let hour = UnixHour::of(now);
-        self.additions.read(|of, added| self.pending.add(hour, of, added));
+        let mut has_more = false;
+        self.additions.read(|of, added| {
+            has_more = true;
+            self.pending.add(hour, of, added);
+        });
+        if has_more {
+            self.unwritten.show(self.pending.rows());
+        }
     }
 
     /// Writes what there is, if there is anything, or old rows to delete: those are looked for once an hour, and at the
@@ -61,7 +71,10 @@ impl<W: FnMut(Writing<'_>) -> Result<(), StoreError>> Bookkeeping<W> {
             return;
         }
         let rows = self.pending.rows();
-        match (self.write)(Writing { rows: &rows, prune }) {
+        self.unwritten.begin_write();
+        let written = (self.write)(Writing { rows: &rows, prune });
+        self.unwritten.end_write(if written.is_ok() { Vec::new() } else { rows });
+        match written {
             Ok(()) => {
                 self.pending.clear();
                 self.pruned = prune.or(self.pruned);
@@ -130,7 +143,7 @@ mod tests {
     fn what_is_read_belongs_to_the_hour_of_then_and_is_written_once() {
         let (requests, source) = counter();
         let disk = RefCell::default();
-        let mut bookkeeping = Bookkeeping::new(source, onto(&disk));
+        let mut bookkeeping = Bookkeeping::new(source, onto(&disk), UnwrittenCell::default());
         requests.store(2, Ordering::Relaxed);
         bookkeeping.read(at(5));
         requests.store(3, Ordering::Relaxed);
@@ -149,24 +162,27 @@ mod tests {
     fn what_cannot_be_written_is_kept_and_tried_again_until_it_can() {
         let (requests, source) = counter();
         let disk = RefCell::new(Disk { is_full: true, ..Disk::default() });
-        let mut bookkeeping = Bookkeeping::new(source, onto(&disk));
+        let unwritten = UnwrittenCell::default();
+        let mut bookkeeping = Bookkeeping::new(source, onto(&disk), unwritten.clone());
         for hour in 1..=3 {
             requests.fetch_add(hour, Ordering::Relaxed);
             bookkeeping.read(at(hour));
             bookkeeping.write(at(hour));
         }
         assert_eq!((disk.borrow().tries, disk.borrow().rows.len()), (3, 0));
+        assert_eq!((unwritten.load().rows.len(), unwritten.load().writes), (3, 6));
         disk.borrow_mut().is_full = false;
         bookkeeping.write(at(3));
         bookkeeping.write(at(3));
         assert_eq!((disk.borrow().tries, disk.borrow().rows.as_slice()), (4, &[(1, 1), (2, 2), (3, 3)][..]));
+        assert_eq!((unwritten.load().rows.len(), unwritten.load().writes), (0, 8));
     }
 
     #[test]
     fn a_clock_that_jumps_loses_nothing() {
         let (requests, source) = counter();
         let disk = RefCell::default();
-        let mut bookkeeping = Bookkeeping::new(source, onto(&disk));
+        let mut bookkeeping = Bookkeeping::new(source, onto(&disk), UnwrittenCell::default());
         let ancient = SystemTime::UNIX_EPOCH - Duration::from_secs(1_000_000);
         for now in [at(500_000), ancient, at(9_000_000), at(500_000)] {
             requests.fetch_add(1, Ordering::Relaxed);

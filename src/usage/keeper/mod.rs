@@ -8,6 +8,7 @@
 mod additions;
 mod bookkeeping;
 mod pending;
+mod unwritten;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use self::bookkeeping::{Bookkeeping, Writing};
 use super::store::{StoreError, UsageStore, place};
 
 pub use additions::UsageSource;
+pub use unwritten::{Unwritten, UnwrittenCell};
 
 /// So that little of what is counted at the end of an hour is taken for the next.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
@@ -34,11 +36,11 @@ pub struct UsageKeeper {
 }
 
 impl UsageKeeper {
-    /// Starts the thread, which writes what `source` counts to the file.
+    /// Starts the thread, which writes what `source` counts to the file, and shows in `unwritten` what is not there yet.
     ///
     /// # Errors
     /// There can be no thread. That the file cannot be written is told in the log.
-    pub fn start(path: PathBuf, source: UsageSource) -> io::Result<Self> {
+    pub fn start(path: PathBuf, source: UsageSource, unwritten: UnwrittenCell) -> io::Result<Self> {
         let (running, orders) = channel();
         let (ending, ended) = channel();
         let body = move || {
@@ -46,7 +48,8 @@ impl UsageKeeper {
                 let shown = path.display();
                 tracing::warn!("others can read {shown} (mode {mode:o}): run chmod 600 {shown}");
             }
-            keep(Bookkeeping::new(source, |writing: Writing<'_>| write(&path, writing)), &orders);
+            let write = |writing: Writing<'_>| write(&path, writing);
+            keep(Bookkeeping::new(source, write, unwritten), &orders);
             drop(ending);
         };
         thread::Builder::new().name("flow-usage".into()).spawn(body)?;
@@ -117,8 +120,8 @@ mod tests {
     fn two_processes_that_follow_each_other_write_their_last_counts_when_they_finish() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = directory.path().join("state/usage.sqlite");
-        let old = UsageKeeper::start(path.clone(), always(3)).expect("started");
-        let new = UsageKeeper::start(path.clone(), always(4)).expect("started");
+        let old = UsageKeeper::start(path.clone(), always(3), UnwrittenCell::default()).expect("started");
+        let new = UsageKeeper::start(path.clone(), always(4), UnwrittenCell::default()).expect("started");
         old.finish(Duration::from_secs(60));
         assert_eq!(requests(&path), 3);
         new.finish(Duration::from_secs(60));
@@ -131,7 +134,7 @@ mod tests {
         let hang = Box::new(move |_: &mut Vec<_>| {
             let _ = blocked.recv();
         });
-        let keeper = UsageKeeper::start("/dev/null".into(), hang).expect("started");
+        let keeper = UsageKeeper::start("/dev/null".into(), hang, UnwrittenCell::default()).expect("started");
         keeper.finish(Duration::from_millis(10));
     }
 }

@@ -3,12 +3,12 @@
 use serde::Serialize;
 
 use super::clocks::Moment;
-use super::costs::{CostSpans, UsageBy};
 use super::credentials::{self, CredentialView};
 use super::exchanges::{self, ExchangeView, StreamView};
 use super::history::{HistoryView, PresentFigures, STEP_SECONDS, StateHistory};
 use super::process::ProcessView;
 use super::totals::TotalsView;
+use super::usage::costs::{CostSpans, SpanSums, UsageBy};
 use crate::server::admin::gateway_state::GatewayState;
 
 /// The whole state. Unknown figures are `null`.
@@ -34,23 +34,24 @@ impl StateView {
         self.history.end / STEP_SECONDS
     }
 
-    /// Returns the state at `now`, when `answering` shards answer, with the last `steps_count` steps of the history.
+    /// Returns the state at `now`, when `answering` shards answer, with `spent` and the last `steps_count` steps of the
+    /// history.
     pub fn of(
         gateway: &GatewayState,
         history: &StateHistory,
+        spent: &SpanSums,
         answering: usize,
         steps_count: usize,
-        now: Moment,
     ) -> Self {
-        let spans = CostSpans::since_start(gateway);
+        let now = Moment::now();
         let views: Vec<_> = gateway.liveness_probe.activities().filter_map(|activity| activity.view.latest()).collect();
         StateView {
             process: ProcessView::of(gateway, answering, now.system),
             now_figures: history.present(),
             totals: TotalsView::of(gateway),
             history: history.last(steps_count),
-            cost: spans,
-            usage_by: UsageBy::since_start(gateway),
+            cost: spent.spans(),
+            usage_by: spent.by_name(),
             credentials: credentials::all(gateway, now.instant),
             streams: exchanges::longest(&views, now),
             streams_count: gateway.total(|activity| activity.open_streams() as u64) as u64,

@@ -1,7 +1,7 @@
 //! The report for programs: JSON and CSV, whose names are documented and stay.
 
+use super::grouped::UsageReport;
 use super::moment;
-use super::report::UsageReport;
 use crate::usage::totals::{COUNTS, UsageSums};
 
 /// The names of the counts, in the order of [`UsageSums::counts`].
