@@ -7,7 +7,7 @@
 //!
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
-//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `usage_report`, `explain`, texts of others in `shown_text`), how a start can fail (`failure`).
+//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `wake`, `init`, `exec`, `top`, `usage_report`, `explain`, texts of others in `shown_text`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`), pages and names that may use the gateway (`access`), usage (`usage`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
@@ -17,8 +17,8 @@
 //!   the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the
 //!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
 //!   (`reload`, `certificate`, `prices`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
-//!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness and
-//!   metrics have a listener and a thread of their own (`admin`). Usage goes to its file by `usage_totals`.
+//!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness,
+//!   metrics and the live page with its API have a listener and a thread of their own (`admin`). Usage goes to its file by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
@@ -44,7 +44,7 @@
 //!   strings in one (`members`), and texts that are begun anywhere (`middle`).
 //! * [`usage`], what answers cost: the tokens and the cost that they tell of (`answer`, in the counts of `tokens` and
 //!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals (`totals`)
-//!   in a file (`store`), which a thread writes (`keeper`).
+//!   in a file (`store`), which a thread writes (`keeper`), and told as a `report`.
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
@@ -52,7 +52,7 @@
 //!   (`blocking_request`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
-//!   (`histogram`) and the liveness of a shard (`pulse`). No text of a client makes a line long (`shortened`).
+//!   (`histogram`), the liveness of a shard (`pulse`), and its last and its open exchanges (`shown`). No text of a client makes a line long (`shortened`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) and knows
 //!   what it `served`, the tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`).

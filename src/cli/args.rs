@@ -55,6 +55,7 @@ pub enum Command {
     Check(CheckArgs),
     Token(TokenArgs),
     Healthcheck(HealthcheckArgs),
+    Wake(WakeArgs),
     Usage(UsageArgs),
     Explain(ExplainArgs),
     Init(InitArgs),
@@ -86,6 +87,15 @@ pub struct TokenArgs {
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "healthcheck", help_triggers("-h", "--help", "help"))]
 pub struct HealthcheckArgs {}
+
+/// Use a credential again that is left alone for a while, at once and for everything; asks the gateway at --admin.
+#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "wake", help_triggers("-h", "--help", "help"))]
+pub struct WakeArgs {
+    /// the credential's name
+    #[argh(positional)]
+    pub name: String,
+}
 
 /// Print the totals of requests, tokens and cost that gateways have written to --usage-db, also while none runs.
 #[derive(FromArgs, Debug, PartialEq, Eq)]
@@ -215,7 +225,9 @@ impl DotEnvRule {
             Some(Command::Usage(_)) => DotEnvRule::Unread,
             // It is called in any directory, such as one that somebody else made.
             Some(Command::Init(_) | Command::Exec(_) | Command::Top(_)) => DotEnvRule::Unread,
-            None | Some(Command::Check(_) | Command::Token(_) | Command::Explain(_)) => DotEnvRule::Required,
+            None | Some(Command::Check(_) | Command::Token(_) | Command::Wake(_) | Command::Explain(_)) => {
+                DotEnvRule::Required
+            }
             #[cfg(feature = "demo")]
             Some(Command::Demo(_)) => DotEnvRule::Required,
         }

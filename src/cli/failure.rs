@@ -11,6 +11,7 @@ use super::healthcheck::Unhealthy;
 use super::init::InitError;
 use super::settings::SettingErrors;
 use super::top::TopError;
+use super::wake::WakeError;
 use crate::credentials::{ApiKeysFileError, SecretsFileError, TokenError};
 #[cfg(feature = "demo")]
 use crate::demo;
@@ -45,6 +46,7 @@ pub enum Failure {
     Init(InitError),
     Exec(ExecError),
     Top(TopError),
+    Wake(WakeError),
     /// A health check that could not even be asked.
     HealthcheckSettings(SettingErrors),
     /// There is no file of totals to read.
@@ -76,6 +78,7 @@ impl Failure {
             | Failure::Unhealthy(_)
             | Failure::Explain(_)
             | Failure::Init(_)
+            | Failure::Wake(_)
             | Failure::HealthcheckSettings(_)
             | Failure::NoUsageFile
             | Failure::UsageStore(_)
@@ -116,6 +119,7 @@ impl fmt::Display for Failure {
             Failure::Init(error) => error.fmt(formatter),
             Failure::Exec(error) => error.fmt(formatter),
             Failure::Top(error) => error.fmt(formatter),
+            Failure::Wake(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
         }
     }

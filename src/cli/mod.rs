@@ -18,6 +18,7 @@ pub(crate) mod settings;
 mod shown_text;
 mod top;
 mod usage_report;
+mod wake;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -38,6 +39,7 @@ use self::settings::{
 };
 use self::top::TopQuestion;
 use self::usage_report::UsageQuestion;
+use self::wake::WakeError;
 use crate::config::{self, Config};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
@@ -46,7 +48,7 @@ use crate::credentials::{self, ApiKeys, Credentials, LoadedKeys};
 use crate::demo;
 use crate::observability::log;
 use crate::observability::{Banner, reachable};
-use crate::server::{self, AdminAddress, FileSource, Keyring, Sources};
+use crate::server::{self, AdminAddress, AdminToken, FileSource, Keyring, RunError, Sources};
 use crate::whole_file::FileKinds;
 
 pub use settings::{Setting, SettingRank, settings};
@@ -75,6 +77,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Check(check)) => run_check(&args, check.online),
         Some(Command::Token(token)) => print_token(&args, token.name.as_deref()),
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
+        Some(Command::Wake(wake)) => run_wake(&args, &wake.name),
         Some(Command::Usage(usage)) => print_usage(&args, usage),
         Some(Command::Explain(explain)) => run_explain(&args, explain),
         Some(Command::Init(_)) => run_init(&args),
@@ -213,6 +216,16 @@ fn run_healthcheck(args: &Args) -> Result<(), Failure> {
     let Config { listen, listener_tls, admin, .. } = configured.config;
     let asked = Asked { listen, is_tls: listener_tls.is_some(), admin, is_admin_named };
     healthcheck::healthcheck(asked).map_err(Failure::Unhealthy)
+}
+
+fn run_wake(args: &Args, name: &str) -> Result<(), Failure> {
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    let admin = config.admin.ok_or(Failure::Wake(WakeError::Off))?;
+    let token = config.access.admin_token_file.as_ref();
+    let token = token.map(|path| AdminToken::load(path, FileKinds::RegularOrPipe)).transpose();
+    let token = token.map_err(|error| Failure::Run(RunError::AdminToken(error)))?.map(|loaded| loaded.secret);
+    let was_resting = wake::wake(admin, name, token.as_ref()).map_err(Failure::Wake)?;
+    print(if was_resting { "woken\n" } else { "it was not resting\n" })
 }
 
 fn print_usage(args: &Args, usage: &UsageArgs) -> Result<(), Failure> {

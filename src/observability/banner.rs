@@ -41,6 +41,9 @@ impl fmt::Display for Banner<'_> {
         writeln!(formatter, "  host         {}", self.host)?;
         writeln!(formatter, "  port         {}", self.bound.port())?;
         writeln!(formatter, "  admin        {}", self.admin)?;
+        if let Some(url) = self.admin.split(' ').next().filter(|url| url.starts_with("http")) {
+            writeln!(formatter, "  live page    {url}/")?;
+        }
         writeln!(formatter, "  shards       {}", self.shards_count)?;
         writeln!(formatter, "  I/O driver   {}", self.io_driver)?;
         writeln!(formatter, "  upstream     {} (from {})", self.upstream_url, self.upstream_source)?;
@@ -101,6 +104,7 @@ mod tests {
                host         localhost\n  \
                port         8899\n  \
                admin        http://127.0.0.1:8900\n  \
+               live page    http://127.0.0.1:8900/\n  \
                shards       4\n  \
                I/O driver   io_uring\n  \
                upstream     https://flow.ciandt.com/flow-llm-proxy (from environment FLOW_PROXY_TARGET_URL)\n  \

@@ -5,7 +5,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::state::{chat, state, wait_for_state};
-use crate::support::{Client, DEADLINE, Gateway, Peer, Response, Upstream, json as answer, secrets_json};
+use crate::support::{
+    Client, DEADLINE, Gateway, Peer, Response, Upstream, command, json as answer, output_of, secrets_json,
+};
 use crate::{before, page};
 
 /// The events that may be followed at a time.
@@ -105,6 +107,44 @@ fn a_credential_that_is_woken_is_used_by_all_shards_at_once() {
     assert!(asked_of_a(&upstream) > asked_before, "it is asked again");
     let unknown = wake(&gateway, "nobody");
     assert_eq!((unknown.status, unknown.error_code()), (404, Some("unknown_credential")));
+}
+
+#[test]
+fn the_command_wakes_a_credential_of_the_gateway_that_runs() {
+    let upstream = Upstream::plain(limiting);
+    let gateway = before(&upstream).env("FLOW_PROXY_USAGE_DB", "off").secrets(secrets_json(&["a", "b"])).start();
+    assert_eq!([chat(&gateway, "m-1"), chat(&gateway, "m-1")], [200, 200]);
+    wait_for_state(&gateway, |state| state["credentials"][0]["state"] == "limited");
+    let run = |name: &str, admin: String| {
+        let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
+        command.args(["wake", name, "--admin", &admin]).current_dir("/");
+        let output = output_of(&mut command);
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("");
+        (output.status.code(), said)
+    };
+    let address = || format!("127.0.0.1:{}", gateway.admin_port());
+    assert_eq!(run("a", address()), (Some(0), "woken\n".into()));
+    assert_eq!(run("a", address()), (Some(0), "it was not resting\n".into()));
+    let (code, said) = run("nobody", address());
+    assert!(code == Some(1) && said.contains("There is no credential of that name."), "{said}");
+    let (code, said) = run("a", format!("127.0.0.1:{}", gateway.port()));
+    assert!(code == Some(1) && said.contains("is no gateway"), "{said}");
+}
+
+#[test]
+fn a_flood_of_admin_clients_holds_up_no_request() {
+    let upstream = Upstream::plain(answer(200, "{}"));
+    let gateway = before(&upstream).env("FLOW_PROXY_USAGE_DB", "off").start();
+    let port = gateway.admin_port();
+    let mut clients: Vec<Client> = (0..200).map(|_| Client::connect(port)).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let path = ["/api/state", "/api/events", "/metrics", "/api/usage"][number % 4];
+        // Of so many some are closed before they have asked.
+        let _ = client.try_send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    }
+    (0..50).for_each(|_| assert_eq!(chat(&gateway, "m-1"), 200));
+    drop(clients);
+    wait_for_state(&gateway, |state| state["totals"]["requests"] == 50);
 }
 
 fn asked_of_a(upstream: &Upstream) -> usize {

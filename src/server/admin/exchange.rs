@@ -82,7 +82,7 @@ impl Desk {
 
     /// Reads a request, which is noted in `has_asked`, and answers it. Returns a seat if the client is to be sent the
     /// events from here on, and whether a reply was sent.
-    pub async fn serve(&self, stream: &Stream, has_asked: &Cell<bool>) -> Served {
+    pub async fn serve(&self, stream: &Stream, has_asked: &Cell<bool>) -> DeskOutcome {
         let (answer, is_head) = match read_request(stream).await {
             Ok(Some((mut input, span))) => {
                 has_asked.set(true);
@@ -101,23 +101,23 @@ impl Desk {
                     Err(refusal) => (Answer::Whole(refusal.into()), false),
                 }
             }
-            Ok(None) => return Served::Silent,
+            Ok(None) => return DeskOutcome::Silent,
             Err(refusal) => (Answer::Whole(refusal.into()), false),
         };
         let mut out = Buffer::take();
         let served = match answer {
             Answer::Whole(reply) => {
                 reply.write(out.tail(), is_head);
-                Served::Over
+                DeskOutcome::Over
             }
             Answer::Events(seat) => {
                 out.append(EVENTS_HEAD);
-                if is_head { Served::Over } else { Served::Follows(seat) }
+                if is_head { DeskOutcome::Over } else { DeskOutcome::Follows(seat) }
             }
         };
         match stream.write_all(out, &Deadline::default(), EVENT_WRITE_LIMIT).await.0 {
             Ok(()) => served,
-            Err(_) => Served::Silent,
+            Err(_) => DeskOutcome::Silent,
         }
     }
 
@@ -176,7 +176,7 @@ impl Desk {
 }
 
 /// The outcome of an exchange.
-pub enum Served {
+pub enum DeskOutcome {
     /// The client sent no request, or took no reply.
     Silent,
     Over,

@@ -17,7 +17,7 @@ use monoio::net::TcpStream;
 use socket2::SockRef;
 
 use super::address::{self, Opened};
-use super::exchange::{Desk, READ_ROOM, Served};
+use super::exchange::{Desk, DeskOutcome, READ_ROOM};
 use crate::io::deadline::next_turn;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
 use crate::server::shard::accept::{self, AcceptWarnings};
@@ -150,13 +150,13 @@ impl Service {
         let deadline = Deadline::default();
         let served = deadline.within(EXCHANGE_LIMIT, async {
             let served = self.desk.serve(stream, has_asked).await;
-            if let Served::Over = served {
+            if let DeskOutcome::Over = served {
                 stream.shutdown_write();
                 linger(stream).await;
             }
             served
         });
-        if let Ok(Served::Follows(seat)) = served.await {
+        if let Ok(DeskOutcome::Follows(seat)) = served.await {
             is_following.set(true);
             self.desk.follow(stream, seat).await;
         }

@@ -158,6 +158,7 @@ const SETTINGS: &[(&str, &str, [Pair<'_>; 2])] = &[
     ("--shards", "FLOW_PROXY_NUM_WORKERS", [("1", "1"), ("1024", "1024")]),
     ("--secrets-file", "FLOW_PROXY_SECRETS_FILE", [("/a b.json", "/a b.json"), ("c", "c")]),
     ("--api-keys-file", "FLOW_PROXY_API_KEYS_FILE", [("/a b", "/a b"), ("c", "c")]),
+    ("--admin-token-file", "FLOW_PROXY_ADMIN_TOKEN_FILE", [("/a b", "/a b"), ("c", "c")]),
     (
         "--allow-origin",
         "FLOW_PROXY_ALLOW_ORIGIN",

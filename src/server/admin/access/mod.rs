@@ -31,7 +31,7 @@ pub enum Need {
     Token,
 }
 
-/// What a request shows of its right to ask.
+/// The right of a request to ask, as it shows it.
 #[derive(Debug, Default)]
 pub struct Proof {
     /// `Authorization: Bearer`.

@@ -1,4 +1,4 @@
-//! Who is logged in by the page: random values, in memory alone.
+//! The log-ins of the page: random values, in memory alone.
 //!
 //! Invariant: bounded; a session ends after [`SESSION_LIMIT`], and with the token that it was made of. It is kept as its
 //! digest, so that a look at memory gives nobody one.
@@ -26,10 +26,10 @@ const VALUE_BYTES: usize = 32;
 /// The sessions, the oldest first.
 #[derive(Default)]
 pub struct Sessions {
-    sessions: VecDeque<Session>,
+    sessions: VecDeque<AdminSession>,
 }
 
-struct Session {
+struct AdminSession {
     value: [u8; SHA256_OUTPUT_LEN],
     /// The digest of the token and the value: it does not match those of another token.
     bound: [u8; SHA256_OUTPUT_LEN],
@@ -47,7 +47,7 @@ impl Sessions {
             self.sessions.pop_front();
         }
         let digest = digest_of(value.expose());
-        self.sessions.push_back(Session { value: digest, bound: token.bind(&digest), until: now + SESSION_LIMIT });
+        self.sessions.push_back(AdminSession { value: digest, bound: token.bind(&digest), until: now + SESSION_LIMIT });
         Some(value)
     }
 
@@ -55,7 +55,7 @@ impl Sessions {
     pub fn knows(&mut self, shown: &Secret, token: &AdminToken, now: Instant) -> bool {
         let digest = digest_of(shown.expose());
         let bound = token.bind(&digest);
-        let is_it = |session: &Session| {
+        let is_it = |session: &AdminSession| {
             let is_value = verify_slices_are_equal(&session.value, &digest).is_ok();
             is_value && verify_slices_are_equal(&session.bound, &bound).is_ok() && now < session.until
         };

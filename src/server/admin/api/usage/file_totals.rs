@@ -57,7 +57,7 @@ impl FileTotals {
             self.under_way.fetch_sub(1, Ordering::AcqRel);
             return None;
         }
-        let under_way = UnderWay(self.under_way.clone());
+        let under_way = ReadUnderWay(self.under_way.clone());
         let (path, unwritten) = (self.path.clone(), self.unwritten.clone());
         let (sender, result) = sync_channel(1);
         let work = move || {
@@ -81,9 +81,9 @@ impl FileTotals {
 }
 
 /// A read that is under way until this is dropped.
-struct UnderWay(Arc<AtomicUsize>);
+struct ReadUnderWay(Arc<AtomicUsize>);
 
-impl Drop for UnderWay {
+impl Drop for ReadUnderWay {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }
