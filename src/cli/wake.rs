@@ -18,13 +18,13 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// The answer of the gateway.
 #[derive(Deserialize)]
-struct Woken {
+struct WakeAnswer {
     woken: bool,
 }
 
 /// The gateway's error.
 #[derive(Deserialize)]
-struct Refused {
+struct RefusedAnswer {
     error: RefusedMessage,
 }
 
@@ -51,10 +51,10 @@ pub fn wake(admin: SocketAddr, name: &str, token: Option<&Secret>) -> Result<boo
         RequestFailure::Connect(error) | RequestFailure::Exchange(error) => WakeError::Unreachable { address, error },
     })?;
     let body = memchr::memmem::find(&answer, b"\r\n\r\n").map_or(&[][..], |end| &answer[end + 4..]);
-    match serde_json::from_slice::<Woken>(body) {
-        Ok(Woken { woken }) => Ok(woken),
+    match serde_json::from_slice::<WakeAnswer>(body) {
+        Ok(WakeAnswer { woken }) => Ok(woken),
         Err(_) => {
-            let refused = serde_json::from_slice::<Refused>(body);
+            let refused = serde_json::from_slice::<RefusedAnswer>(body);
             Err(WakeError::Refused { address, message: refused.ok().map(|refused| refused.error.message) })
         }
     }

@@ -118,7 +118,7 @@ fn the_command_wakes_a_credential_of_the_gateway_that_runs() {
     let run = |name: &str, admin: String| {
         let mut command = command(env!("CARGO_BIN_EXE_flow-uring"));
         command.args(["wake", name, "--admin", &admin]).current_dir("/");
-        let output = output_of(&mut command);
+        let output = output_of(command);
         let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("");
         (output.status.code(), said)
     };
