@@ -430,7 +430,7 @@ mod tests {
             assert_eq!(args.flags.value("--port").as_deref(), has_port.then_some("1"), "{before:?}");
             assert!(!args.version);
         }
-        assert!(help(&["exec", "--help"]).starts_with("Usage: flow-uring exec [<command...>]"));
+        assert!(help(&["exec", "--help"]).starts_with("Usage: flow-uring exec [command...]\n"));
         assert_eq!(usage_error(&["exec", "-x", "claude"]), "Unrecognized argument: -x");
     }
 

@@ -6,16 +6,18 @@
 
 mod error;
 mod file;
-mod interruption;
 mod prompt;
+mod signal_guard;
+mod words;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use self::file::Target;
 use self::prompt::Prompt;
+use self::words::say;
 use crate::credentials::{NewEntry, Secret, extended, from_json, written};
 
 pub use error::InitError;
@@ -25,7 +27,7 @@ const ATTEMPTS_MAX: usize = 3;
 /// Limit on the entries of one run; more are appended by another one.
 const ENTRIES_MAX: usize = 100;
 
-/// What was done.
+/// A file that was written.
 #[derive(Debug)]
 pub struct Written {
     pub path: PathBuf,
@@ -153,10 +155,4 @@ fn needed(
 /// Returns true for the word or its first letter, in any case.
 fn is(answer: &str, word: &str) -> bool {
     answer.eq_ignore_ascii_case(word) || answer.eq_ignore_ascii_case(&word[..1])
-}
-
-/// Writes to stderr, where the questions are. Without one there is nobody to ask.
-fn say(text: &str) {
-    let mut output = io::stderr().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
 }

@@ -9,8 +9,8 @@ use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use super::interruption::Interruption;
-use super::say;
+use super::signal_guard::SignalGuard;
+use super::words::say;
 
 /// Limit on an answer: that of a terminal's line (termios(3), canonical mode).
 const ANSWER_BYTES_MAX: usize = 4096;
@@ -19,7 +19,7 @@ pub struct Prompt {
     /// The terminal as it was; `None`: answers come from something else.
     terminal: Option<Termios>,
     /// Gives the terminal back when a signal ends the program.
-    _interruption: Interruption,
+    _signals: SignalGuard,
 }
 
 impl Prompt {
@@ -27,8 +27,8 @@ impl Prompt {
     /// The terminal or the signals cannot be set up.
     pub fn open() -> io::Result<Self> {
         let terminal = if io::stdin().is_terminal() { Some(tcgetattr(io::stdin())?) } else { None };
-        let interruption = Interruption::guard(terminal.clone())?;
-        Ok(Prompt { terminal, _interruption: interruption })
+        let signals = SignalGuard::guard(terminal.clone())?;
+        Ok(Prompt { terminal, _signals: signals })
     }
 
     /// Asks, and returns the answer without white space around it; `None` where there are no more.

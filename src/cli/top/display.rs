@@ -15,7 +15,7 @@ use signal_hook::flag;
 
 use super::error::TopError;
 use super::feed::{News, WakeOrder};
-use super::page::{Page, Wish};
+use super::page::{TopPage, Wish};
 use super::view;
 
 /// The longest that a signal or news waits for a look.
@@ -45,7 +45,12 @@ impl Display {
     ///
     /// # Errors
     /// A signal has ended it, or the terminal is gone.
-    pub fn show(mut self, page: &mut Page, news: &Receiver<News>, orders: &Sender<WakeOrder>) -> Result<(), TopError> {
+    pub fn show(
+        mut self,
+        page: &mut TopPage,
+        news: &Receiver<News>,
+        orders: &Sender<WakeOrder>,
+    ) -> Result<(), TopError> {
         let mut is_changed = true;
         loop {
             if is_changed {

@@ -1,9 +1,8 @@
-//! The reasons why the page is not shown.
+//! The reasons why the page, or the state of the gateway, is not shown.
 
 use std::fmt;
 use std::io;
 
-use super::feed::FeedError;
 use crate::whole_file::ReadFault;
 
 #[derive(Debug)]
@@ -54,6 +53,35 @@ impl std::error::Error for TopError {
             TopError::Terminal(error) => Some(error),
             TopError::Feed(error) => Some(error),
             TopError::Url | TopError::AdminOff | TopError::TokenFile(_) | TopError::Signal(_) => None,
+        }
+    }
+}
+
+/// A reason why the state is not known.
+#[derive(Debug)]
+pub enum FeedError {
+    Unanswered(io::Error),
+    TokenWanted,
+    Status(String),
+    NotAState,
+}
+
+impl fmt::Display for FeedError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FeedError::Unanswered(error) => write!(formatter, "no answer: {error}"),
+            FeedError::TokenWanted => formatter.write_str("it asks for a token: give --admin-token-file"),
+            FeedError::Status(status) => write!(formatter, "it answered with status {status}"),
+            FeedError::NotAState => formatter.write_str("what answers there is no flow-uring"),
+        }
+    }
+}
+
+impl std::error::Error for FeedError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            FeedError::Unanswered(error) => Some(error),
+            FeedError::TokenWanted | FeedError::Status(_) | FeedError::NotAState => None,
         }
     }
 }

@@ -1,12 +1,10 @@
 //! The questions to the gateway: its state once a second, and the orders of the user.
 
-use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
-use super::error::TopError;
+use super::error::{FeedError, TopError};
 use super::place::AdminPlace;
 use super::state::GatewayReport;
 use crate::credentials::{Secret, private_file};
@@ -26,7 +24,7 @@ const SHORT_BYTES_MAX: usize = 4096;
 #[derive(Debug, PartialEq, Eq)]
 pub struct WakeOrder(pub String);
 
-/// What came of a question.
+/// The answer to a question or to an order.
 #[derive(Debug)]
 pub enum News {
     State(Box<GatewayReport>),
@@ -119,35 +117,6 @@ fn encoded(name: &str) -> String {
     name.bytes()
         .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
         .collect()
-}
-
-/// A reason why the state is not known.
-#[derive(Debug)]
-pub enum FeedError {
-    Unanswered(io::Error),
-    TokenWanted,
-    Status(String),
-    NotAState,
-}
-
-impl fmt::Display for FeedError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            FeedError::Unanswered(error) => write!(formatter, "no answer: {error}"),
-            FeedError::TokenWanted => formatter.write_str("it asks for a token: give --admin-token-file"),
-            FeedError::Status(status) => write!(formatter, "it answered with status {status}"),
-            FeedError::NotAState => formatter.write_str("what answers there is no flow-uring"),
-        }
-    }
-}
-
-impl std::error::Error for FeedError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            FeedError::Unanswered(error) => Some(error),
-            FeedError::TokenWanted | FeedError::Status(_) | FeedError::NotAState => None,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use std::thread;
 
 use self::display::Display;
 use self::feed::{Feed, News};
-use self::page::Page;
+use self::page::TopPage;
 use self::place::AdminPlace;
 
 pub use error::TopError;
@@ -46,7 +46,7 @@ pub fn run(question: TopQuestion) -> Result<Option<String>, TopError> {
     }
     let (news, received) = mpsc::sync_channel(1);
     let (orders, taken) = mpsc::channel();
-    let mut page = Page::of(feed.base_url());
+    let mut page = TopPage::of(feed.base_url());
     // It ends with the process, in the middle of a request or not.
     let asking = thread::Builder::new().name("flow-feed".into()).spawn(move || feed.go_on(&news, &taken));
     asking.map_err(TopError::Terminal)?;
@@ -55,7 +55,7 @@ pub fn run(question: TopQuestion) -> Result<Option<String>, TopError> {
     Ok(None)
 }
 
-impl Page {
+impl TopPage {
     /// Takes what the feed tells.
     fn take(&mut self, news: News) {
         match news {

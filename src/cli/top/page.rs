@@ -1,4 +1,4 @@
-//! What is shown and chosen, and what keys change of that. Pure.
+//! The content of the page with the choices of the user, and the changes that keys make. Pure.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
@@ -23,7 +23,7 @@ impl Panel {
     }
 }
 
-/// What a key asks others for.
+/// A demand of a key that others carry out.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wish {
     Nothing,
@@ -32,7 +32,7 @@ pub enum Wish {
 }
 
 #[derive(Debug)]
-pub struct Page {
+pub struct TopPage {
     pub base_url: String,
     /// The state that was told last; `None`: none yet.
     pub report: Option<GatewayReport>,
@@ -46,9 +46,9 @@ pub struct Page {
     chosen: [usize; Panel::ALL.len()],
 }
 
-impl Page {
+impl TopPage {
     pub fn of(base_url: String) -> Self {
-        Page {
+        TopPage {
             base_url,
             report: None,
             failure: None,
@@ -142,8 +142,8 @@ impl Page {
 mod tests {
     use super::*;
 
-    fn page() -> Page {
-        let mut page = Page::of("http://127.0.0.1:8900".into());
+    fn page() -> TopPage {
+        let mut page = TopPage::of("http://127.0.0.1:8900".into());
         let state =
             br#"{"credentials":[{"name":"a"},{"name":"b"}],"exchanges":[{"status":200,"end":"ok"},{"status":500,
             "end":"ok"},{"status":200,"end":"upstream_closed"},{"end":"timeout"}]}"#;
@@ -151,7 +151,7 @@ mod tests {
         page
     }
 
-    fn press(page: &mut Page, codes: &[KeyCode]) -> Vec<Wish> {
+    fn press(page: &mut TopPage, codes: &[KeyCode]) -> Vec<Wish> {
         codes.iter().map(|code| page.press(KeyEvent::new(*code, KeyModifiers::NONE))).collect()
     }
 

@@ -1,4 +1,4 @@
-//! The page on the screen. Draws what [`Page`] holds, and changes nothing.
+//! The page on the screen. Draws what [`TopPage`] holds, and changes nothing.
 //!
 //! On a low screen, down to 40 by 10, there is room for the chosen panel alone.
 
@@ -8,7 +8,7 @@ use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::Line;
 use ratatui::widgets::{Block, Borders, List, ListItem, ListState, Paragraph, Sparkline, Wrap};
 
-use super::page::{Page, Panel};
+use super::page::{Panel, TopPage};
 use super::text;
 
 /// The height from which all panels are shown.
@@ -19,7 +19,7 @@ const SPARKLINE_LINES: u16 = 16;
 const WIDE_COLUMNS: u16 = 110;
 const KEYS: &str = " q quit  tab panel  arrows scroll  w wake  f failed ";
 
-pub fn draw(frame: &mut Frame, page: &Page) {
+pub fn draw(frame: &mut Frame, page: &TopPage) {
     let area = frame.area();
     let has_sparkline = area.height >= SPARKLINE_LINES;
     let figures_lines = if area.width >= WIDE_COLUMNS { 2 } else { 4 };
@@ -47,7 +47,7 @@ pub fn draw(frame: &mut Frame, page: &Page) {
     frame.render_widget(Line::styled(format!("{KEYS} {note}"), Style::new().add_modifier(Modifier::DIM)), footer);
 }
 
-fn draw_header(frame: &mut Frame, page: &Page, area: Rect) {
+fn draw_header(frame: &mut Frame, page: &TopPage, area: Rect) {
     let mut lines = Vec::new();
     if let Some(report) = &page.report {
         lines.push(Line::styled(text::title(report), Style::new().add_modifier(Modifier::BOLD)));
@@ -69,7 +69,7 @@ fn draw_header(frame: &mut Frame, page: &Page, area: Rect) {
 }
 
 /// Draws the requests of the last minutes, the newest at the right.
-fn draw_requests(frame: &mut Frame, page: &Page, area: Rect) {
+fn draw_requests(frame: &mut Frame, page: &TopPage, area: Rect) {
     let Some(history) = page.report.as_ref().map(|report| &report.history) else { return };
     let begin = history.requests.len().saturating_sub(usize::from(area.width));
     let bars: Vec<Option<u64>> =
@@ -79,7 +79,7 @@ fn draw_requests(frame: &mut Frame, page: &Page, area: Rect) {
     frame.render_widget(Sparkline::default().block(block).data(bars).style(Style::new().fg(Color::Cyan)), area);
 }
 
-fn draw_panel(frame: &mut Frame, page: &Page, panel: Panel, area: Rect) {
+fn draw_panel(frame: &mut Frame, page: &TopPage, panel: Panel, area: Rect) {
     let report = page.report.as_ref();
     let (name, head, lines): (String, &str, Vec<(String, Color)>) = match panel {
         Panel::Credentials => {
@@ -125,7 +125,7 @@ mod tests {
     use super::super::state::GatewayReport;
     use super::*;
 
-    fn drawn(page: &Page, width: u16, height: u16) -> String {
+    fn drawn(page: &TopPage, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a screen");
         terminal.draw(|frame| draw(frame, page)).expect("drawn");
         let buffer = terminal.backend().buffer();
@@ -136,10 +136,10 @@ mod tests {
             .collect()
     }
 
-    fn page() -> Page {
+    fn page() -> TopPage {
         let state = br#"{"version":"0.1.0","credentials":[{"name":"team-a","state":"up"}],"streams":[{"model":"m-1"}],
             "exchanges":[{"path":"/v1/messages","status":200}],"history":{"step":5,"requests":[1,null,9]}}"#;
-        let mut page = Page::of("http://127.0.0.1:8900".into());
+        let mut page = TopPage::of("http://127.0.0.1:8900".into());
         page.renew(GatewayReport::parse(state).expect("a state"));
         page
     }

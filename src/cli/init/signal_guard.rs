@@ -8,16 +8,18 @@ use rustix::termios::{OptionalActions, Termios, tcsetattr};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use super::words::say;
+
 /// Added to the number of a signal, as shells do.
 const EXIT_BY_SIGNAL: i32 = 128;
 
 /// While it lives, a signal gives the terminal back and ends the program. Dropped, signals are ignored, until there is
 /// another one: so what is written then is written whole.
-pub struct Interruption {
+pub struct SignalGuard {
     handle: Handle,
 }
 
-impl Interruption {
+impl SignalGuard {
     /// # Errors
     /// The handlers or their thread cannot be set up.
     pub fn guard(terminal: Option<Termios>) -> io::Result<Self> {
@@ -28,15 +30,15 @@ impl Interruption {
                 if let Some(terminal) = &terminal {
                     let _ = tcsetattr(io::stdin(), OptionalActions::Now, terminal);
                 }
-                super::say("\n");
+                say("\n");
                 process::exit(EXIT_BY_SIGNAL + signal);
             }
         })?;
-        Ok(Interruption { handle })
+        Ok(SignalGuard { handle })
     }
 }
 
-impl Drop for Interruption {
+impl Drop for SignalGuard {
     fn drop(&mut self) {
         self.handle.close();
     }
