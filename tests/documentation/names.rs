@@ -55,7 +55,9 @@ fn both_entry_pages_list_every_flag() {
 
 /// Flags that need no row: those of every program, and those of commands.
 fn is_known_to_all(flag: &str) -> bool {
-    ["--help", "--version", "--online", "--name", "--since", "--by", "--json", "--csv", "--list"].contains(&flag)
+    const OF_COMMANDS: [&str; 9] =
+        ["--online", "--name", "--since", "--by", "--json", "--csv", "--list", "--once", "--admin-token-file"];
+    ["--help", "--version"].contains(&flag) || OF_COMMANDS.contains(&flag)
 }
 
 #[test]
