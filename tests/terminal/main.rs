@@ -1,6 +1,10 @@
 //! The commands for people at a terminal: `exec`, `init` and `top`.
 
-#![expect(clippy::disallowed_methods, reason = "a test waits on a thread of its own; no shard runs here")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a test waits on a thread of its own; no shard runs here"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
