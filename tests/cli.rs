@@ -95,7 +95,10 @@ fn secrets_that_cannot_be_used_are_exit_1_after_the_notices_were_logged() {
     assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(1), ""));
     let lines: Vec<&str> = outcome.stderr.lines().collect();
     assert!(lines[0].starts_with('{') && lines[0].contains("--no-threaded: has no effect"), "{lines:?}");
-    assert!(lines[1].starts_with("flow-uring: the secrets file secrets.json does not exist: copy "), "{lines:?}");
+    assert!(
+        lines[1].starts_with("flow-uring: the secrets file secrets.json does not exist: run flow-uring init, "),
+        "{lines:?}"
+    );
     let outcome = place.run(&["--no-threaded"]);
     assert!(outcome.stderr.contains("Z  WARN --no-threaded: has no effect"), "{}", outcome.stderr);
 }
