@@ -144,13 +144,13 @@ fn an_answer_is_listed_while_it_is_on_its_way() {
     let held = gate.clone();
     let event = r#"{"choices":[{"index":0,"delta":{"content":"12345678"}}]}"#;
     let upstream = Upstream::plain(move |peer: &mut Peer| {
-        while peer.read_request().is_some() {
-            peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
-            peer.write(format!("data: {event}\n\n"));
-            held.pass();
-            peer.write("data: [DONE]\n\n");
+        if peer.read_request().is_none() {
             return;
         }
+        peer.write("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n");
+        peer.write(format!("data: {event}\n\n"));
+        held.pass();
+        peer.write("data: [DONE]\n\n");
     });
     let gateway = before(&upstream).env("FLOW_PROXY_USAGE_DB", "off").start();
     let mut client = Client::connect(gateway.port());
