@@ -8,6 +8,7 @@ use super::log_output;
 use super::settings::{Configured, EffectiveSetting, SettingErrors};
 use crate::config::{Config, ListenerTls, PriceSource, Scheme};
 use crate::credentials::{self, ApiKeys, Credentials};
+use crate::server::AdminToken;
 use crate::server::certificate;
 use crate::upstream::tls::{self, TrustSource};
 use crate::usage::prices::load_prices;
@@ -40,6 +41,7 @@ pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
             report.secrets(&config.secrets_file);
             report.warnings.extend(api_keys.iter().flat_map(|loaded| loaded.warnings.iter().cloned()));
             config.access.api_keys_file.iter().for_each(|path| report.api_keys(path));
+            config.access.admin_token_file.iter().for_each(|path| report.admin_token(path));
             config.listener_tls.iter().for_each(|files| report.listener_tls(files));
             report.trust(config);
         }
@@ -118,6 +120,16 @@ impl CheckReport {
                 let names: Vec<&str> = loaded.keys.names().collect();
                 self.found.push(format!("file of API keys {}: {}", path.display(), names.join(", ")));
                 self.warnings.extend(loaded.warnings);
+            }
+            Err(error) => self.problems.push(error.to_string()),
+        }
+    }
+
+    fn admin_token(&mut self, path: &Path) {
+        match AdminToken::load(path, FileKinds::RegularOrPipe) {
+            Ok(loaded) => {
+                self.found.push(format!("token of the admin pages {}: can be used", path.display()));
+                self.warnings.extend(loaded.warning);
             }
             Err(error) => self.problems.push(error.to_string()),
         }

@@ -65,7 +65,8 @@ fn the_token_is_asked_for_where_there_is_one_and_a_wrong_one_waits_alone() {
 #[test]
 fn a_log_in_makes_a_session_that_ends_when_its_owner_logs_out_or_the_token_changes() {
     let (upstream, file) = (Upstream::plain(answer(200, "{}")), token_file());
-    let gateway = started(&upstream, "0.0.0.0:0", Some(&file));
+    let mut gateway = started(&upstream, "0.0.0.0:0", Some(&file));
+    gateway.note_password(TOKEN);
     let log_in = |body: &str| {
         let fields = format!("Content-Length: {}\r\n\r\n{body}", body.len());
         let request = format!("POST /login HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost\r\n{fields}");
