@@ -152,7 +152,7 @@ impl Ending {
 impl ExchangeRecord<'_> {
     /// Returns the path without its query, where clients put keys.
     pub fn path_without_query(&self) -> &str {
-        self.path.split_once(['?', '#']).map_or(self.path, |(path, _)| path)
+        memchr::memchr2(b'?', b'#', self.path.as_bytes()).map_or(self.path, |end| &self.path[..end])
     }
 
     /// Logs the line, at INFO. Costs a load and a branch where INFO is off.
