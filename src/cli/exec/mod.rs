@@ -8,6 +8,7 @@
 mod child;
 mod error;
 mod gateway;
+mod listener_owner;
 mod log_file;
 mod own_gateway;
 mod running;

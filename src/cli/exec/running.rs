@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 
 use super::error::ExecError;
 use super::gateway::ChosenGateway;
+use super::listener_owner::is_trusted;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Secret, private_file};
 use crate::io::BlockingRequest;
@@ -52,7 +53,7 @@ impl AcceptedKeys {
 }
 
 /// Finds the gateway that listens where these settings say; `None` where there is none, or one that speaks TLS, whose
-/// certificate the command's clients may not trust.
+/// certificate the command's clients may not trust, or another person's.
 ///
 /// # Errors
 /// It asks for a key, and does not accept that of these settings, or there is none.
@@ -62,6 +63,9 @@ pub fn find(config: &Config, keys: Option<&AcceptedKeys>) -> Result<Option<Chose
         return Ok(None);
     }
     let address = reachable(config.listen);
+    if address.ip().is_loopback() && !is_trusted(address.port()) {
+        return Ok(None);
+    }
     let named = ask(address, "GET", "/", None);
     if !named.is_some_and(|response| status(&response) == Some(200) && is_ours(&response)) {
         return Ok(None);
