@@ -105,7 +105,7 @@ fn serve(args: &Args) -> Result<(), Failure> {
     };
     let credentials = load_credentials(&config, |warning| tracing::warn!("{warning}"))?;
     let keyring = Keyring { credentials: Arc::new(credentials), api_keys: load_api_keys(&config, api_keys)? };
-    run_server(config, keyring, sources, |_| String::new())
+    run_server(config, keyring, sources, |_, _| String::new())
 }
 
 /// Runs the server, which prints the banner when it serves, followed by the `hints` for its base URL.
@@ -113,7 +113,7 @@ fn run_server(
     config: Config,
     keyring: Keyring,
     sources: Sources,
-    hints: impl FnOnce(&str) -> String,
+    hints: impl FnOnce(&str, &server::Ready) -> String,
 ) -> Result<(), Failure> {
     let announce = |config: &Config, credentials: &Credentials, ready: &server::Ready| {
         let proxy = config.upstream.proxy.as_ref().map(|proxy| (proxy.url(), &*proxy.source));
@@ -131,7 +131,7 @@ fn run_server(
             credential_names: credentials.names().collect(),
             is_tls: config.listener_tls.is_some(),
         };
-        let hints = hints(&banner.base_url());
+        let hints = hints(&banner.base_url(), ready);
         log::say(format_args!("{banner}{hints}"));
     };
     server::run(config, keyring, sources, announce).map_err(Failure::Run)
@@ -172,7 +172,17 @@ fn run_demo(args: &Args) -> Result<(), Failure> {
         prices: config.usage.price_source(),
     };
     let keyring = Keyring { credentials: Arc::new(loaded.credentials), api_keys: load_api_keys(&config, api_keys)? };
-    run_server(config, keyring, sources, demo::instructions)
+    // Its life knows no key and speaks no TLS.
+    let can_live = keyring.api_keys.is_none() && config.listener_tls.is_none();
+    run_server(config, keyring, sources, move |base_url, ready| {
+        let page = ready.admin.map(|admin| format!("http://{}", reachable(admin.address)));
+        if can_live && page.is_some() {
+            let audience = ready.audience.clone();
+            // Without it the page shows what is asked by hand.
+            let _ = demo::start_life(reachable(ready.bound), move || audience.count());
+        }
+        demo::instructions(base_url, page.as_deref())
+    })
 }
 
 fn run_check(args: &Args, online: bool) -> Result<(), Failure> {

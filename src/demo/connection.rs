@@ -22,6 +22,7 @@ use monoio_http::h1::payload::{FixedPayload, Payload};
 use super::access::Access;
 use super::api::EventScript;
 use super::routes::{self, DemoAnswer};
+use super::scene::{RETRY_AFTER_SECONDS, Scene};
 use super::served::ServedSums;
 
 /// Names the credential of the request's token, also on answers that have no text.
@@ -42,13 +43,18 @@ pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(
     while let Some(Ok(request)) = decoder.next().await {
         let is_close_asked = wants_close(request.headers());
         let (head, mut payload) = request.into_parts();
+        let scene = Scene::of(&head.headers);
         let (credential, answer) = match access.check(&head.headers) {
             Ok(credential) => {
                 if decoder.fill_payload().await.is_err() {
                     return;
                 }
                 let Ok(body) = collect(&mut payload).await else { return };
-                (Some(credential), routes::answer(&head.method, &head.uri, &body, credential, sums))
+                let answer = match scene.refusal(credential) {
+                    Some(status) => routes::refused(status),
+                    None => routes::answer(&head.method, &head.uri, &body, credential, sums),
+                };
+                (Some(credential), answer)
             }
             Err(reason) => (None, routes::unauthorized(reason)),
         };
@@ -63,7 +69,7 @@ pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(
             }
             DemoAnswer::Events(script, usage) => {
                 let told = || sums.add(&usage);
-                write_events(&mut writer, script, credential, pace, told).await.is_ok()
+                write_events(&mut writer, script, credential, scene.pace.unwrap_or(pace), told).await.is_ok()
             }
         };
         if !written || is_close_asked || is_body_unread {
@@ -104,6 +110,9 @@ async fn write_whole<W: AsyncWriteRent>(
         .status(status)
         .header(header::CONTENT_TYPE, "application/json")
         .header(CREDENTIAL_FIELD, credential);
+    if status == StatusCode::TOO_MANY_REQUESTS {
+        response = response.header(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
     if let Some(cost) = cost {
         response = response.header(COST_FIELD, cost.to_string());
     }

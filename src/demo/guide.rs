@@ -39,11 +39,18 @@ fn made_up_secret(name: &str) -> String {
     format!("made-up-secret-of-{name}-for-the-demo-only-not-a-real-one")
 }
 
-/// Returns lines to paste into a shell, for the gateway at `base_url`, for example `http://127.0.0.1:8899`.
-pub fn instructions(base_url: &str) -> String {
+/// Returns lines to paste into a shell, for the gateway at `base_url`, for example `http://127.0.0.1:8899`, and the
+/// address of its live `page`, if it has one.
+pub fn instructions(base_url: &str, page: Option<&str>) -> String {
     let base_url = base_url.trim_end_matches('/');
+    let page = page.map_or(String::new(), |page| {
+        format!(
+            "Open {page} in a browser: usage, cost, credentials and open answers, live. While a page is open, the\n\
+             demo sends requests of its own.\n\n"
+        )
+    });
     format!(
-        r#"Paste into another terminal. Every request goes through the gateway, which adds a made-up credential; the
+        r#"{page}Paste into another terminal. Every request goes through the gateway, which adds a made-up credential; the
 answers say which one (alice, bob, carol, alice, ...).
 
   # the models
@@ -95,7 +102,8 @@ mod tests {
 
     #[test]
     fn every_line_to_paste_names_the_gateway_and_holds_valid_json() {
-        let text = instructions("http://127.0.0.1:4242/");
+        let text = instructions("http://127.0.0.1:4242/", Some("http://127.0.0.1:4243"));
+        assert!(text.starts_with("Open http://127.0.0.1:4243 in a browser: "), "{text}");
         assert!(!text.contains("4242//"), "{text}");
         assert_eq!(text.matches("curl ").count(), text.matches("127.0.0.1:4242").count(), "{text}");
         let bodies: Vec<_> =
@@ -104,5 +112,10 @@ mod tests {
         for body in bodies {
             serde_json::from_str::<serde_json::Value>(body).unwrap();
         }
+    }
+
+    #[test]
+    fn without_a_page_none_is_named() {
+        assert!(instructions("http://127.0.0.1:4242", None).starts_with("Paste "));
     }
 }

@@ -3,7 +3,8 @@
 //! Owns the demo's certificate, its made-up credentials and one thread with one runtime. Invariant: it answers only
 //! requests that carry a token of one of its credentials, and only on a loopback address. It is not the gateway: who
 //! starts it points a gateway at it ([`UPSTREAM_URL`], connected to [`DemoUpstream::address`], trusting
-//! [`DemoUpstream::ca_pem`]). Imports nothing else of the crate.
+//! [`DemoUpstream::ca_pem`]). While somebody looks at that gateway's live page, `life` sends it requests that play a
+//! `scene`. Imports nothing else of the crate.
 
 mod access;
 mod api;
@@ -11,8 +12,10 @@ mod certificate;
 mod connection;
 mod flow;
 mod guide;
+mod life;
 mod reply;
 mod routes;
+mod scene;
 mod served;
 
 use std::fmt;
@@ -32,6 +35,7 @@ use self::served::ServedSums;
 
 pub use flow::{BASE_PATH, DemoCredential, UPSTREAM_HOST, UPSTREAM_URL};
 pub use guide::{credentials, credentials_json, instructions};
+pub use life::start as start_life;
 
 /// The time between two streamed tokens that reads like a model at work.
 pub const HUMAN_PACE: Duration = Duration::from_millis(40);

@@ -71,6 +71,14 @@ pub fn unauthorized(reason: &str) -> DemoAnswer {
     error(StatusCode::UNAUTHORIZED, &format!("Authentication Error, {reason}"), "auth_error")
 }
 
+/// Refuses or limits a credential, as its scene wants it.
+pub fn refused(status: StatusCode) -> DemoAnswer {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => error(status, "Rate limit reached for this demo's scene.", "rate_limit_error"),
+        _ => error(status, "Authentication Error, expired for this demo's scene.", "auth_error"),
+    }
+}
+
 fn bad_request(route: &str, invalid: &Invalid) -> DemoAnswer {
     let message = match invalid {
         Invalid::Json => "Invalid JSON in the request body.".to_owned(),

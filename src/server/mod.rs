@@ -37,6 +37,7 @@ use crate::capture::recorder::{Recorder, RecorderEnd};
 use crate::config::Config;
 use crate::credentials::Credentials;
 
+pub use admin::stage::Audience;
 pub use admin::{AdminToken, AdminTokenError};
 pub use error::RunError;
 pub use reload::source::{FileSource, Sources};
@@ -52,6 +53,8 @@ pub struct Ready {
     pub bound: SocketAddr,
     pub driver: Driver,
     pub admin: Option<AdminAddress>,
+    /// Those who look at the live page: nobody where there are no admin pages.
+    pub audience: Audience,
 }
 
 /// The address of the admin pages.
@@ -103,9 +106,10 @@ pub fn run(
     let hand_over = take_over::offer_hand_over(&shared.config, bound, lent, shared.owners.clone(), events);
     let admin = supervisor.admin.as_ref();
     admin.into_iter().for_each(|admin| admin.note(Stage::Serving));
+    let audience = admin.map_or_else(Audience::default, |admin| admin.audience.clone());
     let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });
     // Not held any longer: credentials of the start that are replaced are erased.
-    on_ready(&shared.config, &shared.credentials.load_full(), &Ready { bound, driver, admin });
+    on_ready(&shared.config, &shared.credentials.load_full(), &Ready { bound, driver, admin, audience });
     let ended = supervisor.wait(reload, hand_over, shared.config.timeouts.drain);
     usage_totals::finish(totals);
     ended

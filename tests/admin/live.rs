@@ -13,7 +13,7 @@ use crate::{before, page};
 /// The events that may be followed at a time.
 const FOLLOWERS_MAX: usize = 16;
 
-fn follow(port: u16) -> Client {
+pub fn follow(port: u16) -> Client {
     let mut client = Client::connect(port);
     client.send(format!("GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n"));
     client

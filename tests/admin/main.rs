@@ -8,6 +8,8 @@ mod support;
 
 mod access;
 mod address;
+#[cfg(feature = "demo")]
+mod demo;
 mod health;
 mod live;
 mod metrics;

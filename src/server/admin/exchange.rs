@@ -17,6 +17,7 @@ use super::pages::Pages;
 use super::refusal::AdminRefusal;
 use super::reply::AdminReply;
 use super::route::{AdminPage, AdminRequest, route};
+use super::stage::{Audience, FollowerSeat};
 use crate::config::percent_decoded;
 use crate::credentials::Secret;
 use crate::http1::head::{HeadLimits, HeadScanner, HeadSpan, StartLine, with_request};
@@ -55,18 +56,9 @@ pub struct Desk {
     pub pages: Rc<Pages>,
     pub rules: AccessRules,
     pub access: AdminAccess,
-    followers: Rc<Cell<usize>>,
+    audience: Audience,
     /// The thread is to end.
     pub is_closing: Cell<bool>,
-}
-
-/// The place of one that follows the events.
-pub struct FollowerSeat(Rc<Cell<usize>>);
-
-impl Drop for FollowerSeat {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// The answer to a request.
@@ -76,8 +68,8 @@ enum Answer {
 }
 
 impl Desk {
-    pub fn new(pages: Rc<Pages>, rules: AccessRules, access: AdminAccess) -> Self {
-        Desk { pages, rules, access, followers: Rc::default(), is_closing: Cell::new(false) }
+    pub fn new(pages: Rc<Pages>, rules: AccessRules, access: AdminAccess, audience: Audience) -> Self {
+        Desk { pages, rules, access, audience, is_closing: Cell::new(false) }
     }
 
     /// Reads a request, which is noted in `has_asked`, and answers it. Returns a seat if the client is to be sent the
@@ -132,7 +124,10 @@ impl Desk {
             AdminPage::Readiness => pages.readiness(),
             AdminPage::Metrics => pages.metrics().await,
             AdminPage::State => pages.state().await,
-            AdminPage::Events => return self.take_seat().map(Answer::Events),
+            AdminPage::Events => {
+                let seat = self.audience.take_seat(FOLLOWERS_MAX).ok_or(AdminRefusal::TooManyFollowers)?;
+                return Ok(Answer::Events(seat));
+            }
             AdminPage::Usage { query } => pages.usage(query, request.wants_csv).await?,
             AdminPage::Wake { credential } => pages.wake(credential)?,
             AdminPage::LogIn => self.log_in(request, body).await?,
@@ -152,14 +147,6 @@ impl Desk {
             Ok(line) => Ok(AdminReply::json(200, &json!({"logged_in": true})).with_fields(line.unwrap_or_default())),
             Err(refusal) => Err(slowed(refusal).await),
         }
-    }
-
-    fn take_seat(&self) -> Result<FollowerSeat, AdminRefusal> {
-        if self.followers.get() >= FOLLOWERS_MAX {
-            return Err(AdminRefusal::TooManyFollowers);
-        }
-        self.followers.set(self.followers.get() + 1);
-        Ok(FollowerSeat(self.followers.clone()))
     }
 
     /// Sends an event a second until the client leaves, the gateway drains or the thread ends.

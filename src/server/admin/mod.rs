@@ -37,7 +37,7 @@ use self::access::AdminAccess;
 use self::exchange::Desk;
 use self::gateway_state::GatewayState;
 use self::pages::Pages;
-use self::stage::{Stage, StageCell};
+use self::stage::{Audience, Stage, StageCell};
 use crate::config::IoDriver;
 use crate::io::{Timer, deadline};
 use crate::proxy::guard::AccessRules;
@@ -59,6 +59,7 @@ pub struct Admin {
     pub address: SocketAddr,
     /// The process that still has the address.
     pub held_by: Option<i32>,
+    pub audience: Audience,
 }
 
 impl Admin {
@@ -81,7 +82,8 @@ impl Admin {
             allow_origins: Vec::new(),
             hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
         };
-        let parts = AdminParts { rules, address, token: shared.admin_token.clone() };
+        let audience = Audience::of(stage.clone());
+        let parts = AdminParts { rules, address, token: shared.admin_token.clone(), audience: audience.clone() };
         let gateway =
             GatewayState { shared, listen, driver, liveness_probe, stage: stage.clone(), started: SystemTime::now() };
         let (started, reports) = sync_channel(1);
@@ -89,7 +91,7 @@ impl Admin {
         thread::Builder::new().name("flow-admin".into()).spawn(body)?;
         let ended = || Err(io::Error::other("the admin thread ended at its start"));
         reports.iter().next().unwrap_or_else(ended)?;
-        Ok(Admin { stage, _control: control, address, held_by })
+        Ok(Admin { stage, _control: control, address, held_by, audience })
     }
 
     /// Changes what `/readyz` reports.
@@ -103,6 +105,7 @@ struct AdminParts {
     rules: AccessRules,
     address: SocketAddr,
     token: Arc<ArcSwapOption<AdminToken>>,
+    audience: Audience,
 }
 
 /// Runs the thread, which reports over `started` when it can answer, or why it cannot.
@@ -129,6 +132,6 @@ fn run(
         let sampled = pages.clone();
         monoio::spawn(async move { sampled.keep_history().await });
         let access = AdminAccess::new(parts.address, parts.token);
-        service::serve(opened, control, Desk::new(pages, parts.rules, access)).await;
+        service::serve(opened, control, Desk::new(pages, parts.rules, access, parts.audience)).await;
     });
 }

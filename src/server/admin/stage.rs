@@ -1,6 +1,8 @@
-//! The stage of the process, written by the main thread and read by the admin thread.
+//! The stage of the process, written by the main thread and read by the admin thread, and its audience: those who follow
+//! the events, counted by the admin thread.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// The stage of the process, as `/readyz` reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,5 +39,61 @@ impl StageCell {
             1 => Stage::Serving,
             _ => Stage::Draining,
         }
+    }
+}
+
+/// The clients that follow the events of the admin pages, such as a live page that is open.
+#[derive(Debug, Clone, Default)]
+pub struct Audience {
+    followers: Arc<AtomicUsize>,
+    stage: Arc<StageCell>,
+}
+
+impl Audience {
+    /// Returns the audience of this stage, which is empty.
+    pub fn of(stage: Arc<StageCell>) -> Self {
+        Audience { followers: Arc::default(), stage }
+    }
+
+    /// Returns the number of those who follow; `None` once the gateway drains, when nobody else will be let in.
+    pub fn count(&self) -> Option<usize> {
+        (self.stage.get() != Stage::Draining).then(|| self.followers.load(Ordering::Relaxed))
+    }
+
+    /// Takes one of `seats_max` places. Only the admin thread does.
+    pub fn take_seat(&self, seats_max: usize) -> Option<FollowerSeat> {
+        if self.followers.load(Ordering::Relaxed) >= seats_max {
+            return None;
+        }
+        self.followers.fetch_add(1, Ordering::Relaxed);
+        Some(FollowerSeat(self.followers.clone()))
+    }
+}
+
+/// The place of one that follows the events.
+pub struct FollowerSeat(Arc<AtomicUsize>);
+
+impl Drop for FollowerSeat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_are_counted_until_they_are_left_or_the_gateway_drains() {
+        let stage = Arc::new(StageCell::default());
+        let audience = Audience::of(stage.clone());
+        let seats = [audience.take_seat(2), audience.take_seat(2)];
+        assert!(seats.iter().all(Option::is_some) && audience.take_seat(2).is_none());
+        assert_eq!(audience.count(), Some(2));
+        drop(seats);
+        assert_eq!(audience.count(), Some(0));
+        assert!(audience.take_seat(1).is_some());
+        stage.set(Stage::Draining);
+        assert_eq!(audience.count(), None);
     }
 }
