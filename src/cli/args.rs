@@ -5,7 +5,6 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
-use std::path::PathBuf;
 
 use argh::{EarlyExit, FromArgs};
 
@@ -180,9 +179,6 @@ pub struct TopArgs {
     /// print one frame as text; the same where the output is no terminal
     #[argh(switch)]
     pub once: bool,
-    /// file with the token of admin pages that ask for one [FLOW_PROXY_ADMIN_TOKEN_FILE]
-    #[argh(option, arg_name = "file")]
-    pub admin_token_file: Option<PathBuf>,
     /// the address of the admin pages; default that of --admin, http://127.0.0.1:8900
     #[argh(positional)]
     pub url: Option<String>,

@@ -23,7 +23,7 @@ mod wake;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -52,9 +52,6 @@ use crate::server::{self, AdminAddress, AdminToken, FileSource, Keyring, RunErro
 use crate::whole_file::FileKinds;
 
 pub use settings::{Setting, SettingRank, settings};
-
-/// The variable with the file of the token that admin pages may ask for.
-const ADMIN_TOKEN_VARIABLE: &str = "FLOW_PROXY_ADMIN_TOKEN_FILE";
 
 /// Runs the program; `words` are the arguments after its name.
 pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -269,13 +266,10 @@ fn run_init(args: &Args) -> Result<(), Failure> {
 }
 
 fn run_top(args: &Args, top: &TopArgs) -> Result<(), Failure> {
-    let admin = || configure_here(args, &unresolved).map(|configured| configured.config.admin);
-    let url = match &top.url {
-        Some(url) => Some(url.clone()),
-        None => admin().map_err(Failure::Settings)?.map(|admin| format!("http://{}", reachable(admin))),
-    };
-    let of_environment = || std::env::var_os(ADMIN_TOKEN_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from);
-    let token_file = top.admin_token_file.clone().or_else(of_environment);
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    let of_settings = || config.admin.map(|admin| format!("http://{}", reachable(admin)));
+    let url = top.url.clone().or_else(of_settings);
+    let token_file = config.access.admin_token_file;
     let text = top::run(TopQuestion { url, token_file, is_once: top.once }).map_err(Failure::Top)?;
     match text.map_or(Ok(()), |text| print(&text)) {
         // Whoever reads it has seen enough.

@@ -55,8 +55,7 @@ fn both_entry_pages_list_every_flag() {
 
 /// Flags that need no row: those of every program, and those of commands.
 fn is_known_to_all(flag: &str) -> bool {
-    const OF_COMMANDS: [&str; 9] =
-        ["--online", "--name", "--since", "--by", "--json", "--csv", "--list", "--once", "--admin-token-file"];
+    const OF_COMMANDS: [&str; 8] = ["--online", "--name", "--since", "--by", "--json", "--csv", "--list", "--once"];
     ["--help", "--version"].contains(&flag) || OF_COMMANDS.contains(&flag)
 }
 

@@ -290,6 +290,6 @@ mod tests {
     #[test]
     fn a_stream_stays_small() {
         let bytes = size_of::<Streaming<()>>();
-        assert!(bytes <= 1_650, "{bytes} bytes");
+        assert!(bytes <= 1_700, "{bytes} bytes");
     }
 }
