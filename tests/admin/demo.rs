@@ -53,6 +53,6 @@ fn the_life_ends_with_its_slow_streams_when_the_gateway_drains() {
     wait_for_state(&gateway, |state| state["streams_count"].as_u64().is_some_and(|count| count > 0));
     gateway.terminate();
     assert!(gateway.wait().success());
-    assert_eq!(gateway.count_log("path=/v1/messages status=200"), 1);
-    assert_eq!(gateway.count_log("end=client_disconnected"), 1, "nobody waits for the slow stream");
+    let is_cut = |line: &String| line.contains("path=/v1/messages") && line.contains("end=client_disconnected");
+    assert!(gateway.log().iter().any(is_cut), "nobody waits for the slow stream");
 }
