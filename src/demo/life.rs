@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ const TICK: Duration = Duration::from_millis(250);
 const LINGER: Duration = Duration::from_secs(5);
 
 /// The pause between two requests.
-const PAUSE_MILLISECONDS: std::ops::RangeInclusive<u64> = 1000..=3000;
+const PAUSE_MILLISECONDS: RangeInclusive<u64> = 1000..=3000;
 
 /// Answers that are open at a time, at most. Some three are slow ones.
 const OPEN_MAX: usize = 12;
