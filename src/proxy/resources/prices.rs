@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(300);
 
 /// The number of answers without usage from which on they are worth the question: before, a lone request would have
 /// another one behind it that nobody expects.
-const ESTIMATES_MIN: u64 = 16;
+const ESTIMATES_MIN: u64 = 256;
 
 /// The prices of models, as far as any are known.
 pub struct Prices {
