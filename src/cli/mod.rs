@@ -35,7 +35,8 @@ use self::failure::Failure;
 use self::healthcheck::Asked;
 use self::init::Written;
 use self::settings::{
-    ADMIN, Configured, DotEnv, SHARDS, SettingErrors, Surroundings, configure, resolve_listen_host, usage_file,
+    ADMIN, ADMIN_TOKEN_FILE, Configured, DotEnv, SHARDS, SettingErrors, Surroundings, configure, resolve_listen_host,
+    usage_file,
 };
 use self::top::TopQuestion;
 use self::usage_report::UsageQuestion;
@@ -258,7 +259,10 @@ fn run_init(args: &Args) -> Result<(), Failure> {
     let Written { path, backup, names } = init::init(&path).map_err(Failure::Init)?;
     let kept = backup.map_or(String::new(), |backup| format!("; what was there before is {}", backup.display()));
     print(&format!("Written: {} (mode 600) with {}{kept}\n", path.display(), names.join(", ")))?;
-    let tried = if init::ask_for_trial().map_err(Failure::Init)? { run_check(args, true) } else { Ok(()) };
+    let is_wanted = init::ask_for_trial().map_err(Failure::Init)?;
+    // The trial may take a while, and nothing is written any more.
+    let _signals = init::end_by_signals().map_err(Failure::Init)?;
+    let tried = if is_wanted { run_check(args, true) } else { Ok(()) };
     print(
         "Next:\n  flow-uring exec claude    # or any other command: it gets a gateway of its own\n  flow-uring                # a gateway for all\n",
     )?;
@@ -266,10 +270,13 @@ fn run_init(args: &Args) -> Result<(), Failure> {
 }
 
 fn run_top(args: &Args, top: &TopArgs) -> Result<(), Failure> {
-    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    let configured = configure_here(args, &unresolved).map_err(Failure::Settings)?;
+    // A token of the environment is for the gateway that the environment means, and not for any other address.
+    let is_token_meant = top.url.is_none() || configured.is_written(ADMIN_TOKEN_FILE);
+    let config = configured.config;
     let of_settings = || config.admin.map(|admin| format!("http://{}", reachable(admin)));
     let url = top.url.clone().or_else(of_settings);
-    let token_file = config.access.admin_token_file;
+    let token_file = config.access.admin_token_file.filter(|_| is_token_meant);
     let text = top::run(TopQuestion { url, token_file, is_once: top.once }).map_err(Failure::Top)?;
     match text.map_or(Ok(()), |text| print(&text)) {
         // Whoever reads it has seen enough.

@@ -12,14 +12,19 @@ use rustix::process::getuid;
 const TABLES: [&str; 2] = ["/proc/net/tcp", "/proc/net/tcp6"];
 /// The state of a listening socket there: `TCP_LISTEN` of the kernel's tcp_states.h.
 const LISTENING: &str = "0A";
-/// The identities of people (systemd's Users, Groups, UIDs and GIDs); those of services are below and above.
-const PEOPLE: RangeInclusive<u32> = 1000..=60_000;
+/// The identities of services, those of the system and those that systemd makes up (its Users, Groups, UIDs and GIDs). All
+/// others are people's, or what people have for their containers.
+const SERVICES: [RangeInclusive<u32>; 2] = [0..=999, 61_184..=65_519];
 
 /// Returns true where nobody but this user and services of the system listens on the port, as far as that is known.
 pub fn is_trusted(port: u16) -> bool {
     let ours = getuid().as_raw();
     let tables = TABLES.iter().filter_map(|table| fs::read_to_string(table).ok());
-    tables.flat_map(|table| owners(&table, port)).all(|owner| owner == ours || !PEOPLE.contains(&owner))
+    tables.flat_map(|table| owners(&table, port)).all(|owner| owner == ours || is_service(owner))
+}
+
+fn is_service(owner: u32) -> bool {
+    SERVICES.iter().any(|services| services.contains(&owner))
 }
 
 /// Lists the owners of the listening sockets of this port.
@@ -49,6 +54,12 @@ mod tests {
         assert_eq!(owners(TABLE, 0x22C3), [1001]);
         assert_eq!(owners(TABLE, 22), [0]);
         assert!(owners(TABLE, 1).is_empty());
+    }
+
+    #[test]
+    fn people_their_containers_and_those_of_a_directory_service_are_no_services() {
+        assert!([0, 33, 999, 61_184, 65_519].into_iter().all(is_service));
+        assert!(![1000, 60_000, 60_001, 100_000, 2_000_000].into_iter().any(is_service));
     }
 
     #[test]

@@ -108,6 +108,8 @@ fn keep(path: &Path) -> io::Result<PathBuf> {
             Err(_) if !backup.exists() => {
                 write_whole(&backup, "")?;
                 fs::copy(path, &backup)?;
+                // A copy has the mode of what it is of.
+                fs::set_permissions(&backup, Permissions::from_mode(MODE))?;
                 return Ok(backup);
             }
             Err(_) => {}

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use self::file::Target;
 use self::prompt::Prompt;
+use self::signal_guard::SignalGuard;
 use self::words::say;
 use crate::credentials::{NewEntry, Secret, extended, from_json, written};
 
@@ -84,6 +85,14 @@ pub fn ask_for_trial() -> Result<bool, InitError> {
     let answer =
         prompt.ask("Try each of them with the upstream now (one request each)? [Y/n] ").map_err(InitError::Input)?;
     Ok(answer.is_some_and(|answer| !is(&answer, "no")))
+}
+
+/// Lets signals end the program again, for as long as what it returns lives.
+///
+/// # Errors
+/// The handlers or their thread cannot be set up.
+pub fn end_by_signals() -> Result<impl Sized, InitError> {
+    SignalGuard::guard(None).map_err(InitError::Input)
 }
 
 fn ask_about(prompt: &mut Prompt, text: &str, path: &Path) -> Result<Existing, InitError> {

@@ -6,12 +6,14 @@
 use std::io::{self, IsTerminal};
 
 use rustix::io::Errno;
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::signal_guard::SignalGuard;
 use super::words::say;
 
+/// Stands for no character (termios(3), `_POSIX_VDISABLE`).
+const DISABLED: u8 = 0;
 /// Limit on an answer: that of a terminal's line (termios(3), canonical mode).
 const ANSWER_BYTES_MAX: usize = 4096;
 
@@ -54,6 +56,8 @@ impl Prompt {
         hidden.local_modes.remove(LocalModes::ECHO);
         // The end of the line is typed too.
         hidden.local_modes.remove(LocalModes::ECHONL);
+        // A shell does not hide it again when the program goes on after a Ctrl-Z.
+        hidden.special_codes[SpecialCodeIndex::VSUSP] = DISABLED;
         tcsetattr(io::stdin(), OptionalActions::Now, &hidden)?;
         say(question);
         let answer = read_line();

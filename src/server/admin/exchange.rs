@@ -5,13 +5,13 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::access::AdminAccess;
+use super::access::{AdminAccess, Proof};
 use super::page;
 use super::pages::Pages;
 use super::refusal::AdminRefusal;
@@ -34,8 +34,12 @@ pub const READ_ROOM: usize = 4 * 1024;
 /// The body of a log-in: a token is shorter.
 const LOG_IN_BYTES_MAX: u64 = 4 * 1024;
 
-/// The time for which a wrong token is let wait: guessing on all connections at a time then is some 30 a second.
+/// The time for which a wrong token is let wait. A token is 16 characters at least, so this is against mistakes in loops
+/// more than against guesses.
 const WRONG_TOKEN_PAUSE: Duration = Duration::from_secs(1);
+
+/// The time after which it is looked whether the connection has to make room meanwhile.
+const WRONG_TOKEN_LOOK: Duration = Duration::from_millis(50);
 
 /// Pages that follow the events at a time, at most: each costs a state a second.
 const FOLLOWERS_MAX: usize = 16;
@@ -74,7 +78,8 @@ impl Desk {
 
     /// Reads a request, which is noted in `has_asked`, and answers it. Returns a seat if the client is to be sent the
     /// events from here on, and whether a reply was sent.
-    pub async fn serve(&self, stream: &Stream, has_asked: &Cell<bool>) -> DeskOutcome {
+    pub async fn serve(&self, stream: &Stream, has_asked: &Cell<bool>, has_ended: &Cell<bool>) -> DeskOutcome {
+        let mut proof = Proof::default();
         let (answer, is_head) = match read_request(stream).await {
             Ok(Some((mut input, span))) => {
                 has_asked.set(true);
@@ -88,6 +93,10 @@ impl Desk {
                         let body = Body { stream, input, start: span.end };
                         // Boxed: the task of a connection would else be as large as the largest page's future.
                         let answer = Box::pin(self.answer(&request, body)).await;
+                        if let Err(AdminRefusal::TokenWrong) = answer {
+                            pause_after_wrong_token(has_ended).await;
+                        }
+                        proof = request.proof;
                         (answer.unwrap_or_else(|refusal| Answer::Whole(refusal.into())), request.is_head)
                     }
                     Err(refusal) => (Answer::Whole(refusal.into()), false),
@@ -104,7 +113,7 @@ impl Desk {
             }
             Answer::Events(seat) => {
                 out.append(EVENTS_HEAD);
-                if is_head { DeskOutcome::Over } else { DeskOutcome::Follows(seat) }
+                if is_head { DeskOutcome::Over } else { DeskOutcome::Follows(seat, proof) }
             }
         };
         match stream.write_all(out, &Deadline::default(), EVENT_WRITE_LIMIT).await.0 {
@@ -115,9 +124,7 @@ impl Desk {
 
     async fn answer(&self, request: &AdminRequest, body: Body<'_>) -> Result<Answer, AdminRefusal> {
         let page = &request.page;
-        if let Err(refusal) = self.access.check(page.need(), &request.proof) {
-            return Err(slowed(refusal).await);
-        }
+        self.access.check(page.need(), &request.proof)?;
         let pages = &self.pages;
         Ok(Answer::Whole(match page {
             AdminPage::Health => pages.health().await,
@@ -143,15 +150,14 @@ impl Desk {
         let length = request.body_bytes.filter(|length| (1..=LOG_IN_BYTES_MAX).contains(length));
         let body = body.read(length.ok_or(AdminRefusal::LogInMalformed)? as usize).await;
         let shown = body.as_deref().and_then(|body| token_of(body)).ok_or(AdminRefusal::LogInMalformed)?;
-        match self.access.log_in(&shown) {
-            Ok(line) => Ok(AdminReply::json(200, &json!({"logged_in": true})).with_fields(line.unwrap_or_default())),
-            Err(refusal) => Err(slowed(refusal).await),
-        }
+        let line = self.access.log_in(&shown)?;
+        Ok(AdminReply::json(200, &json!({"logged_in": true})).with_fields(line.unwrap_or_default()))
     }
 
-    /// Sends an event a second until the client leaves, the gateway drains or the thread ends.
-    pub async fn follow(&self, stream: &Stream, _seat: FollowerSeat) {
-        while !self.is_closing.get() && !self.pages.is_draining() {
+    /// Sends an event a second until the client leaves or has no right any more, the gateway drains or the thread ends.
+    pub async fn follow(&self, stream: &Stream, _seat: FollowerSeat, proof: &Proof) {
+        let may_go_on = || self.access.check(AdminPage::Events.need(), proof).is_ok();
+        while !self.is_closing.get() && !self.pages.is_draining() && may_go_on() {
             let mut out = Buffer::take();
             out.append(&self.pages.event().await);
             if stream.write_all(out, &Deadline::default(), EVENT_WRITE_LIMIT).await.0.is_err() {
@@ -167,15 +173,16 @@ pub enum DeskOutcome {
     /// The client sent no request, or took no reply.
     Silent,
     Over,
-    Follows(FollowerSeat),
+    /// With what gives it the right to.
+    Follows(FollowerSeat, Proof),
 }
 
-/// Lets who has shown a wrong token wait.
-async fn slowed(refusal: AdminRefusal) -> AdminRefusal {
-    if refusal == AdminRefusal::TokenWrong {
-        pause(WRONG_TOKEN_PAUSE).await;
+/// Lets who has shown a wrong token wait, unless the connection has to make room.
+async fn pause_after_wrong_token(has_ended: &Cell<bool>) {
+    let due = Instant::now() + WRONG_TOKEN_PAUSE;
+    while Instant::now() < due && !has_ended.get() {
+        pause(WRONG_TOKEN_LOOK).await;
     }
-    refusal
 }
 
 /// A file of the live page. Its name stays when it changes, so each use asks whether it did.

@@ -94,6 +94,8 @@ struct AdminConnection {
     has_asked: Cell<bool>,
     /// It is sent the events, for as long as it likes.
     is_following: Cell<bool>,
+    /// It has made room for another one.
+    has_ended: Cell<bool>,
 }
 
 impl Service {
@@ -116,8 +118,8 @@ impl Service {
         let stream = Stream::new(TcpStream::from_std(socket.into())?);
         let number = self.number.get();
         self.number.set(number + 1);
-        let connection =
-            Rc::new(AdminConnection { number, stream, has_asked: Cell::new(false), is_following: Cell::new(false) });
+        let (has_asked, is_following, has_ended) = Default::default();
+        let connection = Rc::new(AdminConnection { number, stream, has_asked, is_following, has_ended });
         self.make_room();
         self.open.borrow_mut().push_back(connection.clone());
         let service = self.clone();
@@ -139,31 +141,32 @@ impl Service {
         let asking = || open.iter().position(|connection| !connection.is_following.get());
         let place = silent.or_else(asking).unwrap_or(0);
         if let Some(connection) = open.remove(place) {
+            connection.has_ended.set(true);
             end(&connection.stream);
         }
     }
 
     /// Serves one request, and sends the events to who asked for them.
     async fn exchange(&self, connection: &AdminConnection) {
-        let AdminConnection { stream, has_asked, is_following, .. } = connection;
+        let AdminConnection { stream, has_asked, is_following, has_ended, .. } = connection;
         // A client that is too slow gets no reply: it would be too slow to read it.
         let deadline = Deadline::default();
         let served = deadline.within(EXCHANGE_LIMIT, async {
-            let served = self.desk.serve(stream, has_asked).await;
+            let served = self.desk.serve(stream, has_asked, has_ended).await;
             if let DeskOutcome::Over = served {
                 stream.shutdown_write();
                 linger(stream).await;
             }
             served
         });
-        if let Ok(DeskOutcome::Follows(seat)) = served.await {
+        if let Ok(DeskOutcome::Follows(seat, proof)) = served.await {
             is_following.set(true);
-            self.desk.follow(stream, seat).await;
+            self.desk.follow(stream, seat, &proof).await;
         }
     }
 }
 
-/// Shuts both directions down, which ends every wait of its task at once.
+/// Shuts both directions down, which ends every wait for the socket at once.
 fn end(stream: &Stream) {
     // SAFETY: the descriptor is open for as long as `stream` is.
     let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };

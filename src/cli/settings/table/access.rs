@@ -12,6 +12,8 @@ use crate::cli::settings::setting::Setting;
 use crate::config::{self, ListenerTls, Origin};
 use crate::credentials::{ApiKeys, LoadedKeys};
 
+pub const ADMIN_TOKEN_FILE: &str = "--admin-token-file";
+
 const CERTIFICATE: &str = "--tls-cert";
 const KEY: &str = "--tls-key";
 /// A flag would show the keys to everybody who lists processes.
@@ -37,7 +39,7 @@ pub const ROWS: &[Setting] = &[
     },
     API_KEYS,
     Setting {
-        flag: "--admin-token-file",
+        flag: ADMIN_TOKEN_FILE,
         variable: Some("FLOW_PROXY_ADMIN_TOKEN_FILE"),
         help: "file with the token that the live page and its API ask for, read again on SIGHUP; without it they are for \
                loopback addresses alone",

@@ -145,14 +145,20 @@ struct FileRead {
     /// The sums of the file alone, the hour that they are of, and how often the file had been written.
     sums: Option<(SpanSums, UnixHour, u64)>,
     tried: Option<Instant>,
+    /// The last try has brought nothing.
+    has_failed: bool,
 }
 
 impl FileRead {
     /// Tells whether the file is to be read.
     fn is_due(&self, hour: UnixHour, writes: u64) -> bool {
-        let age = self.tried.map(|tried| tried.elapsed());
-        let is_of_now = self.sums.as_ref().is_some_and(|(_, of, known)| *of == hour && *known == writes);
-        age.is_none_or(|age| age >= if is_of_now { FILE_AGE_MAX } else { RETRY_PAUSE })
+        let Some(age) = self.tried.map(|tried| tried.elapsed()) else { return true };
+        if self.has_failed {
+            return age >= RETRY_PAUSE;
+        }
+        // One more: it is being written.
+        let is_of_now = |(_, of, known): &(SpanSums, UnixHour, u64)| *of == hour && writes.saturating_sub(*known) <= 1;
+        age >= FILE_AGE_MAX || !self.sums.as_ref().is_some_and(is_of_now)
     }
 }
 
@@ -174,7 +180,9 @@ impl Costs {
         if is_due {
             self.read.borrow_mut().tried = Some(Instant::now());
             let mut sums = SpanSums::at(hour);
-            if let Some(totals) = file.read(sums.begins[2], READ_LIMIT).await {
+            let totals = file.read(sums.begins[2], READ_LIMIT).await;
+            self.read.borrow_mut().has_failed = totals.is_none();
+            if let Some(totals) = totals {
                 totals.rows.iter().for_each(|row| sums.add(row.hour, &row.of, row.sums));
                 self.read.borrow_mut().sums = Some((sums, hour, totals.unwritten.writes));
             }
