@@ -31,8 +31,9 @@ fn files(captures: &Path) -> Vec<PathBuf> {
 /// Waits until there are so many captures, and returns them.
 fn wait_for(captures: &Path, count: usize) -> Vec<Value> {
     wait_until("there are so many captures", || files(captures).len() >= count);
-    let read = |path: &PathBuf| serde_json::from_slice(&fs::read(path).expect("a file")).expect("whole JSON");
-    files(captures).iter().map(read).collect()
+    // One that is too old may be deleted meanwhile.
+    let read = |path: &PathBuf| Some(serde_json::from_slice(&fs::read(path).ok()?).expect("whole JSON"));
+    files(captures).iter().filter_map(read).collect()
 }
 
 fn post(path: &str, field_lines: &str, body: &str) -> String {
