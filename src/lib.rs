@@ -7,8 +7,8 @@
 //!
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
-//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `wake`, `usage_report`, `explain`; at a terminal `init`,
-//!   `exec`, `top`; texts of others in `shown_text`), how a start can fail (`failure`).
+//!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `wake`, `usage_report`, `explain`; at a terminal
+//!   `init`, `exec`, `top`; texts of others in `shown_text`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`), pages and names that may use the gateway (`access`), usage (`usage`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
@@ -19,33 +19,34 @@
 //!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
 //!   (`reload`, `certificate`, `prices`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
 //!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness,
-//!   metrics and the live page with its API have a listener and a thread of their own (`admin`). Usage goes to its file by `usage_totals`.
+//!   metrics and the live page with its API have a listener and a thread of their own (`admin`). Usage goes to its file
+//!   by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
 //!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), open answers that only
 //!   have to be relayed, without a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`,
-//!   `error`), the end (`outcome`), what the gateway asks the upstream for itself (`own_request`, `price_question`), and
-//!   what all exchanges of a shard share (`resources`, `snapshot`).
+//!   `error`), the end (`outcome`), what the gateway asks the upstream for itself (`own_request`, `price_question`),
+//!   and what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
 //!   ones (`pool`), which a sleep of the machine ends (`suspension`).
 //! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it
-//!   gives (`credential`, `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`), the
-//!   round robin (`balancer`, `order`), cooldowns as a whole
-//!   and for one model (`standing`), the makers of stored objects (`owners`), what must not be seen (`secret`), the
-//!   keys of callers (`api_keys`), files of secrets (`private_file`).
+//!   gives (`credential`, `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`),
+//!   the round robin (`balancer`, `order`), cooldowns as a whole and for one model (`standing`), the makers of stored
+//!   objects (`owners`), what must not be seen (`secret`), the keys of callers (`api_keys`), files of secrets
+//!   (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
-//! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`, `seen`), the one maker of text that may be kept
-//!   (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
+//! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`, `seen`), the one maker of text that
+//!   may be kept (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), the
 //!   strings in one (`members`), and texts that are begun anywhere (`middle`).
 //! * [`usage`], what answers cost: the tokens and the cost that they tell of (`answer`, in the counts of `tokens` and
-//!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals (`totals`)
-//!   in a file (`store`), which a thread writes (`keeper`), and told as a `report`.
+//!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals
+//!   (`totals`) in a file (`store`), which a thread writes (`keeper`), and told as a `report`.
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
 //!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
@@ -53,11 +54,12 @@
 //!   (`blocking_request`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
-//!   (`histogram`), the liveness of a shard (`pulse`), and its last and its open exchanges (`shown`). No text of a client makes a line long (`shortened`).
+//!   (`histogram`), the liveness of a shard (`pulse`), and its last and its open exchanges (`shown`). No text of a
+//!   client makes a line long (`shortened`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
-//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) and knows
-//!   what it `served`, the tokens it accepts (`access`), its name and credentials (`flow`), the text for newcomers (`guide`);
-//!   requests for who looks at the live page (`life`), and what they ask it to play (`scene`).
+//! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) and
+//!   knows what it `served`, the tokens it accepts (`access`), its name and credentials (`flow`), the text for
+//!   newcomers (`guide`); requests for who looks at the live page (`life`), and what they ask it to play (`scene`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!
@@ -91,15 +93,17 @@
 //!
 //! **downstream**: the client's side. **upstream**: the Flow side. **shard**: one pinned thread with its own runtime.
 //! **credential**: one entry of `secrets.json`. **exchange**: one request with its answer. **attempt**: one try of an
-//! exchange against the upstream with one credential. **pump**: the loop of a shard that relays open answers. **head**: request or status line with its fields.
+//! exchange against the upstream with one credential. **pump**: the loop of a shard that relays open answers. **head**:
+//! request or status line with its fields.
 //!
 //! # The import rule
 //!
 //! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `json`, `observability`, `demo` and
-//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `capture` may import `credentials`, `http1`, `observability` and `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may import `io`, `config`,
-//! `observability`, `whole_file`; `proxy` may import `upstream` and the leaves; `server` may import all of these but `demo`; nothing below imports `server`, `proxy` or
-//! `cli`. Public is what the program and its tests call; the rest is private, so that the compiler tells what nothing
-//! uses any more.
+//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `capture` may import
+//! `credentials`, `http1`, `observability` and `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may
+//! import `io`, `config`, `observability`, `whole_file`; `proxy` may import `upstream` and the leaves; `server` may
+//! import all of these but `demo`; nothing below imports `server`, `proxy` or `cli`. Public is what the program and its
+//! tests call; the rest is private, so that the compiler tells what nothing uses any more.
 
 // Tests may block and lock (see clippy.toml).
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types))]

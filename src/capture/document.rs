@@ -1,6 +1,7 @@
 //! The document of one failed exchange, as it stands in its file.
 //!
-//! Invariant: its texts are [`Masked`]; what is not is a number, a name of the configuration, or a word of this program.
+//! Invariant: its texts are [`Masked`]; what is not is a number, a name of the configuration, or a word of this
+//! program.
 
 use std::time::{Duration, Instant, SystemTime};
 

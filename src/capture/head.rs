@@ -1,7 +1,7 @@
 //! A head, copied without its credentials: what a field of keys holds is not copied at all.
 //!
-//! Invariant: a value of such a field, a parameter with such a name, and the user-info of a URL never stand in a copy. It
-//! takes no more memory than its bound, and the work is linear in the length of the head: this runs on a shard.
+//! Invariant: a value of such a field, a parameter with such a name, and the user-info of a URL never stand in a copy.
+//! It takes no more memory than its bound, and the work is linear in the length of the head: this runs on a shard.
 
 use super::seen::{SeenKeys, ends_with};
 use crate::http1::fields::{self, Known, push_decimal};

@@ -1,8 +1,8 @@
 //! The one maker of text that may be kept: whatever is known to be secret in it becomes as many `*`.
 //!
-//! Searched for are the tokens and client secrets of all credentials, the API keys of all callers, and the keys that the
-//! exchange itself came with. Keys are known by length and digest alone, so each piece of so many bytes of a word is
-//! hashed, wherever it begins: after `\n` in JSON or `%3D` in a form nothing tells that a key does. The work for one
+//! Searched for are the tokens and client secrets of all credentials, the API keys of all callers, and the keys that
+//! the exchange itself came with. Keys are known by length and digest alone, so each piece of so many bytes of a word
+//! is hashed, wherever it begins: after `\n` in JSON or `%3D` in a form nothing tells that a key does. The work for one
 //! document is bounded; what would take more is left out of it. Keys of fewer than [`KEY_BYTES_MIN`] bytes are not
 //! searched for: they would be found in ordinary words.
 

@@ -1,7 +1,8 @@
 //! The thread that writes captures, and the queue before it.
 //!
-//! Invariant: putting a failed exchange into the queue never waits. What does not fit, or cannot be written, is lost and
-//! counted, and the log says so once a minute at most. Secrets are kept for masking only while the queue is not empty.
+//! Invariant: putting a failed exchange into the queue never waits. What does not fit, or cannot be written, is lost
+//! and counted, and the log says so once a minute at most. Secrets are kept for masking only while the queue is not
+//! empty.
 
 use std::io;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The keys that a request came with, by which they are known where they stand elsewhere.
 //!
-//! Invariant: at most [`SEEN_MAX`] of at most [`SEEN_BYTES_MAX`] bytes, each as its length and digest alone, and none has
-//! a byte that ends a word. The places of the others are masked all the same (`head`): they are only not looked for in
-//! bodies and other fields.
+//! Invariant: at most [`SEEN_MAX`] of at most [`SEEN_BYTES_MAX`] bytes, each as its length and digest alone, and none
+//! has a byte that ends a word. The places of the others are masked all the same (`head`): they are only not looked for
+//! in bodies and other fields.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine;

@@ -60,12 +60,10 @@ pub fn wake(admin: SocketAddr, name: &str, token: Option<&Secret>) -> Result<boo
     }
 }
 
-/// Encodes a name as a segment of a path (RFC 3986 §3.3).
-fn percent_encoded(name: &str) -> String {
-    let encoded = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
+/// Encodes a name as one segment of a path (RFC 3986 §3.3). A dot too: a segment of dots alone leads elsewhere.
+pub fn percent_encoded(name: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
+    let encoded = |byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     name.bytes().map(encoded).collect()
 }
 
@@ -117,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_name_is_one_segment_whatever_is_in_it() {
-        assert_eq!(percent_encoded("team-a_1.~"), "team-a_1.~");
-        assert_eq!(percent_encoded("a b/../é?"), "a%20b%2F..%2F%C3%A9%3F");
+        assert_eq!(percent_encoded("team-a_1~"), "team-a_1~");
+        assert_eq!(percent_encoded("a b/../é?"), "a%20b%2F%2E%2E%2F%C3%A9%3F");
     }
 }

@@ -1,7 +1,7 @@
 //! Life for the live page: requests of several kinds through the gateway's own port, while somebody looks.
 //!
-//! One thread with plain sockets, which only reads away what comes. Invariant: nothing is sent while nobody looks, so that
-//! who tries the demo by hand finds it untouched; and nothing is open any more once the gateway drains.
+//! One thread with plain sockets, which only reads away what comes. Invariant: nothing is sent while nobody looks, so
+//! that who tries the demo by hand finds it untouched; and nothing is open any more once the gateway drains.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,10 +1,10 @@
 //! JSON that is read from anywhere within it.
 //!
-//! Begun in the middle, it may be within a string or not, and takes itself to be outside; a byte that cannot stand there
-//! tells that it was within one. Depths are counted from [`JsonMiddle::MIDDLE`] then, so that only their differences
-//! mean anything. All keys are told, and the values that are wanted. Invariant: memory is bounded, nothing is
-//! allocated, and strings that nobody wants cost one search for their end. It is no validator: of text that is not JSON,
-//! it may find anything or nothing.
+//! Begun in the middle, it may be within a string or not, and takes itself to be outside; a byte that cannot stand
+//! there tells that it was within one. Depths are counted from [`JsonMiddle::MIDDLE`] then, so that only their
+//! differences mean anything. All keys are told, and the values that are wanted. Invariant: memory is bounded, nothing
+//! is allocated, and strings that nobody wants cost one search for their end. It is no validator: of text that is not
+//! JSON, it may find anything or nothing.
 
 use memchr::{memchr_iter, memchr2};
 

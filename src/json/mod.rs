@@ -1,6 +1,6 @@
-//! JSON that is read as it comes, in pieces of any size: a whole object that can be closed wherever it breaks off (`text`,
-//! `string`), the strings among the `members` of one, and a text that may be begun anywhere (`middle`). Of what may be
-//! long, the `prefix` is kept. None of them does I/O.
+//! JSON that is read as it comes, in pieces of any size: a whole object that can be closed wherever it breaks off
+//! (`text`, `string`), the strings among the `members` of one, and a text that may be begun anywhere (`middle`). Of
+//! what may be long, the `prefix` is kept. None of them does I/O.
 
 pub mod members;
 pub mod middle;

@@ -3,12 +3,12 @@
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
-//! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to be relayed any more leaves for the pump
-//! (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms share the shard's `resources` and what is
-//! known of the `exchange` and left of it as its `trail`; `replay` keeps the request for another attempt, `response` and
-//! `sse` follow the answer on its way. What the gateway asks the upstream for itself is an `own_request`: the check of a
-//! credential (`failover`), the prices of models (`price_question`). Imports inside go downwards only, in the order of the list in
-//! `tests/architecture/rooms.rs`.
+//! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
+//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms
+//! share the shard's `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the
+//! request for another attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream
+//! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`).
+//! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
 pub mod attempt;
 pub mod attempt_class;

@@ -1,9 +1,8 @@
 //! The question to the upstream for the prices of its models: `GET {base path}/model/info`, LiteLLM's own list.
 //!
 //! Asked in the background when an answer told its tokens and not its cost, and the prices are of age, with the first
-//! credential. Invariant: it
-//! holds no request back, changes nothing but the prices, and no drain waits for it; where there are none, estimates are
-//! missing and nothing else.
+//! credential. Invariant: it holds no request back, changes nothing but the prices, and no drain waits for it; where
+//! there are none, estimates are missing and nothing else.
 
 use std::rc::Rc;
 use std::sync::Arc;

@@ -1,9 +1,10 @@
 //! The process around the shards, from its start to its end.
 //!
-//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `prices`, `take_over`,
-//! `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which reloads files
-//! (`reload`) and drains. Totals of usage are written beside it (`usage_totals`). The main thread serves nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload`
-//! and `admin` has a folder, whose `mod.rs` is its map.
+//! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `prices`,
+//! `take_over`, `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which
+//! reloads files (`reload`) and drains. Totals of usage are written beside it (`usage_totals`). The main thread serves
+//! nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload` and `admin` has a folder, whose `mod.rs` is its
+//! map.
 
 mod admin;
 mod admin_token;

@@ -1,8 +1,8 @@
-//! The metrics of OpenTelemetry's semantic conventions for generative AI, version 1.37.0, where they are in development:
-//! counted only if they are asked for.
+//! The metrics of OpenTelemetry's semantic conventions for generative AI, version 1.37.0, where they are in
+//! development: counted only if they are asked for.
 //!
-//! Written by one shard alone, with plain loads and stores. Invariant: what is counted is bounded by the models that are
-//! told apart, and a distribution is allocated with its first answer.
+//! Written by one shard alone, with plain loads and stores. Invariant: what is counted is bounded by the models that
+//! are told apart, and a distribution is allocated with its first answer.
 
 use std::array;
 use std::sync::OnceLock;

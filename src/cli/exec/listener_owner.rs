@@ -1,7 +1,7 @@
 //! The users whose programs listen on a port of this machine.
 //!
-//! Whoever has the port first sees what the command sends. Another person's program on it, whatever it says of itself, is
-//! not the gateway that the user has in mind.
+//! Whoever has the port first sees what the command sends. Another person's program on it, whatever it says of itself,
+//! is not the gateway that the user has in mind.
 
 use std::fs;
 use std::ops::RangeInclusive;

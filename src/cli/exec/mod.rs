@@ -1,9 +1,10 @@
 //! `flow-uring exec`: a command whose clients are pointed at a gateway.
 //!
 //! Once there is a gateway, this process becomes the command (execve(2)). So its signals, terminal, process group, exit
-//! code and descriptors are the command's by themselves: there is nothing to forward, and nothing that could be forwarded
-//! wrongly. A gateway of its own (`own_gateway`) is therefore no parent of the command but a process beside it, which
-//! watches it and ends with it, in whatever way it ends. Not here: the settings, and the loading of secrets and keys.
+//! code and descriptors are the command's by themselves: there is nothing to forward, and nothing that could be
+//! forwarded wrongly. A gateway of its own (`own_gateway`) is therefore no parent of the command but a process beside
+//! it, which watches it and ends with it, in whatever way it ends. Not here: the settings, and the loading of secrets
+//! and keys.
 
 mod child;
 mod error;

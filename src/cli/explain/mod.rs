@@ -1,5 +1,5 @@
-//! `explain`: finds the capture of a failed exchange, and tells in plain words what became of it (`account`) and what to
-//! do (`advice`).
+//! `explain`: finds the capture of a failed exchange, and tells in plain words what became of it (`account`) and what
+//! to do (`advice`).
 
 mod account;
 mod advice;

@@ -1,8 +1,8 @@
 //! `flow-uring init`: asks for credentials and writes them into the secrets file.
 //!
-//! Invariant: a secret is neither shown nor logged, and the file is the old one or the new one, whole, whenever this ends.
-//! Answers may come from a terminal or a pipe, a line each in the order of the questions. Not here: the form of the file
-//! (`credentials`), and the trial of the new credentials, which is `check --online`.
+//! Invariant: a secret is neither shown nor logged, and the file is the old one or the new one, whole, whenever this
+//! ends. Answers may come from a terminal or a pipe, a line each in the order of the questions. Not here: the form of
+//! the file (`credentials`), and the trial of the new credentials, which is `check --online`.
 
 mod error;
 mod file;

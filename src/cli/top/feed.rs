@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::error::{FeedError, TopError};
 use super::place::AdminPlace;
 use super::state::GatewayReport;
+use crate::cli::wake::percent_encoded;
 use crate::credentials::{Secret, private_file};
 use crate::io::{BlockingRequest, RequestFailure};
 use crate::whole_file::FileKinds;
@@ -87,7 +88,7 @@ impl Feed {
     }
 
     fn wake(&self, name: &str) -> Result<bool, FeedError> {
-        let body = self.ask("POST", &format!("/api/credentials/{}/wake", encoded(name)), SHORT_BYTES_MAX)?;
+        let body = self.ask("POST", &format!("/api/credentials/{}/wake", percent_encoded(name)), SHORT_BYTES_MAX)?;
         let told: serde_json::Value = serde_json::from_slice(&body).map_err(|_| FeedError::NotAState)?;
         Ok(told["woken"] == true)
     }
@@ -107,27 +108,6 @@ impl Feed {
             Some("401") => Err(FeedError::TokenWanted),
             Some(status) => Err(FeedError::Status(status.to_owned())),
             None => Err(FeedError::NotAState),
-        }
-    }
-}
-
-/// Encodes a name as one segment of a path (RFC 3986 §2.1).
-fn encoded(name: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~');
-    name.bytes()
-        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_one_segment_of_the_path() {
-        for (name, segment) in [("team-a", "team-a"), ("a#2", "a%232"), ("../x y", "%2E%2E%2Fx%20y"), ("é", "%C3%A9")]
-        {
-            assert_eq!(encoded(name), segment);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! `flow-uring top`: the live page of a gateway, for a terminal.
 //!
-//! A thread asks the gateway once a second (`feed`) for its state (`state`), so that a gateway that does not answer holds
-//! up no key. The `page` is what the user looks at and chooses; the `view` draws it; `display` owns the terminal and gives
-//! it back in each of the ways in which a program ends. Where the output is no terminal, one frame is printed as `text`.
+//! A thread asks the gateway once a second (`feed`) for its state (`state`), so that a gateway that does not answer
+//! holds up no key. The `page` is what the user looks at and chooses; the `view` draws it; `display` owns the terminal
+//! and gives it back in each of the ways in which a program ends. Where the output is no terminal, one frame is printed
+//! as `text`.
 
 mod display;
 mod error;

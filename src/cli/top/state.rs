@@ -1,5 +1,5 @@
-//! The gateway's state as `GET /api/state` tells it: the members that are shown. Those that another version does not know
-//! are their defaults.
+//! The gateway's state as `GET /api/state` tells it: the members that are shown. Those that another version does not
+//! know are their defaults.
 
 use serde::Deserialize;
 

@@ -1,7 +1,8 @@
 //! `flow-uring usage`: the totals of the file, added up by what is asked for.
 //!
 //! All rows are read before anything is printed, so that a slow reader of the output holds up no gateway. Not here: the
-//! file (`usage::store`), the report before it has a form and its forms for programs (`usage::report`), and the totals of a gateway that keeps them in memory alone.
+//! file (`usage::store`), the report before it has a form and its forms for programs (`usage::report`), and the totals
+//! of a gateway that keeps them in memory alone.
 
 mod table;
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub fn may_replay(method: Method, path: &str) -> bool {
 pub fn is_generation(path: &str) -> bool {
     let Some((parent, call)) = path.rsplit_once('/') else { return false };
     match call {
+        // That adds the message to what is kept of a conversation.
         "messages" if parent.split('/').any(|segment| segment == "threads") => false,
         "completions" | "responses" | "messages" | "embeddings" | "converse" | "converse-stream" => true,
         _ => custom_verb(call).is_some_and(|verb| {
@@ -28,20 +29,13 @@ pub fn is_generation(path: &str) -> bool {
 /// `/openai/deployments/…`, `/bedrock/model/…`, `/vertex_ai/…` and others.
 fn calls_model(path: &str) -> bool {
     let Some((parent, call)) = path.rsplit_once('/') else { return false };
-    match call {
-        // That adds the message to what is kept of a conversation.
-        "messages" if parent.split('/').any(|segment| segment == "threads") => false,
-        "completions" | "responses" | "messages" | "embeddings" | "rerank" | "moderations" | "converse"
-        | "converse-stream" => true,
-        "count_tokens" => parent.ends_with("/messages"),
-        "compact" | "input_tokens" => parent.ends_with("/responses"),
-        _ => custom_verb(call).is_some_and(|verb| {
-            matches!(
-                verb,
-                "generateContent" | "streamGenerateContent" | "countTokens" | "rawPredict" | "streamRawPredict"
-            )
-        }),
-    }
+    is_generation(path)
+        || match call {
+            "rerank" | "moderations" => true,
+            "count_tokens" => parent.ends_with("/messages"),
+            "compact" | "input_tokens" => parent.ends_with("/responses"),
+            _ => custom_verb(call) == Some("countTokens"),
+        }
 }
 
 /// Returns the verb of a Google API, which follows the last colon of the path's last segment; clients may encode that.

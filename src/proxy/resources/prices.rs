@@ -1,7 +1,7 @@
 //! The prices of models that the process knows, and the times at which it asks the upstream for them.
 //!
-//! Invariant: a shard never waits for prices and never reads an answer that may be large: that is handed to a thread. At
-//! most one question is under way, and none before an answer needs one: a gateway at rest costs nothing.
+//! Invariant: a shard never waits for prices and never reads an answer that may be large: that is handed to a thread.
+//! At most one question is under way, and none before an answer needs one: a gateway at rest costs nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

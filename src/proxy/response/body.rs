@@ -1,7 +1,7 @@
 //! A response body between its two connections: followed by its framing, and by its events if it has any.
 //!
-//! Invariant: `out` is what a client of this version gets for what was pushed so far, but for what the `mask` holds, and
-//! with that it ends at a point from which the stream can be ended well or visibly cut. No I/O.
+//! Invariant: `out` is what a client of this version gets for what was pushed so far, but for what the `mask` holds,
+//! and with that it ends at a point from which the stream can be ended well or visibly cut. No I/O.
 
 use std::rc::Rc;
 

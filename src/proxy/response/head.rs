@@ -1,7 +1,8 @@
 //! The upstream's response head: the facts that its fields state, and the head that goes downstream for it.
 //!
 //! Invariant: status, reason and all fields are the upstream's, except those that are meant for its own hop,
-//! `Set-Cookie`, the framing, a `Location` that would lead past this program, and the field that marks errors made here.
+//! `Set-Cookie`, the framing, a `Location` that would lead past this program, and the field that marks errors made
+//! here.
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@
 //!
 //! Invariant: only what is relayed is done here. Whatever ends a stream, its entry leaves the pump, with all that is
 //! known, and a task does the rest (`rest`): so both know the same endings, and nothing tells a client or an upstream
-//! which of them relayed. What came for a client is sent before its upstream is read again; what the client did not take
-//! stops the reading. A turn is bounded in bytes and entries.
+//! which of them relayed. What came for a client is sent before its upstream is read again; what the client did not
+//! take stops the reading. A turn is bounded in bytes and entries.
 
 mod batch;
 mod entry;

@@ -1,10 +1,11 @@
-//! The admin listener: health, readiness and metrics, the live page and its API, on an address and a thread of their own.
+//! The admin listener: health, readiness and metrics, the live page and its API, on an address and a thread of their
+//! own.
 //!
 //! The main thread opens the address (`address`, `holder`) and sets the `stage` of the process; the admin thread
-//! accepts (`service`), decides what each request gets (`exchange`, by its `route` under the guards of `proxy::guard`, and
-//! by its right to ask: `access`), asks the shards (`liveness_probe`) and writes what they counted (`pages`, `metrics`,
-//! `api`), or a file of the live `page`. Invariant: no shard waits for it, nothing here
-//! waits without a limit, and no page holds a secret: of a credential it knows the name.
+//! accepts (`service`), decides what each request gets (`exchange`, by its `route` under the guards of `proxy::guard`,
+//! and by its right to ask: `access`), asks the shards (`liveness_probe`) and writes what they counted (`pages`,
+//! `metrics`, `api`), or a file of the live `page`. Invariant: no shard waits for it, nothing here waits without a
+//! limit, and no page holds a secret: of a credential it knows the name.
 
 mod access;
 mod address;

@@ -1,5 +1,5 @@
-//! The stage of the process, written by the main thread and read by the admin thread, and its audience: those who follow
-//! the events, counted by the admin thread.
+//! The stage of the process, written by the main thread and read by the admin thread, and its audience: those who
+//! follow the events, counted by the admin thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};

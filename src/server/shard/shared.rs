@@ -1,5 +1,5 @@
-//! The state that all shards share: the immutable configuration, the newest credentials, API keys and prices, and counts
-//! of the process.
+//! The state that all shards share: the immutable configuration, the newest credentials, API keys and prices, and
+//! counts of the process.
 //!
 //! Invariant: no lock, and nothing that a shard waits for.
 

@@ -1,8 +1,9 @@
 //! The members of a usage object, as the dialects name them, and the counts that they mean.
 //!
-//! Invariant: of what cannot be a count (negative, no whole number, beyond 32 bits, no number at all) nothing is taken. Sources: the types of the SDKs of OpenAI (`CompletionUsage`, `ResponseUsage`, `ImagesResponse`), Anthropic
-//! (`Usage`, `MessageDeltaUsage`) and Google (`GenerateContentResponseUsageMetadata`), and LiteLLM's `Usage`.
-//! Not here: the place of the object in an answer.
+//! Invariant: of what cannot be a count (negative, no whole number, beyond 32 bits, no number at all) nothing is taken.
+//! Sources: the types of the SDKs of OpenAI (`CompletionUsage`, `ResponseUsage`, `ImagesResponse`), Anthropic (`Usage`,
+//! `MessageDeltaUsage`) and Google (`GenerateContentResponseUsageMetadata`), and LiteLLM's `Usage`. Not here: the place
+//! of the object in an answer.
 
 use crate::json::text::JsonScalar;
 use crate::usage::cost::Usd;

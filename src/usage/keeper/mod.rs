@@ -1,9 +1,9 @@
 //! The keeper of totals: a thread of its own that reads what the process counts, and writes it to the file.
 //!
 //! It reads about once a second and writes once a minute and at the end; so a process that is killed loses a minute at
-//! most. The file is opened for each write and closed again: one that was moved away, put back or mounted anew meanwhile
-//! is found, and none is kept open that is gone. Invariant: the process waits for it only in [`UsageKeeper::finish`],
-//! and there for a limited time.
+//! most. The file is opened for each write and closed again: one that was moved away, put back or mounted anew
+//! meanwhile is found, and none is kept open that is gone. Invariant: the process waits for it only in
+//! [`UsageKeeper::finish`], and there for a limited time.
 
 mod additions;
 mod bookkeeping;

@@ -1,7 +1,7 @@
 //! The usage that is not on disk yet, by hour, key, credential and model.
 //!
-//! Invariant: bounded. Where there are too many rows, what would be one more counts as of the model `other`, and at last
-//! as of no key and no credential either: then it grows by a row an hour, and no count is lost.
+//! Invariant: bounded. Where there are too many rows, what would be one more counts as of the model `other`, and at
+//! last as of no key and no credential either: then it grows by a row an hour, and no count is lost.
 
 use std::collections::BTreeMap;
 

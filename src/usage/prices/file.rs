@@ -1,6 +1,7 @@
 //! A file of prices in LiteLLM's form: `model_prices_and_context_window.json`, an object with an entry for each model.
 //!
-//! Invariant: all mistakes of a file are found together, each by the name of its entry, its field and what was expected.
+//! Invariant: all mistakes of a file are found together, each by the name of its entry, its field and what was
+//! expected.
 
 use std::borrow::Cow;
 use std::io::Read;

@@ -1,7 +1,7 @@
 //! The totals on disk: one SQLite file, a row for each hour, key, credential and model.
 //!
-//! Invariant: what [`UsageStore::add`] returned for is on disk, whatever dies afterwards; what it was doing when it died
-//! is undone by the next one who opens the file. Any number of processes may add at once.
+//! Invariant: what [`UsageStore::add`] returned for is on disk, whatever dies afterwards; what it was doing when it
+//! died is undone by the next one who opens the file. Any number of processes may add at once.
 //!
 //! The journal is SQLite's own default, a rollback journal, and not the write-ahead log. One short transaction a minute
 //! gains nothing from the latter, which needs memory that all processes share (none on a network's file system, nor

@@ -1,9 +1,9 @@
 //! Access to what shows figures or changes something: by the token of `--admin-token-file` (`token`), or by a `session`
 //! that its page has made of it.
 //!
-//! On a loopback address no token is needed unless there is one; on any other nothing is shown without. Health, readiness
-//! and metrics need none anywhere: probes and scrapers have none. Invariant: no answer tells more of a token than whether
-//! it is the right one, and nothing here is logged of one.
+//! On a loopback address no token is needed unless there is one; on any other nothing is shown without. Health,
+//! readiness and metrics need none anywhere: probes and scrapers have none. Invariant: no answer tells more of a token
+//! than whether it is the right one, and nothing here is logged of one.
 
 pub mod sessions;
 pub mod token;

@@ -1,7 +1,7 @@
 //! The log-ins of the page: random values, in memory alone.
 //!
-//! Invariant: bounded; a session ends after [`SESSION_LIMIT`], and with the token that it was made of. It is kept as its
-//! digest, so that a look at memory gives nobody one.
+//! Invariant: bounded; a session ends after [`SESSION_LIMIT`], and with the token that it was made of. It is kept as
+//! its digest, so that a look at memory gives nobody one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

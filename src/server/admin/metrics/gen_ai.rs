@@ -1,4 +1,5 @@
-//! The metrics by the names of OpenTelemetry's conventions for generative AI, as its exporter for Prometheus writes them.
+//! The metrics by the names of OpenTelemetry's conventions for generative AI, as its exporter for Prometheus writes
+//! them.
 
 use super::exposition::{Distribution, Exposition, Labels};
 use crate::server::admin::gateway_state::GatewayState;

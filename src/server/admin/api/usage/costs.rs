@@ -1,7 +1,8 @@
 //! The usage and what it cost, over spans of time and by model, key and credential.
 //!
-//! The file of totals is read again only when the gateway has written it, after a minute, or in another hour; what is not
-//! written yet is added each time. Without a file, or while it cannot be read, the figures are of the time since the start.
+//! The file of totals is read again only when the gateway has written it, after a minute, or in another hour; what is
+//! not written yet is added each time. Without a file, or while it cannot be read, the figures are of the time since
+//! the start.
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
