@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 
+use super::key_policy::KeyPolicy;
 use super::private_file;
 use crate::whole_file::{FileKinds, ReadFault};
 
@@ -21,16 +22,17 @@ const NAME_BYTES_MAX: usize = 64;
 const KEY_BYTES_RECOMMENDED: usize = 16;
 
 /// The keys of one file or variable; at least one.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct ApiKeys {
     keys: Vec<ApiKey>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 struct ApiKey {
     name: String,
     bytes: usize,
     digest: [u8; SHA256_OUTPUT_LEN],
+    policy: KeyPolicy,
 }
 
 /// The number of a key in an [`ApiKeys`].
@@ -88,6 +90,11 @@ impl ApiKeys {
 
     pub fn name(&self, id: ApiKeyId) -> &str {
         &self.keys[usize::from(id.0)].name
+    }
+
+    /// Returns what the key may do.
+    pub fn policy(&self, id: ApiKeyId) -> &KeyPolicy {
+        &self.keys[usize::from(id.0)].policy
     }
 
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
@@ -154,7 +161,7 @@ fn read_entry(entry: &str) -> Result<(ApiKey, usize), String> {
     }
     let mut hashed = [0; SHA256_OUTPUT_LEN];
     hashed.copy_from_slice(digest(&SHA256, key.as_bytes()).as_ref());
-    Ok((ApiKey { name: name.to_owned(), bytes: key.len(), digest: hashed }, key.len()))
+    Ok((ApiKey { name: name.to_owned(), bytes: key.len(), digest: hashed, policy: KeyPolicy::default() }, key.len()))
 }
 
 /// The reason why a file of keys cannot be used.

@@ -10,6 +10,7 @@
 mod api_keys;
 mod balancer;
 mod credential;
+mod key_policy;
 mod order;
 mod owners;
 pub mod private_file;
@@ -25,6 +26,7 @@ mod token_traces;
 pub use api_keys::{API_KEY_BYTES_MAX, ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, LoadedKeys};
 pub use balancer::{Choice, RoundRobin, Turn};
 pub use credential::{Credential, CredentialId};
+pub use key_policy::{KeyLimits, KeyPolicy, ModelPattern};
 pub use owners::{ObjectKey, OwnerKey, OwnerRecord, Owners, Shelf};
 pub use secret::Secret;
 pub use secrets_entry::LoadedCredentials;
