@@ -43,7 +43,7 @@
 //! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`, `seen`), the one maker of text that
 //!   may be kept (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), the
-//!   strings in one (`members`), and texts that are begun anywhere (`middle`).
+//!   strings in one (`members`), the `grammar` of a whole one, and texts that are begun anywhere (`middle`).
 //! * [`usage`], what answers cost: the tokens and the cost that they tell of (`answer`, in the counts of `tokens` and
 //!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals
 //!   (`totals`) in a file (`store`), which a thread writes (`keeper`), and told as a `report`.

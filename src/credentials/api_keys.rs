@@ -39,6 +39,13 @@ struct ApiKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ApiKeyId(u16);
 
+impl ApiKeyId {
+    /// Returns the key's position among all, from 0.
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
 /// Keys, and warnings for the operator.
 #[derive(Debug)]
 pub struct LoadedKeys {
@@ -95,6 +102,11 @@ impl ApiKeys {
     /// Returns what the key may do.
     pub fn policy(&self, id: ApiKeyId) -> &KeyPolicy {
         &self.keys[usize::from(id.0)].policy
+    }
+
+    /// Returns each key's name with what it may do.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = (&str, &KeyPolicy)> {
+        self.keys.iter().map(|key| (key.name.as_str(), &key.policy))
     }
 
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {

@@ -10,6 +10,7 @@
 //! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`).
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
+pub mod admission;
 pub mod attempt;
 pub mod attempt_class;
 pub mod counted;
@@ -19,6 +20,7 @@ pub mod exchange;
 pub mod failover;
 pub mod filter;
 pub mod guard;
+pub mod key_accounts;
 pub mod local_answer;
 pub mod outcome;
 pub mod own_request;
@@ -35,8 +37,10 @@ pub mod stream;
 pub mod trail;
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::attempt::request_body::subject_wait::wait_for_subject;
 use self::attempt::request_body::upload::{check_start, take_body};
@@ -46,13 +50,13 @@ use self::error::GatewayError;
 use self::exchange::Exchange;
 use self::failover::subject::Subject;
 use self::failover::{Failover, ownership, wait};
+use self::key_accounts::Passage;
 use self::outcome::{Disposition, Outcome};
-use self::owner_search::FirstChoice;
 use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::request::stored::objects::{BodySearch, Objects};
 use self::resources::Resources;
-use self::snapshot::Snapshot;
+use self::snapshot::{Governed, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
 use crate::http1::body::BodyReader;
@@ -71,13 +75,15 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(resources: Resources, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) -> Self {
-        let snapshot = RefCell::new(Rc::new(Snapshot::new(credentials, keys, &resources.ledger)));
+        let snapshot = Snapshot::new(credentials, keys, &resources.ledger, &resources.key_accounts);
+        let snapshot = RefCell::new(Rc::new(snapshot));
         Proxy { resources, snapshot, sequence: Cell::new(0) }
     }
 
     /// Gives new exchanges `credentials` and `keys`; those under way keep theirs.
     pub fn replace_credentials(&self, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) {
-        self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys, &self.resources.ledger)));
+        let Resources { ledger, key_accounts, .. } = &self.resources;
+        self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys, ledger, key_accounts)));
     }
 
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log, or until its answer
@@ -154,11 +160,15 @@ impl Proxy {
             method.push_str(head.method);
             path.push_str(request::plan::path_of(head.target));
             trail.note_request(head);
-            request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|forward| {
+            request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|key, forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
+                let governed = exchange.snapshot.governed(key);
+                let passage =
+                    governed.map_or(Ok(Passage::Open), |governed| admission::enter(governed, exchange.began))?;
                 let replay = replay.get_mut();
-                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, trail.ids.own(), forward);
+                let origin = HeadOrigin { governed, passage, own_id: trail.ids.own() };
+                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, origin, forward);
                 replay.mark_head_secret();
                 written
             })
@@ -173,22 +183,42 @@ impl Proxy {
         snapshot: &Snapshot,
         out: &mut Vec<u8>,
         head: &RequestHead<'_>,
-        own_id: Option<&str>,
+        HeadOrigin { governed, passage, own_id }: HeadOrigin<'_>,
         Forward { path, traits }: Forward<'_>,
     ) -> Result<UpstreamRequest, GatewayError> {
         let rules = &self.resources.rules;
         let has_others = snapshot.credentials.identities_count() > 1;
         let objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
-        let (choice, objects) = self.first_choice(snapshot, objects);
+        let needs_body = governed.is_some_and(|governed| governed.reads_body);
+        // A turn is for a request that goes upstream.
+        let has_turn = !needs_body && !matches!(passage, Passage::Waits);
+        let (choice, objects) = if has_turn {
+            self.first_choice(snapshot, objects)
+        } else {
+            (Choice::Use(Turn::of(self.resources.round_robin.peek(&snapshot.credentials))), objects)
+        };
+        let is_encoded = needs_body && admission::is_encoded(head);
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
-            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts, own_id };
+            let is_identity_asked = governed.is_some_and(|governed| governed.limits.count_usage());
+            let (authorization, facts) = (value, &traits.facts);
+            let head = UpstreamHead { head, path, upstream, authorization, facts, own_id, is_identity_asked };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
-            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head, objects }
+            UpstreamRequest {
+                traits,
+                choice,
+                head_bytes: out.len(),
+                token,
+                filterable_head,
+                objects,
+                passage,
+                has_turn,
+                is_encoded,
+            }
         });
-        if written.is_err() {
-            give_up_probe(snapshot, choice);
+        if let (Err(_), Choice::Use(turn)) = (&written, choice) {
+            snapshot.credentials.give_up_probe(turn, None, clock::now());
         }
         written
     }
@@ -224,28 +254,17 @@ impl Proxy {
             tracing::warn!(%error, "cannot watch whether the client leaves");
         }
         let mut body = BodyReader::new(request.traits.facts.body);
-        let choice = request.choice;
-        // What has come of the body follows the head in one write.
-        if let Err(error) = take_body(&mut downstream.split(&mut body).0, resources) {
-            give_up_probe(&exchange.snapshot, choice);
-            return Forwarded::Over { outcome: Outcome::Failed(error), request_is_whole: false };
-        }
-        resources.activity.counters.add(Count::Requests);
-        resources.share.note_request(resources.shard, exchange.began);
-        if request.traits.is_filtered
-            // Boxed: without the filter no request needs it, and the task of the connection would keep room for it.
-            && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
-        {
-            give_up_probe(&exchange.snapshot, choice);
-            return Forwarded::over(exchange, &body, outcome);
-        }
-        let first = match self.first_turn(exchange, downstream, &mut body, request).await {
+        let admitted = match self.admit(exchange, downstream, &mut body, request).await {
+            Ok(admitted) => admitted,
+            Err(outcome) => return Forwarded::over(exchange, &body, outcome),
+        };
+        let first = match self.first_turn(exchange, downstream, &mut body, request, admitted.has_asked_for_body).await {
             Ok(first) => first,
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
-        let failover = Failover::new(exchange.snapshot.clone(), may_replay, exchange.began, turn, subject);
+        let failover = Failover::new(exchange.snapshot.clone(), may_replay, admitted.at, turn, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
@@ -262,6 +281,48 @@ impl Proxy {
         }
     }
 
+    /// Lets the request pass the limits of its key, and edits its body where that is asked for.
+    ///
+    /// # Errors
+    /// The end of the exchange; nothing went upstream.
+    async fn admit(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &mut Downstream,
+        body: &mut BodyReader,
+        request: &mut UpstreamRequest,
+    ) -> Result<LetIn, Outcome> {
+        let resources = &self.resources;
+        let mut admitted = LetIn { at: exchange.began, has_asked_for_body: false };
+        match mem::replace(&mut request.passage, Passage::Open) {
+            Passage::Open => {}
+            Passage::Admitted(place) => exchange.place = Some(place),
+            Passage::Waits => {
+                // Boxed, as what follows: few requests need it.
+                exchange.place = Box::pin(admission::wait_for_place(resources, exchange, downstream)).await?;
+                admitted.at = Instant::now();
+            }
+        }
+        // What has come of the body follows the head in one write.
+        take_body(&mut downstream.split(body).0, resources).map_err(|error| {
+            give_up_probe(&exchange.snapshot, request);
+            Outcome::Failed(error)
+        })?;
+        if !request.has_turn {
+            let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
+            admitted.has_asked_for_body = checked.await?;
+            (request.choice, request.objects) = self.first_choice(&exchange.snapshot, request.objects.take());
+            request.has_turn = true;
+        }
+        resources.activity.counters.add(Count::Requests);
+        resources.share.note_request(resources.shard, exchange.began);
+        if request.traits.is_filtered {
+            let filtered = Box::pin(filter::filter(resources, exchange.id, downstream, body, request)).await;
+            filtered.inspect_err(|_| give_up_probe(&exchange.snapshot, request))?;
+        }
+        Ok(admitted)
+    }
+
     /// Settles whose name the first attempt uses: the owner's of what the body names, else that of the turn, once it is
     /// clear what the request is about.
     async fn first_turn(
@@ -270,15 +331,17 @@ impl Proxy {
         downstream: &mut Downstream,
         body: &mut BodyReader,
         request: &mut UpstreamRequest,
+        has_asked_for_body: bool,
     ) -> Result<FirstTurn, Outcome> {
         let resources = &self.resources;
         let snapshot = &*exchange.snapshot;
         let mut choice = request.choice;
-        let mut has_asked_for_body = false;
+        let mut has_asked_for_body = has_asked_for_body;
         if request.objects.as_ref().is_some_and(|objects| objects.body_search == BodySearch::BeforeTurn) {
             // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
             let searched = Box::pin(owner_search::choose(resources, snapshot, downstream, body, request)).await?;
-            FirstChoice { choice, has_asked_for_body } = searched;
+            choice = searched.choice;
+            has_asked_for_body |= searched.has_asked_for_body;
         }
         let mut subject = None;
         if matches!(choice, Choice::Open { .. }) {
@@ -337,6 +400,22 @@ impl Forwarded {
     }
 }
 
+/// The facts about a request beside its head when that is written.
+struct HeadOrigin<'a> {
+    /// Of its key.
+    governed: Option<&'a Governed>,
+    passage: Passage,
+    own_id: Option<&'a str>,
+}
+
+/// The result of the admission.
+struct LetIn {
+    /// The time from which on it is tried.
+    at: Instant,
+    /// The client was told to go on with the body.
+    has_asked_for_body: bool,
+}
+
 /// The way into the first attempt.
 struct FirstTurn {
     turn: Turn,
@@ -346,8 +425,8 @@ struct FirstTurn {
 }
 
 /// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.
-fn give_up_probe(snapshot: &Snapshot, choice: Choice) {
-    if let Choice::Use(turn) = choice {
+fn give_up_probe(snapshot: &Snapshot, request: &UpstreamRequest) {
+    if let Choice::Use(turn) = request.choice {
         snapshot.credentials.give_up_probe(turn, None, clock::now());
     }
 }

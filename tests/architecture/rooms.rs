@@ -6,10 +6,11 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 26] = [
     "mod",
     "stream",
     "filter",
+    "admission",
     "owner_search",
     "attempt",
     "failover",
@@ -30,6 +31,7 @@ const ROOMS: [&str; 24] = [
     "guard",
     "replay",
     "error",
+    "key_accounts",
     "attempt_class",
 ];
 

@@ -195,6 +195,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         pumping: *pumping,
         round_robin: shared.round_robin.clone(),
         owners: shared.owners.clone(),
+        key_accounts: shared.key_accounts.clone(),
         connector,
         pool,
         warm: Rc::new(warm),
