@@ -32,16 +32,16 @@
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
 //!   ones (`pool`), which a sleep of the machine ends (`suspension`).
-//! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it
-//!   gives (`credential`, `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`),
-//!   the round robin (`balancer`, `order`), cooldowns as a whole and for one model (`standing`), the makers of stored
-//!   objects (`owners`), what must not be seen (`secret`), the keys of callers (`api_keys`), files of secrets
-//!   (`private_file`).
+//! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`), what it gives (`credential`,
+//!   `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`), the round robin
+//!   (`balancer`, `order`), cooldowns as a whole and for one model (`standing`), the makers of stored objects
+//!   (`owners`), what must not be seen (`secret`), the keys of callers and what they may do (`api_keys`), files of
+//!   secrets (`private_file`) and JSON with comments in them (`commented_json`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
 //! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`, `seen`), the one maker of text that
-//!   may be kept (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
+//!   may be kept (`masker`, `key_places`), its `document`, the `directory`, and the thread that writes (`recorder`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), the
 //!   strings in one (`members`), the `grammar` of a whole one, and texts that are begun anywhere (`middle`).
 //! * [`usage`], what answers cost: the tokens and the cost that they tell of (`answer`, in the counts of `tokens` and
