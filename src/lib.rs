@@ -23,18 +23,18 @@
 //!   by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
-//!   asked for (`filter`) or searched for the owner of what it names (`owner_search`), another attempt and by whom
-//!   (`failover`), the copy that it is sent from (`replay`), the answer on its way (`response`), open answers that only
-//!   have to be relayed, without a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`,
-//!   `error`), the end (`outcome`), what the gateway asks the upstream for itself (`own_request`, `price_question`),
-//!   and what all exchanges of a shard share (`resources`, `snapshot`).
+//!   asked for (`filter`), the first choice of a credential with the search for the owner of what is named
+//!   (`owner_search`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the answer on
+//!   its way (`response`), open answers that only have to be relayed, without a task each (`stream`), the events in them
+//!   (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), what the gateway asks the upstream for
+//!   itself (`own_request`, `price_question`), and what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
 //!   ones (`pool`), which a sleep of the machine ends (`suspension`).
 //! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it
 //!   gives (`credential`, `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`),
-//!   the round robin (`balancer`, `order`), cooldowns as a whole and for one model (`standing`), the makers of stored
+//!   which of them a request uses (`choice`), cooldowns as a whole and for one model (`standing`), the makers of stored
 //!   objects (`owners`), what must not be seen (`secret`), the keys of callers (`api_keys`), files of secrets
 //!   (`private_file`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
@@ -69,7 +69,9 @@
 //! | --- | --- |
 //! | Does a 429, or any other failure, lead to another attempt? | [`proxy::failover::table::decide`] |
 //! | May a request reach the upstream twice? | [`proxy::request::replayable::may_replay`] |
-//! | Which credential makes it? | `follow` in [`proxy::failover`]; the first one: `first_choice` in [`proxy`], by [`credentials::RoundRobin::next`] |
+//! | Which credential makes it? | the first one: [`credentials::Selector::first`], which states the order of precedence; another: `follow` in [`proxy::failover`] |
+//! | Which credentials may it use? | [`credentials::Rotations`], by the caller's key |
+//! | Which session is it of? | [`proxy::request::session::session_of`] |
 //! | Whom does a stored object belong to? | `learn` and `tap` in [`proxy::failover::ownership`], kept by [`credentials::Owners`] |
 //! | Is a credential left alone for a while, and for what? | [`proxy::failover::blame`], kept by `credentials::standing` |
 //! | Of which model is a request, and does it name an object? | [`proxy::failover::subject`] |

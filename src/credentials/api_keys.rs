@@ -39,6 +39,13 @@ struct ApiKey {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ApiKeyId(u16);
 
+impl ApiKeyId {
+    /// Returns the key's position in its file, from 0.
+    pub(super) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
 /// Keys, and warnings for the operator.
 #[derive(Debug)]
 pub struct LoadedKeys {
@@ -89,12 +96,17 @@ impl ApiKeys {
     }
 
     pub fn name(&self, id: ApiKeyId) -> &str {
-        &self.keys[usize::from(id.0)].name
+        &self.keys[id.index()].name
     }
 
     /// Returns what the key may do.
     pub fn policy(&self, id: ApiKeyId) -> &KeyPolicy {
-        &self.keys[usize::from(id.0)].policy
+        &self.keys[id.index()].policy
+    }
+
+    /// Returns what each key may do, in their order.
+    pub(super) fn policies(&self) -> impl Iterator<Item = &KeyPolicy> {
+        self.keys.iter().map(|key| &key.policy)
     }
 
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
@@ -105,6 +117,19 @@ impl ApiKeys {
     #[expect(clippy::len_without_is_empty, reason = "never empty")]
     pub fn len(&self) -> usize {
         self.keys.len()
+    }
+}
+
+#[cfg(test)]
+impl ApiKeys {
+    /// Makes a key for each policy.
+    pub(super) fn of_policies(policies: impl Iterator<Item = KeyPolicy>) -> Self {
+        let key = |policy| ApiKey { name: "a".into(), bytes: 1, digest: [0; SHA256_OUTPUT_LEN], policy };
+        ApiKeys { keys: policies.map(key).collect() }
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = ApiKeyId> {
+        (0..self.keys.len()).map(|index| ApiKeyId(index as u16))
     }
 }
 

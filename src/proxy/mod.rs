@@ -45,16 +45,18 @@ use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
 use self::failover::subject::Subject;
-use self::failover::{Failover, ownership, wait};
+use self::failover::{Failover, wait};
 use self::outcome::{Disposition, Outcome};
-use self::owner_search::FirstChoice;
+use self::owner_search::ChoiceByBody;
 use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
+use self::request::session::session_of;
 use self::request::stored::objects::{BodySearch, Objects};
 use self::resources::Resources;
 use self::snapshot::Snapshot;
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
-use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
+use crate::config::Affinity;
+use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
 use crate::io::clock;
@@ -70,14 +72,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn new(resources: Resources, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) -> Self {
-        let snapshot = RefCell::new(Rc::new(Snapshot::new(credentials, keys, &resources.ledger)));
+    pub fn new(resources: Resources, rotations: Arc<Rotations>) -> Self {
+        let snapshot = RefCell::new(Rc::new(Snapshot::new(rotations, &resources.ledger)));
         Proxy { resources, snapshot, sequence: Cell::new(0) }
     }
 
-    /// Gives new exchanges `credentials` and `keys`; those under way keep theirs.
-    pub fn replace_credentials(&self, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) {
-        self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys, &self.resources.ledger)));
+    /// Gives new exchanges the credentials and keys of `rotations`; those under way keep theirs.
+    pub fn replace_credentials(&self, rotations: Arc<Rotations>) {
+        self.snapshot.replace(Rc::new(Snapshot::new(rotations, &self.resources.ledger)));
     }
 
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log, or until its answer
@@ -154,11 +156,15 @@ impl Proxy {
             method.push_str(head.method);
             path.push_str(request::plan::path_of(head.target));
             trail.note_request(head);
-            request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|forward| {
+            let plan = request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref());
+            let key = plan.key;
+            plan.write(|forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
+                let selection = self.selection(&exchange.snapshot, key, head)?;
                 let replay = replay.get_mut();
-                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, trail.ids.own(), forward);
+                let out = replay.begin(budget);
+                let written = self.write_head(&exchange.snapshot, selection, out, head, trail.ids.own(), forward);
                 replay.mark_head_secret();
                 written
             })
@@ -167,10 +173,25 @@ impl Proxy {
         planned.unwrap_or_else(|error| Plan::refusing(error.into()))
     }
 
+    /// Returns what the credential of a request with this key is chosen by.
+    fn selection(
+        &self,
+        snapshot: &Snapshot,
+        key: Option<ApiKeyId>,
+        head: &RequestHead<'_>,
+    ) -> Result<Selection, GatewayError> {
+        let session = match self.resources.rules.affinity {
+            Affinity::None => None,
+            Affinity::Session => session_of(head),
+        };
+        snapshot.rotations.selection(key, session).ok_or(GatewayError::NoCredential)
+    }
+
     /// Chooses the credential and writes the head for the upstream.
     fn write_head(
         &self,
         snapshot: &Snapshot,
+        selection: Selection,
         out: &mut Vec<u8>,
         head: &RequestHead<'_>,
         own_id: Option<&str>,
@@ -178,39 +199,20 @@ impl Proxy {
     ) -> Result<UpstreamRequest, GatewayError> {
         let rules = &self.resources.rules;
         let has_others = snapshot.credentials.identities_count() > 1;
-        let objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
-        let (choice, objects) = self.first_choice(snapshot, objects);
+        let mut objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
+        let selector = snapshot.selector(selection);
+        let choice = owner_search::first_choice(&self.resources.owners, selector, path, objects.as_deref_mut())?;
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
             let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts, own_id };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
-            UpstreamRequest { traits, choice, head_bytes: out.len(), token, filterable_head, objects }
+            UpstreamRequest { traits, selection, choice, head_bytes: out.len(), token, filterable_head, objects }
         });
         if written.is_err() {
             give_up_probe(snapshot, choice);
         }
         written
-    }
-
-    /// Chooses the owner of what the path names, else takes the next turn of the round robin. No turn is taken yet
-    /// where the body is still to be searched for an owner.
-    fn first_choice(&self, snapshot: &Snapshot, objects: Option<Box<Objects>>) -> (Choice, Option<Box<Objects>>) {
-        let Resources { round_robin, owners, .. } = &self.resources;
-        let credentials = &snapshot.credentials;
-        let Some(mut objects) = objects else { return (round_robin.next(credentials, clock::now()), None) };
-        objects.owner = ownership::known_owner_in_path(&self.resources, credentials, &objects);
-        if objects.may_refer() && owners.has_entries() {
-            objects.body_search = BodySearch::BeforeTurn;
-        }
-        let choice = match objects.owner {
-            Some(credential) => Choice::Use(Turn::of(credential)),
-            None if objects.body_search == BodySearch::BeforeTurn => {
-                Choice::Use(Turn::of(round_robin.peek(credentials)))
-            }
-            None => round_robin.next(credentials, clock::now()),
-        };
-        (choice, Some(objects))
     }
 
     async fn forward(
@@ -245,7 +247,8 @@ impl Proxy {
         };
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
-        let failover = Failover::new(exchange.snapshot.clone(), may_replay, exchange.began, turn, subject);
+        let (snapshot, selection) = (exchange.snapshot.clone(), request.selection);
+        let failover = Failover::new(snapshot, selection, may_replay, exchange.began, turn, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
@@ -277,8 +280,9 @@ impl Proxy {
         let mut has_asked_for_body = false;
         if request.objects.as_ref().is_some_and(|objects| objects.body_search == BodySearch::BeforeTurn) {
             // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
-            let searched = Box::pin(owner_search::choose(resources, snapshot, downstream, body, request)).await?;
-            FirstChoice { choice, has_asked_for_body } = searched;
+            let searched =
+                Box::pin(owner_search::choose_by_body(resources, snapshot, downstream, body, request)).await?;
+            ChoiceByBody { choice, has_asked_for_body } = searched;
         }
         let mut subject = None;
         if matches!(choice, Choice::Open { .. }) {
@@ -288,7 +292,8 @@ impl Proxy {
             (subject, has_asked_for_body) = (waited.0.map(Box::new), waited.1);
         }
         let scope = subject.as_deref().map(|subject: &Subject| &subject.scope);
-        let turn = wait::settle_turn(resources, downstream, snapshot, choice, scope).await?;
+        let turn =
+            wait::settle_turn(resources, downstream, snapshot.selector(request.selection), choice, scope).await?;
         Ok(FirstTurn { turn, subject, has_asked_for_body })
     }
 

@@ -1,5 +1,5 @@
-//! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, and
-//! the keys that it asks callers for.
+//! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, the
+//! keys that it asks callers for, and which credentials their requests choose from.
 //!
 //! Invariant: an exchange holds the snapshot that it began with, so a reload in its middle changes nothing for it, and
 //! ids of one snapshot never meet those of another.
@@ -9,7 +9,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, TokenCache, TokenTraces};
+use crate::credentials::{
+    ApiKeyId, ApiKeys, CredentialId, Credentials, Rotations, Selection, Selector, TokenCache, TokenTraces,
+};
 use crate::io::clock;
 use crate::observability::{Account, Ledger};
 use crate::proxy::error::GatewayError;
@@ -21,6 +23,8 @@ pub struct Snapshot {
     pub credentials: Arc<Credentials>,
     /// `None`: callers need no key.
     pub keys: Option<Arc<ApiKeys>>,
+    /// Those of these credentials and keys, shared by all shards.
+    pub rotations: Arc<Rotations>,
     tokens: RefCell<TokenCache>,
     accounts: Vec<Arc<Account>>,
     usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
@@ -30,10 +34,16 @@ pub struct Snapshot {
 type UsageRowId = (Option<ApiKeyId>, CredentialId, ModelId);
 
 impl Snapshot {
-    pub fn new(credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>, ledger: &Ledger) -> Self {
+    pub fn new(rotations: Arc<Rotations>, ledger: &Ledger) -> Self {
+        let (credentials, keys) = (rotations.credentials.clone(), rotations.keys.clone());
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
         let accounts = credentials.names().map(|name| ledger.account(name)).collect();
-        Snapshot { credentials, keys, tokens, accounts, usage_rows: RefCell::default() }
+        Snapshot { credentials, keys, rotations, tokens, accounts, usage_rows: RefCell::default() }
+    }
+
+    /// Returns the choice of a request.
+    pub fn selector(&self, selection: Selection) -> Selector<'_> {
+        self.rotations.selector(selection)
     }
 
     /// Gives `use_it` the `Authorization` value of a credential.

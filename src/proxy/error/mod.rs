@@ -14,6 +14,7 @@ pub mod table;
 use std::io;
 
 pub use self::dialect::{Dialect, append_json_string};
+use crate::credentials::OwnedByOthers;
 
 /// A fault that the gateway answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub enum GatewayError {
     OriginNotAllowed,
     ApiKeyMissing,
     ApiKeyUnknown,
+    /// The object that the request names belongs to a credential that its key may not use.
+    ObjectNotFound,
 
     // The upstream failed, before a byte of its answer went downstream.
     UpstreamResolve,
@@ -92,8 +95,16 @@ pub enum GatewayError {
     /// No descriptor was left for a connection to the upstream.
     OutOfDescriptors,
     Draining,
+    /// The secrets file has none of the credentials that the caller's key may use.
+    NoCredential,
     /// The credential's token could not be made.
     TokenFailed,
+}
+
+impl From<OwnedByOthers> for GatewayError {
+    fn from(OwnedByOthers: OwnedByOthers) -> Self {
+        GatewayError::ObjectNotFound
+    }
 }
 
 /// The step that an upstream took too long for.

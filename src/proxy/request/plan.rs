@@ -1,7 +1,7 @@
 //! The decision about a request, made from its head alone. Pure: [`plan`] takes no turn and writes nothing.
 
 use crate::config::{Filter, MEBIBYTE};
-use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId};
+use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Selection};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
@@ -72,6 +72,7 @@ pub struct RequestTraits {
 #[derive(Debug)]
 pub struct UpstreamRequest {
     pub traits: RequestTraits,
+    pub selection: Selection,
     /// The turn that was taken.
     pub choice: Choice,
     /// The length of the head.

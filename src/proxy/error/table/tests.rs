@@ -28,6 +28,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         OriginNotAllowed,
         ApiKeyMissing,
         ApiKeyUnknown,
+        ObjectNotFound,
         UpstreamResolve,
         UpstreamConnect(io::ErrorKind::ConnectionRefused),
         UpstreamTls,
@@ -49,6 +50,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         ProxyFailed { status: 503 },
         OutOfDescriptors,
         Draining,
+        NoCredential,
         TokenFailed,
     ]
 }
