@@ -43,6 +43,10 @@ fn credentials(criterion: &mut Criterion) {
     for count in [1, 3, 500] {
         let balancer = Balancer::of(count);
         group.bench_function(format!("take a turn of {count}"), |bencher| bencher.iter(|| balancer.take_turn()));
+        let session = b"0b6e0c2e-6f44-4d5f-9f43-5a1c7a0a7d11";
+        group.bench_function(format!("choose of {count} for a session"), |bencher| {
+            bencher.iter(|| balancer.choose_for(session));
+        });
     }
     let balancer = Balancer::of(3);
     group.bench_function("take a turn while another thread does", |bencher| {

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::Filter;
-use crate::credentials::{self, Credentials, RoundRobin, TokenTraces};
+use crate::config::{Affinity, Filter};
+use crate::credentials::{self, Choice, Owner, Rotations, Selection, SessionKey, TokenTraces};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
 use crate::observability::{ExchangeId, Ledger};
@@ -51,8 +51,8 @@ pub const EVENTS: usize = 100;
 
 /// The round robin of credentials, shared by any number of threads.
 pub struct Balancer {
-    credentials: Arc<Credentials>,
-    round_robin: RoundRobin,
+    rotations: Arc<Rotations>,
+    selection: Selection,
 }
 
 impl Balancer {
@@ -65,12 +65,24 @@ impl Balancer {
         };
         let entries: Vec<String> = (0..count).map(entry).collect();
         let loaded = credentials::from_json(&format!("[{}]", entries.join(","))).expect("a valid file");
-        Balancer { credentials: Arc::new(loaded.credentials), round_robin: RoundRobin::default() }
+        let rotations = Arc::new(Rotations::new(Arc::new(loaded.credentials), None));
+        let selection = rotations.selection(None, None).expect("all");
+        Balancer { rotations, selection }
+    }
+
+    fn choose(&self, selection: Selection) -> Choice {
+        self.rotations.selector(selection).first(Owner::Unknown, Instant::now()).expect("no owner")
     }
 
     /// Takes one turn, and returns the index of the credential.
     pub fn take_turn(&self) -> usize {
-        self.round_robin.next(&self.credentials, Instant::now()).credential().index()
+        self.choose(self.selection).credential().index()
+    }
+
+    /// Chooses for a request of a session, and returns the index of the credential.
+    pub fn choose_for(&self, session: &[u8]) -> usize {
+        let selection = self.rotations.selection(None, Some(SessionKey::of(session))).expect("all");
+        self.choose(selection).credential().index()
     }
 }
 
@@ -105,11 +117,13 @@ impl Default for ExchangeBench {
             },
             body_bytes_max: None,
             filter: Filter::None,
+            affinity: Affinity::None,
         };
         let ledger = Ledger::new(1);
-        ledger.open(balancer.credentials.names());
-        let snapshot = Snapshot::new(balancer.credentials.clone(), None, &ledger, &KeyAccounts::default());
-        let first = balancer.credentials.entries().next().expect("one at least").0;
+        let credentials = &balancer.rotations.credentials;
+        ledger.open(credentials.names());
+        let snapshot = Snapshot::new(balancer.rotations.clone(), &ledger, &KeyAccounts::default());
+        let first = credentials.entries().next().expect("one at least").0;
         snapshot.with_authorization(first, |_| ()).expect("a token");
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
         ExchangeBench {
@@ -139,7 +153,7 @@ impl ExchangeBench {
 
     /// Looks up a token that is ready.
     pub fn look_up_token(&self) -> usize {
-        let credential = self.balancer.credentials.entries().next().expect("one at least").0;
+        let credential = self.balancer.rotations.credentials.entries().next().expect("one at least").0;
         self.snapshot.with_authorization(credential, <[u8]>::len).expect("a token")
     }
 
@@ -155,8 +169,7 @@ impl ExchangeBench {
             self.path.push_str(path_of(head.target));
             ids.note(head);
             plan(head, &self.path, rules, None).write(|_, Forward { path, traits }| {
-                let choice = balancer.round_robin.next(&balancer.credentials, Instant::now());
-                let credential = choice.credential();
+                let credential = balancer.choose(balancer.selection).credential();
                 snapshot.with_authorization(credential, |authorization| {
                     let own_id = ids.own();
                     let (upstream, facts) = (&rules.upstream, &traits.facts);
@@ -172,7 +185,7 @@ impl ExchangeBench {
 
     /// Looks up how the token is known when it comes back.
     fn traces(&self) -> Rc<TokenTraces> {
-        self.snapshot.traces(self.balancer.credentials.entries().next().expect("one at least").0)
+        self.snapshot.traces(self.snapshot.credentials.entries().next().expect("one at least").0)
     }
 
     /// Parses a response head, writes it for the client, and searches it for the token.

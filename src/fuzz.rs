@@ -3,7 +3,7 @@
 //!
 //! Only with the feature `fuzz`; the program is built without it.
 
-use crate::config::Filter;
+use crate::config::{Affinity, Filter};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::Hosts;
 use crate::proxy::request::head::UpstreamIdentity;
@@ -76,5 +76,6 @@ pub fn rules(base_path: &str) -> Rules {
         },
         body_bytes_max: None,
         filter: Filter::None,
+        affinity: Affinity::None,
     }
 }

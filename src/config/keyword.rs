@@ -39,6 +39,16 @@ pub enum Filter {
     AnthropicCompat,
 }
 
+/// The requests that stay with one credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Affinity {
+    /// None: each goes to the next credential.
+    #[default]
+    None,
+    /// Those of one session, by the header fields of agents.
+    Session,
+}
+
 /// The threshold of the log: less severe lines are not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogLevel {
@@ -90,6 +100,18 @@ impl FromStr for Filter {
             "none" => Ok(Filter::None),
             "anthropic-compat" => Ok(Filter::AnthropicCompat),
             _ => Err(Expected::new("none or anthropic-compat")),
+        }
+    }
+}
+
+impl FromStr for Affinity {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "none" => Ok(Affinity::None),
+            "session" => Ok(Affinity::Session),
+            _ => Err(Expected::new("none or session")),
         }
     }
 }
@@ -149,6 +171,15 @@ impl fmt::Display for Filter {
     }
 }
 
+impl fmt::Display for Affinity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Affinity::None => "none",
+            Affinity::Session => "session",
+        })
+    }
+}
+
 impl fmt::Display for LogLevel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -197,12 +228,16 @@ mod tests {
         for word in ["none", "anthropic-compat"] {
             assert_eq!(word.to_uppercase().parse::<Filter>().expect(word).to_string(), word);
         }
+        for word in ["none", "session"] {
+            assert_eq!(word.to_uppercase().parse::<Affinity>().expect(word).to_string(), word);
+        }
         for word in ["text", "json"] {
             assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
         }
         assert_eq!("verbose".parse::<LogLevel>().unwrap_err().to_string(), "expected DEBUG, INFO, WARNING or ERROR");
         assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
         assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
+        assert_eq!("sticky".parse::<Affinity>().unwrap_err().to_string(), "expected none or session");
         assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
     }
 

@@ -1,17 +1,16 @@
 //! Credentials: the entries of `secrets.json`, their tokens and how those are known when they come back
-//! (`token_traces`), the order in which they take turns, and their cooldowns; and the API keys of those who may use the
-//! gateway, and what they may do (`api_keys`); and which identity made a stored object (`owners`).
+//! (`token_traces`), which of them a request uses (`choice`), and their cooldowns; and the API keys of those who may use
+//! the gateway, and what they may do (`api_keys`); and which identity made a stored object (`owners`).
 //!
-//! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries and turns never change; a reload makes
-//! another. A [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the
-//! upstream does change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`] and
+//! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries never change; a reload makes another. A
+//! [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the upstream does
+//! change, for all shards and snapshots at once (`standing`). Nothing here does I/O except [`load`] and
 //! [`ApiKeys::load`].
 
 mod api_keys;
-mod balancer;
+mod choice;
 mod commented_json;
 mod credential;
-mod order;
 mod owners;
 pub mod private_file;
 mod secret;
@@ -26,7 +25,7 @@ pub use api_keys::{
     ModelPattern, NEW_KEY_PREFIX, NEW_KEY_SUFFIX_BYTES, NewPermissions, UnaddedKey, add_key, as_json, credential_form,
     is_credential, is_model, is_name, model_form, name_form, new_key,
 };
-pub use balancer::{Choice, RoundRobin, Turn};
+pub use choice::{Choice, OwnedByOthers, Owner, RotationId, Rotations, Selection, Selector, SessionKey, Turn};
 pub use credential::{Credential, CredentialId};
 pub use owners::{ObjectKey, OwnerKey, OwnerRecord, Owners, Shelf};
 pub use secret::Secret;

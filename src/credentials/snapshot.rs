@@ -1,26 +1,21 @@
-//! The entries of one secrets file, the order of their turns, and the standings of their identities.
+//! The entries of one secrets file, and the standings of their identities.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::credential::{Credential, CredentialId, Identity};
-use super::order;
 use super::owners::OwnerKey;
 use super::standing::{CheckClaim, Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
 
 /// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
-/// order to 512,000 turns.
+/// order of all to 512,000 turns.
 pub(super) const ENTRIES_MAX: usize = 512;
 
-/// The entries of one secrets file, the order in which they take turns, and the standings of their identities.
+/// The entries of one secrets file, and the standings of their identities.
 #[derive(Debug)]
 pub struct Credentials {
     entries: Vec<Credential>,
-    /// One period of the weighted order. Invariant: not empty, and every id in it is an index of `entries`.
-    turns: Vec<CredentialId>,
-    /// The number of turns of a period for each entry.
-    pub(super) shares: Vec<u16>,
     /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
     standings: Vec<Arc<Standing>>,
     /// The key of each entry's identity as an owner of objects.
@@ -28,23 +23,17 @@ pub struct Credentials {
     identities_count: usize,
     /// For one model or one family of paths each; shared with the snapshots before and after.
     rests: Arc<Rests>,
-    /// Counts the turns of those that cool down, which others take.
-    pub(super) spares: order::SpareTurns,
 }
 
 impl Credentials {
     /// Makes a snapshot. Invariant for the caller (`secrets_file`): 1 to `ENTRIES_MAX` entries with weights of at
     /// least 1.
     pub(super) fn new(entries: Vec<Credential>) -> Self {
-        let weights: Vec<u16> = entries.iter().map(|entry| entry.weight).collect();
-        let shares = order::shares(&weights);
-        let turns = order::smooth_weighted_turns(&shares);
         let mut known: HashMap<Identity<'_>, Arc<Standing>> = HashMap::new();
         let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
         let identities_count = known.len();
         let owner_keys = entries.iter().map(|entry| OwnerKey::of(entry.identity())).collect();
-        let (rests, spares) = (Arc::default(), order::SpareTurns::default());
-        Credentials { entries, turns, shares, standings, owner_keys, identities_count, rests, spares }
+        Credentials { entries, standings, owner_keys, identities_count, rests: Arc::default() }
     }
 
     /// Takes over the standing of every identity that `previous` has too: a reload neither ends a cooldown nor begins
@@ -96,9 +85,9 @@ impl Credentials {
         self.owner_keys[id.index()]
     }
 
-    /// Returns the first entry of the identity with that key, if it has any.
-    pub fn of_owner(&self, owner: OwnerKey) -> Option<CredentialId> {
-        self.ids().find(|id| self.owner_keys[id.index()] == owner)
+    /// Returns whether an entry is of the identity with that key.
+    pub(super) fn has_owner(&self, owner: OwnerKey) -> bool {
+        self.owner_keys.contains(&owner)
     }
 
     /// Begins a cooldown of the credential's identity for a fault that is blamed on it. An answer to an attempt that
@@ -265,10 +254,5 @@ impl Credentials {
     pub(super) fn ids(&self) -> impl ExactSizeIterator<Item = CredentialId> + Clone + use<> {
         // `ENTRIES_MAX` keeps every index within u16.
         (0..self.entries.len()).map(|index| CredentialId(index as u16))
-    }
-
-    /// Returns the credential whose turn is the `tick`-th, counted from 0.
-    pub(super) fn turn(&self, tick: u64) -> CredentialId {
-        self.turns[(tick % self.turns.len() as u64) as usize]
     }
 }

@@ -21,9 +21,8 @@ use monoio_http::h1::payload::{FixedPayload, Payload};
 
 use super::access::Access;
 use super::api::EventScript;
-use super::routes::{self, DemoAnswer};
+use super::routes::{self, DemoAnswer, Memory};
 use super::scene::{RETRY_AFTER_SECONDS, Scene};
-use super::served::ServedSums;
 
 /// Names the credential of the request's token, also on answers that have no text.
 const CREDENTIAL_FIELD: &str = "x-demo-credential";
@@ -35,7 +34,7 @@ const COST_FIELD: &str = "x-litellm-response-cost";
 pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(
     stream: S,
     access: &Access,
-    sums: &ServedSums,
+    memory: &Memory,
     pace: Duration,
 ) {
     let (reader, mut writer) = stream.into_split();
@@ -52,7 +51,7 @@ pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(
                 let Ok(body) = collect(&mut payload).await else { return };
                 let answer = match scene.refusal(credential) {
                     Some(status) => routes::refused(status),
-                    None => routes::answer(&head.method, &head.uri, &body, credential, sums),
+                    None => routes::answer(&head.method, &head.uri, &body, credential, memory),
                 };
                 (Some(credential), answer)
             }
@@ -62,13 +61,13 @@ pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(
         let credential = credential.unwrap_or("none");
         let written = match answer {
             DemoAnswer::Whole { status, body, usage } => {
-                usage.iter().for_each(|usage| sums.add(usage));
+                usage.iter().for_each(|usage| memory.sums.add(usage));
                 let body = if head.method == Method::HEAD { Bytes::new() } else { body };
                 let cost = usage.and_then(|usage| usage.cost);
                 write_whole(&mut writer, status, body, credential, cost).await
             }
             DemoAnswer::Events(script, usage) => {
-                let told = || sums.add(&usage);
+                let told = || memory.sums.add(&usage);
                 write_events(&mut writer, script, credential, scene.pace.unwrap_or(pace), told).await.is_ok()
             }
         };

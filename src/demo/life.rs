@@ -185,6 +185,7 @@ fn is_open(stream: &mut TcpStream) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::prompt_cache::PromptCache;
     use super::super::reply::DemoReply;
     use super::*;
 
@@ -195,7 +196,10 @@ mod tests {
                 let (head, body) = request.split_once("\r\n\r\n").unwrap();
                 assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
                 let route = head.strip_prefix("POST /v1").unwrap().split(' ').next().unwrap();
-                assert!(DemoReply::compose(route, body.as_bytes(), "bob-demo").is_ok(), "{request}");
+                assert!(
+                    DemoReply::compose(route, body.as_bytes(), "bob-demo", &PromptCache::default()).is_ok(),
+                    "{request}"
+                );
             }
         }
     }

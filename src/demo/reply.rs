@@ -3,18 +3,16 @@
 //! Reads as much of a request as it echoes, and no more: the demo is not a validator of API requests.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
 use super::api::models;
+use super::prompt_cache::{CachedWords, PromptCache};
 use super::served::ServedTokens;
 
 /// The part of the prompt that is echoed.
 const ECHO_CHARS_MAX: usize = 60;
-
-/// Words of input from which on a part of them comes from the cache, as that of a longer conversation does.
-const CACHED_WORDS_MIN: usize = 8;
 
 /// The tokens for which a model thinks, if it does.
 const REASONING_TOKEN_COUNT: usize = 7;
@@ -50,8 +48,9 @@ pub enum Invalid {
 }
 
 impl DemoReply {
-    /// Reads the request of any of the APIs and composes the reply to it.
-    pub fn compose(route: &str, body: &[u8], credential: &str) -> Result<Self, Invalid> {
+    /// Reads the request of any of the APIs and composes the reply to it. Its prompt goes to the `cache`, where there is
+    /// one for the API.
+    pub fn compose(route: &str, body: &[u8], credential: &str, cache: &PromptCache) -> Result<Self, Invalid> {
         let request: Value = serde_json::from_slice(body).map_err(|_| Invalid::Json)?;
         let request = request.as_object().ok_or(Invalid::Json)?;
         let model = request.get("model").and_then(Value::as_str).ok_or(Invalid::Missing("model"))?;
@@ -61,13 +60,18 @@ impl DemoReply {
             return Err(Invalid::Model(model.to_owned()));
         }
         let tokens: Vec<String> = text(credential, input, body.len()).split_inclusive(' ').map(str::to_owned).collect();
-        let words = word_count(input) + request.get("system").map_or(0, word_count);
+        let mut words = Vec::new();
+        request.get("system").into_iter().chain([input]).for_each(|part| collect_words(part, &mut words));
+        let cached = match route {
+            "/embeddings" | "/messages/count_tokens" => CachedWords::default(),
+            _ => cache.take(credential, model, words.iter().copied(), Instant::now()),
+        };
         let is_set = |value: Option<&Value>| value.and_then(Value::as_bool).unwrap_or(false);
         Ok(DemoReply {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             model: model.to_owned(),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            usage: usage(route, model, words, tokens.len()),
+            usage: usage(route, model, words.len(), cached, tokens.len()),
             tokens,
             input_count: input.as_array().map_or(1, Vec::len),
             is_streamed: is_set(request.get("stream")),
@@ -82,25 +86,28 @@ impl DemoReply {
 
 /// Counts the tokens. Each is told as its API tells it: the cache is written by Anthropic's alone, embeddings have no
 /// output.
-fn usage(route: &str, model: &str, words: usize, output_words: usize) -> ServedTokens {
-    let is_cached = words >= CACHED_WORDS_MIN && route != "/embeddings";
+fn usage(route: &str, model: &str, words: usize, cached: CachedWords, output_words: usize) -> ServedTokens {
     let reasoning = if models::is_reasoning(model) && route != "/messages" { REASONING_TOKEN_COUNT } else { 0 };
     ServedTokens {
         input: words,
-        cache_read: if is_cached { words / 2 } else { 0 },
-        cache_write: if is_cached && route == "/messages" { words / 4 } else { 0 },
+        cache_read: cached.read,
+        cache_write: if route == "/messages" { cached.written } else { 0 },
         output: if route == "/embeddings" { 0 } else { output_words + reasoning },
         reasoning: if route == "/embeddings" { 0 } else { reasoning },
     }
 }
 
-/// The words of all texts in an input; names of roles and kinds are none.
-fn word_count(value: &Value) -> usize {
+/// Appends the words of all texts in an input; names of roles and kinds are none.
+fn collect_words<'a>(value: &'a Value, words: &mut Vec<&'a str>) {
     match value {
-        Value::String(text) => text.split_whitespace().count(),
-        Value::Array(items) => items.iter().map(word_count).sum(),
-        Value::Object(item) => item.get("text").or_else(|| item.get("content")).map_or(0, word_count),
-        _ => 0,
+        Value::String(text) => words.extend(text.split_whitespace()),
+        Value::Array(items) => items.iter().for_each(|item| collect_words(item, words)),
+        Value::Object(item) => {
+            if let Some(content) = item.get("text").or_else(|| item.get("content")) {
+                collect_words(content, words);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -150,16 +157,23 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_the_words_of_all_messages_and_a_part_of_many_comes_from_the_cache() {
-        let compose = |route, body: Value| DemoReply::compose(route, body.to_string().as_bytes(), "bob-demo").unwrap();
+    fn tokens_are_the_words_of_all_messages_and_a_beginning_that_came_before_is_from_the_cache() {
+        let cache = PromptCache::default();
+        let compose =
+            |route, body: Value| DemoReply::compose(route, body.to_string().as_bytes(), "bob-demo", &cache).unwrap();
         let messages = json!([{"role": "user", "content": [{"type": "text", "text": "one two three"}]},
             {"role": "assistant", "content": "four five"}, {"role": "user", "content": "six seven"}]);
         let few = compose("/chat/completions", json!({"model": "gpt-4o-mini", "messages": messages}));
         let tokens = ServedTokens { input: 7, output: few.tokens.len(), ..ServedTokens::default() };
         assert_eq!(few.usage, tokens);
         let body = json!({"model": "claude-sonnet-4", "system": "eight nine", "messages": messages});
-        let many = compose("/messages", body);
-        assert_eq!((many.usage.input, many.usage.cache_read, many.usage.cache_write), (9, 4, 2));
+        let cached = || {
+            let ServedTokens { input, cache_read, cache_write, .. } = compose("/messages", body.clone()).usage;
+            (input, cache_read, cache_write)
+        };
+        assert_eq!([cached(), cached()], [(9, 0, 8), (9, 8, 0)]);
+        let counted = compose("/messages/count_tokens", json!({"model": "claude-haiku-4", "messages": messages})).usage;
+        assert_eq!((counted.input, counted.cache_read), (7, 0));
         let thinking = compose("/responses", json!({"model": "gpt-5", "input": "one two"})).usage;
         assert_eq!((thinking.input, thinking.reasoning), (2, REASONING_TOKEN_COUNT));
         let embedding = compose("/embeddings", json!({"model": "text-embedding-3-small", "input": ["a b", "c"]})).usage;
@@ -169,7 +183,7 @@ mod tests {
     #[test]
     fn a_long_prompt_is_echoed_in_part_and_its_size_is_told() {
         let body = json!({"model": "gpt-4o-mini", "input": "ä".repeat(5_000_000)}).to_string();
-        let reply = DemoReply::compose("/responses", body.as_bytes(), "bob-demo").unwrap();
+        let reply = DemoReply::compose("/responses", body.as_bytes(), "bob-demo", &PromptCache::default()).unwrap();
         let text = reply.text();
         assert!(text.contains("bob-demo") && text.contains(&body.len().to_string()), "{text}");
         assert!(text.ends_with(&format!("\"{}...\"", "ä".repeat(ECHO_CHARS_MAX))), "{text}");

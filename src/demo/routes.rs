@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::api::{EventScript, chat, embeddings, messages, models, responses};
 use super::flow::BASE_PATH;
+use super::prompt_cache::PromptCache;
 use super::reply::{DemoReply, Invalid};
 use super::served::{ServedSums, ServedUsage};
 
@@ -19,8 +20,15 @@ pub enum DemoAnswer {
     Events(EventScript, ServedUsage),
 }
 
+/// The things that one upstream remembers of its requests.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub sums: ServedSums,
+    pub cache: PromptCache,
+}
+
 /// Answers a request whose token was valid; `credential` is the client id it belongs to.
-pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str, sums: &ServedSums) -> DemoAnswer {
+pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str, memory: &Memory) -> DemoAnswer {
     let Some(route) = uri.path().strip_prefix(BASE_PATH).map(|path| path.strip_prefix("/v1").unwrap_or(path)) else {
         return not_found();
     };
@@ -35,10 +43,10 @@ pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str, sums: &
     match route {
         "/models" => return json_answer(StatusCode::OK, &models::list()),
         "/model/info" => return json_answer(StatusCode::OK, &models::info()),
-        "/__served" => return json_answer(StatusCode::OK, &sums.to_json()),
+        "/__served" => return json_answer(StatusCode::OK, &memory.sums.to_json()),
         _ => {}
     }
-    match DemoReply::compose(route, body, credential) {
+    match DemoReply::compose(route, body, credential, &memory.cache) {
         Ok(reply) => completion(route, &reply),
         Err(invalid) => bad_request(route, &invalid),
     }
@@ -108,7 +116,7 @@ mod tests {
     use super::*;
 
     fn ask(method: Method, path: &str, body: &str) -> (u16, Value) {
-        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo", &ServedSums::default()) {
+        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo", &Memory::default()) {
             DemoAnswer::Whole { status, body, .. } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
             DemoAnswer::Events(script, _) => panic!("a stream where none was asked for: {script:?}"),
         }

@@ -42,23 +42,24 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use self::attempt::request_body::subject_wait::wait_for_subject;
 use self::attempt::request_body::upload::{check_start, take_body};
 use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
-use self::failover::subject::Subject;
-use self::failover::{Failover, ownership, wait};
+use self::failover::Failover;
 use self::key_accounts::Passage;
 use self::outcome::{Disposition, Outcome};
+use self::owner_search::FirstTurn;
 use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
-use self::request::stored::objects::{BodySearch, Objects};
+use self::request::session::session_of;
+use self::request::stored::objects::Objects;
 use self::resources::Resources;
 use self::snapshot::{Governed, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
-use crate::credentials::{ApiKeys, Choice, Credentials, Turn};
+use crate::config::Affinity;
+use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
 use crate::io::clock;
@@ -74,16 +75,16 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    pub fn new(resources: Resources, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) -> Self {
-        let snapshot = Snapshot::new(credentials, keys, &resources.ledger, &resources.key_accounts);
+    pub fn new(resources: Resources, rotations: Arc<Rotations>) -> Self {
+        let snapshot = Snapshot::new(rotations, &resources.ledger, &resources.key_accounts);
         let snapshot = RefCell::new(Rc::new(snapshot));
         Proxy { resources, snapshot, sequence: Cell::new(0) }
     }
 
-    /// Gives new exchanges `credentials` and `keys`; those under way keep theirs.
-    pub fn replace_credentials(&self, credentials: Arc<Credentials>, keys: Option<Arc<ApiKeys>>) {
+    /// Gives new exchanges the credentials and keys of `rotations`; those under way keep theirs.
+    pub fn replace_credentials(&self, rotations: Arc<Rotations>) {
         let Resources { ledger, key_accounts, .. } = &self.resources;
-        self.snapshot.replace(Rc::new(Snapshot::new(credentials, keys, ledger, key_accounts)));
+        self.snapshot.replace(Rc::new(Snapshot::new(rotations, ledger, key_accounts)));
     }
 
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log, or until its answer
@@ -163,11 +164,12 @@ impl Proxy {
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|key, forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
+                let selection = self.selection(&exchange.snapshot, key, head)?;
                 let governed = exchange.snapshot.governed(key);
                 let passage =
                     governed.map_or(Ok(Passage::Open), |governed| admission::enter(governed, exchange.began))?;
                 let replay = replay.get_mut();
-                let origin = HeadOrigin { governed, passage, own_id: trail.ids.own() };
+                let origin = HeadOrigin { selection, governed, passage, own_id: trail.ids.own() };
                 let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, origin, forward);
                 replay.mark_head_secret();
                 written
@@ -177,25 +179,41 @@ impl Proxy {
         planned.unwrap_or_else(|error| Plan::refusing(error.into()))
     }
 
+    /// Returns what the credential of a request with this key is chosen by.
+    fn selection(
+        &self,
+        snapshot: &Snapshot,
+        key: Option<ApiKeyId>,
+        head: &RequestHead<'_>,
+    ) -> Result<Selection, GatewayError> {
+        let session = match self.resources.rules.affinity {
+            Affinity::None => None,
+            Affinity::Session => session_of(head),
+        };
+        snapshot.rotations.selection(key, session).ok_or(GatewayError::NoCredential)
+    }
+
     /// Chooses the credential and writes the head for the upstream.
     fn write_head(
         &self,
         snapshot: &Snapshot,
         out: &mut Vec<u8>,
         head: &RequestHead<'_>,
-        HeadOrigin { governed, passage, own_id }: HeadOrigin<'_>,
+        HeadOrigin { selection, governed, passage, own_id }: HeadOrigin<'_>,
         Forward { path, traits }: Forward<'_>,
     ) -> Result<UpstreamRequest, GatewayError> {
         let rules = &self.resources.rules;
         let has_others = snapshot.credentials.identities_count() > 1;
-        let objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
+        let mut objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
+        let selector = snapshot.selector(selection);
+        let owner = owner_search::owner_of_target(&self.resources.owners, selector, path, objects.as_deref_mut());
         let needs_body = governed.is_some_and(|governed| governed.reads_body);
         // A turn is for a request that goes upstream.
         let has_turn = !needs_body && !matches!(passage, Passage::Waits);
-        let (choice, objects) = if has_turn {
-            self.first_choice(snapshot, objects)
+        let choice = if has_turn {
+            owner_search::first_choice(selector, owner, objects.as_deref())?
         } else {
-            (Choice::Use(Turn::of(self.resources.round_robin.peek(&snapshot.credentials))), objects)
+            Choice::Use(Turn::of(selector.likely()))
         };
         let is_encoded = needs_body && admission::is_encoded(head);
         let written = snapshot.with_authorization(choice.credential(), |value| {
@@ -205,10 +223,13 @@ impl Proxy {
             let head = UpstreamHead { head, path, upstream, authorization, facts, own_id, is_identity_asked };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
+            let head_bytes = out.len();
             UpstreamRequest {
                 traits,
+                selection,
+                owner,
                 choice,
-                head_bytes: out.len(),
+                head_bytes,
                 token,
                 filterable_head,
                 objects,
@@ -221,26 +242,6 @@ impl Proxy {
             snapshot.credentials.give_up_probe(turn, None, clock::now());
         }
         written
-    }
-
-    /// Chooses the owner of what the path names, else takes the next turn of the round robin. No turn is taken yet
-    /// where the body is still to be searched for an owner.
-    fn first_choice(&self, snapshot: &Snapshot, objects: Option<Box<Objects>>) -> (Choice, Option<Box<Objects>>) {
-        let Resources { round_robin, owners, .. } = &self.resources;
-        let credentials = &snapshot.credentials;
-        let Some(mut objects) = objects else { return (round_robin.next(credentials, clock::now()), None) };
-        objects.owner = ownership::known_owner_in_path(&self.resources, credentials, &objects);
-        if objects.may_refer() && owners.has_entries() {
-            objects.body_search = BodySearch::BeforeTurn;
-        }
-        let choice = match objects.owner {
-            Some(credential) => Choice::Use(Turn::of(credential)),
-            None if objects.body_search == BodySearch::BeforeTurn => {
-                Choice::Use(Turn::of(round_robin.peek(credentials)))
-            }
-            None => round_robin.next(credentials, clock::now()),
-        };
-        (choice, Some(objects))
     }
 
     async fn forward(
@@ -258,13 +259,17 @@ impl Proxy {
             Ok(admitted) => admitted,
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
-        let first = match self.first_turn(exchange, downstream, &mut body, request, admitted.has_asked_for_body).await {
+        let has_asked = admitted.has_asked_for_body;
+        let snapshot = &exchange.snapshot;
+        let first = owner_search::first_turn(resources, snapshot, downstream, &mut body, request, has_asked).await;
+        let first = match first {
             Ok(first) => first,
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
-        let failover = Failover::new(exchange.snapshot.clone(), may_replay, admitted.at, turn, subject);
+        let (snapshot, selection) = (exchange.snapshot.clone(), request.selection);
+        let failover = Failover::new(snapshot, selection, may_replay, admitted.at, turn, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
@@ -311,7 +316,9 @@ impl Proxy {
         if !request.has_turn {
             let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
             admitted.has_asked_for_body = checked.await?;
-            (request.choice, request.objects) = self.first_choice(&exchange.snapshot, request.objects.take());
+            let selector = exchange.snapshot.selector(request.selection);
+            let choice = owner_search::first_choice(selector, request.owner, request.objects.as_deref());
+            request.choice = choice.map_err(Outcome::Failed)?;
             request.has_turn = true;
         }
         resources.activity.counters.add(Count::Requests);
@@ -321,38 +328,6 @@ impl Proxy {
             filtered.inspect_err(|_| give_up_probe(&exchange.snapshot, request))?;
         }
         Ok(admitted)
-    }
-
-    /// Settles whose name the first attempt uses: the owner's of what the body names, else that of the turn, once it is
-    /// clear what the request is about.
-    async fn first_turn(
-        &self,
-        exchange: &Exchange,
-        downstream: &mut Downstream,
-        body: &mut BodyReader,
-        request: &mut UpstreamRequest,
-        has_asked_for_body: bool,
-    ) -> Result<FirstTurn, Outcome> {
-        let resources = &self.resources;
-        let snapshot = &*exchange.snapshot;
-        let mut choice = request.choice;
-        let mut has_asked_for_body = has_asked_for_body;
-        if request.objects.as_ref().is_some_and(|objects| objects.body_search == BodySearch::BeforeTurn) {
-            // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
-            let searched = Box::pin(owner_search::choose(resources, snapshot, downstream, body, request)).await?;
-            choice = searched.choice;
-            has_asked_for_body |= searched.has_asked_for_body;
-        }
-        let mut subject = None;
-        if matches!(choice, Choice::Open { .. }) {
-            let facts = &request.traits.facts;
-            // Boxed: hardly any exchange needs it.
-            let waited = Box::pin(wait_for_subject(resources, downstream, body, facts, has_asked_for_body)).await?;
-            (subject, has_asked_for_body) = (waited.0.map(Box::new), waited.1);
-        }
-        let scope = subject.as_deref().map(|subject: &Subject| &subject.scope);
-        let turn = wait::settle_turn(resources, downstream, snapshot, choice, scope).await?;
-        Ok(FirstTurn { turn, subject, has_asked_for_body })
     }
 
     /// Ends an exchange that was forwarded.
@@ -402,6 +377,7 @@ impl Forwarded {
 
 /// The facts about a request beside its head when that is written.
 struct HeadOrigin<'a> {
+    selection: Selection,
     /// Of its key.
     governed: Option<&'a Governed>,
     passage: Passage,
@@ -412,14 +388,6 @@ struct HeadOrigin<'a> {
 struct LetIn {
     /// The time from which on it is tried.
     at: Instant,
-    /// The client was told to go on with the body.
-    has_asked_for_body: bool,
-}
-
-/// The way into the first attempt.
-struct FirstTurn {
-    turn: Turn,
-    subject: Option<Box<Subject>>,
     /// The client was told to go on with the body.
     has_asked_for_body: bool,
 }

@@ -1,5 +1,6 @@
-//! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, and
-//! the keys that it asks callers for, with the accounts of those that have limits.
+//! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, the
+//! keys that it asks callers for, with the accounts of those that have limits, and which credentials their requests
+//! choose from.
 //!
 //! Invariant: an exchange holds the snapshot that it began with, so a reload in its middle changes nothing for it, and
 //! ids of one snapshot never meet those of another.
@@ -9,7 +10,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::credentials::{ApiKeyId, ApiKeys, CredentialId, Credentials, KeyLimits, KeyPolicy, TokenCache, TokenTraces};
+use crate::credentials::{
+    ApiKeyId, ApiKeys, CredentialId, Credentials, KeyLimits, KeyPolicy, Rotations, Selection, Selector, TokenCache,
+    TokenTraces,
+};
 use crate::io::clock;
 use crate::observability::{Account, Ledger};
 use crate::proxy::error::GatewayError;
@@ -24,6 +28,8 @@ pub struct Snapshot {
     pub keys: Option<Arc<ApiKeys>>,
     /// By the numbers of the keys; empty where none of them has limits or may use only some models.
     governed: Box<[Option<Governed>]>,
+    /// Those of these credentials and keys, shared by all shards.
+    pub rotations: Arc<Rotations>,
     tokens: RefCell<TokenCache>,
     accounts: Vec<Arc<Account>>,
     usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
@@ -51,16 +57,12 @@ impl Governed {
 type UsageRowId = (Option<ApiKeyId>, CredentialId, ModelId);
 
 impl Snapshot {
-    pub fn new(
-        credentials: Arc<Credentials>,
-        keys: Option<Arc<ApiKeys>>,
-        ledger: &Ledger,
-        key_accounts: &KeyAccounts,
-    ) -> Self {
+    pub fn new(rotations: Arc<Rotations>, ledger: &Ledger, key_accounts: &KeyAccounts) -> Self {
+        let (credentials, keys) = (rotations.credentials.clone(), rotations.keys.clone());
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
         let accounts = credentials.names().map(|name| ledger.account(name)).collect();
         let governed = governed(keys.as_deref(), key_accounts);
-        Snapshot { credentials, keys, governed, tokens, accounts, usage_rows: RefCell::default() }
+        Snapshot { credentials, keys, governed, rotations, tokens, accounts, usage_rows: RefCell::default() }
     }
 
     /// Returns what a key may not do without asking; `None`: it may do everything.
@@ -71,6 +73,11 @@ impl Snapshot {
     /// Returns what a key may do.
     pub fn policy(&self, key: ApiKeyId) -> Option<&KeyPolicy> {
         self.keys.as_ref().map(|keys| keys.policy(key))
+    }
+
+    /// Returns the choice of a request.
+    pub fn selector(&self, selection: Selection) -> Selector<'_> {
+        self.rotations.selector(selection)
     }
 
     /// Gives `use_it` the `Authorization` value of a credential.

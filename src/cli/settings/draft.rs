@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::{
-    self, AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, UpstreamConfig, UsageOptions,
-    default_shards,
+    self, AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, UpstreamConfig,
+    UsageOptions, default_shards,
 };
 
 /// A configuration that begins with the defaults, and the settings that become a part of it together with others.
@@ -35,6 +35,7 @@ impl Draft {
             io_driver: IoDriver::default(),
             pumping: Pumping::default(),
             filter: Filter::default(),
+            affinity: Affinity::default(),
             timeouts: Timeouts::default(),
             limits: Limits::for_descriptors(descriptors_max, default_shards()),
             log: LogConfig::default(),

@@ -38,6 +38,10 @@ impl OwnerKey {
         }
         OwnerKey(beginning(context.finish().as_ref()))
     }
+
+    pub(in crate::credentials) fn bits(self) -> u64 {
+        self.0
+    }
 }
 
 impl fmt::Debug for OwnerKey {

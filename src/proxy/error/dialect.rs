@@ -47,6 +47,7 @@ pub const fn anthropic_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
         403 => "permission_error",
+        404 => "not_found_error",
         413 => "request_too_large",
         429 => "rate_limit_error",
         400..=499 => "invalid_request_error",

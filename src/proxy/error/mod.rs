@@ -16,6 +16,7 @@ use std::io;
 use crate::proxy::key_accounts::LimitReached;
 
 pub use self::dialect::{Dialect, append_json_string};
+use crate::credentials::OwnedByOthers;
 
 /// A fault that the gateway answers by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub enum GatewayError {
     OriginNotAllowed,
     ApiKeyMissing,
     ApiKeyUnknown,
+    /// The object that the request names belongs to a credential that its key may not use.
+    ObjectNotFound,
     /// A limit of the caller's key is reached.
     LimitReached(LimitReached),
     /// The request names a model that the caller's key may not use, or none.
@@ -106,8 +109,16 @@ pub enum GatewayError {
     /// No descriptor was left for a connection to the upstream.
     OutOfDescriptors,
     Draining,
+    /// The secrets file has none of the credentials that the caller's key may use.
+    NoCredential,
     /// The credential's token could not be made.
     TokenFailed,
+}
+
+impl From<OwnedByOthers> for GatewayError {
+    fn from(OwnedByOthers: OwnedByOthers) -> Self {
+        GatewayError::ObjectNotFound
+    }
 }
 
 /// The step that an upstream took too long for.

@@ -14,8 +14,8 @@ pub const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n
 /// A drain ends with a fresh process or another instance: soon is right, and well below the 60 s that SDKs honour.
 const RETRY_SOON: &str = "Retry-After: 1\r\n";
 
-/// The upstream is asked again only after some minutes.
-const RETRY_LATER: &str = "Retry-After: 30\r\n";
+/// Somebody has to change something first: the longest time that SDKs honour.
+const RETRY_LATER: &str = "Retry-After: 60\r\n";
 
 /// RFC 9110 §15.5.22: a 426 names the protocol to use, and §7.8: `Connection` then names `Upgrade`.
 const UPGRADE: &str = "Upgrade: HTTP/1.1\r\nConnection: upgrade\r\n";
@@ -126,6 +126,9 @@ error_table! {
         "The request has no API key of this gateway; send one as Authorization: Bearer, x-api-key or api-key.";
     Self::ApiKeyUnknown => refusal(401, "Unauthorized", "api_key_unknown", Ending::Refused).with(CHALLENGE),
         "The request's API key is not one of this gateway's; ask whoever runs it for one.";
+    Self::ObjectNotFound => refusal(404, "Not Found", "object_not_found", Ending::Refused),
+        "No credential that the request's API key may use has made an object of this id; use the key that it was made \
+         with.";
 
     // The caller's key does not allow it. The request may have been read whole: then the connection lives on.
 
@@ -224,6 +227,9 @@ error_table! {
         "The gateway may open no more connections; raise its limit of open files, or lower --max-connections.";
     Self::Draining => refusal(503, "Service Unavailable", "draining", Ending::Shutdown).with(RETRY_SOON),
         "The gateway is shutting down; try again in a moment.";
+    Self::NoCredential => refusal(503, "Service Unavailable", "no_credential", Ending::Refused).with(RETRY_LATER),
+        "None of the credentials that the request's API key may use is in the secrets file; whoever runs the gateway \
+         has to add one there, or to name others in the file of keys.";
     Self::TokenFailed => failure(500, "Internal Server Error", "token_failed", Ending::Internal, Settled),
         "The credential's token could not be made; check the secrets file with flow-uring check.";
 }

@@ -234,7 +234,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::credentials::from_json;
+    use crate::credentials::{Rotations, from_json};
     use crate::observability::Ledger;
     use crate::proxy::key_accounts::KeyAccounts;
 
@@ -243,7 +243,8 @@ mod tests {
         let entry = |letter: char| format!(r#"{{"clientId":"{letter}","clientSecret":"s","tenant":"t"}}"#);
         let entries: Vec<String> = identities.chars().map(entry).collect();
         let loaded = from_json(&format!("[{}]", entries.join(","))).expect("valid");
-        Snapshot::new(Arc::new(loaded.credentials), None, &Ledger::new(1), &KeyAccounts::default())
+        let rotations = Rotations::new(Arc::new(loaded.credentials), None);
+        Snapshot::new(Arc::new(rotations), &Ledger::new(1), &KeyAccounts::default())
     }
 
     fn ids(snapshot: &Snapshot) -> Vec<CredentialId> {
@@ -271,7 +272,8 @@ mod tests {
             credentials.suspect(ids[1], now);
             let mut blame = Blame { tried: Vec::new(), suspects: vec![suspect(ids[1], class)] };
             blame.release(&snapshot, None);
-            let other = credentials.other(ids[0], &[], None, now).map(|turn| turn.credential);
+            let selector = snapshot.selector(snapshot.rotations.selection(None, None).expect("all"));
+            let other = selector.other(ids[0], &[], None, now).map(|turn| turn.credential);
             assert_eq!(other, Some(ids[if is_lifted { 1 } else { 2 }]), "{class:?}");
         }
     }

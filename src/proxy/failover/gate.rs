@@ -71,7 +71,7 @@ impl Gate<'_> {
     }
 
     fn is_followed_by_another(&self, class: AttemptClass) -> bool {
-        self.failover.snapshot.credentials.identities_count() > 1 && self.leads_on(class)
+        self.failover.selector().identities_count() > 1 && self.leads_on(class)
     }
 
     fn leads_on(&self, class: AttemptClass) -> bool {
@@ -82,12 +82,12 @@ impl Gate<'_> {
 
     /// Finds out which objects the body names, where the answer may be that there are none.
     pub async fn look_at_references(&mut self, facts: &ResponseFacts) {
-        let Gate { resources, failover: Failover { snapshot, objects, .. }, replay, .. } = self;
+        let Gate { resources, failover: Failover { snapshot, selection, objects, .. }, replay, .. } = self;
         let may_say_so = facts.status == 404 || matches!(facts.status, 400 | 403) && facts.is_identity_coded();
         let objects = objects.as_deref_mut().filter(|objects| may_say_so && ownership::awaits_search(objects));
         if let Some(objects) = objects {
             // Boxed: hardly any answer needs it.
-            Box::pin(ownership::search(&resources.owners, &snapshot.credentials, objects, replay)).await;
+            Box::pin(ownership::search(&resources.owners, snapshot.selector(*selection), objects, replay)).await;
         }
     }
 

@@ -19,7 +19,7 @@ pub mod wait;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{CredentialId, RestScope, TokenTraces, Turn};
+use crate::credentials::{CredentialId, RestScope, Selection, Selector, TokenTraces, Turn};
 use crate::io::clock;
 use crate::observability::{Count, RetryReason};
 use crate::proxy::attempt_class::AttemptClass;
@@ -38,6 +38,8 @@ const STALE_LIMIT: Duration = Duration::from_secs(2);
 /// The attempts of one exchange.
 pub struct Failover {
     pub snapshot: Rc<Snapshot>,
+    /// Its credentials are chosen by this.
+    selection: Selection,
     /// The request may reach the upstream twice.
     may_replay: bool,
     began: Instant,
@@ -82,6 +84,7 @@ impl Failover {
     /// Takes over an exchange that began at `began` and whose first attempt, by `turn`, is still to begin.
     pub fn new(
         snapshot: Rc<Snapshot>,
+        selection: Selection,
         may_replay: bool,
         began: Instant,
         turn: Turn,
@@ -89,6 +92,7 @@ impl Failover {
     ) -> Self {
         Failover {
             snapshot,
+            selection,
             may_replay,
             began,
             attempt_began: began,
@@ -100,6 +104,10 @@ impl Failover {
             objects: None,
             next: None,
         }
+    }
+
+    fn selector(&self) -> Selector<'_> {
+        self.snapshot.selector(self.selection)
     }
 
     fn scope(&self) -> Option<&RestScope> {
@@ -176,7 +184,7 @@ impl Failover {
         {
             return None;
         }
-        let turn = credentials.other(self.credential(), self.blame.tried(), self.scope(), now)?;
+        let turn = self.selector().other(self.credential(), self.blame.tried(), self.scope(), now)?;
         self.chosen = Chosen { turn, at: now };
         Some(turn.credential)
     }
@@ -283,13 +291,12 @@ impl Failover {
     /// Chooses a credential to switch to. After a 429 those that said the same to other requests just now are not asked
     /// again: of many that begin at once, few find out that a model is limited for everybody.
     fn another(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
-        let credentials = &self.snapshot.credentials;
         match self.scope().filter(|_| class == AttemptClass::RateLimited) {
             None => self.other(now),
             Some(scope) => {
-                let mut avoided = credentials.recently_limited(scope, now);
+                let mut avoided = self.snapshot.credentials.recently_limited(scope, now);
                 avoided.extend_from_slice(self.blame.tried());
-                credentials.other(self.credential(), &avoided, Some(scope), now)
+                self.selector().other(self.credential(), &avoided, Some(scope), now)
             }
         }
     }
@@ -304,18 +311,17 @@ impl Failover {
         if self.is_owned() {
             return None;
         }
-        self.snapshot.credentials.other(self.credential(), self.blame.tried(), self.scope(), now)
+        self.selector().other(self.credential(), self.blame.tried(), self.scope(), now)
     }
 
     /// Chooses a credential that cools down, where all others do: after a refusal that is worth a look, since it may be
     /// the only one that works, and its answer tells whose fault the refusal was.
     fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
         let is_first_refusal = class.is_refusal() && self.counts.refusals == 1;
-        let credentials = &self.snapshot.credentials;
         // The one that made an object can find it whatever else it cannot do.
         let is_worth_a_look = is_first_refusal || class == AttemptClass::NotFound;
         is_worth_a_look
-            .then(|| credentials.last_resort(self.credential(), self.blame.tried(), self.scope(), now))
+            .then(|| self.selector().last_resort(self.credential(), self.blame.tried(), self.scope(), now))
             .flatten()
     }
 

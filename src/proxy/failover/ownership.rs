@@ -6,33 +6,40 @@
 use std::cell::RefCell;
 use std::time::Instant;
 
-use crate::credentials::{CredentialId, Credentials, ObjectKey, Owners, Shelf, Turn};
+use crate::credentials::{CredentialId, Credentials, ObjectKey, Owner, Owners, Selector, Shelf, Turn};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::stored::objects::{BodySearch, ObjectAction, Objects};
+use crate::proxy::request::stored::objects::{BodySearch, ObjectAction, Objects, key_in_target};
 use crate::proxy::request::stored::references::{ReferenceSearch, Searched};
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::{BodyTap, MadeObjects};
 use crate::proxy::response::head::ResponseFacts;
 
-/// Returns the credential that an object is known to belong to.
-pub fn known_owner(
-    owners: &Owners,
-    credentials: &Credentials,
-    shelf: Shelf,
-    object: ObjectKey,
-) -> Option<CredentialId> {
-    let owner = owners.find(shelf, object, Instant::now())?;
-    credentials.of_owner(owner)
+/// The values of a query that are looked at: no API has so many.
+const QUERY_VALUES_MAX: usize = 32;
+
+/// Returns whom an object is known to belong to.
+pub fn known_owner(owners: &Owners, selector: Selector<'_>, shelf: Shelf, object: ObjectKey) -> Owner {
+    owners.find(shelf, object, Instant::now()).map_or(Owner::Unknown, |owner| selector.owner(owner))
 }
 
-/// Returns the credential that one of the objects in the path is known to belong to.
-pub fn known_owner_in_path(
-    resources: &Resources,
-    credentials: &Credentials,
-    objects: &Objects,
-) -> Option<CredentialId> {
+/// Returns whom the objects in the path are known to belong to: the first of them whose owner is known, unless one is
+/// outside.
+pub fn owner_in_path(owners: &Owners, selector: Selector<'_>, objects: &Objects) -> Owner {
     let named = objects.named.iter().flatten();
-    named.into_iter().find_map(|object| known_owner(&resources.owners, credentials, objects.shelf, *object))
+    named.map(|object| known_owner(owners, selector, objects.shelf, *object)).fold(Owner::Unknown, Owner::or)
+}
+
+/// Returns whether the query names an object that is known to belong to a credential outside. Nobody who may use all
+/// pays for it.
+pub fn is_outside_by_query(owners: &Owners, selector: Selector<'_>, query: &str) -> bool {
+    if !selector.is_restricted() || !owners.has_entries() {
+        return false;
+    }
+    let values = query.split('&').take(QUERY_VALUES_MAX).filter_map(|part| Some(part.split_once('=')?.1));
+    let is_outside = |object, shelf| known_owner(owners, selector, shelf, object) == Owner::Outside;
+    values
+        .filter_map(key_in_target)
+        .any(|object| is_outside(object, Shelf::Responses) || is_outside(object, Shelf::Others))
 }
 
 /// Tells whether it is still to be looked for what the body names, where the answer is that there is no such object.
@@ -49,16 +56,22 @@ pub fn awaits_search(objects: &Objects) -> bool {
 ///
 /// # Cancel safety
 /// Keeps what it has found.
-pub async fn search(owners: &Owners, credentials: &Credentials, objects: &mut Objects, replay: &RefCell<ReplayBuffer>) {
+pub async fn search(owners: &Owners, selector: Selector<'_>, objects: &mut Objects, replay: &RefCell<ReplayBuffer>) {
     if !replay.borrow().is_whole() {
         return;
     }
     let mut search = ReferenceSearch::new(&replay.borrow(), objects.body, objects.shelf, true);
     let Objects { unknown_reference, late_owner, body_search, .. } = objects;
     let find = |shelf, object| {
-        *late_owner = known_owner(owners, credentials, shelf, object);
-        unknown_reference.get_or_insert((shelf, object));
-        late_owner.is_some()
+        let owner = known_owner(owners, selector, shelf, object);
+        *late_owner = owner.within();
+        if owner == Owner::Outside {
+            // Nobody whom the request may use has it.
+            *unknown_reference = None;
+        } else {
+            unknown_reference.get_or_insert((shelf, object));
+        }
+        owner != Owner::Unknown
     };
     if search.advance(replay, find).await != Searched::GoesOn {
         *body_search = BodySearch::Over;
@@ -157,7 +170,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::credentials::from_json;
+    use crate::credentials::{Rotations, from_json};
     use crate::http1::framing::BodyLength;
     use crate::io::deadline::on_a_shard;
     use crate::proxy::replay::budget::ReplayBudget;
@@ -189,9 +202,11 @@ mod tests {
     /// the body is to be searched.
     fn searched(body: &str, chunk: usize) -> (bool, bool) {
         let loaded = from_json(r#"[{"clientId":"a","clientSecret":"s","tenant":"t"}]"#).expect("valid");
-        let (id, _) = loaded.credentials.entries().next().expect("one");
+        let rotations = Rotations::new(Arc::new(loaded.credentials), None);
+        let selector = rotations.selector(rotations.selection(None, None).expect("all"));
+        let (id, _) = rotations.credentials.entries().next().expect("one");
         let owners = Owners::default();
-        let owner = loaded.credentials.owner_key(id);
+        let owner = rotations.credentials.owner_key(id);
         owners.note(Shelf::Responses, ObjectKey::of(b"resp_1"), owner, Instant::now());
         let budget = ReplayBudget::new(Arc::new(AtomicUsize::new(TOTAL)), TOTAL, 1);
         let replay = RefCell::new(ReplayBuffer::default());
@@ -202,7 +217,7 @@ mod tests {
         }
         let mut objects = objects();
         assert!(awaits_search(&objects));
-        on_a_shard(search(&owners, &loaded.credentials, &mut objects, &replay));
+        on_a_shard(search(&owners, selector, &mut objects, &replay));
         replay.borrow_mut().release(&budget);
         (objects.late_owner == Some(id), awaits_search(&objects))
     }

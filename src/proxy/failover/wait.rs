@@ -5,13 +5,12 @@
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{Choice, RestScope, Turn};
+use crate::credentials::{Choice, RestScope, Selector, Turn};
 use crate::io::{Either, Phase, race};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::resources::Resources;
-use crate::proxy::snapshot::Snapshot;
 
 /// The longest wait for the outcome of a probe while all credentials cool down, and the pause between two looks.
 /// Looking costs nothing and needs no wake-up from another shard.
@@ -27,7 +26,7 @@ const PROBE_WAITERS_MAX: usize = 1000;
 pub async fn settle_turn(
     resources: &Resources,
     downstream: &Downstream,
-    snapshot: &Snapshot,
+    selector: Selector<'_>,
     choice: Choice,
     scope: Option<&RestScope>,
 ) -> Result<Turn, Outcome> {
@@ -35,20 +34,20 @@ pub async fn settle_turn(
     let due = Instant::now() + PROBE_WAIT;
     let mut waiting = None;
     loop {
-        let tick = match choice {
+        let preferred = match choice {
             Choice::Use(turn) => return Ok(turn),
-            Choice::Open { tick, .. } => {
-                choice = snapshot.credentials.choose_again(tick, scope, false, Instant::now());
+            Choice::Open { preferred } => {
+                choice = selector.choose_again(preferred, scope, false, Instant::now());
                 continue;
             }
-            Choice::Wait { tick, .. } => tick,
+            Choice::Wait { preferred, .. } => preferred,
         };
         let place = waiting.get_or_insert_with(|| WaitingPlace::take(resources));
         let has_waited_enough = Instant::now() >= due || !place.is_allowed;
         if !has_waited_enough {
             pause(resources, downstream, PROBE_LOOK).await?;
         }
-        choice = snapshot.credentials.choose_again(tick, scope, has_waited_enough, Instant::now());
+        choice = selector.choose_again(preferred, scope, has_waited_enough, Instant::now());
     }
 }
 

@@ -23,6 +23,11 @@ impl<'a> UpstreamPath<'a> {
         }
     }
 
+    /// Returns the query without its `?`; empty where there is none.
+    pub fn query(&self) -> &'a str {
+        split_query(self.path_and_query).1.trim_start_matches('?')
+    }
+
     /// Appends path and query in origin-form, as the upstream gets them.
     pub fn push_to(&self, out: &mut Vec<u8>, base_path: &str) {
         if self.needs_base {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{Config, Filter};
+use crate::config::{Affinity, Config, Filter};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::{HOST_OF_CONTAINERS, Hosts};
 use crate::proxy::request::head::UpstreamIdentity;
@@ -16,6 +16,7 @@ pub struct Rules {
     pub upstream: UpstreamIdentity,
     pub body_bytes_max: Option<u64>,
     pub filter: Filter,
+    pub affinity: Affinity,
 }
 
 impl Rules {
@@ -34,6 +35,7 @@ impl Rules {
             upstream: UpstreamIdentity { base_path: upstream.base_path.clone(), authority: upstream.authority.clone() },
             body_bytes_max: config.limits.body_bytes_max,
             filter: config.filter,
+            affinity: config.affinity,
         }
     }
 }

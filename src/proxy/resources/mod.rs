@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicUsize;
 
 use crate::capture::recorder::Recorder;
 use crate::config::{Limits, Pumping, Timeouts};
-use crate::credentials::{Owners, RoundRobin};
+use crate::credentials::Owners;
 use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger, PastExchanges};
 use crate::proxy::key_accounts::KeyAccounts;
@@ -37,8 +37,6 @@ pub struct Resources {
     pub limits: Limits,
     /// The answers that the pump relays.
     pub pumping: Pumping,
-    /// Shared by all shards.
-    pub round_robin: Arc<RoundRobin>,
     /// Shared by all shards.
     pub owners: Arc<Owners>,
     /// The use of keys' limits; shared by all shards.

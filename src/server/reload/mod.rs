@@ -102,6 +102,7 @@ impl Reload {
             (WatchedFile::ApiKeys, now) => self.load_api_keys(&path, now),
         };
         if has_changed {
+            self.shared.renew_rotations();
             shards.tell_all(Order::Reload);
         }
     }

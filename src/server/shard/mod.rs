@@ -153,8 +153,7 @@ impl Shard {
             match Order::of_byte(byte[0]) {
                 Some(Order::Serve) => lifecycle.advance(Phase::Serving),
                 Some(Order::Reload) => {
-                    let Shared { credentials, api_keys, .. } = &*self.shared;
-                    self.proxy.replace_credentials(credentials.load_full(), api_keys.load_full());
+                    self.proxy.replace_credentials(self.shared.rotations.load_full());
                 }
                 Some(Order::Drain) => lifecycle.advance(Phase::Draining),
                 Some(Order::DrainKeepingSockets) => {
@@ -193,7 +192,6 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         timeouts: *timeouts,
         limits: *limits,
         pumping: *pumping,
-        round_robin: shared.round_robin.clone(),
         owners: shared.owners.clone(),
         key_accounts: shared.key_accounts.clone(),
         connector,
@@ -211,7 +209,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         prices: shared.prices.clone(),
         recorder: shared.recorder.clone(),
     };
-    Proxy::new(resources, shared.credentials.load_full(), shared.api_keys.load_full())
+    Proxy::new(resources, shared.rotations.load_full())
 }
 
 /// Returns a number that no other process is likely to have.

@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use super::places::Places;
 use crate::capture::recorder::Recorder;
 use crate::config::Config;
-use crate::credentials::{ApiKeys, Credentials, Owners, RoundRobin};
+use crate::credentials::{ApiKeys, Credentials, Owners, Rotations};
 use crate::observability::Ledger;
 use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::resources::prices::Prices;
@@ -38,10 +38,11 @@ pub struct Keyring {
 /// The state that all shards share.
 pub struct Shared {
     pub config: Config,
-    /// The newest credentials; each shard loads them on [`Order::Reload`](crate::server::supervisor::control::Order).
+    /// The newest credentials.
     pub credentials: Arc<ArcSwap<Credentials>>,
     pub api_keys: Arc<ArcSwapOption<ApiKeys>>,
-    pub round_robin: Arc<RoundRobin>,
+    /// Those of both; each shard loads them on [`Order::Reload`](crate::server::supervisor::control::Order).
+    pub rotations: Arc<ArcSwap<Rotations>>,
     pub owners: Arc<Owners>,
     /// The use of keys' limits.
     pub key_accounts: Arc<KeyAccounts>,
@@ -89,14 +90,15 @@ impl Shared {
         let key_accounts = KeyAccounts::default();
         key_accounts.adopt(keyring.api_keys.as_deref());
         let ledger = Arc::new(Ledger::new(config.shards.get()));
-        ledger.open(keyring.credentials.names());
+        let Keyring { credentials, api_keys } = keyring;
+        ledger.open(credentials.names());
         Ok(Shared {
             route: upstream_route::route(&config.upstream)?,
             listener_tls: listener_tls.map(|loaded| Arc::new(ArcSwap::new(loaded.config))),
-            credentials: Arc::new(ArcSwap::new(keyring.credentials)),
-            api_keys: Arc::new(ArcSwapOption::new(keyring.api_keys)),
+            rotations: Arc::new(ArcSwap::from_pointee(Rotations::new(credentials.clone(), api_keys.clone()))),
+            credentials: Arc::new(ArcSwap::new(credentials)),
+            api_keys: Arc::new(ArcSwapOption::new(api_keys)),
             admin_token: Arc::new(ArcSwapOption::new(admin_token)),
-            round_robin: Arc::new(RoundRobin::default()),
             owners: Arc::default(),
             key_accounts: Arc::new(key_accounts),
             share: RetryShare::new(config.shards.get()),
@@ -110,5 +112,10 @@ impl Shared {
             recorder,
             config,
         })
+    }
+    /// Makes the rotations of the newest credentials and keys; to be called by the main thread when either has changed.
+    pub fn renew_rotations(&self) {
+        let renewed = self.rotations.load().replaced_by(self.credentials.load_full(), self.api_keys.load_full());
+        self.rotations.store(Arc::new(renewed));
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::cli::settings::draft::Draft;
 use crate::cli::settings::error::{SettingError, ValueSource};
-use crate::cli::settings::form::{OwnForm, Switch};
+use crate::cli::settings::form::{OwnForm, Switch, Word};
 use crate::cli::settings::reading::{Environment, Reading};
 use crate::cli::settings::setting::{Setting, SettingRank};
 use crate::config;
@@ -103,6 +103,14 @@ pub const ROWS: &[Setting] = &[
             },
             show: |draft| Some(draft.config.secrets_file.display().to_string()),
         }),
+        ..Setting::ROW
+    },
+    Setting {
+        flag: "--affinity",
+        variable: Some("FLOW_PROXY_AFFINITY"),
+        help: "none, or session: requests of one session, by the header fields of coding agents, go to one credential",
+        default: "none",
+        form: Some(&Word(|draft| &mut draft.config.affinity)),
         ..Setting::ROW
     },
 ];

@@ -32,6 +32,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         OriginNotAllowed,
         ApiKeyMissing,
         ApiKeyUnknown,
+        ObjectNotFound,
         LimitReached(REACHED),
         ModelNotAllowed,
         ModelNotChecked("the body is no JSON object"),
@@ -59,6 +60,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         ProxyFailed { status: 503 },
         OutOfDescriptors,
         Draining,
+        NoCredential,
         TokenFailed,
     ]
 }

@@ -83,7 +83,7 @@ impl Objects {
         let mut named = [None; NAMED_MAX];
         // Ids and names of inner collections alternate.
         let ids = rest.split('/').step_by(2).filter(|segment| !segment.is_empty() && !is_operation(segment));
-        named.iter_mut().zip(ids).for_each(|(place, id)| *place = key_of_segment(id));
+        named.iter_mut().zip(ids).for_each(|(place, id)| *place = key_in_target(id));
         Some(Box::new(Objects {
             shelf: collections::shelf(collection),
             named,
@@ -129,9 +129,9 @@ fn has_json(head: &RequestHead<'_>) -> bool {
         && value("content-type").is_none_or(|field| is_json(field.value))
 }
 
-/// Returns the key of an id in a path, where it may be encoded.
-fn key_of_segment(segment: &str) -> Option<ObjectKey> {
-    let id = decoded(segment.as_bytes());
+/// Returns the key of an id in a path or a query, where it may be encoded.
+pub fn key_in_target(id: &str) -> Option<ObjectKey> {
+    let id = decoded(id.as_bytes());
     (id.len() <= ID_BYTES_MAX).then(|| ObjectKey::of(&id))
 }
 

@@ -1,33 +1,90 @@
+use std::ops::Deref;
 use std::sync::Barrier;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::credentials::order::{SpareTurns, greatest_common_divisor};
+use crate::credentials::choice::turn::ClaimedProbes;
+use crate::credentials::standing::{Availability, Claim};
 use crate::credentials::{CredentialFault, from_json};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
+/// Credentials, and the rotation of all of them.
+#[derive(Debug)]
+pub struct All {
+    pub credentials: Credentials,
+    pub rotation: Rotation,
+}
+
+impl Deref for All {
+    type Target = Credentials;
+
+    fn deref(&self) -> &Credentials {
+        &self.credentials
+    }
+}
+
+impl All {
+    pub fn of(credentials: Credentials) -> Self {
+        let rotation = Rotation::new(&credentials, credentials.ids().collect(), u64::MAX, 0);
+        All { credentials, rotation }
+    }
+
+    fn selector(&self) -> Selector<'_> {
+        Selector { credentials: &self.credentials, rotation: &self.rotation, session: None }
+    }
+
+    fn next(&self, now: Instant) -> Choice {
+        self.selector().first(Owner::Unknown, now).expect("no owner")
+    }
+
+    /// Chooses again for an exchange that prefers the credential of this index.
+    fn choose_again(&self, preferred: u16, scope: Option<&RestScope>, has_waited_enough: bool, now: Instant) -> Choice {
+        self.selector().choose_again(id(preferred), scope, has_waited_enough, now)
+    }
+
+    fn other(
+        &self,
+        from: CredentialId,
+        tried: &[CredentialId],
+        scope: Option<&RestScope>,
+        now: Instant,
+    ) -> Option<Turn> {
+        self.selector().other(from, tried, scope, now)
+    }
+
+    fn last_resort(
+        &self,
+        from: CredentialId,
+        tried: &[CredentialId],
+        scope: Option<&RestScope>,
+        now: Instant,
+    ) -> Option<Turn> {
+        self.selector().last_resort(from, tried, scope, now)
+    }
+}
+
 /// Makes one entry for each (identity, weight).
-fn entries(entries: &[(&str, u16)]) -> Credentials {
+pub fn entries(entries: &[(&str, u16)]) -> All {
     let entry = |(identity, weight): &(&str, u16)| {
         format!(r#"{{"clientId":"{identity}","clientSecret":"hunter2","tenant":"t","weight":{weight}}}"#)
     };
     let entries: Vec<String> = entries.iter().map(entry).collect();
-    from_json(&format!("[{}]", entries.join(","))).expect("valid").credentials
+    All::of(from_json(&format!("[{}]", entries.join(","))).expect("valid").credentials)
 }
 
 /// Makes one entry of weight 1 for each letter, which is its identity.
-fn credentials(identities: &str) -> Credentials {
+fn credentials(identities: &str) -> All {
     let letters: Vec<String> = identities.chars().map(String::from).collect();
     entries(&letters.iter().map(|letter| (letter.as_str(), 1)).collect::<Vec<_>>())
 }
 
-fn id(index: u16) -> CredentialId {
+pub fn id(index: u16) -> CredentialId {
     CredentialId(index)
 }
 
@@ -46,19 +103,19 @@ fn short(choice: Choice) -> String {
             format!("{}{}", turn.credential.index(), if turn.is_probe() { "?" } else { "" })
         }
         Choice::Wait { credential, .. } => format!("-{}", credential.index()),
-        Choice::Open { credential, .. } => format!("~{}", credential.index()),
+        Choice::Open { preferred } => format!("~{}", preferred.index()),
     }
 }
 
-fn order(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now: Instant) -> String {
-    let chosen: Vec<String> = (0..count).map(|_| short(round_robin.next(credentials, now))).collect();
+fn order(credentials: &All, count: usize, now: Instant) -> String {
+    let chosen: Vec<String> = (0..count).map(|_| short(credentials.next(now))).collect();
     chosen.join(" ")
 }
 
-fn counts(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now: Instant) -> Vec<usize> {
+fn counts(credentials: &All, count: usize, now: Instant) -> Vec<usize> {
     let mut counts = vec![0; credentials.len()];
     for _ in 0..count {
-        match round_robin.next(credentials, now) {
+        match credentials.next(now) {
             Choice::Use(turn) => counts[turn.credential.index()] += 1,
             Choice::Wait { .. } | Choice::Open { .. } => panic!("nothing to wait for"),
         }
@@ -69,7 +126,7 @@ fn counts(round_robin: &RoundRobin, credentials: &Credentials, count: usize, now
 #[test]
 fn requests_get_a_b_c_a_and_the_period_joins_without_a_jump() {
     let credentials = credentials("abc");
-    assert_eq!(order(&RoundRobin::default(), &credentials, 7, Instant::now()), "0 1 2 0 1 2 0");
+    assert_eq!(order(&credentials, 7, Instant::now()), "0 1 2 0 1 2 0");
 }
 
 #[test]
@@ -77,9 +134,8 @@ fn threads_share_one_order() {
     const THREADS: usize = 4;
     const TURNS_EACH: usize = 3000;
     let credentials = credentials("abc");
-    let round_robin = RoundRobin::default();
     let total = thread::scope(|scope| {
-        let take = || counts(&round_robin, &credentials, TURNS_EACH, Instant::now());
+        let take = || counts(&credentials, TURNS_EACH, Instant::now());
         let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(take)).collect();
         let mut total = [0; 3];
         for thread in threads {
@@ -107,31 +163,25 @@ fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
 }
 
 #[test]
-fn the_counter_has_a_cache_line_of_its_own() {
-    assert!(align_of::<RoundRobin>() >= 64);
-    assert!(align_of::<SpareTurns>() >= 64);
-}
-
-#[test]
 fn the_turns_of_one_that_cools_down_go_to_the_others_evenly() {
     let credentials = credentials("abcd");
-    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    let now = Instant::now();
     assert_eq!(credentials.cool(id(1), CredentialFault::Refused, now, now), Some(5 * MINUTE));
-    assert_eq!(counts(&round_robin, &credentials, 300, now), [100, 0, 100, 100]);
+    assert_eq!(counts(&credentials, 300, now), [100, 0, 100, 100]);
     // Of two neighbours too, where the next one in the order would get three turns of four.
     credentials.cool(id(2), CredentialFault::Refused, now, now);
-    assert_eq!(counts(&round_robin, &credentials, 300, now), [150, 0, 0, 150]);
+    assert_eq!(counts(&credentials, 300, now), [150, 0, 0, 150]);
 }
 
 #[test]
 fn the_turns_of_one_that_cools_down_go_to_the_others_in_proportion_to_their_weights() {
     let credentials = entries(&[("a", 30), ("b", 10), ("c", 20), ("d", 20)]);
-    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    let now = Instant::now();
     credentials.cool(id(2), CredentialFault::Refused, now, now);
-    assert_eq!(counts(&round_robin, &credentials, 8 * 60, now), [240, 80, 0, 160]);
+    assert_eq!(counts(&credentials, 8 * 60, now), [240, 80, 0, 160]);
     // And not in blocks: within any few turns nobody is far from its share.
     for _ in 0..8 {
-        let counts = counts(&round_robin, &credentials, 24, now);
+        let counts = counts(&credentials, 24, now);
         assert!((10..=14).contains(&counts[0]) && (2..=6).contains(&counts[1]), "{counts:?}");
     }
 }
@@ -139,145 +189,144 @@ fn the_turns_of_one_that_cools_down_go_to_the_others_in_proportion_to_their_weig
 #[test]
 fn a_cooldown_covers_all_entries_of_the_identity() {
     let credentials = credentials("abab");
-    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    let now = Instant::now();
     assert_eq!(credentials.identities_count(), 2);
     assert!(credentials.is_same_identity(id(0), id(2)) && !credentials.is_same_identity(id(0), id(1)));
     credentials.cool(id(2), CredentialFault::Refused, now, now);
     assert_eq!(credentials.cooling_for(id(0), now), Some(5 * MINUTE));
-    assert_eq!(counts(&round_robin, &credentials, 100, now), [0, 50, 0, 50]);
+    assert_eq!(counts(&credentials, 100, now), [0, 50, 0, 50]);
 }
 
 #[test]
 fn the_first_request_after_a_cooldown_is_the_probe_and_others_go_elsewhere_meanwhile() {
     let credentials = credentials("ab");
-    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    let start = Instant::now();
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
-    assert_eq!(order(&round_robin, &credentials, 4, end - Duration::from_nanos(1)), "1 1 1 1");
-    assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
+    assert_eq!(order(&credentials, 4, end - Duration::from_nanos(1)), "1 1 1 1");
+    assert_eq!(order(&credentials, 4, end), "0? 1 1 1");
     assert!(credentials.restore(id(0), end, end));
-    assert_eq!(order(&round_robin, &credentials, 4, end), "0 1 0 1");
+    assert_eq!(order(&credentials, 4, end), "0 1 0 1");
 }
 
 #[test]
 fn a_probe_that_says_nothing_for_a_second_holds_back_nobody() {
     let credentials = credentials("ab");
-    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    let start = Instant::now();
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
-    assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
-    assert_eq!(order(&round_robin, &credentials, 2, end + SECOND - Duration::from_nanos(1)), "1 1");
-    assert_eq!(order(&round_robin, &credentials, 4, end + SECOND), "0 1 0 1");
+    assert_eq!(order(&credentials, 2, end), "0? 1");
+    assert_eq!(order(&credentials, 2, end + SECOND - Duration::from_nanos(1)), "1 1");
+    assert_eq!(order(&credentials, 4, end + SECOND), "0 1 0 1");
 }
 
 #[test]
 fn a_probe_that_is_given_up_is_taken_by_another() {
     let credentials = credentials("ab");
-    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    let start = Instant::now();
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
-    assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
+    assert_eq!(order(&credentials, 2, end), "0? 1");
     credentials.give_up_probe(probe(0), None, start);
-    assert_eq!(order(&round_robin, &credentials, 4, end), "0? 1 1 1");
+    assert_eq!(order(&credentials, 4, end), "0? 1 1 1");
 }
 
 #[test]
 fn a_probe_that_fails_begins_the_next_cooldown() {
     let credentials = credentials("ab");
-    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    let start = Instant::now();
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
-    assert_eq!(order(&round_robin, &credentials, 2, end), "0? 1");
+    assert_eq!(order(&credentials, 2, end), "0? 1");
     assert_eq!(credentials.cool(id(0), CredentialFault::Refused, end, end + SECOND / 2), Some(10 * MINUTE));
-    assert_eq!(order(&round_robin, &credentials, 4, end + 9 * MINUTE), "1 1 1 1");
+    assert_eq!(order(&credentials, 4, end + 9 * MINUTE), "1 1 1 1");
 }
 
 #[test]
 fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a_time() {
     let credentials = credentials("abc");
-    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    let start = Instant::now();
     for (index, seconds) in [(0, 30), (1, 10), (2, 20)] {
         let retry_after = Some(Duration::from_secs(seconds));
         credentials.cool(id(index), CredentialFault::RateLimited { retry_after }, start, start);
     }
     let now = start + SECOND;
-    assert_eq!(order(&round_robin, &credentials, 4, now), "1? -1 -1 -1");
+    assert_eq!(order(&credentials, 4, now), "1? -1 -1 -1");
     // An exchange that has waited long enough uses it too.
     assert_eq!(short(credentials.choose_again(0, None, false, now)), "-1");
     assert_eq!(short(credentials.choose_again(0, None, true, now)), "1");
     // And so does everyone once the probe takes too long.
-    assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "1 1 1");
+    assert_eq!(order(&credentials, 3, now + SECOND), "1 1 1");
     // A probe that fails makes another the soonest.
     let retry_after = Some(MINUTE);
     assert_eq!(credentials.cool(id(1), CredentialFault::RateLimited { retry_after }, now, now), Some(MINUTE));
-    assert_eq!(order(&round_robin, &credentials, 3, now), "2? -2 -2");
+    assert_eq!(order(&credentials, 3, now), "2? -2 -2");
     credentials.give_up_probe(probe(2), None, start);
-    assert_eq!(order(&round_robin, &credentials, 2, now), "2? -2");
+    assert_eq!(order(&credentials, 2, now), "2? -2");
     // One that succeeds frees it for all, those that wait with their own turns among them.
     assert!(credentials.restore(id(2), now, now));
     assert_eq!(short(credentials.choose_again(0, None, false, now)), "2");
-    assert_eq!(order(&round_robin, &credentials, 3, now), "2 2 2");
+    assert_eq!(order(&credentials, 3, now), "2 2 2");
 }
 
 #[test]
 fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
     let credentials = credentials("ab");
-    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    let now = Instant::now();
     credentials.cool(id(0), CredentialFault::Refused, now, now);
     credentials.cool(id(1), CredentialFault::Refused, now, now);
-    assert_eq!(short(round_robin.next(&credentials, now)), "0?");
-    let Choice::Wait { credential, tick } = round_robin.next(&credentials, now) else { panic!("no wait") };
-    assert_eq!((credential, tick), (id(0), 1));
+    assert_eq!(short(credentials.next(now)), "0?");
+    assert_eq!(credentials.next(now), Choice::Wait { credential: id(0), preferred: id(1) });
     credentials.restore(id(0), now, now);
     credentials.restore(id(1), now, now);
-    assert_eq!(short(credentials.choose_again(tick, None, false, now)), "1");
-    assert_eq!(order(&round_robin, &credentials, 2, now), "0 1");
+    assert_eq!(short(credentials.choose_again(1, None, false, now)), "1");
+    assert_eq!(order(&credentials, 2, now), "0 1");
 }
 
 #[test]
 fn a_probe_during_a_cooldown_is_not_the_one_after_it() {
     let credentials = credentials("ab");
-    let (round_robin, start) = (RoundRobin::default(), Instant::now());
+    let start = Instant::now();
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     credentials.cool(id(1), CredentialFault::Refused, start, start + SECOND);
-    assert_eq!(order(&round_robin, &credentials, 2, start + MINUTE), "0? -0");
-    assert_eq!(order(&round_robin, &credentials, 2, start + 5 * MINUTE), "0? -0");
+    assert_eq!(order(&credentials, 2, start + MINUTE), "0? -0");
+    assert_eq!(order(&credentials, 2, start + 5 * MINUTE), "0? -0");
 }
 
 #[test]
 fn the_only_identity_there_is_is_always_used_at_once() {
     let credentials = credentials("aa");
-    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    let now = Instant::now();
     assert_eq!(credentials.identities_count(), 1);
     assert_eq!(credentials.cool(id(0), CredentialFault::Refused, now, now), Some(5 * MINUTE));
     credentials.suspect(id(0), now);
-    assert_eq!(order(&round_robin, &credentials, 4, now), "0 1 0 1");
-    assert_eq!(order(&round_robin, &credentials, 4, now + 5 * MINUTE), "0 1 0 1");
+    assert_eq!(order(&credentials, 4, now), "0 1 0 1");
+    assert_eq!(order(&credentials, 4, now + 5 * MINUTE), "0 1 0 1");
     assert_eq!(credentials.other(id(0), &[], None, now), None);
 }
 
 #[test]
 fn a_suspected_one_is_passed_over_for_a_second_while_there_is_another() {
     let credentials = credentials("abc");
-    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    let now = Instant::now();
     credentials.suspect(id(1), now);
-    assert_eq!(counts(&round_robin, &credentials, 60, now), [30, 0, 30]);
-    assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "0 1 2");
+    assert_eq!(counts(&credentials, 60, now), [30, 0, 30]);
+    assert_eq!(order(&credentials, 3, now + SECOND), "0 1 2");
     credentials.suspect(id(1), now + SECOND);
     credentials.acquit(id(1));
-    assert_eq!(order(&round_robin, &credentials, 3, now + SECOND), "0 1 2");
+    assert_eq!(order(&credentials, 3, now + SECOND), "0 1 2");
 }
 
 #[test]
 fn suspicion_alone_holds_back_nobody() {
     let credentials = credentials("abc");
-    let (round_robin, now) = (RoundRobin::default(), Instant::now());
+    let now = Instant::now();
     (0..3).for_each(|index| credentials.suspect(id(index), now));
-    assert_eq!(order(&round_robin, &credentials, 3, now), "0 1 2");
+    assert_eq!(order(&credentials, 3, now), "0 1 2");
     // With the rest cooling down a suspected one gets all the turns, and nobody waits.
     credentials.cool(id(0), CredentialFault::Refused, now, now);
     credentials.cool(id(2), CredentialFault::Refused, now, now);
-    assert_eq!(order(&round_robin, &credentials, 3, now), "1 1 1");
+    assert_eq!(order(&credentials, 3, now), "1 1 1");
 }
 
 #[test]
@@ -318,7 +367,7 @@ fn a_reload_keeps_the_standing_of_the_identities_that_stay() {
     let (old, now) = (entries(&[("a", 1), ("b", 1), ("c", 1)]), Instant::now());
     old.cool(id(1), CredentialFault::Refused, now, now);
     old.cool(id(2), CredentialFault::Refused, now, now);
-    let new = entries(&[("b", 5), ("a", 1), ("d", 1)]).inherit(&old);
+    let new = entries(&[("b", 5), ("a", 1), ("d", 1)]).credentials.inherit(&old);
     let cooling: Vec<_> = new.ids().map(|id| new.cooling_for(id, now).is_some()).collect();
     assert_eq!(cooling, [true, false, false]);
     // What exchanges of the old snapshot find out counts for the new one.
@@ -339,7 +388,7 @@ fn where_one_rests_for_a_model_its_turns_are_decided_once_the_model_is_known() {
     let (credentials, now) = (credentials("abc"), Instant::now());
     let limited = CredentialFault::RateLimited { retry_after: None };
     assert_eq!(credentials.cool_for(id(1), &model("m"), limited, now, now), Some(30 * SECOND));
-    assert_eq!(order(&RoundRobin::default(), &credentials, 6, now), "0 ~1 2 0 ~1 2");
+    assert_eq!(order(&credentials, 6, now), "0 ~1 2 0 ~1 2");
     let again = |scope: Option<&RestScope>| short(credentials.choose_again(1, scope, false, now));
     assert_eq!([again(Some(&model("n"))), again(None)], ["1", "1"], "it rests for another");
     let spares: Vec<String> = (0..4).map(|_| again(Some(&model("m")))).collect();
@@ -358,7 +407,7 @@ fn a_rest_for_a_model_ends_with_one_probe() {
     credentials.give_up_probe(Turn { probes: SCOPED, ..probe(0) }, Some(&m), end);
     assert_eq!(again(), "0?");
     assert!(credentials.restore_for(id(0), &m, end));
-    assert_eq!(order(&RoundRobin::default(), &credentials, 2, end), "0 1");
+    assert_eq!(order(&credentials, 2, end), "0 1");
 }
 
 #[test]
@@ -375,14 +424,14 @@ fn another_credential_is_one_that_does_not_rest_for_the_model() {
 }
 
 /// Makes `a`, which rests as a whole and for the model `m`, beside `b`.
-fn resting_twice(now: Instant) -> (Credentials, RestScope) {
+fn resting_twice(now: Instant) -> (All, RestScope) {
     let (credentials, m) = (credentials("ab"), model("m"));
     credentials.cool(id(0), CredentialFault::Refused, now, now);
     credentials.cool_for(id(0), &m, CredentialFault::RateLimited { retry_after: None }, now, now);
     (credentials, m)
 }
 
-fn claim_for(credentials: &Credentials, scope: &RestScope, now: Instant) -> Claim {
+fn claim_for(credentials: &All, scope: &RestScope, now: Instant) -> Claim {
     credentials.resting(Some(scope), now).of(credentials.identity(id(0))).expect("a rest").claim_probe(now)
 }
 
@@ -415,7 +464,7 @@ fn a_probe_that_is_given_up_is_the_one_that_was_claimed() {
 fn the_only_identity_there_is_is_used_whatever_it_rests_for() {
     let (credentials, now) = (credentials("aa"), Instant::now());
     credentials.cool_for(id(0), &model("m"), CredentialFault::RateLimited { retry_after: None }, now, now);
-    assert_eq!(order(&RoundRobin::default(), &credentials, 4, now), "0 1 0 1");
+    assert_eq!(order(&credentials, 4, now), "0 1 0 1");
 }
 
 #[test]
@@ -424,7 +473,7 @@ fn a_reload_keeps_the_rests_for_models_of_the_identities_that_stay() {
     for index in [1, 2] {
         old.cool_for(id(index), &model("m"), CredentialFault::Forbidden, now, now);
     }
-    let new = entries(&[("b", 5), ("d", 1)]).inherit(&old);
+    let new = entries(&[("b", 5), ("d", 1)]).credentials.inherit(&old);
     let resting: Vec<_> = new.ids().map(|id| new.scoped_rests(id, now).len()).collect();
     assert_eq!(resting, [1, 0]);
     assert!(old.scoped_rests(id(2), now).is_empty(), "nobody asks for it any more");
@@ -438,8 +487,8 @@ fn one_thread_of_eight_gets_the_probe() {
         for index in 0..2 {
             credentials.cool(id(index), CredentialFault::Refused, start, start);
         }
-        let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
-        let choose = || match round_robin.next(&credentials, start) {
+        let probes = AtomicUsize::new(0);
+        let choose = || match credentials.next(start) {
             Choice::Use(turn) => {
                 assert!(turn.is_probe());
                 probes.fetch_add(1, Ordering::Relaxed);
@@ -460,11 +509,11 @@ fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
         credentials.cool(id(0), CredentialFault::Refused, start, start);
         let soon = CredentialFault::RateLimited { retry_after: Some(SECOND) };
         credentials.cool(id(8), soon, start, start);
-        let (round_robin, probes) = (RoundRobin::default(), AtomicUsize::new(0));
+        let probes = AtomicUsize::new(0);
         let all = Barrier::new(8);
         let choose = || {
             all.wait();
-            match round_robin.next(&credentials, start + SECOND) {
+            match credentials.next(start + SECOND) {
                 Choice::Use(turn) if turn.is_probe() => _ = probes.fetch_add(1, Ordering::Relaxed),
                 Choice::Use(turn) => assert_eq!(turn.credential, id(9)),
                 Choice::Wait { .. } | Choice::Open { .. } => panic!("a wait while one is free"),
@@ -478,7 +527,6 @@ fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
 #[test]
 fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
     let credentials = credentials("abc");
-    let round_robin = RoundRobin::default();
     let work = |seed: u16| {
         for round in 0..2_000_u16 {
             let (id, now) = (id((round + seed) % 3), Instant::now());
@@ -490,7 +538,7 @@ fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
                 4 => credentials.give_up_probe(Turn { probes: BOTH, ..Turn::of(id) }, None, now),
                 _ => _ = credentials.other(id, &[], None, now),
             }
-            round_robin.next(&credentials, now);
+            credentials.next(now);
         }
     };
     thread::scope(|scope| (0..4).for_each(|seed| drop(scope.spawn(move || work(seed)))));
@@ -502,7 +550,7 @@ fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
         assert_eq!(credentials.cooling_for(id, now), None);
         assert!(standing.is_clear() && standing.availability(now) == Availability::Free);
     }
-    assert_eq!(counts(&round_robin, &credentials, 300, now), [100; 3]);
+    assert_eq!(counts(&credentials, 300, now), [100; 3]);
 }
 
 #[test]
@@ -510,7 +558,7 @@ fn no_debug_output_holds_a_secret() {
     let (credentials, now) = (credentials("ab"), Instant::now());
     credentials.cool(id(0), CredentialFault::Refused, now, now);
     credentials.suspect(id(1), now);
-    let choice = RoundRobin::default().next(&credentials, now);
+    let choice = credentials.next(now);
     let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], None, now));
     assert!(shown.contains("Cooldown") && shown.contains("probes") && !shown.contains("hunter2"), "{shown}");
 }
@@ -548,7 +596,7 @@ fn step() -> impl Strategy<Value = BalancerStep> {
 }
 
 /// Checks what holds for every choice, whatever came before it.
-fn check(credentials: &Credentials, choice: Choice, was_free: &[bool], now: Instant) {
+fn check(credentials: &All, choice: Choice, was_free: &[bool], now: Instant) {
     match choice {
         Choice::Use(Turn { credential, probes }) => {
             let is_cooling = credentials.cooling_for(credential, now).is_some();
@@ -571,14 +619,13 @@ proptest! {
         // Five entries of four identities.
         let names = ["a", "b", "c", "d", "b"];
         let credentials = entries(&names.into_iter().zip(weights).collect::<Vec<_>>());
-        let round_robin = RoundRobin::default();
         let mut now = Instant::now() + Duration::from_secs(1000);
         for (step, passed) in steps {
             now += Duration::from_millis(passed);
             let is_free = |id| !matches!(credentials.standing(id).availability(now), Availability::Held { .. });
             let was_free: Vec<bool> = credentials.ids().map(is_free).collect();
             match step {
-                BalancerStep::Next => check(&credentials, round_robin.next(&credentials, now), &was_free, now),
+                BalancerStep::Next => check(&credentials, credentials.next(now), &was_free, now),
                 BalancerStep::ChooseAgain { has_waited_enough } => {
                     let choice = credentials.choose_again(3, None, has_waited_enough, now);
                     prop_assert!(!has_waited_enough || matches!(choice, Choice::Use(_)));
@@ -599,11 +646,5 @@ proptest! {
                 BalancerStep::Acquit { index } => credentials.acquit(id(index)),
             }
         }
-    }
-
-    #[test]
-    fn every_place_is_visited_once(total in 1_u64..600_000) {
-        let step = scattered(1, total);
-        prop_assert!(total == 1 || greatest_common_divisor(step, total) == 1);
     }
 }

@@ -1,27 +1,22 @@
-//! The order in which credentials take turns: the smooth weighted round robin of nginx.
+//! The order in which the members of a rotation take turns: the smooth weighted round robin of nginx.
 //!
-//! Invariant: computed once for a snapshot, and each index is in it exactly as often as its share says.
+//! Invariant: computed once for a rotation, and each member is in a period exactly as often as its share says. Members
+//! are known by their places, from 0.
 
-use std::sync::atomic::AtomicU64;
-
-use crossbeam_utils::CachePadded;
-
-use super::credential::CredentialId;
-
-/// Returns the number of turns that each entry gets in a period: the weights, divided by their greatest common
+/// Returns the number of turns that each member gets in a period: the weights, divided by their greatest common
 /// divisor.
-pub(super) fn shares(weights: &[u16]) -> Vec<u16> {
+pub fn shares(weights: &[u16]) -> Vec<u16> {
     let divisor = weights.iter().copied().map(u64::from).fold(0, greatest_common_divisor).max(1);
     // Not larger than the weight, so nothing is cut off.
     weights.iter().map(|weight| (u64::from(*weight) / divisor) as u16).collect()
 }
 
-/// Computes one period of nginx's smooth weighted round robin: each index as often as its share says, spread as evenly
+/// Computes one period of nginx's smooth weighted round robin: each place as often as its share says, spread as evenly
 /// as the algorithm does.
 ///
-/// At each turn every entry gains its share, the one that then has most (the first of equals) takes the turn, and pays
+/// At each turn every member gains its share, the one that then has most (the first of equals) takes the turn, and pays
 /// the sum of all shares for it.
-pub(super) fn smooth_weighted_turns(shares: &[u16]) -> Vec<CredentialId> {
+pub fn smooth_weighted_turns(shares: &[u16]) -> Vec<u16> {
     let period: i64 = shares.iter().copied().map(i64::from).sum();
     let mut credit = vec![0_i64; shares.len()];
     let mut turns = Vec::with_capacity(period as usize);
@@ -34,37 +29,30 @@ pub(super) fn smooth_weighted_turns(shares: &[u16]) -> Vec<CredentialId> {
             }
         }
         credit[best] -= period;
-        turns.push(CredentialId(best as u16));
+        turns.push(best as u16);
     }
     turns
 }
 
-pub(super) fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+pub fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
-/// Counts the turns that went to a substitute.
-#[derive(Debug, Default)]
-pub(super) struct SpareTurns {
-    pub(super) counter: CachePadded<AtomicU64>,
-}
-
-/// Returns the entry with the `place`-th turn when all turns of the first entry come first, then those of the second,
+/// Returns the member with the `place`-th turn when all turns of the first member come first, then those of the second,
 /// and so on.
-pub(super) fn holder(place: u64, shares: &[u16]) -> CredentialId {
+pub fn holder(place: u64, shares: &[u16]) -> usize {
     let mut end = 0;
     let ends_after = |share: &u16| {
         end += u64::from(*share);
         end > place
     };
     // There is one: `place` is less than the sum of all shares.
-    let index = shares.iter().position(ends_after).unwrap_or(0);
-    CredentialId(index as u16)
+    shares.iter().position(ends_after).unwrap_or(0)
 }
 
 /// Returns the position after `count` steps that visit each of `0..total` once in `total` steps, with neighbours far
 /// apart: the step is the golden section of `total`, or the next number that has no divisor in common with it.
-pub(super) fn scattered(count: u64, total: u64) -> u64 {
+pub fn scattered(count: u64, total: u64) -> u64 {
     let golden_section = (total * 618 / 1000).max(1);
     let step = (golden_section..total).find(|step| greatest_common_divisor(*step, total) == 1).unwrap_or(1);
     count % total * step % total
@@ -77,7 +65,7 @@ mod tests {
     use super::*;
 
     fn turns(weights: &[u16]) -> Vec<usize> {
-        smooth_weighted_turns(&shares(weights)).into_iter().map(CredentialId::index).collect()
+        smooth_weighted_turns(&shares(weights)).into_iter().map(usize::from).collect()
     }
 
     /// The algorithm as nginx's ngx_http_upstream_round_robin.c describes it, with the weights as they are.
@@ -119,6 +107,12 @@ mod tests {
             // Two periods, so that the seam between them is compared too.
             let twice = [order.as_slice(), order.as_slice()].concat();
             prop_assert_eq!(nginx(&weights, twice.len()), twice);
+        }
+
+        #[test]
+        fn every_place_is_visited_once(total in 1_u64..600_000) {
+            let step = scattered(1, total);
+            prop_assert!(total == 1 || greatest_common_divisor(step, total) == 1);
         }
 
         /// Blocks (a, a, a, b) would be three turns ahead. nginx's order does give an entry of half the turns two in a
