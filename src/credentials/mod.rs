@@ -1,6 +1,6 @@
 //! Credentials: the entries of `secrets.json`, their tokens and how those are known when they come back
 //! (`token_traces`), the order in which they take turns, and their cooldowns; and the API keys of those who may use the
-//! gateway (`api_keys`); and which identity made a stored object (`owners`).
+//! gateway (`api_keys`); and which identity made a stored object (`owners`), and what its user may still spend (`quota`).
 //!
 //! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries and turns never change; a reload makes
 //! another. A [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the
@@ -14,6 +14,7 @@ mod key_policy;
 mod order;
 mod owners;
 pub mod private_file;
+pub mod quota;
 mod secret;
 mod secrets_entry;
 mod secrets_error;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::credential::{Credential, CredentialId, Identity};
 use super::order;
 use super::owners::OwnerKey;
+use super::quota::record::QuotaRecord;
 use super::standing::{CheckClaim, Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
 
 /// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
@@ -23,6 +24,8 @@ pub struct Credentials {
     pub(super) shares: Vec<u16>,
     /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
     standings: Vec<Arc<Standing>>,
+    /// What the upstream told each entry's identity of its quotas; shared as the standings are.
+    quotas: Vec<Arc<QuotaRecord>>,
     /// The key of each entry's identity as an owner of objects.
     owner_keys: Vec<OwnerKey>,
     identities_count: usize,
@@ -39,22 +42,24 @@ impl Credentials {
         let weights: Vec<u16> = entries.iter().map(|entry| entry.weight).collect();
         let shares = order::shares(&weights);
         let turns = order::smooth_weighted_turns(&shares);
-        let mut known: HashMap<Identity<'_>, Arc<Standing>> = HashMap::new();
-        let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
+        let mut known: HashMap<Identity<'_>, (Arc<Standing>, Arc<QuotaRecord>)> = HashMap::new();
+        let (standings, quotas) =
+            entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).unzip();
         let identities_count = known.len();
         let owner_keys = entries.iter().map(|entry| OwnerKey::of(entry.identity())).collect();
         let (rests, spares) = (Arc::default(), order::SpareTurns::default());
-        Credentials { entries, turns, shares, standings, owner_keys, identities_count, rests, spares }
+        Credentials { entries, turns, shares, standings, quotas, owner_keys, identities_count, rests, spares }
     }
 
-    /// Takes over the standing of every identity that `previous` has too: a reload neither ends a cooldown nor begins
+    /// Takes over the standing and the quotas of every identity that `previous` has too: a reload neither ends a cooldown nor begins
     /// one. To be called before the new snapshot is shared.
     pub fn inherit(mut self, previous: &Credentials) -> Self {
         let identities = previous.entries.iter().map(Credential::identity);
-        let known: HashMap<Identity<'_>, &Arc<Standing>> = identities.zip(&previous.standings).collect();
-        for (entry, standing) in self.entries.iter().zip(&mut self.standings) {
-            if let Some(inherited) = known.get(&entry.identity()) {
-                *standing = Arc::clone(inherited);
+        let shared = previous.standings.iter().zip(&previous.quotas);
+        let known: HashMap<Identity<'_>, _> = identities.zip(shared).collect();
+        for ((entry, standing), quota) in self.entries.iter().zip(&mut self.standings).zip(&mut self.quotas) {
+            if let Some((inherited, inherited_quota)) = known.get(&entry.identity()) {
+                (*standing, *quota) = (Arc::clone(inherited), Arc::clone(inherited_quota));
             }
         }
         self.rests = previous.rests.clone();
@@ -102,8 +107,8 @@ impl Credentials {
     }
 
     /// Begins a cooldown of the credential's identity for a fault that is blamed on it. An answer to an attempt that
-    /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns the remaining
-    /// time from `now` on if that has changed.
+    /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. One for a used-up quota
+    /// lasts until its renewal, where that is known. Returns the remaining time from `now` on if that has changed.
     pub fn cool(
         &self,
         id: CredentialId,
@@ -111,7 +116,9 @@ impl Credentials {
         attempt_began: Instant,
         now: Instant,
     ) -> Option<Duration> {
-        self.standing(id).cool(fault, attempt_began, now)
+        let time = self.standing(id).cool(fault, attempt_began, now)?;
+        let renewal = if fault == CredentialFault::QuotaUsedUp { self.quota(id).renewal() } else { None };
+        renewal.and_then(|renewal| self.standing(id).cool_until_renewal(renewal, now)).or(Some(time))
     }
 
     /// Begins a rest of the credential's identity for one model or family of paths; as [`Credentials::cool`].
@@ -252,6 +259,10 @@ impl Credentials {
     /// Returns the rests for `scope`: none of `None`, and none while no identity has any.
     pub(super) fn resting(&self, scope: Option<&RestScope>, now: Instant) -> Resting {
         scope.filter(|_| !self.rests.is_empty()).map_or_else(Resting::default, |scope| self.rests.resting(scope, now))
+    }
+
+    pub(super) fn quota(&self, id: CredentialId) -> &QuotaRecord {
+        &self.quotas[id.index()]
     }
 
     pub(super) fn identity(&self, id: CredentialId) -> &Arc<Standing> {
