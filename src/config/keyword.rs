@@ -39,6 +39,16 @@ pub enum Filter {
     AnthropicCompat,
 }
 
+/// The upstream's endpoints that tell the quotas of its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QuotaSource {
+    /// Nobody is asked.
+    #[default]
+    Off,
+    /// Those of Flow, beside its LLM Proxy.
+    Flow,
+}
+
 /// The threshold of the log: less severe lines are not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogLevel {
@@ -90,6 +100,18 @@ impl FromStr for Filter {
             "none" => Ok(Filter::None),
             "anthropic-compat" => Ok(Filter::AnthropicCompat),
             _ => Err(Expected::new("none or anthropic-compat")),
+        }
+    }
+}
+
+impl FromStr for QuotaSource {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "off" => Ok(QuotaSource::Off),
+            "flow" => Ok(QuotaSource::Flow),
+            _ => Err(Expected::new("off or flow")),
         }
     }
 }
@@ -149,6 +171,21 @@ impl fmt::Display for Filter {
     }
 }
 
+impl fmt::Display for QuotaSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            QuotaSource::Off => "off",
+            QuotaSource::Flow => "flow",
+        })
+    }
+}
+
+impl QuotaSource {
+    pub fn is_asked(self) -> bool {
+        self != QuotaSource::Off
+    }
+}
+
 impl fmt::Display for LogLevel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -197,12 +234,16 @@ mod tests {
         for word in ["none", "anthropic-compat"] {
             assert_eq!(word.to_uppercase().parse::<Filter>().expect(word).to_string(), word);
         }
+        for word in ["off", "flow"] {
+            assert_eq!(word.to_uppercase().parse::<QuotaSource>().expect(word).to_string(), word);
+        }
         for word in ["text", "json"] {
             assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
         }
         assert_eq!("verbose".parse::<LogLevel>().unwrap_err().to_string(), "expected DEBUG, INFO, WARNING or ERROR");
         assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
         assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
+        assert_eq!("on".parse::<QuotaSource>().unwrap_err().to_string(), "expected off or flow");
         assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
     }
 
