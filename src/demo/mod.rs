@@ -13,6 +13,7 @@ mod connection;
 mod flow;
 mod guide;
 mod life;
+mod quota;
 mod reply;
 mod routes;
 mod scene;
@@ -31,7 +32,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use monoio_rustls::TlsAcceptor;
 
 use self::access::Access;
-use self::served::ServedSums;
+use self::connection::DemoServer;
 
 pub use flow::{BASE_PATH, DemoCredential, UPSTREAM_HOST, UPSTREAM_URL};
 pub use guide::{credentials, credentials_json, instructions};
@@ -133,27 +134,19 @@ async fn serve(acceptor: TlsAcceptor, access: Access, pace: Duration, report: St
     if report.send(Ok(address)).is_err() {
         return;
     }
-    let (access, sums) = (Rc::new(access), Rc::new(ServedSums::default()));
+    let server = Rc::new(DemoServer::new(access, pace));
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                drop(monoio::spawn(accept_tls(acceptor.clone(), stream, access.clone(), sums.clone(), pace)))
-            }
+            Ok((stream, _)) => drop(monoio::spawn(accept_tls(acceptor.clone(), stream, server.clone()))),
             Err(_) => monoio::time::sleep(ACCEPT_ERROR_PAUSE).await,
         }
     }
 }
 
-async fn accept_tls(
-    acceptor: TlsAcceptor,
-    stream: TcpStream,
-    access: Rc<Access>,
-    sums: Rc<ServedSums>,
-    pace: Duration,
-) {
+async fn accept_tls(acceptor: TlsAcceptor, stream: TcpStream, server: Rc<DemoServer>) {
     // Without it the events of a stream would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     if let Ok(stream) = acceptor.accept(stream).await {
-        connection::serve(stream, &access, &sums, pace).await;
+        server.serve(stream).await;
     }
 }

@@ -24,6 +24,9 @@ const QUOTA_PATH: &str = "/metrics-collector-api/rate-limit/me";
 /// Of JSON in a body, the most that one byte of a text takes.
 const ESCAPED_BYTES_MAX: usize = 6;
 
+/// The shortest text that counts as a part of a secret.
+const PART_BYTES_MIN: usize = 8;
+
 /// The reason why a question brought nothing that could be read.
 #[derive(Debug)]
 pub enum InquiryError {
@@ -145,11 +148,21 @@ impl Inquiry<'_> {
             body: b"",
         };
         let answered = answer_of(self.connector, &request.written(), QUOTA_ANSWER_BYTES_MAX).await;
-        match answered.map_err(InquiryError::NoAnswer)? {
-            (200, body) => QuotaAnswer::read(&body).ok_or(InquiryError::Unreadable),
-            (status, _) => Err(InquiryError::Refused { status }),
-        }
+        let body = match answered.map_err(InquiryError::NoAnswer)? {
+            (200, body) => body,
+            (status, _) => return Err(InquiryError::Refused { status }),
+        };
+        let answer = QuotaAnswer::read(&body).ok_or(InquiryError::Unreadable)?;
+        // The id of a user is shown.
+        let secrets = [self.credentials.entry(self.credential).client_secret.expose(), token.text.expose()];
+        let user = answer.user.filter(|user| !secrets.iter().any(|secret| tells_of(user, secret)));
+        Ok(QuotaAnswer { user, ..answer })
     }
+}
+
+/// Returns whether a text holds a secret, or is a part of one that is too long to be one by chance.
+fn tells_of(text: &str, secret: &str) -> bool {
+    text.contains(secret) || (text.len() >= PART_BYTES_MIN && secret.contains(text))
 }
 
 fn answers_of(answers: &mut QuotaAnswers, kind: QuotaKind) -> &mut Option<QuotaAnswer> {
@@ -276,6 +289,20 @@ mod tests {
             ),
         ] {
             assert_eq!(asked(1, "t", answers).1, [expected]);
+        }
+    }
+
+    #[test]
+    fn a_user_whose_id_tells_of_a_secret_has_none() {
+        for (text, expected) in [
+            ("user-1", false),
+            ("t", false),
+            ("the-secret", true),
+            ("of the-secret of", true),
+            ("the-secr", true),
+            ("the-sec", false),
+        ] {
+            assert_eq!(tells_of(text, "the-secret"), expected, "{text}");
         }
     }
 

@@ -7,6 +7,7 @@ use super::credentials::{self, CredentialView};
 use super::exchanges::{self, ExchangeView, StreamView};
 use super::history::{HistoryView, PresentFigures, STEP_SECONDS, StateHistory};
 use super::process::ProcessView;
+use super::quota::QuotaView;
 use super::totals::TotalsView;
 use super::usage::costs::{CostSpans, SpanSums, UsageBy};
 use crate::server::admin::gateway_state::GatewayState;
@@ -22,6 +23,8 @@ pub struct StateView {
     cost: CostSpans,
     usage_by: UsageBy,
     credentials: Vec<CredentialView>,
+    /// `None`: nobody is asked for quotas.
+    quota: Option<QuotaView>,
     streams: Vec<StreamView>,
     /// With those that are not listed.
     streams_count: u64,
@@ -53,6 +56,7 @@ impl StateView {
             cost: spent.spans(),
             usage_by: spent.by_name(),
             credentials: credentials::all(gateway, now.instant),
+            quota: QuotaView::of(gateway),
             streams: exchanges::longest(&views, now),
             streams_count: gateway.total(|activity| activity.open_streams() as u64) as u64,
             exchanges: exchanges::newest(&views, now),
