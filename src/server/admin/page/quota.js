@@ -1,7 +1,7 @@
 // The quotas of the upstream's users: a bar for each, with whose credentials share it and when it runs out.
 
 import { byId, KeyedRows, make, setAttribute, setHidden, setShare, setText } from "./elements.js";
-import { compact, dayOf, percent, t, UNKNOWN, usd } from "./language.js";
+import { compact, dayOf, percent, t, usd } from "./language.js";
 
 const USERS_MAX = 60;
 const KINDS = ["budget", "requests"];
@@ -35,8 +35,9 @@ function makeUser() {
   for (const kind of KINDS) {
     const line = { label: make("span", "label"), amount: make("span"), share: make("span", "number"), bar: make("span", "share"),
       note: make("span", "note") };
-    line.element = make("div", "quota", null, make("div", "amounts", null, line.label, line.amount, line.share),
-      make("div", "track", null, line.bar), line.note);
+    line.track = make("div", "track", null, line.bar);
+    line.element = make("div", "quota", null, make("div", "amounts", null, line.label, line.amount, line.share), line.track,
+      line.note);
     row.kinds.set(kind, line);
   }
   const lines = [...row.kinds.values()].map(({ element }) => element);
@@ -64,7 +65,8 @@ function showQuota(line, kind, quota) {
   setText(line.label, t(`quota_${kind}`));
   setText(line.amount, limit == null ? t("quota_no_limit", { used: amount(used) })
     : t("quota_amount", { used: amount(used), limit: amount(limit) }));
-  setText(line.share, share == null ? UNKNOWN : percent(share));
+  setText(line.share, share == null ? "" : percent(share));
+  setHidden(line.track, share == null);
   setShare(line.bar, share);
   const isLow = isBlocked || runsOut != null || share >= NEARLY;
   setAttribute(line.element, "data-state", isBlocked || share >= 1 ? "out" : isLow ? "low" : null);
