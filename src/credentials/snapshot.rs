@@ -24,7 +24,7 @@ pub struct Credentials {
     pub(super) shares: Vec<u16>,
     /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
     standings: Vec<Arc<Standing>>,
-    /// What the upstream told each entry's identity of its quotas; shared as the standings are.
+    /// The quotas that the upstream told each entry's identity; shared as the standings are.
     quotas: Vec<Arc<QuotaRecord>>,
     /// The key of each entry's identity as an owner of objects.
     owner_keys: Vec<OwnerKey>,

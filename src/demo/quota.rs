@@ -26,7 +26,7 @@ const REQUESTS: f64 = 5000.0;
 /// The part of its quotas that a user has used before the demo began, on each day of the month; more than what lasts.
 const DAILY_SHARES: [f64; 2] = [0.041, 0.019];
 
-/// What a request costs that tells no cost.
+/// The cost of a request that tells none, in US dollars.
 const REQUEST_USD: f64 = 0.02;
 
 /// One user of the demo.

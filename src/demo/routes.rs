@@ -21,7 +21,7 @@ pub enum DemoAnswer {
     Events(EventScript, ServedUsage),
 }
 
-/// What the upstream counts of its answers.
+/// The counts of the upstream's answers.
 pub struct DemoCounts {
     pub sums: ServedSums,
     pub quotas: DemoQuotas,

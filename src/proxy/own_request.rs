@@ -146,7 +146,7 @@ pub async fn secret_answer_of(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AnswerSecrecy {
     Open,
-    /// What was received is wiped.
+    /// All that was received is wiped.
     Secret,
 }
 

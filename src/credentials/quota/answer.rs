@@ -48,7 +48,7 @@ pub struct FlowToken {
     pub until: Instant,
 }
 
-/// What one answer tells of a quota; what it does not tell is `None`.
+/// One answer about a quota; what it does not tell is `None`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct QuotaAnswer {
     pub user: Option<String>,

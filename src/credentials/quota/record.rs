@@ -127,7 +127,7 @@ pub struct QuotaAnswers {
     pub requests: Option<QuotaAnswer>,
 }
 
-/// What the upstream told an identity.
+/// The quotas that the upstream told an identity.
 #[derive(Debug, Clone, Default)]
 pub struct ToldQuotas {
     /// The user whose quotas they are; `None`: the identity alone.

@@ -85,14 +85,14 @@ impl Availability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Trouble {
     pub cooldown: Option<Cooldown>,
-    pub block: Option<Block>,
+    pub block: Option<UserBlock>,
     pub suspected_at: Option<Instant>,
 }
 
 /// The rest of an identity whose user the upstream says is blocked. Beside a cooldown, since it is the upstream's word
 /// that begins and ends it: no answer to a request does, and no probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Block {
+pub struct UserBlock {
     pub began: Instant,
     pub until: Instant,
 }
@@ -105,7 +105,7 @@ impl Trouble {
     pub fn availability(&self, now: Instant) -> Availability {
         let cooldown = self.cooldown.map_or(Availability::Free, |cooldown| cooldown.availability(now));
         match self.block {
-            Some(Block { until, .. }) if now < until => cooldown.and(Availability::Held { until }),
+            Some(UserBlock { until, .. }) if now < until => cooldown.and(Availability::Held { until }),
             _ => cooldown,
         }
     }

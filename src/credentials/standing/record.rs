@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use super::cooldown::{Availability, Block, Cooldown, CredentialFault, FaultKind, Probe, Trouble};
+use super::cooldown::{Availability, Cooldown, CredentialFault, FaultKind, Probe, Trouble, UserBlock};
 
 /// Time after which a suspicion ends by itself: as long as another credential takes to be refused, or not, in its
 /// place.
@@ -120,7 +120,7 @@ impl Standing {
     pub fn cooling(&self, now: Instant) -> Option<Cooling> {
         let Trouble { cooldown, block, .. } = self.current();
         let cooldown = cooldown.map(|Cooldown { kind, began, until, .. }| Cooling { kind, began, until });
-        let block = block.map(|Block { began, until }| Cooling { kind: FaultKind::QuotaBlocked, began, until });
+        let block = block.map(|UserBlock { began, until }| Cooling { kind: FaultKind::QuotaBlocked, began, until });
         let present = cooldown.into_iter().chain(block).filter(|cooling| now < cooling.until);
         present.max_by_key(|cooling| cooling.until)
     }
@@ -163,7 +163,7 @@ impl Standing {
         self.change(|trouble| {
             let present = trouble.block.filter(|_| trouble.is_blocked(now));
             let began = present.map_or(now, |block| block.began);
-            (Trouble { block: Some(Block { began, until }), ..trouble }, present.is_none())
+            (Trouble { block: Some(UserBlock { began, until }), ..trouble }, present.is_none())
         })
     }
 

@@ -268,7 +268,7 @@ export const TEXTS = {
     wake_label: "唤醒 {name}",
     cards_more: "还有 {count} 个未显示。",
 
-    quota: "配额",
+    quota: "额度",
     quota_hint: "按上游用户；{count} 个中 {blocked} 个被阻止",
     quota_none: "上游尚未告知",
     quota_failing: "{failing} 个未能查询",
