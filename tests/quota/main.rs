@@ -1,11 +1,7 @@
 //! Quotas of the upstream's users (`--quota flow`): what is asked, which answers count, and that blocked users are left
 //! alone.
 
-#![expect(
-    clippy::disallowed_methods,
-    clippy::disallowed_types,
-    reason = "a test waits and locks on threads of its own; no shard runs here"
-)]
+#![expect(clippy::disallowed_methods, reason = "a test waits on threads of its own; no shard runs here")]
 
 #[path = "../support/mod.rs"]
 mod support;
