@@ -16,8 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use flow_uring::config::{
-    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, Timeouts, Trust, UpstreamConfig,
-    UsageOptions,
+    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts, Trust,
+    UpstreamConfig, UsageOptions,
 };
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Sources};
@@ -155,6 +155,8 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         limits: Limits { warm_connections: 0, ..Limits::default() },
         log: LogConfig::default(),
         usage: UsageOptions::default(),
+        // Asked for while it warms up, and then looked at by each request.
+        quota: QuotaSource::Flow,
         capture_directory: None,
         notices: Vec::new(),
     };

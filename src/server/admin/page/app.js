@@ -8,6 +8,7 @@ import { Credentials } from "./credentials.js";
 import { byId, KeyedRows, make, setAttribute, setHidden, setText } from "./elements.js";
 import { keep, kept, seconds, switchLanguage, t, translateDocument } from "./language.js";
 import { forgetColours, Now } from "./now.js";
+import { Quota } from "./quota.js";
 import { Snippets } from "./snippets.js";
 import { Exchanges, Streams } from "./work.js";
 
@@ -21,7 +22,7 @@ class Page {
     const say = (text) => this.say(text);
     this.now = new Now(byId("tiles"));
     this.snippets = new Snippets();
-    this.sections = [new Cost(say), new Credentials(say), new Streams(), new Exchanges(() => this.snippets.first())];
+    this.sections = [new Cost(say), new Credentials(say), new Quota(), new Streams(), new Exchanges(() => this.snippets.first())];
     this.about = new KeyedRows(byId("about"), makeFact, ({ term, value }, fact) => {
       setText(term, t(fact.name));
       setText(value, fact.value);

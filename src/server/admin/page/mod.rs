@@ -22,6 +22,7 @@ pub const ASSETS: &[(&str, &str, &[u8])] = &[
     ("/assets/elements.js", SCRIPT, include_bytes!("elements.js")),
     ("/assets/language.js", SCRIPT, include_bytes!("language.js")),
     ("/assets/now.js", SCRIPT, include_bytes!("now.js")),
+    ("/assets/quota.js", SCRIPT, include_bytes!("quota.js")),
     ("/assets/snippets.js", SCRIPT, include_bytes!("snippets.js")),
     ("/assets/texts.js", SCRIPT, include_bytes!("texts.js")),
     ("/assets/work.js", SCRIPT, include_bytes!("work.js")),
