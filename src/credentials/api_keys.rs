@@ -104,9 +104,9 @@ impl ApiKeys {
         &self.keys[id.index()].policy
     }
 
-    /// Returns what each key may do, in their order.
-    pub(super) fn policies(&self) -> impl Iterator<Item = &KeyPolicy> {
-        self.keys.iter().map(|key| &key.policy)
+    /// Returns the name of each key with what it may do.
+    pub fn policies(&self) -> impl ExactSizeIterator<Item = (&str, &KeyPolicy)> {
+        self.keys.iter().map(|key| (key.name.as_str(), &key.policy))
     }
 
     pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {

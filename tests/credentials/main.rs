@@ -10,6 +10,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod affinity;
 mod recovery;
 mod reload;
 mod rotation;

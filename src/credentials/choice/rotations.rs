@@ -66,8 +66,9 @@ impl Rotations {
             rotations: vec![Rotation::new(&credentials, all, u64::MAX, begin)],
         };
         let mut of_keys = Vec::new();
-        if let Some(keys) = keys.as_deref().filter(|keys| keys.policies().any(|policy| policy.credentials.is_some())) {
-            of_keys.extend(keys.policies().map(|policy| sets.of_key(&credentials, policy, begin)));
+        let name_some = |keys: &&ApiKeys| keys.policies().any(|(_, policy)| policy.credentials.is_some());
+        if let Some(keys) = keys.as_deref().filter(name_some) {
+            of_keys.extend(keys.policies().map(|(_, policy)| sets.of_key(&credentials, policy, begin)));
         }
         let rotations = sets.rotations;
         Rotations { credentials, keys, rotations, of_keys }
