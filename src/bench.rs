@@ -14,6 +14,7 @@ use crate::observability::{ExchangeId, Ledger};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::Hosts;
 use crate::proxy::guard::origin::Caller;
+use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::request;
 use crate::proxy::request::head::{UpstreamHead, UpstreamIdentity};
 use crate::proxy::request::ids::RequestIds;
@@ -121,7 +122,7 @@ impl Default for ExchangeBench {
         let ledger = Ledger::new(1);
         let credentials = &balancer.rotations.credentials;
         ledger.open(credentials.names());
-        let snapshot = Snapshot::new(balancer.rotations.clone(), &ledger);
+        let snapshot = Snapshot::new(balancer.rotations.clone(), &ledger, &KeyAccounts::default());
         let first = credentials.entries().next().expect("one at least").0;
         snapshot.with_authorization(first, |_| ()).expect("a token");
         let events = vec![format!("{:x}\r\n{EVENT}\r\n", EVENT.len()).into_bytes(); EVENTS];
@@ -167,12 +168,13 @@ impl ExchangeBench {
             self.method.push_str(head.method);
             self.path.push_str(path_of(head.target));
             ids.note(head);
-            plan(head, &self.path, rules, None).write(|Forward { path, traits }| {
+            plan(head, &self.path, rules, None).write(|_, Forward { path, traits }| {
                 let credential = balancer.choose(balancer.selection).credential();
                 snapshot.with_authorization(credential, |authorization| {
                     let own_id = ids.own();
                     let (upstream, facts) = (&rules.upstream, &traits.facts);
-                    UpstreamHead { head, path, upstream, authorization, facts, own_id }.write(out)
+                    UpstreamHead { head, path, upstream, authorization, facts, own_id, is_identity_asked: false }
+                        .write(out)
                 })
             })
         });

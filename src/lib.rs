@@ -23,27 +23,28 @@
 //!   by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
-//!   asked for (`filter`), the first choice of a credential with the search for the owner of what is named
-//!   (`owner_search`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the answer on
-//!   its way (`response`), open answers that only have to be relayed, without a task each (`stream`), the events in them
-//!   (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), what the gateway asks the upstream for
-//!   itself (`own_request`, `price_question`), and what all exchanges of a shard share (`resources`, `snapshot`).
+//!   asked for (`filter`), the first choice of a credential (`first_choice`) with the search for the owner of what is
+//!   named (`owner_search`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the
+//!   answer on its way (`response`), open answers that only have to be relayed, without a task each (`stream`), the
+//!   events in them (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), what the gateway asks the
+//!   upstream for itself (`own_request`, `price_question`), and what all exchanges of a shard share (`resources`,
+//!   `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
 //!   ones (`pool`), which a sleep of the machine ends (`suspension`).
-//! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`, `secrets_entry`), what it
-//!   gives (`credential`, `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`),
-//!   which of them a request uses (`choice`), cooldowns as a whole and for one model (`standing`), the makers of stored
-//!   objects (`owners`), what must not be seen (`secret`), the keys of callers (`api_keys`), files of secrets
-//!   (`private_file`).
+//! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`), what it gives (`credential`,
+//!   `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`), which of them a request
+//!   uses (`choice`), cooldowns as a whole and for one model (`standing`), the makers of stored objects (`owners`), what
+//!   must not be seen (`secret`), the keys of callers and what they may do (`api_keys`), files of secrets
+//!   (`private_file`) and JSON with comments in them (`commented_json`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
 //! * `capture`, failed exchanges as files: the notes on one (`recording`, `head`, `seen`), the one maker of text that
-//!   may be kept (`masker`), its `document`, the `directory`, and the thread that writes (`recorder`).
+//!   may be kept (`masker`, `key_places`), its `document`, the `directory`, and the thread that writes (`recorder`).
 //! * [`json`], JSON that comes in pieces, without I/O: objects that can be closed wherever they break off (`text`), the
-//!   strings in one (`members`), and texts that are begun anywhere (`middle`).
+//!   strings in one (`members`), the `grammar` of a whole one, and texts that are begun anywhere (`middle`).
 //! * [`usage`], what answers cost: the tokens and the cost that they tell of (`answer`, in the counts of `tokens` and
 //!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals
 //!   (`totals`) in a file (`store`), which a thread writes (`keeper`), and told as a `report`.
@@ -70,7 +71,7 @@
 //! | --- | --- |
 //! | Does a 429, or any other failure, lead to another attempt? | [`proxy::failover::table::decide`] |
 //! | May a request reach the upstream twice? | [`proxy::request::replayable::may_replay`] |
-//! | Which credential makes it? | the first one: [`credentials::Selector::first`], which states the order of precedence; another: `follow` in [`proxy::failover`] |
+//! | Which credential makes it? | the first one: [`credentials::Selector::first`], which states the order of precedence, called by [`proxy::owner_search`]; another: `follow` in [`proxy::failover`] |
 //! | Which credentials may it use? | [`credentials::Rotations`], by the caller's key |
 //! | Which session is it of? | [`proxy::request::session::session_of`] |
 //! | Whom does a stored object belong to? | `learn` and `tap` in [`proxy::failover::ownership`], kept by [`credentials::Owners`] |

@@ -2,9 +2,10 @@
 //!
 //! Searched for are the tokens and client secrets of all credentials, the API keys of all callers, and the keys that
 //! the exchange itself came with. Keys are known by length and digest alone, so each piece of so many bytes of a word
-//! is hashed, wherever it begins: after `\n` in JSON or `%3D` in a form nothing tells that a key does. The work for one
-//! document is bounded; what would take more is left out of it. Keys of fewer than [`KEY_BYTES_MIN`] bytes are not
-//! searched for: they would be found in ordinary words.
+//! is hashed, wherever it begins: after `\n` in JSON or `%3D` in a form nothing tells that a key does. Of keys that their
+//! file has as a hash not even the length is known: they are searched for at the places where a whole key may stand
+//! (`key_places`). The work for one document is bounded; what would take more is left out of it. Keys of fewer than
+//! [`KEY_BYTES_MIN`] bytes are not searched for: they would be found in ordinary words.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -12,6 +13,7 @@ use std::collections::{HashMap, HashSet};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 
+use super::key_places::key_places;
 use super::seen::{KEY_BYTES_MIN, SEEN_BYTES_MAX, SeenKey, is_between_words};
 use crate::credentials::{API_KEY_BYTES_MAX, ApiKeys, Credentials, TextEnd, TokenTraces, mint};
 
@@ -42,6 +44,8 @@ pub struct Masker {
     traces: Vec<TokenTraces>,
     /// The digests of keys, by their length.
     keys: HashMap<usize, HashSet<Vec<u8>>>,
+    /// The digests of keys whose length is not known.
+    unmeasured: HashSet<Vec<u8>>,
 }
 
 impl Masker {
@@ -52,9 +56,12 @@ impl Masker {
             let token = mint(credential).ok()?;
             Some(TokenTraces::new(token.expose(), &credential.client_secret))
         });
-        let mut masker = Masker { traces: traces.collect(), keys: HashMap::new() };
+        let mut masker = Masker { traces: traces.collect(), keys: HashMap::new(), unmeasured: HashSet::new() };
         for (bytes, digest) in api_keys.into_iter().flat_map(ApiKeys::digests) {
-            masker.add(bytes, digest.to_vec());
+            match bytes {
+                Some(bytes) => masker.add(bytes, digest.to_vec()),
+                None => drop(masker.unmeasured.insert(digest.to_vec())),
+            }
         }
         masker
     }
@@ -136,7 +143,9 @@ impl ExchangeMasker<'_> {
             let cut = traces.suffix(&text, TextEnd::Cut);
             text[cut..].fill(b'*');
         }
-        if !self.lengths.iter().all(|length| self.mask_keys(&mut text, *length)) {
+        if !self.mask_unmeasured_keys(&mut text)
+            || !self.lengths.iter().all(|length| self.mask_keys(&mut text, *length))
+        {
             return None;
         }
         // A key that begins within the rest may have been cut.
@@ -155,8 +164,9 @@ impl ExchangeMasker<'_> {
             if word < length {
                 continue;
             }
-            let Some(left) = self.work_left.get().checked_sub(length + DIGEST_BYTES) else { return false };
-            self.work_left.set(left);
+            if !self.may_hash(length) {
+                return false;
+            }
             let piece = &mut text[end - length..end];
             let digest = digest(&SHA256, piece);
             let is_key = of_callers.is_some_and(|keys| keys.contains(digest.as_ref()))
@@ -166,6 +176,29 @@ impl ExchangeMasker<'_> {
             }
         }
         true
+    }
+
+    /// Masks the keys whose length is not known; false where that would take too much work.
+    fn mask_unmeasured_keys(&self, text: &mut [u8]) -> bool {
+        let keys = &self.masker.unmeasured;
+        if keys.is_empty() {
+            return true;
+        }
+        for place in key_places(text) {
+            if !self.may_hash(place.len()) {
+                return false;
+            }
+            if keys.contains(digest(&SHA256, &text[place.clone()]).as_ref()) {
+                text[place].fill(b'*');
+            }
+        }
+        true
+    }
+
+    /// Takes the work for a piece of so many bytes; false where it would be too much.
+    fn may_hash(&self, bytes: usize) -> bool {
+        let left = self.work_left.get().checked_sub(bytes + DIGEST_BYTES);
+        left.inspect(|left| self.work_left.set(*left)).is_some()
     }
 }
 
@@ -213,6 +246,33 @@ mod tests {
             }
         }
         assert_eq!(masker.of_exchange(&[]).text(b"a short text").text(), "a short text");
+    }
+
+    #[test]
+    fn a_key_of_which_only_the_hash_is_known_is_masked_where_it_stands_as_a_whole() {
+        let made = "fu-0123456789abcdefghijklmnopqrstuvwxyzABCDEF-";
+        let hash = |key: &str| {
+            let digest = digest(&SHA256, key.as_bytes());
+            digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        let entry = |key: &str| format!(r#"{{"name":"n","key_sha256":"{}"}}"#, hash(key));
+        let text = format!("[{},{}]", entry(KEY), entry(made));
+        let keys = ApiKeys::from_text(&text).expect("valid").keys;
+        let secrets = from_json(r#"[{"clientId":"id","clientSecret":"s","tenant":"t"}]"#).expect("valid");
+        let masker = Masker::new(&secrets.credentials, Some(&keys));
+        for key in [KEY, made] {
+            for (before, after) in
+                [("", ""), ("{\"key\":\"", "\"}"), ("\\n", "\\n"), ("a%3D", "%26"), ("Bearer ", "\n")]
+            {
+                let masked = masker.of_exchange(&[]).text(format!("{before}{key}{after}").as_bytes());
+                assert_eq!(masked.text(), format!("{before}{}{after}", "*".repeat(key.len())));
+            }
+        }
+        let masked = masker.of_exchange(&[]).text(format!("x{made}x").as_bytes());
+        assert_eq!(masked.text(), format!("x{}x", "*".repeat(made.len())));
+        let word = vec![b'x'; 16 * 1024];
+        let of_exchange = masker.of_exchange(&[]);
+        assert!(matches!(of_exchange.content(all(&word), |_| String::new()), MaskedContent::Text(_)), "one is cheap");
     }
 
     #[test]

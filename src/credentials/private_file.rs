@@ -18,7 +18,15 @@ const FILE_BYTES_MAX: usize = 1024 * 1024;
 /// # Errors
 /// As [`whole_file::read_text`].
 pub fn read(path: &Path, kinds: FileKinds) -> Result<(Zeroizing<String>, Metadata), ReadFault> {
-    whole_file::read_text(path, FILE_BYTES_MAX, kinds)
+    read_up_to(path, FILE_BYTES_MAX, kinds)
+}
+
+/// As [`read`], of a file that may be larger.
+///
+/// # Errors
+/// As [`whole_file::read_text`].
+pub fn read_up_to(path: &Path, bytes_max: usize, kinds: FileKinds) -> Result<(Zeroizing<String>, Metadata), ReadFault> {
+    whole_file::read_text(path, bytes_max, kinds)
 }
 
 /// Returns a warning if others can read the file and with it `what`, and what to do about it.

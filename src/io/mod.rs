@@ -32,4 +32,4 @@ pub use stream::{PlainSender, Stream, Unread, WriteError};
 pub use timer::Timer;
 pub use tls::{HandshakeError, HandshakeLimits, Handshakes};
 pub use turns::Turns;
-pub use wakeup::Wakeup;
+pub use wakeup::{RemoteWait, Wakeup};

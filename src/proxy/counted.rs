@@ -9,6 +9,7 @@ use crate::io::clock;
 use crate::observability::{CostRecord, Ending, TokensRecord, UsageRecord};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::exchange::{Exchange, UsageProgress};
+use crate::proxy::key_accounts::Spending;
 use crate::proxy::request::replayable::is_generation;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body::BodyRelay;
@@ -153,6 +154,10 @@ fn add(
         None => {}
     }
     exchange.snapshot.usage_row(book, exchange.key, credential, model).add(&sums);
+    let account = exchange.snapshot.governed(exchange.key).and_then(|governed| governed.account.as_ref());
+    if let Some(account) = account {
+        account.spend(Spending::of(&sums), clock::now());
+    }
 }
 
 /// Counts the pace of an event stream.

@@ -19,6 +19,7 @@ use crate::observability::{Count, Ending, ExchangeId, ExchangeRecord, StatusClas
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::table::ErrorRow;
+use crate::proxy::key_accounts::parallel::ParallelPlace;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
@@ -47,6 +48,8 @@ pub struct Exchange {
     /// The row of the error that it was answered with.
     pub error: Option<&'static ErrorRow>,
     pub progress: Progress,
+    /// Its place among the requests of its key that are under way; free again with the end.
+    pub place: Option<ParallelPlace>,
 }
 
 impl Exchange {
@@ -72,6 +75,7 @@ impl Exchange {
             ending: Ending::Ok,
             error: None,
             progress: Progress::default(),
+            place: None,
         }
     }
 

@@ -1,8 +1,8 @@
 //! One exchange, from its head to its line in the log.
 //!
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
-//! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
-//! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
+//! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), settle whose
+//! turn it is (`first_choice`), with the owner of what it names (`owner_search`), make attempts (`attempt`, `failover`) until one has an
 //! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
 //! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms
 //! share the shard's `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the
@@ -10,6 +10,7 @@
 //! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`).
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
+pub mod admission;
 pub mod attempt;
 pub mod attempt_class;
 pub mod counted;
@@ -18,7 +19,9 @@ pub mod error;
 pub mod exchange;
 pub mod failover;
 pub mod filter;
+pub mod first_choice;
 pub mod guard;
+pub mod key_accounts;
 pub mod local_answer;
 pub mod outcome;
 pub mod own_request;
@@ -35,28 +38,27 @@ pub mod stream;
 pub mod trail;
 
 use std::cell::{Cell, RefCell};
+use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
-use self::attempt::request_body::subject_wait::wait_for_subject;
 use self::attempt::request_body::upload::{check_start, take_body};
 use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
-use self::failover::subject::Subject;
-use self::failover::{Failover, wait};
+use self::failover::Failover;
+use self::first_choice::FirstTurn;
+use self::key_accounts::Passage;
 use self::outcome::{Disposition, Outcome};
-use self::owner_search::ChoiceByBody;
 use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
-use self::request::session::session_of;
-use self::request::stored::objects::{BodySearch, Objects};
+use self::request::stored::objects::Objects;
 use self::resources::Resources;
-use self::snapshot::Snapshot;
+use self::snapshot::{Governed, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
-use crate::config::Affinity;
-use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
+use crate::credentials::{Choice, Rotations, Selection, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
 use crate::io::clock;
@@ -73,13 +75,15 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(resources: Resources, rotations: Arc<Rotations>) -> Self {
-        let snapshot = RefCell::new(Rc::new(Snapshot::new(rotations, &resources.ledger)));
+        let snapshot = Snapshot::new(rotations, &resources.ledger, &resources.key_accounts);
+        let snapshot = RefCell::new(Rc::new(snapshot));
         Proxy { resources, snapshot, sequence: Cell::new(0) }
     }
 
     /// Gives new exchanges the credentials and keys of `rotations`; those under way keep theirs.
     pub fn replace_credentials(&self, rotations: Arc<Rotations>) {
-        self.snapshot.replace(Rc::new(Snapshot::new(rotations, &self.resources.ledger)));
+        let Resources { ledger, key_accounts, .. } = &self.resources;
+        self.snapshot.replace(Rc::new(Snapshot::new(rotations, ledger, key_accounts)));
     }
 
     /// Serves the request whose head is `span` of the connection's input, up to its line in the log, or until its answer
@@ -156,15 +160,16 @@ impl Proxy {
             method.push_str(head.method);
             path.push_str(request::plan::path_of(head.target));
             trail.note_request(head);
-            let plan = request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref());
-            let key = plan.key;
-            plan.write(|forward| {
+            request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|key, forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
-                let selection = self.selection(&exchange.snapshot, key, head)?;
+                let selection = first_choice::selection(rules, &exchange.snapshot, key, head)?;
+                let governed = exchange.snapshot.governed(key);
+                let passage =
+                    governed.map_or(Ok(Passage::Open), |governed| admission::enter(governed, exchange.began))?;
                 let replay = replay.get_mut();
-                let out = replay.begin(budget);
-                let written = self.write_head(&exchange.snapshot, selection, out, head, trail.ids.own(), forward);
+                let origin = HeadOrigin { selection, governed, passage, own_id: trail.ids.own() };
+                let written = self.write_head(&exchange.snapshot, replay.begin(budget), head, origin, forward);
                 replay.mark_head_secret();
                 written
             })
@@ -173,44 +178,53 @@ impl Proxy {
         planned.unwrap_or_else(|error| Plan::refusing(error.into()))
     }
 
-    /// Returns what the credential of a request with this key is chosen by.
-    fn selection(
-        &self,
-        snapshot: &Snapshot,
-        key: Option<ApiKeyId>,
-        head: &RequestHead<'_>,
-    ) -> Result<Selection, GatewayError> {
-        let session = match self.resources.rules.affinity {
-            Affinity::None => None,
-            Affinity::Session => session_of(head),
-        };
-        snapshot.rotations.selection(key, session).ok_or(GatewayError::NoCredential)
-    }
-
     /// Chooses the credential and writes the head for the upstream.
     fn write_head(
         &self,
         snapshot: &Snapshot,
-        selection: Selection,
         out: &mut Vec<u8>,
         head: &RequestHead<'_>,
-        own_id: Option<&str>,
+        HeadOrigin { selection, governed, passage, own_id }: HeadOrigin<'_>,
         Forward { path, traits }: Forward<'_>,
     ) -> Result<UpstreamRequest, GatewayError> {
-        let rules = &self.resources.rules;
+        let Resources { rules, owners, .. } = &self.resources;
+        let selector = snapshot.selector(selection);
         let has_others = snapshot.credentials.identities_count() > 1;
         let mut objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
-        let selector = snapshot.selector(selection);
-        let choice = owner_search::first_choice(&self.resources.owners, selector, path, objects.as_deref_mut())?;
+        if let Some(objects) = &mut objects {
+            owner_search::note_owner(owners, selector, path, objects)?;
+        }
+        let needs_body = governed.is_some_and(|governed| governed.reads_body);
+        // A turn is for a request that goes upstream.
+        let has_turn = !needs_body && !matches!(passage, Passage::Waits);
+        let choice = if has_turn {
+            owner_search::choose_by_target(owners, selector, objects.as_deref_mut())?
+        } else {
+            Choice::Use(Turn::of(selector.likely()))
+        };
+        let is_encoded = needs_body && admission::is_encoded(head);
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
-            let head = UpstreamHead { head, path, upstream, authorization: value, facts: &traits.facts, own_id };
+            let is_identity_asked = governed.is_some_and(|governed| governed.limits.count_usage());
+            let (authorization, facts) = (value, &traits.facts);
+            let head = UpstreamHead { head, path, upstream, authorization, facts, own_id, is_identity_asked };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
-            UpstreamRequest { traits, selection, choice, head_bytes: out.len(), token, filterable_head, objects }
+            UpstreamRequest {
+                traits,
+                selection,
+                choice,
+                head_bytes: out.len(),
+                token,
+                filterable_head,
+                objects,
+                passage,
+                has_turn,
+                is_encoded,
+            }
         });
-        if written.is_err() {
-            give_up_probe(snapshot, choice);
+        if let (Err(_), Choice::Use(turn)) = (&written, choice) {
+            snapshot.credentials.give_up_probe(turn, None, clock::now());
         }
         written
     }
@@ -226,29 +240,19 @@ impl Proxy {
             tracing::warn!(%error, "cannot watch whether the client leaves");
         }
         let mut body = BodyReader::new(request.traits.facts.body);
-        let choice = request.choice;
-        // What has come of the body follows the head in one write.
-        if let Err(error) = take_body(&mut downstream.split(&mut body).0, resources) {
-            give_up_probe(&exchange.snapshot, choice);
-            return Forwarded::Over { outcome: Outcome::Failed(error), request_is_whole: false };
-        }
-        resources.activity.counters.add(Count::Requests);
-        resources.share.note_request(resources.shard, exchange.began);
-        if request.traits.is_filtered
-            // Boxed: without the filter no request needs it, and the task of the connection would keep room for it.
-            && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
-        {
-            give_up_probe(&exchange.snapshot, choice);
-            return Forwarded::over(exchange, &body, outcome);
-        }
-        let first = match self.first_turn(exchange, downstream, &mut body, request).await {
+        let admitted = match self.admit(exchange, downstream, &mut body, request).await {
+            Ok(admitted) => admitted,
+            Err(outcome) => return Forwarded::over(exchange, &body, outcome),
+        };
+        let has_asked = admitted.has_asked_for_body;
+        let first = match first_choice::settle(resources, exchange, downstream, &mut body, request, has_asked).await {
             Ok(first) => first,
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
         let (snapshot, selection) = (exchange.snapshot.clone(), request.selection);
-        let failover = Failover::new(snapshot, selection, may_replay, exchange.began, turn, subject);
+        let failover = Failover::new(snapshot, selection, may_replay, admitted.at, turn, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
@@ -265,36 +269,48 @@ impl Proxy {
         }
     }
 
-    /// Settles whose name the first attempt uses: the owner's of what the body names, else that of the turn, once it is
-    /// clear what the request is about.
-    async fn first_turn(
+    /// Lets the request pass the limits of its key, and edits its body where that is asked for.
+    ///
+    /// # Errors
+    /// The end of the exchange; nothing went upstream.
+    async fn admit(
         &self,
-        exchange: &Exchange,
+        exchange: &mut Exchange,
         downstream: &mut Downstream,
         body: &mut BodyReader,
         request: &mut UpstreamRequest,
-    ) -> Result<FirstTurn, Outcome> {
+    ) -> Result<LetIn, Outcome> {
         let resources = &self.resources;
-        let snapshot = &*exchange.snapshot;
-        let mut choice = request.choice;
-        let mut has_asked_for_body = false;
-        if request.objects.as_ref().is_some_and(|objects| objects.body_search == BodySearch::BeforeTurn) {
-            // Boxed: few requests need it, and the task of the connection would keep room for it all its life.
-            let searched =
-                Box::pin(owner_search::choose_by_body(resources, snapshot, downstream, body, request)).await?;
-            ChoiceByBody { choice, has_asked_for_body } = searched;
+        let mut admitted = LetIn { at: exchange.began, has_asked_for_body: false };
+        match mem::replace(&mut request.passage, Passage::Open) {
+            Passage::Open => {}
+            Passage::Admitted(place) => exchange.place = Some(place),
+            Passage::Waits => {
+                // Boxed, as what follows: few requests need it.
+                exchange.place = Box::pin(admission::wait_for_place(resources, exchange, downstream)).await?;
+                admitted.at = Instant::now();
+            }
         }
-        let mut subject = None;
-        if matches!(choice, Choice::Open { .. }) {
-            let facts = &request.traits.facts;
-            // Boxed: hardly any exchange needs it.
-            let waited = Box::pin(wait_for_subject(resources, downstream, body, facts, has_asked_for_body)).await?;
-            (subject, has_asked_for_body) = (waited.0.map(Box::new), waited.1);
+        // What has come of the body follows the head in one write.
+        take_body(&mut downstream.split(body).0, resources).map_err(|error| {
+            give_up_probe(&exchange.snapshot, request);
+            Outcome::Failed(error)
+        })?;
+        if !request.has_turn {
+            let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
+            admitted.has_asked_for_body = checked.await?;
+            let selector = exchange.snapshot.selector(request.selection);
+            let chosen = owner_search::choose_by_target(&resources.owners, selector, request.objects.as_deref_mut());
+            request.choice = chosen.map_err(Outcome::Failed)?;
+            request.has_turn = true;
         }
-        let scope = subject.as_deref().map(|subject: &Subject| &subject.scope);
-        let turn =
-            wait::settle_turn(resources, downstream, snapshot.selector(request.selection), choice, scope).await?;
-        Ok(FirstTurn { turn, subject, has_asked_for_body })
+        resources.activity.counters.add(Count::Requests);
+        resources.share.note_request(resources.shard, exchange.began);
+        if request.traits.is_filtered {
+            let filtered = Box::pin(filter::filter(resources, exchange.id, downstream, body, request)).await;
+            filtered.inspect_err(|_| give_up_probe(&exchange.snapshot, request))?;
+        }
+        Ok(admitted)
     }
 
     /// Ends an exchange that was forwarded.
@@ -342,17 +358,26 @@ impl Forwarded {
     }
 }
 
-/// The way into the first attempt.
-struct FirstTurn {
-    turn: Turn,
-    subject: Option<Box<Subject>>,
+/// The facts about a request beside its head when that is written.
+struct HeadOrigin<'a> {
+    selection: Selection,
+    /// Of its key.
+    governed: Option<&'a Governed>,
+    passage: Passage,
+    own_id: Option<&'a str>,
+}
+
+/// The result of the admission.
+struct LetIn {
+    /// The time from which on it is tried.
+    at: Instant,
     /// The client was told to go on with the body.
     has_asked_for_body: bool,
 }
 
 /// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.
-fn give_up_probe(snapshot: &Snapshot, choice: Choice) {
-    if let Choice::Use(turn) = choice {
+fn give_up_probe(snapshot: &Snapshot, request: &UpstreamRequest) {
+    if let Choice::Use(turn) = request.choice {
         snapshot.credentials.give_up_probe(turn, None, clock::now());
     }
 }

@@ -1,13 +1,13 @@
-//! The choice of the credential of the first attempt, with the search for the owner of what the request names: in its
-//! target at once, in its body as that comes.
+//! The search for the owner of what a request names, before the first attempt: in its target at once, in its body as
+//! that comes; and the choice by what was found, both times by [`Selector::first`].
 //!
-//! Both go by [`Selector::first`]. Invariant: a request waits for its body at most [`WAIT_MAX`], and only while an owner is known of any object; what has
-//! come of its body by then goes upstream as it came.
+//! Invariant: a request waits for its body at most [`WAIT_MAX`], and only while an owner is known of any object; what
+//! has come of its body by then goes upstream as it came.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{Choice, Owner, Owners, Selector, Shelf, Turn};
+use crate::credentials::{Choice, OwnedByOthers, Owner, Owners, Selector, Shelf, Turn};
 use crate::http1::body::BodyReader;
 use crate::io::clock;
 use crate::proxy::attempt::request_body::hold_body::hold_body;
@@ -26,26 +26,41 @@ use crate::proxy::snapshot::Snapshot;
 /// The longest wait for a body: many times what a client on this machine takes for the part that is searched.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
-/// Chooses by what path and query name. No turn is taken yet where the body is still to be searched for an owner: the
-/// choice is then made by [`choose_by_body`].
+/// Notes whom the objects in path and query belong to.
 ///
 /// # Errors
 /// They name an object of a credential that the request may not use.
-pub fn first_choice(
+pub fn note_owner(
     owners: &Owners,
     selector: Selector<'_>,
     path: UpstreamPath<'_>,
-    objects: Option<&mut Objects>,
-) -> Result<Choice, GatewayError> {
-    let Some(objects) = objects else { return Ok(selector.first(Owner::Unknown, clock::now())?) };
-    let mut owner = owner_in_path(owners, selector, objects);
-    if is_outside_by_query(owners, selector, path.query()) {
-        owner = Owner::Outside;
+    objects: &mut Objects,
+) -> Result<(), GatewayError> {
+    let owner = owner_in_path(owners, selector, objects);
+    if owner == Owner::Outside || is_outside_by_query(owners, selector, path.query()) {
+        return Err(OwnedByOthers.into());
     }
     objects.owner = owner.within();
-    if owner == Owner::Unknown && objects.may_refer() && owners.has_entries() {
-        objects.body_search = BodySearch::BeforeTurn;
-        return Ok(Choice::Use(Turn::of(selector.likely())));
+    Ok(())
+}
+
+/// Chooses by [what was noted](note_owner). No turn is taken yet where the body is still to be searched for an owner:
+/// the choice is then made by [`choose_by_body`].
+///
+/// # Errors
+/// As [`Selector::first`].
+pub fn choose_by_target(
+    owners: &Owners,
+    selector: Selector<'_>,
+    objects: Option<&mut Objects>,
+) -> Result<Choice, GatewayError> {
+    let mut owner = Owner::Unknown;
+    if let Some(objects) = objects {
+        if objects.may_refer() && owners.has_entries() {
+            objects.body_search = BodySearch::BeforeTurn;
+            return Ok(Choice::Use(Turn::of(selector.likely())));
+        }
+        owner = objects.owner.map_or(owner, Owner::Within);
     }
     Ok(selector.first(owner, clock::now())?)
 }

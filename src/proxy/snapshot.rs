@@ -1,5 +1,6 @@
 //! The credentials that a shard uses, with their ready tokens and the accounts that their requests are counted in, the
-//! keys that it asks callers for, and which credentials their requests choose from.
+//! keys that it asks callers for, with the accounts of those that have limits, and which credentials their requests
+//! choose from.
 //!
 //! Invariant: an exchange holds the snapshot that it began with, so a reload in its middle changes nothing for it, and
 //! ids of one snapshot never meet those of another.
@@ -10,11 +11,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::credentials::{
-    ApiKeyId, ApiKeys, CredentialId, Credentials, Rotations, Selection, Selector, TokenCache, TokenTraces,
+    ApiKeyId, ApiKeys, CredentialId, Credentials, KeyLimits, KeyPolicy, Rotations, Selection, Selector, TokenCache,
+    TokenTraces,
 };
 use crate::io::clock;
 use crate::observability::{Account, Ledger};
 use crate::proxy::error::GatewayError;
+use crate::proxy::key_accounts::{KeyAccount, KeyAccounts};
 use crate::usage::books::{BookRow, ROWS_MAX, UsageBook};
 use crate::usage::models::ModelId;
 
@@ -25,25 +28,56 @@ pub struct Snapshot {
     pub keys: Option<Arc<ApiKeys>>,
     /// Those of these credentials and keys, shared by all shards.
     pub rotations: Arc<Rotations>,
+    /// By the numbers of the keys; empty where none of them has limits or may use only some models.
+    governed: Box<[Option<Governed>]>,
     tokens: RefCell<TokenCache>,
     accounts: Vec<Arc<Account>>,
     usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
+}
+
+/// A key that may not do everything.
+#[derive(Debug, Clone)]
+pub struct Governed {
+    pub limits: KeyLimits,
+    /// Counts its use; `None`: it has no limits.
+    pub account: Option<Arc<KeyAccount>>,
+    /// The body of a request is read before it goes upstream.
+    pub reads_body: bool,
+}
+
+impl Governed {
+    fn of(name: &str, policy: &KeyPolicy, accounts: &KeyAccounts) -> Option<Self> {
+        let account = accounts.of(name);
+        let reads_body = policy.models.is_some() || policy.limits.count_usage();
+        (account.is_some() || reads_body).then_some(Governed { limits: policy.limits, account, reads_body })
+    }
 }
 
 /// The names of a row, as numbers of this snapshot.
 type UsageRowId = (Option<ApiKeyId>, CredentialId, ModelId);
 
 impl Snapshot {
-    pub fn new(rotations: Arc<Rotations>, ledger: &Ledger) -> Self {
+    pub fn new(rotations: Arc<Rotations>, ledger: &Ledger, key_accounts: &KeyAccounts) -> Self {
         let (credentials, keys) = (rotations.credentials.clone(), rotations.keys.clone());
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
         let accounts = credentials.names().map(|name| ledger.account(name)).collect();
-        Snapshot { credentials, keys, rotations, tokens, accounts, usage_rows: RefCell::default() }
+        let governed = governed(keys.as_deref(), key_accounts);
+        Snapshot { credentials, keys, rotations, governed, tokens, accounts, usage_rows: RefCell::default() }
     }
 
     /// Returns the choice of a request.
     pub fn selector(&self, selection: Selection) -> Selector<'_> {
         self.rotations.selector(selection)
+    }
+
+    /// Returns what a key may not do without asking; `None`: it may do everything.
+    pub fn governed(&self, key: Option<ApiKeyId>) -> Option<&Governed> {
+        self.governed.get(key?.index())?.as_ref()
+    }
+
+    /// Returns what a key may do.
+    pub fn policy(&self, key: ApiKeyId) -> Option<&KeyPolicy> {
+        self.keys.as_ref().map(|keys| keys.policy(key))
     }
 
     /// Gives `use_it` the `Authorization` value of a credential.
@@ -102,4 +136,11 @@ impl Snapshot {
     pub fn key_name(&self, key: ApiKeyId) -> Option<&str> {
         self.keys.as_ref().map(|keys| keys.name(key))
     }
+}
+
+/// Returns what each key may not do, by their numbers; nothing where all may do everything.
+fn governed(keys: Option<&ApiKeys>, accounts: &KeyAccounts) -> Box<[Option<Governed>]> {
+    let policies = keys.into_iter().flat_map(ApiKeys::policies);
+    let governed: Vec<_> = policies.map(|(name, policy)| Governed::of(name, policy, accounts)).collect();
+    if governed.iter().any(Option::is_some) { governed.into() } else { Box::default() }
 }

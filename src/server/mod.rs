@@ -2,7 +2,8 @@
 //!
 //! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `prices`,
 //! `take_over`, `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which
-//! reloads files (`reload`) and drains. Totals of usage are written beside it (`usage_totals`). The main thread serves
+//! reloads files (`reload`) and drains. Totals of usage are written beside it (`usage_totals`), and
+//! read where limits depend on them (`limit_history`). The main thread serves
 //! nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload` and `admin` has a folder, whose `mod.rs` is its
 //! map.
 
@@ -10,6 +11,7 @@ mod admin;
 mod admin_token;
 pub mod certificate;
 mod error;
+mod limit_history;
 mod prices;
 mod reload;
 mod shard;
@@ -94,6 +96,7 @@ pub fn run(
     let driver = shard_threads::start(&shared, listeners, &mut supervisor, &events)?;
     supervisor.admin = start_admin(admin, &shared, bound, &driver, &supervisor)?;
 
+    limit_history::start(&shared).map_err(RunError::Thread)?;
     let totals = usage_totals::start(&shared)?;
     listener::listen(&lent).map_err(listen_failed)?;
     supervisor.serve();

@@ -6,10 +6,12 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 24] = [
+const ROOMS: [&str; 27] = [
     "mod",
     "stream",
     "filter",
+    "admission",
+    "first_choice",
     "owner_search",
     "attempt",
     "failover",
@@ -30,6 +32,7 @@ const ROOMS: [&str; 24] = [
     "guard",
     "replay",
     "error",
+    "key_accounts",
     "attempt_class",
 ];
 

@@ -11,6 +11,7 @@
 mod support;
 
 mod affinity;
+mod of_keys;
 mod recovery;
 mod reload;
 mod rotation;

@@ -10,9 +10,8 @@ use std::sync::Arc;
 use super::affinity::SessionKey;
 use super::balancer::Selector;
 use super::rotation::Rotation;
-use crate::credentials::api_keys::{ApiKeyId, ApiKeys};
+use crate::credentials::api_keys::{ApiKeyId, ApiKeys, KeyPolicy};
 use crate::credentials::credential::CredentialId;
-use crate::credentials::key_policy::KeyPolicy;
 use crate::credentials::snapshot::Credentials;
 
 /// The longest period for which a set that keys name has a table of its turns. Sets of equal weights have shorter
@@ -132,12 +131,14 @@ mod tests {
 
     /// Makes a key for each list of names; one without a list may use all.
     fn keys(lists: &[Option<&[&str]>]) -> (Arc<ApiKeys>, Vec<ApiKeyId>) {
-        let policy = |list: &Option<&[&str]>| KeyPolicy {
-            credentials: list.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-            ..KeyPolicy::default()
+        let key = |number: usize| format!("a-key-of-{number}-0123456789");
+        let entry = |(number, list): (usize, &Option<&[&str]>)| {
+            let credentials = list.map(|names| format!(r#","credentials":{names:?}"#)).unwrap_or_default();
+            format!(r#"{{"name":"of-{number}","key":"{}"{credentials}}}"#, key(number))
         };
-        let keys = ApiKeys::of_policies(lists.iter().map(policy));
-        let ids = keys.ids().collect();
+        let text = lists.iter().enumerate().map(entry).collect::<Vec<_>>().join(",");
+        let keys = ApiKeys::from_text(&format!("[{text}]")).expect("valid").keys;
+        let ids = (0..lists.len()).map(|number| keys.find(key(number).as_bytes()).expect("a key")).collect();
         (Arc::new(keys), ids)
     }
 

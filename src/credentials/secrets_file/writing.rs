@@ -4,9 +4,10 @@
 
 use zeroize::Zeroizing;
 
-use super::{from_json, strip_comments};
+use super::error::SecretsFault;
+use super::from_json;
+use crate::credentials::commented_json::strip_comments;
 use crate::credentials::secret::Secret;
-use crate::credentials::secrets_error::SecretsFault;
 
 /// An entry that was asked for.
 #[derive(Debug)]

@@ -13,6 +13,8 @@ pub mod table;
 
 use std::io;
 
+use crate::proxy::key_accounts::LimitReached;
+
 pub use self::dialect::{Dialect, append_json_string};
 use crate::credentials::OwnedByOthers;
 
@@ -54,6 +56,18 @@ pub enum GatewayError {
     ApiKeyUnknown,
     /// The object that the request names belongs to a credential that its key may not use.
     ObjectNotFound,
+    /// A limit of the caller's key is reached.
+    LimitReached(LimitReached),
+    /// The request names a model that the caller's key may not use, or none.
+    ModelNotAllowed,
+    /// It is not sure which models it names; the text says why.
+    ModelNotChecked(&'static str),
+    /// The cost of the caller's key is limited, and the model has no price.
+    ModelWithoutPrice,
+    /// The cost of the caller's key is limited, and the prices are not known.
+    PricesUnknown,
+    /// The use of the caller's key is limited, and that of the request is not known when its answer ends.
+    UseNotCounted,
 
     // The upstream failed, before a byte of its answer went downstream.
     UpstreamResolve,

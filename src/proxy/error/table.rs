@@ -14,8 +14,8 @@ pub const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n
 /// A drain ends with a fresh process or another instance: soon is right, and well below the 60 s that SDKs honour.
 const RETRY_SOON: &str = "Retry-After: 1\r\n";
 
-/// Somebody has to change a file first: the longest time that SDKs honour.
-const RETRY_LATER: &str = "Retry-After: 60\r\n";
+/// The upstream is asked again only after some minutes.
+const RETRY_LATER: &str = "Retry-After: 30\r\n";
 
 /// RFC 9110 §15.5.22: a 426 names the protocol to use, and §7.8: `Connection` then names `Upgrade`.
 const UPGRADE: &str = "Upgrade: HTTP/1.1\r\nConnection: upgrade\r\n";
@@ -129,6 +129,27 @@ error_table! {
     Self::ObjectNotFound => refusal(404, "Not Found", "object_not_found", Ending::Refused),
         "No credential that the request's API key may use has made an object of this id; use the key that it was made \
          with.";
+
+    // The caller's key does not allow it. The request may have been read whole: then the connection lives on.
+
+    Self::LimitReached(reached) => failure(429, "Too Many Requests", "limit_reached", Ending::Refused, Settled),
+        "This API key has reached its limit {reached}; wait until then, or ask whoever runs the gateway for more.";
+    Self::ModelNotAllowed => failure(403, "Forbidden", "model_not_allowed", Ending::Refused, Settled),
+        "This API key may not use the model, or the request names none; use one that it may, or ask whoever runs the \
+         gateway.";
+    Self::ModelNotChecked(why) => failure(403, "Forbidden", "model_not_allowed", Ending::Refused, Settled),
+        "This API key may use some models only, and those of the request could not be checked: {why}; send one model in \
+         a plain JSON body.";
+    Self::ModelWithoutPrice => failure(403, "Forbidden", "model_without_price", Ending::Refused, Settled),
+        "The cost of this API key is limited, and the model has no price; use one that has, or ask whoever runs the \
+         gateway to add it with --prices.";
+    Self::PricesUnknown =>
+        failure(503, "Service Unavailable", "prices_unknown", Ending::Refused, Settled).with(RETRY_LATER),
+        "The cost of this API key is limited, and the upstream does not tell the prices of its models; give them with \
+         --prices, or try again.";
+    Self::UseNotCounted => failure(403, "Forbidden", "use_not_counted", Ending::Refused, Settled),
+        "This API key has limits on its use, and what this request begins (a batch, a run, a background response) is \
+         not counted; make plain requests, or use a key without such limits.";
 
     // There was no connection to the upstream, so nothing went upstream.
 

@@ -236,13 +236,15 @@ mod tests {
     use super::*;
     use crate::credentials::{Rotations, from_json};
     use crate::observability::Ledger;
+    use crate::proxy::key_accounts::KeyAccounts;
 
     /// Makes a snapshot with one identity for each letter.
     fn snapshot(identities: &str) -> Snapshot {
         let entry = |letter: char| format!(r#"{{"clientId":"{letter}","clientSecret":"s","tenant":"t"}}"#);
         let entries: Vec<String> = identities.chars().map(entry).collect();
         let loaded = from_json(&format!("[{}]", entries.join(","))).expect("valid");
-        Snapshot::new(Arc::new(Rotations::new(Arc::new(loaded.credentials), None)), &Ledger::new(1))
+        let rotations = Rotations::new(Arc::new(loaded.credentials), None);
+        Snapshot::new(Arc::new(rotations), &Ledger::new(1), &KeyAccounts::default())
     }
 
     fn ids(snapshot: &Snapshot) -> Vec<CredentialId> {

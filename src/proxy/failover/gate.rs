@@ -141,7 +141,7 @@ impl Gate<'_> {
     pub async fn note_model(&self, status: u16, usage: &UsageProgress) {
         let is_success = AttemptClass::of_status(status) == AttemptClass::Succeeded;
         let Some(book) = self.resources.usage.as_ref().filter(|_| is_success) else { return };
-        if self.body == BodyLength::None {
+        if self.body == BodyLength::None || usage.request_model.borrow().is_some() {
             return;
         }
         let base_path = &self.resources.rules.upstream.base_path;

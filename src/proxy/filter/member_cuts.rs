@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use crate::proxy::filter::json_grammar::{JsonGrammar, MemberObserver};
+use crate::json::grammar::{JsonGrammar, MemberObserver};
 
 /// The places of one text that something is removed at. Nobody repeats a member this often by mistake, and each takes
 /// 16 bytes that no budget counts.

@@ -5,9 +5,7 @@
 //! is not filtered goes upstream as without the filter. Held bodies are part of the copy that is kept for a second
 //! attempt and within its limits. Off, the filter costs a request one comparison (see `plan`).
 
-mod json_grammar;
 mod member_cuts;
-mod split_letter;
 
 use std::cell::RefCell;
 use std::ops::Range;

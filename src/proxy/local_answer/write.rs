@@ -9,6 +9,7 @@ use crate::http1::fields;
 use crate::proxy::error::table::{ALLOW, ErrorRow};
 use crate::proxy::error::{Dialect, GatewayError};
 use crate::proxy::guard::cors;
+use crate::proxy::key_accounts::LimitReached;
 use crate::proxy::request::ids::REQUEST_ID;
 
 /// The parts of a local reply that depend on its request.
@@ -36,9 +37,22 @@ pub fn write_error(out: &mut Vec<u8>, error: &GatewayError, dialect: Dialect, re
             let ErrorRow { status, reason, code, fields, .. } = row;
             append(out, format_args!("HTTP/1.1 {status} {reason}\r\nContent-Type: application/json\r\n"));
             append(out, format_args!("Content-Length: {length}\r\nX-Flow-Uring-Error: {code}\r\n{fields}"));
+            if let GatewayError::LimitReached(reached) = error {
+                push_limit_fields(out, reached);
+            }
             end_head(out, &reply);
         },
     );
+}
+
+/// Appends when the limit may be less than reached. Of one of a day or a month SDKs would wait for some seconds and try
+/// again, and agents as often as they may: `x-should-retry`, which those of Anthropic and OpenAI follow, tells them not
+/// to.
+fn push_limit_fields(out: &mut Vec<u8>, reached: &LimitReached) {
+    append(out, format_args!("Retry-After: {}\r\n", reached.seconds));
+    if reached.kind.is_long() {
+        append(out, format_args!("x-should-retry: false\r\n"));
+    }
 }
 
 /// Appends the answer to `GET` and `HEAD` of `/` and `/api/hello`: who this is, and that it lives.

@@ -18,6 +18,8 @@ use crate::proxy::request::ids::REQUEST_ID;
 use crate::proxy::request::path::UpstreamPath;
 use crate::proxy::request::token_place::{TokenFields, TokenPlace};
 
+const ACCEPT_ENCODING: &str = "Accept-Encoding";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -210,6 +212,8 @@ pub struct UpstreamHead<'a> {
     pub facts: &'a RequestFacts,
     /// The request id to send in the place of the downstream's; `None`: that is passed on.
     pub own_id: Option<&'a str>,
+    /// The answer must have no content coding, whatever the downstream takes: it is read for its usage.
+    pub is_identity_asked: bool,
 }
 
 impl UpstreamHead<'_> {
@@ -222,7 +226,7 @@ impl UpstreamHead<'_> {
 
     /// Appends the head as [`UpstreamHead::write`] does, and notes in it what changes with a filtered body: `None` of a
     /// body that is encoded, which cannot be filtered.
-    pub fn write_filterable(&self, out: &mut Vec<u8>) -> (TokenPlace, Option<FilterableHead>) {
+    pub fn write_filterable(&self, out: &mut Vec<u8>) -> (TokenPlace, Option<Box<FilterableHead>>) {
         let mut removed = Vec::new();
         let mut is_encoded = false;
         let token = self.write_fields(out, |name, line| {
@@ -233,13 +237,14 @@ impl UpstreamHead<'_> {
         });
         let framing = out.len();
         self.write_framing(out);
-        (token, (!is_encoded).then_some(FilterableHead { removed, framing }))
+        // Boxed: every request would keep room for it.
+        (token, (!is_encoded).then(|| Box::new(FilterableHead { removed, framing })))
     }
 
     /// Appends the request line and all fields but those that frame the body, and gives `written` the name of each
     /// field of the downstream with the place of its line.
     fn write_fields(&self, out: &mut Vec<u8>, mut written: impl FnMut(&str, Range<usize>)) -> TokenPlace {
-        let UpstreamHead { head, path, upstream, authorization, facts, own_id } = *self;
+        let UpstreamHead { head, path, upstream, authorization, facts, own_id, is_identity_asked } = *self;
         out.extend_from_slice(head.method.as_bytes());
         out.push(b' ');
         let token_fields = if gemini::is_passed_through(path) {
@@ -255,12 +260,18 @@ impl UpstreamHead<'_> {
         let named = facts.connection.named(head.fields);
         let keeps_id = own_id.is_none();
         for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named, keeps_id)) {
+            if is_identity_asked && field.name.eq_ignore_ascii_case(ACCEPT_ENCODING) {
+                continue;
+            }
             let start = out.len();
             fields::push_field(out, field.name, field.value);
             written(field.name, start..out.len());
         }
         if let Some(id) = own_id {
             fields::push_field(out, REQUEST_ID, id.as_bytes());
+        }
+        if is_identity_asked {
+            fields::push_field(out, ACCEPT_ENCODING, b"identity");
         }
         TokenPlace::push(out, token_fields, authorization)
     }

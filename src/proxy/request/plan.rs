@@ -8,6 +8,7 @@ use crate::proxy::error::GatewayError;
 use crate::proxy::guard::key::check_key;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
+use crate::proxy::key_accounts::Passage;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::head::{self, FilterableHead, RequestError, RequestFacts};
 use crate::proxy::request::path::UpstreamPath;
@@ -73,14 +74,20 @@ pub struct RequestTraits {
 pub struct UpstreamRequest {
     pub traits: RequestTraits,
     pub selection: Selection,
-    /// The turn that was taken.
+    /// The turn; as long as none was taken, that of who is likely to have the next one.
     pub choice: Choice,
+    /// That turn was taken; else it is when the limits of its key are passed.
+    pub has_turn: bool,
+    /// Its way past those.
+    pub passage: Passage,
+    /// The body has a content coding; looked for only where the body is to be read for the key.
+    pub is_encoded: bool,
     /// The length of the head.
     pub head_bytes: usize,
     /// The place of the token in the head.
     pub token: TokenPlace,
     /// The places that change when the body is filtered; none where it is not or cannot be.
-    pub filterable_head: Option<FilterableHead>,
+    pub filterable_head: Option<Box<FilterableHead>>,
     /// The stored objects that it is about, where there is more than one identity.
     pub objects: Option<Box<Objects>>,
 }
@@ -99,12 +106,12 @@ impl<F> Plan<F> {
     }
 
     /// Replaces what is known of a forwarded request by what `write` makes of it, or refuses the request.
-    pub fn write<G>(self, write: impl FnOnce(F) -> Result<G, GatewayError>) -> Plan<G> {
+    pub fn write<G>(self, write: impl FnOnce(Option<ApiKeyId>, F) -> Result<G, GatewayError>) -> Plan<G> {
         let Plan { reply, key, ends_with_head, action } = self;
         let action = match action {
             Action::Refuse(error) => Action::Refuse(error),
             Action::Answer(answer, body) => Action::Answer(answer, body),
-            Action::Forward(forward) => write(forward).map_or_else(Action::Refuse, Action::Forward),
+            Action::Forward(forward) => write(key, forward).map_or_else(Action::Refuse, Action::Forward),
         };
         Plan { reply, key, ends_with_head, action }
     }

@@ -4,6 +4,7 @@
 //! costs the user a turn, its repetition some tokens at most. What is there to make a file, a batch or the like may
 //! not.
 
+use crate::proxy::request::asked_models::decoded;
 use crate::proxy::request::head::Method;
 
 /// Tells whether a request may reach the upstream twice; `path` is without the base path and the query.
@@ -14,6 +15,12 @@ pub fn may_replay(method: Method, path: &str) -> bool {
 /// Tells whether the answer to a `POST` to this path is made of tokens that cost something; it tells how many, if it is
 /// whole. Any prefix may stand before, the base path too.
 pub fn is_generation(path: &str) -> bool {
+    // As an upstream may read it.
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path.contains('%') { decoded(path).is_some_and(|path| makes_tokens(&path)) } else { makes_tokens(path) }
+}
+
+fn makes_tokens(path: &str) -> bool {
     let Some((parent, call)) = path.rsplit_once('/') else { return false };
     match call {
         // That adds the message to what is kept of a conversation.
@@ -29,7 +36,7 @@ pub fn is_generation(path: &str) -> bool {
 /// `/openai/deployments/…`, `/bedrock/model/…`, `/vertex_ai/…` and others.
 fn calls_model(path: &str) -> bool {
     let Some((parent, call)) = path.rsplit_once('/') else { return false };
-    is_generation(path)
+    makes_tokens(path)
         || match call {
             "rerank" | "moderations" => true,
             "count_tokens" => parent.ends_with("/messages"),
@@ -50,7 +57,14 @@ mod tests {
 
     #[test]
     fn the_calls_that_make_tokens_are_told_from_those_that_count_them() {
-        let generations = ["/v1/chat/completions", "/v1/messages", "/x/gemini:streamGenerateContent", "/v1/embeddings"];
+        let generations = [
+            "/v1/chat/completions",
+            "/v1/chat/completion%73",
+            "/v1/responses/",
+            "/v1/messages",
+            "/x/gemini:streamGenerateContent",
+            "/v1/embeddings",
+        ];
         assert!(generations.into_iter().all(is_generation));
         let others =
             ["/v1/messages/count_tokens", "/v1/models", "/x/gemini:countTokens", "/v1/threads/a/messages", "x"];

@@ -16,6 +16,7 @@ use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::Owners;
 use crate::io::Lifecycle;
 use crate::observability::{Activity, Ledger, PastExchanges};
+use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::checks::ChecksUnderWay;
@@ -38,6 +39,8 @@ pub struct Resources {
     pub pumping: Pumping,
     /// Shared by all shards.
     pub owners: Arc<Owners>,
+    /// The use of keys' limits; shared by all shards.
+    pub key_accounts: Arc<KeyAccounts>,
     /// Shared with the background checks.
     pub connector: Rc<Connector>,
     pub pool: Rc<Pool>,

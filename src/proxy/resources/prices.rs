@@ -18,6 +18,9 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// The time after a question before the next one, where it has brought no prices; longer than one can take.
 const PAUSE: Duration = Duration::from_secs(300);
 
+/// The longest that a question and the reading of its answer are waited for.
+const QUESTION_MILLIS: u64 = 10_000;
+
 /// The number of answers without usage from which on they are worth the question: before, a lone request would have
 /// another one behind it that nobody expects.
 const ESTIMATES_MIN: u64 = 256;
@@ -86,6 +89,14 @@ impl Prices {
         let next = schedule.millis(now + PAUSE);
         schedule.millis(now) >= due
             && schedule.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// Tells whether a question may be under way: one was begun within the time that one may take.
+    pub fn are_asked_for(&self, now: Instant) -> bool {
+        let Some(schedule) = &self.schedule else { return false };
+        let next = schedule.due.load(Ordering::Relaxed);
+        // The next one is due a pause after the last one was begun.
+        next > 0 && schedule.millis(now + PAUSE) < next + QUESTION_MILLIS
     }
 
     /// Hands the body of an answer to the thread that reads it. The channel has no bound and never blocks; there is one

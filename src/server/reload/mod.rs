@@ -19,6 +19,7 @@ use self::source::{FileSource, Sources};
 use self::watched_file::{FileVersion, WatchedFile};
 use super::admin_token;
 use super::certificate;
+use super::limit_history;
 use super::prices;
 use super::shard::shared::Shared;
 use super::supervisor::control::{Order, Shards};
@@ -171,6 +172,8 @@ impl Reload {
         let before = self.shared.api_keys.load_full();
         let names = changed_names(before.iter().flat_map(|keys| keys.names()), loaded.keys.names());
         let count = loaded.keys.len();
+        self.shared.key_accounts.adopt(Some(&loaded.keys));
+        limit_history::refresh(&self.shared);
         self.shared.api_keys.store(Some(Arc::new(loaded.keys)));
         tracing::info!(keys = count, names, "the file of API keys was loaded anew");
         true

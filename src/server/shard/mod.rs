@@ -193,6 +193,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         limits: *limits,
         pumping: *pumping,
         owners: shared.owners.clone(),
+        key_accounts: shared.key_accounts.clone(),
         connector,
         pool,
         warm: Rc::new(warm),

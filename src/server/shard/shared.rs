@@ -14,6 +14,7 @@ use crate::capture::recorder::Recorder;
 use crate::config::Config;
 use crate::credentials::{ApiKeys, Credentials, Owners, Rotations};
 use crate::observability::Ledger;
+use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::server::admin::AdminToken;
@@ -43,6 +44,8 @@ pub struct Shared {
     /// Those of both; each shard loads them on [`Order::Reload`](crate::server::supervisor::control::Order).
     pub rotations: Arc<ArcSwap<Rotations>>,
     pub owners: Arc<Owners>,
+    /// The use of keys' limits.
+    pub key_accounts: Arc<KeyAccounts>,
     pub replay_free: Arc<AtomicUsize>,
     pub share: RetryShare,
     pub probe_waiters: Arc<AtomicUsize>,
@@ -84,6 +87,8 @@ impl Shared {
         }
         let admin_token =
             admin_token::load(&config, FileKinds::RegularOrPipe).map_err(RunError::AdminToken)?.map(Arc::new);
+        let key_accounts = KeyAccounts::default();
+        key_accounts.adopt(keyring.api_keys.as_deref());
         let ledger = Arc::new(Ledger::new(config.shards.get()));
         let Keyring { credentials, api_keys } = keyring;
         ledger.open(credentials.names());
@@ -95,6 +100,7 @@ impl Shared {
             api_keys: Arc::new(ArcSwapOption::new(api_keys)),
             admin_token: Arc::new(ArcSwapOption::new(admin_token)),
             owners: Arc::default(),
+            key_accounts: Arc::new(key_accounts),
             share: RetryShare::new(config.shards.get()),
             probe_waiters: Arc::default(),
             replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),

@@ -2,6 +2,10 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::*;
+use crate::proxy::key_accounts::{self, LimitKind};
+
+const REACHED: key_accounts::LimitReached =
+    key_accounts::LimitReached { kind: LimitKind::TokensPerDay, seconds: 3_600 };
 
 /// One error for each row.
 pub fn all_errors() -> Vec<GatewayError> {
@@ -29,6 +33,12 @@ pub fn all_errors() -> Vec<GatewayError> {
         ApiKeyMissing,
         ApiKeyUnknown,
         ObjectNotFound,
+        LimitReached(REACHED),
+        ModelNotAllowed,
+        ModelNotChecked("the body is no JSON object"),
+        ModelWithoutPrice,
+        PricesUnknown,
+        UseNotCounted,
         UpstreamResolve,
         UpstreamConnect(io::ErrorKind::ConnectionRefused),
         UpstreamTls,
@@ -66,11 +76,13 @@ fn a_message_is_one_sentence_that_says_what_to_do() {
 }
 
 #[test]
-fn a_refused_request_closes_and_a_failure_beyond_it_does_not() {
+fn a_refused_request_closes_and_a_failure_beyond_it_or_of_a_key_that_is_known_does_not() {
     for error in all_errors() {
         let row = error.row();
         let is_beyond = matches!(row.status, 500 | 502 | 504) || error == GatewayError::OutOfDescriptors;
-        assert_eq!(row.closes, !is_beyond, "{error:?}");
+        let is_of_key =
+            ["limit_reached", "model_not_allowed", "model_without_price", "prices_unknown", "use_not_counted"];
+        assert_eq!(row.closes, !is_beyond && !is_of_key.contains(&row.code), "{error:?}");
     }
 }
 

@@ -25,7 +25,7 @@ fn write(
     authorization: &[u8],
     facts: &RequestFacts,
 ) -> TokenPlace {
-    UpstreamHead { head, path, upstream, authorization, facts, own_id: None }.write(out)
+    UpstreamHead { head, path, upstream, authorization, facts, own_id: None, is_identity_asked: false }.write(out)
 }
 
 /// The head that goes upstream.
@@ -234,8 +234,16 @@ fn an_id_of_ours_takes_the_place_of_any_other_and_traces_are_passed_on_whatever_
         let mut out = Vec::new();
         with_request(head.as_bytes(), |head| {
             let facts = examine(head, &mut Caller::default()).expect("valid");
-            UpstreamHead { head, path, upstream: &upstream(), authorization: OURS, facts: &facts, own_id }
-                .write(&mut out);
+            UpstreamHead {
+                head,
+                path,
+                upstream: &upstream(),
+                authorization: OURS,
+                facts: &facts,
+                own_id,
+                is_identity_asked: false,
+            }
+            .write(&mut out);
         })
         .expect("a head");
         let expected =
@@ -407,7 +415,15 @@ fn the_head_of_a_filtered_request_loses_the_field_and_gets_the_length() {
             let facts = examine(head, &mut Caller::default()).expect("valid");
             let mut out = Vec::new();
             let upstream = &upstream();
-            let head = UpstreamHead { head, path, upstream, authorization: OURS, facts: &facts, own_id: None };
+            let head = UpstreamHead {
+                head,
+                path,
+                upstream,
+                authorization: OURS,
+                facts: &facts,
+                own_id: None,
+                is_identity_asked: false,
+            };
             let (token, filterable) = head.write_filterable(&mut out);
             filterable.expect("not encoded").filtered(&out, &token, 99)
         })

@@ -2,7 +2,7 @@
 //! stay.
 //!
 //! `state` puts together (each second for `events`) what its parts tell: the `gateway` itself, the requests so far
-//! (`totals`), what they cost (`usage`), the `credentials`, single `exchanges`, and the `history`, which is made of a
+//! (`totals`), what they cost (`usage`), the `credentials`, the `keys` with limits, single `exchanges`, and the `history`, which is made of a
 //! `sample` a second. Invariant: made of what the shards have counted; no secret is in it, since of credentials and
 //! keys only the names are known here.
 
@@ -11,6 +11,7 @@ pub mod credentials;
 pub mod events;
 pub mod exchanges;
 pub mod history;
+pub mod keys;
 pub mod process;
 pub mod sample;
 pub mod state;

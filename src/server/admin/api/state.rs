@@ -6,6 +6,7 @@ use super::clocks::Moment;
 use super::credentials::{self, CredentialView};
 use super::exchanges::{self, ExchangeView, StreamView};
 use super::history::{HistoryView, PresentFigures, STEP_SECONDS, StateHistory};
+use super::keys::{self, KeysView};
 use super::process::ProcessView;
 use super::totals::TotalsView;
 use super::usage::costs::{CostSpans, SpanSums, UsageBy};
@@ -22,6 +23,7 @@ pub struct StateView {
     cost: CostSpans,
     usage_by: UsageBy,
     credentials: Vec<CredentialView>,
+    keys: KeysView,
     streams: Vec<StreamView>,
     /// With those that are not listed.
     streams_count: u64,
@@ -53,6 +55,7 @@ impl StateView {
             cost: spent.spans(),
             usage_by: spent.by_name(),
             credentials: credentials::all(gateway, now.instant),
+            keys: keys::all(gateway, now.instant),
             streams: exchanges::longest(&views, now),
             streams_count: gateway.total(|activity| activity.open_streams() as u64) as u64,
             exchanges: exchanges::newest(&views, now),

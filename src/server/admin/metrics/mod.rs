@@ -8,6 +8,7 @@ mod credentials;
 mod exposition;
 mod gateway;
 mod gen_ai;
+mod keys;
 mod process;
 mod requests;
 mod usage;
@@ -30,6 +31,7 @@ pub fn text(state: &GatewayState, alive: usize) -> prometheus::Result<Vec<u8>> {
     connections::write(&mut page, state);
     requests::times(&mut page, state);
     usage::write(&mut page, state);
+    keys::write(&mut page, state);
     gen_ai::write(&mut page, state);
     gateway::known_objects(&mut page, state);
     gateway::prices(&mut page, state);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use crate::credentials::commented_json::JsonFault;
 use crate::whole_file::ReadFault;
 
 /// The reason why a secrets file cannot be used.
@@ -18,15 +19,7 @@ pub struct SecretsFileError {
 #[derive(Debug)]
 pub enum SecretsFault {
     Read(ReadFault),
-    /// A comment or string that never ends, or a stray `/`.
-    Comment {
-        line: usize,
-    },
-    Syntax {
-        line: usize,
-        column: usize,
-        what: &'static str,
-    },
+    Json(JsonFault),
     Mistakes(Vec<SecretsMistake>),
 }
 
@@ -64,6 +57,12 @@ impl From<ReadFault> for SecretsFault {
     }
 }
 
+impl From<JsonFault> for SecretsFault {
+    fn from(fault: JsonFault) -> Self {
+        SecretsFault::Json(fault)
+    }
+}
+
 impl fmt::Display for SecretsFileError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "the secrets file {} ", self.path.display())?;
@@ -79,12 +78,7 @@ impl fmt::Display for SecretsFault {
                 formatter.write_str("does not exist: run flow-uring init, or name another file with --secrets-file")
             }
             SecretsFault::Read(fault) => fault.fmt(formatter),
-            SecretsFault::Comment { line } => {
-                write!(formatter, "has a string or comment that does not end, or a stray `/`, on line {line}")
-            }
-            SecretsFault::Syntax { line, column, what } => {
-                write!(formatter, "is not valid JSON: {what} at line {line}, column {column}")
-            }
+            SecretsFault::Json(fault) => fault.fmt(formatter),
             SecretsFault::Mistakes(mistakes) => {
                 formatter.write_str("has mistakes:")?;
                 mistakes.iter().try_for_each(|mistake| write!(formatter, "\n  {mistake}"))
@@ -103,7 +97,7 @@ impl std::error::Error for SecretsFault {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             SecretsFault::Read(fault) => fault.source(),
-            SecretsFault::Comment { .. } | SecretsFault::Syntax { .. } | SecretsFault::Mistakes(_) => None,
+            SecretsFault::Json(_) | SecretsFault::Mistakes(_) => None,
         }
     }
 }

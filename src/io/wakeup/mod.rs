@@ -1,7 +1,10 @@
-//! Wakes a shard from another thread: a descriptor that the shard polls on its ring.
+//! Wakes a shard from another thread: a descriptor that the shard polls on its ring; and by it single tasks of the shard
+//! (`shard_waker`).
 //!
 //! Nothing on the path of a request uses it. Invariant: neither side waits for the other, and wake-ups that come before
 //! the shard looks are one.
+
+mod shard_waker;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -9,6 +12,7 @@ use std::os::fd::OwnedFd;
 use monoio::net::TcpStream;
 use rustix::event::{EventfdFlags, eventfd};
 
+pub use self::shard_waker::RemoteWait;
 use super::epoll::pollable;
 
 /// The wake-up of one shard, which any thread may use.

@@ -7,7 +7,7 @@
 
 use memchr::memchr2;
 
-use crate::proxy::filter::split_letter::SplitLetter;
+use crate::json::split_letter::SplitLetter;
 
 /// Receives the members of the outermost object. Places count the bytes of the text.
 pub trait MemberObserver {

@@ -1,4 +1,4 @@
-//! What a caller's key may do: its limits, and the models and credentials that it may use.
+//! The permissions of a caller's key: its limits, and the models and credentials that it may use.
 //!
 //! Without anything to say a key may do all. Not here: how the limits are kept.
 

@@ -5,16 +5,15 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fmt;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
-use super::credential::Credential;
-use super::secret::Secret;
-use super::secrets_error::{SecretsFault, SecretsMistake};
-use super::snapshot::Credentials;
+use super::error::{SecretsFault, SecretsMistake};
+use crate::credentials::commented_json::{JsonKind, fields, found, text_of};
+use crate::credentials::credential::Credential;
+use crate::credentials::secret::Secret;
+use crate::credentials::snapshot::Credentials;
 
 const WEIGHT_MAX: u16 = 1000;
 /// Limit on the unknown fields that the one warning names.
@@ -40,10 +39,10 @@ pub(super) fn read_entries(values: &[&RawValue]) -> Result<LoadedCredentials, Se
     let mut taken_names = HashSet::new();
     for (index, value) in values.iter().enumerate() {
         let mut entry = EntryReader { index, fields: BTreeMap::new(), mistakes: &mut mistakes };
-        match serde_json::from_str::<BTreeMap<BorrowedName<'_>, &RawValue>>(value.get()) {
-            Ok(fields) => entry.fields = fields.into_iter().map(|(name, value)| (name.0, value)).collect(),
+        match fields(value) {
+            Some(fields) => entry.fields = fields.into_iter().collect(),
             // It is JSON, or the file would not have been read so far.
-            Err(_) => {
+            None => {
                 entry.mistake(None, format!("expected an object, {{…}}, found {}", found(value, JsonKind::Object)));
                 continue;
             }
@@ -62,10 +61,6 @@ pub(super) fn read_entries(values: &[&RawValue]) -> Result<LoadedCredentials, Se
         Err(SecretsFault::Mistakes(mistakes))
     }
 }
-
-/// The name of a field, copied only if it is written with escapes.
-#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
-struct BorrowedName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Reads one object and notes its mistakes.
 struct EntryReader<'a> {
@@ -160,75 +155,4 @@ fn unknown_fields_warning(fields: &BTreeSet<String>) -> Option<String> {
     let named: Vec<String> = fields.iter().take(UNKNOWN_FIELDS_NAMED_MAX).map(|field| format!("{field:?}")).collect();
     let more = if fields.len() > named.len() { ", …" } else { "" };
     Some(format!("the secrets file has unknown fields, which are ignored: {}{more}", named.join(", ")))
-}
-
-/// Describes what was found in the place of a value that can be read. One of the expected kind cannot be only where
-/// half a surrogate pair is in it, or in the name of a field, which stands for no character (RFC 8259 §8.2).
-fn found(value: &RawValue, expected: JsonKind) -> String {
-    let kind = JsonKind::of(value);
-    if kind == expected { format!("{kind} with half a surrogate pair") } else { kind.to_string() }
-}
-
-/// Reads a JSON string into memory that is erased; `None` of another value, and of one with half a surrogate pair. The
-/// parser itself would put a string with escapes together in memory of its own.
-fn text_of(value: &RawValue) -> Option<Zeroizing<String>> {
-    let mut rest = value.get().strip_prefix('"')?.strip_suffix('"')?;
-    // No text is longer than it is written.
-    let mut text = Zeroizing::new(String::with_capacity(rest.len()));
-    while let Some(at) = rest.find('\\') {
-        let (plain, escaped) = rest.split_at(at);
-        text.push_str(plain);
-        let (character, after) = unescape(escaped)?;
-        text.push(character);
-        rest = after;
-    }
-    text.push_str(rest);
-    Some(text)
-}
-
-/// Reads the escape that the text begins with (RFC 8259 §7), and returns what follows it.
-fn unescape(text: &str) -> Option<(char, &str)> {
-    let unit_bytes = if text.starts_with("\\u") { 6 } else { 2 };
-    [unit_bytes, 12].into_iter().find_map(|bytes| {
-        let (escape, after) = text.split_at_checked(bytes)?;
-        let character = serde_json::from_str(&format!("\"{escape}\"")).ok()?;
-        Some((character, after))
-    })
-}
-
-/// The kinds of JSON values, as messages name them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum JsonKind {
-    Null,
-    Boolean,
-    Number,
-    String,
-    Array,
-    Object,
-}
-
-impl JsonKind {
-    pub(super) fn of(value: &RawValue) -> Self {
-        match value.get().as_bytes().first() {
-            Some(b'n') => JsonKind::Null,
-            Some(b't' | b'f') => JsonKind::Boolean,
-            Some(b'"') => JsonKind::String,
-            Some(b'[') => JsonKind::Array,
-            Some(b'{') => JsonKind::Object,
-            _ => JsonKind::Number,
-        }
-    }
-}
-
-impl fmt::Display for JsonKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            JsonKind::Null => "null",
-            JsonKind::Boolean => "a boolean",
-            JsonKind::Number => "a number",
-            JsonKind::String => "a string",
-            JsonKind::Array => "an array",
-            JsonKind::Object => "an object",
-        })
-    }
 }

@@ -1,0 +1,40 @@
+//! The way of a request past what its caller's key may not do, between the guards and its first attempt.
+//!
+//! In this order: the limits of the last minute, of the day and of the month, and the places for requests under way
+//! ([`enter`], with the head alone), a wait for such a place (`place`), and what the body says (`body_check`): its model
+//! must be one that the key may use and, where cost is limited, have a price. Invariant: a key without limits and
+//! permissions costs a request one look into a table; nothing of a request that is refused here goes upstream; and what
+//! is refused here is refused before a turn is taken. A limit that could be walked around is none, so what cannot be
+//! checked or counted is refused. The counts themselves are in `key_accounts`, what an answer cost is added by
+//! `counted`.
+
+mod body_check;
+mod place;
+mod prices;
+
+use std::time::Instant;
+
+pub use self::body_check::check_body;
+pub use self::place::wait_for_place;
+use crate::http1::head::RequestHead;
+use crate::proxy::error::GatewayError;
+use crate::proxy::key_accounts::Passage;
+use crate::proxy::snapshot::Governed;
+
+/// Lets a request in by its key, or sees that it has to wait.
+///
+/// # Errors
+/// [`GatewayError::LimitReached`].
+pub fn enter(governed: &Governed, now: Instant) -> Result<Passage, GatewayError> {
+    let Some(account) = &governed.account else { return Ok(Passage::Open) };
+    account.admit(&governed.limits, now).map_err(GatewayError::LimitReached)?;
+    if governed.limits.parallel.is_none() {
+        return Ok(Passage::Open);
+    }
+    Ok(account.parallel.try_take().map_or(Passage::Waits, Passage::Admitted))
+}
+
+/// Tells whether the body has a content coding, so that it cannot be read.
+pub fn is_encoded(head: &RequestHead<'_>) -> bool {
+    head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("content-encoding"))
+}

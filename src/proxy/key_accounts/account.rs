@@ -1,0 +1,271 @@
+//! The account of one key.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::calendar::{PeriodSum, UtcDate};
+use super::minute::SlidingMinute;
+use super::parallel::ParallelPlaces;
+use crate::credentials::KeyLimits;
+use crate::usage::cost::Usd;
+use crate::usage::totals::UsageSums;
+
+/// The units of [`Usd`] in the unit that amounts of money are summed up in: 1e-8 dollars.
+const USD_UNITS: u64 = 10_000;
+const UNITS_PER_DOLLAR: f64 = 1e8;
+
+/// One of the limits of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LimitKind {
+    Parallel,
+    RequestsPerMinute,
+    TokensPerMinute,
+    TokensPerDay,
+    UsdPerDay,
+    UsdPerMonth,
+}
+
+impl LimitKind {
+    pub const ALL: [LimitKind; 6] = [
+        LimitKind::Parallel,
+        LimitKind::RequestsPerMinute,
+        LimitKind::TokensPerMinute,
+        LimitKind::TokensPerDay,
+        LimitKind::UsdPerDay,
+        LimitKind::UsdPerMonth,
+    ];
+
+    /// Returns its name, as in the file of keys.
+    pub fn name(self) -> &'static str {
+        match self {
+            LimitKind::Parallel => "parallel",
+            LimitKind::RequestsPerMinute => "requests_per_minute",
+            LimitKind::TokensPerMinute => "tokens_per_minute",
+            LimitKind::TokensPerDay => "tokens_per_day",
+            LimitKind::UsdPerDay => "usd_per_day",
+            LimitKind::UsdPerMonth => "usd_per_month",
+        }
+    }
+
+    /// Tells whether it lasts so long that nobody should try again meanwhile.
+    pub fn is_long(self) -> bool {
+        matches!(self, LimitKind::TokensPerDay | LimitKind::UsdPerDay | LimitKind::UsdPerMonth)
+    }
+}
+
+/// A limit that a request has reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitReached {
+    pub kind: LimitKind,
+    /// The seconds until it may be less than reached; at least 1.
+    pub seconds: u64,
+}
+
+/// Prints the end of "has reached its limit …".
+impl fmt::Display for LimitReached {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let LimitReached { kind, seconds } = *self;
+        let name = kind.name();
+        let minutes = seconds.div_ceil(60);
+        match (kind, seconds) {
+            (LimitKind::Parallel, _) => write!(formatter, "{name}, and no request of it ended in time"),
+            (_, 0..=120) => write!(formatter, "{name} (again in {seconds} s)"),
+            (_, 121..=172_800) => write!(formatter, "{name} (again in {} h {} min)", minutes / 60, minutes % 60),
+            _ => write!(formatter, "{name} (again in {} days)", seconds.div_ceil(86_400)),
+        }
+    }
+}
+
+/// A limit, and how much of it is used, in its own unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LimitUse {
+    pub kind: LimitKind,
+    pub used: f64,
+    pub limit: f64,
+}
+
+/// The cost of one answer, or of many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Spending {
+    pub tokens: u64,
+    pub cost: Usd,
+}
+
+impl Spending {
+    /// Returns what was counted together: what was reported, and estimates of the rest.
+    pub fn of(sums: &UsageSums) -> Self {
+        let UsageSums { tokens, estimated, reported_cost, estimated_cost, .. } = sums;
+        let counts = [tokens.input, tokens.output, estimated.input, estimated.output];
+        let mut cost = *reported_cost;
+        cost += *estimated_cost;
+        Spending { tokens: counts.into_iter().fold(0, u64::saturating_add), cost }
+    }
+}
+
+/// The use of one key's limits.
+#[derive(Debug)]
+pub struct KeyAccount {
+    born: Instant,
+    limits: ArcSwap<KeyLimits>,
+    pub parallel: Arc<ParallelPlaces>,
+    /// Made with the first request: most of many keys are not in use.
+    requests: OnceLock<Box<SlidingMinute>>,
+    tokens: OnceLock<Box<SlidingMinute>>,
+    tokens_of_day: PeriodSum,
+    /// In units of 1e-8 dollars, as that of the month.
+    usd_of_day: PeriodSum,
+    usd_of_month: PeriodSum,
+    /// The requests that were refused, for each limit.
+    refused: [AtomicU64; LimitKind::ALL.len()],
+}
+
+impl Default for KeyAccount {
+    fn default() -> Self {
+        KeyAccount {
+            born: Instant::now(),
+            limits: ArcSwap::default(),
+            parallel: Arc::default(),
+            requests: OnceLock::new(),
+            tokens: OnceLock::new(),
+            tokens_of_day: PeriodSum::default(),
+            usd_of_day: PeriodSum::default(),
+            usd_of_month: PeriodSum::default(),
+            refused: Default::default(),
+        }
+    }
+}
+
+impl KeyAccount {
+    pub(super) fn set_limits(&self, limits: &KeyLimits) {
+        self.limits.store(Arc::new(*limits));
+        self.parallel.set_limit(limits.parallel);
+    }
+
+    pub(super) fn has_long_limits(&self) -> bool {
+        let KeyLimits { tokens_per_day, usd_per_day, usd_per_month, .. } = **self.limits.load();
+        tokens_per_day.is_some() || usd_per_day.is_some() || usd_per_month.is_some()
+    }
+
+    /// Admits a request of a key with these limits, but for its place among those under way. A day and a month are read
+    /// from the clock only where they matter.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn admit(&self, limits: &KeyLimits, now: Instant) -> Result<(), LimitReached> {
+        self.check_periods(limits)?;
+        let second = self.second(now);
+        if let Some(limit) = limits.tokens_per_minute {
+            let tokens = self.tokens();
+            if tokens.sum(second) >= limit {
+                let seconds = tokens.seconds_until_below(second, limit);
+                return Err(self.refuse(LimitKind::TokensPerMinute, seconds));
+            }
+        }
+        if let Some(limit) = limits.requests_per_minute.map(u64::from) {
+            let requests = self.requests.get_or_init(Box::default);
+            if !requests.take_one(second, limit) {
+                let seconds = requests.seconds_until_below(second, limit);
+                return Err(self.refuse(LimitKind::RequestsPerMinute, seconds));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_periods(&self, limits: &KeyLimits) -> Result<(), LimitReached> {
+        let KeyLimits { tokens_per_day, usd_per_day, usd_per_month, .. } = *limits;
+        if tokens_per_day.is_none() && usd_per_day.is_none() && usd_per_month.is_none() {
+            return Ok(());
+        }
+        let date = UtcDate::now();
+        // The longest first: what is over with a day is not over before the month is.
+        if usd_per_month.is_some_and(|limit| self.usd_of_month.get(date.month) >= usd_units(limit)) {
+            return Err(self.refuse(LimitKind::UsdPerMonth, date.seconds_left_of_month()));
+        }
+        if usd_per_day.is_some_and(|limit| self.usd_of_day.get(date.day) >= usd_units(limit)) {
+            return Err(self.refuse(LimitKind::UsdPerDay, date.seconds_left_of_day()));
+        }
+        if tokens_per_day.is_some_and(|limit| self.tokens_of_day.get(date.day) >= limit) {
+            return Err(self.refuse(LimitKind::TokensPerDay, date.seconds_left_of_day()));
+        }
+        Ok(())
+    }
+
+    /// Counts a request that was refused for a limit.
+    pub fn refuse(&self, kind: LimitKind, seconds: u64) -> LimitReached {
+        self.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
+        LimitReached { kind, seconds: seconds.max(1) }
+    }
+
+    /// Counts what an answer has cost.
+    pub fn spend(&self, spending: Spending, now: Instant) {
+        let Spending { tokens, cost } = spending;
+        let limits = self.limits.load();
+        if limits.tokens_per_minute.is_some() {
+            self.tokens().add(self.second(now), tokens);
+        }
+        // Also without a limit of that time: one may be set before it is over.
+        let date = UtcDate::now();
+        self.tokens_of_day.add(date.day, tokens);
+        let cost = cost.units().div_ceil(USD_UNITS);
+        if cost > 0 {
+            self.usd_of_day.add(date.day, cost);
+            self.usd_of_month.add(date.month, cost);
+        }
+    }
+
+    /// Makes the amounts of the day and the month at least those that were written by this process, those before it and
+    /// those beside it.
+    pub fn raise_to(&self, date: UtcDate, of_day: Spending, of_month: Spending) {
+        self.tokens_of_day.raise_to(date.day, of_day.tokens);
+        self.usd_of_day.raise_to(date.day, of_day.cost.units().div_ceil(USD_UNITS));
+        self.usd_of_month.raise_to(date.month, of_month.cost.units().div_ceil(USD_UNITS));
+    }
+
+    /// Returns what is used of each limit there is.
+    pub fn used(&self, now: Instant, date: UtcDate) -> Vec<LimitUse> {
+        let limits = **self.limits.load();
+        let second = self.second(now);
+        let minute = |minute: &OnceLock<Box<SlidingMinute>>| minute.get().map_or(0, |minute| minute.sum(second)) as f64;
+        let dollars = |units: u64| units as f64 / UNITS_PER_DOLLAR;
+        LimitKind::ALL
+            .into_iter()
+            .filter_map(|kind| {
+                let (limit, used) = match kind {
+                    LimitKind::Parallel => (limits.parallel.map(f64::from), f64::from(self.parallel.counts().0)),
+                    LimitKind::RequestsPerMinute => (limits.requests_per_minute.map(f64::from), minute(&self.requests)),
+                    LimitKind::TokensPerMinute => {
+                        (limits.tokens_per_minute.map(|limit| limit as f64), minute(&self.tokens))
+                    }
+                    LimitKind::TokensPerDay => {
+                        (limits.tokens_per_day.map(|limit| limit as f64), self.tokens_of_day.get(date.day) as f64)
+                    }
+                    LimitKind::UsdPerDay => (limits.usd_per_day, dollars(self.usd_of_day.get(date.day))),
+                    LimitKind::UsdPerMonth => (limits.usd_per_month, dollars(self.usd_of_month.get(date.month))),
+                };
+                Some(LimitUse { kind, used, limit: limit? })
+            })
+            .collect()
+    }
+
+    /// Returns how many requests were refused for a limit.
+    pub fn refused(&self, kind: LimitKind) -> u64 {
+        self.refused[kind as usize].load(Ordering::Relaxed)
+    }
+
+    fn tokens(&self) -> &SlidingMinute {
+        self.tokens.get_or_init(Box::default)
+    }
+
+    fn second(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.born).as_secs()
+    }
+}
+
+fn usd_units(dollars: f64) -> u64 {
+    // A conversion from a float saturates.
+    (dollars * UNITS_PER_DOLLAR).ceil() as u64
+}
