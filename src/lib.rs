@@ -17,18 +17,17 @@
 //!   connections (`connections`), the places for them (`places`), the life of one (`connection`) with keep-alive and
 //!   the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the
 //!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
-//!   (`reload`, `certificate`, `prices`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
+//!   (`reload`, `certificate`, `prices`), with keys that fit the rest (`key_check`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
 //!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness,
 //!   metrics and the live page with its API have a listener and a thread of their own (`admin`). Usage goes to its file
 //!   by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
-//!   asked for (`filter`), the first choice of a credential (`first_choice`) with the search for the owner of what is
-//!   named (`owner_search`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the
-//!   answer on its way (`response`), open answers that only have to be relayed, without a task each (`stream`), the
-//!   events in them (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), what the gateway asks the
-//!   upstream for itself (`own_request`, `price_question`), and what all exchanges of a shard share (`resources`,
-//!   `snapshot`).
+//!   asked for (`filter`), the first choice of a credential with the search for the owner of what is named
+//!   (`owner_search`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the answer on
+//!   its way (`response`), open answers that only have to be relayed, without a task each (`stream`), the events in them
+//!   (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), what the gateway asks the upstream for
+//!   itself (`own_request`, `price_question`), and what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
@@ -56,7 +55,7 @@
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`), the liveness of a shard (`pulse`), and its last and its open exchanges (`shown`). No text of a
-//!   client makes a line long (`shortened`).
+//!   client makes a line long (`shortened`), and no list of names (`name_list`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) with
 //!   a `prompt_cache`, and knows what it `served`, the tokens it accepts (`access`), its name and credentials (`flow`),

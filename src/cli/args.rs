@@ -9,6 +9,7 @@ use std::fmt;
 use argh::{EarlyExit, FromArgs};
 
 use super::help;
+use super::keys::KeysArgs;
 use super::settings::{WrittenFlags, by_flag};
 
 /// The flag that belongs to the program and not to a setting. It may stand after a command too.
@@ -55,6 +56,7 @@ pub enum Command {
     Token(TokenArgs),
     Healthcheck(HealthcheckArgs),
     Wake(WakeArgs),
+    Keys(KeysArgs),
     Usage(UsageArgs),
     Explain(ExplainArgs),
     Init(InitArgs),
@@ -221,7 +223,8 @@ impl DotEnvRule {
             Some(Command::Usage(_)) => DotEnvRule::Unread,
             // It is called in any directory, such as one that somebody else made.
             Some(Command::Init(_) | Command::Exec(_) | Command::Top(_)) => DotEnvRule::Unread,
-            None | Some(Command::Check(_) | Command::Token(_) | Command::Wake(_) | Command::Explain(_)) => {
+            None
+            | Some(Command::Check(_) | Command::Token(_) | Command::Wake(_) | Command::Keys(_) | Command::Explain(_)) => {
                 DotEnvRule::Required
             }
             #[cfg(feature = "demo")]

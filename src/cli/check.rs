@@ -2,16 +2,19 @@
 //!
 //! Invariant: touches no network, prints nothing itself, and no line holds a secret.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use super::log_output;
 use super::settings::{Configured, EffectiveSetting, SettingErrors};
-use crate::config::{Config, ListenerTls, PriceSource, Scheme};
-use crate::credentials::{self, ApiKeys, Credentials};
+use crate::config::{Config, ListenerTls, PriceSource, Scheme, UsageOptions};
+use crate::credentials::{self, ApiKeys, Credentials, KeyLimits};
+use crate::observability::list_names;
 use crate::server::AdminToken;
 use crate::server::certificate;
+use crate::server::key_check::{self, KeyProblem, KeySurroundings, lines_of};
 use crate::upstream::tls::{self, TrustSource};
-use crate::usage::prices::load_prices;
+use crate::usage::prices::{PriceTable, load_prices};
 use crate::usage::store::UsageStore;
 use crate::whole_file::FileKinds;
 
@@ -37,10 +40,12 @@ pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
             report.warnings.extend(config.notices.iter().cloned());
             report.log_file(config);
             report.usage_file(config);
-            report.prices(&config.usage.price_source());
+            let prices = report.prices(&config.usage.price_source());
             report.secrets(&config.secrets_file);
             report.warnings.extend(api_keys.iter().flat_map(|loaded| loaded.warnings.iter().cloned()));
-            config.access.api_keys_file.iter().for_each(|path| report.api_keys(path));
+            if let Some(path) = &config.access.api_keys_file {
+                report.api_keys(path, &config.usage, prices.as_ref());
+            }
             config.access.admin_token_file.iter().for_each(|path| report.admin_token(path));
             config.listener_tls.iter().for_each(|files| report.listener_tls(files));
             report.trust(config);
@@ -48,6 +53,32 @@ pub fn check(configured: Result<&Configured, &SettingErrors>) -> CheckReport {
         Err(errors) => report.problems.extend(errors.0.iter().map(ToString::to_string)),
     }
     report
+}
+
+/// Checks a file of API keys, and whether its keys fit the rest of the configuration, as far as that can be used: what
+/// is wrong with the rest keeps keys from being checked against it, and is told as a warning.
+pub fn check_keys(config: &Config, path: &Path) -> CheckReport {
+    let mut rest = CheckReport::default();
+    let prices = rest.prices(&config.usage.price_source());
+    rest.secrets(&config.secrets_file);
+    let mut report = CheckReport { credentials: rest.credentials.take(), ..CheckReport::default() };
+    report
+        .warnings
+        .extend(rest.problems.into_iter().map(|what| format!("API keys are not checked against it: {what}")));
+    report.api_keys(path, &config.usage, prices.as_ref());
+    report
+}
+
+/// Finds the problems that the key of this name has with the rest of the configuration, as far as that can be used.
+pub fn problems_of_key(config: &Config, keys: &ApiKeys, name: &str) -> Vec<String> {
+    let mut rest = CheckReport::default();
+    let prices = rest.prices(&config.usage.price_source());
+    rest.secrets(&config.secrets_file);
+    let credentials = rest.credentials.as_ref().map(|credentials| credentials.names().collect());
+    let around = KeySurroundings { credentials, usage: &config.usage, prices: prices.as_ref() };
+    let problems = key_check::check_keys(keys, &around).into_iter();
+    let of_key = problems.filter(|problem| problem.keys.iter().any(|key| key == name));
+    of_key.map(|problem| KeyProblem { keys: vec![name.to_owned()], ..problem }.to_string()).collect()
 }
 
 impl CheckReport {
@@ -82,15 +113,17 @@ impl CheckReport {
         }
     }
 
-    fn prices(&mut self, source: &PriceSource) {
-        let PriceSource::File(path) = source else { return };
+    fn prices(&mut self, source: &PriceSource) -> Option<PriceTable> {
+        let PriceSource::File(path) = source else { return None };
         match load_prices(path, FileKinds::RegularOrPipe) {
             Ok(loaded) => {
                 self.found.push(format!("file of prices {}: {} models", path.display(), loaded.table.len()));
                 self.warnings.extend(loaded.warnings.iter().map(ToString::to_string));
+                return Some(loaded.table);
             }
             Err(error) => self.problems.push(error.to_string()),
         }
+        None
     }
 
     fn secrets(&mut self, path: &Path) {
@@ -114,12 +147,21 @@ impl CheckReport {
         }
     }
 
-    fn api_keys(&mut self, path: &Path) {
+    fn api_keys(&mut self, path: &Path, usage: &UsageOptions, prices: Option<&PriceTable>) {
         match ApiKeys::load(path, FileKinds::RegularOrPipe) {
             Ok(loaded) => {
-                let names: Vec<&str> = loaded.keys.names().collect();
-                self.found.push(format!("file of API keys {}: {}", path.display(), names.join(", ")));
+                let keys = &loaded.keys;
+                let limited = keys.policies().filter(|(_, policy)| policy.limits != KeyLimits::default()).count();
+                self.found.push(format!(
+                    "file of API keys {}: keys: {}, with limits: {limited}: {}",
+                    path.display(),
+                    keys.len(),
+                    list_names(unique(keys.names()))
+                ));
                 self.warnings.extend(loaded.warnings);
+                let credentials = self.credentials.as_ref().map(|credentials| credentials.names().collect());
+                let problems = key_check::check_keys(keys, &KeySurroundings { credentials, usage, prices });
+                self.problems.extend(lines_of(&problems));
             }
             Err(error) => self.problems.push(error.to_string()),
         }
@@ -160,6 +202,12 @@ impl CheckReport {
             Err(error) => self.problems.push(error.to_string()),
         }
     }
+}
+
+/// Leaves out the names that came before: while a key replaces another one, both have the same.
+fn unique<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = &'a str> {
+    let mut before = HashSet::new();
+    names.filter(move |name| before.insert(*name))
 }
 
 #[cfg(test)]

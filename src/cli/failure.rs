@@ -9,6 +9,7 @@ use super::exec::ExecError;
 use super::explain::ExplainError;
 use super::healthcheck::Unhealthy;
 use super::init::InitError;
+use super::keys::KeysError;
 use super::settings::SettingErrors;
 use super::top::TopError;
 use super::wake::WakeError;
@@ -47,6 +48,7 @@ pub enum Failure {
     Exec(ExecError),
     Top(TopError),
     Wake(WakeError),
+    Keys(KeysError),
     /// A health check that could not even be asked.
     HealthcheckSettings(SettingErrors),
     /// There is no file of totals to read.
@@ -62,6 +64,7 @@ impl Failure {
             Failure::Settings(errors) if errors.is_usage() => EXIT_USAGE,
             Failure::Explain(error) if error.is_usage() => EXIT_USAGE,
             Failure::Exec(error) if error.is_usage() => EXIT_USAGE,
+            Failure::Keys(error) if error.is_usage() => EXIT_USAGE,
             Failure::Top(error) if error.is_usage() => EXIT_USAGE,
             Failure::Top(error) => error.exit_code().unwrap_or(EXIT_FAILURE),
             Failure::Exec(error) => error.exit_code().unwrap_or(EXIT_FAILURE),
@@ -79,6 +82,7 @@ impl Failure {
             | Failure::Explain(_)
             | Failure::Init(_)
             | Failure::Wake(_)
+            | Failure::Keys(_)
             | Failure::HealthcheckSettings(_)
             | Failure::NoUsageFile
             | Failure::UsageStore(_)
@@ -120,6 +124,7 @@ impl fmt::Display for Failure {
             Failure::Exec(error) => error.fmt(formatter),
             Failure::Top(error) => error.fmt(formatter),
             Failure::Wake(error) => error.fmt(formatter),
+            Failure::Keys(error) => error.fmt(formatter),
             Failure::Output(error) => write!(formatter, "stdout cannot be written: {error}"),
         }
     }

@@ -12,8 +12,10 @@ mod failure;
 mod healthcheck;
 mod help;
 mod init;
+mod keys;
 mod log_output;
 mod online;
+mod private_write;
 pub(crate) mod settings;
 mod shown_text;
 mod top;
@@ -29,11 +31,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, TopArgs, UsageArgs};
+use self::check::CheckReport;
 use self::exec::{AcceptedKeys, ChosenGateway, DescriptorLimit, ExecError, become_command};
 use self::explain::Wanted;
 use self::failure::Failure;
 use self::healthcheck::Asked;
 use self::init::Written;
+use self::keys::{KeysAddArgs, KeysCommand};
 use self::settings::{
     ADMIN, ADMIN_TOKEN_FILE, Configured, DotEnv, SHARDS, SettingErrors, Surroundings, configure, resolve_listen_host,
     usage_file,
@@ -76,6 +80,11 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Token(token)) => print_token(&args, token.name.as_deref()),
         Some(Command::Healthcheck(_)) => run_healthcheck(&args),
         Some(Command::Wake(wake)) => run_wake(&args, &wake.name),
+        Some(Command::Keys(keys)) => match &keys.command {
+            KeysCommand::Add(add) => add_key(&args, add),
+            KeysCommand::List(_) => list_keys(&args),
+            KeysCommand::Check(_) => check_keys(&args),
+        },
         Some(Command::Usage(usage)) => print_usage(&args, usage),
         Some(Command::Explain(explain)) => run_explain(&args, explain),
         Some(Command::Init(_)) => run_init(&args),
@@ -196,6 +205,10 @@ fn run_check(args: &Args, online: bool) -> Result<(), Failure> {
     {
         online::try_each(&found.config, &credentials, &mut report);
     }
+    tell(&report)
+}
+
+fn tell(report: &CheckReport) -> Result<(), Failure> {
     print(&report.found.iter().map(|line| format!("{line}\n")).collect::<String>())?;
     let warnings = report.warnings.iter().map(|line| ("warning", line));
     for (kind, line) in warnings.chain(report.problems.iter().map(|line| ("problem", line))) {
@@ -234,6 +247,30 @@ fn run_wake(args: &Args, name: &str) -> Result<(), Failure> {
     let token = token.map_err(|error| Failure::Run(RunError::AdminToken(error)))?.map(|loaded| loaded.secret);
     let was_resting = wake::wake(admin, name, token.as_ref()).map_err(Failure::Wake)?;
     print(if was_resting { "woken\n" } else { "it was not resting\n" })
+}
+
+fn add_key(args: &Args, add: &KeysAddArgs) -> Result<(), Failure> {
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    let added = keys::add(&config, add).map_err(Failure::Keys)?;
+    let _ = write!(io::stderr(), "{}", added.explanation);
+    let mut output = io::stdout().lock();
+    let shown = writeln!(output, "{}", added.key.expose()).and_then(|()| output.flush());
+    shown.map_err(|error| Failure::Keys(added.not_shown(error)))
+}
+
+fn list_keys(args: &Args) -> Result<(), Failure> {
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    match print(&keys::list(&config).map_err(Failure::Keys)?) {
+        // Whoever reads it has seen enough.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
+}
+
+fn check_keys(args: &Args) -> Result<(), Failure> {
+    let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
+    let path = keys::path(&config).map_err(Failure::Keys)?;
+    tell(&check::check_keys(&config, path))
 }
 
 fn print_usage(args: &Args, usage: &UsageArgs) -> Result<(), Failure> {
@@ -311,7 +348,8 @@ fn gateway_for_a_command(args: &Args, words: &[OsString]) -> Result<ChosenGatewa
     let credentials = load_credentials(&config, |warning| {
         let _ = writeln!(io::stderr(), "flow-uring: warning: {warning}");
     })?;
-    let keys = keys.zip(accepted.map(AcceptedKeys::into_first));
+    // Where its keys are known by their hashes alone, a gateway of the command's own has a key of its own.
+    let keys = keys.zip(accepted.and_then(AcceptedKeys::into_first));
     exec::start(config, credentials, keys, is_shards_named).map_err(Failure::Exec)
 }
 

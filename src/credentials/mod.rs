@@ -23,7 +23,7 @@ mod token_traces;
 pub use api_keys::{
     API_KEY_BYTES_MAX, ApiKeyId, ApiKeys, ApiKeysFault, ApiKeysFileError, KeyLimits, KeyPolicy, LimitField, LoadedKeys,
     ModelPattern, NEW_KEY_PREFIX, NEW_KEY_SUFFIX_BYTES, NewPermissions, UnaddedKey, add_key, as_json, credential_form,
-    is_credential, is_model, is_name, model_form, name_form, new_key,
+    is_credential, is_model, is_name, model_form, name_form, new_key, read_keys,
 };
 pub use choice::{Choice, OwnedByOthers, Owner, RotationId, Rotations, Selection, Selector, SessionKey, Turn};
 pub use credential::{Credential, CredentialId};

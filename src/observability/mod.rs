@@ -11,6 +11,7 @@ mod ledger;
 #[cfg(test)]
 mod listening;
 pub mod log;
+mod name_list;
 mod pulse;
 mod reasons;
 mod shortened;
@@ -24,6 +25,7 @@ pub use distribution::histogram::{BOUNDS, Histogram, Spread};
 pub use distribution::pace::{RATE_BOUNDS, RateSpread, StreamPace};
 pub use exchange::{CostRecord, Ending, ExchangeId, ExchangeRecord, TokensRecord, UsageRecord};
 pub use ledger::{Account, Ledger, StatusClass};
+pub use name_list::list_names;
 pub use reasons::RetryReason;
 pub use shown::past::{PAST_MAX, PastExchange, PastExchanges};
 pub use shown::view::{OpenStream, STREAMS_MAX, ShardView};

@@ -1,8 +1,8 @@
 //! One exchange, from its head to its line in the log.
 //!
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
-//! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), settle whose
-//! turn it is (`first_choice`), with the owner of what it names (`owner_search`), make attempts (`attempt`, `failover`) until one has an
+//! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
+//! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
 //! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms
 //! share the shard's `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the
@@ -19,7 +19,6 @@ pub mod error;
 pub mod exchange;
 pub mod failover;
 pub mod filter;
-pub mod first_choice;
 pub mod guard;
 pub mod key_accounts;
 pub mod local_answer;
@@ -49,16 +48,18 @@ use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
 use self::failover::Failover;
-use self::first_choice::FirstTurn;
 use self::key_accounts::Passage;
 use self::outcome::{Disposition, Outcome};
+use self::owner_search::FirstTurn;
 use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
+use self::request::session::session_of;
 use self::request::stored::objects::Objects;
 use self::resources::Resources;
 use self::snapshot::{Governed, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
-use crate::credentials::{Choice, Rotations, Selection, Turn};
+use crate::config::Affinity;
+use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
 use crate::io::clock;
@@ -163,7 +164,7 @@ impl Proxy {
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|key, forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
-                let selection = first_choice::selection(rules, &exchange.snapshot, key, head)?;
+                let selection = self.selection(&exchange.snapshot, key, head)?;
                 let governed = exchange.snapshot.governed(key);
                 let passage =
                     governed.map_or(Ok(Passage::Open), |governed| admission::enter(governed, exchange.began))?;
@@ -178,6 +179,20 @@ impl Proxy {
         planned.unwrap_or_else(|error| Plan::refusing(error.into()))
     }
 
+    /// Returns what the credential of a request with this key is chosen by.
+    fn selection(
+        &self,
+        snapshot: &Snapshot,
+        key: Option<ApiKeyId>,
+        head: &RequestHead<'_>,
+    ) -> Result<Selection, GatewayError> {
+        let session = match self.resources.rules.affinity {
+            Affinity::None => None,
+            Affinity::Session => session_of(head),
+        };
+        snapshot.rotations.selection(key, session).ok_or(GatewayError::NoCredential)
+    }
+
     /// Chooses the credential and writes the head for the upstream.
     fn write_head(
         &self,
@@ -187,18 +202,16 @@ impl Proxy {
         HeadOrigin { selection, governed, passage, own_id }: HeadOrigin<'_>,
         Forward { path, traits }: Forward<'_>,
     ) -> Result<UpstreamRequest, GatewayError> {
-        let Resources { rules, owners, .. } = &self.resources;
-        let selector = snapshot.selector(selection);
+        let rules = &self.resources.rules;
         let has_others = snapshot.credentials.identities_count() > 1;
         let mut objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
-        if let Some(objects) = &mut objects {
-            owner_search::note_owner(owners, selector, path, objects)?;
-        }
+        let selector = snapshot.selector(selection);
+        let owner = owner_search::owner_of_target(&self.resources.owners, selector, path, objects.as_deref_mut());
         let needs_body = governed.is_some_and(|governed| governed.reads_body);
         // A turn is for a request that goes upstream.
         let has_turn = !needs_body && !matches!(passage, Passage::Waits);
         let choice = if has_turn {
-            owner_search::choose_by_target(owners, selector, objects.as_deref_mut())?
+            owner_search::first_choice(selector, owner, objects.as_deref())?
         } else {
             Choice::Use(Turn::of(selector.likely()))
         };
@@ -210,11 +223,13 @@ impl Proxy {
             let head = UpstreamHead { head, path, upstream, authorization, facts, own_id, is_identity_asked };
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
+            let head_bytes = out.len();
             UpstreamRequest {
                 traits,
                 selection,
+                owner,
                 choice,
-                head_bytes: out.len(),
+                head_bytes,
                 token,
                 filterable_head,
                 objects,
@@ -245,7 +260,9 @@ impl Proxy {
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
         let has_asked = admitted.has_asked_for_body;
-        let first = match first_choice::settle(resources, exchange, downstream, &mut body, request, has_asked).await {
+        let snapshot = &exchange.snapshot;
+        let first = owner_search::first_turn(resources, snapshot, downstream, &mut body, request, has_asked).await;
+        let first = match first {
             Ok(first) => first,
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
@@ -300,8 +317,8 @@ impl Proxy {
             let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
             admitted.has_asked_for_body = checked.await?;
             let selector = exchange.snapshot.selector(request.selection);
-            let chosen = owner_search::choose_by_target(&resources.owners, selector, request.objects.as_deref_mut());
-            request.choice = chosen.map_err(Outcome::Failed)?;
+            let choice = owner_search::first_choice(selector, request.owner, request.objects.as_deref());
+            request.choice = choice.map_err(Outcome::Failed)?;
             request.has_turn = true;
         }
         resources.activity.counters.add(Count::Requests);

@@ -26,10 +26,10 @@ pub struct Snapshot {
     pub credentials: Arc<Credentials>,
     /// `None`: callers need no key.
     pub keys: Option<Arc<ApiKeys>>,
-    /// Those of these credentials and keys, shared by all shards.
-    pub rotations: Arc<Rotations>,
     /// By the numbers of the keys; empty where none of them has limits or may use only some models.
     governed: Box<[Option<Governed>]>,
+    /// Those of these credentials and keys, shared by all shards.
+    pub rotations: Arc<Rotations>,
     tokens: RefCell<TokenCache>,
     accounts: Vec<Arc<Account>>,
     usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
@@ -62,12 +62,7 @@ impl Snapshot {
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
         let accounts = credentials.names().map(|name| ledger.account(name)).collect();
         let governed = governed(keys.as_deref(), key_accounts);
-        Snapshot { credentials, keys, rotations, governed, tokens, accounts, usage_rows: RefCell::default() }
-    }
-
-    /// Returns the choice of a request.
-    pub fn selector(&self, selection: Selection) -> Selector<'_> {
-        self.rotations.selector(selection)
+        Snapshot { credentials, keys, governed, rotations, tokens, accounts, usage_rows: RefCell::default() }
     }
 
     /// Returns what a key may not do without asking; `None`: it may do everything.
@@ -78,6 +73,11 @@ impl Snapshot {
     /// Returns what a key may do.
     pub fn policy(&self, key: ApiKeyId) -> Option<&KeyPolicy> {
         self.keys.as_ref().map(|keys| keys.policy(key))
+    }
+
+    /// Returns the choice of a request.
+    pub fn selector(&self, selection: Selection) -> Selector<'_> {
+        self.rotations.selector(selection)
     }
 
     /// Gives `use_it` the `Authorization` value of a credential.

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::admin::AdminTokenError;
 use super::certificate::ListenerTlsError;
+use super::key_check::{KeyProblem, lines_of};
 use super::shard::driver::RingRefusal;
 use super::take_over::ConversationError;
 use crate::upstream::tls::TrustError;
@@ -26,6 +27,8 @@ pub enum RunError {
     ListenerTls(ListenerTlsError),
     AdminToken(AdminTokenError),
     Prices(PricesFileError),
+    /// API keys that do not fit the rest; at least one.
+    Keys(Vec<KeyProblem>),
     UpstreamName(String),
     Driver(io::Error),
     Thread(io::Error),
@@ -62,6 +65,10 @@ impl fmt::Display for RunError {
             RunError::ListenerTls(error) => error.fmt(formatter),
             RunError::AdminToken(error) => error.fmt(formatter),
             RunError::Prices(error) => error.fmt(formatter),
+            RunError::Keys(problems) => {
+                formatter.write_str("the API keys do not fit what else is configured:")?;
+                lines_of(problems).try_for_each(|line| write!(formatter, "\n  {line}"))
+            }
             RunError::UpstreamName(name) => {
                 write!(
                     formatter,
@@ -99,7 +106,7 @@ impl std::error::Error for RunError {
             RunError::AdminToken(error) => Some(error),
             RunError::Prices(error) => Some(error),
             RunError::TakeOver(error) => Some(error),
-            RunError::UpstreamName(_) | RunError::ShardDied | RunError::Interrupted { .. } => None,
+            RunError::Keys(_) | RunError::UpstreamName(_) | RunError::ShardDied | RunError::Interrupted { .. } => None,
         }
     }
 }

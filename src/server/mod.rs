@@ -1,16 +1,16 @@
 //! The process around the shards, from its start to its end.
 //!
 //! [`run`] opens everything that can fail before anything is served (`certificate`, `upstream_route`, `prices`,
-//! `take_over`, `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their `supervisor`, which
-//! reloads files (`reload`) and drains. Totals of usage are written beside it (`usage_totals`), and
-//! read where limits depend on them (`limit_history`). The main thread serves
-//! nothing itself. Each of `shard`, `supervisor`, `take_over`, `reload` and `admin` has a folder, whose `mod.rs` is its
-//! map.
+//! `key_check`, `take_over`, `admin`), starts the shards (`shard_threads`, `shard`), and then waits as their
+//! `supervisor`, which reloads files (`reload`) and drains. Totals of usage are written beside it (`usage_totals`), and
+//! read where limits depend on them (`limit_history`). The main thread serves nothing itself. Each of `shard`,
+//! `supervisor`, `take_over`, `reload` and `admin` has a folder, whose `mod.rs` is its map.
 
 mod admin;
 mod admin_token;
 pub mod certificate;
 mod error;
+pub mod key_check;
 mod limit_history;
 mod prices;
 mod reload;
@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use self::admin::stage::Stage;
 use self::admin::{Admin, Opened};
+use self::key_check::KeySurroundings;
 use self::reload::Reload;
 use self::shard::listener;
 use self::shard::shared::Shared;
@@ -39,6 +40,7 @@ use crate::capture::directory::CaptureDirectory;
 use crate::capture::recorder::{Recorder, RecorderEnd};
 use crate::config::Config;
 use crate::credentials::Credentials;
+use crate::proxy::resources::prices::Prices;
 
 pub use admin::stage::Audience;
 pub use admin::{AdminToken, AdminTokenError};
@@ -83,6 +85,7 @@ pub fn run(
     let listen_failed = |error| RunError::Listen { address, error };
     // Everything that can fail comes first: then a gateway that was to be taken over goes on undisturbed.
     let prices = prices::open(&sources.prices)?;
+    check_keys(&config, &keyring, &prices)?;
     let (recorder, _recorder_end) = start_recorder(&config)?.unzip();
     let shared = Arc::new(Shared::new(config, keyring, prices, recorder)?);
     let (events, incoming) = channel();
@@ -117,6 +120,15 @@ pub fn run(
     let ended = supervisor.wait(reload, hand_over, shared.config.timeouts.drain);
     usage_totals::finish(totals);
     ended
+}
+
+/// Checks whether the API keys fit the credentials and what is counted.
+fn check_keys(config: &Config, keyring: &Keyring, prices: &Prices) -> Result<(), RunError> {
+    let Some(keys) = &keyring.api_keys else { return Ok(()) };
+    let (credentials, table) = (Some(keyring.credentials.names().collect()), prices.table());
+    let around = KeySurroundings { credentials, usage: &config.usage, prices: table.as_deref() };
+    let problems = key_check::check_keys(keys, &around);
+    if problems.is_empty() { Ok(()) } else { Err(RunError::Keys(problems)) }
 }
 
 /// Starts the thread that keeps failed exchanges, where there is a directory for them.

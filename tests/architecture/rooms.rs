@@ -6,12 +6,11 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 27] = [
+const ROOMS: [&str; 26] = [
     "mod",
     "stream",
     "filter",
     "admission",
-    "first_choice",
     "owner_search",
     "attempt",
     "failover",

@@ -55,7 +55,26 @@ fn both_entry_pages_list_every_flag() {
 
 /// Flags that need no row: those of every program, and those of commands.
 fn is_known_to_all(flag: &str) -> bool {
-    const OF_COMMANDS: [&str; 8] = ["--online", "--name", "--since", "--by", "--json", "--csv", "--list", "--once"];
+    const OF_COMMANDS: [&str; 18] = [
+        "--online",
+        "--name",
+        "--since",
+        "--by",
+        "--json",
+        "--csv",
+        "--list",
+        "--once",
+        "--parallel",
+        "--requests-per-minute",
+        "--tokens-per-minute",
+        "--tokens-per-day",
+        "--usd-per-day",
+        "--usd-per-month",
+        "--models",
+        "--credentials",
+        "--another",
+        "--convert",
+    ];
     ["--help", "--version"].contains(&flag) || OF_COMMANDS.contains(&flag)
 }
 

@@ -10,9 +10,18 @@ use super::support::{Client, Gateway, Upstream, command, json, output_of};
 /// The flags of the program and of its commands.
 pub fn flags() -> BTreeSet<String> {
     let mut flags = BTreeSet::new();
-    for command in
-        [&[][..], &["check"], &["token"], &["healthcheck"], &["usage"], &["explain"], &["init"], &["exec"], &["top"]]
-    {
+    for command in [
+        &[][..],
+        &["check"],
+        &["token"],
+        &["healthcheck"],
+        &["usage"],
+        &["explain"],
+        &["init"],
+        &["exec"],
+        &["top"],
+        &["keys", "add"],
+    ] {
         let (code, text) = run(&[command, &["--help"]].concat(), None);
         assert_eq!(code, Some(0), "{command:?} has no help: {text}");
         let words =

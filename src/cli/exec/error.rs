@@ -29,8 +29,11 @@ pub enum ExecError {
     KeyRefused {
         address: SocketAddr,
     },
+    /// It asks for a key, and those of these settings are written as hashes.
+    HashedKeys {
+        address: SocketAddr,
+    },
     KeysFile(ReadFault),
-    NoUsableKey,
     /// The process of the gateway cannot be started.
     Start(io::Error),
     /// The gateway has said why it does not serve.
@@ -88,8 +91,13 @@ impl fmt::Display for ExecError {
                 "exec: the gateway that runs at {address} does not accept the first API key of FLOW_PROXY_API_KEYS or \
                  --api-keys-file"
             ),
+            ExecError::HashedKeys { address } => write!(
+                formatter,
+                "exec: the gateway that runs at {address} asks for an API key, and the file of --api-keys-file has hashes \
+                 alone, which cannot be shown: set FLOW_PROXY_API_KEYS=NAME:KEY with your own key, and leave \
+                 --api-keys-file and FLOW_PROXY_API_KEYS_FILE out"
+            ),
             ExecError::KeysFile(fault) => write!(formatter, "exec: the file of API keys {fault}"),
-            ExecError::NoUsableKey => formatter.write_str("exec: no API key can be read from --api-keys-file"),
             ExecError::Start(error) => write!(formatter, "exec: the gateway cannot be started: {error}"),
             ExecError::Gateway { reason, log } => {
                 write!(formatter, "exec: the gateway cannot serve: {reason}")?;

@@ -10,7 +10,7 @@ use super::error::ExecError;
 use super::gateway::ChosenGateway;
 use super::listener_owner::is_trusted;
 use crate::config::Config;
-use crate::credentials::{ApiKeys, Secret, private_file};
+use crate::credentials::{ApiKeys, Secret};
 use crate::io::BlockingRequest;
 use crate::observability::reachable;
 use crate::whole_file::FileKinds;
@@ -24,10 +24,11 @@ const NAME: &str = "\"name\":\"flow-uring\"";
 /// The variable with the keys that callers must show.
 const API_KEYS_VARIABLE: &str = "FLOW_PROXY_API_KEYS";
 
-/// The keys that a gateway with these settings accepts, of which this user can read one.
+/// The keys that a gateway with these settings accepts.
 #[derive(Debug)]
 pub struct AcceptedKeys {
-    first: Secret,
+    /// One that this user can read; `None`: all of them are written as hashes.
+    first: Option<Secret>,
 }
 
 impl AcceptedKeys {
@@ -36,18 +37,15 @@ impl AcceptedKeys {
     /// # Errors
     /// The file cannot be read any more, as where it is a pipe.
     pub fn of(keys: &ApiKeys, file: Option<&Path>) -> Result<Self, ExecError> {
-        let text = match file {
-            Some(file) => private_file::read(file, FileKinds::Regular).map_err(ExecError::KeysFile)?.0,
-            None => Zeroizing::new(std::env::var(API_KEYS_VARIABLE).unwrap_or_default()),
+        let first = match file {
+            Some(file) => keys.first_plain_of(file, FileKinds::Regular).map_err(ExecError::KeysFile)?,
+            None => keys.first_plain(&Zeroizing::new(std::env::var(API_KEYS_VARIABLE).unwrap_or_default())),
         };
-        let entries = text.split(['\n', ',']).filter_map(|entry| Some(entry.split_once(':')?.1.trim()));
-        let mut accepted = entries.filter(|key| keys.find(key.as_bytes()).is_some());
-        let first = accepted.next().ok_or(ExecError::NoUsableKey)?;
-        Ok(AcceptedKeys { first: Secret::new(first.to_owned()) })
+        Ok(AcceptedKeys { first })
     }
 
-    /// Returns the key that the command shows.
-    pub fn into_first(self) -> Secret {
+    /// Returns the key that the command shows, if there is one.
+    pub fn into_first(self) -> Option<Secret> {
         self.first
     }
 }
@@ -79,10 +77,11 @@ pub fn find(config: &Config, keys: Option<&AcceptedKeys>) -> Result<Option<Chose
         return Ok(Some(ChosenGateway { address, key: None }));
     }
     let Some(keys) = keys else { return Err(ExecError::KeyWanted { address }) };
-    if !is_accepted(Some(&keys.first)) {
+    let Some(first) = &keys.first else { return Err(ExecError::HashedKeys { address }) };
+    if !is_accepted(Some(first)) {
         return Err(ExecError::KeyRefused { address });
     }
-    Ok(Some(ChosenGateway { address, key: Some(Secret::new(keys.first.expose().to_owned())) }))
+    Ok(Some(ChosenGateway { address, key: Some(Secret::new(first.expose().to_owned())) }))
 }
 
 /// Returns the answer; `None` where there is none.

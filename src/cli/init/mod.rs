@@ -2,10 +2,9 @@
 //!
 //! Invariant: a secret is neither shown nor logged, and the file is the old one or the new one, whole, whenever this
 //! ends. Answers may come from a terminal or a pipe, a line each in the order of the questions. Not here: the form of
-//! the file (`credentials`), and the trial of the new credentials, which is `check --online`.
+//! the file (`credentials`), how it is replaced (`private_write`), and the trial of the new credentials, which is `check --online`.
 
 mod error;
-mod file;
 mod prompt;
 mod signal_guard;
 mod words;
@@ -15,11 +14,12 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use self::file::Target;
 use self::prompt::Prompt;
 use self::signal_guard::SignalGuard;
 use self::words::say;
-use crate::credentials::{NewEntry, Secret, extended, from_json, written};
+use crate::cli::private_write::{FormerFile, Target};
+use crate::credentials::{NewEntry, Secret, extended, from_json, private_file, written};
+use crate::whole_file::FileKinds;
 
 pub use error::InitError;
 
@@ -49,11 +49,12 @@ enum Existing {
 /// # Errors
 /// The user cancels, the answers end or are not valid, or the file cannot be written: it is as before then.
 pub fn init(path: &Path) -> Result<Written, InitError> {
-    let target = Target::find(path)?;
+    let failed = |error| InitError::File { path: path.to_owned(), error };
+    let target = Target::find(path).map_err(failed)?;
     let mut prompt = Prompt::open().map_err(InitError::Input)?;
     let old = match &target {
         Target::New(_) => None,
-        Target::Old(path) => Some((file::read(path)?, path)),
+        Target::Old(path) => Some((read(path)?, path)),
     };
     let kept = match &old {
         None => None,
@@ -71,7 +72,8 @@ pub fn init(path: &Path) -> Result<Written, InitError> {
     let loaded = from_json(&text).map_err(InitError::NotValid)?;
     // From here on no signal ends it before the file is whole.
     drop(prompt);
-    let backup = target.write(&text)?;
+    let backup = target.write(&text, FormerFile::Backup);
+    let backup = backup.map_err(|error| InitError::File { path: target.path().to_owned(), error })?;
     let names = loaded.credentials.names().map(str::to_owned).collect();
     Ok(Written { path: target.path().to_owned(), backup, names })
 }
@@ -93,6 +95,11 @@ pub fn ask_for_trial() -> Result<bool, InitError> {
 /// The handlers or their thread cannot be set up.
 pub fn end_by_signals() -> Result<impl Sized, InitError> {
     SignalGuard::guard(None).map_err(InitError::Input)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<String>, InitError> {
+    let read = private_file::read(path, FileKinds::Regular);
+    read.map(|(text, _)| text).map_err(|fault| InitError::Read { path: path.to_owned(), fault })
 }
 
 fn ask_about(prompt: &mut Prompt, text: &str, path: &Path) -> Result<Existing, InitError> {

@@ -17,12 +17,15 @@ mod lines;
 mod policy;
 mod writing;
 
+use std::fs::Metadata;
 use std::path::Path;
+
+use zeroize::Zeroizing;
 
 use self::form::KeysForm;
 use super::private_file;
 use super::secret::Secret;
-use crate::whole_file::FileKinds;
+use crate::whole_file::{FileKinds, ReadFault};
 
 pub use error::{ApiKeysFault, ApiKeysFileError};
 pub use form::{API_KEY_BYTES_MAX, credential_form, is_credential, is_model, is_name, model_form, name_form};
@@ -42,8 +45,7 @@ impl ApiKeys {
     /// When it cannot be read or has mistakes; the error names the path.
     pub fn load(path: &Path, kinds: FileKinds) -> Result<LoadedKeys, ApiKeysFileError> {
         let failed = |fault| ApiKeysFileError { path: path.to_owned(), fault };
-        let read = private_file::read_up_to(path, FILE_BYTES_MAX, kinds);
-        let (text, metadata) = read.map_err(|fault| failed(fault.into()))?;
+        let (text, metadata) = read_keys(path, kinds).map_err(|fault| failed(fault.into()))?;
         let mut loaded = ApiKeys::from_text(&text).map_err(failed)?;
         loaded.warnings.splice(..0, private_file::exposure_warning(path, &metadata, "every API key"));
         Ok(loaded)
@@ -60,6 +62,14 @@ impl ApiKeys {
         }
     }
 
+    /// As [`ApiKeys::first_plain`], of a file.
+    ///
+    /// # Errors
+    /// It cannot be read any more, as where it is a pipe.
+    pub fn first_plain_of(&self, path: &Path, kinds: FileKinds) -> Result<Option<Secret>, ReadFault> {
+        Ok(self.first_plain(&read_keys(path, kinds)?.0))
+    }
+
     /// Returns the first key that a text in one of the forms, or a list with commas, has as it is: of hashed ones
     /// nobody can show any. `self` was read from that text.
     pub fn first_plain(&self, text: &str) -> Option<Secret> {
@@ -69,6 +79,14 @@ impl ApiKeys {
         };
         first.map(Secret::from)
     }
+}
+
+/// Reads the text of a file of keys.
+///
+/// # Errors
+/// As [`private_file::read`].
+pub fn read_keys(path: &Path, kinds: FileKinds) -> Result<(Zeroizing<String>, Metadata), ReadFault> {
+    private_file::read_up_to(path, FILE_BYTES_MAX, kinds)
 }
 
 #[cfg(test)]

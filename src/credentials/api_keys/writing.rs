@@ -124,6 +124,13 @@ fn copied(entry: &RawValue) -> String {
     permissions.map(|(name, value)| format!(", \"{name}\": {}", on_a_line(value))).collect()
 }
 
+impl UnaddedKey {
+    /// The file has lines with mistakes.
+    pub fn of_lines(mistakes: Vec<String>) -> Self {
+        UnaddedKey::NotValid(ApiKeysFault::Mistakes(mistakes))
+    }
+}
+
 impl<T: Into<ApiKeysFault>> From<T> for UnaddedKey {
     fn from(fault: T) -> Self {
         UnaddedKey::NotValid(fault.into())

@@ -14,8 +14,8 @@ pub const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n
 /// A drain ends with a fresh process or another instance: soon is right, and well below the 60 s that SDKs honour.
 const RETRY_SOON: &str = "Retry-After: 1\r\n";
 
-/// The upstream is asked again only after some minutes.
-const RETRY_LATER: &str = "Retry-After: 30\r\n";
+/// Somebody has to change something first: the longest time that SDKs honour.
+const RETRY_LATER: &str = "Retry-After: 60\r\n";
 
 /// RFC 9110 §15.5.22: a 426 names the protocol to use, and §7.8: `Connection` then names `Upgrade`.
 const UPGRADE: &str = "Upgrade: HTTP/1.1\r\nConnection: upgrade\r\n";

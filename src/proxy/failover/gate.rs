@@ -15,7 +15,7 @@ use crate::proxy::failover::ownership;
 use crate::proxy::failover::subject::{ModelSearch, find_subject};
 use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
-use crate::proxy::request::named_model::NamedModel;
+use crate::proxy::request::model::named::NamedModel;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;

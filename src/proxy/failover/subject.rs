@@ -13,7 +13,7 @@ use crate::io::turns::spend;
 use crate::json::members::{JsonMembers, StringMember};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::replay::content::ContentCursor;
-use crate::proxy::request::named_model::{ModelFinder, NamedModel, is_name, model_of_path};
+use crate::proxy::request::model::named::{ModelFinder, NamedModel, is_name, model_of_path};
 use crate::proxy::request::path::{split_query, strip_base_path};
 use crate::proxy::request::stored::collections;
 use crate::proxy::request::stored::references::reference;

@@ -1,7 +1,7 @@
 //! The account of one key.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -119,6 +119,8 @@ pub struct KeyAccount {
     /// In units of 1e-8 dollars, as that of the month.
     usd_of_day: PeriodSum,
     usd_of_month: PeriodSum,
+    /// A request came.
+    is_in_use: AtomicBool,
     /// The requests that were refused, for each limit.
     refused: [AtomicU64; LimitKind::ALL.len()],
 }
@@ -134,6 +136,7 @@ impl Default for KeyAccount {
             tokens_of_day: PeriodSum::default(),
             usd_of_day: PeriodSum::default(),
             usd_of_month: PeriodSum::default(),
+            is_in_use: AtomicBool::new(false),
             refused: Default::default(),
         }
     }
@@ -156,6 +159,9 @@ impl KeyAccount {
     /// # Errors
     /// The limit that is reached.
     pub fn admit(&self, limits: &KeyLimits, now: Instant) -> Result<(), LimitReached> {
+        if !self.is_in_use() {
+            self.is_in_use.store(true, Ordering::Relaxed);
+        }
         self.check_periods(limits)?;
         let second = self.second(now);
         if let Some(limit) = limits.tokens_per_minute {
@@ -192,6 +198,11 @@ impl KeyAccount {
             return Err(self.refuse(LimitKind::TokensPerDay, date.seconds_left_of_day()));
         }
         Ok(())
+    }
+
+    /// Tells whether a request of the key came since the start.
+    pub fn is_in_use(&self) -> bool {
+        self.is_in_use.load(Ordering::Relaxed)
     }
 
     /// Counts a request that was refused for a limit.

@@ -1,7 +1,7 @@
 //! The decision about a request, made from its head alone. Pure: [`plan`] takes no turn and writes nothing.
 
 use crate::config::{Filter, MEBIBYTE};
-use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Selection};
+use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Owner, Selection};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
@@ -74,6 +74,8 @@ pub struct RequestTraits {
 pub struct UpstreamRequest {
     pub traits: RequestTraits,
     pub selection: Selection,
+    /// The owner of what its target names.
+    pub owner: Owner,
     /// The turn; as long as none was taken, that of who is likely to have the next one.
     pub choice: Choice,
     /// That turn was taken; else it is when the limits of its key are passed.

@@ -4,8 +4,8 @@
 //! costs the user a turn, its repetition some tokens at most. What is there to make a file, a batch or the like may
 //! not.
 
-use crate::proxy::request::asked_models::decoded;
 use crate::proxy::request::head::Method;
+use crate::proxy::request::model::asked::decoded;
 
 /// Tells whether a request may reach the upstream twice; `path` is without the base path and the query.
 pub fn may_replay(method: Method, path: &str) -> bool {

@@ -19,18 +19,23 @@ use self::source::{FileSource, Sources};
 use self::watched_file::{FileVersion, WatchedFile};
 use super::admin_token;
 use super::certificate;
+use super::error::RunError;
+use super::key_check::{KeyProblem, KeySurroundings, check_keys, lines_of};
 use super::limit_history;
 use super::prices;
 use super::shard::shared::Shared;
 use super::supervisor::control::{Order, Shards};
 use super::supervisor::event::SupervisorEvent;
 use crate::credentials::{self, ApiKeys, ApiKeysFileError, SecretsFileError};
+use crate::observability::list_names;
 use crate::whole_file::{FileKinds, ReadFault};
 
 /// Loads the files on the main thread, and shares their content with the shards.
 pub struct Reload {
     sources: Sources,
     shared: Arc<Shared>,
+    /// The newest API keys do not fit what else is configured, as where a credential of theirs is not there yet.
+    are_keys_refused: bool,
 }
 
 /// The reason why a file is read again.
@@ -48,7 +53,7 @@ impl Reload {
     pub fn start(sources: Sources, shared: Arc<Shared>, events: &Sender<SupervisorEvent>) -> io::Result<Self> {
         watch::start(&sources.secrets, WatchedFile::Secrets, events.clone())?;
         watch::start(&sources.api_keys, WatchedFile::ApiKeys, events.clone())?;
-        Ok(Reload { sources, shared })
+        Ok(Reload { sources, shared, are_keys_refused: false })
     }
 
     /// Loads all files on SIGHUP, changed or not.
@@ -58,17 +63,26 @@ impl Reload {
                 "SIGHUP changes nothing of the credentials: they did not come from a file that can be read again"
             );
         }
+        // First what keys are checked against.
+        prices::reload(&self.sources.prices, &self.shared.prices);
         self.load(WatchedFile::Secrets, shards, ReloadReason::Asked);
         self.load(WatchedFile::ApiKeys, shards, ReloadReason::Asked);
+        self.warn_of_keys();
         self.load_certificate();
         self.load_admin_token();
-        prices::reload(&self.sources.prices, &self.shared.prices);
     }
 
     /// Loads a file that has changed, unless a SIGHUP has done so already.
     pub fn on_change(&mut self, file: WatchedFile, now: Option<FileVersion>, shards: &Shards) {
         if matches!(self.source(file), FileSource::File { version, .. } if *version != now) {
             self.load(file, shards, ReloadReason::Changed);
+            if file == WatchedFile::Secrets {
+                // Keys that were refused for a credential may have waited for it.
+                if self.are_keys_refused {
+                    self.load(WatchedFile::ApiKeys, shards, ReloadReason::Changed);
+                }
+                self.warn_of_keys();
+            }
         }
     }
 
@@ -157,7 +171,7 @@ impl Reload {
         true
     }
 
-    fn load_api_keys(&self, path: &Path, now: io::Result<FileVersion>) -> bool {
+    fn load_api_keys(&mut self, path: &Path, now: io::Result<FileVersion>) -> bool {
         let unreadable = |error| ApiKeysFileError { path: path.to_owned(), fault: ReadFault::Unreadable(error).into() };
         let loaded = match now.map_err(unreadable).and_then(|_| ApiKeys::load(path, FileKinds::Regular)) {
             Ok(loaded) => loaded,
@@ -169,6 +183,12 @@ impl Reload {
         for warning in &loaded.warnings {
             tracing::warn!("{warning}");
         }
+        let problems = self.problems_of(&loaded.keys);
+        self.are_keys_refused = !problems.is_empty();
+        if !problems.is_empty() {
+            tracing::error!("the API keys loaded before stay in use: {}", RunError::Keys(problems));
+            return false;
+        }
         let before = self.shared.api_keys.load_full();
         let names = changed_names(before.iter().flat_map(|keys| keys.names()), loaded.keys.names());
         let count = loaded.keys.len();
@@ -178,12 +198,26 @@ impl Reload {
         tracing::info!(keys = count, names, "the file of API keys was loaded anew");
         true
     }
+
+    /// Warns of keys in use that do not fit what was loaded since: a credential of theirs may be gone.
+    fn warn_of_keys(&self) {
+        let keys = self.shared.api_keys.load();
+        let problems = keys.as_ref().map_or_else(Vec::new, |keys| self.problems_of(keys));
+        lines_of(&problems).for_each(|line| tracing::warn!("{line}"));
+    }
+
+    fn problems_of(&self, keys: &ApiKeys) -> Vec<KeyProblem> {
+        let Shared { config, credentials, prices, .. } = &*self.shared;
+        let (credentials, table) = (credentials.load(), prices.table());
+        let credentials = Some(credentials.names().collect());
+        check_keys(keys, &KeySurroundings { credentials, usage: &config.usage, prices: table.as_deref() })
+    }
 }
 
-/// Lists the names that were added and removed.
+/// Lists the first of the names that were added and removed.
 fn changed_names<'a>(before: impl Iterator<Item = &'a str>, after: impl Iterator<Item = &'a str>) -> String {
     let (before, after): (BTreeSet<_>, BTreeSet<_>) = (before.collect(), after.collect());
-    let list = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let list = |what: &str, names: Vec<&str>| (!names.is_empty()).then(|| format!("{what} {}", list_names(names)));
     let added = list("added", after.difference(&before).copied().collect());
     let removed = list("removed", before.difference(&after).copied().collect());
     let changes: Vec<String> = added.into_iter().chain(removed).collect();

@@ -143,6 +143,11 @@ impl ModelPrice {
         rates.flat_map(Rates::all).flatten().all(TokenPrice::is_zero)
     }
 
+    /// Returns the name of the provider that the price is of.
+    pub fn provider(&self) -> Option<&str> {
+        self.provider.as_deref()
+    }
+
     /// Tells whether the model is of the provider that stands before a `/` in its name: `openai`, or `bedrock` of
     /// LiteLLM's `bedrock_converse`. A price that names no provider is of any.
     pub fn is_of(&self, provider: &str) -> bool {

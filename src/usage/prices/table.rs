@@ -29,6 +29,15 @@ impl PriceTable {
         self.price(model).is_some()
     }
 
+    /// Tells whether a model of one of the names that `matches` knows has a price. Names are tried as they are and with
+    /// the provider of the price before them, `openai/gpt-4o`; with `provider`, if any, where the price names none.
+    pub fn has_like(&self, provider: Option<&str>, matches: impl Fn(&str) -> bool) -> bool {
+        self.models.iter().any(|(name, price)| {
+            let known = provider.filter(|provider| price.is_of(provider)).or(price.provider());
+            matches(name) || known.is_some_and(|provider| matches(&format!("{provider}/{name}")))
+        })
+    }
+
     /// Returns the cost of tokens that were not counted. All of them are priced as plain ones: from the cache and of
     /// reasoning is nothing that can be estimated.
     pub fn estimate(&self, model: &str, tokens: EstimatedTokens) -> Option<Usd> {

@@ -11,6 +11,7 @@ use crate::cli::settings::reading::Reading;
 use crate::cli::settings::setting::Setting;
 use crate::config::{self, ListenerTls, Origin};
 use crate::credentials::{ApiKeys, LoadedKeys};
+use crate::observability::list_names;
 
 pub const ADMIN_TOKEN_FILE: &str = "--admin-token-file";
 
@@ -31,7 +32,8 @@ pub const ROWS: &[Setting] = &[
     Setting {
         flag: "--api-keys-file",
         variable: Some("FLOW_PROXY_API_KEYS_FILE"),
-        help: "file with the keys that callers must show, name:key a line (or FLOW_PROXY_API_KEYS with name:key,name:key)",
+        help: "file with the keys that callers must show, JSON with limits or name:key a line (or FLOW_PROXY_API_KEYS with \
+               name:key,name:key)",
         default: "none asked for",
         example: Some("/etc/flow-uring/keys"),
         form: Some(&OptionalPath(|draft| &mut draft.config.access.api_keys_file)),
@@ -114,8 +116,7 @@ fn read_api_keys(reading: &mut Reading<'_>, has_file: bool) -> Option<LoadedKeys
     }
     match ApiKeys::from_list(&text) {
         Ok(loaded) => {
-            let names: Vec<&str> = loaded.keys.names().collect();
-            reading.note(API_KEYS.flag, names.join(", "), source);
+            reading.note(API_KEYS.flag, list_names(loaded.keys.names()), source);
             Some(loaded)
         }
         Err(mistakes) => {

@@ -46,10 +46,9 @@ impl Keys {
         let (now, date) = (Instant::now(), UtcDate::now());
         let mut in_use = Vec::new();
         gateway.shared.key_accounts.read(|name, account| {
-            let used = account.used(now, date);
-            if used.iter().any(|LimitUse { used, .. }| *used > 0.0) || refused(account).next().is_some() {
+            if account.is_in_use() {
                 let refused: Vec<_> = refused(account).collect();
-                in_use.push((name.to_owned(), used, account.parallel.counts().1, refused));
+                in_use.push((name.to_owned(), account.used(now, date), account.parallel.counts().1, refused));
             }
         });
         in_use.sort_by(|one, other| one.0.cmp(&other.0));

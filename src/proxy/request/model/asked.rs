@@ -3,14 +3,14 @@
 //! For the check of what a key may use, so it looks at more than the name of the most likely one: at every place where
 //! an upstream may look, and at what would have it use another model. Pure. Invariant: what is found does not depend on
 //! how the body was split; it is bounded; and what cannot be read for sure is told as such. Not here: the quick look for
-//! the log and for costs (`named_model`).
+//! the log and for costs (`named`).
 
 use std::ops::Range;
 
 use crate::config::percent_decoded;
 use crate::json::grammar::{JsonGrammar, MemberObserver};
 use crate::proxy::request::head::Method;
-use crate::proxy::request::named_model::model_of_path;
+use crate::proxy::request::model::named::model_of_path;
 use crate::proxy::request::path::split_query;
 
 /// The longest spelling of a name that matters: each letter as `\u006d`.
