@@ -71,7 +71,7 @@
 //! | --- | --- |
 //! | Does a 429, or any other failure, lead to another attempt? | [`proxy::failover::table::decide`] |
 //! | May a request reach the upstream twice? | [`proxy::request::replayable::may_replay`] |
-//! | Which credential makes it? | the first one: [`credentials::Selector::first`], which states the order of precedence; another: `follow` in [`proxy::failover`] |
+//! | Which credential makes it? | the first one: [`credentials::Selector::first`], which states the order of precedence, called by [`proxy::owner_search`]; another: `follow` in [`proxy::failover`] |
 //! | Which credentials may it use? | [`credentials::Rotations`], by the caller's key |
 //! | Which session is it of? | [`proxy::request::session::session_of`] |
 //! | Whom does a stored object belong to? | `learn` and `tap` in [`proxy::failover::ownership`], kept by [`credentials::Owners`] |

@@ -15,8 +15,8 @@ const BLOCK_WORDS: usize = 8;
 /// The time since its last use for which a beginning is kept, as Anthropic's by default.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// Limit on the beginnings that are kept: a hundred conversations of 5,000 words. With more, all are forgotten.
-const PREFIXES_MAX: usize = 65_536;
+/// Limit on the beginnings that are kept: a hundred conversations of 20,000 words. With more, all are forgotten.
+const PREFIXES_MAX: usize = 262_144;
 
 /// The beginnings of prompts, by their digests, with their last use.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn so_many_beginnings_are_kept_and_no_more() {
         let (cache, now) = (PromptCache::default(), Instant::now());
-        take(&cache, "a", &prompt(2 * PREFIXES_MAX * BLOCK_WORDS), now);
+        cache.take("a", "m", std::iter::repeat_n("word", 2 * PREFIXES_MAX * BLOCK_WORDS), now);
         assert!(cache.0.borrow().len() <= PREFIXES_MAX);
     }
 }

@@ -10,6 +10,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod affinity;
+mod of_keys;
 mod recovery;
 mod reload;
 mod rotation;

@@ -1,12 +1,12 @@
 //! Affinity: the rank of identities for a session, by weighted rendezvous hashing.
 //!
-//! With `s` as the first 64 bits of the SHA-256 of the session's id and `i` as those of the identity's digest
+//! With `s` as the first 32 bits of the SHA-256 of the session's id and `i` as the first 64 of the identity's digest
 //! ([`OwnerKey`]), `u` is a number between 0 and 1 made of the mixed bits of `s XOR i` (the finalizer of MurmurHash3),
 //! and the identity of weight `w` has the distance `-ln(u) / w`; the nearest is the first. So each is the first of a
 //! share of the sessions as its weight says, whatever the order of the file, in every process; and one that comes, goes
 //! or rests moves only the sessions that it is the first of: each to the next in its own rank.
 
-use std::num::NonZeroU64;
+use std::num::NonZeroU32;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
@@ -14,14 +14,15 @@ use crate::credentials::credential::CredentialId;
 use crate::credentials::owners::OwnerKey;
 use crate::credentials::snapshot::ENTRIES_MAX;
 
-/// The digest of a session's id. 64 bits: two sessions that share one share a credential, and nothing else.
+/// The digest of a session's id. 32 bits, since every request has room for one: two sessions that share one share a
+/// credential, and nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionKey(NonZeroU64);
+pub struct SessionKey(NonZeroU32);
 
 impl SessionKey {
     pub fn of(id: &[u8]) -> Self {
         let first = digest(&SHA256, id).as_ref().first_chunk().copied().unwrap_or_default();
-        SessionKey(NonZeroU64::new(u64::from_be_bytes(first)).unwrap_or(NonZeroU64::MIN))
+        SessionKey(NonZeroU32::new(u32::from_be_bytes(first)).unwrap_or(NonZeroU32::MIN))
     }
 }
 
@@ -39,7 +40,7 @@ impl RankedIdentity {
     /// Returns the distance from a session: positive, and finite.
     fn distance(&self, session: SessionKey) -> f64 {
         // 52 bits and a half: exactly a double, and neither 0 nor 1.
-        let bits = mixed(session.0.get() ^ self.key.bits()) >> 12;
+        let bits = mixed(u64::from(session.0.get()) ^ self.key.bits()) >> 12;
         let u = (bits as f64 + 0.5) / (1_u64 << 52) as f64;
         -u.ln() / f64::from(self.weight)
     }

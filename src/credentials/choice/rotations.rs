@@ -65,9 +65,8 @@ impl Rotations {
             rotations: vec![Rotation::new(&credentials, all, u64::MAX, begin)],
         };
         let mut of_keys = Vec::new();
-        if let Some(keys) =
-            keys.as_deref().filter(|keys| keys.policies().any(|(_, policy)| policy.credentials.is_some()))
-        {
+        let name_some = |keys: &&ApiKeys| keys.policies().any(|(_, policy)| policy.credentials.is_some());
+        if let Some(keys) = keys.as_deref().filter(name_some) {
             of_keys.extend(keys.policies().map(|(_, policy)| sets.of_key(&credentials, policy, begin)));
         }
         let rotations = sets.rotations;
@@ -132,12 +131,14 @@ mod tests {
 
     /// Makes a key for each list of names; one without a list may use all.
     fn keys(lists: &[Option<&[&str]>]) -> (Arc<ApiKeys>, Vec<ApiKeyId>) {
-        let policy = |list: &Option<&[&str]>| KeyPolicy {
-            credentials: list.map(|names| names.iter().map(|name| (*name).to_owned()).collect()),
-            ..KeyPolicy::default()
+        let key = |number: usize| format!("a-key-of-{number}-0123456789");
+        let entry = |(number, list): (usize, &Option<&[&str]>)| {
+            let credentials = list.map(|names| format!(r#","credentials":{names:?}"#)).unwrap_or_default();
+            format!(r#"{{"name":"of-{number}","key":"{}"{credentials}}}"#, key(number))
         };
-        let keys = ApiKeys::of_policies(lists.iter().map(policy));
-        let ids = keys.ids().collect();
+        let text = lists.iter().enumerate().map(entry).collect::<Vec<_>>().join(",");
+        let keys = ApiKeys::from_text(&format!("[{text}]")).expect("valid").keys;
+        let ids = (0..lists.len()).map(|number| keys.find(key(number).as_bytes()).expect("a key")).collect();
         (Arc::new(keys), ids)
     }
 

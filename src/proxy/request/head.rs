@@ -226,7 +226,7 @@ impl UpstreamHead<'_> {
 
     /// Appends the head as [`UpstreamHead::write`] does, and notes in it what changes with a filtered body: `None` of a
     /// body that is encoded, which cannot be filtered.
-    pub fn write_filterable(&self, out: &mut Vec<u8>) -> (TokenPlace, Option<FilterableHead>) {
+    pub fn write_filterable(&self, out: &mut Vec<u8>) -> (TokenPlace, Option<Box<FilterableHead>>) {
         let mut removed = Vec::new();
         let mut is_encoded = false;
         let token = self.write_fields(out, |name, line| {
@@ -237,7 +237,8 @@ impl UpstreamHead<'_> {
         });
         let framing = out.len();
         self.write_framing(out);
-        (token, (!is_encoded).then_some(FilterableHead { removed, framing }))
+        // Boxed: every request would keep room for it.
+        (token, (!is_encoded).then(|| Box::new(FilterableHead { removed, framing })))
     }
 
     /// Appends the request line and all fields but those that frame the body, and gives `written` the name of each

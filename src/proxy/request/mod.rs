@@ -1,6 +1,7 @@
 //! The request: what is done with it (`plan`, by the `rules`), where it goes (`target`, `path`, `gemini`), whether it
 //! may go there twice (`replayable`), its `model`, its ids (`ids`) and its `session`, and its head as it goes upstream
-//! (`head`) with the token in it (`token_place`). The objects of the upstream that it names are in `stored`. None of them does I/O.
+//! (`head`) with the token in it (`token_place`). The objects of the upstream that it names are in `stored`. None of them
+//! does I/O.
 
 mod gemini;
 pub mod head;

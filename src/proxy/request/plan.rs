@@ -89,7 +89,7 @@ pub struct UpstreamRequest {
     /// The place of the token in the head.
     pub token: TokenPlace,
     /// The places that change when the body is filtered; none where it is not or cannot be.
-    pub filterable_head: Option<FilterableHead>,
+    pub filterable_head: Option<Box<FilterableHead>>,
     /// The stored objects that it is about, where there is more than one identity.
     pub objects: Option<Box<Objects>>,
 }
