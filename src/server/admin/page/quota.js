@@ -1,12 +1,11 @@
 // The quotas of the upstream's users: a bar for each, with whose credentials share it and when it runs out.
 
-import { byId, KeyedRows, make, setAttribute, setHidden, setShare, setText } from "./elements.js";
-import { compact, dayOf, percent, t, usd } from "./language.js";
+import { byId, KeyedRows, make, setAttribute, setHidden, setText } from "./elements.js";
+import { compact, dayOf, t, usd } from "./language.js";
+import { Meter } from "./meter.js";
 
 const USERS_MAX = 60;
 const KINDS = ["budget", "requests"];
-/** From this part on a bar is in the colour of a warning. */
-const NEARLY = 0.9;
 
 export class Quota {
   constructor() {
@@ -32,17 +31,10 @@ export class Quota {
 
 function makeUser() {
   const row = { name: make("h3"), state: make("span", "state"), credentials: make("p", "note"), kinds: new Map() };
-  for (const kind of KINDS) {
-    const line = { label: make("span", "label"), amount: make("span"), share: make("span", "number"), bar: make("span", "share"),
-      note: make("span", "note") };
-    line.track = make("div", "track", null, line.bar);
-    line.element = make("div", "quota", null, make("div", "amounts", null, line.label, line.amount, line.share), line.track,
-      line.note);
-    row.kinds.set(kind, line);
-  }
-  const lines = [...row.kinds.values()].map(({ element }) => element);
+  for (const kind of KINDS) row.kinds.set(kind, new Meter());
+  const meters = [...row.kinds.values()].map(({ element }) => element);
   row.element = make("li", "card", null,
-    make("div", "head", null, make("span", "dot"), row.name, row.state), row.credentials, ...lines);
+    make("div", "head", null, make("span", "dot"), row.name, row.state), row.credentials, ...meters);
   return row;
 }
 
@@ -53,27 +45,26 @@ function update(row, user) {
   setText(row.state, t(user.is_blocked ? "quota_blocked" : "quota_open"));
   setText(row.credentials, t("quota_of", { credentials: user.credentials.join(", ") }));
   setAttribute(row.credentials, "title", user.credentials.join(", "));
-  for (const [kind, line] of row.kinds) showQuota(line, kind, user[kind]);
+  for (const [kind, meter] of row.kinds) showQuota(meter, kind, user[kind]);
 }
 
-function showQuota(line, kind, quota) {
-  setHidden(line.element, quota == null);
+function showQuota(meter, kind, quota) {
+  setHidden(meter.element, quota == null);
   if (quota == null) return;
   const { used, limit, renewal, runs_out: runsOut, is_blocked: isBlocked } = quota;
   const amount = kind === "budget" ? usd : compact;
-  const share = used == null || limit == null ? null : used / limit;
-  setText(line.label, t(`quota_${kind}`));
-  setText(line.amount, limit == null ? t("quota_no_limit", { used: amount(used) })
-    : t("quota_amount", { used: amount(used), limit: amount(limit) }));
-  setText(line.share, share == null ? "" : percent(share));
-  setHidden(line.track, share == null);
-  setShare(line.bar, share);
-  const isLow = isBlocked || runsOut != null || share >= NEARLY;
-  setAttribute(line.element, "data-state", isBlocked || share >= 1 ? "out" : isLow ? "low" : null);
+  const part = used == null || limit == null ? null : used / limit;
   const notes = [];
   if (isBlocked) notes.push(t("quota_blocked"));
-  if (share >= 1) notes.push(t("quota_used_up"));
+  if (part >= 1) notes.push(t("quota_used_up"));
   else if (runsOut != null) notes.push(t("quota_runs_out", { day: dayOf(runsOut) }));
   if (renewal != null) notes.push(t("quota_renewal", { day: dayOf(renewal) }));
-  setText(line.note, notes.join(" · "));
+  meter.show({
+    label: t(`quota_${kind}`),
+    amount: limit == null ? t("quota_no_limit", { used: amount(used) })
+      : t("quota_amount", { used: amount(used), limit: amount(limit) }),
+    part,
+    state: isBlocked ? "out" : runsOut != null ? "low" : null,
+    note: notes.join(" · "),
+  });
 }
