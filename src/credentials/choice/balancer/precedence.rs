@@ -22,7 +22,7 @@ enum Rest {
 
 /// The rank of this session is `c d b a`, so that no choice is the same as that of the turn, which is `a`'s, or with a
 /// key `b`'s.
-const SESSION: &[u8] = b"session-17";
+const SESSION: &[u8] = b"session-7";
 const TURN: usize = 0;
 
 /// The one that is free soonest where all rest.
