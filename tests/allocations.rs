@@ -24,6 +24,8 @@ use flow_uring::server::{self, FileSource, Keyring, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
 
 const WARM_UP: usize = 100;
+/// The questions for quotas, of which this upstream answers none: one for each credential.
+const QUESTIONS: usize = 3;
 /// The exchanges of one round.
 const EXCHANGES: usize = 200;
 
@@ -203,7 +205,7 @@ fn count_rounds(upstream: &Upstream, is_known: impl Fn(RoundCounts) -> bool) -> 
             clock_readings: CLOCK_READINGS.load(Ordering::SeqCst),
         });
     }
-    assert_eq!(upstream.connections(), 1, "the upstream connection was not kept");
+    assert_eq!(upstream.connections(), 1 + QUESTIONS, "the upstream connection was not kept");
     // The gateway has handlers for it from its start on, so that it stops this gateway and nothing else.
     // SAFETY: `kill` takes no pointer.
     assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGTERM) }, 0);
