@@ -59,9 +59,9 @@
 //!   client makes a line long (`shortened`), and no list of names (`name_list`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) with
-//!   a `prompt_cache`, and knows what it `served`, the tokens it accepts (`access`), the quotas of its users (`quota`),
-//!   its name and credentials (`flow`), the text for newcomers (`guide`); requests for who looks at the live page
-//!   (`life`), and what they ask it to play (`scene`).
+//!   a `memory` of what it served, of prompts and of its users' quotas, and knows the tokens it accepts (`access`), its
+//!   name and credentials (`flow`), the text for newcomers (`guide`); requests for who looks at the live page (`life`),
+//!   and what they ask it to play (`scene`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!

@@ -166,10 +166,11 @@ fn tell_news(snapshot: &Snapshot, QuotaNews { group, is_blocked }: &QuotaNews) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::from_json;
     use crate::credentials::quota::record::QuotaKind;
+    use crate::credentials::{Rotations, from_json};
     use crate::io::deadline::on_a_shard;
     use crate::observability::Ledger;
+    use crate::proxy::key_accounts::KeyAccounts;
     use crate::proxy::own_request::tests::answering;
 
     fn ok(body: &str) -> String {
@@ -192,7 +193,11 @@ mod tests {
         let (connector, requests) = answering(answers);
         let of_rounds = schedule.clone();
         let resting = on_a_shard(async move {
-            let snapshot = Rc::new(Snapshot::new(credentials, None, &Ledger::new(1)));
+            let snapshot = Rc::new(Snapshot::new(
+                Arc::new(Rotations::new(credentials, None)),
+                &Ledger::new(1),
+                &KeyAccounts::default(),
+            ));
             let connector = Rc::new(connector);
             let mut resting = Vec::new();
             for _ in 0..count {
