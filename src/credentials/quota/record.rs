@@ -97,6 +97,13 @@ impl Quota {
         }
     }
 
+    /// Returns whether there is more to spend than the one before had: it blocks no longer, begins a cycle anew, or has a
+    /// higher limit.
+    fn has_more_than(&self, previous: &Quota) -> bool {
+        let is_raised = previous.limit.is_some_and(|before| self.limit.is_none_or(|limit| limit > before));
+        is_raised || self.fell_at != previous.fell_at || (previous.is_blocked && !self.is_blocked)
+    }
+
     /// Returns when it runs out if it is used on as it is; see [`exhaustion`].
     pub fn exhaustion(&self, now: UnixSecond) -> Option<UnixSecond> {
         let Quota { used, limit, renewal, fell_at, ref samples, .. } = *self;
@@ -149,6 +156,13 @@ impl ToldQuotas {
             requests: next(&answers.requests, previous.and_then(|previous| previous.requests.as_ref())),
         }
     }
+
+    fn has_more_than(&self, previous: &ToldQuotas) -> bool {
+        let has_more = |quota: &Option<Arc<Quota>>, previous: &Option<Arc<Quota>>| {
+            quota.as_ref().zip(previous.as_ref()).is_some_and(|(quota, previous)| quota.has_more_than(previous))
+        };
+        has_more(&self.budget, &previous.budget) || has_more(&self.requests, &previous.requests)
+    }
 }
 
 /// The quotas of one identity.
@@ -176,9 +190,13 @@ impl QuotaRecord {
         Some(fuller.at.instant + fuller.renewed_in(fuller.at.unix)?)
     }
 
-    pub(super) fn note(&self, answers: &QuotaAnswers, at: QuotaMoment) {
+    /// Notes the answers. Returns whether one of the quotas has more to spend than before.
+    pub(super) fn note(&self, answers: &QuotaAnswers, at: QuotaMoment) -> bool {
         let previous = self.told();
-        self.told.store(Some(Arc::new(ToldQuotas::after(previous.as_deref(), answers, at))));
+        let next = ToldQuotas::after(previous.as_deref(), answers, at);
+        let has_more = previous.is_some_and(|previous| next.has_more_than(&previous));
+        self.told.store(Some(Arc::new(next)));
+        has_more
     }
 
     /// Returns the token, as long as it can be used.
