@@ -100,7 +100,8 @@ impl Quota {
     /// Returns whether there is more to spend than the one before had: it blocks no longer, begins a cycle anew, or has a
     /// higher limit.
     fn has_more_than(&self, previous: &Quota) -> bool {
-        let is_raised = previous.limit.is_some_and(|before| self.limit.is_none_or(|limit| limit > before));
+        // One that is not told any more may come back.
+        let is_raised = self.limit.zip(previous.limit).is_some_and(|(limit, before)| limit > before);
         is_raised || self.fell_at != previous.fell_at || (previous.is_blocked && !self.is_blocked)
     }
 
@@ -267,6 +268,26 @@ mod tests {
         let told = ToldQuotas::after(Some(&told), &QuotaAnswers { budget: Some(unblocked), requests: None }, at);
         let budget = told.budget.expect("told");
         assert!(!budget.is_blocked && budget.limit.is_none());
+    }
+
+    #[test]
+    fn there_is_more_to_spend_with_a_higher_limit_a_new_cycle_or_the_end_of_a_block() {
+        let at = QuotaMoment::now();
+        let before = QuotaAnswer { is_blocked: Some(true), ..answer(60.0) };
+        let previous = Quota::after(None, &before, at);
+        for (what, next, expected) in [
+            ("the same", before.clone(), false),
+            ("more used", QuotaAnswer { used: Some(61.0), ..before.clone() }, false),
+            ("corrected", QuotaAnswer { used: Some(55.0), ..before.clone() }, false),
+            ("a new cycle", QuotaAnswer { used: Some(1.0), ..before.clone() }, true),
+            ("a higher limit", QuotaAnswer { limit: Some(101.0), ..before.clone() }, true),
+            ("a lower limit", QuotaAnswer { limit: Some(99.0), ..before.clone() }, false),
+            ("no limit", QuotaAnswer { limit: None, ..before.clone() }, false),
+            ("not blocked", QuotaAnswer { is_blocked: Some(false), ..before.clone() }, true),
+            ("no status", QuotaAnswer { is_blocked: None, ..before.clone() }, false),
+        ] {
+            assert_eq!(Quota::after(Some(&previous), &next, at).has_more_than(&previous), expected, "{what}");
+        }
     }
 
     #[test]
