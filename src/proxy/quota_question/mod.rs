@@ -27,6 +27,9 @@ const INQUIRY_LIMIT: Duration = Duration::from_secs(10);
 /// The longest that a round takes: it ends before the next one is due. That begins with those that were not asked.
 const ROUND_LIMIT: Duration = Duration::from_secs(240);
 
+/// The credentials of a user that the log names.
+const NAMES_MAX: usize = 10;
+
 /// Everything that a round needs after the request that was its reason is over.
 struct Round {
     snapshot: Rc<Snapshot>,
@@ -145,8 +148,9 @@ impl Round {
 
 /// Writes to the log that a user is blocked from now on, or not any more.
 fn tell_news(snapshot: &Snapshot, QuotaNews { group, is_blocked }: &QuotaNews) {
-    let names: Vec<&str> = group.credentials.iter().map(|id| snapshot.name(*id)).collect();
-    let credentials = names.join(", ");
+    let names: Vec<&str> = group.credentials.iter().take(NAMES_MAX).map(|id| snapshot.name(*id)).collect();
+    let more = group.credentials.len() - names.len();
+    let credentials = names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
     if !is_blocked {
         tracing::info!(user = group.name, credentials, "quota is not blocked any more");
         return;

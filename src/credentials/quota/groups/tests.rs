@@ -179,7 +179,12 @@ fn a_quota_that_answers_say_is_used_up_rests_until_the_renewal_where_that_is_kno
     credentials.note_quotas(ids[0], &told(Some("u"), 99.0, false), at);
     assert_eq!(used_up(ids[0]), Some(1440 * MINUTE));
     assert_eq!(used_up(ids[1]), Some(15 * MINUTE));
-    // The upstream says that it is not: it rests as long as it would have without.
-    credentials.note_quotas(ids[0], &told(Some("u"), 10.0, false), after(at, 5 * MINUTE));
-    assert_eq!(credentials.cooling_for(ids[0], at.instant + 5 * MINUTE), Some(10 * MINUTE));
+    // The upstream said before that the user is not blocked, and says so still.
+    credentials.note_quotas(ids[0], &told(Some("u"), 99.5, false), after(at, 5 * MINUTE));
+    assert_eq!(credentials.cooling_for(ids[0], at.instant + 5 * MINUTE), Some(1435 * MINUTE));
+    // With a higher limit it rests as long as it would have without.
+    let mut raised = told(Some("u"), 99.5, false);
+    raised.budget.iter_mut().for_each(|budget| budget.limit = Some(200.0));
+    credentials.note_quotas(ids[0], &raised, after(at, 10 * MINUTE));
+    assert_eq!(credentials.cooling_for(ids[0], at.instant + 10 * MINUTE), Some(5 * MINUTE));
 }
