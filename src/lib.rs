@@ -23,11 +23,12 @@
 //!   by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
-//!   asked for (`filter`), the first choice of a credential with the search for the owner of what is named
-//!   (`owner_search`), another attempt and by whom (`failover`), the copy that it is sent from (`replay`), the answer on
-//!   its way (`response`), open answers that only have to be relayed, without a task each (`stream`), the events in them
-//!   (`sse`), answers made here (`local_answer`, `error`), the end (`outcome`), what the gateway asks the upstream for
-//!   itself (`own_request`, `price_question`), and what all exchanges of a shard share (`resources`, `snapshot`).
+//!   asked for (`filter`), what its key allows (`admission`, by `key_accounts`), the first choice of a credential with
+//!   the search for the owner of what is named (`owner_search`), another attempt and by whom (`failover`), the copy that
+//!   it is sent from (`replay`), the answer on its way (`response`), open answers that only have to be relayed, without
+//!   a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`, `error`), the end
+//!   (`outcome`), what the gateway asks the upstream for itself (`own_request`, `price_question`, `quota_question`), and
+//!   what all exchanges of a shard share (`resources`, `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
@@ -35,8 +36,8 @@
 //! * [`credentials`], the identities with the upstream: the secrets file (`secrets_file`), what it gives (`credential`,
 //!   `snapshot`), tokens (`token`) and how they are known when they come back (`token_traces`), which of them a request
 //!   uses (`choice`), cooldowns as a whole and for one model (`standing`), the makers of stored objects (`owners`), what
-//!   must not be seen (`secret`), the keys of callers and what they may do (`api_keys`), files of secrets
-//!   (`private_file`) and JSON with comments in them (`commented_json`).
+//!   their users may still spend (`quota`), what must not be seen (`secret`), the keys of callers and what they may do
+//!   (`api_keys`), files of secrets (`private_file`) and JSON with comments in them (`commented_json`).
 //! * [`http1`], HTTP/1.1 on byte slices, without I/O: heads (`head`, `fields`, `interim`), the length of a body
 //!   (`framing`), its end in a stream (`body`, `chunk`, `piece`), the rules of tokens (`grammar`), the time for which a
 //!   server asks to be left alone (`retry_after`) or keeps an idle connection (`keep_alive`).
@@ -58,9 +59,9 @@
 //!   client makes a line long (`shortened`), and no list of names (`name_list`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) with
-//!   a `prompt_cache`, and knows what it `served`, the tokens it accepts (`access`), its name and credentials (`flow`),
-//!   the text for newcomers (`guide`); requests for who looks at the live page (`life`), and what they ask it to play
-//!   (`scene`).
+//!   a `prompt_cache`, and knows what it `served`, the tokens it accepts (`access`), the quotas of its users (`quota`),
+//!   its name and credentials (`flow`), the text for newcomers (`guide`); requests for who looks at the live page
+//!   (`life`), and what they ask it to play (`scene`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!
@@ -75,6 +76,7 @@
 //! | Which session is it of? | [`proxy::request::session::session_of`] |
 //! | Whom does a stored object belong to? | `learn` and `tap` in [`proxy::failover::ownership`], kept by [`credentials::Owners`] |
 //! | Is a credential left alone for a while, and for what? | [`proxy::failover::blame`], kept by `credentials::standing` |
+//! | Is a user blocked, and how long do its credentials rest? | `credentials::quota`, told by [`proxy::quota_question`] |
 //! | Of which model is a request, and does it name an object? | [`proxy::failover::subject`] |
 //! | When is a token made, and where is it set? | [`credentials::TokenCache::authorization`]; [`proxy::request::token_place::TokenPlace`] |
 //! | Is a body too large (413)? | [`proxy::request::plan::plan`]; in chunks: [`http1::body::BodyReader::read_within`] |

@@ -16,14 +16,16 @@ use std::thread;
 use std::time::Duration;
 
 use flow_uring::config::{
-    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, Timeouts, Trust, UpstreamConfig,
-    UsageOptions,
+    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts, Trust,
+    UpstreamConfig, UsageOptions,
 };
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Sources};
 use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
 
 const WARM_UP: usize = 100;
+/// The questions for quotas, of which this upstream answers none: one for each credential.
+const QUESTIONS: usize = 3;
 /// The exchanges of one round.
 const EXCHANGES: usize = 200;
 
@@ -155,6 +157,8 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         limits: Limits { warm_connections: 0, ..Limits::default() },
         log: LogConfig::default(),
         usage: UsageOptions::default(),
+        // Asked for while it warms up, and then looked at by each request.
+        quota: QuotaSource::Flow,
         capture_directory: None,
         notices: Vec::new(),
     };
@@ -201,7 +205,7 @@ fn count_rounds(upstream: &Upstream, is_known: impl Fn(RoundCounts) -> bool) -> 
             clock_readings: CLOCK_READINGS.load(Ordering::SeqCst),
         });
     }
-    assert_eq!(upstream.connections(), 1, "the upstream connection was not kept");
+    assert_eq!(upstream.connections(), 1 + QUESTIONS, "the upstream connection was not kept");
     // The gateway has handlers for it from its start on, so that it stops this gateway and nothing else.
     // SAFETY: `kill` takes no pointer.
     assert_eq!(unsafe { libc::kill(libc::getpid(), libc::SIGTERM) }, 0);

@@ -49,6 +49,16 @@ pub enum Affinity {
     Session,
 }
 
+/// The upstream's endpoints that tell the quotas of its users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QuotaSource {
+    /// Nobody is asked.
+    #[default]
+    Off,
+    /// Those of Flow, beside its LLM Proxy.
+    Flow,
+}
+
 /// The threshold of the log: less severe lines are not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogLevel {
@@ -112,6 +122,18 @@ impl FromStr for Affinity {
             "none" => Ok(Affinity::None),
             "session" => Ok(Affinity::Session),
             _ => Err(Expected::new("none or session")),
+        }
+    }
+}
+
+impl FromStr for QuotaSource {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "off" => Ok(QuotaSource::Off),
+            "flow" => Ok(QuotaSource::Flow),
+            _ => Err(Expected::new("off or flow")),
         }
     }
 }
@@ -180,6 +202,21 @@ impl fmt::Display for Affinity {
     }
 }
 
+impl fmt::Display for QuotaSource {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            QuotaSource::Off => "off",
+            QuotaSource::Flow => "flow",
+        })
+    }
+}
+
+impl QuotaSource {
+    pub fn is_asked(self) -> bool {
+        self != QuotaSource::Off
+    }
+}
+
 impl fmt::Display for LogLevel {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -231,6 +268,9 @@ mod tests {
         for word in ["none", "session"] {
             assert_eq!(word.to_uppercase().parse::<Affinity>().expect(word).to_string(), word);
         }
+        for word in ["off", "flow"] {
+            assert_eq!(word.to_uppercase().parse::<QuotaSource>().expect(word).to_string(), word);
+        }
         for word in ["text", "json"] {
             assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
         }
@@ -238,6 +278,7 @@ mod tests {
         assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
         assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
         assert_eq!("sticky".parse::<Affinity>().unwrap_err().to_string(), "expected none or session");
+        assert_eq!("on".parse::<QuotaSource>().unwrap_err().to_string(), "expected off or flow");
         assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
     }
 

@@ -24,7 +24,7 @@ pub use access::{AccessConfig, Origin, parse_list};
 pub(crate) use authority::{Authority, is_loopback, is_same_host, without_brackets};
 pub use authority::{join_authority, parse_admin, parse_authority, parse_host};
 pub use concealed::Concealed;
-pub use keyword::{Affinity, Filter, IoDriver, LogFormat, LogLevel, Pumping};
+pub use keyword::{Affinity, Filter, IoDriver, LogFormat, LogLevel, Pumping, QuotaSource};
 pub use limits::{Limits, Timeouts, WARM_CONNECTIONS_MAX};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};
@@ -72,6 +72,7 @@ pub struct Config {
     pub limits: Limits,
     pub log: LogConfig,
     pub usage: UsageOptions,
+    pub quota: QuotaSource,
     /// The directory that failed exchanges are kept in; `None`: none is kept.
     pub capture_directory: Option<PathBuf>,
     /// Lines for the operator about accepted settings whose effect may surprise.

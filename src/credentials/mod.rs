@@ -1,6 +1,7 @@
 //! Credentials: the entries of `secrets.json`, their tokens and how those are known when they come back
 //! (`token_traces`), which of them a request uses (`choice`), and their cooldowns; and the API keys of those who may use
-//! the gateway, and what they may do (`api_keys`); and which identity made a stored object (`owners`).
+//! the gateway, and what they may do (`api_keys`); and which identity made a stored object (`owners`), and what its user
+//! may still spend (`quota`).
 //!
 //! Invariant: [`Credentials`] is a snapshot of at least one entry whose entries never change; a reload makes another. A
 //! [`CredentialId`] is only valid for the snapshot that returned it. The standing of an identity with the upstream does
@@ -13,6 +14,7 @@ mod commented_json;
 mod credential;
 mod owners;
 pub mod private_file;
+pub mod quota;
 mod secret;
 mod secrets_file;
 mod snapshot;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::credential::{Credential, CredentialId, Identity};
 use super::owners::OwnerKey;
+use super::quota::record::QuotaRecord;
 use super::standing::{CheckClaim, Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
 
 /// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
@@ -18,6 +19,8 @@ pub struct Credentials {
     entries: Vec<Credential>,
     /// The standing of each entry's identity. Invariant: entries share one exactly when they are of the same identity.
     standings: Vec<Arc<Standing>>,
+    /// The quotas that the upstream told each entry's identity; shared as the standings are.
+    quotas: Vec<Arc<QuotaRecord>>,
     /// The key of each entry's identity as an owner of objects.
     owner_keys: Vec<OwnerKey>,
     identities_count: usize,
@@ -29,21 +32,23 @@ impl Credentials {
     /// Makes a snapshot. Invariant for the caller (`secrets_file`): 1 to `ENTRIES_MAX` entries with weights of at
     /// least 1.
     pub(super) fn new(entries: Vec<Credential>) -> Self {
-        let mut known: HashMap<Identity<'_>, Arc<Standing>> = HashMap::new();
-        let standings = entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).collect();
+        let mut known: HashMap<Identity<'_>, (Arc<Standing>, Arc<QuotaRecord>)> = HashMap::new();
+        let (standings, quotas) =
+            entries.iter().map(|entry| known.entry(entry.identity()).or_default().clone()).unzip();
         let identities_count = known.len();
         let owner_keys = entries.iter().map(|entry| OwnerKey::of(entry.identity())).collect();
-        Credentials { entries, standings, owner_keys, identities_count, rests: Arc::default() }
+        Credentials { entries, standings, quotas, owner_keys, identities_count, rests: Arc::default() }
     }
 
-    /// Takes over the standing of every identity that `previous` has too: a reload neither ends a cooldown nor begins
+    /// Takes over the standing and the quotas of every identity that `previous` has too: a reload neither ends a cooldown nor begins
     /// one. To be called before the new snapshot is shared.
     pub fn inherit(mut self, previous: &Credentials) -> Self {
         let identities = previous.entries.iter().map(Credential::identity);
-        let known: HashMap<Identity<'_>, &Arc<Standing>> = identities.zip(&previous.standings).collect();
-        for (entry, standing) in self.entries.iter().zip(&mut self.standings) {
-            if let Some(inherited) = known.get(&entry.identity()) {
-                *standing = Arc::clone(inherited);
+        let shared = previous.standings.iter().zip(&previous.quotas);
+        let known: HashMap<Identity<'_>, _> = identities.zip(shared).collect();
+        for ((entry, standing), quota) in self.entries.iter().zip(&mut self.standings).zip(&mut self.quotas) {
+            if let Some((inherited, inherited_quota)) = known.get(&entry.identity()) {
+                (*standing, *quota) = (Arc::clone(inherited), Arc::clone(inherited_quota));
             }
         }
         self.rests = previous.rests.clone();
@@ -91,8 +96,8 @@ impl Credentials {
     }
 
     /// Begins a cooldown of the credential's identity for a fault that is blamed on it. An answer to an attempt that
-    /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. Returns the remaining
-    /// time from `now` on if that has changed.
+    /// began before the present cooldown did changes nothing, nor does a `retry_after` of zero. One for a used-up quota
+    /// lasts until its renewal, where that is known. Returns the remaining time from `now` on if that has changed.
     pub fn cool(
         &self,
         id: CredentialId,
@@ -100,7 +105,9 @@ impl Credentials {
         attempt_began: Instant,
         now: Instant,
     ) -> Option<Duration> {
-        self.standing(id).cool(fault, attempt_began, now)
+        let time = self.standing(id).cool(fault, attempt_began, now)?;
+        let renewal = if fault == CredentialFault::QuotaUsedUp { self.quota(id).renewal() } else { None };
+        renewal.and_then(|renewal| self.standing(id).cool_until_renewal(renewal, now)).or(Some(time))
     }
 
     /// Begins a rest of the credential's identity for one model or family of paths; as [`Credentials::cool`].
@@ -241,6 +248,10 @@ impl Credentials {
     /// Returns the rests for `scope`: none of `None`, and none while no identity has any.
     pub(super) fn resting(&self, scope: Option<&RestScope>, now: Instant) -> Resting {
         scope.filter(|_| !self.rests.is_empty()).map_or_else(Resting::default, |scope| self.rests.resting(scope, now))
+    }
+
+    pub(super) fn quota(&self, id: CredentialId) -> &QuotaRecord {
+        &self.quotas[id.index()]
     }
 
     pub(super) fn identity(&self, id: CredentialId) -> &Arc<Standing> {

@@ -34,6 +34,11 @@ impl Access {
         Access { known, validation }
     }
 
+    /// Returns the credentials whose tokens are accepted.
+    pub fn credentials(&self) -> impl Iterator<Item = &DemoCredential> {
+        self.known.iter().map(|(credential, _)| credential)
+    }
+
     /// Returns the `clientId` of the credential that signed the request's one bearer token.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::request::Parts;
 use http::{HeaderMap, Method, Response, StatusCode, header};
 use monoio::io::sink::SinkExt;
 use monoio::io::stream::Stream;
@@ -21,8 +22,11 @@ use monoio_http::h1::payload::{FixedPayload, Payload};
 
 use super::access::Access;
 use super::api::EventScript;
-use super::routes::{self, DemoAnswer, Memory};
+use super::prompt_cache::PromptCache;
+use super::quota::DemoQuotas;
+use super::routes::{self, DemoAnswer, DemoMemory};
 use super::scene::{RETRY_AFTER_SECONDS, Scene};
+use super::served::{ServedSums, ServedUsage};
 
 /// Names the credential of the request's token, also on answers that have no text.
 const CREDENTIAL_FIELD: &str = "x-demo-credential";
@@ -30,52 +34,77 @@ const CREDENTIAL_FIELD: &str = "x-demo-credential";
 /// Tells the cost of a whole answer in dollars, as LiteLLM does.
 const COST_FIELD: &str = "x-litellm-response-cost";
 
-/// Answers requests until the peer closes, asks to close, or breaks the protocol.
-pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(
-    stream: S,
-    access: &Access,
-    memory: &Memory,
+/// Everything that the connections share.
+pub struct DemoServer {
+    access: Access,
+    memory: DemoMemory,
     pace: Duration,
-) {
-    let (reader, mut writer) = stream.into_split();
-    let mut decoder = RequestDecoder::new(reader);
-    while let Some(Ok(request)) = decoder.next().await {
-        let is_close_asked = wants_close(request.headers());
-        let (head, mut payload) = request.into_parts();
-        let scene = Scene::of(&head.headers);
-        let (credential, answer) = match access.check(&head.headers) {
-            Ok(credential) => {
-                if decoder.fill_payload().await.is_err() {
-                    return;
+}
+
+impl DemoServer {
+    pub fn new(access: Access, pace: Duration) -> Self {
+        let memory = DemoMemory {
+            sums: ServedSums::default(),
+            cache: PromptCache::default(),
+            quotas: DemoQuotas::new(access.credentials()),
+        };
+        DemoServer { access, memory, pace }
+    }
+
+    /// Answers requests until the peer closes, asks to close, or breaks the protocol.
+    pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(&self, stream: S) {
+        let (reader, mut writer) = stream.into_split();
+        let mut decoder = RequestDecoder::new(reader);
+        while let Some(Ok(request)) = decoder.next().await {
+            let is_close_asked = wants_close(request.headers());
+            let (head, mut payload) = request.into_parts();
+            let scene = Scene::of(&head.headers);
+            let admitted = match self.access.check(&head.headers) {
+                _ if DemoQuotas::is_asked(&head.uri) => Ok(None),
+                checked => checked.map(Some),
+            };
+            let (credential, answer) = match admitted {
+                Ok(credential) => {
+                    if decoder.fill_payload().await.is_err() {
+                        return;
+                    }
+                    let Ok(body) = collect(&mut payload).await else { return };
+                    (credential, self.answer(&head, &scene, &body, credential))
                 }
-                let Ok(body) = collect(&mut payload).await else { return };
-                let answer = match scene.refusal(credential) {
-                    Some(status) => routes::refused(status),
-                    None => routes::answer(&head.method, &head.uri, &body, credential, memory),
-                };
-                (Some(credential), answer)
+                Err(reason) => (None, routes::unauthorized(reason)),
+            };
+            let is_body_unread = admitted.is_err() && !matches!(payload, Payload::None);
+            let told = |usage: &ServedUsage| self.memory.note(credential.unwrap_or_default(), usage);
+            let credential = credential.unwrap_or("none");
+            let written = match answer {
+                DemoAnswer::Whole { status, body, usage } => {
+                    usage.iter().for_each(told);
+                    let body = if head.method == Method::HEAD { Bytes::new() } else { body };
+                    let cost = usage.and_then(|usage| usage.cost);
+                    write_whole(&mut writer, status, body, credential, cost).await
+                }
+                DemoAnswer::Events(script, usage) => {
+                    let pace = scene.pace.unwrap_or(self.pace);
+                    write_events(&mut writer, script, credential, pace, || told(&usage)).await.is_ok()
+                }
+            };
+            if !written || is_close_asked || is_body_unread {
+                break;
             }
-            Err(reason) => (None, routes::unauthorized(reason)),
+        }
+        let _ = writer.shutdown().await;
+    }
+
+    /// Answers a request that was admitted: without a credential, to an endpoint about quotas.
+    fn answer(&self, head: &Parts, scene: &Scene<'_>, body: &[u8], credential: Option<&str>) -> DemoAnswer {
+        let Some(credential) = credential else {
+            return routes::told(self.memory.quotas.answer(&head.method, &head.uri, &head.headers, body));
         };
-        let is_body_unread = credential.is_none() && !matches!(payload, Payload::None);
-        let credential = credential.unwrap_or("none");
-        let written = match answer {
-            DemoAnswer::Whole { status, body, usage } => {
-                usage.iter().for_each(|usage| memory.sums.add(usage));
-                let body = if head.method == Method::HEAD { Bytes::new() } else { body };
-                let cost = usage.and_then(|usage| usage.cost);
-                write_whole(&mut writer, status, body, credential, cost).await
-            }
-            DemoAnswer::Events(script, usage) => {
-                let told = || memory.sums.add(&usage);
-                write_events(&mut writer, script, credential, scene.pace.unwrap_or(pace), told).await.is_ok()
-            }
-        };
-        if !written || is_close_asked || is_body_unread {
-            break;
+        match scene.refusal(credential) {
+            Some(status) => routes::refused(status),
+            None => routes::answer(&head.method, &head.uri, body, credential, &self.memory),
         }
     }
-    let _ = writer.shutdown().await;
 }
 
 fn wants_close(headers: &HeaderMap) -> bool {

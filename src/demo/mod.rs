@@ -14,6 +14,7 @@ mod flow;
 mod guide;
 mod life;
 mod prompt_cache;
+mod quota;
 mod reply;
 mod routes;
 mod scene;
@@ -32,7 +33,7 @@ use monoio::{IoUringDriver, LegacyDriver, RuntimeBuilder};
 use monoio_rustls::TlsAcceptor;
 
 use self::access::Access;
-use self::routes::Memory;
+use self::connection::DemoServer;
 
 pub use flow::{BASE_PATH, DemoCredential, UPSTREAM_HOST, UPSTREAM_URL};
 pub use guide::{credentials, credentials_json, instructions};
@@ -134,21 +135,19 @@ async fn serve(acceptor: TlsAcceptor, access: Access, pace: Duration, report: St
     if report.send(Ok(address)).is_err() {
         return;
     }
-    let (access, memory) = (Rc::new(access), Rc::new(Memory::default()));
+    let server = Rc::new(DemoServer::new(access, pace));
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
-                drop(monoio::spawn(accept_tls(acceptor.clone(), stream, access.clone(), memory.clone(), pace)))
-            }
+            Ok((stream, _)) => drop(monoio::spawn(accept_tls(acceptor.clone(), stream, server.clone()))),
             Err(_) => monoio::time::sleep(ACCEPT_ERROR_PAUSE).await,
         }
     }
 }
 
-async fn accept_tls(acceptor: TlsAcceptor, stream: TcpStream, access: Rc<Access>, memory: Rc<Memory>, pace: Duration) {
+async fn accept_tls(acceptor: TlsAcceptor, stream: TcpStream, server: Rc<DemoServer>) {
     // Without it the events of a stream would wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     if let Ok(stream) = acceptor.accept(stream).await {
-        connection::serve(stream, &access, &memory, pace).await;
+        server.serve(stream).await;
     }
 }

@@ -1,7 +1,8 @@
 //! The routes of the demo, and its errors in LiteLLM's shapes.
 //!
 //! A request whose token was checked goes in, an answer comes out with what it tells of its tokens. `connection` sends
-//! it. Below the base path is also `GET /__served`, which no Flow has: the sums of what the answers told.
+//! it. Below the base path are also two routes that no Flow has: `GET /__served`, the sums of what the answers told, and
+//! `POST /__block`, which blocks a user.
 
 use bytes::Bytes;
 use http::{Method, StatusCode, Uri};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use super::api::{EventScript, chat, embeddings, messages, models, responses};
 use super::flow::BASE_PATH;
 use super::prompt_cache::PromptCache;
+use super::quota::{DemoQuotas, QuotaReply};
 use super::reply::{DemoReply, Invalid};
 use super::served::{ServedSums, ServedUsage};
 
@@ -20,20 +22,35 @@ pub enum DemoAnswer {
     Events(EventScript, ServedUsage),
 }
 
-/// The things that one upstream remembers of its requests.
-#[derive(Debug, Default)]
-pub struct Memory {
+/// The things that the upstream remembers of its requests.
+pub struct DemoMemory {
     pub sums: ServedSums,
     pub cache: PromptCache,
+    pub quotas: DemoQuotas,
+}
+
+impl DemoMemory {
+    /// Counts an answer to a credential.
+    pub fn note(&self, credential: &str, usage: &ServedUsage) {
+        self.sums.add(usage);
+        self.quotas.note(credential, usage);
+    }
 }
 
 /// Answers a request whose token was valid; `credential` is the client id it belongs to.
-pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str, memory: &Memory) -> DemoAnswer {
+pub fn answer(
+    method: &Method,
+    uri: &Uri,
+    body: &[u8],
+    credential: &str,
+    DemoMemory { sums, cache, quotas }: &DemoMemory,
+) -> DemoAnswer {
     let Some(route) = uri.path().strip_prefix(BASE_PATH).map(|path| path.strip_prefix("/v1").unwrap_or(path)) else {
         return not_found();
     };
     let expected = match route {
         "/models" | "/model/info" | "/__served" => Method::GET,
+        "/__block" => Method::POST,
         "/chat/completions" | "/responses" | "/messages" | "/messages/count_tokens" | "/embeddings" => Method::POST,
         _ => return not_found(),
     };
@@ -43,10 +60,18 @@ pub fn answer(method: &Method, uri: &Uri, body: &[u8], credential: &str, memory:
     match route {
         "/models" => return json_answer(StatusCode::OK, &models::list()),
         "/model/info" => return json_answer(StatusCode::OK, &models::info()),
-        "/__served" => return json_answer(StatusCode::OK, &memory.sums.to_json()),
+        "/__served" => return json_answer(StatusCode::OK, &sums.to_json()),
+        "/__block" => return told(quotas.block(body)),
         _ => {}
     }
-    match DemoReply::compose(route, body, credential, &memory.cache) {
+    if quotas.is_blocked(credential) {
+        return error(
+            StatusCode::TOO_MANY_REQUESTS,
+            "Budget has been exceeded for this demo's user.",
+            "budget_exceeded",
+        );
+    }
+    match DemoReply::compose(route, body, credential, cache) {
         Ok(reply) => completion(route, &reply),
         Err(invalid) => bad_request(route, &invalid),
     }
@@ -73,6 +98,11 @@ fn completion(route: &str, reply: &DemoReply) -> DemoAnswer {
 fn whole_answer(body: &Value, mut usage: ServedUsage) -> DemoAnswer {
     usage.cost = usage.tokens.and_then(|tokens| models::reported_cost(&usage.model, &tokens));
     DemoAnswer::Whole { status: StatusCode::OK, body: body.to_string().into(), usage: Some(usage) }
+}
+
+/// Tells the answer of an endpoint about quotas.
+pub fn told((status, body): QuotaReply) -> DemoAnswer {
+    json_answer(status, &body)
 }
 
 pub fn unauthorized(reason: &str) -> DemoAnswer {
@@ -113,10 +143,15 @@ fn json_answer(status: StatusCode, body: &Value) -> DemoAnswer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::guide::credentials;
     use super::*;
 
+    fn counts() -> DemoMemory {
+        DemoMemory { sums: ServedSums::default(), quotas: DemoQuotas::new(credentials().iter()) }
+    }
+
     fn ask(method: Method, path: &str, body: &str) -> (u16, Value) {
-        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo", &Memory::default()) {
+        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo", &counts()) {
             DemoAnswer::Whole { status, body, .. } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
             DemoAnswer::Events(script, _) => panic!("a stream where none was asked for: {script:?}"),
         }

@@ -7,7 +7,8 @@
 //! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms
 //! share the shard's `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the
 //! request for another attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream
-//! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`).
+//! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`), the
+//! quotas of users (`quota_question`).
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
 pub mod admission;
@@ -26,6 +27,7 @@ pub mod outcome;
 pub mod own_request;
 pub mod owner_search;
 pub mod price_question;
+pub mod quota_question;
 pub mod replay;
 pub mod reply_shape;
 pub mod request;
@@ -323,6 +325,7 @@ impl Proxy {
         }
         resources.activity.counters.add(Count::Requests);
         resources.share.note_request(resources.shard, exchange.began);
+        quota_question::ask_if_due(resources, &exchange.snapshot);
         if request.traits.is_filtered {
             let filtered = Box::pin(filter::filter(resources, exchange.id, downstream, body, request)).await;
             filtered.inspect_err(|_| give_up_probe(&exchange.snapshot, request))?;

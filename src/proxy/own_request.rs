@@ -14,6 +14,7 @@ use crate::http1::framing::{BodyLength, LengthFields, response_body_length};
 use crate::http1::head::{HeadError, HeadLimits, HeadScanner, ResponseHead, with_response};
 use crate::http1::interim::InterimAllowance;
 use crate::io::Buffer;
+use crate::io::buffer::PLAINTEXT_MAX;
 use crate::proxy::request::head::UpstreamIdentity;
 use crate::proxy::response::coding::ContentCoding;
 use crate::upstream::{Connection, Connector, Received};
@@ -59,21 +60,48 @@ impl fmt::Display for OwnRequestError {
 
 impl std::error::Error for OwnRequestError {}
 
-/// Writes a request for `path`, below the base path, into memory that is wiped, and long enough not to be left for a
-/// longer one.
+/// A request that is to be written.
+pub struct OwnRequest<'a> {
+    pub method: &'static str,
+    /// The parts of the path from the origin on, one after the other.
+    pub path: [&'a str; 2],
+    /// The value of `Host`.
+    pub authority: &'a str,
+    /// Besides those of every request. Their values can stand in a head.
+    pub fields: &'a [(&'static str, &'a [u8])],
+    /// Empty: there is none.
+    pub body: &'a [u8],
+}
+
+impl OwnRequest<'_> {
+    /// Writes it into memory that is wiped, and long enough not to be left for a longer one.
+    pub fn written(&self) -> Zeroizing<Vec<u8>> {
+        let OwnRequest { method, path, authority, fields: own, body } = self;
+        let own_bytes: usize = own.iter().map(|(name, value)| name.len() + ": \r\n".len() + value.len()).sum();
+        let path_bytes: usize = path.iter().map(|part| part.len()).sum();
+        let length = REQUEST_BYTES + path_bytes + authority.len() + own_bytes + body.len();
+        let mut request = Zeroizing::new(Vec::with_capacity(length));
+        for part in [method, " ", path[0], path[1], " HTTP/1.1\r\n"] {
+            request.extend_from_slice(part.as_bytes());
+        }
+        fields::push_field(&mut request, "Host", authority.as_bytes());
+        own.iter().for_each(|(name, value)| fields::push_field(&mut request, name, value));
+        fields::push_field(&mut request, "Accept", b"application/json");
+        if !body.is_empty() {
+            fields::push_field(&mut request, "Content-Length", body.len().to_string().as_bytes());
+        }
+        fields::push_field(&mut request, "Connection", b"close");
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(body);
+        request
+    }
+}
+
+/// Writes a request for `path`, below the base path, with a token.
 pub fn get_request(upstream: &UpstreamIdentity, path: &str, authorization: &[u8]) -> Zeroizing<Vec<u8>> {
     let UpstreamIdentity { base_path, authority } = upstream;
-    let length = REQUEST_BYTES + base_path.len() + path.len() + authority.len() + authorization.len();
-    let mut request = Zeroizing::new(Vec::with_capacity(length));
-    for part in ["GET ", base_path, path, " HTTP/1.1\r\n"] {
-        request.extend_from_slice(part.as_bytes());
-    }
-    fields::push_field(&mut request, "Host", authority.as_bytes());
-    fields::push_field(&mut request, "Authorization", authorization);
-    fields::push_field(&mut request, "Accept", b"application/json");
-    fields::push_field(&mut request, "Connection", b"close");
-    request.extend_from_slice(b"\r\n");
-    request
+    let fields = &[("Authorization", authorization)];
+    OwnRequest { method: "GET", path: [base_path, path], authority, fields, body: b"" }.written()
 }
 
 /// Sends a request, and returns the status of the answer.
@@ -95,27 +123,64 @@ pub async fn answer_of(
     request: &[u8],
     body_bytes_max: usize,
 ) -> Result<(u16, Vec<u8>), OwnRequestError> {
+    let mut body = Vec::new();
+    let status = read_answer(connector, request, body_bytes_max, &mut body, AnswerSecrecy::Open).await?;
+    Ok((status, body))
+}
+
+/// Sends a request whose answer is secret; as [`answer_of`]. Nothing of the body stays in memory but what is returned.
+///
+/// # Errors
+/// As [`answer_of`].
+pub async fn secret_answer_of(
+    connector: &Connector,
+    request: &[u8],
+    body_bytes_max: usize,
+) -> Result<(u16, Zeroizing<Vec<u8>>), OwnRequestError> {
+    // Room for the longest one: a vector that grows would leave copies that are not wiped.
+    let mut body = Zeroizing::new(Vec::with_capacity(body_bytes_max));
+    let status = read_answer(connector, request, body_bytes_max, &mut body, AnswerSecrecy::Secret).await?;
+    Ok((status, body))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AnswerSecrecy {
+    Open,
+    /// All that was received is wiped.
+    Secret,
+}
+
+/// Sends a request, and appends the body of a 200 to `body`; never more than there may be.
+async fn read_answer(
+    connector: &Connector,
+    request: &[u8],
+    body_bytes_max: usize,
+    body: &mut Vec<u8>,
+    secrecy: AnswerSecrecy,
+) -> Result<u16, OwnRequestError> {
     let mut received = Buffer::none();
     let (connection, OwnHead { status, length, coding }) = send(connector, request, &mut received).await?;
     if status != 200 {
-        return Ok((status, Vec::new()));
+        return Ok(status);
     }
     if coding != ContentCoding::Identity {
         return Err(OwnRequestError::Coded);
     }
-    let mut body = match length {
+    if let BodyLength::Known(bytes) = length {
+        let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= body_bytes_max);
         // Reserved at once: a vector that grows would be copied on the shard.
-        BodyLength::Known(bytes) => match usize::try_from(bytes) {
-            Ok(bytes) if bytes <= body_bytes_max => Vec::with_capacity(bytes),
-            _ => return Err(OwnRequestError::TooLarge),
-        },
-        BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => Vec::new(),
-    };
+        body.reserve(bytes.ok_or(OwnRequestError::TooLarge)?);
+    }
     let mut reader = BodyReader::new(length);
     loop {
+        if secrecy == AnswerSecrecy::Secret {
+            received.mark_secret(received.len());
+        }
+        let mut is_too_large = false;
         let taken = reader.read_within(received.filled(), body_bytes_max as u64, |piece| {
             if let Piece::Data(data) = piece {
-                body.extend_from_slice(data);
+                is_too_large |= data.len() > body_bytes_max - body.len();
+                body.extend_from_slice(if is_too_large { b"" } else { data });
             }
         });
         let taken = taken.map_err(|error| match error {
@@ -123,16 +188,16 @@ pub async fn answer_of(
             _ => OwnRequestError::Malformed,
         })?;
         received.consume(taken);
-        if body.len() > body_bytes_max {
+        if is_too_large {
             return Err(OwnRequestError::TooLarge);
         }
         if reader.is_complete() {
-            return Ok((status, body));
+            return Ok(status);
         }
         match connection.read(|bytes| received.append(bytes)).await {
             Ok(Received::Data) => {}
             // RFC 9112 §8: without a length, the close is the end, where nobody can have cut it.
-            Ok(Received::End { is_clean: true }) if length == BodyLength::UntilClose => return Ok((status, body)),
+            Ok(Received::End { is_clean: true }) if length == BodyLength::UntilClose => return Ok(status),
             Ok(Received::End { .. }) | Err(_) => return Err(OwnRequestError::Cut),
         }
     }
@@ -146,8 +211,10 @@ async fn send(
 ) -> Result<(Connection, OwnHead), OwnRequestError> {
     let connection = connector.connect().await.map_err(|_| OwnRequestError::Connection)?;
     connection.begin_exchange();
-    let sealed = connection.seal(request, request.len()).map_err(|_| OwnRequestError::Connection)?;
-    connection.send(sealed, WRITE_STALL).await.map_err(|_| OwnRequestError::Connection)?;
+    for part in request.chunks(PLAINTEXT_MAX) {
+        let sealed = connection.seal(part, part.len()).map_err(|_| OwnRequestError::Connection)?;
+        connection.send(sealed, WRITE_STALL).await.map_err(|_| OwnRequestError::Connection)?;
+    }
     let mut interim = InterimAllowance::default();
     loop {
         let mut scanner = HeadScanner::default();
@@ -191,7 +258,7 @@ fn facts(head: &ResponseHead<'_>) -> Result<OwnHead, HeadError> {
 
 #[cfg(test)]
 pub mod tests {
-    use std::io::{BufRead, BufReader, Write};
+    use std::io::{BufRead, BufReader, Read, Write};
     use std::net::TcpListener;
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
@@ -200,8 +267,16 @@ pub mod tests {
     use crate::io::deadline::on_a_shard;
     use crate::upstream::{Resolver, Route};
 
+    /// Gives each connection the next of these answers, and tells its request.
+    pub fn answering_whole(answers: Vec<String>) -> (Connector, Receiver<String>) {
+        answering_with(answers, |request| request)
+    }
+
     /// Gives each connection the next of these answers, and tells the first line of its request.
     pub fn answering(answers: Vec<String>) -> (Connector, Receiver<String>) {
+        answering_with(answers, |request| request.lines().next().unwrap().to_owned())
+    }
+    fn answering_with(answers: Vec<String>, shown: fn(String) -> String) -> (Connector, Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (told, requests) = channel();
@@ -212,7 +287,10 @@ pub mod tests {
                 while !head.ends_with("\r\n\r\n") {
                     assert!(tcp.read_line(&mut head).unwrap() > 0, "a whole head");
                 }
-                told.send(head.lines().next().unwrap().to_owned()).unwrap();
+                let length = head.split_once("Content-Length: ").map(|(_, rest)| rest.lines().next().unwrap());
+                let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
+                tcp.read_exact(&mut body).unwrap();
+                told.send(shown(head + &String::from_utf8(body).unwrap())).unwrap();
                 tcp.get_mut().write_all(answer.as_bytes()).unwrap();
             }
         });
@@ -224,7 +302,8 @@ pub mod tests {
     fn a_request_goes_below_the_base_path_by_the_name_of_the_identity() {
         let upstream = UpstreamIdentity { base_path: "/base".to_owned(), authority: "api.example".to_owned() };
         let request = get_request(&upstream, "/v1/models", b"Bearer t");
-        let capacity = REQUEST_BYTES + "/base/v1/models".len() + "api.example".len() + "Bearer t".len();
+        let parts = ["/base/v1/models", "api.example", "Authorization: Bearer t\r\n"];
+        let capacity = REQUEST_BYTES + parts.map(str::len).iter().sum::<usize>();
         assert_eq!(request.capacity(), capacity, "it was not moved");
         let request = String::from_utf8(request.to_vec()).expect("text");
         let expected = "GET /base/v1/models HTTP/1.1\r\nHost: api.example\r\nAuthorization: Bearer t\r\n\
@@ -258,6 +337,15 @@ pub mod tests {
                 answer.map(|(status, body)| format!("{status} {}", String::from_utf8_lossy(&body)))
             });
             assert_eq!(answered.unwrap_or_else(|error| error.to_string()), expected, "{answer:?}");
+            let (connector, _requests) = answering(vec![answer.clone()]);
+            let answered = on_a_shard(async move {
+                let answer = secret_answer_of(&connector, b"GET / HTTP/1.1\r\n\r\n", 5).await;
+                answer.map(|(status, body)| {
+                    assert!(status != 200 || body.capacity() == 5, "it was moved");
+                    format!("{status} {}", String::from_utf8_lossy(&body))
+                })
+            });
+            assert_eq!(answered.unwrap_or_else(|error| error.to_string()), expected, "secret: {answer:?}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::support::{
     Client, DEADLINE, GET, Gateway, Peer, Response, Running, Upstream, answer, command, json, secrets_json,
     skip_but_not_on_ci,
 };
-use crate::{before, page, wait_for_page};
+use crate::{before, wait_for_page};
 
 /// Returns every sample of a page for which no shard was held up, by its name with its labels.
 fn samples(gateway: &Gateway) -> BTreeMap<String, f64> {
@@ -201,12 +201,20 @@ fn connections_that_cannot_be_accepted_are_counted() {
 #[test]
 fn promtool_finds_nothing_to_object_to() {
     let names = ["plain", "with \"quotes\" and \\", "ünïcode {x=\"y\"}"];
-    for upstream in [Upstream::plain(json(200, "{}")), Upstream::plain(json(429, "{}"))] {
-        let gateway = before(&upstream).secrets(secrets_json(&names)).start();
+    // An answer to every question about quotas, too.
+    let quotas =
+        r#"{"token":"t","used":1,"limit":9,"status":"blocked","renewal_date":"2099-01-01","user_id":"ü \"x\""}"#;
+    for upstream in [Upstream::plain(json(200, quotas)), Upstream::plain(json(429, "{}"))] {
+        let gateway = before(&upstream).arg("--quota", "flow").secrets(secrets_json(&names)).start();
         for _ in names {
             Client::connect(gateway.port()).ask(GET);
         }
-        let page = page(gateway.admin_port(), "/metrics");
+        let is_asked = |page: &Response| {
+            let text = page.text();
+            text.contains(r#"flow_uring_quota_renewal_timestamp_seconds{quota="requests",user="ü \"x\""}"#)
+                || text.contains("flow_uring_quota_questions_failed_total 3")
+        };
+        let page = wait_for_page(gateway.admin_port(), "/metrics", is_asked);
         assert!(page.text().contains(r#"credential="with \"quotes\" and \\""#), "{}", page.text());
         let mut command = command("promtool");
         command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

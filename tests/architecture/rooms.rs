@@ -6,7 +6,7 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 26] = [
+const ROOMS: [&str; 27] = [
     "mod",
     "stream",
     "filter",
@@ -19,6 +19,7 @@ const ROOMS: [&str; 26] = [
     "counted",
     "exchange",
     "price_question",
+    "quota_question",
     "resources",
     "snapshot",
     "downstream",

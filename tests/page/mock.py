@@ -5,7 +5,8 @@
 
 Its figures follow from the time alone. `POST /mock/KEY/VALUE` changes how it behaves: `token` asks for a log-in, `drop`
 ends the open streams of events, `down` answers 503 and ends them, `busy` refuses streams of events, `empty` has no request
-yet, `stage` and `hanging` are the stage and the shards that do not answer, `model` is the name of one. It prints its address when it listens.
+yet, `stage` and `hanging` are the stage and the shards that do not answer, `model` is the name of one,
+`quota` empty asks nobody for quotas, `keys` empty has no key with limits. It prints its address when it listens.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class World:
                 self.rest(name, "model", MODELS[at % 4], "429 rate_limit_error", 240 + at * 7)
             if at % 41 == 2:
                 self.rest(name, "all", None, "401 refused, another was accepted", 900 + at)
-        self.settings = {"token": "", "empty": "", "stage": "serving", "hanging": "0", "down": "", "busy": "", "drop": ""}
+        self.settings = {"keys": "yes", "quota": "yes", "token": "", "empty": "", "stage": "serving", "hanging": "0", "down": "", "busy": "", "drop": ""}
 
     def rest(self, name: str, scope: str, what: str | None, reason: str, duration: float) -> None:
         self.rests.setdefault(name, []).append((scope, what, reason, time.time() + duration))
@@ -88,7 +89,7 @@ class World:
                 "credential": [] if is_empty else [{"name": name, **cost(4 / (at + 1))} for at, name in
                                                    enumerate(self.names[:50])],
             },
-            "credentials": self.credentials(now, is_empty),
+            "credentials": self.credentials(now, is_empty), "quota": self.quota(now), "keys": self.keys(now),
             "streams": streams, "streams_count": 0 if is_empty else self.streams_count, "exchanges": exchanges,
         }
 
@@ -108,6 +109,44 @@ class World:
                 "errors": 0 if is_empty else at % 5, "share": 0 if is_empty else share,
             })
         return found
+
+    def keys(self, now: float) -> dict[str, object]:
+        if not self.settings["keys"]:
+            return {"count": 0, "listed": []}
+
+        def limit(name: str, used: float, of: float, refused: int = 0) -> dict[str, object]:
+            return {"limit": name, "used": used, "of": of, "refused": refused}
+
+        listed = [
+            {"name": "ci-runner", "waiting": 7, "limits": [limit("parallel", 5, 5, 12), limit("usd_per_month", 81.2, 500)]},
+            {"name": "notebooks", "waiting": 0, "limits": [limit("tokens_per_day", 2_100_000, 2_000_000, 31)]},
+        ]
+        for at, name in enumerate(name for name in KEYS[1:3]):
+            listed.append({"name": name, "waiting": 0, "limits": [
+                limit("requests_per_minute", 12 + at, 60), limit("tokens_per_minute", 91_000 * (1 - at / 2), 100_000),
+                limit("usd_per_day", 3.2 / (at + 1), 25)]})
+        listed += [{"name": f"student-{at:04}", "waiting": 0, "limits": [limit("tokens_per_day", 0, 50_000)]}
+                   for at in range(96)]
+        return {"count": 10_000, "listed": listed}
+
+    def quota(self, now: float) -> dict[str, object] | None:
+        if not self.settings["quota"]:
+            return None
+
+        def amount(used: float, limit: float | None, is_blocked: bool, runs_out: float | None) -> dict[str, object]:
+            return {"used": used, "limit": limit, "is_blocked": is_blocked, "renewal": int(now + 11 * 86400),
+                    "runs_out": runs_out and int(now + runs_out * 86400), "told": int(now - now % 300)}
+
+        users = []
+        for at, name in enumerate(self.names[1:]):
+            share = 0.31 + 0.19 * (at % 4)
+            is_blocked = at == 2
+            users.append({
+                "name": f"user-{at + 1:03}", "credentials": self.names[:2] if at == 0 else [name], "is_blocked": is_blocked,
+                "budget": amount(250.0 if is_blocked else 250 * share, 250.0, is_blocked, 6.5 if at == 1 else None),
+                "requests": None if at == 3 else amount(1834 + now % 600, 5000.0 if at % 2 else None, False, None),
+            })
+        return {"users": users, "failing": 1 if len(users) > 3 else 0}
 
     def streams(self, now: float) -> list[dict[str, object]]:
         shown = min(ROWS_MAX, self.streams_count)

@@ -168,6 +168,43 @@ async function wakes(page, _, url) {
   assert.match(await text(page, "#notice"), /erin was woken/);
 }
 
+async function showsKeys(page, _, url) {
+  await open(page, url);
+  const cards = page.locator("#keys-cards .card");
+  await cards.first().waitFor();
+  assert.match(await cards.first().innerText(), /ci-runner\s+7 waiting\s+under way\s+5 of 5\s+100%\s+12 refused[\s\S]*\$81\.20 of \$500/);
+  assert.match(await cards.nth(1).innerText(), /limit reached\s+tokens today\s+2\.10M of 2\.00M/);
+  assert.match(await text(page, "#keys-hint"), /^10000|^10,000/);
+  assert.equal(await cards.count(), 12);
+  await page.locator("#keys-more").click();
+  assert.equal(await cards.count(), 100);
+  assert.match(await text(page, "#keys-rest"), /9900/);
+  await behave(url, "keys", "");
+  try {
+    await page.locator("#keys").waitFor({ state: "hidden" });
+  } finally {
+    await behave(url, "keys", "yes");
+  }
+}
+
+async function showsQuotas(page, _, url) {
+  await open(page, url);
+  const cards = page.locator("#quotas .card");
+  await cards.first().waitFor();
+  // Those that are blocked come first.
+  assert.match(await cards.first().innerText(), /user-003\s+blocked[\s\S]*Budget\s+\$250\.00 of \$250\.00\s+100%[\s\S]*used up/);
+  const shared = await page.locator("#quotas .card", { hasText: "user-001" }).innerText();
+  assert.match(shared, /credentials: alice, bob[\s\S]*renewed on/);
+  assert.match(await page.locator("#quotas .card", { hasText: "user-002" }).innerText(), /runs out on [A-Z]\w+ \d+, \d{4}/);
+  assert.match(await text(page, "#quota-hint"), /1 of 5 blocked; 1 could not be asked/);
+  await behave(url, "quota", "");
+  try {
+    await page.locator("#quota").waitFor({ state: "hidden" });
+  } finally {
+    await behave(url, "quota", "yes");
+  }
+}
+
 async function comesBack(page, said, url) {
   await open(page, url);
   await behave(url, "down", "yes");
@@ -329,6 +366,8 @@ async function checkMock(url, many, empty) {
   await check("all texts are there in both languages", url, {}, hasAllTexts);
   await check("the assets are small", url, {}, isSmall);
   await check("a credential that rests is woken by its button", url, {}, wakes);
+  await check("keys with limits are shown, those that use most first", url, {}, showsKeys);
+  await check("quotas are shown by user, and only where they are asked for", url, {}, showsQuotas);
   await check("exchanges can be filtered", url, {}, filters);
   await check("a lost connection comes back", url, {}, comesBack);
   await check("who has to log in can", url, {}, logsIn);

@@ -101,6 +101,50 @@ fn replaced_secrets_and_their_tokens_are_erased_when_their_last_exchange_has_end
     });
 }
 
+#[test]
+fn the_secrets_and_flow_tokens_of_questions_about_quotas_are_erased_with_their_credentials() {
+    check_at_once([("auto", true), ("epoll", true), ("auto", false), ("epoll", false)], |(driver, is_tls)| {
+        let flow_token = |name: &str| format!("flow-token-{name}-{}", "0123456789abcdef".repeat(4));
+        let answers = move |peer: &mut Peer| {
+            while let Some(request) = peer.read_request() {
+                let name = if request.body.windows(5).any(|part| part == b"alpha") { "alpha" } else { "beta" };
+                let body = match request.path() {
+                    "/auth-engine-api/v2/api-key/token" => format!(r#"{{"access_token":"{}"}}"#, flow_token(name)),
+                    _ => r#"{"used":1,"limit":2}"#.to_owned(),
+                };
+                peer.write(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+            }
+        };
+        let upstream = if is_tls { Upstream::tls(answers) } else { Upstream::plain(answers) };
+        let names = ["alpha", "beta"];
+        let mut gateway = Gateway::builder()
+            .upstream(&upstream)
+            .secrets(secrets_json(&names))
+            .arg("--io-driver", driver)
+            .arg("--quota", "flow")
+            .env("FLOW_URING_ALLOW_CORE", "1")
+            .start();
+        assert_eq!(Client::connect(gateway.port()).ask(GET).status, 200);
+        // Two tokens, two quotas for each, and the request.
+        upstream.wait_for_requests(7);
+        let tokens = names.map(flow_token).to_vec();
+        let traces = [traces_of(&names.map(Credential::named), &[]), tokens].concat();
+        wait_until("they are in use", || !found_in_memory(&gateway, &traces).expect("its memory").is_empty());
+        gateway.replace_secrets(&secrets_json(&["successor"]));
+        gateway.signal(libc::SIGHUP);
+        gateway.wait_for_log("the secrets file was loaded anew");
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let found = found_in_memory(&gateway, &traces).expect("its memory");
+            if found.is_empty() {
+                break;
+            }
+            assert!(Instant::now() < until, "{driver}, TLS {is_tls}: still there:\n{}", found.join("\n"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+}
+
 /// Looks for `traces` in all memory that the gateway can write.
 fn found_in_memory(gateway: &Gateway, traces: &[String]) -> io::Result<Vec<String>> {
     let memory = File::open(format!("/proc/{}/mem", gateway.pid()))?;

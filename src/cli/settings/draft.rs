@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::config::{
-    self, AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, Pumping, Timeouts, UpstreamConfig,
-    UsageOptions, default_shards,
+    self, AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, Pumping, QuotaSource, Timeouts,
+    UpstreamConfig, UsageOptions, default_shards,
 };
 
 /// A configuration that begins with the defaults, and the settings that become a part of it together with others.
@@ -40,6 +40,7 @@ impl Draft {
             limits: Limits::for_descriptors(descriptors_max, default_shards()),
             log: LogConfig::default(),
             usage: UsageOptions::default(),
+            quota: QuotaSource::default(),
             capture_directory: None,
             notices: Vec::new(),
         };

@@ -81,14 +81,35 @@ impl Availability {
     }
 }
 
-/// The cooldown and the suspicion of an identity; neither by default, which is stored as `None`.
+/// The cooldown, the block and the suspicion of an identity; none by default, which is stored as `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Trouble {
     pub cooldown: Option<Cooldown>,
+    pub block: Option<UserBlock>,
     pub suspected_at: Option<Instant>,
 }
 
+/// The rest of an identity whose user the upstream says is blocked. Beside a cooldown, since it is the upstream's word
+/// that begins and ends it: no answer to a request does, and no probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserBlock {
+    pub began: Instant,
+    pub until: Instant,
+}
+
 impl Trouble {
+    pub fn is_blocked(&self, now: Instant) -> bool {
+        self.block.is_some_and(|block| now < block.until)
+    }
+
+    pub fn availability(&self, now: Instant) -> Availability {
+        let cooldown = self.cooldown.map_or(Availability::Free, |cooldown| cooldown.availability(now));
+        match self.block {
+            Some(UserBlock { until, .. }) if now < until => cooldown.and(Availability::Held { until }),
+            _ => cooldown,
+        }
+    }
+
     pub fn without_probe(self) -> Self {
         Trouble { cooldown: self.cooldown.map(|cooldown| Cooldown { probe_began: None, ..cooldown }), ..self }
     }
@@ -103,6 +124,8 @@ pub struct Cooldown {
     pub doublings: u32,
     pub began: Instant,
     pub until: Instant,
+    /// The end that it had before it was prolonged until the quota's renewal.
+    pub without_renewal: Option<Instant>,
     pub probe_began: Option<Instant>,
 }
 
@@ -113,6 +136,8 @@ pub enum FaultKind {
     Forbidden,
     RateLimited,
     QuotaUsedUp,
+    /// The upstream says that its user is blocked.
+    QuotaBlocked,
 }
 
 impl FaultKind {
@@ -123,6 +148,7 @@ impl FaultKind {
             FaultKind::Forbidden => "forbidden",
             FaultKind::RateLimited => "rate_limited",
             FaultKind::QuotaUsedUp => "quota_used_up",
+            FaultKind::QuotaBlocked => "quota_blocked",
         }
     }
 }
@@ -155,7 +181,20 @@ impl Cooldown {
         };
         // A later deadline never shortens an earlier one.
         let until = previous.map_or(now + length, |previous| previous.until.max(now + length));
-        Some(Cooldown { kind, doublings, began: now, until, probe_began: None })
+        Some(Cooldown { kind, doublings, began: now, until, without_renewal: None, probe_began: None })
+    }
+
+    /// Makes one that lasts until the quota's renewal at least.
+    pub fn until_renewal(self, renewal: Instant) -> Self {
+        if self.kind != FaultKind::QuotaUsedUp || renewal <= self.until {
+            return self;
+        }
+        Cooldown { until: renewal, without_renewal: Some(self.until), ..self }
+    }
+
+    /// Makes one that ends as if no renewal were known.
+    pub fn shortened(self) -> Self {
+        Cooldown { until: self.without_renewal.unwrap_or(self.until), without_renewal: None, ..self }
     }
 
     pub fn availability(&self, now: Instant) -> Availability {

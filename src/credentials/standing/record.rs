@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use super::cooldown::{Availability, Cooldown, CredentialFault, FaultKind, Probe, Trouble};
+use super::cooldown::{Availability, Cooldown, CredentialFault, FaultKind, Probe, Trouble, UserBlock};
 
 /// Time after which a suspicion ends by itself: as long as another credential takes to be refused, or not, in its
 /// place.
@@ -103,7 +103,7 @@ impl Standing {
     }
 
     pub fn availability(&self, now: Instant) -> Availability {
-        self.current().cooldown.map_or(Availability::Free, |cooldown| cooldown.availability(now))
+        self.current().availability(now)
     }
 
     pub fn is_suspected(&self, now: Instant) -> bool {
@@ -113,14 +113,16 @@ impl Standing {
 
     /// Returns how long it cools down from `now` on; `None` when it does not.
     pub fn cooling_for(&self, now: Instant) -> Option<Duration> {
-        let cooldown = self.current().cooldown?;
-        Some(cooldown.until.saturating_duration_since(now)).filter(|rest| !rest.is_zero())
+        self.cooling(now).map(|cooling| cooling.until.saturating_duration_since(now))
     }
 
-    /// Returns the present cooldown; `None` when there is none.
+    /// Returns the present cooldown, or the block if that ends later; `None` when there is neither.
     pub fn cooling(&self, now: Instant) -> Option<Cooling> {
-        let Cooldown { kind, began, until, .. } = self.current().cooldown?;
-        (now < until).then_some(Cooling { kind, began, until })
+        let Trouble { cooldown, block, .. } = self.current();
+        let cooldown = cooldown.map(|Cooldown { kind, began, until, .. }| Cooling { kind, began, until });
+        let block = block.map(|UserBlock { began, until }| Cooling { kind: FaultKind::QuotaBlocked, began, until });
+        let present = cooldown.into_iter().chain(block).filter(|cooling| now < cooling.until);
+        present.max_by_key(|cooling| cooling.until)
     }
 
     /// Returns the last cooldown, which may have ended, as long as no good answer has cleared it.
@@ -147,7 +149,37 @@ impl Standing {
         })
     }
 
-    /// Clears what began before the attempt that got a good answer. Returns whether a cooldown was cleared.
+    /// Lets a cooldown for a used-up quota last until its renewal. Returns how long it cools down from `now` on.
+    pub fn cool_until_renewal(&self, renewal: Instant, now: Instant) -> Option<Duration> {
+        self.change(|trouble| {
+            let cooldown = trouble.cooldown.map(|cooldown| cooldown.until_renewal(renewal));
+            let time = cooldown.map(|cooldown| cooldown.until.saturating_duration_since(now));
+            (Trouble { cooldown, ..trouble }, time)
+        })
+    }
+
+    /// Leaves it alone until then, since its user is blocked. Returns whether that begins now.
+    pub fn block(&self, until: Instant, now: Instant) -> bool {
+        self.change(|trouble| {
+            let present = trouble.block.filter(|_| trouble.is_blocked(now));
+            let began = present.map_or(now, |block| block.began);
+            (Trouble { block: Some(UserBlock { began, until }), ..trouble }, present.is_none())
+        })
+    }
+
+    /// Ends the block, and does not wait for a renewal any more, since its user is not blocked.
+    pub fn unblock(&self) {
+        if self.is_clear() {
+            return;
+        }
+        self.change(|trouble| {
+            let cooldown = trouble.cooldown.map(Cooldown::shortened);
+            (Trouble { block: None, cooldown, ..trouble }, ())
+        });
+    }
+
+    /// Clears what began before the attempt that got a good answer, but a block only where that has ended. Returns
+    /// whether a cooldown was cleared.
     pub fn restore(&self, attempt_began: Instant) -> bool {
         if self.is_clear() {
             return false;
@@ -155,19 +187,24 @@ impl Standing {
         self.change(|trouble| {
             let cooldown = trouble.cooldown.filter(|cooldown| attempt_began < cooldown.began);
             let suspected_at = trouble.suspected_at.filter(|at| attempt_began < *at);
-            (Trouble { cooldown, suspected_at }, cooldown.is_none() && trouble.cooldown.is_some())
+            let block = trouble.block.filter(|block| attempt_began < block.until);
+            (Trouble { cooldown, block, suspected_at }, cooldown.is_none() && trouble.cooldown.is_some())
         })
     }
 
     /// Clears all that is held against it. Returns whether it cooled down.
     pub fn wake(&self, now: Instant) -> bool {
-        self.change(|trouble| (Trouble::default(), trouble.cooldown.is_some_and(|cooldown| now < cooldown.until)))
+        self.change(|trouble| {
+            let is_cooling = trouble.cooldown.is_some_and(|cooldown| now < cooldown.until);
+            (Trouble::default(), is_cooling || trouble.is_blocked(now))
+        })
     }
 
-    /// Claims the probe of a cooldown, so that a single request finds out how it stands.
+    /// Claims the probe of a cooldown, so that a single request finds out how it stands. There is none during a block.
     pub fn claim_probe(&self, now: Instant) -> Claim {
         self.change(|trouble| {
-            let Some(cooldown) = trouble.cooldown else { return (trouble, Claim::Needless) };
+            let cooldown = trouble.cooldown.filter(|_| !trouble.is_blocked(now));
+            let Some(cooldown) = cooldown else { return (trouble, Claim::Needless) };
             match cooldown.probe(now) {
                 Probe::Wanted => {
                     let cooldown = Some(Cooldown { probe_began: Some(now), ..cooldown });

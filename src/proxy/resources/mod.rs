@@ -1,9 +1,10 @@
 //! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
 //! be repeats (`retry_share`), the background checks (`checks`), the connections kept ready (`warm`), the `prices` of
-//! models, and where it is counted.
+//! models, the times at which `quota` are asked for, and where it is counted.
 
 pub mod checks;
 pub mod prices;
+pub mod quota;
 pub mod retry_share;
 pub mod warm;
 
@@ -21,6 +22,7 @@ use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::checks::ChecksUnderWay;
 use crate::proxy::resources::prices::Prices;
+use crate::proxy::resources::quota::QuotaSchedule;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
@@ -50,6 +52,8 @@ pub struct Resources {
     pub checks: ChecksUnderWay,
     /// Shared by all shards.
     pub prices: Arc<Prices>,
+    /// Shared by all shards; `None`: the upstream is not asked for quotas.
+    pub quota: Option<Arc<QuotaSchedule>>,
     /// The number of exchanges of the process that wait for the outcome of a probe.
     pub probe_waiters: Arc<AtomicUsize>,
     pub lifecycle: Rc<Lifecycle>,

@@ -167,6 +167,7 @@ impl Reload {
         let count = credentials.len();
         self.shared.ledger.open(credentials.names());
         self.shared.credentials.store(Arc::new(credentials));
+        self.shared.quota.iter().for_each(|schedule| schedule.hasten());
         tracing::info!(credentials = count, names, "the secrets file was loaded anew");
         true
     }

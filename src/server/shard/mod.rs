@@ -207,6 +207,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         past: PastExchanges::new(),
         usage: shared.usage.clone().map(|books| UsageBook::new(books, index)),
         prices: shared.prices.clone(),
+        quota: shared.quota.clone(),
         recorder: shared.recorder.clone(),
     };
     Proxy::new(resources, shared.rotations.load_full())

@@ -16,6 +16,7 @@ use crate::credentials::{ApiKeys, Credentials, Owners, Rotations};
 use crate::observability::Ledger;
 use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::resources::prices::Prices;
+use crate::proxy::resources::quota::{self, QuotaSchedule};
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::server::admin::AdminToken;
 use crate::server::admin_token;
@@ -58,6 +59,8 @@ pub struct Shared {
     /// The usage that is not in the file of totals yet.
     pub unwritten: UnwrittenCell,
     pub prices: Arc<Prices>,
+    /// `None`: the upstream is not asked for quotas.
+    pub quota: Option<Arc<QuotaSchedule>>,
     /// Keeps exchanges that have failed; `None`: none is kept.
     pub recorder: Option<Recorder>,
     pub route: Route,
@@ -109,6 +112,7 @@ impl Shared {
             usage: config.usage.is_counted.then(|| UsageBooks::new(config.shards.get(), config.usage.has_otel_names)),
             unwritten: UnwrittenCell::default(),
             prices,
+            quota: config.quota.is_asked().then(|| Arc::new(QuotaSchedule::new(quota::INTERVAL))),
             recorder,
             config,
         })

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::settings::draft::Draft;
 use crate::cli::settings::error::ValueSource;
-use crate::cli::settings::form::OwnForm;
+use crate::cli::settings::form::{OwnForm, Word};
 use crate::cli::settings::reading::{Environment, Reading};
 use crate::cli::settings::setting::Setting;
 use crate::config::{self, PriceSource, USAGE_FILE_NAME};
@@ -50,6 +50,14 @@ pub const ROWS: &[Setting] = &[
                 PriceSource::File(path) => Some(path.display().to_string()),
             },
         }),
+        ..Setting::ROW
+    },
+    Setting {
+        flag: "--quota",
+        variable: Some("FLOW_PROXY_QUOTA"),
+        help: "off or flow = Flow is asked every 5 minutes what its users may still spend, and blocked ones rest",
+        default: "off",
+        form: Some(&Word(|draft| &mut draft.config.quota)),
         ..Setting::ROW
     },
     Setting {

@@ -8,6 +8,7 @@ use super::exchanges::{self, ExchangeView, StreamView};
 use super::history::{HistoryView, PresentFigures, STEP_SECONDS, StateHistory};
 use super::keys::{self, KeysView};
 use super::process::ProcessView;
+use super::quota::QuotaView;
 use super::totals::TotalsView;
 use super::usage::costs::{CostSpans, SpanSums, UsageBy};
 use crate::server::admin::gateway_state::GatewayState;
@@ -24,6 +25,8 @@ pub struct StateView {
     usage_by: UsageBy,
     credentials: Vec<CredentialView>,
     keys: KeysView,
+    /// `None`: nobody is asked for quotas.
+    quota: Option<QuotaView>,
     streams: Vec<StreamView>,
     /// With those that are not listed.
     streams_count: u64,
@@ -56,6 +59,7 @@ impl StateView {
             usage_by: spent.by_name(),
             credentials: credentials::all(gateway, now.instant),
             keys: keys::all(gateway, now.instant),
+            quota: QuotaView::of(gateway),
             streams: exchanges::longest(&views, now),
             streams_count: gateway.total(|activity| activity.open_streams() as u64) as u64,
             exchanges: exchanges::newest(&views, now),

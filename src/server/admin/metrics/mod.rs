@@ -10,6 +10,7 @@ mod gateway;
 mod gen_ai;
 mod keys;
 mod process;
+mod quota;
 mod requests;
 mod usage;
 
@@ -28,6 +29,7 @@ pub fn text(state: &GatewayState, alive: usize) -> prometheus::Result<Vec<u8>> {
     requests::requests(&mut page, state);
     requests::attempts(&mut page, state);
     credentials::write(&mut page, state);
+    quota::write(&mut page, state);
     connections::write(&mut page, state);
     requests::times(&mut page, state);
     usage::write(&mut page, state);

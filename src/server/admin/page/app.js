@@ -6,8 +6,10 @@ import { ask, Connection, History, messageOf } from "./connection.js";
 import { Cost } from "./cost.js";
 import { Credentials } from "./credentials.js";
 import { byId, KeyedRows, make, setAttribute, setHidden, setText } from "./elements.js";
+import { Keys } from "./keys.js";
 import { keep, kept, seconds, switchLanguage, t, translateDocument } from "./language.js";
 import { forgetColours, Now } from "./now.js";
+import { Quota } from "./quota.js";
 import { Snippets } from "./snippets.js";
 import { Exchanges, Streams } from "./work.js";
 
@@ -21,7 +23,8 @@ class Page {
     const say = (text) => this.say(text);
     this.now = new Now(byId("tiles"));
     this.snippets = new Snippets();
-    this.sections = [new Cost(say), new Credentials(say), new Streams(), new Exchanges(() => this.snippets.first())];
+    this.sections = [new Cost(say), new Keys(), new Credentials(say), new Quota(), new Streams(),
+      new Exchanges(() => this.snippets.first())];
     this.about = new KeyedRows(byId("about"), makeFact, ({ term, value }, fact) => {
       setText(term, t(fact.name));
       setText(value, fact.value);

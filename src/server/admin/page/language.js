@@ -10,6 +10,7 @@ export const UNKNOWN = "–";
 let language;
 let whole;
 let clock;
+let day;
 use(kept(KEPT) ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"));
 
 /** A setting of this page, or `null`; a browser may refuse to keep any. */
@@ -36,6 +37,7 @@ function use(name) {
   const locale = { en: "en", zh: "zh-CN" }[language];
   document.documentElement.lang = locale;
   whole = new Intl.NumberFormat(locale, { maximumFractionDigits: 0 });
+  day = new Intl.DateTimeFormat(locale, { day: "numeric", month: "short", year: "numeric", timeZone: "UTC" });
   clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 }
 
@@ -124,3 +126,6 @@ export function seconds(value) {
 
 /** The time of day of a moment. */
 export const timeOfDay = (moment) => clock.format(moment * 1000);
+
+/** The day of a moment, in UTC as those of the costs. */
+export const dayOf = (moment) => day.format(moment * 1000);

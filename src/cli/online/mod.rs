@@ -1,9 +1,11 @@
 //! `flow-uring check --online`: makes one request with each credential, to see which of them work, and asks which
-//! protocols the upstream offers (`alpn`).
+//! protocols the upstream offers (`alpn`), and where it is asked for, what its users may still spend (`quota`).
 //!
 //! Goes the way of real requests, through `upstream` and `http1`, on a runtime of its own on the main thread.
 //! Invariant: it ends in bounded time, asks once with each credential, and no line holds a secret, a token or a text
-//! that the upstream sent.
+//! that the upstream sent, but the id of a user.
+
+mod quota;
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,9 +15,10 @@ use std::time::{Duration, SystemTime};
 use monoio::{LegacyDriver, RuntimeBuilder};
 use zeroize::Zeroizing;
 
-use super::alpn::{AlpnOffer, AlpnReply};
-use super::check::CheckReport;
-use crate::config::Config;
+use self::quota::QuotaReport;
+use crate::cli::alpn::{AlpnOffer, AlpnReply};
+use crate::cli::check::CheckReport;
+use crate::config::{Config, QuotaSource};
 use crate::credentials::{self, Credential, Credentials, TokenError};
 use crate::http1::head::{HeadError, HeadLimits, HeadScanner, ResponseHead, with_response};
 use crate::http1::interim::InterimAllowance;
@@ -37,7 +40,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Tries every credential and adds a line for each to the report, after one about what the upstream offers.
 pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckReport) {
-    let (outcomes, alpn) = match outcomes(config, credentials) {
+    let Tried { outcomes, alpn, quota } = match tried(config, credentials) {
         Ok(tried) => tried,
         Err(error) => return report.problems.push(error.to_string()),
     };
@@ -53,12 +56,20 @@ pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckRe
             TrialVerdict::Problem => report.problems.push(line),
         }
     }
+    quota.into_iter().for_each(|quota| quota.add_to(report));
 }
 
-/// The outcome of each credential, and what the upstream offers by ALPN, where that is known.
-type Tried = (Vec<TrialOutcome>, Option<AlpnOffer>);
+/// Everything that was asked.
+struct Tried {
+    /// Of each credential.
+    outcomes: Vec<TrialOutcome>,
+    /// `None`: it is not known.
+    alpn: Option<AlpnOffer>,
+    /// `None`: nobody is to be asked.
+    quota: Option<QuotaReport>,
+}
 
-fn outcomes(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> {
+fn tried(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> {
     let route = server::route(&config.upstream)?;
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
@@ -90,7 +101,13 @@ fn outcomes(config: &Config, credentials: &Credentials) -> Result<Tried, RunErro
             }
         }
         let alpn = AlpnOffer::of(&route, trial.http11.get(), config.timeouts.connect).await;
-        Ok((outcomes, alpn))
+        let quota = match config.quota {
+            QuotaSource::Off => None,
+            QuotaSource::Flow => {
+                Some(QuotaReport::ask(&trial.connector, &config.upstream.authority, credentials).await)
+            }
+        };
+        Ok(Tried { outcomes, alpn, quota })
     })
 }
 
