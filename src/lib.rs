@@ -82,6 +82,7 @@
 //! | Is a body too large (413)? | [`proxy::request::plan::plan`]; in chunks: [`http1::body::BodyReader::read_within`] |
 //! | May `.env` be used? | `read` in `cli::settings::dotenv::file` |
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
+//! | What may a key do, and how much of it is used? | [`proxy::admission`]; the counts: [`proxy::key_accounts`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | What of an answer is masked? | [`proxy::response::mask`]; what counts as a part of a token: [`credentials::TokenTraces`] |
 //! | Which exchanges are kept, and what is masked in them? | `keep_failed` in [`proxy::exchange`]; `head` and `masker` of [`capture`] |

@@ -23,7 +23,7 @@ pub struct GatewayReport {
     pub cost: CostsReport,
     pub credentials: Vec<CredentialReport>,
     /// `None`: the gateway does not ask for quotas.
-    pub quota: Option<QuotaReport>,
+    pub quota: Option<QuotaState>,
     pub streams: Vec<StreamReport>,
     pub streams_count: u64,
     pub exchanges: Vec<ExchangeReport>,
@@ -93,7 +93,7 @@ pub struct CredentialReport {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct QuotaReport {
+pub struct QuotaState {
     pub users: Vec<UserReport>,
 }
 
