@@ -131,7 +131,6 @@ impl ParallelPlaces {
         }
     }
 
-    #[expect(clippy::disallowed_types, reason = "see there")]
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<PlaceWaiter>>> {
         // Nothing in here panics between two changes.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
