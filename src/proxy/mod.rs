@@ -231,6 +231,7 @@ impl Proxy {
                 selection,
                 owner,
                 choice,
+                written_for: choice.credential(),
                 head_bytes,
                 token,
                 filterable_head,

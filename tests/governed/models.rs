@@ -94,3 +94,36 @@ fn requests_that_are_read_first_take_their_turns_as_all_others_do() {
         assert_eq!(used, expected, "{name}");
     }
 }
+
+#[test]
+fn requests_that_are_read_first_leave_those_alone_that_rest_and_find_what_others_own() {
+    let upstream = Upstream::plain(|peer| {
+        while let Some(request) = peer.read_request() {
+            let answer = match (request.credential().as_str(), request.path().contains("/responses/resp_1")) {
+                ("a", _) => "HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}",
+                ("c", true) => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+                (_, true) => "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}",
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+            };
+            peer.write(answer);
+        }
+    });
+    let files = Files::new();
+    let entries = [entry("ana", r#""models":["a"]"#), entry("ben", "")];
+    let gateway = before(&upstream, &files, &entries).secrets(secrets_json(&["a", "b", "c"])).shards(1).start();
+    let ask = |name| Client::connect(gateway.port()).ask(post(name, CHAT, r#"{"model":"a"}"#)).status;
+    assert!((0..6).all(|_| ask("ben") == 200));
+    gateway.wait_for_log("cools down");
+    let known = upstream.requests().len();
+    assert!((0..6).all(|_| ask("ana") == 200));
+    let used: Vec<String> = upstream.requests()[known..].iter().map(|request| request.credential()).collect();
+    assert!(!used.contains(&"a".to_owned()), "{used:?}");
+    let look =
+        format!("GET /v1/responses/resp_1 HTTP/1.1\r\nHost: localhost\r\nx-api-key: {}\r\n\r\n", crate::key_of("ana"));
+    for _ in 0..4 {
+        assert_eq!(Client::connect(gateway.port()).ask(&look).status, 200);
+    }
+    // Once its owner is known nobody else is asked.
+    let last: Vec<String> = upstream.requests().iter().rev().take(3).map(|request| request.credential()).collect();
+    assert_eq!(last, ["c", "c", "c"]);
+}
