@@ -50,7 +50,7 @@ use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
 use self::failover::Failover;
-use self::key_accounts::Passage;
+use self::key_accounts::{Governed, Passage};
 use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstTurn;
 use self::request::head::UpstreamHead;
@@ -58,7 +58,7 @@ use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::request::session::session_of;
 use self::request::stored::objects::Objects;
 use self::resources::Resources;
-use self::snapshot::{Governed, Snapshot};
+use self::snapshot::Snapshot;
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::config::Affinity;
 use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
@@ -209,7 +209,7 @@ impl Proxy {
         let mut objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
         let selector = snapshot.selector(selection);
         let owner = owner_search::owner_of_target(&self.resources.owners, selector, path, objects.as_deref_mut());
-        let needs_body = governed.is_some_and(|governed| governed.reads_body);
+        let needs_body = governed.is_some_and(|governed| admission::reads_body(governed, path.path()));
         // A turn is for a request that goes upstream.
         let has_turn = !needs_body && !matches!(passage, Passage::Waits);
         let choice = if has_turn {
@@ -217,7 +217,7 @@ impl Proxy {
         } else {
             Choice::Use(Turn::of(selector.likely()))
         };
-        let is_encoded = needs_body && admission::is_encoded(head);
+        let unreadable = if needs_body { admission::unreadable(head) } else { None };
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
             let is_identity_asked = governed.is_some_and(|governed| governed.limits.count_usage());
@@ -238,7 +238,8 @@ impl Proxy {
                 objects,
                 passage,
                 has_turn,
-                is_encoded,
+                needs_body,
+                unreadable,
             }
         });
         if let (Err(_), Choice::Use(turn)) = (&written, choice) {
@@ -317,8 +318,12 @@ impl Proxy {
             Outcome::Failed(error)
         })?;
         if !request.has_turn {
-            let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
-            admitted.has_asked_for_body = checked.await?;
+            if request.needs_body {
+                let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
+                admitted.has_asked_for_body = checked.await?;
+            }
+            let governed = exchange.snapshot.governed(exchange.key);
+            governed.map_or(Ok(()), admission::enter_again).map_err(Outcome::Failed)?;
             let selector = exchange.snapshot.selector(request.selection);
             let choice = owner_search::first_choice(selector, request.owner, request.objects.as_deref());
             request.choice = choice.map_err(Outcome::Failed)?;

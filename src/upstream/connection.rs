@@ -98,7 +98,7 @@ pub struct Connection {
     /// A partial TLS record.
     incoming: RefCell<Buffer>,
     read_side: Cell<ReadSide>,
-    /// What it receives is overwritten.
+    /// All that is received is overwritten.
     receives_secrets: Cell<bool>,
     /// That of a record which came after content: the next read returns it. Boxed, since it is hardly ever there.
     failure: RefCell<Option<Box<rustls::Error>>>,

@@ -84,8 +84,10 @@ pub struct UpstreamRequest {
     pub has_turn: bool,
     /// Its way past those.
     pub passage: Passage,
-    /// The body has a content coding; looked for only where the body is to be read for the key.
-    pub is_encoded: bool,
+    /// The body is read for the key before anything goes upstream.
+    pub needs_body: bool,
+    /// The reason why the body cannot be read; looked for only where it is to be read for the key.
+    pub unreadable: Option<&'static str>,
     /// The length of the head.
     pub head_bytes: usize,
     /// The place of the token in the head.
