@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::FlowToken;
+use super::moment::UnixSecond;
 use super::record::{Quota, QuotaAnswers, QuotaKind, QuotaMoment};
 use crate::credentials::credential::CredentialId;
 use crate::credentials::snapshot::Credentials;
@@ -38,8 +39,8 @@ impl QuotaGroup {
         QuotaKind::ALL.into_iter().filter_map(|kind| Some((kind, self.quota(kind)?)))
     }
 
-    pub fn is_blocked(&self) -> bool {
-        self.quotas().any(|(_, quota)| quota.is_blocked)
+    pub fn is_blocked(&self, now: UnixSecond) -> bool {
+        self.quotas().any(|(_, quota)| quota.is_blocked(now))
     }
 
     /// Returns for how long a user that is blocked rests: until the last of the quotas that block it is renewed.
@@ -101,21 +102,31 @@ impl Credentials {
     }
 
     /// Returns the users of which the log does not say yet that they are blocked, or that they are not any more.
-    pub fn quota_news(&self) -> Vec<QuotaNews> {
+    pub fn quota_news(&self, now: UnixSecond) -> Vec<QuotaNews> {
         let is_news = |group: &QuotaGroup| {
-            let is_blocked = group.is_blocked();
+            let is_blocked = group.is_blocked(now);
             let records = group.credentials.iter().map(|id| self.quota(*id));
             // All of them: each notes what the log says.
             let logged = records.filter(|record| record.log(is_blocked)).count();
             (logged > 0) != is_blocked
         };
         let groups = self.quota_groups().into_iter().filter(is_news);
-        groups.map(|group| QuotaNews { is_blocked: group.is_blocked(), group }).collect()
+        groups.map(|group| QuotaNews { is_blocked: group.is_blocked(now), group }).collect()
     }
 
     /// Returns one credential of each identity, in the order of the file.
     pub fn identities(&self) -> Vec<CredentialId> {
         self.identities_of(&self.ids().collect::<Vec<_>>())
+    }
+
+    /// Notes whether the last question for the quotas of the credential's user failed.
+    pub fn note_quotas_failing(&self, id: CredentialId, is_failing: bool) {
+        self.quota(id).note_failing(is_failing);
+    }
+
+    /// Returns the number of identities whose last question failed.
+    pub fn quotas_failing_count(&self) -> usize {
+        self.identities().into_iter().filter(|id| self.quota(*id).is_failing()).count()
     }
 
     /// Returns the token by which the credential's identity asks for its quotas, as long as it can be used.

@@ -19,10 +19,13 @@ const SAMPLES_MAX: usize = 16;
 const NEW_CYCLE: f64 = 0.5;
 
 /// The rest of a blocked user whose renewal is not known, or has passed: as the first one of a quota that is used up.
-const BLOCKED_UNKNOWN: Duration = Duration::from_secs(15 * 60);
+const BLOCKED_UNKNOWN_SECONDS: u64 = 15 * 60;
 
 /// The longest rest that one answer gives reason to: that of a month. Another answer gives reason to the next.
 const BLOCKED_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+/// The share from which on it can be true that a quota is used up: amounts are told some minutes late.
+const NEARLY_USED_UP: f64 = 0.9;
 
 /// A moment by both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +69,9 @@ pub struct Quota {
     pub used: Option<f64>,
     /// `None`: there is none.
     pub limit: Option<f64>,
-    pub is_blocked: bool,
     pub renewal: Option<UnixSecond>,
+    /// The end of the block, by the last answer that said that there is one; `None`: it does not block.
+    blocked_until: Option<UnixSecond>,
     fell_at: Option<UnixSecond>,
     samples: Vec<QuotaSample>,
 }
@@ -86,12 +90,18 @@ impl Quota {
         samples.extend(answer.used.map(|used| QuotaSample { at: at.unix, used }));
         let surplus = samples.len().saturating_sub(SAMPLES_MAX);
         samples.drain(..surplus);
+        let renewal = answer.renewal.or(previous.and_then(|previous| previous.renewal));
+        let blocked_until = match answer.is_blocked {
+            Some(is_blocked) => is_blocked.then(|| block_end(renewal, at.unix)),
+            // Not prolonged by an answer that says nothing of it.
+            None => previous.filter(|_| !is_new_cycle).and_then(|previous| previous.blocked_until),
+        };
         Quota {
             at,
             used: answer.used.or(used_before),
             limit: answer.limit,
-            is_blocked: answer.is_blocked.or(previous.map(|previous| previous.is_blocked)).unwrap_or(false),
-            renewal: answer.renewal.or(previous.and_then(|previous| previous.renewal)),
+            renewal,
+            blocked_until: blocked_until.filter(|until| at.unix < *until),
             fell_at: if is_new_cycle { Some(at.unix) } else { previous.and_then(|previous| previous.fell_at) },
             samples,
         }
@@ -102,7 +112,9 @@ impl Quota {
     fn has_more_than(&self, previous: &Quota) -> bool {
         // One that is not told any more may come back.
         let is_raised = self.limit.zip(previous.limit).is_some_and(|(limit, before)| limit > before);
-        is_raised || self.fell_at != previous.fell_at || (previous.is_blocked && !self.is_blocked)
+        is_raised
+            || self.fell_at != previous.fell_at
+            || (previous.blocked_until.is_some() && self.blocked_until.is_none())
     }
 
     /// Returns when it runs out if it is used on as it is; see [`exhaustion`].
@@ -122,10 +134,26 @@ impl Quota {
         (!time.is_zero()).then_some(time)
     }
 
-    /// Returns for how long a user rests whom this quota blocks.
+    /// Returns for how long a user rests whom this quota blocks: up to the renewal, or for a quarter of an hour after the
+    /// answer that said so; `None` where it does not block, or does not any more.
     pub fn blocked_for(&self, now: UnixSecond) -> Option<Duration> {
-        self.is_blocked.then(|| self.renewed_in(now).unwrap_or(BLOCKED_UNKNOWN))
+        let time = self.blocked_until?.since(now).min(BLOCKED_MAX);
+        (!time.is_zero()).then_some(time)
     }
+
+    pub fn is_blocked(&self, now: UnixSecond) -> bool {
+        self.blocked_for(now).is_some()
+    }
+
+    /// Returns whether nothing that was told of it contradicts that it is used up.
+    fn may_be_used_up(&self) -> bool {
+        self.blocked_until.is_some() || self.share().is_none_or(|share| share >= NEARLY_USED_UP)
+    }
+}
+
+/// Returns when a block ends of which an answer told at `told`.
+fn block_end(renewal: Option<UnixSecond>, told: UnixSecond) -> UnixSecond {
+    renewal.filter(|renewal| told < *renewal).unwrap_or(UnixSecond(told.0.saturating_add(BLOCKED_UNKNOWN_SECONDS)))
 }
 
 /// The answers to one question, those that could be read.
@@ -174,6 +202,8 @@ pub struct QuotaRecord {
     token: ArcSwapOption<FlowToken>,
     /// The log says that its user is blocked.
     is_logged: AtomicBool,
+    /// The last question brought no answer that could be read, or not all.
+    is_failing: AtomicBool,
 }
 
 impl QuotaRecord {
@@ -181,13 +211,17 @@ impl QuotaRecord {
         self.told.load_full()
     }
 
-    /// Returns the renewal of the quota of which more is used; `None` where it is not known.
+    /// Returns the renewal of the quota that is used up, which is the one that blocks, or of which more is used; `None`
+    /// where it is not known, or the amounts say that none is.
     pub fn renewal(&self) -> Option<Instant> {
         let told = self.told()?;
-        let quotas = [&told.requests, &told.budget].into_iter().flatten();
+        let quotas = [&told.requests, &told.budget].into_iter().flatten().filter(|quota| quota.may_be_used_up());
         // Of two of which nothing is known, the later one: the budget.
-        let share = |quota: &Quota| quota.share().unwrap_or(0.0);
-        let fuller = quotas.max_by(|one, other| share(one).total_cmp(&share(other)))?;
+        let fullness = |quota: &Quota| match quota.blocked_until {
+            Some(_) => f64::INFINITY,
+            None => quota.share().unwrap_or(0.0),
+        };
+        let fuller = quotas.max_by(|one, other| fullness(one).total_cmp(&fullness(other)))?;
         Some(fuller.at.instant + fuller.renewed_in(fuller.at.unix)?)
     }
 
@@ -207,6 +241,15 @@ impl QuotaRecord {
 
     pub(super) fn keep_token(&self, token: Option<Arc<FlowToken>>) {
         self.token.store(token);
+    }
+
+    /// Notes whether the last question failed.
+    pub(super) fn note_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
     }
 
     /// Notes what the log says from now on, and returns what it said before.
@@ -262,12 +305,12 @@ mod tests {
         let told = ToldQuotas::after(Some(&told), &QuotaAnswers { budget: Some(answer(61.0)), requests: None }, at);
         assert_eq!(told.user.as_deref(), Some("u"));
         let budget = told.budget.as_ref().expect("told");
-        assert!(budget.is_blocked && budget.renewal.is_some() && budget.used == Some(61.0));
+        assert!(budget.is_blocked(at.unix) && budget.renewal.is_some() && budget.used == Some(61.0));
         assert_eq!(told.requests.as_ref().and_then(|requests| requests.used), Some(7.0));
         let unblocked = QuotaAnswer { is_blocked: Some(false), limit: None, ..answer(62.0) };
         let told = ToldQuotas::after(Some(&told), &QuotaAnswers { budget: Some(unblocked), requests: None }, at);
         let budget = told.budget.expect("told");
-        assert!(!budget.is_blocked && budget.limit.is_none());
+        assert!(!budget.is_blocked(at.unix) && budget.limit.is_none());
     }
 
     #[test]
@@ -305,6 +348,58 @@ mod tests {
             let answer = QuotaAnswer { is_blocked: Some(is_blocked), renewal, ..answer(1.0) };
             let quota = Quota::after(None, &answer, at);
             assert_eq!(quota.blocked_for(at.unix), seconds.map(Duration::from_secs), "{renewal:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_lasts_as_long_as_the_answer_that_told_it_says_and_no_other_prolongs_it() {
+        let at = QuotaMoment { instant: Instant::now(), unix: UnixSecond(1_796_083_200) };
+        let minutes = |count: u64| moment(at, count);
+        let blocked_for =
+            |quota: &Quota, count: u64| quota.blocked_for(minutes(count).unix).map(|time| time.as_secs() / 60);
+        let first = QuotaAnswer { is_blocked: Some(true), ..answer(60.0) };
+        let blocked = Quota::after(None, &first, at);
+        assert_eq!(
+            [0, 10, 14, 15, 60].map(|count| blocked_for(&blocked, count)),
+            [Some(15), Some(5), Some(1), None, None]
+        );
+        // Answers without a word of it, and then one with.
+        let quiet = Quota::after(Some(&blocked), &answer(60.0), minutes(10));
+        assert_eq!([10, 15].map(|count| blocked_for(&quiet, count)), [Some(5), None]);
+        let again = Quota::after(Some(&quiet), &first, minutes(20));
+        assert_eq!([20, 35].map(|count| blocked_for(&again, count)), [Some(15), None]);
+        // A renewal that passes, and a new cycle.
+        let renewal = Some(minutes(30).unix);
+        let renewed = Quota::after(None, &QuotaAnswer { renewal, ..first.clone() }, at);
+        assert_eq!([0, 29, 30].map(|count| blocked_for(&renewed, count)), [Some(30), Some(1), None]);
+        let passed = Quota::after(Some(&renewed), &answer(60.0), minutes(31));
+        assert!(!passed.is_blocked(minutes(31).unix) && passed.has_more_than(&renewed));
+        let fallen = Quota::after(Some(&renewed), &answer(1.0), minutes(10));
+        assert!(!fallen.is_blocked(minutes(10).unix));
+    }
+
+    #[test]
+    fn a_renewal_is_that_of_a_quota_that_may_be_used_up() {
+        let at = QuotaMoment::now();
+        let told = |used: Option<f64>, limit, is_blocked, hours: u64| {
+            let renewal = Some(UnixSecond(at.unix.0 + hours * 3600));
+            Some(QuotaAnswer { user: None, used, limit, is_blocked: Some(is_blocked), renewal })
+        };
+        let some = |used: f64, is_blocked, hours| told(Some(used), Some(100.0), is_blocked, hours);
+        for (budget, requests, hours) in [
+            (some(40.0, false, 1), None, None),
+            (some(40.0, false, 1), some(20.0, false, 2), None),
+            (some(89.9, false, 1), None, None),
+            (some(90.0, false, 1), some(20.0, false, 2), Some(1)),
+            (some(91.0, false, 1), some(95.0, false, 2), Some(2)),
+            (some(40.0, true, 1), some(95.0, false, 2), Some(1)),
+            (told(Some(40.0), None, false, 1), None, Some(1)),
+            (told(None, Some(100.0), false, 1), some(20.0, false, 2), Some(1)),
+        ] {
+            let record = QuotaRecord::default();
+            record.note(&QuotaAnswers { budget, requests }, at);
+            let renewal = record.renewal().map(|renewal| (renewal - at.instant).as_secs() / 3600);
+            assert_eq!(renewal, hours, "{:?}", record.told());
         }
     }
 }

@@ -22,7 +22,7 @@ pub fn write(page: &mut Exposition, gateway: &GatewayState) {
     page.gauge(
         "flow_uring_quota_blocked",
         "Whether the upstream says that the quota blocks its user (1); then its credentials are left alone.",
-        each(&|quota| Some(f64::from(u8::from(quota.is_blocked)))),
+        each(&|quota| Some(f64::from(u8::from(quota.is_blocked(now))))),
     );
     page.gauge(
         "flow_uring_quota_renewal_timestamp_seconds",
