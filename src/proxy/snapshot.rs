@@ -35,6 +35,9 @@ pub struct Snapshot {
     usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
 }
 
+/// The snapshot of new exchanges of a shard.
+pub type Newest = Rc<RefCell<Rc<Snapshot>>>;
+
 /// A key that may not do everything.
 #[derive(Debug, Clone)]
 pub struct Governed {

@@ -1,19 +1,13 @@
 //! The quotas of the credentials' users, asked once as a gateway asks, and told one line a user.
 
-use std::time::Duration;
-
 use crate::cli::check::CheckReport;
 use crate::cli::shown_text::ShownText;
 use crate::credentials::Credentials;
 use crate::credentials::quota::groups::QuotaGroup;
 use crate::credentials::quota::moment::UnixSecond;
 use crate::credentials::quota::record::{Quota, QuotaKind, QuotaMoment};
-use crate::io::{Either, pause, race};
 use crate::proxy::quota_question::inquiry::{Inquired, Inquiry};
 use crate::upstream::Connector;
-
-/// The longest that the question of one identity takes.
-const INQUIRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The lines about quotas.
 #[derive(Debug, Default)]
@@ -29,24 +23,19 @@ impl QuotaLines {
         let mut report = QuotaLines::default();
         for credential in credentials.identities() {
             let inquiry = Inquiry { connector, authority, credentials, credential };
-            let asked = race(inquiry.ask(), pause(INQUIRY_LIMIT)).await;
-            let fault = match asked {
-                Either::First(Inquired { answers, failure }) => {
-                    if answers.budget.is_some() || answers.requests.is_some() {
-                        credentials.note_quotas(credential, &answers, QuotaMoment::now());
-                    }
-                    failure.map(|failure| failure.to_string())
-                }
-                Either::Second(()) => Some(format!("nothing within {} s", INQUIRY_LIMIT.as_secs())),
-            };
+            let Inquired { answers, failure } = inquiry.ask().await;
+            if answers.budget.is_some() || answers.requests.is_some() {
+                credentials.note_quotas(credential, &answers, QuotaMoment::now());
+            }
             let name = &credentials.entry(credential).name;
             report
                 .warnings
-                .extend(fault.map(|fault| format!("the quotas of {name} were not told, or not all: {fault}")));
+                .extend(failure.map(|fault| format!("the quotas of {name} were not told, or not all: {fault}")));
         }
+        let now = QuotaMoment::now().unix;
         for group in credentials.quota_groups() {
-            let line = line(credentials, &group, QuotaMoment::now().unix);
-            if group.is_blocked() { &mut report.warnings } else { &mut report.users }.push(line);
+            let line = line(credentials, &group, now);
+            if group.is_blocked(now) { &mut report.warnings } else { &mut report.users }.push(line);
         }
         report
     }
@@ -73,7 +62,7 @@ fn told(kind: QuotaKind, quota: &Quota, now: UnixSecond) -> String {
     let used = quota.used.map_or("an unknown part".into(), amount);
     let limit = quota.limit.map_or(", no limit".into(), |limit| format!(" of {}", amount(limit)));
     let mut text = format!("{} {used}{limit}", kind.as_str());
-    if quota.is_blocked {
+    if quota.is_blocked(now) {
         text.push_str(", blocked");
     }
     let day = |moment: Option<UnixSecond>| moment.and_then(UnixSecond::day);
