@@ -1,11 +1,13 @@
 //! The quotas of the credentials' users, asked once as a gateway asks, and told one line a user.
 
+use std::rc::Rc;
+
 use crate::cli::check::CheckReport;
 use crate::cli::shown_text::ShownText;
-use crate::credentials::Credentials;
 use crate::credentials::quota::groups::QuotaGroup;
 use crate::credentials::quota::moment::UnixSecond;
 use crate::credentials::quota::record::{Quota, QuotaKind, QuotaMoment};
+use crate::credentials::{CredentialId, Credentials};
 use crate::proxy::quota_question::inquiry::{Inquired, Inquiry};
 use crate::upstream::Connector;
 
@@ -18,12 +20,31 @@ pub struct QuotaLines {
 }
 
 impl QuotaLines {
-    /// Asks for each identity, one after the other.
-    pub async fn ask(connector: &Connector, authority: &str, credentials: &Credentials) -> Self {
+    /// Asks for each identity, for so many at once.
+    pub async fn ask(
+        connector: &Rc<Connector>,
+        authority: &str,
+        credentials: &Rc<Credentials>,
+        at_once_max: usize,
+    ) -> Self {
         let mut report = QuotaLines::default();
-        for credential in credentials.identities() {
-            let inquiry = Inquiry { connector, authority, credentials, credential };
-            let Inquired { answers, failure } = inquiry.ask().await;
+        let begin = |credential: &CredentialId| {
+            let (connector, authority, credentials) = (connector.clone(), authority.to_owned(), credentials.clone());
+            let credential = *credential;
+            let asked = monoio::spawn(async move {
+                let (connector, authority, credentials) = (&*connector, &*authority, &*credentials);
+                Inquiry { connector, authority, credentials, credential }.ask().await
+            });
+            (credential, asked)
+        };
+        let mut inquired = Vec::new();
+        for batch in credentials.identities().chunks(at_once_max) {
+            let running: Vec<_> = batch.iter().map(begin).collect();
+            for (credential, asked) in running {
+                inquired.push((credential, asked.await));
+            }
+        }
+        for (credential, Inquired { answers, failure }) in inquired {
             if answers.budget.is_some() || answers.requests.is_some() {
                 credentials.note_quotas(credential, &answers, QuotaMoment::now());
             }
