@@ -49,11 +49,13 @@ impl QuotaGroup {
     }
 }
 
-/// A user whose block begins or ends in the log.
+/// Something of a user's block that the log does not say yet.
 #[derive(Debug)]
-pub struct QuotaNews {
-    pub group: QuotaGroup,
-    pub is_blocked: bool,
+pub enum QuotaNews {
+    Begins(QuotaGroup),
+    /// These credentials were found to be of a user whose block began before.
+    Joins(QuotaGroup),
+    Ends(QuotaGroup),
 }
 
 impl Credentials {
@@ -103,15 +105,27 @@ impl Credentials {
 
     /// Returns the users of which the log does not say yet that they are blocked, or that they are not any more.
     pub fn quota_news(&self, now: UnixSecond) -> Vec<QuotaNews> {
-        let is_news = |group: &QuotaGroup| {
-            let is_blocked = group.is_blocked(now);
-            let records = group.credentials.iter().map(|id| self.quota(*id));
-            // All of them: each notes what the log says.
-            let logged = records.filter(|record| record.log(is_blocked)).count();
-            (logged > 0) != is_blocked
-        };
-        let groups = self.quota_groups().into_iter().filter(is_news);
-        groups.map(|group| QuotaNews { is_blocked: group.is_blocked(now), group }).collect()
+        self.quota_groups().into_iter().filter_map(|group| self.news_of(group, now)).collect()
+    }
+
+    fn news_of(&self, mut group: QuotaGroup, now: UnixSecond) -> Option<QuotaNews> {
+        let is_blocked = group.is_blocked(now);
+        let identities = self.identities_of(&group.credentials);
+        let count = identities.len();
+        // All of them: each notes what the log says.
+        let is_new = |id: &CredentialId| self.quota(*id).log(is_blocked) != is_blocked;
+        let new: Vec<CredentialId> = identities.into_iter().filter(is_new).collect();
+        if new.is_empty() {
+            return None;
+        }
+        if !is_blocked {
+            return Some(QuotaNews::Ends(group));
+        }
+        if new.len() == count {
+            return Some(QuotaNews::Begins(group));
+        }
+        group.credentials.retain(|id| new.iter().any(|new| self.is_same_identity(*id, *new)));
+        Some(QuotaNews::Joins(group))
     }
 
     /// Returns one credential of each identity, in the order of the file.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::inquiry::{Inquired, Inquiry, InquiryError};
-use crate::credentials::quota::groups::QuotaNews;
+use crate::credentials::quota::groups::{QuotaGroup, QuotaNews};
 use crate::credentials::quota::record::QuotaMoment;
 use crate::credentials::{CredentialId, Credentials};
 use crate::io::{Either, Lifecycle, Phase, clock, pause, race};
@@ -146,15 +146,22 @@ impl Round {
     }
 }
 
-/// Writes to the log that a user is blocked from now on, or not any more.
-fn tell_news(all: &Credentials, QuotaNews { group, is_blocked }: &QuotaNews) {
+/// Writes to the log that a user is blocked from now on, with which credentials, or not any more.
+fn tell_news(all: &Credentials, news: &QuotaNews) {
+    let (QuotaNews::Begins(group) | QuotaNews::Joins(group) | QuotaNews::Ends(group)) = news;
     let names: Vec<&str> = group.credentials.iter().take(NAMES_MAX).map(|id| &*all.entry(*id).name).collect();
     let more = group.credentials.len() - names.len();
     let credentials = names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
-    if !is_blocked {
-        tracing::info!(user = group.name, credentials, "quota is not blocked any more");
-        return;
+    match news {
+        QuotaNews::Begins(_) => tell_block(group, &credentials),
+        QuotaNews::Joins(_) => {
+            tracing::warn!(user = group.name, credentials, "more credentials of a blocked user cool down");
+        }
+        QuotaNews::Ends(_) => tracing::info!(user = group.name, credentials, "quota is not blocked any more"),
     }
+}
+
+fn tell_block(group: &QuotaGroup, credentials: &str) {
     let now = QuotaMoment::now().unix;
     let blocked = || group.quotas().filter(|(_, quota)| quota.is_blocked(now));
     let quotas = blocked().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>().join(", ");

@@ -12,7 +12,7 @@ use crate::server::admin::gateway_state::GatewayState;
 #[derive(Debug, Serialize)]
 pub struct QuotaView {
     users: Vec<UserView>,
-    /// Identities whose quotas were not told in the last round, or not all of them.
+    /// Identities whose quotas were not told when they were asked last, or not all of them.
     failing: usize,
 }
 
