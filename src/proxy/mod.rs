@@ -58,7 +58,7 @@ use self::request::plan::{Action, Forward, LateAdmission, Plan, UpstreamRequest}
 use self::request::session::session_of;
 use self::request::stored::objects::Objects;
 use self::resources::Resources;
-use self::snapshot::Snapshot;
+use self::snapshot::{Newest, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::config::Affinity;
 use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
@@ -71,7 +71,7 @@ use crate::observability::{Count, UsageRecord};
 pub struct Proxy {
     pub resources: Resources,
     /// The credentials and keys of new exchanges.
-    snapshot: RefCell<Rc<Snapshot>>,
+    snapshot: Newest,
     /// The number of the last exchange.
     sequence: Cell<u64>,
 }
@@ -79,7 +79,7 @@ pub struct Proxy {
 impl Proxy {
     pub fn new(resources: Resources, rotations: Arc<Rotations>) -> Self {
         let snapshot = Snapshot::new(rotations, &resources.ledger, &resources.key_accounts);
-        let snapshot = RefCell::new(Rc::new(snapshot));
+        let snapshot = Rc::new(RefCell::new(Rc::new(snapshot)));
         Proxy { resources, snapshot, sequence: Cell::new(0) }
     }
 
@@ -264,7 +264,7 @@ impl Proxy {
         };
         resources.activity.counters.add(Count::Requests);
         resources.share.note_request(resources.shard, exchange.began);
-        quota_question::ask_if_due(resources, &exchange.snapshot);
+        quota_question::ask_if_due(resources, &self.snapshot);
         if request.traits.is_filtered
             // Boxed: without the filter no request needs it, and the task of the connection would keep room for it.
             && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
