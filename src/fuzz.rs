@@ -3,7 +3,7 @@
 //!
 //! Only with the feature `fuzz`; the program is built without it.
 
-use crate::config::{Affinity, Filter};
+use crate::config::{Affinity, Filter, WebSocketUse};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::Hosts;
 use crate::proxy::request::head::UpstreamIdentity;
@@ -77,5 +77,6 @@ pub fn rules(base_path: &str) -> Rules {
         body_bytes_max: None,
         filter: Filter::None,
         affinity: Affinity::None,
+        websocket: WebSocketUse::Auto,
     }
 }

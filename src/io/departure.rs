@@ -14,7 +14,7 @@ use std::task::{Poll, Waker};
 use monoio::net::TcpStream;
 
 use super::deadline::next_turn;
-use super::epoll::{EVENTS_MAX, Epoll, Token, TokenTable};
+use super::epoll::{EVENTS_MAX, Epoll, Readiness, Token, TokenTable};
 
 thread_local! {
     static WATCHES: Watches =
@@ -28,6 +28,8 @@ struct Watches {
 
 struct Entry {
     has_left: bool,
+    /// It was reset; an end of file alone is none.
+    has_failed: bool,
     waker: Option<Waker>,
 }
 
@@ -46,7 +48,7 @@ impl Departure {
         let token = WATCHES.with(|watches| {
             watches.entries.borrow_mut().insert_with(|token| {
                 watches.epoll.get().watch(libc::EPOLL_CTL_ADD, socket, libc::EPOLLRDHUP, token)?;
-                Ok::<_, io::Error>(Entry { has_left: false, waker: None })
+                Ok::<_, io::Error>(Entry { has_left: false, has_failed: false, waker: None })
             })
         })?;
         Ok(Departure { token })
@@ -68,6 +70,24 @@ impl Departure {
             })
         })
         .await;
+    }
+
+    /// Resolves when the connection of `socket`, which is the one that is watched, was reset or has broken. An end of file
+    /// alone is none, and tells nothing of what follows it: from the first call on [`Departure::happened`] misses it.
+    pub async fn failed(&self, socket: &impl AsRawFd) {
+        loop {
+            self.happened().await;
+            let goes_on = WATCHES.with(|watches| {
+                let mut entries = watches.entries.borrow_mut();
+                let entry = entries.get_mut(self.token).filter(|entry| !entry.has_failed)?;
+                entry.has_left = false;
+                // No event of its own is asked for: errors are told in any case.
+                watches.epoll.get().watch(libc::EPOLL_CTL_MOD, socket, 0, self.token).ok()
+            });
+            if goes_on.is_none() {
+                return;
+            }
+        }
     }
 
     /// Drops the waker of the last waiter: a task that has ended stays in memory as long as its waker does.
@@ -99,7 +119,7 @@ pub async fn watch(events: TcpStream) -> io::Result<()> {
     let mut count_in_turn = 0;
     loop {
         events.readable(false).await?;
-        count_in_turn += WATCHES.with(|watches| watches.epoll.get()).take(|token, _| deliver(token));
+        count_in_turn += WATCHES.with(|watches| watches.epoll.get()).take_many::<EVENTS_MAX>(deliver);
         // On epoll the wait may have been none at all, however many leave at once.
         if count_in_turn >= EVENTS_MAX {
             next_turn().await;
@@ -108,10 +128,11 @@ pub async fn watch(events: TcpStream) -> io::Result<()> {
     }
 }
 
-fn deliver(token: Token) {
+fn deliver(token: Token, readiness: Readiness) {
     WATCHES.with(|watches| {
         if let Some(entry) = watches.entries.borrow_mut().get_mut(token) {
             entry.has_left = true;
+            entry.has_failed |= readiness.has_failed();
             if let Some(waker) = entry.waker.take() {
                 waker.wake();
             }

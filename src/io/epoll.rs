@@ -47,6 +47,11 @@ impl Readiness {
         self.has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
     }
 
+    /// The connection was reset, or broke.
+    pub fn has_failed(self) -> bool {
+        self.has(libc::EPOLLERR)
+    }
+
     pub fn is_readable(self) -> bool {
         self.has(libc::EPOLLIN)
     }

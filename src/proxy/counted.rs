@@ -8,8 +8,10 @@ use crate::credentials::CredentialId;
 use crate::io::clock;
 use crate::observability::{CostRecord, Ending, TokensRecord, UsageRecord};
 use crate::proxy::downstream::Downstream;
-use crate::proxy::exchange::{Exchange, UsageProgress};
+use crate::proxy::exchange::{Exchange, TunnelUsage, UsageProgress};
 use crate::proxy::key_accounts::Spending;
+use crate::proxy::price_question;
+use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::request::replayable::is_generation;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body::BodyRelay;
@@ -45,6 +47,9 @@ pub fn wants_name(resources: &Resources, progress: &UsageProgress) -> bool {
 /// counted.
 pub fn count<'a>(resources: &'a Resources, exchange: &Exchange, downstream: &Downstream) -> Option<UsageRecord<'a>> {
     let book = resources.usage.as_ref()?;
+    if let Some(tunnel) = &exchange.tunnel {
+        return Some(tunnel_record(book, tunnel));
+    }
     let credential = exchange.credential?;
     let progress = &exchange.progress.usage;
     // What reads an answer that was made before gets its usage again.
@@ -78,8 +83,57 @@ pub fn count<'a>(resources: &'a Resources, exchange: &Exchange, downstream: &Dow
     })
 }
 
+/// Notes the model that the target of an upgrade names.
+pub fn note_named(resources: &Resources, exchange: &Exchange, request: &UpstreamRequest) {
+    let named = request.upgrade.as_ref().and_then(|upgrade| upgrade.model.as_deref());
+    if let (Some(book), Some(name)) = (&resources.usage, named) {
+        exchange.progress.usage.request_model.replace(Some(book.models().refer(name)));
+    }
+}
+
+/// Counts one of the answers in a tunnel, and adds it to `tunnel`. The model is that of the request, where it names one,
+/// else `model`.
+pub fn count_in_tunnel(resources: &Resources, exchange: &Exchange, tunnel: &mut TunnelUsage, answer: TunnelAnswer<'_>) {
+    let (Some(book), Some(credential)) = (&resources.usage, exchange.credential) else { return };
+    let progress = &exchange.progress.usage;
+    progress.answer_model.replace(answer.model.map(|name| book.models().refer(name)));
+    let cost = match answer.cost {
+        Some(amount) => Some(Cost::Reported(amount)),
+        None => price(resources, book, progress, &answer.spent).map(Cost::Estimated),
+    };
+    let model = named_model(book, progress);
+    add(exchange, book, credential, model, &answer.spent, cost);
+    if let Spent::Reported(tokens) = answer.spent {
+        *tunnel.tokens.get_or_insert_default() += tokens;
+    }
+    if let Some(Cost::Reported(amount) | Cost::Estimated(amount)) = cost {
+        *tunnel.cost.get_or_insert_default() += amount;
+        tunnel.is_estimated |= matches!(cost, Some(Cost::Estimated(_)));
+    }
+    tunnel.model = model;
+    if !matches!(cost, Some(Cost::Reported(_))) {
+        price_question::ask_if_due(resources, &exchange.snapshot, tunnel.tokens.is_some());
+    }
+}
+
+/// An answer in a tunnel.
+pub struct TunnelAnswer<'a> {
+    pub spent: Spent,
+    /// The cost that it told.
+    pub cost: Option<Usd>,
+    /// The model that it named.
+    pub model: Option<&'a str>,
+}
+
+/// Returns the sums of a tunnel, whose answers have been counted.
+fn tunnel_record<'a>(book: &'a UsageBook, tunnel: &TunnelUsage) -> UsageRecord<'a> {
+    let model = &**book.models().name(tunnel.model);
+    let cost = tunnel.cost.map(|amount| CostRecord { dollars: amount.as_dollars(), is_reported: !tunnel.is_estimated });
+    UsageRecord { model: Some(model).filter(|model| !model.is_empty()), tokens: tunnel.tokens.map(record), cost }
+}
+
 /// The tokens of an answer.
-enum Spent {
+pub enum Spent {
     Reported(TokenCounts),
     Estimated(EstimatedTokens),
 }

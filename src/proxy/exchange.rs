@@ -25,7 +25,7 @@ use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::sse::tracker::StreamedText;
 use crate::usage::cost::Usd;
-use crate::usage::models::ModelRef;
+use crate::usage::models::{ModelId, ModelRef};
 use crate::usage::tokens::TokenCounts;
 
 /// Time that an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
@@ -50,6 +50,20 @@ pub struct Exchange {
     pub progress: Progress,
     /// Its place among the requests of its key that are under way; free again with the end.
     pub place: Option<ParallelPlace>,
+    /// The usage of the answers in its tunnel, where it was one. Boxed: few are.
+    pub tunnel: Option<Box<TunnelUsage>>,
+}
+
+/// The usage of all answers in a tunnel.
+#[derive(Debug, Default)]
+pub struct TunnelUsage {
+    /// Those that were told.
+    pub tokens: Option<TokenCounts>,
+    pub cost: Option<Usd>,
+    /// A part of the cost was estimated.
+    pub is_estimated: bool,
+    /// Of the last answer.
+    pub model: ModelId,
 }
 
 impl Exchange {
@@ -76,6 +90,7 @@ impl Exchange {
             error: None,
             progress: Progress::default(),
             place: None,
+            tunnel: None,
         }
     }
 

@@ -4,7 +4,8 @@
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
-//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms
+//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`].
+//! After an upgrade to WebSocket bytes go both ways (`websocket`). All rooms
 //! share the shard's `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the
 //! request for another attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream
 //! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`), the
@@ -37,6 +38,7 @@ pub mod snapshot;
 pub mod sse;
 pub mod stream;
 pub mod trail;
+pub mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -45,7 +47,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::attempt::request_body::upload::{check_start, take_body};
-use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
+use self::attempt::{Attempt, AttemptsEnd, OpenAnswer, Switched};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
@@ -57,6 +59,7 @@ use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::request::session::session_of;
 use self::request::stored::objects::Objects;
+use self::request::upgrade::Upgrade;
 use self::resources::Resources;
 use self::snapshot::{Governed, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
@@ -104,6 +107,12 @@ impl Proxy {
             Action::Forward(request) => match self.forward(&mut exchange, downstream, request).await {
                 Forwarded::Over { outcome, request_is_whole } => {
                     self.conclude(&mut exchange, downstream, request_is_whole, outcome).await
+                }
+                Forwarded::Switched(switched) => {
+                    // Boxed: few connections need it.
+                    let relayed = websocket::relay(&self.resources, &mut exchange, downstream, switched);
+                    let outcome = Box::pin(relayed).await;
+                    self.conclude(&mut exchange, downstream, false, outcome).await
                 }
                 Forwarded::Open(open) => {
                     downstream.replay.get_mut().release(&self.resources.budget);
@@ -166,6 +175,7 @@ impl Proxy {
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|key, forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
+                admission::check_upgrade(&self.resources, &forward)?;
                 let selection = self.selection(&exchange.snapshot, key, head)?;
                 let governed = exchange.snapshot.governed(key);
                 let passage =
@@ -226,6 +236,7 @@ impl Proxy {
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
             let head_bytes = out.len();
+            let upgrade = facts.wants_websocket.then(|| Box::new(Upgrade::of(head.head, path)));
             UpstreamRequest {
                 traits,
                 selection,
@@ -238,6 +249,7 @@ impl Proxy {
                 passage,
                 has_turn,
                 is_encoded,
+                upgrade,
             }
         });
         if let (Err(_), Choice::Use(turn)) = (&written, choice) {
@@ -281,6 +293,10 @@ impl Proxy {
         drop(attempt);
         match end {
             AttemptsEnd::Over(outcome) => Forwarded::over(exchange, &body, outcome),
+            AttemptsEnd::Switched(switched) => {
+                counted::note_named(resources, exchange, request);
+                Forwarded::Switched(switched)
+            }
             AttemptsEnd::Open(open) => {
                 exchange.request_bytes = body.data_bytes();
                 Forwarded::Open(open)
@@ -369,6 +385,7 @@ impl Proxy {
 enum Forwarded {
     Over { outcome: Outcome, request_is_whole: bool },
     Open(Box<OpenAnswer>),
+    Switched(Box<Switched>),
 }
 
 impl Forwarded {

@@ -44,12 +44,15 @@ pub async fn check_body(
     let base_path = &resources.rules.upstream.base_path;
     let target = request_target(&downstream.replay.borrow(), base_path);
     let call = Call::of(&target, facts).map_err(not_sure)?;
+    if request.upgrade.is_some() && !may_upgrade(&call, governed.limits.count_cost() || models.is_some(), &target) {
+        return Err(Outcome::Failed(GatewayError::ModelNotAllowed));
+    }
     if governed.limits.count_usage() && call.begins_work {
         return Err(Outcome::Failed(GatewayError::UseNotCounted));
     }
     let mut asked = call.asked;
     let mut has_asked_for_body = false;
-    if call.needs_model {
+    if call.needs_model && request.upgrade.is_none() {
         let mut search = MemberSearch::new(request.head_bytes, facts);
         // A read takes up to 0.3 ms.
         let wants_more = async |replay: &RefCell<ReplayBuffer>| spend(|| search.advance(&replay.borrow())).await;
@@ -83,6 +86,14 @@ pub async fn check_body(
     Ok(has_asked_for_body)
 }
 
+/// Tells whether an upgrade is for the model that its target names alone, where that matters. In Realtime no message can
+/// change the model of a session; elsewhere, as in Responses, each may name any.
+fn may_upgrade(call: &Call, is_model_checked: bool, target: &str) -> bool {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let is_realtime = path.trim_end_matches('/').ends_with("/realtime");
+    !is_model_checked || is_realtime && !call.asked.names.is_empty()
+}
+
 fn not_sure(why: NotSure) -> Outcome {
     Outcome::Failed(GatewayError::ModelNotChecked(why))
 }
@@ -111,7 +122,7 @@ impl Call {
         } else {
             Cow::Borrowed(path)
         };
-        let needs_model = calls_a_model(facts.method, &path);
+        let needs_model = facts.wants_websocket || calls_a_model(facts.method, &path);
         Ok(Call { asked, needs_model, begins_work: needs_model && begins_work(&path) })
     }
 }

@@ -17,8 +17,12 @@ use std::time::Instant;
 pub use self::body_check::check_body;
 pub use self::place::wait_for_place;
 use crate::http1::head::RequestHead;
+use crate::io::clock;
+use crate::observability::Count;
 use crate::proxy::error::GatewayError;
 use crate::proxy::key_accounts::Passage;
+use crate::proxy::request::plan::Forward;
+use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Governed;
 
 /// Lets a request in by its key, or sees that it has to wait.
@@ -32,6 +36,19 @@ pub fn enter(governed: &Governed, now: Instant) -> Result<Passage, GatewayError>
         return Ok(Passage::Open);
     }
     Ok(account.parallel.try_take().map_or(Passage::Waits, Passage::Admitted))
+}
+
+/// Refuses an upgrade to WebSocket where the upstream has said lately that it has none.
+///
+/// # Errors
+/// [`GatewayError::WebsocketRefused`].
+pub fn check_upgrade(resources: &Resources, forward: &Forward<'_>) -> Result<(), GatewayError> {
+    let Resources { upgrades, activity, .. } = resources;
+    if forward.traits.facts.wants_websocket && upgrades.are_refused(forward.path.path(), clock::now()) {
+        activity.counters.add(Count::UpgradesRefused);
+        return Err(GatewayError::WebsocketRefused);
+    }
+    Ok(())
 }
 
 /// Tells whether the body has a content coding, so that it cannot be read.

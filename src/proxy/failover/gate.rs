@@ -16,6 +16,7 @@ use crate::proxy::failover::subject::{ModelSearch, find_subject};
 use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::model::named::NamedModel;
+use crate::proxy::request::upgrade::Upgrade;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
@@ -29,6 +30,8 @@ pub struct Gate<'a> {
     pub body: BodyLength,
     /// The time at which the first request byte was sent, on a connection that was used before.
     pub reused_since: Option<Instant>,
+    /// The request is an upgrade to WebSocket.
+    pub upgrade: Option<&'a Upgrade>,
 }
 
 /// The decision about an answer.
