@@ -59,9 +59,9 @@
 //!   client makes a line long (`shortened`), and no list of names (`name_list`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) with
-//!   a `prompt_cache`, and knows what it `served`, the tokens it accepts (`access`), the quotas of its users (`quota`),
-//!   its name and credentials (`flow`), the text for newcomers (`guide`); requests for who looks at the live page
-//!   (`life`), and what they ask it to play (`scene`).
+//!   a `memory` of what it served, of prompts and of its users' quotas, and knows the tokens it accepts (`access`), its
+//!   name and credentials (`flow`), the text for newcomers (`guide`); requests for who looks at the live page (`life`),
+//!   and what they ask it to play (`scene`).
 //! * `bench`, with the feature of that name: the pure parts of an exchange for `benches/`.
 //! * `fuzz`, with the feature of that name: the parsers of bytes from networks and files, for the targets of `fuzz/`.
 //!
@@ -82,6 +82,7 @@
 //! | Is a body too large (413)? | [`proxy::request::plan::plan`]; in chunks: [`http1::body::BodyReader::read_within`] |
 //! | May `.env` be used? | `read` in `cli::settings::dotenv::file` |
 //! | Who may use the gateway? | [`proxy::guard::AccessRules::admit`], and by their key [`proxy::guard::key::check_key`] |
+//! | What may a key do, and how much of it is used? | [`proxy::admission`]; the counts: [`proxy::key_accounts`] |
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | What of an answer is masked? | [`proxy::response::mask`]; what counts as a part of a token: [`credentials::TokenTraces`] |
 //! | Which exchanges are kept, and what is masked in them? | `keep_failed` in [`proxy::exchange`]; `head` and `masker` of [`capture`] |

@@ -16,8 +16,8 @@ use std::thread;
 use std::time::Duration;
 
 use flow_uring::config::{
-    AccessConfig, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts, Trust,
-    UpstreamConfig, UsageOptions,
+    AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts,
+    Trust, UpstreamConfig, UsageOptions,
 };
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Sources};
@@ -151,6 +151,8 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         io_driver: IoDriver::Auto,
         pumping: Pumping::Auto,
         filter: Filter::None,
+        // Requests without a session cost a look for one.
+        affinity: Affinity::Session,
         // The upstream connection stays however busy the machine is.
         timeouts: Timeouts { connect: PATIENCE, upstream_idle: PATIENCE, ..Timeouts::default() },
         // And none is opened beside it, which would allocate too.

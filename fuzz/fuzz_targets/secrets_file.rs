@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use flow_uring::credentials::{LoadedCredentials, SecretsFault, from_json};
+use flow_uring::credentials::{JsonFault, LoadedCredentials, SecretsFault, from_json};
 use flow_uring_fuzz::json::Json;
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
@@ -27,8 +27,8 @@ fuzz_target!(|data: &[u8]| {
     match &loaded {
         // RFC 8259 §6, §8.2 and §9: numbers of any size, half surrogate pairs and any depth are JSON, too.
         Ok(_) | Err(SecretsFault::Mistakes(_)) if is_beyond_oracle => {}
-        Err(SecretsFault::Comment { line }) => assert!(bare.is_none() && (1..=lines).contains(line)),
-        Err(SecretsFault::Syntax { line, .. }) => {
+        Err(SecretsFault::Json(JsonFault::Comment { line })) => assert!(bare.is_none() && (1..=lines).contains(line)),
+        Err(SecretsFault::Json(JsonFault::Syntax { line, .. })) => {
             assert!(bare.is_some() && document.is_none() && !is_beyond_oracle && *line <= lines);
         }
         Err(SecretsFault::Read(fault)) => panic!("nothing was read: {fault}"),

@@ -2,7 +2,7 @@
 //!
 //! A key that `flow-uring keys add` made is known by its form wherever it begins. Any other one is looked for as a
 //! word: between blanks, and between the signs that end a value in JSON, URLs and headers. Invariant: the places
-//! hold at most [`COPIES_MAX`] times the bytes of the text, whatever is in it.
+//! hold at most `COPIES_MAX` times the bytes of the text, whatever is in it.
 
 use std::ops::Range;
 

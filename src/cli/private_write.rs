@@ -231,8 +231,9 @@ mod tests {
         let lock = target.lock().expect("locked");
         thread::scope(|scope| {
             let other = scope.spawn(|| {
-                let lock = Target::find(&path).expect("a place").lock().expect("locked");
-                (fs::read_to_string(&path).expect("text"), lock.is_some())
+                let lock = Target::find(&path).expect("a place").lock().expect("locked").expect("a lock");
+                let inode = |metadata: io::Result<fs::Metadata>| metadata.expect("a file").ino();
+                (fs::read_to_string(&path).expect("text"), inode(lock.metadata()) == inode(fs::metadata(&path)))
             });
             thread::sleep(Duration::from_millis(50));
             target.write("two", FormerFile::Replaced).expect("written");

@@ -28,6 +28,7 @@ pub use api_keys::{
     is_credential, is_model, is_name, model_form, name_form, new_key, read_keys,
 };
 pub use choice::{Choice, OwnedByOthers, Owner, RotationId, Rotations, Selection, Selector, SessionKey, Turn};
+pub use commented_json::JsonFault;
 pub use credential::{Credential, CredentialId};
 pub use owners::{ObjectKey, OwnerKey, OwnerRecord, Owners, Shelf};
 pub use secret::Secret;

@@ -22,11 +22,11 @@ use monoio_http::h1::payload::{FixedPayload, Payload};
 
 use super::access::Access;
 use super::api::EventScript;
-use super::prompt_cache::PromptCache;
-use super::quota::DemoQuotas;
-use super::routes::{self, DemoAnswer, DemoMemory};
+use super::memory::DemoMemory;
+use super::memory::quota::DemoQuotas;
+use super::memory::served::ServedUsage;
+use super::routes::{self, DemoAnswer};
 use super::scene::{RETRY_AFTER_SECONDS, Scene};
-use super::served::{ServedSums, ServedUsage};
 
 /// Names the credential of the request's token, also on answers that have no text.
 const CREDENTIAL_FIELD: &str = "x-demo-credential";
@@ -43,11 +43,7 @@ pub struct DemoServer {
 
 impl DemoServer {
     pub fn new(access: Access, pace: Duration) -> Self {
-        let memory = DemoMemory {
-            sums: ServedSums::default(),
-            cache: PromptCache::default(),
-            quotas: DemoQuotas::new(access.credentials()),
-        };
+        let memory = DemoMemory::new(DemoQuotas::new(access.credentials()));
         DemoServer { access, memory, pace }
     }
 

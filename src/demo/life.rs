@@ -185,7 +185,7 @@ fn is_open(stream: &mut TcpStream) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::prompt_cache::PromptCache;
+    use super::super::memory::prompt_cache::PromptCache;
     use super::super::reply::DemoReply;
     use super::*;
 

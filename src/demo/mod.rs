@@ -13,12 +13,10 @@ mod connection;
 mod flow;
 mod guide;
 mod life;
-mod prompt_cache;
-mod quota;
+mod memory;
 mod reply;
 mod routes;
 mod scene;
-mod served;
 
 use std::fmt;
 use std::io;

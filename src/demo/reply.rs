@@ -8,8 +8,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::api::models;
-use super::prompt_cache::{CachedWords, PromptCache};
-use super::served::ServedTokens;
+use super::memory::prompt_cache::{CachedWords, PromptCache};
+use super::memory::served::ServedTokens;
 
 /// The part of the prompt that is echoed.
 const ECHO_CHARS_MAX: usize = 60;

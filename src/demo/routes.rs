@@ -10,31 +10,16 @@ use serde_json::{Value, json};
 
 use super::api::{EventScript, chat, embeddings, messages, models, responses};
 use super::flow::BASE_PATH;
-use super::prompt_cache::PromptCache;
-use super::quota::{DemoQuotas, QuotaReply};
+use super::memory::DemoMemory;
+use super::memory::quota::QuotaReply;
+use super::memory::served::ServedUsage;
 use super::reply::{DemoReply, Invalid};
-use super::served::{ServedSums, ServedUsage};
 
 /// The answer to one request.
 #[derive(Debug)]
 pub enum DemoAnswer {
     Whole { status: StatusCode, body: Bytes, usage: Option<ServedUsage> },
     Events(EventScript, ServedUsage),
-}
-
-/// The things that the upstream remembers of its requests.
-pub struct DemoMemory {
-    pub sums: ServedSums,
-    pub cache: PromptCache,
-    pub quotas: DemoQuotas,
-}
-
-impl DemoMemory {
-    /// Counts an answer to a credential.
-    pub fn note(&self, credential: &str, usage: &ServedUsage) {
-        self.sums.add(usage);
-        self.quotas.note(credential, usage);
-    }
 }
 
 /// Answers a request whose token was valid; `credential` is the client id it belongs to.
@@ -144,14 +129,15 @@ fn json_answer(status: StatusCode, body: &Value) -> DemoAnswer {
 #[cfg(test)]
 mod tests {
     use super::super::guide::credentials;
+    use super::super::memory::quota::DemoQuotas;
     use super::*;
 
-    fn counts() -> DemoMemory {
-        DemoMemory { sums: ServedSums::default(), quotas: DemoQuotas::new(credentials().iter()) }
+    fn memory() -> DemoMemory {
+        DemoMemory::new(DemoQuotas::new(credentials().iter()))
     }
 
     fn ask(method: Method, path: &str, body: &str) -> (u16, Value) {
-        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo", &counts()) {
+        match answer(&method, &path.parse().unwrap(), body.as_bytes(), "alice-demo", &memory()) {
             DemoAnswer::Whole { status, body, .. } => (status.as_u16(), serde_json::from_slice(&body).unwrap()),
             DemoAnswer::Events(script, _) => panic!("a stream where none was asked for: {script:?}"),
         }

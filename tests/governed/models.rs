@@ -1,6 +1,6 @@
 //! The models that a key may use.
 
-use crate::support::{Client, Upstream};
+use crate::support::{Client, Upstream, secrets_json};
 use crate::{CHAT, Files, answering, before, entry, post, post_with, telling};
 
 #[test]
@@ -76,4 +76,21 @@ fn a_body_in_chunks_is_held_until_its_model_is_known() {
         assert_eq!(client.read_response().status, status, "{model}");
     }
     assert_eq!(upstream.requests().len(), 1);
+}
+
+#[test]
+fn requests_that_are_read_first_take_their_turns_as_all_others_do() {
+    let upstream = Upstream::plain(answering(telling(2)));
+    let files = Files::new();
+    let entries = [entry("ana", r#""models":["a"]"#), entry("ben", r#""models":["a"],"credentials":["b","c"]"#)];
+    let gateway = before(&upstream, &files, &entries).secrets(secrets_json(&["a", "b", "c"])).shards(1).start();
+    for (name, expected) in [("ana", &["a", "a", "b", "b", "c", "c"][..]), ("ben", &["b", "b", "b", "c", "c", "c"])] {
+        let known = upstream.requests().len();
+        for _ in 0..6 {
+            assert_eq!(Client::connect(gateway.port()).ask(post(name, CHAT, r#"{"model":"a"}"#)).status, 200);
+        }
+        let mut used: Vec<String> = upstream.requests()[known..].iter().map(|request| request.credential()).collect();
+        used.sort();
+        assert_eq!(used, expected, "{name}");
+    }
 }

@@ -135,3 +135,24 @@ fn more_than_a_hundred_do_not_wait() {
     (0..clients.len() + 1).for_each(|_| gate.open());
     assert!(clients.iter_mut().all(|client| client.read_response().status == 200));
 }
+
+#[test]
+fn who_waits_when_a_drain_begins_is_still_served() {
+    let gate = Gate::new();
+    let upstream = Upstream::plain(gated(&gate));
+    let files = Files::new();
+    let mut gateway = before(&upstream, &files, &[entry("ana", ONE)]).start();
+    let mut clients: Vec<_> = (0..4)
+        .map(|number| {
+            let mut client = Client::connect(gateway.port());
+            client.send(numbered("ana", number));
+            client
+        })
+        .collect();
+    wait_until("three wait", || waiting(&gateway, "ana") == 3.0);
+    gateway.terminate();
+    gateway.wait_for_log("a second signal");
+    (0..clients.len()).for_each(|_| gate.open());
+    assert!(clients.iter_mut().all(|client| client.read_response().status == 200));
+    assert!(gateway.wait().success());
+}

@@ -177,6 +177,22 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn the_file_is_that_of_the_settings_wherever_they_stand() {
+    let place = Place::new();
+    place.write(".env", "FLOW_PROXY_API_KEYS_FILE=team.json\n");
+    let added = outcome(place.command(&["keys", "add", "alice"]));
+    assert_eq!((added.code, place.mode("team.json")), (Some(0), 0o600), "{}", added.stderr);
+    let mut by_environment = place.command(&["keys", "add", "bob"]);
+    by_environment.env("FLOW_PROXY_API_KEYS_FILE", "other.json");
+    assert_eq!(outcome(by_environment).code, Some(0));
+    assert!(place.text("other.json").contains("bob") && !place.text("team.json").contains("bob"));
+    let mut keys_themselves = place.command(&["keys", "list"]);
+    keys_themselves.env("FLOW_PROXY_API_KEYS", "alice:hunter2-hunter2");
+    let refused = outcome(keys_themselves);
+    assert_eq!(refused.code, Some(64), "{}", refused.stderr);
+}
+
+#[test]
 fn a_key_that_nobody_has_seen_is_told() {
     let place = Place::new();
     let mut command = place.command(&["keys", "add", "alice", "--api-keys-file", "keys.json"]);

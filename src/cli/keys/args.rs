@@ -20,6 +20,7 @@ pub struct KeysArgs {
 
 #[derive(FromArgs, Debug, PartialEq, Eq)]
 #[argh(subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it, and argh takes none that is boxed")]
 pub enum KeysCommand {
     Add(KeysAddArgs),
     List(KeysListArgs),

@@ -22,6 +22,8 @@ pub struct GatewayReport {
     pub history: HistoryReport,
     pub cost: CostsReport,
     pub credentials: Vec<CredentialReport>,
+    /// `None`: the gateway does not ask for quotas.
+    pub quota: Option<QuotaState>,
     pub streams: Vec<StreamReport>,
     pub streams_count: u64,
     pub exchanges: Vec<ExchangeReport>,
@@ -84,6 +86,31 @@ pub struct CredentialReport {
     pub requests: u64,
     pub errors: u64,
     pub share: Option<f64>,
+    /// The part that its user has used of a quota, of the one of which more is used.
+    #[serde(skip)]
+    pub quota_share: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct QuotaState {
+    pub users: Vec<UserReport>,
+}
+
+/// A user of the upstream, and the names of its credentials.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct UserReport {
+    pub credentials: Vec<String>,
+    pub budget: Option<AmountReport>,
+    pub requests: Option<AmountReport>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct AmountReport {
+    pub used: Option<f64>,
+    pub limit: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -130,7 +157,19 @@ impl GatewayReport {
         report.credentials.truncate(SHOWN_MAX);
         report.streams.truncate(SHOWN_MAX);
         report.exchanges.truncate(SHOWN_MAX);
+        let GatewayReport { credentials, quota, .. } = &mut report;
+        for user in quota.iter().flat_map(|quota| &quota.users) {
+            let of_user = |credential: &&mut CredentialReport| user.credentials.contains(&credential.name);
+            credentials.iter_mut().filter(of_user).for_each(|credential| credential.quota_share = user.share());
+        }
         Some(report)
+    }
+}
+
+impl UserReport {
+    fn share(&self) -> Option<f64> {
+        let quotas = [&self.budget, &self.requests].into_iter().flatten();
+        quotas.filter_map(|quota| Some(quota.used? / quota.limit?)).max_by(f64::total_cmp)
     }
 }
 

@@ -11,7 +11,7 @@ const LINES_MAX: usize = 20;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 
-pub const CREDENTIALS_HEAD: &str = "CREDENTIAL        STATE     REQUESTS  ERRORS  SHARE  RESTS";
+pub const CREDENTIALS_HEAD: &str = "CREDENTIAL        STATE     REQUESTS  ERRORS  SHARE  RESTS, QUOTA";
 pub const STREAMS_HEAD: &str = "   AGE    TOKENS  MODEL                 CREDENTIAL    PATH";
 pub const EXCHANGES_HEAD: &str =
     "TIME      STATUS     FIRST     TOTAL  CREDENTIAL    END                MODEL                 REQUEST";
@@ -68,13 +68,14 @@ pub fn figures(report: &GatewayReport) -> String {
 }
 
 pub fn credential(credential: &CredentialReport) -> String {
-    let CredentialReport { name, state, rests, requests, errors, share } = credential;
+    let CredentialReport { name, state, rests, requests, errors, share, quota_share } = credential;
     let share = share.map_or(UNKNOWN.to_owned(), |share| format!("{:.0}%", 100.0 * share));
     let rests = rests.iter().map(|rest| {
         let what = rest.what.as_deref().unwrap_or("all");
         format!("{what} {} ({})", duration(rest.ends_in), rest.reason)
     });
-    let rests: Vec<String> = rests.collect();
+    let quota = quota_share.map(|share| format!("quota {:.0}%", 100.0 * share));
+    let rests: Vec<String> = rests.chain(quota).collect();
     plain(&format!("{name:16}  {state:8}  {requests:8}  {errors:6}  {share:>5}  {}", rests.join(", ")))
 }
 
@@ -144,7 +145,8 @@ mod tests {
         "now_figures":{"requests_per_second":1.52,"time_to_first_byte_p50":0.4,"open_streams":1},
         "cost":{"today":{"reported_usd":1.0,"estimated_usd":0.24}},"totals":{"requests":7},
         "credentials":[{"name":"a","state":"resting","rests":[{"what":"gpt-4o","reason":"rate_limited","ends_in":75.2}],
-        "requests":5,"errors":1,"share":0.5}],"streams":[{"age":3.2,"path":"/v1/x\u001b[2J","tokens_so_far":12}],
+        "requests":5,"errors":1,"share":0.5}],"quota":{"users":[{"credentials":["b"],"budget":{"used":1,"limit":1}},
+        {"credentials":["a"],"budget":{"used":1,"limit":null},"requests":{"used":9,"limit":10}}]},"streams":[{"age":3.2,"path":"/v1/x\u001b[2J","tokens_so_far":12}],
         "exchanges":[{"at":86399.9,"method":"POST","path":"/v1/messages","status":200,"end":"ok","ttfb_ms":12.4,
         "duration_ms":1501.0},{"status":null,"end":"timeout","code":"timed_out"}]}"#;
 
@@ -154,7 +156,7 @@ mod tests {
         for part in [
             "flow-uring 0.1.0  serving for 1h02m, only 1 of 2 shards answer  http://127.0.0.1:8899 -> https://flow.example\n",
             "1.5 req/s  - err/s  first byte 0.40 / - s  1 streams  - open  - tok/s  ~$1.24 today  7 requests\n",
-            "a                 resting          5       1    50%  gpt-4o 1m15s (rate_limited)\n",
+            "a                 resting          5       1    50%  gpt-4o 1m15s (rate_limited), quota 90%\n",
             "    3s        12  -                     -             /v1/x?[2J\n",
             "23:59:59     200     12 ms     1.5 s  -             ok                 -                     POST /v1/messages\n",
             "timed_out",

@@ -75,8 +75,8 @@ impl KeysForm {
 
 /// Returns where the comment ends that a text begins with; `None` where it begins with none.
 fn end_of_comment(text: &str) -> Option<usize> {
-    if text.starts_with("/*") {
-        return Some(text[2..].find("*/").map_or(text.len(), |at| at + 4));
+    if let Some(content) = text.strip_prefix("/*") {
+        return Some(content.find("*/").map_or(text.len(), |at| at + 4));
     }
     let is_line = text.starts_with("//") || text.starts_with('#');
     is_line.then(|| text.find('\n').unwrap_or(text.len()))

@@ -93,24 +93,6 @@ impl ApiKeys {
     }
 }
 
-#[cfg(test)]
-impl ApiKeys {
-    /// Makes a key for each policy.
-    pub(in crate::credentials) fn of_policies(policies: impl Iterator<Item = KeyPolicy>) -> Self {
-        let key = |(number, policy): (usize, _)| ApiKey {
-            name: "a".into(),
-            bytes: None,
-            digest: KeyDigest::of(&number.to_ne_bytes()),
-            policy: Arc::new(policy),
-        };
-        ApiKeys::new(policies.enumerate().map(key).collect())
-    }
-
-    pub(in crate::credentials) fn ids(&self) -> impl Iterator<Item = ApiKeyId> {
-        (0..self.keys.len()).map(|index| ApiKeyId(index as u16))
-    }
-}
-
 impl fmt::Debug for ApiKeys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut list = formatter.debug_list();

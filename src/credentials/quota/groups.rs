@@ -82,12 +82,16 @@ impl Credentials {
     }
 
     /// Notes what the upstream told a credential of its user's quotas. Where one of them is blocked, all credentials of
-    /// the user rest from now on; where none is any more, those rests end. Returns the credentials whose rest begins.
+    /// the user rest from now on; where none is any more, those rests end. Where there is more to spend than before, a
+    /// used-up quota does not wait for its renewal. Returns the credentials whose rest begins.
     pub fn note_quotas(&self, id: CredentialId, answers: &QuotaAnswers, at: QuotaMoment) -> Vec<CredentialId> {
-        self.quota(id).note(answers, at);
+        let has_more = self.quota(id).note(answers, at);
         let group = self.quota_groups().into_iter().find(|group| group.credentials.contains(&id));
         let Some(group) = group else { return Vec::new() };
         let identities = self.identities_of(&group.credentials);
+        if has_more {
+            identities.iter().for_each(|id| self.standing(*id).shorten());
+        }
         let Some(time) = group.blocked_for(at) else {
             identities.iter().for_each(|id| self.standing(*id).unblock());
             return Vec::new();

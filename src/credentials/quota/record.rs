@@ -97,6 +97,14 @@ impl Quota {
         }
     }
 
+    /// Returns whether there is more to spend than the one before had: it blocks no longer, begins a cycle anew, or has a
+    /// higher limit.
+    fn has_more_than(&self, previous: &Quota) -> bool {
+        // One that is not told any more may come back.
+        let is_raised = self.limit.zip(previous.limit).is_some_and(|(limit, before)| limit > before);
+        is_raised || self.fell_at != previous.fell_at || (previous.is_blocked && !self.is_blocked)
+    }
+
     /// Returns when it runs out if it is used on as it is; see [`exhaustion`].
     pub fn exhaustion(&self, now: UnixSecond) -> Option<UnixSecond> {
         let Quota { used, limit, renewal, fell_at, ref samples, .. } = *self;
@@ -149,6 +157,13 @@ impl ToldQuotas {
             requests: next(&answers.requests, previous.and_then(|previous| previous.requests.as_ref())),
         }
     }
+
+    fn has_more_than(&self, previous: &ToldQuotas) -> bool {
+        let has_more = |quota: &Option<Arc<Quota>>, previous: &Option<Arc<Quota>>| {
+            quota.as_ref().zip(previous.as_ref()).is_some_and(|(quota, previous)| quota.has_more_than(previous))
+        };
+        has_more(&self.budget, &previous.budget) || has_more(&self.requests, &previous.requests)
+    }
 }
 
 /// The quotas of one identity.
@@ -176,9 +191,13 @@ impl QuotaRecord {
         Some(fuller.at.instant + fuller.renewed_in(fuller.at.unix)?)
     }
 
-    pub(super) fn note(&self, answers: &QuotaAnswers, at: QuotaMoment) {
+    /// Notes the answers. Returns whether one of the quotas has more to spend than before.
+    pub(super) fn note(&self, answers: &QuotaAnswers, at: QuotaMoment) -> bool {
         let previous = self.told();
-        self.told.store(Some(Arc::new(ToldQuotas::after(previous.as_deref(), answers, at))));
+        let next = ToldQuotas::after(previous.as_deref(), answers, at);
+        let has_more = previous.is_some_and(|previous| next.has_more_than(&previous));
+        self.told.store(Some(Arc::new(next)));
+        has_more
     }
 
     /// Returns the token, as long as it can be used.
@@ -249,6 +268,26 @@ mod tests {
         let told = ToldQuotas::after(Some(&told), &QuotaAnswers { budget: Some(unblocked), requests: None }, at);
         let budget = told.budget.expect("told");
         assert!(!budget.is_blocked && budget.limit.is_none());
+    }
+
+    #[test]
+    fn there_is_more_to_spend_with_a_higher_limit_a_new_cycle_or_the_end_of_a_block() {
+        let at = QuotaMoment::now();
+        let before = QuotaAnswer { is_blocked: Some(true), ..answer(60.0) };
+        let previous = Quota::after(None, &before, at);
+        for (what, next, expected) in [
+            ("the same", before.clone(), false),
+            ("more used", QuotaAnswer { used: Some(61.0), ..before.clone() }, false),
+            ("corrected", QuotaAnswer { used: Some(55.0), ..before.clone() }, false),
+            ("a new cycle", QuotaAnswer { used: Some(1.0), ..before.clone() }, true),
+            ("a higher limit", QuotaAnswer { limit: Some(101.0), ..before.clone() }, true),
+            ("a lower limit", QuotaAnswer { limit: Some(99.0), ..before.clone() }, false),
+            ("no limit", QuotaAnswer { limit: None, ..before.clone() }, false),
+            ("not blocked", QuotaAnswer { is_blocked: Some(false), ..before.clone() }, true),
+            ("no status", QuotaAnswer { is_blocked: None, ..before.clone() }, false),
+        ] {
+            assert_eq!(Quota::after(Some(&previous), &next, at).has_more_than(&previous), expected, "{what}");
+        }
     }
 
     #[test]

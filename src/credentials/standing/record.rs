@@ -167,15 +167,18 @@ impl Standing {
         })
     }
 
-    /// Ends the block, and does not wait for a renewal any more, since its user is not blocked.
+    /// Ends the block, since its user is not blocked.
     pub fn unblock(&self) {
-        if self.is_clear() {
-            return;
+        if !self.is_clear() {
+            self.change(|trouble| (Trouble { block: None, ..trouble }, ()));
         }
-        self.change(|trouble| {
-            let cooldown = trouble.cooldown.map(Cooldown::shortened);
-            (Trouble { block: None, cooldown, ..trouble }, ())
-        });
+    }
+
+    /// Lets it wait for a renewal no longer, since there is more to spend before that.
+    pub fn shorten(&self) {
+        if !self.is_clear() {
+            self.change(|trouble| (Trouble { cooldown: trouble.cooldown.map(Cooldown::shortened), ..trouble }, ()));
+        }
     }
 
     /// Clears what began before the attempt that got a good answer, but a block only where that has ended. Returns

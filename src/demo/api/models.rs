@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::served::ServedTokens;
+use super::super::memory::served::ServedTokens;
 
 /// The model whose whole answers tell their cost.
 const COSTED: &str = "gpt-4o-mini";

@@ -27,6 +27,9 @@ const INQUIRY_LIMIT: Duration = Duration::from_secs(10);
 /// The longest that a round takes: it ends before the next one is due. That begins with those that were not asked.
 const ROUND_LIMIT: Duration = Duration::from_secs(240);
 
+/// The credentials of a user that the log names.
+const NAMES_MAX: usize = 10;
+
 /// Everything that a round needs after the request that was its reason is over.
 struct Round {
     snapshot: Rc<Snapshot>,
@@ -145,8 +148,9 @@ impl Round {
 
 /// Writes to the log that a user is blocked from now on, or not any more.
 fn tell_news(snapshot: &Snapshot, QuotaNews { group, is_blocked }: &QuotaNews) {
-    let names: Vec<&str> = group.credentials.iter().map(|id| snapshot.name(*id)).collect();
-    let credentials = names.join(", ");
+    let names: Vec<&str> = group.credentials.iter().take(NAMES_MAX).map(|id| snapshot.name(*id)).collect();
+    let more = group.credentials.len() - names.len();
+    let credentials = names.join(", ") + &if more > 0 { format!(" and {more} more") } else { String::new() };
     if !is_blocked {
         tracing::info!(user = group.name, credentials, "quota is not blocked any more");
         return;
@@ -166,10 +170,11 @@ fn tell_news(snapshot: &Snapshot, QuotaNews { group, is_blocked }: &QuotaNews) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::from_json;
     use crate::credentials::quota::record::QuotaKind;
+    use crate::credentials::{Rotations, from_json};
     use crate::io::deadline::on_a_shard;
     use crate::observability::Ledger;
+    use crate::proxy::key_accounts::KeyAccounts;
     use crate::proxy::own_request::tests::answering;
 
     fn ok(body: &str) -> String {
@@ -192,7 +197,11 @@ mod tests {
         let (connector, requests) = answering(answers);
         let of_rounds = schedule.clone();
         let resting = on_a_shard(async move {
-            let snapshot = Rc::new(Snapshot::new(credentials, None, &Ledger::new(1)));
+            let snapshot = Rc::new(Snapshot::new(
+                Arc::new(Rotations::new(credentials, None)),
+                &Ledger::new(1),
+                &KeyAccounts::default(),
+            ));
             let connector = Rc::new(connector);
             let mut resting = Vec::new();
             for _ in 0..count {

@@ -1,16 +1,18 @@
+use std::sync::Arc;
+
 use super::*;
 use crate::credentials::quota::answer::QuotaAnswer;
 use crate::credentials::quota::moment::UnixSecond;
-use crate::credentials::{Choice, CredentialFault, FaultKind, RoundRobin, from_json};
+use crate::credentials::{Choice, CredentialFault, FaultKind, Owner, Rotations, from_json};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Makes credentials with one identity for each letter; equal letters are one identity.
-fn credentials(letters: &str) -> Credentials {
+fn credentials(letters: &str) -> Arc<Credentials> {
     let entry =
         |letter: char| format!(r#"{{"name":"{letter}","clientId":"{letter}","clientSecret":"s","tenant":"t"}}"#);
     let entries: Vec<String> = letters.chars().map(entry).collect();
-    from_json(&format!("[{}]", entries.join(","))).expect("valid").credentials
+    Arc::new(from_json(&format!("[{}]", entries.join(","))).expect("valid").credentials)
 }
 
 fn ids(credentials: &Credentials) -> Vec<CredentialId> {
@@ -41,10 +43,15 @@ fn names(credentials: &Credentials) -> Vec<(String, usize)> {
     credentials.quota_groups().into_iter().map(|group| (group.name, group.credentials.len())).collect()
 }
 
+fn next(rotations: &Rotations, now: Instant) -> Choice {
+    let selection = rotations.selection(None, None).expect("credentials");
+    rotations.selector(selection).first(Owner::Unknown, now).expect("no owner")
+}
+
 /// Returns the credentials of the next turns.
-fn turns(credentials: &Credentials, now: Instant) -> Vec<usize> {
-    let round_robin = RoundRobin::default();
-    let mut used: Vec<usize> = (0..30).map(|_| round_robin.next(credentials, now).credential().index()).collect();
+fn turns(credentials: &Arc<Credentials>, now: Instant) -> Vec<usize> {
+    let rotations = Rotations::new(credentials.clone(), None);
+    let mut used: Vec<usize> = (0..30).map(|_| next(&rotations, now).credential().index()).collect();
     used.sort_unstable();
     used.dedup();
     used
@@ -122,9 +129,9 @@ fn where_all_are_blocked_one_is_asked_and_nobody_waits() {
     for id in &ids {
         credentials.note_quotas(*id, &told(Some("u"), 100.0, true), at);
     }
-    let round_robin = RoundRobin::default();
+    let rotations = Rotations::new(credentials, None);
     for _ in 0..10 {
-        let choice = round_robin.next(&credentials, at.instant + MINUTE);
+        let choice = next(&rotations, at.instant + MINUTE);
         assert!(matches!(choice, Choice::Use(turn) if !turn.is_probe()), "{choice:?}");
     }
 }
@@ -155,7 +162,7 @@ fn a_reload_keeps_the_quotas_of_the_identities_that_stay() {
     let (before_ids, at) = (ids(&before), start());
     before.note_quotas(before_ids[0], &told(Some("u"), 100.0, true), at);
     before.note_quotas(before_ids[1], &told(Some("u"), 100.0, true), at);
-    let next = credentials("cad").inherit(&before);
+    let next = Arc::into_inner(credentials("cad")).expect("the only one").inherit(&before);
     assert_eq!(names(&next), [("u".into(), 1)]);
     let next_ids = ids(&next);
     assert!(next.cooling(next_ids[1], at.instant + MINUTE).is_some());
@@ -172,7 +179,12 @@ fn a_quota_that_answers_say_is_used_up_rests_until_the_renewal_where_that_is_kno
     credentials.note_quotas(ids[0], &told(Some("u"), 99.0, false), at);
     assert_eq!(used_up(ids[0]), Some(1440 * MINUTE));
     assert_eq!(used_up(ids[1]), Some(15 * MINUTE));
-    // The upstream says that it is not: it rests as long as it would have without.
-    credentials.note_quotas(ids[0], &told(Some("u"), 10.0, false), after(at, 5 * MINUTE));
-    assert_eq!(credentials.cooling_for(ids[0], at.instant + 5 * MINUTE), Some(10 * MINUTE));
+    // The upstream said before that the user is not blocked, and says so still.
+    credentials.note_quotas(ids[0], &told(Some("u"), 99.5, false), after(at, 5 * MINUTE));
+    assert_eq!(credentials.cooling_for(ids[0], at.instant + 5 * MINUTE), Some(1435 * MINUTE));
+    // With a higher limit it rests as long as it would have without.
+    let mut raised = told(Some("u"), 99.5, false);
+    raised.budget.iter_mut().for_each(|budget| budget.limit = Some(200.0));
+    credentials.note_quotas(ids[0], &raised, after(at, 10 * MINUTE));
+    assert_eq!(credentials.cooling_for(ids[0], at.instant + 10 * MINUTE), Some(5 * MINUTE));
 }

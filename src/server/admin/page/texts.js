@@ -281,10 +281,10 @@ export const TEXTS = {
     wake_label: "唤醒 {name}",
     cards_more: "还有 {count} 个未显示。",
 
-    keys: "有上限的密钥",
+    keys: "有限额的密钥",
     keys_hint: "{count} 个，用得最多的在前；日和月按 UTC",
-    keys_within: "未达上限",
-    keys_reached: "已达上限",
+    keys_within: "未到限额",
+    keys_reached: "已到限额",
     keys_waiting: "{waiting} 个等待",
     keys_refused: "拒绝 {refused} 次",
     limit_parallel: "进行中",

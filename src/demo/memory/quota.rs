@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, Uri};
 use serde_json::{Value, json};
 use time::{Month, OffsetDateTime, Time};
 
-use super::flow::DemoCredential;
+use super::super::flow::DemoCredential;
 use super::served::ServedUsage;
 
 const TOKEN_PATH: &str = "/auth-engine-api/v2/api-key/token";
@@ -195,7 +195,7 @@ fn renewal() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::guide::credentials;
+    use super::super::super::guide::credentials;
     use super::*;
 
     fn ask(quotas: &DemoQuotas, method: Method, path: &str, fields: &[(&str, &str)], body: Value) -> (u16, Value) {
