@@ -11,8 +11,8 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::exchange::{Exchange, TunnelUsage, UsageProgress};
 use crate::proxy::key_accounts::Spending;
 use crate::proxy::price_question;
-use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::request::replayable::is_generation;
+use crate::proxy::request::upgrade::Upgrade;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body::BodyRelay;
 use crate::usage::books::UsageBook;
@@ -84,10 +84,9 @@ pub fn count<'a>(resources: &'a Resources, exchange: &Exchange, downstream: &Dow
 }
 
 /// Notes the model that the target of an upgrade names.
-pub fn note_named(resources: &Resources, exchange: &Exchange, request: &UpstreamRequest) {
-    let named = request.upgrade.as_ref().and_then(|upgrade| upgrade.model.as_deref());
-    if let (Some(book), Some(name)) = (&resources.usage, named) {
-        exchange.progress.usage.request_model.replace(Some(book.models().refer(name)));
+pub fn note_named(resources: &Resources, progress: &UsageProgress, upgrade: &Upgrade) {
+    if let (Some(book), Some(name)) = (&resources.usage, upgrade.model.as_deref()) {
+        progress.request_model.replace(Some(book.models().refer(name)));
     }
 }
 

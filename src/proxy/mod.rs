@@ -108,12 +108,8 @@ impl Proxy {
                 Forwarded::Over { outcome, request_is_whole } => {
                     self.conclude(&mut exchange, downstream, request_is_whole, outcome).await
                 }
-                Forwarded::Switched(switched) => {
-                    // Boxed: few connections need it.
-                    let relayed = websocket::relay(&self.resources, &mut exchange, downstream, switched);
-                    let outcome = Box::pin(relayed).await;
-                    self.conclude(&mut exchange, downstream, false, outcome).await
-                }
+                // Boxed: few connections need it.
+                Forwarded::Switched(switched) => Box::pin(self.tunnel(&mut exchange, downstream, switched)).await,
                 Forwarded::Open(open) => {
                     downstream.replay.get_mut().release(&self.resources.budget);
                     let OpenAnswer { answer, connection } = *open;
@@ -124,6 +120,11 @@ impl Proxy {
         };
         self.end(exchange, downstream);
         Handled::Over(disposition)
+    }
+
+    async fn tunnel(&self, exchange: &mut Exchange, client: &mut Downstream, switched: Box<Switched>) -> Disposition {
+        let outcome = websocket::relay(&self.resources, exchange, client, switched).await;
+        self.conclude(exchange, client, false, outcome).await
     }
 
     /// Ends an exchange whose answer the pump has relayed, up to its line in the log.
@@ -293,10 +294,7 @@ impl Proxy {
         drop(attempt);
         match end {
             AttemptsEnd::Over(outcome) => Forwarded::over(exchange, &body, outcome),
-            AttemptsEnd::Switched(switched) => {
-                counted::note_named(resources, exchange, request);
-                Forwarded::Switched(switched)
-            }
+            AttemptsEnd::Switched(switched) => Forwarded::Switched(switched),
             AttemptsEnd::Open(open) => {
                 exchange.request_bytes = body.data_bytes();
                 Forwarded::Open(open)

@@ -214,9 +214,7 @@ impl<'a> Attempt<'a> {
         let Attempt { resources, downstream, body, reply, request, failover, best, .. } = self;
         let (mut incoming, outgoing) = downstream.split(body);
         let side = DownstreamSide::new(outgoing, *reply, &request.traits, progress, resources);
-        let length = request.traits.facts.body;
-        let upgrade = request.upgrade.as_deref();
-        let gate = Gate { resources, failover, replay: incoming.replay, body: length, reused_since, upgrade };
+        let gate = Gate { resources, failover, replay: incoming.replay, request, reused_since };
         let mut upload = pin!(upload(connection, &mut incoming, resources, &progress.turns));
         let mut answer = pin!(relay_answer(connection, side, gate, best));
         let mut departure = pin!(departure(outgoing, progress));

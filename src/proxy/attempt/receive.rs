@@ -45,7 +45,7 @@ pub async fn receive_head(
     loop {
         let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE);
         if let Some(span) = scanned.map_err(|error| NoAnswer::malformed(malformed(error)))? {
-            let head = read_head(&received.filled()[span.start..span.end], side, &gate.traces(), gate.upgrade)?;
+            let head = read_head(&received.filled()[span.start..span.end], side, &gate.traces(), gate.upgrade())?;
             if side.progress.token_was_seen() {
                 received.mark_secret(span.end);
             }

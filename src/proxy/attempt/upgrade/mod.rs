@@ -13,6 +13,7 @@ use crate::proxy::attempt::held::Best;
 use crate::proxy::attempt::receive::FinalHead;
 use crate::proxy::attempt::relayed::{NoAnswer, Relayed, SwitchingAnswer};
 use crate::proxy::attempt_class::AttemptClass;
+use crate::proxy::counted::note_named;
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::gate::Gate;
 use crate::proxy::response::head::ResponseFacts;
@@ -21,7 +22,7 @@ const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// Tells whether an answer is about the upgrade that was asked for.
 pub fn is_of_upgrade(facts: &ResponseFacts, gate: &Gate<'_>) -> bool {
-    gate.upgrade.is_some() && (facts.status == SWITCHING_PROTOCOLS || says_no_websocket(facts.status))
+    gate.upgrade().is_some() && (facts.status == SWITCHING_PROTOCOLS || says_no_websocket(facts.status))
 }
 
 /// Tells whether a status means that there is no WebSocket: no such path, none for this method, another protocol is
@@ -38,12 +39,14 @@ pub async fn settle_upgrade(
     best: &mut Option<Best>,
     received: Buffer,
 ) -> Relayed {
-    let path = gate.upgrade.map_or("", |upgrade| &upgrade.path);
-    let upgrades = &side.resources.upgrades;
+    let (request, upgrades) = (gate.request, &side.resources.upgrades);
+    let Some(upgrade) = request.upgrade.as_deref() else {
+        return NoAnswer::malformed(GatewayError::UpstreamSwitchedProtocols).into();
+    };
     if head.facts.status != SWITCHING_PROTOCOLS {
-        if upgrades.note_refused(path, clock::now()) {
+        if upgrades.note_refused(&upgrade.path, clock::now()) {
             tracing::info!(
-                path = display(Shortened(path)),
+                path = display(Shortened(&upgrade.path)),
                 status = head.facts.status,
                 "the upstream has no WebSocket on this path and is not asked again for 10 minutes; clients get a 426"
             );
@@ -54,6 +57,7 @@ pub async fn settle_upgrade(
     poll_fn(|_| if side.progress.request_is_whole() { Poll::Ready(()) } else { Poll::Pending }).await;
     gate.judge(AttemptClass::Succeeded, None);
     *best = None;
-    upgrades.note_accepted(path);
+    upgrades.note_accepted(&upgrade.path);
+    note_named(side.resources, &side.progress.usage, upgrade);
     Relayed::Switched(Box::new(SwitchingAnswer { head: head.out, received }))
 }
