@@ -6,7 +6,7 @@
 //! life and needs no further call: the event can come only once, and data never raises it.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::task::{Poll, Waker};
@@ -30,6 +30,8 @@ struct Entry {
     has_left: bool,
     /// It was reset; an end of file alone is none.
     has_failed: bool,
+    /// Both sides have ended their direction: more is not to be waited for.
+    is_over: bool,
     waker: Option<Waker>,
 }
 
@@ -48,7 +50,7 @@ impl Departure {
         let token = WATCHES.with(|watches| {
             watches.entries.borrow_mut().insert_with(|token| {
                 watches.epoll.get().watch(libc::EPOLL_CTL_ADD, socket, libc::EPOLLRDHUP, token)?;
-                Ok::<_, io::Error>(Entry { has_left: false, has_failed: false, waker: None })
+                Ok::<_, io::Error>(Entry { has_left: false, has_failed: false, is_over: false, waker: None })
             })
         })?;
         Ok(Departure { token })
@@ -77,17 +79,30 @@ impl Departure {
     pub async fn failed(&self, socket: &impl AsRawFd) {
         loop {
             self.happened().await;
-            let goes_on = WATCHES.with(|watches| {
+            let has_failed = WATCHES.with(|watches| {
                 let mut entries = watches.entries.borrow_mut();
-                let entry = entries.get_mut(self.token).filter(|entry| !entry.has_failed)?;
-                entry.has_left = false;
-                // No event of its own is asked for: errors are told in any case.
-                watches.epoll.get().watch(libc::EPOLL_CTL_MOD, socket, 0, self.token).ok()
+                // It is there for as long as its watch is.
+                let Some(entry) = entries.get_mut(self.token) else { return true };
+                // Where both have ended, that would be told again and again.
+                if !entry.has_failed && !entry.is_over {
+                    // No event of its own is asked for: errors are told in any case.
+                    let is_watched = watches.epoll.get().watch(libc::EPOLL_CTL_MOD, socket, 0, self.token).is_ok();
+                    entry.has_left = !is_watched;
+                    entry.is_over = !is_watched;
+                }
+                entry.has_failed
             });
-            if goes_on.is_none() {
+            if has_failed {
                 return;
             }
+            if self.is_over() {
+                return pending().await;
+            }
         }
+    }
+
+    fn is_over(&self) -> bool {
+        WATCHES.with(|watches| watches.entries.borrow_mut().get_mut(self.token).is_some_and(|entry| entry.is_over))
     }
 
     /// Drops the waker of the last waiter: a task that has ended stays in memory as long as its waker does.
@@ -133,6 +148,7 @@ fn deliver(token: Token, readiness: Readiness) {
         if let Some(entry) = watches.entries.borrow_mut().get_mut(token) {
             entry.has_left = true;
             entry.has_failed |= readiness.has_failed();
+            entry.is_over |= readiness.is_over();
             if let Some(waker) = entry.waker.take() {
                 waker.wake();
             }

@@ -47,6 +47,11 @@ impl Readiness {
         self.has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
     }
 
+    /// Both sides have ended their direction, or the connection broke.
+    pub fn is_over(self) -> bool {
+        self.has(libc::EPOLLHUP)
+    }
+
     /// The connection was reset, or broke.
     pub fn has_failed(self) -> bool {
         self.has(libc::EPOLLERR)

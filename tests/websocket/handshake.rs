@@ -56,7 +56,7 @@ fn the_switch_goes_downstream_with_its_subprotocol_and_a_request_id() {
     client.half_close();
     client.expect_close();
     let line = gateway.wait_for_log("path=/v1/realtime status=101");
-    for part in ["credential=alpha", "attempts=1", "bytes_in=11 bytes_out=11"] {
+    for part in ["credential=\"alpha\"", "attempts=1", "bytes_in=11 bytes_out=11"] {
         assert!(line.contains(part), "{line}");
     }
 }

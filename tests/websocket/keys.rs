@@ -49,7 +49,7 @@ fn a_key_may_be_among_the_subprotocols_and_stays_here() {
     assert!(requests.iter().all(|request| !String::from_utf8_lossy(&request.head.raw).contains(SECRET)));
     let is_told = gateway.log().iter().any(|line| line.contains(SECRET));
     assert!(!is_told);
-    gateway.wait_for_log("key=team");
+    gateway.wait_for_log("key=\"team\"");
 }
 
 #[test]

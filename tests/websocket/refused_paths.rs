@@ -16,7 +16,7 @@ fn a_path_without_websocket_is_remembered_whatever_its_query() {
             assert_eq!((response.status, response.error_code()), (426, Some("websocket_not_supported")), "{status}");
         }
         assert_eq!(upstream.requests().len(), 1, "{status}");
-        assert_eq!(gateway.count_log("the upstream has no WebSocket on this path"), 1);
+        gateway.wait_for_log_count("the upstream has no WebSocket on this path", 1);
         assert_eq!(sample(&gateway, "flow_uring_websockets_refused_total"), 3.0);
         let response = Client::connect(gateway.port()).ask(upgrade("/v1/realtime", ""));
         assert_eq!((response.status, upstream.requests().len()), (426, 2), "another path is asked for");

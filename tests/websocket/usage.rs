@@ -27,7 +27,7 @@ fn played(path: &str, script: impl Fn(&mut Peer) + Send + Sync + 'static) -> (Ga
 }
 
 fn tokens(gateway: &Gateway, model: &str, kind: &str) -> f64 {
-    sample(gateway, &format!(r#"flow_uring_tokens_total{{credential="alpha",kind="{kind}",model="{model}"}}"#))
+    sample(gateway, &format!(r#"flow_uring_tokens_total{{credential="alpha",model="{model}",kind="{kind}"}}"#))
 }
 
 fn over(peer: &mut Peer) {
