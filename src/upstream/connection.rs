@@ -408,11 +408,7 @@ impl Connection {
 
     /// Closes with a close_notify alert, for a peer that still reads; a dropped connection is closed without.
     pub async fn close(self, limit: Duration) {
-        if let Some(session) = &self.tls {
-            let mut out = Buffer::take();
-            session.borrow_mut().encrypt_close_notify(out.tail());
-            let _ = self.stream.write_all(out, &self.write_progress, limit).await;
-        }
+        self.end_sending(limit).await;
     }
 }
 

@@ -51,6 +51,10 @@ pub async fn receive_head(
             }
             received.consume(span.end);
             match head {
+                // RFC 9110 §15.5.9: sent by itself, just before the request came, on a connection that idled for too long.
+                HeadKind::Final(head) if head.facts.status == 408 && gate.is_stale() => {
+                    return Err(NoAnswer::silent(GatewayError::UpstreamClosed).into());
+                }
                 HeadKind::Final(head) => {
                     connection.limit_rest(head.facts.rest_limit);
                     return Ok(head);

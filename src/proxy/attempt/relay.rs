@@ -46,10 +46,6 @@ pub async fn relay_answer(
         Ok(head) => head,
         Err(relayed) => return relayed,
     };
-    // RFC 9110 §15.5.9: sent by itself, just before the request came, on a connection that idled for too long.
-    if head.facts.status == 408 && gate.is_stale() {
-        return NoAnswer::silent(GatewayError::UpstreamClosed).into();
-    }
     if is_of_upgrade(&head.facts, &gate) {
         // Boxed: few requests are upgrades.
         return Box::pin(settle_upgrade(head, side, gate, best, received)).await;

@@ -272,13 +272,13 @@ impl UpstreamHead<'_> {
         for field in head.fields {
             let passage = passage(field.name, &named, keeps_id, is_upgrade);
             let is_coding = is_identity_asked && field.name.eq_ignore_ascii_case(ACCEPT_ENCODING);
-            if passage == Passage::Removed || is_coding {
+            if passage == FieldPassage::Removed || is_coding {
                 continue;
             }
             let start = out.len();
             match passage {
-                Passage::WithoutKey => push_protocols(out, field.name, field.value),
-                Passage::Whole | Passage::Removed => fields::push_field(out, field.name, field.value),
+                FieldPassage::WithoutKey => push_protocols(out, field.name, field.value),
+                FieldPassage::Whole | FieldPassage::Removed => fields::push_field(out, field.name, field.value),
             }
             written(field.name, start..out.len());
         }
@@ -338,22 +338,22 @@ impl FilterableHead {
 
 /// The part of a field that goes upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Passage {
+enum FieldPassage {
     Removed,
     Whole,
     /// All but the key of the caller among the subprotocols.
     WithoutKey,
 }
 
-fn passage(name: &str, named: &NamedFields<'_>, keeps_id: bool, is_upgrade: bool) -> Passage {
+fn passage(name: &str, named: &NamedFields<'_>, keeps_id: bool, is_upgrade: bool) -> FieldPassage {
     let known = fields::known(name);
     match known {
         // Without extensions every message can be read along (RFC 6455 §9.1: what is not agreed on is not used).
-        Some(Known::WebSocketExtensions) if is_upgrade => Passage::Removed,
-        Some(Known::WebSocketProtocol) if is_upgrade || !named.contain(name) => Passage::WithoutKey,
-        Some(known) if is_upgrade && known.is_of_websocket() => Passage::Whole,
-        known if is_forwarded(known, name, named, keeps_id) => Passage::Whole,
-        _ => Passage::Removed,
+        Some(Known::WebSocketExtensions) if is_upgrade => FieldPassage::Removed,
+        Some(Known::WebSocketProtocol) if is_upgrade || !named.contain(name) => FieldPassage::WithoutKey,
+        Some(known) if is_upgrade && known.is_of_websocket() => FieldPassage::Whole,
+        known if is_forwarded(known, name, named, keeps_id) => FieldPassage::Whole,
+        _ => FieldPassage::Removed,
     }
 }
 

@@ -20,11 +20,11 @@ const PATH_BYTES_MAX: usize = 512;
 /// The paths that upgrades were tried on.
 #[derive(Debug, Default)]
 pub struct TriedUpgrades {
-    tried: ArcSwap<Tried>,
+    tried: ArcSwap<TriedPaths>,
 }
 
 #[derive(Debug, Clone, Default)]
-struct Tried {
+struct TriedPaths {
     /// With the time at which it is forgotten.
     refused: Vec<(Box<str>, Instant)>,
     accepted: Vec<Box<str>>,
@@ -42,7 +42,7 @@ impl TriedUpgrades {
             return false;
         }
         self.tried.rcu(|tried| {
-            let mut tried = Tried::clone(tried);
+            let mut tried = TriedPaths::clone(tried);
             tried.refused.retain(|(refused, until)| **refused != *path && now < *until);
             push_bounded(&mut tried.refused, (path.into(), now + REMEMBERED));
             tried
@@ -56,7 +56,7 @@ impl TriedUpgrades {
             return;
         }
         self.tried.rcu(|tried| {
-            let mut tried = Tried::clone(tried);
+            let mut tried = TriedPaths::clone(tried);
             tried.refused.retain(|(refused, _)| **refused != *path);
             push_bounded(&mut tried.accepted, path.into());
             tried
@@ -64,7 +64,7 @@ impl TriedUpgrades {
     }
 }
 
-impl Tried {
+impl TriedPaths {
     fn has_accepted(&self, path: &str) -> bool {
         self.accepted.iter().any(|accepted| **accepted == *path)
     }

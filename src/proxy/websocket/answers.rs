@@ -20,7 +20,7 @@ pub struct TunnelAnswers<'a> {
     exchange: &'a Exchange,
     upstream: RefCell<FrameReader>,
     client: RefCell<FrameReader>,
-    messages: RefCell<Messages>,
+    messages: RefCell<UpstreamMessages>,
     counted: RefCell<Box<TunnelUsage>>,
     /// The bytes of content that the client has sent since the last answer that told its usage.
     asked_bytes: Cell<u64>,
@@ -30,7 +30,7 @@ pub struct TunnelAnswers<'a> {
 
 /// The upstream's messages.
 #[derive(Default)]
-struct Messages {
+struct UpstreamMessages {
     /// `None`: usage is not counted.
     usage: Option<Box<MessageUsage>>,
     /// The last message told the usage of an answer.
@@ -39,7 +39,7 @@ struct Messages {
     are_awaited: bool,
 }
 
-impl FrameObserver for Messages {
+impl FrameObserver for UpstreamMessages {
     fn data(&mut self, kind: MessageKind, part: &[u8]) {
         if let (MessageKind::Text, Some(usage)) = (kind, &mut self.usage) {
             usage.read(part);
@@ -79,7 +79,7 @@ impl<'a> TunnelAnswers<'a> {
             exchange,
             upstream: RefCell::new(FrameReader::new(Sender::Server)),
             client: RefCell::new(FrameReader::new(Sender::Client)),
-            messages: RefCell::new(Messages { usage, ..Messages::default() }),
+            messages: RefCell::new(UpstreamMessages { usage, ..UpstreamMessages::default() }),
             counted: RefCell::default(),
             asked_bytes: Cell::new(0),
             unread_bytes: Cell::new(0),
@@ -160,7 +160,7 @@ impl<'a> TunnelAnswers<'a> {
 /// Counts each answer as it ends: several may be in one read.
 struct Counting<'a, 'b> {
     answers: &'b TunnelAnswers<'a>,
-    messages: &'b mut Messages,
+    messages: &'b mut UpstreamMessages,
 }
 
 impl FrameObserver for Counting<'_, '_> {

@@ -31,14 +31,14 @@ pub enum Sender {
 #[derive(Debug)]
 pub struct FrameReader {
     sender: Sender,
-    place: Place,
+    place: FramePlace,
     /// The fragmented message that is not over.
     message: Option<MessageKind>,
 }
 
 /// A place in the bytes of a direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum FramePlace {
     /// Within the head of a frame, or before one.
     Head {
         bytes: [u8; HEAD_BYTES_MAX],
@@ -57,7 +57,7 @@ enum Place {
 /// Two bytes, eight of a long length, and four of a mask (RFC 6455 §5.2).
 const HEAD_BYTES_MAX: usize = 14;
 
-const BORDER: Place = Place::Head { bytes: [0; HEAD_BYTES_MAX], length: 0 };
+const BORDER: FramePlace = FramePlace::Head { bytes: [0; HEAD_BYTES_MAX], length: 0 };
 
 /// The longest payload of a control frame (RFC 6455 §5.5).
 const CONTROL_BYTES_MAX: u8 = 125;
@@ -89,21 +89,21 @@ impl FrameReader {
         let mut rest = bytes;
         while !rest.is_empty() {
             match self.place {
-                Place::Closed | Place::Broken => break,
-                Place::Head { bytes: mut head, length } => {
+                FramePlace::Closed | FramePlace::Broken => break,
+                FramePlace::Head { bytes: mut head, length } => {
                     head[length] = rest[0];
                     rest = &rest[1..];
                     self.place = self.after_head(head, length + 1);
                     self.end_empty(observer);
                 }
-                Place::Payload { frame, left } => {
+                FramePlace::Payload { frame, left } => {
                     let count = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     let (part, after) = rest.split_at(count);
                     if let FrameKind::Data(kind) = frame.kind {
                         observer.data(kind, part);
                     }
                     rest = after;
-                    self.place = Place::Payload { frame, left: left - count as u64 };
+                    self.place = FramePlace::Payload { frame, left: left - count as u64 };
                     self.end_empty(observer);
                 }
             }
@@ -111,27 +111,27 @@ impl FrameReader {
                 border = Some(bytes.len() - rest.len());
             }
         }
-        border.filter(|_| !matches!(self.place, Place::Closed | Place::Broken))
+        border.filter(|_| !matches!(self.place, FramePlace::Closed | FramePlace::Broken))
     }
 
     /// Tells whether all that was read are whole frames, and more may follow.
     pub fn is_at_border(&self) -> bool {
-        matches!(self.place, Place::Head { length: 0, .. })
+        matches!(self.place, FramePlace::Head { length: 0, .. })
     }
 
     /// Tells whether a Close frame was read.
     pub fn has_closed(&self) -> bool {
-        self.place == Place::Closed
+        self.place == FramePlace::Closed
     }
 
     /// Tells whether the frames can no longer be followed.
     pub fn is_broken(&self) -> bool {
-        self.place == Place::Broken
+        self.place == FramePlace::Broken
     }
 
     /// Ends the frame, if no more of its payload is to come.
     fn end_empty(&mut self, observer: &mut impl FrameObserver) {
-        let Place::Payload { frame, left: 0 } = self.place else { return };
+        let FramePlace::Payload { frame, left: 0 } = self.place else { return };
         self.place = BORDER;
         match frame.kind {
             FrameKind::Data(kind) if frame.is_final => {
@@ -139,20 +139,20 @@ impl FrameReader {
                 observer.message_ended(kind);
             }
             FrameKind::Data(kind) => self.message = Some(kind),
-            FrameKind::Close => self.place = Place::Closed,
+            FrameKind::Close => self.place = FramePlace::Closed,
             FrameKind::Other => {}
         }
     }
 
     /// Returns the place after so many bytes of a frame's head.
-    fn after_head(&self, head: [u8; HEAD_BYTES_MAX], length: usize) -> Place {
+    fn after_head(&self, head: [u8; HEAD_BYTES_MAX], length: usize) -> FramePlace {
         if length < 2 {
-            return Place::Head { bytes: head, length };
+            return FramePlace::Head { bytes: head, length };
         }
         let is_masked = head[1] & 0x80 != 0;
         let short = head[1] & 0x7F;
         let Some(frame) = self.frame(head[0], short).filter(|_| is_masked == (self.sender == Sender::Client)) else {
-            return Place::Broken;
+            return FramePlace::Broken;
         };
         let length_bytes = match short {
             126 => 2,
@@ -160,15 +160,15 @@ impl FrameReader {
             _ => 0,
         };
         if length < 2 + length_bytes + if is_masked { 4 } else { 0 } {
-            return Place::Head { bytes: head, length };
+            return FramePlace::Head { bytes: head, length };
         }
         let long = head[2..2 + length_bytes].iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
         // RFC 6455 §5.2: in as few bytes as there can be, and the highest bit is 0.
         match short {
-            126 if long < 126 => Place::Broken,
-            127 if long <= u64::from(u16::MAX) || long > i64::MAX as u64 => Place::Broken,
-            126 | 127 => Place::Payload { frame, left: long },
-            short => Place::Payload { frame, left: u64::from(short) },
+            126 if long < 126 => FramePlace::Broken,
+            127 if long <= u64::from(u16::MAX) || long > i64::MAX as u64 => FramePlace::Broken,
+            126 | 127 => FramePlace::Payload { frame, left: long },
+            short => FramePlace::Payload { frame, left: u64::from(short) },
         }
     }
 

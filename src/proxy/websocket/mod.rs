@@ -12,7 +12,7 @@ mod tunnel;
 use std::mem;
 
 use self::answers::TunnelAnswers;
-use self::tunnel::Tunnel;
+use self::tunnel::SocketRelay;
 use crate::io::Buffer;
 use crate::observability::Count;
 use crate::proxy::attempt::Switched;
@@ -66,7 +66,7 @@ async fn relay_both(
     came: Came,
 ) -> (Outcome, u64) {
     let answers = TunnelAnswers::new(resources, exchange);
-    let tunnel = Tunnel::new(resources, exchange, downstream, connection, &answers);
+    let tunnel = SocketRelay::new(resources, exchange, downstream, connection, &answers);
     let outcome = tunnel.run(came.early, came.received).await;
     let request_bytes = tunnel.request_bytes();
     exchange.tunnel = Some(answers.end());

@@ -26,7 +26,7 @@ use crate::upstream::{Connection, Received, TransportError};
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(50);
 
 /// One socket.
-pub struct Tunnel<'a> {
+pub struct SocketRelay<'a> {
     resources: &'a Resources,
     progress: &'a Progress,
     downstream: &'a Downstream,
@@ -40,7 +40,7 @@ pub struct Tunnel<'a> {
 /// The end of one direction: its sender's, or that of the socket.
 type DirectionEnd = Result<(), TunnelEnd>;
 
-impl<'a> Tunnel<'a> {
+impl<'a> SocketRelay<'a> {
     pub fn new(
         resources: &'a Resources,
         exchange: &'a Exchange,
@@ -49,7 +49,7 @@ impl<'a> Tunnel<'a> {
         answers: &'a TunnelAnswers<'a>,
     ) -> Self {
         let (moved, request_bytes) = (Cell::new(clock::now()), Cell::new(0));
-        Tunnel { resources, progress: &exchange.progress, downstream, connection, answers, moved, request_bytes }
+        SocketRelay { resources, progress: &exchange.progress, downstream, connection, answers, moved, request_bytes }
     }
 
     /// Returns the number of bytes that went to the upstream.
