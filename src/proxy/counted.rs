@@ -11,6 +11,8 @@ use crate::proxy::downstream::Downstream;
 use crate::proxy::exchange::{Exchange, TunnelUsage, UsageProgress};
 use crate::proxy::key_accounts::Spending;
 use crate::proxy::price_question;
+use crate::proxy::request::head::Method;
+use crate::proxy::request::model::asked::{calls_a_model, decoded, only_counts};
 use crate::proxy::request::replayable::is_generation;
 use crate::proxy::request::upgrade::Upgrade;
 use crate::proxy::resources::Resources;
@@ -161,11 +163,19 @@ fn named_model(book: &UsageBook, progress: &UsageProgress) -> ModelId {
 /// Tells whether the upstream may have made tokens that it did not tell of. It also may for a client that left before
 /// the answer began.
 fn may_have_generated(exchange: &Exchange, downstream: &Downstream) -> bool {
-    let is_asked_for = is_generation(&downstream.path);
+    let is_asked_for = is_generation(&downstream.path) || is_counted_anyway(exchange, &downstream.path);
     let has_left = exchange.ending == Ending::ClientDisconnected
         && exchange.progress.status.get().is_none()
         && exchange.progress.request_is_whole();
     is_asked_for && (exchange.progress.usage.has_answer.get() || has_left)
+}
+
+/// Tells whether an answer counts wherever it comes from: the use of its key is limited, and a path that is not known
+/// would be a way around.
+fn is_counted_anyway(exchange: &Exchange, path: &str) -> bool {
+    let is_limited = exchange.snapshot.governed(exchange.key).is_some_and(|governed| governed.limits.count_usage());
+    let is_call = |path: &str| calls_a_model(Method::Post, path) && !only_counts(path);
+    is_limited && decoded(path).is_none_or(|path| is_call(&path))
 }
 
 /// Estimates tokens by the bytes of the request, and of the text or the body of the answer.

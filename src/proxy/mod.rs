@@ -47,12 +47,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use self::attempt::request_body::upload::{check_start, take_body};
-use self::attempt::{Attempt, AttemptsEnd, OpenAnswer, Switched};
+use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::downstream::Downstream;
 use self::error::GatewayError;
 use self::exchange::Exchange;
 use self::failover::Failover;
-use self::key_accounts::Passage;
+use self::key_accounts::{Governed, Passage};
 use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstTurn;
 use self::request::head::UpstreamHead;
@@ -61,7 +61,7 @@ use self::request::session::session_of;
 use self::request::stored::objects::Objects;
 use self::request::upgrade::Upgrade;
 use self::resources::Resources;
-use self::snapshot::{Governed, Snapshot};
+use self::snapshot::Snapshot;
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::config::Affinity;
 use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
@@ -108,8 +108,6 @@ impl Proxy {
                 Forwarded::Over { outcome, request_is_whole } => {
                     self.conclude(&mut exchange, downstream, request_is_whole, outcome).await
                 }
-                // Boxed: few connections need it.
-                Forwarded::Switched(switched) => Box::pin(self.tunnel(&mut exchange, downstream, switched)).await,
                 Forwarded::Open(open) => {
                     downstream.replay.get_mut().release(&self.resources.budget);
                     let OpenAnswer { answer, connection } = *open;
@@ -120,11 +118,6 @@ impl Proxy {
         };
         self.end(exchange, downstream);
         Handled::Over(disposition)
-    }
-
-    async fn tunnel(&self, exchange: &mut Exchange, client: &mut Downstream, switched: Box<Switched>) -> Disposition {
-        let outcome = websocket::relay(&self.resources, exchange, client, switched).await;
-        self.conclude(exchange, client, false, outcome).await
     }
 
     /// Ends an exchange whose answer the pump has relayed, up to its line in the log.
@@ -220,7 +213,7 @@ impl Proxy {
         let mut objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
         let selector = snapshot.selector(selection);
         let owner = owner_search::owner_of_target(&self.resources.owners, selector, path, objects.as_deref_mut());
-        let needs_body = governed.is_some_and(|governed| governed.reads_body);
+        let needs_body = governed.is_some_and(|governed| admission::reads_body(governed, path.path()));
         // A turn is for a request that goes upstream.
         let has_turn = !needs_body && !matches!(passage, Passage::Waits);
         let choice = if has_turn {
@@ -228,7 +221,7 @@ impl Proxy {
         } else {
             Choice::Use(Turn::of(selector.likely()))
         };
-        let is_encoded = needs_body && admission::is_encoded(head);
+        let unreadable = if needs_body { admission::unreadable(head) } else { None };
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
             let is_identity_asked = governed.is_some_and(|governed| governed.limits.count_usage());
@@ -243,13 +236,15 @@ impl Proxy {
                 selection,
                 owner,
                 choice,
+                written_for: choice.credential(),
                 head_bytes,
                 token,
                 filterable_head,
                 objects,
                 passage,
                 has_turn,
-                is_encoded,
+                needs_body,
+                unreadable,
                 upgrade,
             }
         });
@@ -294,7 +289,11 @@ impl Proxy {
         drop(attempt);
         match end {
             AttemptsEnd::Over(outcome) => Forwarded::over(exchange, &body, outcome),
-            AttemptsEnd::Switched(switched) => Forwarded::Switched(switched),
+            AttemptsEnd::Switched(switched) => {
+                // Boxed: few connections need it.
+                let outcome = Box::pin(websocket::relay(resources, exchange, downstream, switched)).await;
+                Forwarded::Over { outcome, request_is_whole: false }
+            }
             AttemptsEnd::Open(open) => {
                 exchange.request_bytes = body.data_bytes();
                 Forwarded::Open(open)
@@ -330,8 +329,12 @@ impl Proxy {
             Outcome::Failed(error)
         })?;
         if !request.has_turn {
-            let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
-            admitted.has_asked_for_body = checked.await?;
+            if request.needs_body {
+                let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
+                admitted.has_asked_for_body = checked.await?;
+            }
+            let governed = exchange.snapshot.governed(exchange.key);
+            governed.map_or(Ok(()), admission::enter_again).map_err(Outcome::Failed)?;
             let selector = exchange.snapshot.selector(request.selection);
             let choice = owner_search::first_choice(selector, request.owner, request.objects.as_deref());
             request.choice = choice.map_err(Outcome::Failed)?;
@@ -383,7 +386,6 @@ impl Proxy {
 enum Forwarded {
     Over { outcome: Outcome, request_is_whole: bool },
     Open(Box<OpenAnswer>),
-    Switched(Box<Switched>),
 }
 
 impl Forwarded {

@@ -110,7 +110,7 @@ pub fn get_request(upstream: &UpstreamIdentity, path: &str, authorization: &[u8]
 /// There is no answer.
 pub async fn status_of(connector: &Connector, request: &[u8]) -> Result<u16, OwnRequestError> {
     let mut received = Buffer::none();
-    let (_connection, head) = send(connector, request, &mut received).await?;
+    let (_connection, head) = send(connector, request, &mut received, AnswerSecrecy::Open).await?;
     Ok(head.status)
 }
 
@@ -159,7 +159,7 @@ async fn read_answer(
     secrecy: AnswerSecrecy,
 ) -> Result<u16, OwnRequestError> {
     let mut received = Buffer::none();
-    let (connection, OwnHead { status, length, coding }) = send(connector, request, &mut received).await?;
+    let (connection, OwnHead { status, length, coding }) = send(connector, request, &mut received, secrecy).await?;
     if status != 200 {
         return Ok(status);
     }
@@ -208,8 +208,12 @@ async fn send(
     connector: &Connector,
     request: &[u8],
     received: &mut Buffer,
+    secrecy: AnswerSecrecy,
 ) -> Result<(Connection, OwnHead), OwnRequestError> {
     let connection = connector.connect().await.map_err(|_| OwnRequestError::Connection)?;
+    if secrecy == AnswerSecrecy::Secret {
+        connection.receive_secrets();
+    }
     connection.begin_exchange();
     for part in request.chunks(PLAINTEXT_MAX) {
         let sealed = connection.seal(part, part.len()).map_err(|_| OwnRequestError::Connection)?;
@@ -226,6 +230,9 @@ async fn send(
             match connection.read(|bytes| received.append(bytes)).await {
                 Ok(Received::Data) => {}
                 Ok(Received::End { .. }) | Err(_) => return Err(OwnRequestError::Connection),
+            }
+            if secrecy == AnswerSecrecy::Secret {
+                received.mark_secret(received.len());
             }
         };
         let head = &received.filled()[span.start..span.end];

@@ -43,11 +43,11 @@ pub fn ask_if_due(resources: &Resources, snapshot: &Snapshot, has_told_tokens: b
     if lifecycle.phase() != Phase::Serving || !is_wanted || !prices.claim(clock::now()) {
         return;
     }
-    let Some((first, _)) = snapshot.credentials.entries().next() else { return };
+    let Some((first, _)) = snapshot.credentials.entries().next() else { return prices.end_question() };
     let requests = snapshot.with_authorization(first, |authorization| {
         LIST_PATHS.map(|path| get_request(&rules.upstream, path, authorization))
     });
-    let Ok(requests) = requests else { return };
+    let Ok(requests) = requests else { return prices.end_question() };
     let question =
         PriceQuestion { requests, connector: connector.clone(), lifecycle: lifecycle.clone(), prices: prices.clone() };
     monoio::spawn(question.run());
@@ -57,7 +57,8 @@ impl PriceQuestion {
     async fn run(self) {
         let interrupted = race(pause(QUESTION_LIMIT), self.lifecycle.reached(Phase::Draining));
         match race(self.ask(), interrupted).await {
-            Either::First(Ok((200, body))) => self.prices.hand_over(body),
+            // It is over when the answer is read.
+            Either::First(Ok((200, body))) => return self.prices.hand_over(body),
             Either::First(Ok((status, _))) if self.prices.is_first_refusal() => tracing::info!(
                 status,
                 "the upstream does not tell the prices of its models: costs that it does not report are not estimated"
@@ -67,6 +68,7 @@ impl PriceQuestion {
             Either::Second(Either::First(())) => tracing::debug!("the upstream took too long to tell its prices"),
             Either::Second(Either::Second(())) => {}
         }
+        self.prices.end_question();
     }
 
     async fn ask(&self) -> Result<(u16, Vec<u8>), OwnRequestError> {

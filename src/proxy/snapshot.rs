@@ -11,13 +11,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::credentials::{
-    ApiKeyId, ApiKeys, CredentialId, Credentials, KeyLimits, KeyPolicy, Rotations, Selection, Selector, TokenCache,
-    TokenTraces,
+    ApiKeyId, ApiKeys, CredentialId, Credentials, KeyPolicy, Rotations, Selection, Selector, TokenCache, TokenTraces,
 };
 use crate::io::clock;
 use crate::observability::{Account, Ledger};
 use crate::proxy::error::GatewayError;
-use crate::proxy::key_accounts::{KeyAccount, KeyAccounts};
+use crate::proxy::key_accounts::{Governed, KeyAccounts};
 use crate::usage::books::{BookRow, ROWS_MAX, UsageBook};
 use crate::usage::models::ModelId;
 
@@ -27,30 +26,12 @@ pub struct Snapshot {
     /// `None`: callers need no key.
     pub keys: Option<Arc<ApiKeys>>,
     /// By the numbers of the keys; empty where none of them has limits or may use only some models.
-    governed: Box<[Option<Governed>]>,
+    governed: Arc<[Option<Governed>]>,
     /// Those of these credentials and keys, shared by all shards.
     pub rotations: Arc<Rotations>,
     tokens: RefCell<TokenCache>,
     accounts: Vec<Arc<Account>>,
     usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
-}
-
-/// A key that may not do everything.
-#[derive(Debug, Clone)]
-pub struct Governed {
-    pub limits: KeyLimits,
-    /// Counts its use; `None`: it has no limits.
-    pub account: Option<Arc<KeyAccount>>,
-    /// The body of a request is read before it goes upstream.
-    pub reads_body: bool,
-}
-
-impl Governed {
-    fn of(name: &str, policy: &KeyPolicy, accounts: &KeyAccounts) -> Option<Self> {
-        let account = accounts.of(name);
-        let reads_body = policy.models.is_some() || policy.limits.count_usage();
-        (account.is_some() || reads_body).then_some(Governed { limits: policy.limits, account, reads_body })
-    }
 }
 
 /// The names of a row, as numbers of this snapshot.
@@ -61,7 +42,7 @@ impl Snapshot {
         let (credentials, keys) = (rotations.credentials.clone(), rotations.keys.clone());
         let tokens = RefCell::new(TokenCache::new(credentials.len()));
         let accounts = credentials.names().map(|name| ledger.account(name)).collect();
-        let governed = governed(keys.as_deref(), key_accounts);
+        let governed = key_accounts.governed(keys.as_ref());
         Snapshot { credentials, keys, governed, rotations, tokens, accounts, usage_rows: RefCell::default() }
     }
 
@@ -136,11 +117,4 @@ impl Snapshot {
     pub fn key_name(&self, key: ApiKeyId) -> Option<&str> {
         self.keys.as_ref().map(|keys| keys.name(key))
     }
-}
-
-/// Returns what each key may not do, by their numbers; nothing where all may do everything.
-fn governed(keys: Option<&ApiKeys>, accounts: &KeyAccounts) -> Box<[Option<Governed>]> {
-    let policies = keys.into_iter().flat_map(ApiKeys::policies);
-    let governed: Vec<_> = policies.map(|(name, policy)| Governed::of(name, policy, accounts)).collect();
-    if governed.iter().any(Option::is_some) { governed.into() } else { Box::default() }
 }

@@ -27,6 +27,7 @@ pub fn start(shared: &Arc<Shared>) -> io::Result<()> {
     }
     refresh(shared);
     let shared = shared.clone();
+    #[expect(clippy::disallowed_methods, reason = "a thread of its own, and no shard")]
     let again = move || {
         loop {
             thread::sleep(PERIOD);

@@ -77,6 +77,7 @@ fn read(prices: &Prices, answer: &[u8]) {
         Err(fault) if prices.is_first_refusal() => tracing::info!("the upstream's list of prices {fault}"),
         Err(fault) => tracing::debug!("the upstream's list of prices {fault}"),
     }
+    prices.end_question();
 }
 
 #[cfg(test)]

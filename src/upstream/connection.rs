@@ -98,6 +98,8 @@ pub struct Connection {
     /// A partial TLS record.
     incoming: RefCell<Buffer>,
     read_side: Cell<ReadSide>,
+    /// All that is received is overwritten.
+    receives_secrets: Cell<bool>,
     /// That of a record which came after content: the next read returns it. Boxed, since it is hardly ever there.
     failure: RefCell<Option<Box<rustls::Error>>>,
     stream: Stream,
@@ -114,6 +116,7 @@ impl Connection {
             last_read_bytes: Cell::new(READ_ROOM_MIN),
             incoming: RefCell::new(incoming),
             read_side: Cell::new(ReadSide::Open),
+            receives_secrets: Cell::new(false),
             failure: RefCell::new(None),
             stream,
             write_progress: Deadline::default(),
@@ -164,6 +167,11 @@ impl Connection {
     /// Not cancel safe: what was sent is unknown, and the connection can only be closed.
     pub async fn send(&self, sealed: Buffer, stall: Duration) -> Result<(), TransportError> {
         Ok(self.stream.write_all(sealed, &self.write_progress, stall).await.0?)
+    }
+
+    /// Lets what is received from now on be overwritten in the buffers of this connection.
+    pub fn receive_secrets(&self) {
+        self.receives_secrets.set(true);
     }
 
     /// Waits for bytes and gives them, decrypted, to `emit`, which may be called several times.
@@ -293,6 +301,9 @@ impl Connection {
         self.last_read_bytes.set(count);
         if count == 0 {
             return Ok(Some(Received::End { is_clean: self.tls.is_none() }));
+        }
+        if self.receives_secrets.get() {
+            buffer.mark_secret(buffer.len());
         }
         match &self.tls {
             Some(session) => self.decrypt(session, buffer, emit),

@@ -19,9 +19,13 @@ use crate::usage::totals::{COUNTS, UsageKey, UsageSums};
 const PAGE_ROWS: usize = 256;
 const PAGES_MAX: usize = 32;
 
-/// The most rows of a shard: enough for a team's keys with some models each. The usage of any more is in one row without
-/// names.
+/// The most rows of a shard: enough for a team's keys with some models each. Of any more only the key is told, and at
+/// last nothing.
 pub const ROWS_MAX: usize = PAGE_ROWS * PAGES_MAX;
+
+/// The rows with all three names; those after them have the key's alone.
+const NAMED_ROWS_MAX: usize = ROWS_MAX / 4 * 3;
+const LAST_ROW: usize = ROWS_MAX - 1;
 
 /// The usage of one key, credential and model on one shard.
 #[derive(Debug)]
@@ -127,8 +131,13 @@ impl UsageBook {
             return row.clone();
         }
         let place = rows.len();
-        // The last one is for all that follow.
-        let key = if place + 1 < ROWS_MAX { key } else { UsageKey::none() };
+        let key = match place {
+            0..NAMED_ROWS_MAX => key,
+            // Whose it is is known for longer: limits depend on it.
+            ..LAST_ROW => UsageKey { key: key.key, ..UsageKey::none() },
+            // That of all that follow.
+            _ => UsageKey::none(),
+        };
         let row = rows.entry(key).or_insert_with_key(|key| self.open(place, BookRow::new(key.clone())));
         row.clone()
     }
@@ -189,6 +198,10 @@ mod tests {
         let one = UsageSums { requests: 1, ..UsageSums::default() };
         let count = ROWS_MAX as u64 + 1_000;
         (0..count).for_each(|number| book.row(&number.to_string(), "c", ModelId::NONE).add(&one));
+        let of_late_key = |key: &UsageKey| &*key.key == "7000" && key.credential.is_empty();
+        let mut late_keys = 0;
+        books.read(|row| late_keys += usize::from(of_late_key(row.key())));
+        assert_eq!(late_keys, 1);
         let mut rows = 0;
         books.read(|_| rows += 1);
         assert_eq!((rows, total(&books).requests), (ROWS_MAX, count));

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Gate, Gateway, Peer, Upstream, wait_until};
+use crate::support::{Client, Gate, Gateway, Peer, Upstream, secrets_json, wait_until};
 use crate::{BODY, CHAT, Files, before, entry, post, used};
 
 const ONE: &str = r#""limits":{"parallel":1}"#;
@@ -155,4 +155,26 @@ fn who_waits_when_a_drain_begins_is_still_served() {
     (0..clients.len()).for_each(|_| gate.open());
     assert!(clients.iter_mut().all(|client| client.read_response().status == 200));
     assert!(gateway.wait().success());
+}
+
+#[test]
+fn those_who_waited_take_their_turns_one_by_one() {
+    let gate = Gate::new();
+    let upstream = Upstream::plain(gated(&gate));
+    let files = Files::new();
+    let secrets = secrets_json(&["a", "b", "c"]);
+    let gateway = before(&upstream, &files, &[entry("ana", ONE)]).secrets(secrets).shards(1).start();
+    let mut clients: Vec<_> = (0..6)
+        .map(|number| {
+            let mut client = Client::connect(gateway.port());
+            client.send(numbered("ana", number));
+            client
+        })
+        .collect();
+    wait_until("five wait", || waiting(&gateway, "ana") == 5.0);
+    (0..clients.len()).for_each(|_| gate.open());
+    assert!(clients.iter_mut().all(|client| client.read_response().status == 200));
+    let mut used: Vec<String> = upstream.wait_for_requests(6).iter().map(|request| request.credential()).collect();
+    used.sort();
+    assert_eq!(used, ["a", "a", "b", "b", "c", "c"]);
 }

@@ -1,6 +1,6 @@
 //! Requests, tokens and cost within a minute, a day and a month, and the ways that there might be around a limit.
 
-use crate::support::{Client, Gateway, Upstream, wait_until};
+use crate::support::{Client, Gate, Gateway, Upstream, wait_until};
 use crate::{BODY, CHAT, Files, answering, before, entry, post, post_with, telling, used};
 
 fn ask(gateway: &Gateway, name: &str, path: &str) -> crate::support::Response {
@@ -17,7 +17,7 @@ fn requests_of_a_minute_are_counted_by_all_shards_together() {
     assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10, "{statuses:?}");
     let refused = ask(&gateway, "ana", "/v1/messages");
     let seconds: u64 = refused.field("retry-after").expect("it says when").parse().expect("a number");
-    assert!((1..=61).contains(&seconds), "{seconds}");
+    assert!((1..=60).contains(&seconds), "{seconds}");
     assert_eq!(refused.field("x-should-retry"), None);
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
     assert!(refused.text().contains("requests_per_minute"));
@@ -109,7 +109,7 @@ fn what_tells_no_usage_or_is_left_early_is_charged_its_estimate() {
         "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 400\r\n\r\n".to_owned() + &"x".repeat(400);
     let silent = "HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n".to_owned() + &"x".repeat(400);
     for answer in [coded, silent] {
-        for path in [CHAT, "/v1/chat/completion%73", "/v1/chat/completions/"] {
+        for path in [CHAT, "/v1/chat/completion%73", "/v1/chat/completions/", "/cohere/v2/chat"] {
             let upstream = Upstream::plain(answering(answer.clone()));
             let files = Files::new();
             let limits = r#""limits":{"tokens_per_day":50,"usd_per_day":1}"#;
@@ -179,8 +179,14 @@ fn a_model_without_a_price_is_refused_where_cost_is_limited() {
         let refused = Client::connect(gateway.port()).ask(post("ana", CHAT, body));
         assert_eq!((refused.status, refused.error_code()), (403, Some("model_without_price")), "{body}");
     }
-    for body in [r#"{"model":"m","model":"n"}"#, r#"{"model":"m,n"}"#, r#"{"model":"m","fallbacks":["n"]}"#, "model=m"]
-    {
+    for body in [
+        r#"{"model":"m","model":"n"}"#,
+        r#"{"model":"m,n"}"#,
+        r#"{"model":"m","fallbacks":["n"]}"#,
+        "model=m",
+        r#"{"model":"m","input_cost_per_token":1e-30}"#,
+        r#"{"model":"m","metadata":{"model_info":{"input_cost_per_token":1e-30}}}"#,
+    ] {
         let refused = Client::connect(gateway.port()).ask(post("ana", CHAT, body));
         assert_eq!((refused.status, refused.error_code()), (403, Some("model_not_allowed")), "{body}");
     }
@@ -206,4 +212,48 @@ fn the_prices_of_the_upstream_are_asked_for_before_the_first_request_that_needs_
         let answer = ask(&gateway, "ana", CHAT);
         assert_eq!((answer.status, answer.error_code()), expected);
     }
+}
+
+#[test]
+fn keys_with_limits_on_tokens_alone_may_send_forms_and_what_costs_nothing_is_free() {
+    let upstream = Upstream::plain(answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".to_owned()));
+    let files = Files::new();
+    let gateway = before(&upstream, &files, &[entry("ana", r#""limits":{"tokens_per_day":1000}"#)]).start();
+    let fields = "Content-Type: multipart/form-data; boundary=x\r\n";
+    let form = post_with("ana", "/v1/audio/transcriptions", fields, "--x--");
+    assert_eq!(Client::connect(gateway.port()).ask(form).status, 200);
+    wait_until("its estimate counts", || used(&gateway, "ana", "tokens_per_day").is_some_and(|used| used > 0.0));
+    let counted = used(&gateway, "ana", "tokens_per_day");
+    assert_eq!(ask(&gateway, "ana", "/v1/messages/count_tokens").status, 200);
+    assert_eq!(ask(&gateway, "ana", "/v1/files").status, 200);
+    assert_eq!(used(&gateway, "ana", "tokens_per_day"), counted);
+}
+
+#[test]
+fn a_limit_that_was_reached_while_a_request_waited_holds_for_it() {
+    let gate = Gate::new();
+    let passing = gate.clone();
+    let upstream = Upstream::plain(move |peer| {
+        while peer.read_request().is_some() {
+            passing.pass();
+            peer.write(telling(600));
+        }
+    });
+    let files = Files::new();
+    let limits = r#""limits":{"parallel":1,"tokens_per_day":500}"#;
+    let gateway = before(&upstream, &files, &[entry("ana", limits)]).start();
+    let send = || {
+        let mut client = Client::connect(gateway.port());
+        client.send(post("ana", CHAT, BODY));
+        client
+    };
+    let mut first = send();
+    upstream.wait_for_requests(1);
+    let mut second = send();
+    let waiting = r#"flow_uring_key_requests_waiting{key="ana"}"#;
+    wait_until("it waits", || crate::sample(&gateway, waiting) == Some(1.0));
+    gate.open();
+    assert_eq!(first.read_response().status, 200);
+    assert_eq!(second.read_response().error_code(), Some("limit_reached"));
+    assert_eq!(upstream.requests().len(), 1);
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use monoio::{LegacyDriver, RuntimeBuilder};
 use zeroize::Zeroizing;
 
-use self::quota::QuotaReport;
+use self::quota::QuotaLines;
 use crate::cli::alpn::{AlpnOffer, AlpnReply};
 use crate::cli::check::CheckReport;
 use crate::config::{Config, QuotaSource};
@@ -66,7 +66,7 @@ struct Tried {
     /// `None`: it is not known.
     alpn: Option<AlpnOffer>,
     /// `None`: nobody is to be asked.
-    quota: Option<QuotaReport>,
+    quota: Option<QuotaLines>,
 }
 
 fn tried(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> {
@@ -103,9 +103,7 @@ fn tried(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> 
         let alpn = AlpnOffer::of(&route, trial.http11.get(), config.timeouts.connect).await;
         let quota = match config.quota {
             QuotaSource::Off => None,
-            QuotaSource::Flow => {
-                Some(QuotaReport::ask(&trial.connector, &config.upstream.authority, credentials).await)
-            }
+            QuotaSource::Flow => Some(QuotaLines::ask(&trial.connector, &config.upstream.authority, credentials).await),
         };
         Ok(Tried { outcomes, alpn, quota })
     })

@@ -17,16 +17,16 @@ const INQUIRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The lines about quotas.
 #[derive(Debug, Default)]
-pub struct QuotaReport {
+pub struct QuotaLines {
     users: Vec<String>,
     /// Blocked users, and credentials whose quotas were not told: a gateway serves all the same.
     warnings: Vec<String>,
 }
 
-impl QuotaReport {
+impl QuotaLines {
     /// Asks for each identity, one after the other.
     pub async fn ask(connector: &Connector, authority: &str, credentials: &Credentials) -> Self {
-        let mut report = QuotaReport::default();
+        let mut report = QuotaLines::default();
         for credential in credentials.identities() {
             let inquiry = Inquiry { connector, authority, credentials, credential };
             let asked = race(inquiry.ask(), pause(INQUIRY_LIMIT)).await;
@@ -52,7 +52,7 @@ impl QuotaReport {
     }
 
     pub fn add_to(self, report: &mut CheckReport) {
-        let QuotaReport { users, warnings } = self;
+        let QuotaLines { users, warnings } = self;
         report.found.push("quotas of the credentials' users (--quota flow):".into());
         report.found.extend(users.iter().map(|line| format!("  {line}")));
         report.warnings.extend(warnings);

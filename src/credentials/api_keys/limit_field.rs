@@ -7,8 +7,8 @@ const PARALLEL_MAX: u32 = 1_000_000;
 const REQUESTS_MAX: u32 = 1_000_000_000;
 /// Whole numbers up to here are the same in every JSON parser (RFC 8259 §6), less three digits for sums.
 const TOKENS_MAX: u64 = 1_000_000_000_000;
-/// Costs are counted in billionths of a dollar: a sum of any number of months stays within 64 bits.
-const USD_MAX: f64 = 1_000_000_000.0;
+/// The count of a month ends at 2.8 million dollars.
+const USD_MAX: f64 = 2_000_000.0;
 
 /// One limit of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ use crate::http1::body::BodyReader;
 use crate::io::turns::spend;
 use crate::proxy::admission::prices::check_price;
 use crate::proxy::attempt::request_body::hold_body::hold_body;
+use crate::proxy::attempt::request_body::upload::READ_ROOM;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Exchange;
@@ -21,7 +22,9 @@ use crate::proxy::outcome::Outcome;
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::replay::content::ContentCursor;
 use crate::proxy::request::head::RequestFacts;
-use crate::proxy::request::model::asked::{AskedMembers, AskedModels, NotSure, begins_work, calls_a_model, decoded};
+use crate::proxy::request::model::asked::{
+    AskedMembers, AskedModels, NotSure, begins_batch, begins_work, calls_a_model, decoded,
+};
 use crate::proxy::request::path::strip_base_path;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
@@ -38,30 +41,35 @@ pub async fn check_body(
     request: &UpstreamRequest,
 ) -> Result<bool, Outcome> {
     let Exchange { snapshot, key, .. } = exchange;
-    let Some(governed) = snapshot.governed(*key).filter(|governed| governed.reads_body) else { return Ok(false) };
+    let Some(governed) = snapshot.governed(*key) else { return Ok(false) };
     let models = key.and_then(|key| snapshot.policy(key)?.models.as_deref());
-    let facts = &request.traits.facts;
+    let (counts_use, counts_cost) = (governed.limits.count_usage(), governed.limits.count_cost());
     let base_path = &resources.rules.upstream.base_path;
     let target = request_target(&downstream.replay.borrow(), base_path);
-    let call = Call::of(&target, facts).map_err(not_sure)?;
-    if request.upgrade.is_some() && !may_upgrade(&call, governed.limits.count_cost() || models.is_some(), &target) {
+    let call = Call::of(&target, &request.traits.facts).map_err(not_sure)?;
+    if request.upgrade.is_some() && !may_upgrade(&call, counts_cost || models.is_some(), &target) {
         return Err(Outcome::Failed(GatewayError::ModelNotAllowed));
     }
-    if governed.limits.count_usage() && call.begins_work {
+    if counts_use && call.begins_work {
         return Err(Outcome::Failed(GatewayError::UseNotCounted));
+    }
+    if models.is_some() && call.begins_batch {
+        return Err(not_sure("each request of a batch may name one"));
     }
     let mut asked = call.asked;
     let mut has_asked_for_body = false;
     if call.needs_model && request.upgrade.is_none() {
-        let mut search = MemberSearch::new(request.head_bytes, facts);
-        // A read takes up to 0.3 ms.
-        let wants_more = async |replay: &RefCell<ReplayBuffer>| spend(|| search.advance(&replay.borrow())).await;
-        let held = hold_body(resources, downstream, body, facts, None, wants_more).await?;
-        has_asked_for_body = held.has_been_asked_for;
-        let members = search.end(&downstream.replay.borrow(), request, held.is_whole).map_err(not_sure)?;
-        members.iter().try_for_each(|member| asked.add(member)).map_err(not_sure)?;
+        let read = read_members(resources, downstream, body, request).await?;
+        has_asked_for_body = read.has_asked_for_body;
+        for member in read.members.map_err(not_sure)? {
+            match asked.add(&member) {
+                // Of models nothing is to be known.
+                Err(_) if models.is_none() && !counts_cost => {}
+                added => added.map_err(not_sure)?,
+            }
+        }
     }
-    if governed.limits.count_usage() && asked.is_in_background {
+    if counts_use && asked.is_in_background {
         return Err(Outcome::Failed(GatewayError::UseNotCounted));
     }
     let names_none = call.needs_model && asked.names.is_empty();
@@ -71,12 +79,12 @@ pub async fn check_body(
             return Err(Outcome::Failed(GatewayError::ModelNotAllowed));
         }
     }
-    if governed.limits.count_cost() && call.needs_model {
+    if counts_cost && call.needs_model {
         let Some((name, others)) = asked.names.split_first() else {
             return Err(Outcome::Failed(GatewayError::ModelWithoutPrice));
         };
-        if others.iter().any(|other| other != name) {
-            return Err(not_sure("it names several, of which each may have another price"));
+        if asked.has_price || others.iter().any(|other| other != name) {
+            return Err(not_sure("it names a price, or several models of which each may have another one"));
         }
         check_price(resources, downstream, snapshot, name).await?;
         // Known before the answer, and also if the client does not wait for that.
@@ -92,6 +100,34 @@ fn may_upgrade(call: &Call, is_model_checked: bool, target: &str) -> bool {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let is_realtime = path.trim_end_matches('/').ends_with("/realtime");
     !is_model_checked || is_realtime && !call.asked.names.is_empty()
+}
+
+/// The members of a body that matter.
+struct ReadMembers {
+    /// The text of each.
+    members: Result<Vec<Vec<u8>>, NotSure>,
+    has_asked_for_body: bool,
+}
+
+/// Holds the body until it is whole, and reads it as it comes.
+async fn read_members(
+    resources: &Resources,
+    downstream: &mut Downstream,
+    body: &mut BodyReader,
+    request: &UpstreamRequest,
+) -> Result<ReadMembers, Outcome> {
+    let facts = &request.traits.facts;
+    let mut search = MemberSearch::new(request.head_bytes, facts);
+    // A read takes up to 0.3 ms.
+    let wants_more = async |replay: &RefCell<ReplayBuffer>| spend(|| search.advance(&replay.borrow())).await;
+    let held = hold_body(resources, downstream, body, facts, None, wants_more).await?;
+    let has_room = search.cursor.read_bytes() + READ_ROOM < resources.limits.replay_bytes_max;
+    if !held.is_whole && !search.has_failed && has_room {
+        // All that the process keeps of requests is too much already.
+        return Err(Outcome::Failed(GatewayError::NoRoomToRead));
+    }
+    let members = search.end(&downstream.replay.borrow(), request, held.is_whole);
+    Ok(ReadMembers { members, has_asked_for_body: held.has_been_asked_for })
 }
 
 fn not_sure(why: NotSure) -> Outcome {
@@ -110,6 +146,7 @@ struct Call {
     asked: AskedModels,
     needs_model: bool,
     begins_work: bool,
+    begins_batch: bool,
 }
 
 impl Call {
@@ -123,7 +160,13 @@ impl Call {
             Cow::Borrowed(path)
         };
         let needs_model = facts.wants_websocket || calls_a_model(facts.method, &path);
-        Ok(Call { asked, needs_model, begins_work: needs_model && begins_work(&path) })
+        let (begins_work, begins_batch) = (begins_work(&path), begins_batch(&path));
+        Ok(Call {
+            asked,
+            needs_model,
+            begins_work: needs_model && begins_work,
+            begins_batch: needs_model && begins_batch,
+        })
     }
 }
 
@@ -152,8 +195,8 @@ impl MemberSearch {
 
     /// Returns the text of each member that matters.
     fn end(self, replay: &ReplayBuffer, request: &UpstreamRequest, is_held: bool) -> Result<Vec<Vec<u8>>, NotSure> {
-        if request.is_encoded {
-            return Err("the body has a Content-Encoding");
+        if let Some(why) = request.unreadable {
+            return Err(why);
         }
         if !is_held && !self.has_failed {
             return Err("the body is longer than what is kept of one");

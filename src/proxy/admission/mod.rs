@@ -20,10 +20,10 @@ use crate::http1::head::RequestHead;
 use crate::io::clock;
 use crate::observability::Count;
 use crate::proxy::error::GatewayError;
-use crate::proxy::key_accounts::Passage;
+use crate::proxy::key_accounts::{BodyReading, Governed, Passage};
+use crate::proxy::request::model::asked::begins_work;
 use crate::proxy::request::plan::Forward;
 use crate::proxy::resources::Resources;
-use crate::proxy::snapshot::Governed;
 
 /// Lets a request in by its key, or sees that it has to wait.
 ///
@@ -51,7 +51,37 @@ pub fn check_upgrade(resources: &Resources, forward: &Forward<'_>) -> Result<(),
     Ok(())
 }
 
-/// Tells whether the body has a content coding, so that it cannot be read.
-pub fn is_encoded(head: &RequestHead<'_>) -> bool {
-    head.fields.iter().any(|field| field.name.eq_ignore_ascii_case("content-encoding"))
+/// Lets in once more a request that has waited: what others used meanwhile counts.
+///
+/// # Errors
+/// [`GatewayError::LimitReached`].
+pub fn enter_again(governed: &Governed) -> Result<(), GatewayError> {
+    let Some(account) = &governed.account else { return Ok(()) };
+    account.check(&governed.limits, clock::now()).map_err(GatewayError::LimitReached)
+}
+
+/// Tells whether the body of a request with this head and path is to be read before it goes upstream.
+pub fn reads_body(governed: &Governed, path: &str) -> bool {
+    // The parts of an API that can do its work after the answer.
+    const IN_BACKGROUND: [&str; 2] = ["responses", "interactions"];
+    match governed.reads {
+        BodyReading::Never => false,
+        BodyReading::ForItsUse => {
+            path.contains('%') || begins_work(path) || path.split('/').any(|part| IN_BACKGROUND.contains(&part))
+        }
+        BodyReading::Always => true,
+    }
+}
+
+/// Returns why a body cannot be read, by the fields of its request.
+pub fn unreadable(head: &RequestHead<'_>) -> Option<&'static str> {
+    head.fields.iter().find_map(|field| {
+        if field.name.eq_ignore_ascii_case("content-encoding") {
+            return Some("the body has a Content-Encoding");
+        }
+        // A form may be valid JSON too, and then says something else.
+        let is_form = field.name.eq_ignore_ascii_case("content-type")
+            && field.value.windows(4).any(|part| part.eq_ignore_ascii_case(b"form"));
+        is_form.then_some("the body is a form")
+    })
 }

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use crate::io::clock;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::failover::wait::pause;
@@ -36,7 +35,7 @@ pub async fn check_price(
         if let Some(table) = prices.table() {
             break table;
         }
-        if !prices.are_asked_for(clock::now()) || Instant::now() >= due {
+        if !prices.are_asked_for() || Instant::now() >= due {
             return Err(Outcome::Failed(GatewayError::PricesUnknown));
         }
         pause(resources, downstream, LOOK).await?;

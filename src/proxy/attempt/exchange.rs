@@ -154,7 +154,9 @@ impl<'a> Attempt<'a> {
     pub fn authorize(&mut self, credential: CredentialId) -> Result<(), GatewayError> {
         let Attempt { downstream, request, failover, .. } = self;
         let replay = downstream.replay.get_mut();
-        failover.snapshot.with_authorization(credential, |value| request.token.replace(replay, value))
+        failover.snapshot.with_authorization(credential, |value| request.token.replace(replay, value))?;
+        request.note_credential(credential);
+        Ok(())
     }
 
     /// Finds out what the request is about, where that matters after an attempt without an answer.

@@ -127,7 +127,7 @@ async fn prepare(attempt: &mut Attempt<'_>, exchange: &Exchange, next: Next) -> 
     pause(resources, downstream, next.pause).await?;
     downstream.replay.get_mut().rewind();
     let credential = next.chosen.turn.credential;
-    if credential != failover.credential() {
+    if credential != attempt.request.credential() {
         attempt.authorize(credential).map_err(Outcome::Failed)?;
     }
     attempt.failover.begin_next(attempt.resources, next);

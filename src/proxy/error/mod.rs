@@ -69,6 +69,8 @@ pub enum GatewayError {
     ModelNotAllowed,
     /// It is not sure which models it names; the text says why.
     ModelNotChecked(&'static str),
+    /// The request is to be read for its key, and all that is kept of requests is too much already.
+    NoRoomToRead,
     /// The cost of the caller's key is limited, and the model has no price.
     ModelWithoutPrice,
     /// The cost of the caller's key is limited, and the prices are not known.

@@ -149,8 +149,11 @@ error_table! {
         "This API key may not use the model, or the request names none; use one that it may, or ask whoever runs the \
          gateway.";
     Self::ModelNotChecked(why) => failure(403, "Forbidden", "model_not_allowed", Ending::Refused, Settled),
-        "This API key may use some models only, and those of the request could not be checked: {why}; send one model in \
-         a plain JSON body.";
+        "This API key has limits, and what the request asks for could not be checked: {why}; send a plain JSON body \
+         with one model.";
+    Self::NoRoomToRead =>
+        failure(503, "Service Unavailable", "no_room_to_read", Ending::Refused, Settled).with(RETRY_SOON),
+        "The limits of this API key need the whole request, and the gateway holds too many; try again in a moment.";
     Self::ModelWithoutPrice => failure(403, "Forbidden", "model_without_price", Ending::Refused, Settled),
         "The cost of this API key is limited, and the model has no price; use one that has, or ask whoever runs the \
          gateway to add it with --prices.";

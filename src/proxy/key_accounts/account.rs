@@ -72,7 +72,7 @@ impl fmt::Display for LimitReached {
         let name = kind.name();
         let minutes = seconds.div_ceil(60);
         match (kind, seconds) {
-            (LimitKind::Parallel, _) => write!(formatter, "{name}, and no request of it ended in time"),
+            (LimitKind::Parallel, _) => write!(formatter, "{name}: too many of its requests are under way or wait"),
             (_, 0..=120) => write!(formatter, "{name} (again in {seconds} s)"),
             (_, 121..=172_800) => write!(formatter, "{name} (again in {} h {} min)", minutes / 60, minutes % 60),
             _ => write!(formatter, "{name} (again in {} days)", seconds.div_ceil(86_400)),
@@ -162,20 +162,30 @@ impl KeyAccount {
         if !self.is_in_use() {
             self.is_in_use.store(true, Ordering::Relaxed);
         }
-        self.check_periods(limits)?;
+        self.check(limits, now)?;
         let second = self.second(now);
-        if let Some(limit) = limits.tokens_per_minute {
-            let tokens = self.tokens();
-            if tokens.sum(second) >= limit {
-                let seconds = tokens.seconds_until_below(second, limit);
-                return Err(self.refuse(LimitKind::TokensPerMinute, seconds));
-            }
-        }
         if let Some(limit) = limits.requests_per_minute.map(u64::from) {
             let requests = self.requests.get_or_init(Box::default);
             if !requests.take_one(second, limit) {
                 let seconds = requests.seconds_until_below(second, limit);
                 return Err(self.refuse(LimitKind::RequestsPerMinute, seconds));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the limits of what was used, once more after a wait.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn check(&self, limits: &KeyLimits, now: Instant) -> Result<(), LimitReached> {
+        self.check_periods(limits)?;
+        if let Some(limit) = limits.tokens_per_minute {
+            let second = self.second(now);
+            let tokens = self.tokens();
+            if tokens.sum(second) >= limit {
+                let seconds = tokens.seconds_until_below(second, limit);
+                return Err(self.refuse(LimitKind::TokensPerMinute, seconds));
             }
         }
         Ok(())
@@ -208,7 +218,9 @@ impl KeyAccount {
     /// Counts a request that was refused for a limit.
     pub fn refuse(&self, kind: LimitKind, seconds: u64) -> LimitReached {
         self.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
-        LimitReached { kind, seconds: seconds.max(1) }
+        // SDKs do not honour more than a minute, and then try again too soon.
+        let most = if kind.is_long() { u64::MAX } else { 60 };
+        LimitReached { kind, seconds: seconds.clamp(1, most) }
     }
 
     /// Counts what an answer has cost.

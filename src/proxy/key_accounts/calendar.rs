@@ -78,26 +78,26 @@ impl PeriodSum {
     /// Returns the amount of a period, by its number.
     pub fn get(&self, period: u64) -> u64 {
         let state = self.0.load(Ordering::Relaxed);
-        if is_of(state, period) || is_later(state, period) { state & AMOUNT_MAX } else { 0 }
+        if is_of(state, period) || is_next(state, period) { state & AMOUNT_MAX } else { 0 }
     }
 
     pub fn add(&self, period: u64, amount: u64) {
-        self.change(period, |before| before.saturating_add(amount));
-    }
-
-    /// Makes it at least this amount.
-    pub fn raise_to(&self, period: u64, amount: u64) {
-        self.change(period, |before| before.max(amount));
-    }
-
-    fn change(&self, period: u64, amount: impl Fn(u64) -> u64) {
         let next = |state: u64| {
-            // A clock that went back adds to the period that has begun.
-            let stays = is_of(state, period) || is_later(state, period);
+            // A clock that went back a little adds to the period that has begun.
+            let stays = is_of(state, period) || is_next(state, period);
             let (of, before) = if stays { (state >> AMOUNT_BITS, state & AMOUNT_MAX) } else { (period, 0) };
-            Some(of << AMOUNT_BITS | amount(before).min(AMOUNT_MAX))
+            Some(of << AMOUNT_BITS | before.saturating_add(amount).min(AMOUNT_MAX))
         };
         // It never refuses.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Makes it at least this amount, unless the next period has begun meanwhile.
+    pub fn raise_to(&self, period: u64, amount: u64) {
+        let next = |state: u64| {
+            let before = if is_of(state, period) { state & AMOUNT_MAX } else { 0 };
+            (!is_next(state, period)).then(|| period << AMOUNT_BITS | before.max(amount).min(AMOUNT_MAX))
+        };
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 }
@@ -106,10 +106,10 @@ fn is_of(state: u64, period: u64) -> bool {
     (state >> AMOUNT_BITS) as u16 == period as u16
 }
 
-/// Tells whether the state is of a later period, of which the lower 16 bits are known.
-fn is_later(state: u64, period: u64) -> bool {
-    let ahead = ((state >> AMOUNT_BITS) as u16).wrapping_sub(period as u16);
-    state != 0 && ahead != 0 && ahead < 1 << 15
+/// Tells whether the state is of the period after this one: the clock went back. Where it went back by more, it had been
+/// wrong.
+fn is_next(state: u64, period: u64) -> bool {
+    state != 0 && (state >> AMOUNT_BITS) as u16 == (period as u16).wrapping_add(1)
 }
 
 #[cfg(test)]
@@ -160,6 +160,13 @@ mod tests {
         assert_eq!(sum.get(20_788), AMOUNT_MAX);
         sum.add(20_789, 1);
         assert_eq!(sum.get(20_789), 1);
+        // What was read before midnight is not of the new day.
+        sum.raise_to(20_788, 500);
+        assert_eq!(sum.get(20_789), 1);
+        // A clock that was years ahead.
+        sum.add(30_000, 9);
+        sum.add(20_790, 2);
+        assert_eq!((sum.get(20_790), sum.get(20_791)), (2, 0));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 pub use self::account::{KeyAccount, LimitKind, LimitReached, LimitUse, Spending};
 pub use self::calendar::UtcDate;
 use self::parallel::ParallelPlace;
-use crate::credentials::{ApiKeys, KeyLimits};
+use crate::credentials::{ApiKeys, KeyLimits, KeyPolicy};
 
 /// The way of a request past its key's limits.
 #[derive(Debug)]
@@ -32,47 +32,110 @@ pub enum Passage {
     Waits,
 }
 
-/// The accounts of all keys with limits, by their names.
+/// A key that may not do everything.
+#[derive(Debug, Clone)]
+pub struct Governed {
+    pub limits: KeyLimits,
+    /// Counts its use; `None`: it has no limits.
+    pub account: Option<Arc<KeyAccount>>,
+    pub reads: BodyReading,
+}
+
+/// The requests of a key whose bodies are read before they go upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyReading {
+    Never,
+    /// Those that may ask for work that is not counted.
+    ForItsUse,
+    Always,
+}
+
+impl Governed {
+    fn of(name: &str, policy: &KeyPolicy, accounts: &HashMap<Arc<str>, Arc<KeyAccount>>) -> Option<Self> {
+        let KeyPolicy { limits, models, .. } = policy;
+        let reads = if models.is_some() || limits.count_cost() {
+            BodyReading::Always
+        } else if limits.count_usage() {
+            BodyReading::ForItsUse
+        } else {
+            BodyReading::Never
+        };
+        let account = accounts.get(name).cloned();
+        (account.is_some() || reads != BodyReading::Never).then_some(Governed { limits: *limits, account, reads })
+    }
+}
+
+/// The accounts of all keys with limits.
 #[derive(Debug, Default)]
 pub struct KeyAccounts {
-    by_name: ArcSwap<HashMap<Arc<str>, Arc<KeyAccount>>>,
+    adopted: ArcSwap<Adopted>,
+}
+
+#[derive(Debug, Default)]
+struct Adopted {
+    by_name: HashMap<Arc<str>, Arc<KeyAccount>>,
+    keys: Option<Arc<ApiKeys>>,
+    /// By the numbers of the keys; empty where all may do everything.
+    governed: Arc<[Option<Governed>]>,
+}
+
+impl Adopted {
+    fn governed(&self, keys: Option<&Arc<ApiKeys>>) -> Arc<[Option<Governed>]> {
+        let policies = keys.into_iter().flat_map(|keys| keys.policies());
+        let governed: Vec<_> = policies.map(|(name, policy)| Governed::of(name, policy, &self.by_name)).collect();
+        if governed.iter().any(Option::is_some) { governed.into() } else { Arc::default() }
+    }
 }
 
 impl KeyAccounts {
     /// Opens an account for each name that has limits, and closes those of all others. To be called before the keys are
     /// in use; one at a time.
-    pub fn adopt(&self, keys: Option<&ApiKeys>) {
-        let before = self.by_name.load_full();
-        let mut accounts = HashMap::new();
-        for (name, policy) in keys.into_iter().flat_map(ApiKeys::policies) {
-            if policy.limits == KeyLimits::default() {
+    pub fn adopt(&self, keys: Option<&Arc<ApiKeys>>) {
+        let before = self.adopted.load_full();
+        let mut adopted = Adopted { keys: keys.cloned(), ..Adopted::default() };
+        for (name, policy) in keys.into_iter().flat_map(|keys| keys.policies()) {
+            if policy.limits == KeyLimits::default() || adopted.by_name.contains_key(name) {
                 continue;
             }
-            let known = before.get_key_value(name).map(|(name, account)| (name.clone(), account.clone()));
+            let known = before.by_name.get_key_value(name).map(|(name, account)| (name.clone(), account.clone()));
             let (name, account) = known.unwrap_or_else(|| (name.into(), Arc::default()));
             account.set_limits(&policy.limits);
-            accounts.insert(name, account);
+            adopted.by_name.insert(name, account);
         }
-        self.by_name.store(Arc::new(accounts));
+        for (name, account) in &before.by_name {
+            if !adopted.by_name.contains_key(name) {
+                // Those who wait come in.
+                account.set_limits(&KeyLimits::default());
+            }
+        }
+        adopted.governed = adopted.governed(keys);
+        self.adopted.store(Arc::new(adopted));
     }
 
-    /// Returns the account of a name, if that has limits.
-    pub fn of(&self, name: &str) -> Option<Arc<KeyAccount>> {
-        self.by_name.load().get(name).cloned()
+    /// Returns what each of these keys may not do, by their numbers; nothing where all may do everything.
+    pub fn governed(&self, keys: Option<&Arc<ApiKeys>>) -> Arc<[Option<Governed>]> {
+        let adopted = self.adopted.load();
+        let is_same = match (keys, &adopted.keys) {
+            (Some(keys), Some(adopted)) => Arc::ptr_eq(keys, adopted),
+            (None, None) => true,
+            _ => false,
+        };
+        // Others were adopted since: those have the accounts of their names.
+        if is_same { adopted.governed.clone() } else { adopted.governed(keys) }
     }
 
     /// Tells whether any key has a limit.
     pub fn have_any(&self) -> bool {
-        !self.by_name.load().is_empty()
+        !self.adopted.load().by_name.is_empty()
     }
 
     /// Tells whether any key has a limit of a day or a month.
     pub fn have_long_limits(&self) -> bool {
-        self.by_name.load().values().any(|account| account.has_long_limits())
+        self.adopted.load().by_name.values().any(|account| account.has_long_limits())
     }
 
     /// Calls `take` with each account and its name.
     pub fn read(&self, mut take: impl FnMut(&str, &KeyAccount)) {
-        self.by_name.load().iter().for_each(|(name, account)| take(name, account));
+        self.adopted.load().by_name.iter().for_each(|(name, account)| take(name, account));
     }
 }

@@ -65,7 +65,9 @@ impl ParallelPlaces {
     pub fn set_limit(&self, limit: Option<u32>) {
         let mut queue = self.lock();
         self.limit.store(limit.unwrap_or(u32::MAX), Ordering::SeqCst);
-        self.let_in(&mut queue);
+        let let_in = self.let_in(&mut queue);
+        drop(queue);
+        tell(let_in);
     }
 
     /// Returns how many places are taken, and how many wait for one.
@@ -95,7 +97,9 @@ impl ParallelPlaces {
         queue.push_back(waiter.clone());
         // From here on nobody gives a place back without a look at the queue; one that is free already is found now.
         self.state.fetch_add(WAITING, Ordering::SeqCst);
-        self.let_in(&mut queue);
+        let let_in = self.let_in(&mut queue);
+        drop(queue);
+        tell(let_in);
         Ok(Waiting { waiter, places: self.clone() })
     }
 
@@ -104,20 +108,24 @@ impl ParallelPlaces {
         if self.state.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_less).is_err() {
             let mut queue = self.lock();
             self.state.fetch_sub(TAKEN, Ordering::SeqCst);
-            self.let_in(&mut queue);
+            let let_in = self.let_in(&mut queue);
+            drop(queue);
+            tell(let_in);
         }
     }
 
-    /// Gives free places to those who wait. While one waits, and for as long as the lock is held, nobody else changes
-    /// the state.
-    fn let_in(&self, queue: &mut VecDeque<Arc<PlaceWaiter>>) {
+    /// Gives free places to those who wait, and returns them: they are to be told once the lock is released. While one
+    /// waits, and for as long as the lock is held, nobody else changes the state.
+    fn let_in(&self, queue: &mut VecDeque<Arc<PlaceWaiter>>) -> Vec<Arc<PlaceWaiter>> {
+        let mut let_in = Vec::new();
         while taken(self.state.load(Ordering::SeqCst)) < self.limit.load(Ordering::Relaxed) {
-            let Some(first) = queue.pop_front() else { return };
+            let Some(first) = queue.pop_front() else { break };
             // One step: who saw none waiting and less places taken would take this one.
             self.state.fetch_sub(WAITING - TAKEN, Ordering::SeqCst);
             first.is_let_in.store(true, Ordering::SeqCst);
-            (first.notify)();
+            let_in.push(first);
         }
+        let_in
     }
 
     fn leave(&self, waiter: &Arc<PlaceWaiter>) {
@@ -131,7 +139,6 @@ impl ParallelPlaces {
         }
     }
 
-    #[expect(clippy::disallowed_types, reason = "see there")]
     fn lock(&self) -> MutexGuard<'_, VecDeque<Arc<PlaceWaiter>>> {
         // Nothing in here panics between two changes.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,6 +170,10 @@ impl fmt::Debug for ParallelPlaces {
         let (taken, waiting) = self.counts();
         formatter.debug_struct("ParallelPlaces").field("taken", &taken).field("waiting", &waiting).finish()
     }
+}
+
+fn tell(let_in: Vec<Arc<PlaceWaiter>>) {
+    let_in.iter().for_each(|waiter| (waiter.notify)());
 }
 
 fn taken(state: u64) -> u32 {

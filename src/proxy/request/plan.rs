@@ -79,12 +79,16 @@ pub struct UpstreamRequest {
     pub owner: Owner,
     /// The turn; as long as none was taken, that of who is likely to have the next one.
     pub choice: Choice,
+    /// The credential whose token stands in the head, whatever is chosen since.
+    pub written_for: CredentialId,
     /// That turn was taken; else it is when the limits of its key are passed.
     pub has_turn: bool,
     /// Its way past those.
     pub passage: Passage,
-    /// The body has a content coding; looked for only where the body is to be read for the key.
-    pub is_encoded: bool,
+    /// The body is read for the key before anything goes upstream.
+    pub needs_body: bool,
+    /// The reason why the body cannot be read; looked for only where it is to be read for the key.
+    pub unreadable: Option<&'static str>,
     /// The length of the head.
     pub head_bytes: usize,
     /// The place of the token in the head.
@@ -98,9 +102,14 @@ pub struct UpstreamRequest {
 }
 
 impl UpstreamRequest {
-    /// Returns whose name stands in the head.
+    /// Returns whose token stands in the head.
     pub fn credential(&self) -> CredentialId {
-        self.choice.credential()
+        self.written_for
+    }
+
+    /// Notes that the token of another one stands in the head now.
+    pub fn note_credential(&mut self, credential: CredentialId) {
+        self.written_for = credential;
     }
 }
 

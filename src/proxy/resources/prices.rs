@@ -18,9 +18,6 @@ const LIFETIME: Duration = Duration::from_secs(3600);
 /// The time after a question before the next one, where it has brought no prices; longer than one can take.
 const PAUSE: Duration = Duration::from_secs(300);
 
-/// The longest that a question and the reading of its answer are waited for.
-const QUESTION_MILLIS: u64 = 10_000;
-
 /// The number of answers without usage from which on they are worth the question: before, a lone request would have
 /// another one behind it that nobody expects.
 const ESTIMATES_MIN: u64 = 256;
@@ -38,6 +35,8 @@ struct PriceSchedule {
     epoch: Instant,
     /// Milliseconds after the epoch.
     due: AtomicU64,
+    /// A question is under way, or its answer is being read.
+    is_asked: AtomicBool,
     /// A refusal was told.
     was_told: AtomicBool,
     /// The answers that told no tokens.
@@ -54,8 +53,9 @@ impl Prices {
 
     /// Prices that the upstream is asked for; its `answers` are to be read by another thread.
     pub fn asked(answers: Sender<Vec<u8>>) -> Self {
-        let (due, was_told) = (AtomicU64::new(0), AtomicBool::new(false));
-        let schedule = PriceSchedule { epoch: Instant::now(), due, was_told, estimates: AtomicU64::new(0), answers };
+        let (due, was_told, is_asked) = (AtomicU64::new(0), AtomicBool::new(false), AtomicBool::new(false));
+        let schedule =
+            PriceSchedule { epoch: Instant::now(), due, is_asked, was_told, estimates: AtomicU64::new(0), answers };
         Prices { table: ArcSwapOption::new(None), schedule: Some(schedule) }
     }
 
@@ -87,16 +87,24 @@ impl Prices {
         let Some(schedule) = &self.schedule else { return false };
         let due = schedule.due.load(Ordering::Relaxed);
         let next = schedule.millis(now + PAUSE);
-        schedule.millis(now) >= due
-            && schedule.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let is_claimed = schedule.millis(now) >= due
+            && schedule.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if is_claimed {
+            schedule.is_asked.store(true, Ordering::Relaxed);
+        }
+        is_claimed
     }
 
-    /// Tells whether a question may be under way: one was begun within the time that one may take.
-    pub fn are_asked_for(&self, now: Instant) -> bool {
-        let Some(schedule) = &self.schedule else { return false };
-        let next = schedule.due.load(Ordering::Relaxed);
-        // The next one is due a pause after the last one was begun.
-        next > 0 && schedule.millis(now + PAUSE) < next + QUESTION_MILLIS
+    /// Tells whether a question is under way.
+    pub fn are_asked_for(&self) -> bool {
+        self.schedule.as_ref().is_some_and(|schedule| schedule.is_asked.load(Ordering::Acquire))
+    }
+
+    /// Notes that a question is over, with what it has brought.
+    pub fn end_question(&self) {
+        if let Some(schedule) = &self.schedule {
+            schedule.is_asked.store(false, Ordering::Release);
+        }
     }
 
     /// Hands the body of an answer to the thread that reads it. The channel has no bound and never blocks; there is one

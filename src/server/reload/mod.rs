@@ -193,9 +193,10 @@ impl Reload {
         let before = self.shared.api_keys.load_full();
         let names = changed_names(before.iter().flat_map(|keys| keys.names()), loaded.keys.names());
         let count = loaded.keys.len();
-        self.shared.key_accounts.adopt(Some(&loaded.keys));
+        let keys = Arc::new(loaded.keys);
+        self.shared.key_accounts.adopt(Some(&keys));
         limit_history::refresh(&self.shared);
-        self.shared.api_keys.store(Some(Arc::new(loaded.keys)));
+        self.shared.api_keys.store(Some(keys));
         tracing::info!(keys = count, names, "the file of API keys was loaded anew");
         true
     }

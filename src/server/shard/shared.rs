@@ -94,7 +94,7 @@ impl Shared {
         let admin_token =
             admin_token::load(&config, FileKinds::RegularOrPipe).map_err(RunError::AdminToken)?.map(Arc::new);
         let key_accounts = KeyAccounts::default();
-        key_accounts.adopt(keyring.api_keys.as_deref());
+        key_accounts.adopt(keyring.api_keys.as_ref());
         let ledger = Arc::new(Ledger::new(config.shards.get()));
         let Keyring { credentials, api_keys } = keyring;
         ledger.open(credentials.names());

@@ -195,11 +195,11 @@ const WRONG: &[(&str, &str)] = &[
     ),
     (
         r#"{"name": "a", "key": "KEY", "limits": {"usd_per_day": 1e999}}"#,
-        r#", "limits.usd_per_day": expected a number of US dollars above 0 and up to 1000000000, or null for no limit"#,
+        r#", "limits.usd_per_day": expected a number of US dollars above 0 and up to 2000000, or null for no limit"#,
     ),
     (
         r#"{"name": "a", "key": "KEY", "limits": {"usd_per_month": 0.0}}"#,
-        r#", "limits.usd_per_month": expected a number of US dollars above 0 and up to 1000000000, or null for no limit"#,
+        r#", "limits.usd_per_month": expected a number of US dollars above 0 and up to 2000000, or null for no limit"#,
     ),
     (
         r#"{"name": "a", "key": "KEY", "models": []}"#,

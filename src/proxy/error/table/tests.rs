@@ -39,6 +39,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         LimitReached(REACHED),
         ModelNotAllowed,
         ModelNotChecked("the body is no JSON object"),
+        NoRoomToRead,
         ModelWithoutPrice,
         PricesUnknown,
         UseNotCounted,
@@ -83,8 +84,14 @@ fn a_refused_request_closes_and_a_failure_beyond_it_or_of_a_key_that_is_known_do
     for error in all_errors() {
         let row = error.row();
         let is_beyond = matches!(row.status, 500 | 502 | 504) || error == GatewayError::OutOfDescriptors;
-        let is_of_key =
-            ["limit_reached", "model_not_allowed", "model_without_price", "prices_unknown", "use_not_counted"];
+        let is_of_key = [
+            "limit_reached",
+            "model_not_allowed",
+            "model_without_price",
+            "no_room_to_read",
+            "prices_unknown",
+            "use_not_counted",
+        ];
         assert_eq!(row.closes, !is_beyond && !is_of_key.contains(&row.code), "{error:?}");
     }
 }

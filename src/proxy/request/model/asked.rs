@@ -20,14 +20,20 @@ const NAME_BYTES_MAX: usize = 6 * 26;
 const MEMBERS_MAX: usize = 32;
 
 /// The longest text of such a member.
-pub const MEMBER_BYTES_MAX: usize = 4096;
+pub const MEMBER_BYTES_MAX: usize = 16 * 1024;
 
 /// The members of a body that name a model, or have the upstream use one that was not named: of LiteLLM's parameters of
 /// a request those by which it falls back to other models, or brings its own list.
 const MODEL: &str = "model";
 const BACKGROUND: &str = "background";
-const OTHERS: [&str; 7] = [
+/// Those that may tell another price, in themselves or in what they hold.
+const METADATA: [&str; 2] = ["metadata", "litellm_metadata"];
+const MODEL_INFO: &str = "model_info";
+const COST_MARK: &str = "_cost_per_";
+const OTHERS: [&str; 9] = [
     "models",
+    "extra_body",
+    "router_settings_override",
     "fallbacks",
     "context_window_fallbacks",
     "content_policy_fallbacks",
@@ -103,7 +109,12 @@ fn matters(written: &[u8]) -> bool {
     if written.len() > NAME_BYTES_MAX {
         return false;
     }
-    let is_one = |name: &str| name == MODEL || name == BACKGROUND || OTHERS.contains(&name);
+    let is_one = |name: &str| {
+        [MODEL, BACKGROUND, MODEL_INFO].contains(&name)
+            || OTHERS.contains(&name)
+            || METADATA.contains(&name)
+            || name.contains(COST_MARK)
+    };
     if !written.contains(&b'\\') {
         return std::str::from_utf8(written).is_ok_and(is_one);
     }
@@ -117,6 +128,8 @@ pub struct AskedModels {
     pub names: Vec<String>,
     /// The answer is only the beginning of the work.
     pub is_in_background: bool,
+    /// It names a price of its own.
+    pub has_price: bool,
 }
 
 impl AskedModels {
@@ -132,6 +145,11 @@ impl AskedModels {
             name.map(|name| asked.names.push(name))
         };
         model_of_path(path).map_or(Ok(()), &mut add)?;
+        if path.contains('%') {
+            // As an upstream reads it that decodes it first.
+            let decoded = decoded(path).ok_or("its path cannot be decoded")?;
+            model_of_path(&decoded).map_or(Ok(()), &mut add)?;
+        }
         for pair in query.trim_start_matches('?').split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             if decoded(name).is_some_and(|name| name == MODEL) {
@@ -156,6 +174,11 @@ impl AskedModels {
                 (MODEL, Value::String(names)) => self.names.extend(names.split(',').map(|name| name.trim().to_owned())),
                 (MODEL, _) => return Err("the model in the body is no text"),
                 (BACKGROUND, value) => self.is_in_background |= !matches!(value, Value::Null | Value::Bool(false)),
+                (name, _) if name == MODEL_INFO || name.contains(COST_MARK) => self.has_price = true,
+                (name, Value::Object(object)) if METADATA.contains(&name) => {
+                    self.has_price |= object.contains_key(MODEL_INFO);
+                }
+                (name, _) if METADATA.contains(&name) => {}
                 (_, Value::Null) => {}
                 (_, Value::Array(list)) if list.is_empty() => {}
                 (_, Value::Object(object)) if object.is_empty() => {}
@@ -184,10 +207,31 @@ pub fn calls_a_model(method: Method, path: &str) -> bool {
         && !path.ends_with("/cancel")
 }
 
+/// Tells whether a batch is begun, in which each request may name a model of its own.
+pub fn begins_batch(path: &str) -> bool {
+    const OF_ONE_MODEL: [&str; 3] = ["runs", "fine_tuning", "fine-tuning"];
+    begins_work(path) && !path.split('/').any(|segment| OF_ONE_MODEL.contains(&segment))
+}
+
+/// Tells whether a call of a model makes nothing that costs.
+pub fn only_counts(path: &str) -> bool {
+    let last = path.rsplit('/').next().unwrap_or_default();
+    matches!(last, "count_tokens" | "input_tokens" | "moderations") || last.ends_with(":countTokens")
+}
+
 /// Tells whether a request begins work that is done, and costs, after its answer: a batch, a run, a training.
 /// `path` is without the base path and the query.
 pub fn begins_work(path: &str) -> bool {
-    const WORK: [&str; 5] = ["batches", "runs", "fine_tuning", "fine-tuning", "evals"];
+    const WORK: [&str; 8] = [
+        "batches",
+        "runs",
+        "fine_tuning",
+        "fine-tuning",
+        "evals",
+        "batchPredictionJobs",
+        "model-invocation-job",
+        "async-invoke",
+    ];
     let has_begun = path.ends_with("/cancel") || path.ends_with("/submit_tool_outputs");
     !has_begun && path.split('/').any(|segment| WORK.contains(&segment) || segment.ends_with(":batchGenerateContent"))
 }
@@ -233,6 +277,14 @@ mod tests {
                 assert_eq!(names, expected.map(|names| names.iter().map(|name| name.to_string()).collect()), "{body}");
             }
         }
+        for (body, expected) in [
+            (r#"{"input_cost_per_token":1e-30}"#, true),
+            (r#"{"metadata":{"model_info":{}}}"#, true),
+            (r#"{"litellm_metadata":{"model_info":{}}}"#, true),
+            (r#"{"metadata":{"user_id":"x"}}"#, false),
+        ] {
+            assert_eq!(asked(body, 3).map(|asked| asked.has_price), Ok(expected), "{body}");
+        }
         for (body, expected) in
             [(r#"{"background":true}"#, true), (r#"{"background":false}"#, false), (r#"{"background":null}"#, false)]
         {
@@ -245,9 +297,12 @@ mod tests {
         for (target, expected) in [
             ("/v1/chat/completions", Ok(&[][..])),
             ("/v1beta/models/gemini-2.5-pro:generateContent?key=x", Ok(&["gemini-2.5-pro"])),
-            ("/v1beta/models/gemini%2D2.5:generateContent", Ok(&["gemini-2.5"])),
+            ("/v1beta/models/gemini%2D2.5:generateContent", Ok(&["gemini-2.5", "gemini-2.5"])),
+            ("/openai/d%65ployments/b/chat/completions", Ok(&["b"])),
+            ("/v1beta/mod%65ls/c%3AgenerateContent", Ok(&["c"])),
             ("/openai/deployments/a/chat/completions?x=1&m%6Fdel=b%2Fc&model=d+e", Ok(&["a", "b/c", "d e"])),
             ("/engines/%ff/completions", Err("a name in its path or query cannot be decoded")),
+            ("/v1/%ff", Err("its path cannot be decoded")),
         ] {
             let names = AskedModels::of_target(target).map(|asked| asked.names);
             assert_eq!(names, expected.map(|names| names.iter().map(|name| name.to_string()).collect()), "{target}");
