@@ -50,6 +50,12 @@ pub mod sse {
     pub use crate::proxy::sse::tracker::EventTracker;
 }
 
+/// A WebSocket as it passes.
+pub mod websocket {
+    pub use crate::proxy::websocket::frames::{FrameObserver, FrameReader, MessageKind, Sender};
+    pub use crate::usage::answer::messages::MessageUsage;
+}
+
 /// The usage that answers tell of.
 pub mod usage {
     pub use crate::usage::answer::body::BodyUsage;

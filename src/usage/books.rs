@@ -134,7 +134,7 @@ impl UsageBook {
         let key = match place {
             0..NAMED_ROWS_MAX => key,
             // Whose it is is known for longer: limits depend on it.
-            ..LAST_ROW => UsageKey { key: key.key, ..UsageKey::none() },
+            NAMED_ROWS_MAX..LAST_ROW => UsageKey { key: key.key, ..UsageKey::none() },
             // That of all that follow.
             _ => UsageKey::none(),
         };
