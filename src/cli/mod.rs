@@ -27,6 +27,7 @@ use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -203,7 +204,7 @@ fn run_check(args: &Args, online: bool) -> Result<(), Failure> {
         && report.is_good()
         && let (Ok(found), Some(credentials)) = (&configured, report.credentials.take())
     {
-        online::try_each(&found.config, &credentials, &mut report);
+        online::try_each(&found.config, &Rc::new(credentials), &mut report);
     }
     tell(&report)
 }

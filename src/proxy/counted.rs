@@ -8,7 +8,7 @@ use crate::credentials::CredentialId;
 use crate::io::clock;
 use crate::observability::{CostRecord, Ending, TokensRecord, UsageRecord};
 use crate::proxy::downstream::Downstream;
-use crate::proxy::exchange::{Exchange, TunnelUsage, UsageProgress};
+use crate::proxy::exchange::{Exchange, UsageProgress};
 use crate::proxy::key_accounts::Spending;
 use crate::proxy::price_question;
 use crate::proxy::request::head::Method;
@@ -24,6 +24,9 @@ use crate::usage::models::ModelId;
 use crate::usage::prices::PriceTable;
 use crate::usage::tokens::{EstimatedTokens, TokenCounts};
 use crate::usage::totals::UsageSums;
+
+/// The status of an exchange that is a tunnel.
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// Notes what an answer tells of its usage, once it is over.
 pub fn note_told(resources: &Resources, progress: &UsageProgress, body: &BodyRelay) {
@@ -49,11 +52,11 @@ pub fn wants_name(resources: &Resources, progress: &UsageProgress) -> bool {
 /// counted.
 pub fn count<'a>(resources: &'a Resources, exchange: &Exchange, downstream: &Downstream) -> Option<UsageRecord<'a>> {
     let book = resources.usage.as_ref()?;
-    if let Some(tunnel) = &exchange.tunnel {
-        return Some(tunnel_record(book, tunnel));
-    }
     let credential = exchange.credential?;
     let progress = &exchange.progress.usage;
+    if exchange.progress.status.get() == Some(SWITCHING_PROTOCOLS) {
+        return tunnel_record(book, progress);
+    }
     // What reads an answer that was made before gets its usage again.
     if downstream.method != "POST" || downstream.path.ends_with("/cancel") {
         return None;
@@ -92,28 +95,32 @@ pub fn note_named(resources: &Resources, progress: &UsageProgress, upgrade: &Upg
     }
 }
 
-/// Counts one of the answers in a tunnel, and adds it to `tunnel`. The model is that of the request, where it names one,
-/// else `model`.
-pub fn count_in_tunnel(resources: &Resources, exchange: &Exchange, tunnel: &mut TunnelUsage, answer: TunnelAnswer<'_>) {
+/// Counts one of the answers in a tunnel, and adds it to the sums of the exchange. The model is that of the request, where
+/// it names one, else that of the answer.
+pub fn count_in_tunnel(resources: &Resources, exchange: &Exchange, answer: TunnelAnswer<'_>) {
     let (Some(book), Some(credential)) = (&resources.usage, exchange.credential) else { return };
     let progress = &exchange.progress.usage;
-    progress.answer_model.replace(answer.model.map(|name| book.models().refer(name)));
+    if let Some(name) = answer.model {
+        progress.answer_model.replace(Some(book.models().refer(name)));
+    }
     let cost = match answer.cost {
         Some(amount) => Some(Cost::Reported(amount)),
         None => price(resources, book, progress, &answer.spent).map(Cost::Estimated),
     };
-    let model = named_model(book, progress);
-    add(exchange, book, credential, model, &answer.spent, cost);
+    add(exchange, book, credential, named_model(book, progress), &answer.spent, cost);
     if let Spent::Reported(tokens) = answer.spent {
-        *tunnel.tokens.get_or_insert_default() += tokens;
+        let mut sum = progress.tokens.get().unwrap_or_default();
+        sum += tokens;
+        progress.tokens.set(Some(sum));
     }
     if let Some(Cost::Reported(amount) | Cost::Estimated(amount)) = cost {
-        *tunnel.cost.get_or_insert_default() += amount;
-        tunnel.is_estimated |= matches!(cost, Some(Cost::Estimated(_)));
+        let mut sum = progress.cost.get().unwrap_or_default();
+        sum += amount;
+        progress.cost.set(Some(sum));
     }
-    tunnel.model = model;
     if !matches!(cost, Some(Cost::Reported(_))) {
-        price_question::ask_if_due(resources, &exchange.snapshot, tunnel.tokens.is_some());
+        progress.has_estimate.set(true);
+        price_question::ask_if_due(resources, &exchange.snapshot, progress.tokens.get().is_some());
     }
 }
 
@@ -126,11 +133,16 @@ pub struct TunnelAnswer<'a> {
     pub model: Option<&'a str>,
 }
 
-/// Returns the sums of a tunnel, whose answers have been counted.
-fn tunnel_record<'a>(book: &'a UsageBook, tunnel: &TunnelUsage) -> UsageRecord<'a> {
-    let model = &**book.models().name(tunnel.model);
-    let cost = tunnel.cost.map(|amount| CostRecord { dollars: amount.as_dollars(), is_reported: !tunnel.is_estimated });
-    UsageRecord { model: Some(model).filter(|model| !model.is_empty()), tokens: tunnel.tokens.map(record), cost }
+/// Returns the sums of a tunnel, whose answers have been counted; `None` where there were none.
+fn tunnel_record<'a>(book: &'a UsageBook, progress: &UsageProgress) -> Option<UsageRecord<'a>> {
+    let (tokens, cost) = (progress.tokens.get(), progress.cost.get());
+    let is_reported = !progress.has_estimate.get();
+    if tokens.is_none() && cost.is_none() {
+        return None;
+    }
+    let model = &**book.models().name(named_model(book, progress));
+    let cost = cost.map(|amount| CostRecord { dollars: amount.as_dollars(), is_reported });
+    Some(UsageRecord { model: Some(model).filter(|model| !model.is_empty()), tokens: tokens.map(record), cost })
 }
 
 /// The tokens of an answer.

@@ -25,7 +25,7 @@ use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
 use crate::proxy::sse::tracker::StreamedText;
 use crate::usage::cost::Usd;
-use crate::usage::models::{ModelId, ModelRef};
+use crate::usage::models::ModelRef;
 use crate::usage::tokens::TokenCounts;
 
 /// Time that an answer may still take to begin when the upstream has stopped taking the request: one that refuses an
@@ -50,20 +50,6 @@ pub struct Exchange {
     pub progress: Progress,
     /// Its place among the requests of its key that are under way; free again with the end.
     pub place: Option<ParallelPlace>,
-    /// The usage of the answers in its tunnel, where it was one. Boxed: few are.
-    pub tunnel: Option<Box<TunnelUsage>>,
-}
-
-/// The usage of all answers in a tunnel.
-#[derive(Debug, Default)]
-pub struct TunnelUsage {
-    /// Those that were told.
-    pub tokens: Option<TokenCounts>,
-    pub cost: Option<Usd>,
-    /// A part of the cost was estimated.
-    pub is_estimated: bool,
-    /// Of the last answer.
-    pub model: ModelId,
 }
 
 impl Exchange {
@@ -90,7 +76,6 @@ impl Exchange {
             error: None,
             progress: Progress::default(),
             place: None,
-            tunnel: None,
         }
     }
 
@@ -171,7 +156,7 @@ pub struct Progress {
     pub turns: Turns,
 }
 
-/// The usage of an exchange, as far as its answer has come.
+/// The usage of an exchange, as far as its answer has come; of a tunnel the sums of its answers.
 #[derive(Debug, Default)]
 pub struct UsageProgress {
     /// A successful answer goes downstream, or has.
@@ -184,6 +169,8 @@ pub struct UsageProgress {
     pub tokens: Cell<Option<TokenCounts>>,
     /// The cost that the answer told.
     pub cost: Cell<Option<Usd>>,
+    /// A part of it was estimated: of a tunnel alone.
+    pub has_estimate: Cell<bool>,
     /// The text that came in events; `None` of an answer whose events are not read for it.
     pub text: Cell<Option<StreamedText>>,
 }

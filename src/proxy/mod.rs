@@ -4,12 +4,11 @@
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
-//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`].
-//! After an upgrade to WebSocket bytes go both ways (`websocket`). All rooms
-//! share the shard's `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the
-//! request for another attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream
-//! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`), the
-//! quotas of users (`quota_question`).
+//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. After an
+//! upgrade bytes go both ways (`websocket`). All rooms share the shard's `resources` and what is known of the
+//! `exchange` and left of it as its `trail`; `replay` keeps the request for another attempt, `response` and `sse`
+//! follow the answer on its way. What the gateway asks the upstream for itself is an `own_request`: the check of a
+//! credential (`failover`), the prices of models (`price_question`), the quotas of users (`quota_question`).
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
 pub mod admission;
@@ -41,11 +40,11 @@ pub mod trail;
 pub mod websocket;
 
 use std::cell::{Cell, RefCell};
-use std::mem;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::admission::LetIn;
 use self::attempt::request_body::upload::{check_start, take_body};
 use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::downstream::Downstream;
@@ -56,12 +55,12 @@ use self::key_accounts::{Governed, Passage};
 use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstTurn;
 use self::request::head::UpstreamHead;
-use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
+use self::request::plan::{Action, Forward, LateAdmission, Plan, UpstreamRequest};
 use self::request::session::session_of;
 use self::request::stored::objects::Objects;
 use self::request::upgrade::Upgrade;
 use self::resources::Resources;
-use self::snapshot::Snapshot;
+use self::snapshot::{Newest, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::config::Affinity;
 use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
@@ -74,7 +73,7 @@ use crate::observability::{Count, UsageRecord};
 pub struct Proxy {
     pub resources: Resources,
     /// The credentials and keys of new exchanges.
-    snapshot: RefCell<Rc<Snapshot>>,
+    snapshot: Newest,
     /// The number of the last exchange.
     sequence: Cell<u64>,
 }
@@ -82,7 +81,7 @@ pub struct Proxy {
 impl Proxy {
     pub fn new(resources: Resources, rotations: Arc<Rotations>) -> Self {
         let snapshot = Snapshot::new(rotations, &resources.ledger, &resources.key_accounts);
-        let snapshot = RefCell::new(Rc::new(snapshot));
+        let snapshot = Rc::new(RefCell::new(Rc::new(snapshot)));
         Proxy { resources, snapshot, sequence: Cell::new(0) }
     }
 
@@ -213,15 +212,12 @@ impl Proxy {
         let mut objects = if has_others { Objects::of(head, path.path(), &traits.facts) } else { None };
         let selector = snapshot.selector(selection);
         let owner = owner_search::owner_of_target(&self.resources.owners, selector, path, objects.as_deref_mut());
-        let needs_body = governed.is_some_and(|governed| admission::reads_body(governed, path.path()));
+        let late = governed.and_then(|governed| admission::late(governed, &passage, head, path.path(), owner));
         // A turn is for a request that goes upstream.
-        let has_turn = !needs_body && !matches!(passage, Passage::Waits);
-        let choice = if has_turn {
-            owner_search::first_choice(selector, owner, objects.as_deref())?
-        } else {
-            Choice::Use(Turn::of(selector.likely()))
+        let choice = match &late {
+            None => owner_search::first_choice(selector, owner, objects.as_deref())?,
+            Some(_) => Choice::Use(Turn::of(selector.likely())),
         };
-        let unreadable = if needs_body { admission::unreadable(head) } else { None };
         let written = snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
             let is_identity_asked = governed.is_some_and(|governed| governed.limits.count_usage());
@@ -234,17 +230,14 @@ impl Proxy {
             UpstreamRequest {
                 traits,
                 selection,
-                owner,
                 choice,
                 written_for: choice.credential(),
+                place: passage.into_place(),
+                late,
                 head_bytes,
                 token,
                 filterable_head,
                 objects,
-                passage,
-                has_turn,
-                needs_body,
-                unreadable,
                 upgrade,
             }
         });
@@ -265,10 +258,25 @@ impl Proxy {
             tracing::warn!(%error, "cannot watch whether the client leaves");
         }
         let mut body = BodyReader::new(request.traits.facts.body);
-        let admitted = match self.admit(exchange, downstream, &mut body, request).await {
+        let admitted = match request.late.take() {
+            None => self.take_start(exchange, downstream, &mut body, request).map(|()| LetIn::at(exchange.began)),
+            // Boxed: few requests need it.
+            Some(late) => Box::pin(self.admit(exchange, downstream, &mut body, request, *late)).await,
+        };
+        let admitted = match admitted {
             Ok(admitted) => admitted,
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
+        resources.activity.counters.add(Count::Requests);
+        resources.share.note_request(resources.shard, exchange.began);
+        quota_question::ask_if_due(resources, &self.snapshot);
+        if request.traits.is_filtered
+            // Boxed: without the filter no request needs it, and the task of the connection would keep room for it.
+            && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
+        {
+            give_up_probe(&exchange.snapshot, request);
+            return Forwarded::over(exchange, &body, outcome);
+        }
         let has_asked = admitted.has_asked_for_body;
         let snapshot = &exchange.snapshot;
         let first = owner_search::first_turn(resources, snapshot, downstream, &mut body, request, has_asked).await;
@@ -301,7 +309,25 @@ impl Proxy {
         }
     }
 
-    /// Lets the request pass the limits of its key, and edits its body where that is asked for.
+    /// Takes what has come of the body: it follows the head in one write.
+    ///
+    /// # Errors
+    /// The end of the exchange: it is no body.
+    fn take_start(
+        &self,
+        exchange: &mut Exchange,
+        downstream: &mut Downstream,
+        body: &mut BodyReader,
+        request: &mut UpstreamRequest,
+    ) -> Result<(), Outcome> {
+        exchange.place = exchange.place.take().or(request.place.take());
+        take_body(&mut downstream.split(body).0, &self.resources).map_err(|error| {
+            give_up_probe(&exchange.snapshot, request);
+            Outcome::Failed(error)
+        })
+    }
+
+    /// Lets a request pass the limits of its key that has to wait, or is read first.
     ///
     /// # Errors
     /// The end of the exchange; nothing went upstream.
@@ -311,43 +337,25 @@ impl Proxy {
         downstream: &mut Downstream,
         body: &mut BodyReader,
         request: &mut UpstreamRequest,
+        late: LateAdmission,
     ) -> Result<LetIn, Outcome> {
         let resources = &self.resources;
-        let mut admitted = LetIn { at: exchange.began, has_asked_for_body: false };
-        match mem::replace(&mut request.passage, Passage::Open) {
-            Passage::Open => {}
-            Passage::Admitted(place) => exchange.place = Some(place),
-            Passage::Waits => {
-                // Boxed, as what follows: few requests need it.
-                exchange.place = Box::pin(admission::wait_for_place(resources, exchange, downstream)).await?;
-                admitted.at = Instant::now();
-            }
+        let mut let_in = LetIn::at(exchange.began);
+        if late.waits {
+            exchange.place = admission::wait_for_place(resources, exchange, downstream).await?;
+            let_in.at = Instant::now();
         }
-        // What has come of the body follows the head in one write.
-        take_body(&mut downstream.split(body).0, resources).map_err(|error| {
-            give_up_probe(&exchange.snapshot, request);
-            Outcome::Failed(error)
-        })?;
-        if !request.has_turn {
-            if request.needs_body {
-                let checked = Box::pin(admission::check_body(resources, exchange, downstream, body, request));
-                admitted.has_asked_for_body = checked.await?;
-            }
-            let governed = exchange.snapshot.governed(exchange.key);
-            governed.map_or(Ok(()), admission::enter_again).map_err(Outcome::Failed)?;
-            let selector = exchange.snapshot.selector(request.selection);
-            let choice = owner_search::first_choice(selector, request.owner, request.objects.as_deref());
-            request.choice = choice.map_err(Outcome::Failed)?;
-            request.has_turn = true;
+        self.take_start(exchange, downstream, body, request)?;
+        if late.needs_body {
+            let checked = admission::check_body(resources, exchange, downstream, body, request, late.unreadable);
+            let_in.has_asked_for_body = checked.await?;
         }
-        resources.activity.counters.add(Count::Requests);
-        resources.share.note_request(resources.shard, exchange.began);
-        quota_question::ask_if_due(resources, &exchange.snapshot);
-        if request.traits.is_filtered {
-            let filtered = Box::pin(filter::filter(resources, exchange.id, downstream, body, request)).await;
-            filtered.inspect_err(|_| give_up_probe(&exchange.snapshot, request))?;
-        }
-        Ok(admitted)
+        let governed = exchange.snapshot.governed(exchange.key);
+        governed.map_or(Ok(()), admission::enter_again).map_err(Outcome::Failed)?;
+        let selector = exchange.snapshot.selector(request.selection);
+        let choice = owner_search::first_choice(selector, late.owner, request.objects.as_deref());
+        request.choice = choice.map_err(Outcome::Failed)?;
+        Ok(let_in)
     }
 
     /// Ends an exchange that was forwarded.
@@ -402,14 +410,6 @@ struct HeadOrigin<'a> {
     governed: Option<&'a Governed>,
     passage: Passage,
     own_id: Option<&'a str>,
-}
-
-/// The result of the admission.
-struct LetIn {
-    /// The time from which on it is tried.
-    at: Instant,
-    /// The client was told to go on with the body.
-    has_asked_for_body: bool,
 }
 
 /// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.

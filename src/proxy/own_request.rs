@@ -279,6 +279,9 @@ pub mod tests {
         answering_with(answers, |request| request)
     }
 
+    /// Instead of an answer: the connection stays open without one.
+    pub const SILENCE: &str = "silence";
+
     /// Gives each connection the next of these answers, and tells the first line of its request.
     pub fn answering(answers: Vec<String>) -> (Connector, Receiver<String>) {
         answering_with(answers, |request| request.lines().next().unwrap().to_owned())
@@ -288,6 +291,7 @@ pub mod tests {
         let port = listener.local_addr().unwrap().port();
         let (told, requests) = channel();
         thread::spawn(move || {
+            let mut silent = Vec::new();
             for (tcp, answer) in listener.incoming().zip(answers) {
                 let mut tcp = BufReader::new(tcp.unwrap());
                 let mut head = String::new();
@@ -298,6 +302,10 @@ pub mod tests {
                 let mut body = vec![0; length.map_or(0, |length| length.parse().unwrap())];
                 tcp.read_exact(&mut body).unwrap();
                 told.send(shown(head + &String::from_utf8(body).unwrap())).unwrap();
+                if answer == SILENCE {
+                    silent.push(tcp);
+                    continue;
+                }
                 tcp.get_mut().write_all(answer.as_bytes()).unwrap();
             }
         });

@@ -14,7 +14,7 @@ use crate::proxy::attempt::request_body::hold_body::hold_body;
 use crate::proxy::attempt::request_body::subject_wait::wait_for_subject;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
-use crate::proxy::failover::ownership::{is_outside_by_query, known_owner, owner_in_path};
+use crate::proxy::failover::ownership::{is_outside_by_query, is_settled, known_owner, owner_in_path};
 use crate::proxy::failover::subject::Subject;
 use crate::proxy::failover::wait::settle_turn;
 use crate::proxy::outcome::Outcome;
@@ -67,7 +67,8 @@ struct ChoiceByBody {
     has_asked_for_body: bool,
 }
 
-/// Chooses by the first object in the body whose owner is known.
+/// Chooses by the first object in the body whose owner is known. Where the request may not use all credentials, all
+/// objects count: none may be of another's.
 ///
 /// # Errors
 /// The end of the exchange, if the request may not use that owner, the client goes meanwhile or what it sends is no
@@ -90,10 +91,10 @@ async fn choose_by_body(
         let mut unknown = None;
         let mut is_owned = |shelf, object| {
             if owner == Owner::Unknown {
-                owner = known_owner(&resources.owners, selector, shelf, object);
                 unknown.get_or_insert((shelf, object));
             }
-            owner != Owner::Unknown
+            owner = owner.or(known_owner(&resources.owners, selector, shelf, object));
+            is_settled(owner, selector)
         };
         let wants_more =
             async |replay: &RefCell<ReplayBuffer>| search.advance(replay, &mut is_owned).await == Searched::GoesOn;

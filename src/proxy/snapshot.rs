@@ -34,6 +34,9 @@ pub struct Snapshot {
     usage_rows: RefCell<HashMap<UsageRowId, Arc<BookRow>>>,
 }
 
+/// The snapshot of new exchanges of a shard.
+pub type Newest = Rc<RefCell<Rc<Snapshot>>>;
+
 /// The names of a row, as numbers of this snapshot.
 type UsageRowId = (Option<ApiKeyId>, CredentialId, ModelId);
 

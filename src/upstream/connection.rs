@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use super::history::History;
 use super::tls::session::{ReadSide, Session};
 use crate::io::buffer::{PLAINTEXT_MAX, SMALL_CAPACITY};
 use crate::io::{Buffer, Deadline, Stream, WriteError};
@@ -63,28 +64,6 @@ pub enum Received {
     /// The upstream has closed. Only TLS distinguishes the end from truncation (RFC 9112 §9.8): `is_clean` is false
     /// when close_notify was missing.
     End { is_clean: bool },
-}
-
-/// The past of a connection, before its next exchange.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum History {
-    /// It was opened for the exchange.
-    Fresh,
-    /// It was opened in advance, and has rested.
-    Warm,
-    /// An exchange went over it, and then it has rested.
-    Used,
-}
-
-impl History {
-    /// Returns whether the upstream may have closed the connection while it rested. Whatever must not be sent twice
-    /// is not sent on such a connection.
-    pub fn is_kept_alive(self) -> bool {
-        match self {
-            History::Fresh => false,
-            History::Warm | History::Used => true,
-        }
-    }
 }
 
 /// An established connection to the upstream.

@@ -9,6 +9,7 @@ mod addresses;
 pub mod connect;
 mod connect_limit;
 pub mod connection;
+mod history;
 pub mod pool;
 pub mod resolve;
 mod suspension;
@@ -16,7 +17,8 @@ pub mod tls;
 pub mod tunnel;
 
 pub use connect::{ConnectError, Connector, Route};
-pub use connection::{Connection, History, Received, TransportError};
+pub use connection::{Connection, Received, TransportError};
+pub use history::History;
 pub use pool::Pool;
 pub use resolve::Resolver;
 pub use tunnel::{ProxyFault, Tunnel};

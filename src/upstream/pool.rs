@@ -10,7 +10,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::connection::{Connection, History};
+use super::connection::Connection;
+use super::history::History;
 use super::suspension::Suspension;
 use crate::io::clock;
 use crate::io::pause;

@@ -179,6 +179,34 @@ fn an_object_of_a_credential_that_the_key_may_not_use_is_not_found_and_nothing_g
 }
 
 #[test]
+fn an_object_of_another_is_not_found_whatever_own_object_the_body_names_before_it() {
+    let upstream = keeper(&Store::default());
+    let place = start(&upstream);
+    let (own, own_file) = (place.make(GAMMA, "/v1/responses"), place.make(GAMMA, "/v1/files"));
+    let [response, file] = ["/v1/responses", "/v1/files"].map(|path| place.make(PAIR, path));
+    let before = upstream.requests().len();
+    let long = "x".repeat(500);
+    for (path, body) in [
+        ("/v1/responses", format!(r#"{{"previous_response_id":"{own}","conversation":"{file}"}}"#)),
+        ("/v1/responses", format!(r#"{{"input":"{long}","previous_response_id":"{own}","conversation":"{file}"}}"#)),
+        ("/v1/responses", format!(r#"{{"previous_response_id":"{own}","previous_response_id":"{response}"}}"#)),
+        ("/v1/batches", format!(r#"{{"input_file_id":"{own_file}","file_id":"{file}"}}"#)),
+    ] {
+        let answer = place.ask(GAMMA, "POST", path, &body);
+        assert_eq!((answer.status, answer.error_code()), (404, Some("object_not_found")), "{path} {body}");
+    }
+    assert_eq!(upstream.requests().len(), before, "nothing went upstream");
+    // Own ones alone are found, and whoever may use all goes by the first.
+    for (key, body) in [
+        (GAMMA, format!(r#"{{"previous_response_id":"{own}","conversation":"{own_file}"}}"#)),
+        (ANYBODY, format!(r#"{{"previous_response_id":"{own}","conversation":"{file}"}}"#)),
+    ] {
+        assert_ne!(place.ask(key, "POST", "/v1/responses", &body).status, 404, "{body}");
+        assert_eq!(credentials_of(&upstream.requests()).last().map(String::as_str), Some("gamma"));
+    }
+}
+
+#[test]
 fn an_object_that_nobody_knows_is_looked_for_among_the_keys_credentials_alone() {
     let store = Store::default();
     let upstream = keeper(&store);

@@ -1,5 +1,8 @@
 //! `flow-uring check --online --quota flow`: the quotas of each user, asked once.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
 use crate::flow::{self, Asked, questions};
 use crate::support::{SECRET_MARK, Upstream, command, output_of, secrets_json};
 
@@ -39,6 +42,27 @@ fn each_user_has_a_line_and_what_fails_is_no_problem() {
         assert!(stderr.lines().any(|said| said.starts_with(line)), "{line}: {stderr}");
     }
     assert_eq!(questions(&upstream).len(), 3 * 3 + 1);
+}
+
+#[test]
+fn several_identities_are_asked_at_once() {
+    let asked = AtomicUsize::new(0);
+    let upstream = flow::upstream(move |peer, question| match question {
+        Asked::Token(_) => {
+            asked.fetch_add(1, Ordering::SeqCst);
+            let began = Instant::now();
+            while asked.load(Ordering::SeqCst) < 4 && began.elapsed() < Duration::from_secs(5) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Nobody is told anything before all four have asked.
+            let status = if asked.load(Ordering::SeqCst) < 4 { 503 } else { 401 };
+            flow::refuse(peer, status, "");
+        }
+        _ => flow::tell(peer, question, "user-1", "active"),
+    });
+    let (code, _, stderr) = check(&upstream, &["--quota", "flow"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert_eq!(stderr.matches("the upstream answered 401").count(), 4, "{stderr}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ use crate::upstream::{ConnectError, Connection, Connector, Received, TransportEr
 /// The limit of a response. A list of models needs no model: a server that works sends it at once.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 
-/// The number of credentials that are tried at once: enough that a hundred of them are through within minutes when the
+/// The number of credentials that are tried, or asked for their quotas, at once: enough that a hundred of them are through within minutes when the
 /// upstream is silent, few enough not to look like an attack.
 const AT_ONCE_MAX: usize = 8;
 
@@ -39,7 +39,7 @@ const AT_ONCE_MAX: usize = 8;
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Tries every credential and adds a line for each to the report, after one about what the upstream offers.
-pub fn try_each(config: &Config, credentials: &Credentials, report: &mut CheckReport) {
+pub fn try_each(config: &Config, credentials: &Rc<Credentials>, report: &mut CheckReport) {
     let Tried { outcomes, alpn, quota } = match tried(config, credentials) {
         Ok(tried) => tried,
         Err(error) => return report.problems.push(error.to_string()),
@@ -69,11 +69,11 @@ struct Tried {
     quota: Option<QuotaLines>,
 }
 
-fn tried(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> {
+fn tried(config: &Config, credentials: &Rc<Credentials>) -> Result<Tried, RunError> {
     let route = server::route(&config.upstream)?;
     let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().map_err(RunError::Driver)?;
     let trial = Rc::new(Trial {
-        connector: Connector::new(route.clone(), config.limits.pending_connects_max),
+        connector: Rc::new(Connector::new(route.clone(), config.limits.pending_connects_max)),
         connect_limit: config.timeouts.connect,
         http11: Cell::new(AlpnReply::None),
         request: format!(
@@ -103,7 +103,9 @@ fn tried(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> 
         let alpn = AlpnOffer::of(&route, trial.http11.get(), config.timeouts.connect).await;
         let quota = match config.quota {
             QuotaSource::Off => None,
-            QuotaSource::Flow => Some(QuotaLines::ask(&trial.connector, &config.upstream.authority, credentials).await),
+            QuotaSource::Flow => {
+                Some(QuotaLines::ask(&trial.connector, &config.upstream.authority, credentials, AT_ONCE_MAX).await)
+            }
         };
         Ok(Tried { outcomes, alpn, quota })
     })
@@ -111,7 +113,7 @@ fn tried(config: &Config, credentials: &Credentials) -> Result<Tried, RunError> 
 
 /// The parts that all requests share.
 struct Trial {
-    connector: Connector,
+    connector: Rc<Connector>,
     connect_limit: Duration,
     /// The upstream's reply to the protocol of the gateway, as the last connect has brought one.
     http11: Cell<AlpnReply>,

@@ -1,19 +1,15 @@
 //! The quotas of the credentials' users, asked once as a gateway asks, and told one line a user.
 
-use std::time::Duration;
+use std::rc::Rc;
 
 use crate::cli::check::CheckReport;
 use crate::cli::shown_text::ShownText;
-use crate::credentials::Credentials;
 use crate::credentials::quota::groups::QuotaGroup;
 use crate::credentials::quota::moment::UnixSecond;
 use crate::credentials::quota::record::{Quota, QuotaKind, QuotaMoment};
-use crate::io::{Either, pause, race};
+use crate::credentials::{CredentialId, Credentials};
 use crate::proxy::quota_question::inquiry::{Inquired, Inquiry};
 use crate::upstream::Connector;
-
-/// The longest that the question of one identity takes.
-const INQUIRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The lines about quotas.
 #[derive(Debug, Default)]
@@ -24,29 +20,43 @@ pub struct QuotaLines {
 }
 
 impl QuotaLines {
-    /// Asks for each identity, one after the other.
-    pub async fn ask(connector: &Connector, authority: &str, credentials: &Credentials) -> Self {
+    /// Asks for each identity, for so many at once.
+    pub async fn ask(
+        connector: &Rc<Connector>,
+        authority: &str,
+        credentials: &Rc<Credentials>,
+        at_once_max: usize,
+    ) -> Self {
         let mut report = QuotaLines::default();
-        for credential in credentials.identities() {
-            let inquiry = Inquiry { connector, authority, credentials, credential };
-            let asked = race(inquiry.ask(), pause(INQUIRY_LIMIT)).await;
-            let fault = match asked {
-                Either::First(Inquired { answers, failure }) => {
-                    if answers.budget.is_some() || answers.requests.is_some() {
-                        credentials.note_quotas(credential, &answers, QuotaMoment::now());
-                    }
-                    failure.map(|failure| failure.to_string())
-                }
-                Either::Second(()) => Some(format!("nothing within {} s", INQUIRY_LIMIT.as_secs())),
-            };
+        let begin = |credential: &CredentialId| {
+            let (connector, authority, credentials) = (connector.clone(), authority.to_owned(), credentials.clone());
+            let credential = *credential;
+            let asked = monoio::spawn(async move {
+                let (connector, authority, credentials) = (&*connector, &*authority, &*credentials);
+                Inquiry { connector, authority, credentials, credential }.ask().await
+            });
+            (credential, asked)
+        };
+        let mut inquired = Vec::new();
+        for batch in credentials.identities().chunks(at_once_max) {
+            let running: Vec<_> = batch.iter().map(begin).collect();
+            for (credential, asked) in running {
+                inquired.push((credential, asked.await));
+            }
+        }
+        for (credential, Inquired { answers, failure }) in inquired {
+            if answers.budget.is_some() || answers.requests.is_some() {
+                credentials.note_quotas(credential, &answers, QuotaMoment::now());
+            }
             let name = &credentials.entry(credential).name;
             report
                 .warnings
-                .extend(fault.map(|fault| format!("the quotas of {name} were not told, or not all: {fault}")));
+                .extend(failure.map(|fault| format!("the quotas of {name} were not told, or not all: {fault}")));
         }
+        let now = QuotaMoment::now().unix;
         for group in credentials.quota_groups() {
-            let line = line(credentials, &group, QuotaMoment::now().unix);
-            if group.is_blocked() { &mut report.warnings } else { &mut report.users }.push(line);
+            let line = line(credentials, &group, now);
+            if group.is_blocked(now) { &mut report.warnings } else { &mut report.users }.push(line);
         }
         report
     }
@@ -73,7 +83,7 @@ fn told(kind: QuotaKind, quota: &Quota, now: UnixSecond) -> String {
     let used = quota.used.map_or("an unknown part".into(), amount);
     let limit = quota.limit.map_or(", no limit".into(), |limit| format!(" of {}", amount(limit)));
     let mut text = format!("{} {used}{limit}", kind.as_str());
-    if quota.is_blocked {
+    if quota.is_blocked(now) {
         text.push_str(", blocked");
     }
     let day = |moment: Option<UnixSecond>| moment.and_then(UnixSecond::day);

@@ -131,16 +131,20 @@ impl Selector<'_> {
     }
 
     /// Takes, where there is no [`Selector::other`], the one that is free soonest of those that cool down and are of
-    /// another identity than `from` and those of `tried`.
+    /// another identity than `from` and those of `tried`; one whose user is blocked only with `may_be_blocked`.
     pub fn last_resort(
         &self,
         from: CredentialId,
         tried: &[CredentialId],
         scope: Option<&RestScope>,
+        may_be_blocked: bool,
         now: Instant,
     ) -> Option<Turn> {
         let candidates = Candidates::new(self.credentials, scope, now);
-        let credential = candidates.soonest_free(self.ids().filter(|id| self.is_new(*id, from, tried)))?;
+        let may_be_asked = |id: &CredentialId| {
+            self.is_new(*id, from, tried) && (may_be_blocked || !self.credentials.standing(*id).is_blocked(now))
+        };
+        let credential = candidates.soonest_free(self.ids().filter(may_be_asked))?;
         let (_, probes) = candidates.claim_probe(credential);
         Some(Turn { credential, probes })
     }

@@ -102,7 +102,7 @@ impl Credentials {
 
     /// Returns the shortest time for which an identity is limited for `scope`, if each of them has said that it is, also
     /// those that this request may not use: to this request, as `told` says, to another one just now, or by its rest.
-    /// `None` if one has not said so.
+    /// `None` if one has not said so. Those whose users are blocked are left out; `None` too if all are.
     pub fn shortest_limit_of_all(
         &self,
         scope: &RestScope,
@@ -111,14 +111,16 @@ impl Credentials {
     ) -> Option<Duration> {
         let resting = self.resting(Some(scope), now);
         let limit_of = |standing: &Standing| {
-            let cooling = standing.cooling(now).filter(|cooling| cooling.kind == FaultKind::RateLimited);
-            cooling.map(|cooling| cooling.until.saturating_duration_since(now))
+            let cooldown = standing.last_cooldown().filter(|cooldown| cooldown.kind == FaultKind::RateLimited)?;
+            (now < cooldown.until).then(|| cooldown.until.saturating_duration_since(now))
         };
         let shortest_of = |id: CredentialId| {
             let told = told.iter().filter(|(told, _)| self.is_same_identity(*told, id)).map(|(_, time)| *time);
             let scoped = resting.of(self.identity(id)).and_then(limit_of);
             told.chain(self.recent_limit(id, scope, now)).chain(scoped).chain(limit_of(self.standing(id))).min()
         };
-        self.ids().map(shortest_of).try_fold(Duration::MAX, |shortest, time| Some(shortest.min(time?)))
+        let mut asked = self.ids().filter(|id| !self.standing(*id).is_blocked(now)).map(shortest_of);
+        let first = asked.next()??;
+        asked.try_fold(first, |shortest, time| Some(shortest.min(time?)))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::answer::FlowToken;
+use super::moment::UnixSecond;
 use super::record::{Quota, QuotaAnswers, QuotaKind, QuotaMoment};
 use crate::credentials::credential::CredentialId;
 use crate::credentials::snapshot::Credentials;
@@ -38,8 +39,8 @@ impl QuotaGroup {
         QuotaKind::ALL.into_iter().filter_map(|kind| Some((kind, self.quota(kind)?)))
     }
 
-    pub fn is_blocked(&self) -> bool {
-        self.quotas().any(|(_, quota)| quota.is_blocked)
+    pub fn is_blocked(&self, now: UnixSecond) -> bool {
+        self.quotas().any(|(_, quota)| quota.is_blocked(now))
     }
 
     /// Returns for how long a user that is blocked rests: until the last of the quotas that block it is renewed.
@@ -48,11 +49,13 @@ impl QuotaGroup {
     }
 }
 
-/// A user whose block begins or ends in the log.
+/// Something of a user's block that the log does not say yet.
 #[derive(Debug)]
-pub struct QuotaNews {
-    pub group: QuotaGroup,
-    pub is_blocked: bool,
+pub enum QuotaNews {
+    Begins(QuotaGroup),
+    /// These credentials were found to be of a user whose block began before.
+    Joins(QuotaGroup),
+    Ends(QuotaGroup),
 }
 
 impl Credentials {
@@ -101,21 +104,43 @@ impl Credentials {
     }
 
     /// Returns the users of which the log does not say yet that they are blocked, or that they are not any more.
-    pub fn quota_news(&self) -> Vec<QuotaNews> {
-        let is_news = |group: &QuotaGroup| {
-            let is_blocked = group.is_blocked();
-            let records = group.credentials.iter().map(|id| self.quota(*id));
-            // All of them: each notes what the log says.
-            let logged = records.filter(|record| record.log(is_blocked)).count();
-            (logged > 0) != is_blocked
-        };
-        let groups = self.quota_groups().into_iter().filter(is_news);
-        groups.map(|group| QuotaNews { is_blocked: group.is_blocked(), group }).collect()
+    pub fn quota_news(&self, now: UnixSecond) -> Vec<QuotaNews> {
+        self.quota_groups().into_iter().filter_map(|group| self.news_of(group, now)).collect()
+    }
+
+    fn news_of(&self, mut group: QuotaGroup, now: UnixSecond) -> Option<QuotaNews> {
+        let is_blocked = group.is_blocked(now);
+        let identities = self.identities_of(&group.credentials);
+        let count = identities.len();
+        // All of them: each notes what the log says.
+        let is_new = |id: &CredentialId| self.quota(*id).log(is_blocked) != is_blocked;
+        let new: Vec<CredentialId> = identities.into_iter().filter(is_new).collect();
+        if new.is_empty() {
+            return None;
+        }
+        if !is_blocked {
+            return Some(QuotaNews::Ends(group));
+        }
+        if new.len() == count {
+            return Some(QuotaNews::Begins(group));
+        }
+        group.credentials.retain(|id| new.iter().any(|new| self.is_same_identity(*id, *new)));
+        Some(QuotaNews::Joins(group))
     }
 
     /// Returns one credential of each identity, in the order of the file.
     pub fn identities(&self) -> Vec<CredentialId> {
         self.identities_of(&self.ids().collect::<Vec<_>>())
+    }
+
+    /// Notes whether the last question for the quotas of the credential's user failed.
+    pub fn note_quotas_failing(&self, id: CredentialId, is_failing: bool) {
+        self.quota(id).note_failing(is_failing);
+    }
+
+    /// Returns the number of identities whose last question failed.
+    pub fn quotas_failing_count(&self) -> usize {
+        self.identities().into_iter().filter(|id| self.quota(*id).is_failing()).count()
     }
 
     /// Returns the token by which the credential's identity asks for its quotas, as long as it can be used.

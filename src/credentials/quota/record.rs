@@ -19,10 +19,13 @@ const SAMPLES_MAX: usize = 16;
 const NEW_CYCLE: f64 = 0.5;
 
 /// The rest of a blocked user whose renewal is not known, or has passed: as the first one of a quota that is used up.
-const BLOCKED_UNKNOWN: Duration = Duration::from_secs(15 * 60);
+const BLOCKED_UNKNOWN_SECONDS: u64 = 15 * 60;
 
 /// The longest rest that one answer gives reason to: that of a month. Another answer gives reason to the next.
 const BLOCKED_MAX: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
+/// The share from which on it can be true that a quota is used up: amounts are told some minutes late.
+const NEARLY_USED_UP: f64 = 0.9;
 
 /// A moment by both clocks.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +69,9 @@ pub struct Quota {
     pub used: Option<f64>,
     /// `None`: there is none.
     pub limit: Option<f64>,
-    pub is_blocked: bool,
     pub renewal: Option<UnixSecond>,
+    /// The end of the block, by the last answer that said that there is one; `None`: it does not block.
+    blocked_until: Option<UnixSecond>,
     fell_at: Option<UnixSecond>,
     samples: Vec<QuotaSample>,
 }
@@ -86,12 +90,18 @@ impl Quota {
         samples.extend(answer.used.map(|used| QuotaSample { at: at.unix, used }));
         let surplus = samples.len().saturating_sub(SAMPLES_MAX);
         samples.drain(..surplus);
+        let renewal = answer.renewal.or(previous.and_then(|previous| previous.renewal));
+        let blocked_until = match answer.is_blocked {
+            Some(is_blocked) => is_blocked.then(|| block_end(renewal, at.unix)),
+            // Not prolonged by an answer that says nothing of it.
+            None => previous.filter(|_| !is_new_cycle).and_then(|previous| previous.blocked_until),
+        };
         Quota {
             at,
             used: answer.used.or(used_before),
             limit: answer.limit,
-            is_blocked: answer.is_blocked.or(previous.map(|previous| previous.is_blocked)).unwrap_or(false),
-            renewal: answer.renewal.or(previous.and_then(|previous| previous.renewal)),
+            renewal,
+            blocked_until: blocked_until.filter(|until| at.unix < *until),
             fell_at: if is_new_cycle { Some(at.unix) } else { previous.and_then(|previous| previous.fell_at) },
             samples,
         }
@@ -102,7 +112,9 @@ impl Quota {
     fn has_more_than(&self, previous: &Quota) -> bool {
         // One that is not told any more may come back.
         let is_raised = self.limit.zip(previous.limit).is_some_and(|(limit, before)| limit > before);
-        is_raised || self.fell_at != previous.fell_at || (previous.is_blocked && !self.is_blocked)
+        is_raised
+            || self.fell_at != previous.fell_at
+            || (previous.blocked_until.is_some() && self.blocked_until.is_none())
     }
 
     /// Returns when it runs out if it is used on as it is; see [`exhaustion`].
@@ -122,10 +134,26 @@ impl Quota {
         (!time.is_zero()).then_some(time)
     }
 
-    /// Returns for how long a user rests whom this quota blocks.
+    /// Returns for how long a user rests whom this quota blocks: up to the renewal, or for a quarter of an hour after the
+    /// answer that said so; `None` where it does not block, or does not any more.
     pub fn blocked_for(&self, now: UnixSecond) -> Option<Duration> {
-        self.is_blocked.then(|| self.renewed_in(now).unwrap_or(BLOCKED_UNKNOWN))
+        let time = self.blocked_until?.since(now).min(BLOCKED_MAX);
+        (!time.is_zero()).then_some(time)
     }
+
+    pub fn is_blocked(&self, now: UnixSecond) -> bool {
+        self.blocked_for(now).is_some()
+    }
+
+    /// Returns whether nothing that was told of it contradicts that it is used up.
+    fn may_be_used_up(&self) -> bool {
+        self.blocked_until.is_some() || self.share().is_none_or(|share| share >= NEARLY_USED_UP)
+    }
+}
+
+/// Returns when a block ends of which an answer told at `told`.
+fn block_end(renewal: Option<UnixSecond>, told: UnixSecond) -> UnixSecond {
+    renewal.filter(|renewal| told < *renewal).unwrap_or(UnixSecond(told.0.saturating_add(BLOCKED_UNKNOWN_SECONDS)))
 }
 
 /// The answers to one question, those that could be read.
@@ -174,6 +202,8 @@ pub struct QuotaRecord {
     token: ArcSwapOption<FlowToken>,
     /// The log says that its user is blocked.
     is_logged: AtomicBool,
+    /// The last question brought no answer that could be read, or not all.
+    is_failing: AtomicBool,
 }
 
 impl QuotaRecord {
@@ -181,13 +211,17 @@ impl QuotaRecord {
         self.told.load_full()
     }
 
-    /// Returns the renewal of the quota of which more is used; `None` where it is not known.
+    /// Returns the renewal of the quota that is used up, which is the one that blocks, or of which more is used; `None`
+    /// where it is not known, or the amounts say that none is.
     pub fn renewal(&self) -> Option<Instant> {
         let told = self.told()?;
-        let quotas = [&told.requests, &told.budget].into_iter().flatten();
+        let quotas = [&told.requests, &told.budget].into_iter().flatten().filter(|quota| quota.may_be_used_up());
         // Of two of which nothing is known, the later one: the budget.
-        let share = |quota: &Quota| quota.share().unwrap_or(0.0);
-        let fuller = quotas.max_by(|one, other| share(one).total_cmp(&share(other)))?;
+        let fullness = |quota: &Quota| match quota.blocked_until {
+            Some(_) => f64::INFINITY,
+            None => quota.share().unwrap_or(0.0),
+        };
+        let fuller = quotas.max_by(|one, other| fullness(one).total_cmp(&fullness(other)))?;
         Some(fuller.at.instant + fuller.renewed_in(fuller.at.unix)?)
     }
 
@@ -209,6 +243,15 @@ impl QuotaRecord {
         self.token.store(token);
     }
 
+    /// Notes whether the last question failed.
+    pub(super) fn note_failing(&self, is_failing: bool) {
+        self.is_failing.store(is_failing, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.is_failing.load(Ordering::Relaxed)
+    }
+
     /// Notes what the log says from now on, and returns what it said before.
     pub(super) fn log(&self, is_blocked: bool) -> bool {
         self.is_logged.swap(is_blocked, Ordering::Relaxed)
@@ -216,95 +259,4 @@ impl QuotaRecord {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn moment(start: QuotaMoment, minutes: u64) -> QuotaMoment {
-        let time = Duration::from_secs(minutes * 60);
-        QuotaMoment { instant: start.instant + time, unix: UnixSecond(start.unix.0 + time.as_secs()) }
-    }
-
-    fn answer(used: f64) -> QuotaAnswer {
-        QuotaAnswer { used: Some(used), limit: Some(100.0), ..QuotaAnswer::default() }
-    }
-
-    #[test]
-    fn samples_are_of_the_last_half_hour_and_of_one_cycle() {
-        let start = QuotaMoment { instant: Instant::now(), unix: UnixSecond(1_796_083_200) };
-        let mut quota = Quota::after(None, &answer(60.0), start);
-        for step in 1..=100 {
-            quota = Quota::after(Some(&quota), &answer(60.0 + f64::from(step)), moment(start, 5 * step as u64));
-        }
-        assert_eq!(quota.samples.len(), 7);
-        for step in 1..=100 {
-            quota = Quota::after(Some(&quota), &answer(161.0), QuotaMoment { ..moment(start, 500 + step / 50) });
-        }
-        assert_eq!((quota.samples.len(), quota.fell_at), (SAMPLES_MAX, None));
-        let corrected = Quota::after(Some(&quota), &answer(150.0), moment(start, 505));
-        assert!(corrected.fell_at.is_none() && corrected.samples.len() > 1);
-        let renewed = Quota::after(Some(&quota), &answer(0.5), moment(start, 505));
-        assert_eq!((renewed.fell_at, renewed.samples.len()), (Some(moment(start, 505).unix), 1));
-        // A clock that was set back leaves no samples of the future.
-        assert_eq!(Quota::after(Some(&quota), &answer(162.0), moment(start, 0)).samples.len(), 1);
-    }
-
-    #[test]
-    fn an_answer_leaves_as_it_was_what_it_does_not_tell() {
-        let at = QuotaMoment::now();
-        let blocked = QuotaAnswer {
-            user: Some("u".into()),
-            is_blocked: Some(true),
-            renewal: Some(UnixSecond(at.unix.0 + 100)),
-            ..answer(60.0)
-        };
-        let first = QuotaAnswers { budget: Some(blocked), requests: Some(answer(7.0)) };
-        let told = ToldQuotas::after(None, &first, at);
-        let told = ToldQuotas::after(Some(&told), &QuotaAnswers { budget: Some(answer(61.0)), requests: None }, at);
-        assert_eq!(told.user.as_deref(), Some("u"));
-        let budget = told.budget.as_ref().expect("told");
-        assert!(budget.is_blocked && budget.renewal.is_some() && budget.used == Some(61.0));
-        assert_eq!(told.requests.as_ref().and_then(|requests| requests.used), Some(7.0));
-        let unblocked = QuotaAnswer { is_blocked: Some(false), limit: None, ..answer(62.0) };
-        let told = ToldQuotas::after(Some(&told), &QuotaAnswers { budget: Some(unblocked), requests: None }, at);
-        let budget = told.budget.expect("told");
-        assert!(!budget.is_blocked && budget.limit.is_none());
-    }
-
-    #[test]
-    fn there_is_more_to_spend_with_a_higher_limit_a_new_cycle_or_the_end_of_a_block() {
-        let at = QuotaMoment::now();
-        let before = QuotaAnswer { is_blocked: Some(true), ..answer(60.0) };
-        let previous = Quota::after(None, &before, at);
-        for (what, next, expected) in [
-            ("the same", before.clone(), false),
-            ("more used", QuotaAnswer { used: Some(61.0), ..before.clone() }, false),
-            ("corrected", QuotaAnswer { used: Some(55.0), ..before.clone() }, false),
-            ("a new cycle", QuotaAnswer { used: Some(1.0), ..before.clone() }, true),
-            ("a higher limit", QuotaAnswer { limit: Some(101.0), ..before.clone() }, true),
-            ("a lower limit", QuotaAnswer { limit: Some(99.0), ..before.clone() }, false),
-            ("no limit", QuotaAnswer { limit: None, ..before.clone() }, false),
-            ("not blocked", QuotaAnswer { is_blocked: Some(false), ..before.clone() }, true),
-            ("no status", QuotaAnswer { is_blocked: None, ..before.clone() }, false),
-        ] {
-            assert_eq!(Quota::after(Some(&previous), &next, at).has_more_than(&previous), expected, "{what}");
-        }
-    }
-
-    #[test]
-    fn a_blocked_user_rests_until_the_renewal_or_a_quarter_of_an_hour() {
-        let at = QuotaMoment { instant: Instant::now(), unix: UnixSecond(1_796_083_200) };
-        for (is_blocked, renewal, seconds) in [
-            (false, Some(100), None),
-            (true, Some(100), Some(100)),
-            (true, None, Some(15 * 60)),
-            (true, Some(0), Some(15 * 60)),
-            (true, Some(-100), Some(15 * 60)),
-            (true, Some(90 * 86_400), Some(31 * 86_400)),
-        ] {
-            let renewal = renewal.map(|seconds: i64| UnixSecond((at.unix.0 as i64 + seconds) as u64));
-            let answer = QuotaAnswer { is_blocked: Some(is_blocked), renewal, ..answer(1.0) };
-            let quota = Quota::after(None, &answer, at);
-            assert_eq!(quota.blocked_for(at.unix), seconds.map(Duration::from_secs), "{renewal:?}");
-        }
-    }
-}
+mod tests;

@@ -180,8 +180,11 @@ impl Cooldown {
             CredentialFault::RateLimited { retry_after } => (limited_for(retry_after), doublings),
         };
         // A later deadline never shortens an earlier one.
-        let until = previous.map_or(now + length, |previous| previous.until.max(now + length));
-        Some(Cooldown { kind, doublings, began: now, until, without_renewal: None, probe_began: None })
+        let end = now + length;
+        let until = previous.map_or(end, |previous| previous.until.max(end));
+        let without_renewal = previous.and_then(|previous| previous.without_renewal).map(|before| before.max(end));
+        let without_renewal = without_renewal.filter(|end| *end < until);
+        Some(Cooldown { kind, doublings, began: now, until, without_renewal, probe_began: None })
     }
 
     /// Makes one that lasts until the quota's renewal at least.
@@ -189,7 +192,7 @@ impl Cooldown {
         if self.kind != FaultKind::QuotaUsedUp || renewal <= self.until {
             return self;
         }
-        Cooldown { until: renewal, without_renewal: Some(self.until), ..self }
+        Cooldown { until: renewal, without_renewal: Some(self.without_renewal.unwrap_or(self.until)), ..self }
     }
 
     /// Makes one that ends as if no renewal were known.

@@ -125,6 +125,11 @@ impl Standing {
         present.max_by_key(|cooling| cooling.until)
     }
 
+    /// Returns whether its user is blocked.
+    pub fn is_blocked(&self, now: Instant) -> bool {
+        self.current().is_blocked(now)
+    }
+
     /// Returns the last cooldown, which may have ended, as long as no good answer has cleared it.
     pub fn last_cooldown(&self) -> Option<Cooldown> {
         self.current().cooldown

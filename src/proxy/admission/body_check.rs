@@ -29,7 +29,7 @@ use crate::proxy::request::path::strip_base_path;
 use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::resources::Resources;
 
-/// Checks the request whose head stands in the copy. Returns whether the client was told to go on with the body.
+/// Checks the request whose head stands in the copy. `unreadable` says why its body cannot be read, if it cannot. Returns whether the client was told to go on with the body.
 ///
 /// # Errors
 /// The end of the exchange: the request is not allowed or cannot be checked, or its body does not come whole.
@@ -39,6 +39,7 @@ pub async fn check_body(
     downstream: &mut Downstream,
     body: &mut BodyReader,
     request: &UpstreamRequest,
+    unreadable: Option<NotSure>,
 ) -> Result<bool, Outcome> {
     let Exchange { snapshot, key, .. } = exchange;
     let Some(governed) = snapshot.governed(*key) else { return Ok(false) };
@@ -59,7 +60,7 @@ pub async fn check_body(
     let mut asked = call.asked;
     let mut has_asked_for_body = false;
     if call.needs_model && request.upgrade.is_none() {
-        let read = read_members(resources, downstream, body, request).await?;
+        let read = read_members(resources, downstream, body, request, unreadable).await?;
         has_asked_for_body = read.has_asked_for_body;
         for member in read.members.map_err(not_sure)? {
             match asked.add(&member) {
@@ -115,7 +116,11 @@ async fn read_members(
     downstream: &mut Downstream,
     body: &mut BodyReader,
     request: &UpstreamRequest,
+    unreadable: Option<NotSure>,
 ) -> Result<ReadMembers, Outcome> {
+    if let Some(why) = unreadable {
+        return Ok(ReadMembers { members: Err(why), has_asked_for_body: false });
+    }
     let facts = &request.traits.facts;
     let mut search = MemberSearch::new(request.head_bytes, facts);
     // A read takes up to 0.3 ms.
@@ -195,9 +200,6 @@ impl MemberSearch {
 
     /// Returns the text of each member that matters.
     fn end(self, replay: &ReplayBuffer, request: &UpstreamRequest, is_held: bool) -> Result<Vec<Vec<u8>>, NotSure> {
-        if let Some(why) = request.unreadable {
-            return Err(why);
-        }
         if !is_held && !self.has_failed {
             return Err("the body is longer than what is kept of one");
         }

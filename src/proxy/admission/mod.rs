@@ -16,14 +16,29 @@ use std::time::Instant;
 
 pub use self::body_check::check_body;
 pub use self::place::wait_for_place;
+use crate::credentials::Owner;
 use crate::http1::head::RequestHead;
 use crate::io::clock;
 use crate::observability::Count;
 use crate::proxy::error::GatewayError;
 use crate::proxy::key_accounts::{BodyReading, Governed, Passage};
 use crate::proxy::request::model::asked::begins_work;
-use crate::proxy::request::plan::Forward;
+use crate::proxy::request::plan::{Forward, LateAdmission};
 use crate::proxy::resources::Resources;
+
+/// The result of the admission.
+pub struct LetIn {
+    /// The time from which on it is tried.
+    pub at: Instant,
+    /// The client was told to go on with the body.
+    pub has_asked_for_body: bool,
+}
+
+impl LetIn {
+    pub fn at(at: Instant) -> Self {
+        LetIn { at, has_asked_for_body: false }
+    }
+}
 
 /// Lets a request in by its key, or sees that it has to wait.
 ///
@@ -60,8 +75,21 @@ pub fn enter_again(governed: &Governed) -> Result<(), GatewayError> {
     account.check(&governed.limits, clock::now()).map_err(GatewayError::LimitReached)
 }
 
-/// Tells whether the body of a request with this head and path is to be read before it goes upstream.
-pub fn reads_body(governed: &Governed, path: &str) -> bool {
+/// Returns the way that a request with this head and path has yet to go; `None`: none. `owner`: of what its target names.
+pub fn late(
+    governed: &Governed,
+    passage: &Passage,
+    head: &RequestHead<'_>,
+    path: &str,
+    owner: Owner,
+) -> Option<Box<LateAdmission>> {
+    let (waits, needs_body) = (matches!(passage, Passage::Waits), reads_body(governed, path));
+    let unreadable = if needs_body { unreadable(head) } else { None };
+    (waits || needs_body).then(|| Box::new(LateAdmission { waits, needs_body, unreadable, owner }))
+}
+
+/// Tells whether the body of a request with this path is to be read before it goes upstream.
+fn reads_body(governed: &Governed, path: &str) -> bool {
     // The parts of an API that can do its work after the answer.
     const IN_BACKGROUND: [&str; 2] = ["responses", "interactions"];
     match governed.reads {
@@ -74,7 +102,7 @@ pub fn reads_body(governed: &Governed, path: &str) -> bool {
 }
 
 /// Returns why a body cannot be read, by the fields of its request.
-pub fn unreadable(head: &RequestHead<'_>) -> Option<&'static str> {
+fn unreadable(head: &RequestHead<'_>) -> Option<&'static str> {
     head.fields.iter().find_map(|field| {
         if field.name.eq_ignore_ascii_case("content-encoding") {
             return Some("the body has a Content-Encoding");

@@ -20,7 +20,7 @@ const WAIT_MAX: Duration = Duration::from_secs(30);
 /// The time after which one that was not let in may try again: requests of models take seconds.
 const TRY_AGAIN_SECONDS: u64 = 5;
 
-/// Waits for a place, behind all who do. `None`: the key has no limits any more.
+/// Waits for a place, behind all who do. `None`: the key has no account, and so nothing to wait for.
 ///
 /// # Errors
 /// The end of the exchange: there was no place, the client has left, or the drain has expired.

@@ -319,10 +319,11 @@ impl Failover {
     fn last_resort(&self, class: AttemptClass, now: Instant) -> Option<Turn> {
         let is_first_refusal = class.is_refusal() && self.counts.refusals == 1;
         // The one that made an object can find it whatever else it cannot do.
-        let is_worth_a_look = is_first_refusal || class == AttemptClass::NotFound;
-        is_worth_a_look
-            .then(|| self.selector().last_resort(self.credential(), self.blame.tried(), self.scope(), now))
-            .flatten()
+        let is_sought = class == AttemptClass::NotFound;
+        if !is_first_refusal && !is_sought {
+            return None;
+        }
+        self.selector().last_resort(self.credential(), self.blame.tried(), self.scope(), is_sought, now)
     }
 
     /// Notes that nobody is left to ask, and the last one is limited.

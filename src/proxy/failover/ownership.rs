@@ -22,6 +22,16 @@ pub fn known_owner(owners: &Owners, selector: Selector<'_>, shelf: Shelf, object
     owners.find(shelf, object, Instant::now()).map_or(Owner::Unknown, |owner| selector.owner(owner))
 }
 
+/// Returns whether no other object that a body names changes whose they are: none does once the first owner is known, but
+/// where the request may not use all credentials, one outside.
+pub fn is_settled(owner: Owner, selector: Selector<'_>) -> bool {
+    match owner {
+        Owner::Unknown => false,
+        Owner::Within(_) => !selector.is_restricted(),
+        Owner::Outside => true,
+    }
+}
+
 /// Returns whom the objects in the path are known to belong to: the first of them whose owner is known, unless one is
 /// outside.
 pub fn owner_in_path(owners: &Owners, selector: Selector<'_>, objects: &Objects) -> Owner {
@@ -62,16 +72,18 @@ pub async fn search(owners: &Owners, selector: Selector<'_>, objects: &mut Objec
     }
     let mut search = ReferenceSearch::new(&replay.borrow(), objects.body, objects.shelf, true);
     let Objects { unknown_reference, late_owner, body_search, .. } = objects;
+    let mut owner = Owner::Unknown;
     let find = |shelf, object| {
-        let owner = known_owner(owners, selector, shelf, object);
+        if owner == Owner::Unknown {
+            unknown_reference.get_or_insert((shelf, object));
+        }
+        owner = owner.or(known_owner(owners, selector, shelf, object));
         *late_owner = owner.within();
         if owner == Owner::Outside {
             // Nobody whom the request may use has it.
             *unknown_reference = None;
-        } else {
-            unknown_reference.get_or_insert((shelf, object));
         }
-        owner != Owner::Unknown
+        is_settled(owner, selector)
     };
     if search.advance(replay, find).await != Searched::GoesOn {
         *body_search = BodySearch::Over;

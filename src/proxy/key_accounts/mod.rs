@@ -32,6 +32,16 @@ pub enum Passage {
     Waits,
 }
 
+impl Passage {
+    /// Returns the place that it has.
+    pub fn into_place(self) -> Option<ParallelPlace> {
+        match self {
+            Passage::Admitted(place) => Some(place),
+            Passage::Open | Passage::Waits => None,
+        }
+    }
+}
+
 /// A key that may not do everything.
 #[derive(Debug, Clone)]
 pub struct Governed {

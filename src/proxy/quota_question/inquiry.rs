@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Serializer;
 use serde_json::ser::CompactFormatter;
@@ -15,11 +15,16 @@ use zeroize::Zeroizing;
 use crate::credentials::quota::answer::{FlowToken, QUOTA_ANSWER_BYTES_MAX, QuotaAnswer, TOKEN_ANSWER_BYTES_MAX};
 use crate::credentials::quota::record::{QuotaAnswers, QuotaKind};
 use crate::credentials::{CredentialId, Credentials};
+use crate::io::{Either, pause, race};
 use crate::proxy::own_request::{OwnRequest, OwnRequestError, answer_of, secret_answer_of};
 use crate::upstream::Connector;
 
 const TOKEN_PATH: &str = "/auth-engine-api/v2/api-key/token";
 const QUOTA_PATH: &str = "/metrics-collector-api/rate-limit/me";
+
+/// The longest that the question of one identity takes. The answer about one quota takes half of it at most, so that one
+/// about which the upstream is silent does not cost the other.
+const INQUIRY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Of JSON in a body, the most that one byte of a text takes.
 const ESCAPED_BYTES_MAX: usize = 6;
@@ -38,6 +43,8 @@ pub enum InquiryError {
     Unreadable,
     /// The tenant of the credential cannot stand in a field of a head.
     Tenant,
+    /// Nothing within the limit.
+    Overdue,
 }
 
 impl fmt::Display for InquiryError {
@@ -47,6 +54,7 @@ impl fmt::Display for InquiryError {
             InquiryError::Refused { status } => write!(formatter, "the upstream answered {status}"),
             InquiryError::Unreadable => formatter.write_str("the answer is no JSON object of the expected kind"),
             InquiryError::Tenant => formatter.write_str("the tenant holds characters that no field of a head can have"),
+            InquiryError::Overdue => formatter.write_str("the upstream took too long"),
         }
     }
 }
@@ -55,7 +63,9 @@ impl std::error::Error for InquiryError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             InquiryError::NoAnswer(error) => Some(error),
-            InquiryError::Refused { .. } | InquiryError::Unreadable | InquiryError::Tenant => None,
+            InquiryError::Refused { .. } | InquiryError::Unreadable | InquiryError::Tenant | InquiryError::Overdue => {
+                None
+            }
         }
     }
 }
@@ -78,37 +88,49 @@ pub struct Inquiry<'a> {
 }
 
 impl Inquiry<'_> {
-    /// Asks, with a new token where there is none, and once with another one where it is refused.
+    /// Asks, with a new token where there is none, and once with another one where it is refused. What had come by the
+    /// time limit counts.
     pub async fn ask(&self) -> Inquired {
+        self.ask_within(INQUIRY_LIMIT).await
+    }
+
+    async fn ask_within(&self, limit: Duration) -> Inquired {
         let mut inquired = Inquired::default();
+        if let Either::Second(()) = race(self.ask_for(&mut inquired, limit / 2), pause(limit)).await {
+            inquired.failure.get_or_insert(InquiryError::Overdue);
+        }
+        inquired
+    }
+
+    /// Fills `inquired` as the answers come, one quota within `limit`.
+    async fn ask_for(&self, inquired: &mut Inquired, limit: Duration) {
         let known = self.credentials.quota_token(self.credential, Instant::now());
         let mut may_renew = true;
         let mut token = match known {
             Some(token) => token,
             None => match self.new_token().await {
                 Ok(token) => token,
-                Err(error) => return Inquired { failure: Some(error), ..inquired },
+                Err(error) => return inquired.failure = Some(error),
             },
         };
         for kind in QuotaKind::ALL {
-            let mut answered = self.quota(kind, &token).await;
+            let mut answered = self.quota_within(limit, kind, &token).await;
             if may_renew && matches!(answered, Err(InquiryError::Refused { status: 401 | 403 })) {
                 may_renew = false;
                 self.credentials.keep_quota_token(self.credential, None);
                 match self.new_token().await {
                     Ok(renewed) => {
                         token = renewed;
-                        answered = self.quota(kind, &token).await;
+                        answered = self.quota_within(limit, kind, &token).await;
                     }
                     Err(error) => answered = Err(error),
                 }
             }
             match answered {
                 Ok(answer) => *answers_of(&mut inquired.answers, kind) = Some(answer),
-                Err(error) => inquired.failure = inquired.failure.or(Some(error)),
+                Err(error) => _ = inquired.failure.get_or_insert(error),
             }
         }
-        inquired
     }
 
     async fn new_token(&self) -> Result<Arc<FlowToken>, InquiryError> {
@@ -133,6 +155,18 @@ impl Inquiry<'_> {
         let token = Arc::new(FlowToken::read(&body, Instant::now()).ok_or(InquiryError::Unreadable)?);
         self.credentials.keep_quota_token(self.credential, Some(token.clone()));
         Ok(token)
+    }
+
+    async fn quota_within(
+        &self,
+        limit: Duration,
+        kind: QuotaKind,
+        token: &FlowToken,
+    ) -> Result<QuotaAnswer, InquiryError> {
+        match race(self.quota(kind, token), pause(limit)).await {
+            Either::First(answered) => answered,
+            Either::Second(()) => Err(InquiryError::Overdue),
+        }
     }
 
     async fn quota(&self, kind: QuotaKind, token: &FlowToken) -> Result<QuotaAnswer, InquiryError> {
@@ -188,11 +222,12 @@ fn token_question(client_secret: &str) -> Zeroizing<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use std::rc::Rc;
+    use std::sync::mpsc::Receiver;
 
     use super::*;
     use crate::credentials::from_json;
     use crate::io::deadline::on_a_shard;
-    use crate::proxy::own_request::tests::answering_whole;
+    use crate::proxy::own_request::tests::{SILENCE, answering_whole};
 
     fn answer(status: &str, body: &str) -> String {
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -204,16 +239,24 @@ mod tests {
 
     /// Asks so many times, and returns what was asked, and how each ended.
     fn asked(times: usize, tenant: &str, answers: Vec<String>) -> (Vec<String>, Vec<String>) {
+        asked_within(INQUIRY_LIMIT, times, tenant, answering_whole(answers))
+    }
+
+    fn asked_within(
+        limit: Duration,
+        times: usize,
+        tenant: &str,
+        (connector, requests): (Connector, Receiver<String>),
+    ) -> (Vec<String>, Vec<String>) {
         let secrets = format!(r#"[{{"name":"a","clientId":"i","clientSecret":"s\"\u0001é","tenant":"{tenant}"}}]"#);
         let credentials = Rc::new(from_json(&secrets).expect("valid").credentials);
-        let (connector, requests) = answering_whole(answers);
         let ended = on_a_shard(async move {
             let credential = credentials.identities()[0];
             let (connector, credentials, authority) = (&connector, &*credentials, "api.example");
             let mut ended = Vec::new();
             for _ in 0..times {
-                let Inquired { answers, failure } =
-                    Inquiry { connector, authority, credentials, credential }.ask().await;
+                let inquiry = Inquiry { connector, authority, credentials, credential };
+                let Inquired { answers, failure } = inquiry.ask_within(limit).await;
                 let used = |answer: Option<QuotaAnswer>| answer.and_then(|answer| answer.used);
                 let (budget, requests) = (used(answers.budget), used(answers.requests));
                 ended.push(format!(
@@ -290,6 +333,21 @@ mod tests {
         ] {
             assert_eq!(asked(1, "t", answers).1, [expected]);
         }
+    }
+
+    #[test]
+    fn silence_about_one_quota_costs_nothing_of_the_other() {
+        let limit = Duration::from_millis(600);
+        for (answers, expected) in [
+            ([ok(TOKEN), ok(BUDGET), SILENCE.to_owned()], "Some(1.0) None"),
+            ([ok(TOKEN), SILENCE.to_owned(), ok(REQUESTS)], "None Some(3.0)"),
+        ] {
+            let (requests, ended) = asked_within(limit, 1, "t", answering_whole(answers.to_vec()));
+            assert_eq!((requests.len(), ended), (3, vec![format!("{expected} the upstream took too long")]));
+        }
+        // The limit of all passes while the token is waited for.
+        let (_, ended) = asked_within(limit, 1, "t", answering_whole(vec![SILENCE.to_owned()]));
+        assert_eq!(ended, ["None None the upstream took too long"]);
     }
 
     #[test]

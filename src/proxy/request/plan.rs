@@ -8,7 +8,7 @@ use crate::proxy::error::GatewayError;
 use crate::proxy::guard::key::check_key;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::guard::{Admitted, cors};
-use crate::proxy::key_accounts::Passage;
+use crate::proxy::key_accounts::parallel::ParallelPlace;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::request::head::{self, FilterableHead, RequestError, RequestFacts};
 use crate::proxy::request::path::UpstreamPath;
@@ -75,20 +75,14 @@ pub struct RequestTraits {
 pub struct UpstreamRequest {
     pub traits: RequestTraits,
     pub selection: Selection,
-    /// The owner of what its target names.
-    pub owner: Owner,
     /// The turn; as long as none was taken, that of who is likely to have the next one.
     pub choice: Choice,
     /// The credential whose token stands in the head, whatever is chosen since.
     pub written_for: CredentialId,
-    /// That turn was taken; else it is when the limits of its key are passed.
-    pub has_turn: bool,
-    /// Its way past those.
-    pub passage: Passage,
-    /// The body is read for the key before anything goes upstream.
-    pub needs_body: bool,
-    /// The reason why the body cannot be read; looked for only where it is to be read for the key.
-    pub unreadable: Option<&'static str>,
+    /// Its place among the requests of its key that are under way, where it has one already.
+    pub place: Option<ParallelPlace>,
+    /// The way that it has yet to go before a turn is taken; boxed, since few have.
+    pub late: Option<Box<LateAdmission>>,
     /// The length of the head.
     pub head_bytes: usize,
     /// The place of the token in the head.
@@ -99,6 +93,18 @@ pub struct UpstreamRequest {
     pub upgrade: Option<Box<Upgrade>>,
     /// The stored objects that it is about, where there is more than one identity.
     pub objects: Option<Box<Objects>>,
+}
+
+/// The way to its turn of a request that waits for its place, or is read first, because of its key.
+#[derive(Debug)]
+pub struct LateAdmission {
+    pub waits: bool,
+    /// The body is read before anything goes upstream.
+    pub needs_body: bool,
+    /// The reason why the body cannot be read, where it is to be.
+    pub unreadable: Option<&'static str>,
+    /// The owner of what the target names.
+    pub owner: Owner,
 }
 
 impl UpstreamRequest {

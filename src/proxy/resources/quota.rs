@@ -20,10 +20,17 @@ pub struct QuotaSchedule {
     next: AtomicUsize,
     /// Questions that brought no answer that could be read.
     failed: AtomicU64,
-    /// Identities that were asked in vain in the last round.
+    /// Identities whose last question brought no answer that could be read, or not all, at the end of the last round.
     failing: AtomicUsize,
     /// The log says that questions fail.
     is_logged: AtomicBool,
+}
+
+/// A round that one shard makes.
+#[derive(Debug)]
+pub struct RoundClaim {
+    /// The time at which the one after it is due.
+    next: u64,
 }
 
 impl QuotaSchedule {
@@ -45,10 +52,18 @@ impl QuotaSchedule {
     }
 
     /// Takes the round over from all other shards, if it is due.
-    pub fn claim(&self, now: Instant) -> bool {
+    pub fn claim(&self, now: Instant) -> Option<RoundClaim> {
         let due = self.due.load(Ordering::Relaxed);
         let next = self.seconds(now + self.interval);
-        self.seconds(now) >= due && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        let is_taken = self.seconds(now) >= due
+            && self.due.compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        is_taken.then_some(RoundClaim { next })
+    }
+
+    /// Makes a round due at once, since the one that was claimed asked with old credentials, unless another one was made
+    /// due or begun meanwhile.
+    pub fn give_up(&self, claim: &RoundClaim) {
+        let _ = self.due.compare_exchange(claim.next, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Makes a round due at once: there are other credentials.
@@ -70,7 +85,7 @@ impl QuotaSchedule {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes how many identities were asked in vain in a round. Returns whether the log is to say that questions fail, or
+    /// Notes how many identities were asked in vain when they were asked last. Returns whether the log is to say that questions fail, or
     /// that they do not any more.
     pub fn end_round(&self, failing: usize) -> bool {
         self.failing.store(failing, Ordering::Relaxed);
@@ -83,7 +98,7 @@ impl QuotaSchedule {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Returns the number of identities that were asked in vain in the last round.
+    /// Returns the number of identities that were asked in vain when they were asked last.
     pub fn failing_count(&self) -> usize {
         self.failing.load(Ordering::Relaxed)
     }
@@ -102,11 +117,27 @@ mod tests {
         let schedule = QuotaSchedule::new(INTERVAL);
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
-        assert!(schedule.is_due(start) && schedule.claim(start));
-        assert!(!schedule.is_due(after(299)) && !schedule.claim(after(299)));
-        assert!(schedule.is_due(after(300)) && schedule.claim(after(300)) && !schedule.claim(after(300)));
+        let is_claimed = |seconds| schedule.claim(after(seconds)).is_some();
+        assert!(schedule.is_due(start) && is_claimed(0));
+        assert!(!schedule.is_due(after(299)) && !is_claimed(299));
+        assert!(schedule.is_due(after(300)) && is_claimed(300) && !is_claimed(300));
         schedule.hasten();
-        assert!(schedule.claim(after(301)) && !schedule.claim(after(302)));
+        assert!(is_claimed(301) && !is_claimed(302));
+    }
+
+    #[test]
+    fn a_round_that_is_given_up_is_made_again_unless_another_shard_makes_it() {
+        let schedule = QuotaSchedule::new(INTERVAL);
+        let after = |seconds| Instant::now() + Duration::from_secs(seconds);
+        let first = schedule.claim(after(0)).expect("due");
+        schedule.give_up(&first);
+        let second = schedule.claim(after(10)).expect("due again");
+        schedule.give_up(&first);
+        assert!(schedule.claim(after(11)).is_none());
+        schedule.hasten();
+        assert!(schedule.claim(after(20)).is_some());
+        schedule.give_up(&second);
+        assert!(schedule.claim(after(21)).is_none());
     }
 
     #[test]

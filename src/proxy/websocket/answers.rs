@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 
 use crate::proxy::counted::{Spent, TunnelAnswer, count_in_tunnel};
-use crate::proxy::exchange::{Exchange, TunnelUsage};
+use crate::proxy::exchange::Exchange;
 use crate::proxy::resources::Resources;
 use crate::proxy::websocket::frames::{FrameObserver, FrameReader, MessageKind, Sender};
 use crate::usage::answer::messages::MessageUsage;
@@ -21,7 +21,6 @@ pub struct TunnelAnswers<'a> {
     upstream: RefCell<FrameReader>,
     client: RefCell<FrameReader>,
     messages: RefCell<UpstreamMessages>,
-    counted: RefCell<Box<TunnelUsage>>,
     /// The bytes of content that the client has sent since the last answer that told its usage.
     asked_bytes: Cell<u64>,
     /// The bytes of the upstream that could not be followed.
@@ -80,7 +79,6 @@ impl<'a> TunnelAnswers<'a> {
             upstream: RefCell::new(FrameReader::new(Sender::Server)),
             client: RefCell::new(FrameReader::new(Sender::Client)),
             messages: RefCell::new(UpstreamMessages { usage, ..UpstreamMessages::default() }),
-            counted: RefCell::default(),
             asked_bytes: Cell::new(0),
             unread_bytes: Cell::new(0),
         }
@@ -125,8 +123,8 @@ impl<'a> TunnelAnswers<'a> {
         self.upstream.borrow().is_broken()
     }
 
-    /// Counts what has not told its usage, and returns the sums.
-    pub fn end(self) -> Box<TunnelUsage> {
+    /// Counts what has not told its usage.
+    pub fn end(self) {
         let (is_owed, text_bytes) = {
             let messages = self.messages.borrow();
             let usage = messages.usage.as_deref();
@@ -140,7 +138,6 @@ impl<'a> TunnelAnswers<'a> {
             let spent = Spent::Estimated(EstimatedTokens::of_bytes(self.asked_bytes.get(), output));
             self.count(TunnelAnswer { spent, cost: None, model: None });
         }
-        self.counted.into_inner()
     }
 
     fn count_told(&self, told: &AnswerUsage) {
@@ -153,7 +150,7 @@ impl<'a> TunnelAnswers<'a> {
     }
 
     fn count(&self, answer: TunnelAnswer<'_>) {
-        count_in_tunnel(self.resources, self.exchange, &mut self.counted.borrow_mut(), answer);
+        count_in_tunnel(self.resources, self.exchange, answer);
     }
 }
 

@@ -60,7 +60,7 @@ struct Came {
 
 async fn relay_both(
     resources: &Resources,
-    exchange: &mut Exchange,
+    exchange: &Exchange,
     downstream: &Downstream,
     connection: &Connection,
     came: Came,
@@ -69,7 +69,7 @@ async fn relay_both(
     let tunnel = SocketRelay::new(resources, exchange, downstream, connection, &answers);
     let outcome = tunnel.run(came.early, came.received).await;
     let request_bytes = tunnel.request_bytes();
-    exchange.tunnel = Some(answers.end());
+    answers.end();
     (outcome, request_bytes)
 }
 

@@ -118,6 +118,10 @@ impl Reload {
         if has_changed {
             self.shared.renew_rotations();
             shards.tell_all(Order::Reload);
+            if file == WatchedFile::Secrets {
+                // Only now: a round that a shard begins before it knows of the new credentials asks with the old ones.
+                self.shared.quota.iter().for_each(|schedule| schedule.hasten());
+            }
         }
     }
 
@@ -167,7 +171,6 @@ impl Reload {
         let count = credentials.len();
         self.shared.ledger.open(credentials.names());
         self.shared.credentials.store(Arc::new(credentials));
-        self.shared.quota.iter().for_each(|schedule| schedule.hasten());
         tracing::info!(credentials = count, names, "the secrets file was loaded anew");
         true
     }

@@ -396,6 +396,6 @@ mod tests {
         }
         let bytes = size_of_future(Connections::run);
         println!("{bytes} bytes");
-        assert!(bytes <= 5_800, "{bytes} bytes");
+        assert!(bytes <= 5_750, "{bytes} bytes");
     }
 }

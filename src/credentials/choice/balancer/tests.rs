@@ -65,7 +65,7 @@ impl All {
         scope: Option<&RestScope>,
         now: Instant,
     ) -> Option<Turn> {
-        self.selector().last_resort(from, tried, scope, now)
+        self.selector().last_resort(from, tried, scope, false, now)
     }
 }
 
@@ -160,6 +160,38 @@ fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
     let turn = credentials.last_resort(id(0), &[id(2), id(3)], None, now);
     assert_eq!(turn, Some(probe(1)));
     assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], None, now), None);
+}
+
+#[test]
+fn one_whose_user_is_blocked_is_no_last_resort_but_for_what_nobody_else_has() {
+    let (credentials, now) = (credentials("abc"), Instant::now());
+    credentials.standing(id(1)).block(now + MINUTE, now);
+    credentials.cool(id(2), CredentialFault::Refused, now, now);
+    let resort = |tried: &[_], may_be_blocked, now| {
+        let turn = credentials.selector().last_resort(id(0), tried, None, may_be_blocked, now);
+        turn.map(|turn| turn.credential.index())
+    };
+    assert_eq!([resort(&[], false, now), resort(&[id(2)], false, now)], [Some(2), None]);
+    assert_eq!([resort(&[], true, now), resort(&[id(1)], true, now)], [Some(1), Some(2)]);
+    assert_eq!(resort(&[id(2)], false, now + MINUTE), Some(1), "the block has ended");
+}
+
+#[test]
+fn a_limit_of_all_is_that_of_those_that_are_not_blocked() {
+    let now = Instant::now();
+    let m = model("m");
+    let limited = |seconds: u32| CredentialFault::RateLimited { retry_after: Some(seconds * SECOND) };
+    let shortest = |credentials: &All, now| credentials.shortest_limit_of_all(&m, &[(id(0), 20 * SECOND)], now);
+    let credentials = credentials("abc");
+    credentials.cool(id(1), limited(10), now, now);
+    assert_eq!(shortest(&credentials, now), None, "c has not said so");
+    credentials.standing(id(2)).block(now + MINUTE, now);
+    assert_eq!(shortest(&credentials, now), Some(10 * SECOND));
+    credentials.standing(id(1)).block(now + 5 * MINUTE, now);
+    assert_eq!(shortest(&credentials, now), Some(20 * SECOND), "b cannot be asked either");
+    assert_eq!(shortest(&credentials, now + MINUTE), None, "c is asked again");
+    credentials.standing(id(0)).block(now + MINUTE, now);
+    assert_eq!(shortest(&credentials, now), None, "nobody is left who says so");
 }
 
 #[test]

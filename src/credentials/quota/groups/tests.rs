@@ -43,6 +43,21 @@ fn names(credentials: &Credentials) -> Vec<(String, usize)> {
     credentials.quota_groups().into_iter().map(|group| (group.name, group.credentials.len())).collect()
 }
 
+/// Returns what the log does not say yet: the user, what it is, and the places of the credentials.
+fn news(credentials: &Credentials) -> Vec<String> {
+    let told = |what: &str, group: &QuotaGroup| {
+        let places: Vec<String> = group.credentials.iter().map(|id| id.index().to_string()).collect();
+        format!("{} {what} {}", group.name, places.join(" "))
+    };
+    let news = credentials.quota_news(start().unix).into_iter();
+    let line = |news| match news {
+        QuotaNews::Begins(group) => told("begins", &group),
+        QuotaNews::Joins(group) => told("joins", &group),
+        QuotaNews::Ends(group) => told("ends", &group),
+    };
+    news.map(line).collect()
+}
+
 fn next(rotations: &Rotations, now: Instant) -> Choice {
     let selection = rotations.selection(None, None).expect("credentials");
     rotations.selector(selection).first(Owner::Unknown, now).expect("no owner")
@@ -138,22 +153,27 @@ fn where_all_are_blocked_one_is_asked_and_nobody_waits() {
 
 #[test]
 fn the_log_says_once_that_a_user_is_blocked_and_once_that_it_is_not() {
-    let credentials = credentials("abc");
+    let credentials = credentials("abcb");
     let (ids, at) = (ids(&credentials), start());
-    let news = |credentials: &Credentials| -> Vec<(String, bool, usize)> {
-        let news = credentials.quota_news().into_iter();
-        news.map(|news| (news.group.name, news.is_blocked, news.group.credentials.len())).collect()
-    };
-    assert_eq!(news(&credentials), []);
+    assert_eq!(news(&credentials), [""; 0]);
     credentials.note_quotas(ids[0], &told(Some("u"), 100.0, true), at);
     credentials.note_quotas(ids[2], &told(Some("v"), 1.0, false), at);
-    assert_eq!(news(&credentials), [("u".into(), true, 1)]);
-    // A second credential of the same user.
+    assert_eq!(news(&credentials), ["u begins 0"]);
+    // A second credential of the same user, of which there are two entries.
     credentials.note_quotas(ids[1], &told(Some("u"), 100.0, true), after(at, MINUTE));
-    assert_eq!(news(&credentials), []);
+    assert_eq!(news(&credentials), ["u joins 1 3"]);
+    assert_eq!(news(&credentials), [""; 0]);
     credentials.note_quotas(ids[1], &told(Some("u"), 100.0, false), after(at, 5 * MINUTE));
-    assert_eq!(news(&credentials), [("u".into(), false, 2)]);
-    assert_eq!(news(&credentials), []);
+    assert_eq!(news(&credentials), ["u ends 0 1 3"]);
+    assert_eq!(news(&credentials), [""; 0]);
+}
+
+#[test]
+fn the_log_says_too_that_a_user_with_two_entries_of_one_identity_is_blocked() {
+    let credentials = credentials("aa");
+    credentials.note_quotas(ids(&credentials)[0], &told(Some("u"), 100.0, true), start());
+    assert_eq!(news(&credentials), ["u begins 0 1"]);
+    assert_eq!(news(&credentials), [""; 0]);
 }
 
 #[test]
@@ -187,4 +207,45 @@ fn a_quota_that_answers_say_is_used_up_rests_until_the_renewal_where_that_is_kno
     raised.budget.iter_mut().for_each(|budget| budget.limit = Some(200.0));
     credentials.note_quotas(ids[0], &raised, after(at, 10 * MINUTE));
     assert_eq!(credentials.cooling_for(ids[0], at.instant + 10 * MINUTE), Some(5 * MINUTE));
+}
+
+#[test]
+fn a_block_of_a_quota_that_is_not_told_any_more_ends_when_it_was_to_end() {
+    let credentials = credentials("ab");
+    let (ids, at) = (ids(&credentials), start());
+    let mut blocked = told(Some("u"), 100.0, true);
+    blocked.budget.iter_mut().for_each(|budget| budget.renewal = None);
+    credentials.note_quotas(ids[0], &blocked, at);
+    // From then on the other kind alone is told.
+    let budget = QuotaAnswer { user: Some("u".into()), used: Some(1.0), ..QuotaAnswer::default() };
+    let other = QuotaAnswers { requests: Some(budget), budget: None };
+    for minutes in [5, 10, 14] {
+        credentials.note_quotas(ids[0], &other, after(at, minutes * MINUTE));
+        let left = credentials.cooling_for(ids[0], at.instant + minutes * MINUTE);
+        assert_eq!(left, Some((15 - minutes) * MINUTE));
+    }
+    assert_eq!(credentials.quota_news(after(at, 14 * MINUTE).unix).len(), 1);
+    credentials.note_quotas(ids[0], &other, after(at, 16 * MINUTE));
+    assert_eq!(credentials.cooling_for(ids[0], at.instant + 16 * MINUTE), None);
+    let news = credentials.quota_news(after(at, 16 * MINUTE).unix);
+    assert!(matches!(news[..], [QuotaNews::Ends(_)]), "{news:?}");
+}
+
+#[test]
+fn a_used_up_quota_does_not_wait_for_a_renewal_that_its_amounts_contradict() {
+    let credentials = credentials("ab");
+    let (ids, at) = (ids(&credentials), start());
+    credentials.note_quotas(ids[0], &told(Some("u"), 40.0, false), at);
+    assert_eq!(credentials.cool(ids[0], CredentialFault::QuotaUsedUp, at.instant, at.instant), Some(15 * MINUTE));
+}
+
+#[test]
+fn those_whose_last_question_failed_are_counted_by_identity() {
+    let credentials = credentials("aba");
+    let ids = ids(&credentials);
+    credentials.note_quotas_failing(ids[0], true);
+    credentials.note_quotas_failing(ids[2], true);
+    assert_eq!(credentials.quotas_failing_count(), 1);
+    credentials.note_quotas_failing(ids[0], false);
+    assert_eq!(credentials.quotas_failing_count(), 0);
 }

@@ -183,3 +183,24 @@ fn a_check_is_made_once_a_minute_by_one() {
     assert_eq!(standing.claim_check(start + MINUTE - SECOND), CheckClaim::Needless);
     assert_eq!(standing.claim_check(start + MINUTE), CheckClaim::Granted);
 }
+
+#[test]
+fn the_end_without_a_renewal_outlasts_other_faults() {
+    let (standing, start) = (Standing::default(), Instant::now());
+    standing.cool(CredentialFault::QuotaUsedUp, start, start);
+    standing.cool_until_renewal(start + 600 * MINUTE, start);
+    // Doubled; the end with the renewal stays.
+    let later = start + MINUTE;
+    assert_eq!(standing.cool(CredentialFault::QuotaUsedUp, later, later), Some(599 * MINUTE));
+    assert_eq!(standing.cool(RATE_LIMITED, later, later), Some(599 * MINUTE));
+    standing.shorten();
+    assert_eq!(standing.cooling_for(later), Some(30 * MINUTE));
+    // A later renewal does not take the place of that end.
+    let standing = Standing::default();
+    standing.cool(CredentialFault::QuotaUsedUp, start, start);
+    standing.cool_until_renewal(start + 600 * MINUTE, start);
+    standing.cool(CredentialFault::QuotaUsedUp, later, later);
+    standing.cool_until_renewal(start + 700 * MINUTE, later);
+    standing.shorten();
+    assert_eq!(standing.cooling_for(later), Some(30 * MINUTE));
+}

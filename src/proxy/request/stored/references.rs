@@ -66,10 +66,10 @@ enum SearchStage {
     Over,
 }
 
-/// The members from a name on, and the first object that they name.
+/// The members from a name on, and the first [`REFERENCES_MAX`] objects that they name.
 struct AfterName {
     members: JsonMembers,
-    found: Option<(Shelf, ObjectKey)>,
+    found: Vec<(Shelf, ObjectKey)>,
 }
 
 /// The state of a search.
@@ -167,7 +167,7 @@ impl ReferenceSearch {
                 *stage = SearchStage::Anew;
                 return None;
             }
-            has_enough = after_name.found.is_some_and(|(shelf, object)| is_enough(shelf, object));
+            has_enough = after_name.found.iter().any(|(shelf, object)| is_enough(*shelf, *object));
         }
         let searched = if has_enough {
             Searched::Enough
@@ -222,13 +222,13 @@ impl SearchStage {
 impl AfterName {
     /// Follows a name, which is given with its quotes.
     fn of(name: &str) -> Self {
-        AfterName { members: JsonMembers::after_name(name.trim_matches('"').as_bytes()), found: None }
+        AfterName { members: JsonMembers::after_name(name.trim_matches('"').as_bytes()), found: Vec::new() }
     }
 
     fn read(&mut self, content: &[u8]) {
         let AfterName { members, found } = self;
         members.read(content, |member| {
-            *found = found.or_else(|| reference(member));
+            found.extend(reference(member).filter(|_| found.len() < REFERENCES_MAX));
             false
         });
     }

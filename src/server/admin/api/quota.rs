@@ -12,7 +12,7 @@ use crate::server::admin::gateway_state::GatewayState;
 #[derive(Debug, Serialize)]
 pub struct QuotaView {
     users: Vec<UserView>,
-    /// Identities whose quotas were not told in the last round, or not all of them.
+    /// Identities whose quotas were not told when they were asked last, or not all of them.
     failing: usize,
 }
 
@@ -57,7 +57,7 @@ impl UserView {
         let amount = |quota: Option<&Quota>| quota.map(|quota| AmountView::of(quota, now));
         UserView {
             credentials: group.credentials.iter().map(|id| credentials.entry(*id).name.clone()).collect(),
-            is_blocked: group.is_blocked(),
+            is_blocked: group.is_blocked(now),
             budget: amount(group.budget.as_deref()),
             requests: amount(group.requests.as_deref()),
             name: group.name,
@@ -70,7 +70,7 @@ impl AmountView {
         AmountView {
             used: quota.used,
             limit: quota.limit,
-            is_blocked: quota.is_blocked,
+            is_blocked: quota.is_blocked(now),
             renewal: quota.renewal.map(|renewal| renewal.0),
             runs_out: quota.exhaustion(now).map(|end| end.0),
             told: quota.at.unix.0,

@@ -22,7 +22,7 @@ pub fn write(page: &mut Exposition, gateway: &GatewayState) {
     page.gauge(
         "flow_uring_quota_blocked",
         "Whether the upstream says that the quota blocks its user (1); then its credentials are left alone.",
-        each(&|quota| Some(f64::from(u8::from(quota.is_blocked)))),
+        each(&|quota| Some(f64::from(u8::from(quota.is_blocked(now))))),
     );
     page.gauge(
         "flow_uring_quota_renewal_timestamp_seconds",
@@ -36,7 +36,7 @@ pub fn write(page: &mut Exposition, gateway: &GatewayState) {
     );
     page.gauge(
         "flow_uring_quota_failing",
-        "Identities whose quotas the upstream did not tell in the last round, or not all of them.",
+        "Identities whose quotas the upstream did not tell when it was asked last, or not all of them.",
         plain(schedule.failing_count() as f64),
     );
     page.counter(
