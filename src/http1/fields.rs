@@ -196,8 +196,9 @@ pub struct ConnectionOptions {
     lists_close: bool,
     lists_keep_alive: bool,
     lists_upgrade: bool,
-    /// Number of all other options; each may name a field of the head that is to be removed with `Connection`.
-    others_count: usize,
+    /// Number of all other options; each may name a field of the head that is to be removed with `Connection`. In 32
+    /// bits: a head has 64 KiB at most, and the task of a connection has room for this.
+    others_count: u32,
 }
 
 impl ConnectionOptions {
@@ -218,7 +219,7 @@ impl ConnectionOptions {
     /// # Errors
     /// When there are more than [`CONNECTION_OPTIONS_MAX`] options other than `close` and `keep-alive`.
     pub fn check_count(&self) -> Result<(), HeadError> {
-        if self.others_count > CONNECTION_OPTIONS_MAX {
+        if self.others_count as usize > CONNECTION_OPTIONS_MAX {
             return Err(HeadError::Malformed("Connection lists too many options"));
         }
         Ok(())
