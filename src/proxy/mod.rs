@@ -298,7 +298,6 @@ impl Proxy {
         match end {
             AttemptsEnd::Over(outcome) => Forwarded::over(exchange, &body, outcome),
             AttemptsEnd::Switched(switched) => {
-                // Boxed: few connections need it.
                 let outcome = Box::pin(websocket::relay(resources, exchange, downstream, switched)).await;
                 Forwarded::Over { outcome, request_is_whole: false }
             }

@@ -48,9 +48,7 @@ pub async fn check_body(
     let base_path = &resources.rules.upstream.base_path;
     let target = request_target(&downstream.replay.borrow(), base_path);
     let call = Call::of(&target, &request.traits.facts).map_err(not_sure)?;
-    if request.upgrade.is_some() && !may_upgrade(&call, counts_cost || models.is_some(), &target) {
-        return Err(Outcome::Failed(GatewayError::ModelNotAllowed));
-    }
+    check_upgrade(request, &call, counts_cost || models.is_some(), &target).map_err(Outcome::Failed)?;
     if counts_use && call.begins_work {
         return Err(Outcome::Failed(GatewayError::UseNotCounted));
     }
@@ -95,12 +93,18 @@ pub async fn check_body(
     Ok(has_asked_for_body)
 }
 
-/// Tells whether an upgrade is for the model that its target names alone, where that matters. In Realtime no message can
+/// Checks that an upgrade is for the model that its target names alone, where that matters. In Realtime no message can
 /// change the model of a session; elsewhere, as in Responses, each may name any.
-fn may_upgrade(call: &Call, is_model_checked: bool, target: &str) -> bool {
+fn check_upgrade(
+    request: &UpstreamRequest,
+    call: &Call,
+    is_model_checked: bool,
+    target: &str,
+) -> Result<(), GatewayError> {
     let path = target.split(['?', '#']).next().unwrap_or_default();
     let is_realtime = path.trim_end_matches('/').ends_with("/realtime");
-    !is_model_checked || is_realtime && !call.asked.names.is_empty()
+    let may_be_any = request.upgrade.is_some() && (!is_realtime || call.asked.names.is_empty());
+    if is_model_checked && may_be_any { Err(GatewayError::ModelNotAllowed) } else { Ok(()) }
 }
 
 /// The members of a body that matter.
