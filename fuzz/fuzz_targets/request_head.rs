@@ -118,7 +118,15 @@ fn check_routed(parsed: &RequestHead<'_>, reference: &Head<'_>, facts: &RequestF
     let Ok(Destination::Forward(path)) = route(parsed.method, parsed.target, &RULES.target) else { return };
     let own_id = (!has_usable_id(reference)).then_some(OWN_ID);
     let authorization = AUTHORIZATION.as_bytes();
-    let head = UpstreamHead { head: parsed, path, upstream: &RULES.upstream, authorization, facts, own_id };
+    let head = UpstreamHead {
+        head: parsed,
+        path,
+        upstream: &RULES.upstream,
+        authorization,
+        facts,
+        own_id,
+        is_identity_asked: false,
+    };
     let mut written = b"before".to_vec();
     head.write(&mut written);
     let written = written.strip_prefix(b"before").expect("what was there is kept");
