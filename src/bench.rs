@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{Affinity, Filter};
+use crate::config::{Affinity, Filter, WebSocketUse};
 use crate::credentials::{self, Choice, Owner, Rotations, Selection, SessionKey, TokenTraces};
 use crate::http1::head::{HeadLimits, HeadScanner, Version, with_request, with_response};
 use crate::io::Buffer;
@@ -118,6 +118,7 @@ impl Default for ExchangeBench {
             body_bytes_max: None,
             filter: Filter::None,
             affinity: Affinity::None,
+            websocket: WebSocketUse::Auto,
         };
         let ledger = Ledger::new(1);
         let credentials = &balancer.rotations.credentials;

@@ -3,7 +3,7 @@
 //!
 //! Only with the feature `fuzz`; the program is built without it.
 
-use crate::config::{Affinity, Filter};
+use crate::config::{Affinity, Filter, WebSocketUse};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::Hosts;
 use crate::proxy::request::head::UpstreamIdentity;
@@ -50,6 +50,12 @@ pub mod sse {
     pub use crate::proxy::sse::tracker::EventTracker;
 }
 
+/// A WebSocket as it passes.
+pub mod websocket {
+    pub use crate::proxy::websocket::frames::{FrameObserver, FrameReader, MessageKind, Sender};
+    pub use crate::usage::answer::messages::MessageUsage;
+}
+
 /// The usage that answers tell of.
 pub mod usage {
     pub use crate::usage::answer::body::BodyUsage;
@@ -77,5 +83,6 @@ pub fn rules(base_path: &str) -> Rules {
         body_bytes_max: None,
         filter: Filter::None,
         affinity: Affinity::None,
+        websocket: WebSocketUse::Auto,
     }
 }

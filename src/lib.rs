@@ -24,11 +24,12 @@
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`), what its key allows (`admission`, by `key_accounts`), the first choice of a credential with
-//!   the search for the owner of what is named (`owner_search`), another attempt and by whom (`failover`), the copy that
-//!   it is sent from (`replay`), the answer on its way (`response`), open answers that only have to be relayed, without
-//!   a task each (`stream`), the events in them (`sse`), answers made here (`local_answer`, `error`), the end
-//!   (`outcome`), what the gateway asks the upstream for itself (`own_request`, `price_question`, `quota_question`), and
-//!   what all exchanges of a shard share (`resources`, `snapshot`).
+//!   the search for the owner of what is named (`owner_search`), another attempt and by whom (`failover`), the copy
+//!   that it is sent from (`replay`), the answer on its way (`response`), open answers that only have to be relayed,
+//!   without a task each (`stream`), bytes both ways after an upgrade (`websocket`), the events in them (`sse`),
+//!   answers made here (`local_answer`, `error`), the end (`outcome`), what the gateway asks the upstream for itself
+//!   (`own_request`, `price_question`, `quota_question`), and what all exchanges of a shard share (`resources`,
+//!   `snapshot`).
 //! * [`upstream`], the way to the API host: names (`resolve`), opening a connection (`connect`), a bounded number at a
 //!   time (`connect_limit`), to which address first (`addresses`, `address_race`), through a company's proxy
 //!   (`tunnel`), TLS and its trust anchors (`tls`), a connection in use (`connection`) and the idle
@@ -86,6 +87,7 @@
 //! | What is a request answered here, and with what? | [`proxy::request::plan::plan`]; [`proxy::error::table`] |
 //! | What of an answer is masked? | [`proxy::response::mask`]; what counts as a part of a token: [`credentials::TokenTraces`] |
 //! | Which exchanges are kept, and what is masked in them? | `keep_failed` in [`proxy::exchange`]; `head` and `masker` of [`capture`] |
+//! | Which upgrades go upstream, and what opens a tunnel? | [`proxy::request::upgrade::check`]; [`proxy::response::switching::check`] |
 //! | Does the client's connection go on? | [`proxy::outcome::keeps_alive`] |
 //! | Who relays an answer, a task or the pump? | `may_be_pumped` in [`proxy::attempt::relay`]; [`proxy::stream::Pump`] |
 //! | How does a stream that breaks end? | `end_broken` in [`proxy::attempt::relay`], by [`proxy::sse::ending::error_event`] |

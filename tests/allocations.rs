@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use flow_uring::config::{
     AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts,
-    Trust, UpstreamConfig, UsageOptions,
+    Trust, UpstreamConfig, UsageOptions, WebSocketUse,
 };
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Sources};
@@ -153,6 +153,7 @@ fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), ser
         filter: Filter::None,
         // Requests without a session cost a look for one.
         affinity: Affinity::Session,
+        websocket: WebSocketUse::Auto,
         // The upstream connection stays however busy the machine is.
         timeouts: Timeouts { connect: PATIENCE, upstream_idle: PATIENCE, ..Timeouts::default() },
         // And none is opened beside it, which would allocate too.

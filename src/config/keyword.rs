@@ -49,6 +49,16 @@ pub enum Affinity {
     Session,
 }
 
+/// The upgrades to WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WebSocketUse {
+    /// They go to the upstream, unless that has said lately that it has none there.
+    #[default]
+    Auto,
+    /// They are refused.
+    Off,
+}
+
 /// The upstream's endpoints that tell the quotas of its users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum QuotaSource {
@@ -122,6 +132,18 @@ impl FromStr for Affinity {
             "none" => Ok(Affinity::None),
             "session" => Ok(Affinity::Session),
             _ => Err(Expected::new("none or session")),
+        }
+    }
+}
+
+impl FromStr for WebSocketUse {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        match text.to_ascii_lowercase().as_str() {
+            "auto" => Ok(WebSocketUse::Auto),
+            "off" => Ok(WebSocketUse::Off),
+            _ => Err(Expected::new("auto or off")),
         }
     }
 }
@@ -202,6 +224,15 @@ impl fmt::Display for Affinity {
     }
 }
 
+impl fmt::Display for WebSocketUse {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            WebSocketUse::Auto => "auto",
+            WebSocketUse::Off => "off",
+        })
+    }
+}
+
 impl fmt::Display for QuotaSource {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
@@ -268,6 +299,9 @@ mod tests {
         for word in ["none", "session"] {
             assert_eq!(word.to_uppercase().parse::<Affinity>().expect(word).to_string(), word);
         }
+        for word in ["auto", "off"] {
+            assert_eq!(word.to_uppercase().parse::<WebSocketUse>().expect(word).to_string(), word);
+        }
         for word in ["off", "flow"] {
             assert_eq!(word.to_uppercase().parse::<QuotaSource>().expect(word).to_string(), word);
         }
@@ -278,6 +312,7 @@ mod tests {
         assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
         assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
         assert_eq!("sticky".parse::<Affinity>().unwrap_err().to_string(), "expected none or session");
+        assert_eq!("on".parse::<WebSocketUse>().unwrap_err().to_string(), "expected auto or off");
         assert_eq!("on".parse::<QuotaSource>().unwrap_err().to_string(), "expected off or flow");
         assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
     }

@@ -27,12 +27,22 @@ use super::memory::quota::DemoQuotas;
 use super::memory::served::ServedUsage;
 use super::routes::{self, DemoAnswer};
 use super::scene::{RETRY_AFTER_SECONDS, Scene};
+use super::websocket::{DemoUpgrade, SocketScene, offered_protocol};
 
 /// Names the credential of the request's token, also on answers that have no text.
 const CREDENTIAL_FIELD: &str = "x-demo-credential";
 
 /// Tells the cost of a whole answer in dollars, as LiteLLM does.
 const COST_FIELD: &str = "x-litellm-response-cost";
+
+/// A request after which its connection is a WebSocket.
+struct SwitchedRequest {
+    upgrade: DemoUpgrade,
+    /// The subprotocol that is spoken.
+    protocol: Option<String>,
+    credential: String,
+    pace: Duration,
+}
 
 /// Everything that the connections share.
 pub struct DemoServer {
@@ -47,9 +57,25 @@ impl DemoServer {
         DemoServer { access, memory, pace }
     }
 
-    /// Answers requests until the peer closes, asks to close, or breaks the protocol.
+    /// Answers requests until the peer closes, asks to close, or breaks the protocol, and serves a WebSocket after one
+    /// that asks for it.
     pub async fn serve<S: Split + AsyncReadRent + AsyncWriteRent>(&self, stream: S) {
-        let (reader, mut writer) = stream.into_split();
+        let (mut reader, mut writer) = stream.into_split();
+        if let Some(switched) = self.serve_requests(&mut reader, &mut writer).await {
+            // Nothing of it comes before the switch.
+            let SwitchedRequest { upgrade, protocol, credential, pace } = switched;
+            let scene = SocketScene { memory: &self.memory, credential: &credential, pace };
+            let _ = upgrade.serve(&mut reader, &mut writer, protocol.as_deref(), scene).await;
+        }
+        let _ = writer.shutdown().await;
+    }
+
+    /// Answers requests up to one that asks for a WebSocket.
+    async fn serve_requests<R: AsyncReadRent, W: AsyncWriteRent>(
+        &self,
+        reader: &mut R,
+        writer: &mut W,
+    ) -> Option<SwitchedRequest> {
         let mut decoder = RequestDecoder::new(reader);
         while let Some(Ok(request)) = decoder.next().await {
             let is_close_asked = wants_close(request.headers());
@@ -62,9 +88,14 @@ impl DemoServer {
             let (credential, answer) = match admitted {
                 Ok(credential) => {
                     if decoder.fill_payload().await.is_err() {
-                        return;
+                        return None;
                     }
-                    let Ok(body) = collect(&mut payload).await else { return };
+                    if let (Some(credential), Some(upgrade)) = (credential, DemoUpgrade::of(&head)) {
+                        let protocol = offered_protocol(&head.headers).map(str::to_owned);
+                        let pace = scene.pace.unwrap_or(self.pace);
+                        return Some(SwitchedRequest { upgrade, protocol, credential: credential.to_owned(), pace });
+                    }
+                    let Ok(body) = collect(&mut payload).await else { return None };
                     (credential, self.answer(&head, &scene, &body, credential))
                 }
                 Err(reason) => (None, routes::unauthorized(reason)),
@@ -77,18 +108,18 @@ impl DemoServer {
                     usage.iter().for_each(told);
                     let body = if head.method == Method::HEAD { Bytes::new() } else { body };
                     let cost = usage.and_then(|usage| usage.cost);
-                    write_whole(&mut writer, status, body, credential, cost).await
+                    write_whole(writer, status, body, credential, cost).await
                 }
                 DemoAnswer::Events(script, usage) => {
                     let pace = scene.pace.unwrap_or(self.pace);
-                    write_events(&mut writer, script, credential, pace, || told(&usage)).await.is_ok()
+                    write_events(writer, script, credential, pace, || told(&usage)).await.is_ok()
                 }
             };
             if !written || is_close_asked || is_body_unread {
                 break;
             }
         }
-        let _ = writer.shutdown().await;
+        None
     }
 
     /// Answers a request that was admitted: without a credential, to an endpoint about quotas.

@@ -17,6 +17,7 @@ mod memory;
 mod reply;
 mod routes;
 mod scene;
+mod websocket;
 
 use std::fmt;
 use std::io;

@@ -46,6 +46,12 @@ pub enum Known {
     Trailer,
     TransferEncoding,
     Upgrade,
+    /// `Sec-WebSocket-Accept` (RFC 6455 §11.3), as all that follow.
+    WebSocketAccept,
+    WebSocketExtensions,
+    WebSocketKey,
+    WebSocketProtocol,
+    WebSocketVersion,
     XAccelBuffering,
 }
 
@@ -66,6 +72,18 @@ impl Known {
         )
     }
 
+    /// Returns whether the field is a part of the opening handshake of a WebSocket (RFC 6455 §4).
+    pub fn is_of_websocket(self) -> bool {
+        matches!(
+            self,
+            Known::WebSocketAccept
+                | Known::WebSocketExtensions
+                | Known::WebSocketKey
+                | Known::WebSocketProtocol
+                | Known::WebSocketVersion
+        )
+    }
+
     /// The field that an alias of this one counts as; `None`: an alias of it does no harm, or none can be written.
     fn alias(self) -> Option<Known> {
         match self {
@@ -74,6 +92,8 @@ impl Known {
             Known::ContentLength | Known::TransferEncoding | Known::KeepAlive | Known::ProxyConnection => {
                 Some(Known::HopAlias)
             }
+            // A key of this gateway may be among the subprotocols, and the others must not be told twice.
+            known if known.is_of_websocket() => Some(Known::HopAlias),
             Known::SetCookie | Known::FlowUringError => Some(self),
             _ => None,
         }
@@ -112,12 +132,17 @@ pub fn known(name: &str) -> Option<Known> {
         (14, b'x') => ("x-goog-api-key", Known::DownstreamKey),
         (16, b'c') => ("content-encoding", Known::ContentEncoding),
         (16, b'p') => ("proxy-connection", Known::ProxyConnection),
+        (17, b's') => ("sec-websocket-key", Known::WebSocketKey),
         (17, b't') => ("transfer-encoding", Known::TransferEncoding),
         (17, b'x') if name[2] | CASE_BIT == b'l' => ("x-litellm-api-key", Known::DownstreamKey),
         (17, b'x') => ("x-accel-buffering", Known::XAccelBuffering),
         (18, b'x') => ("x-flow-uring-error", Known::FlowUringError),
         (19, b'p') => ("proxy-authorization", Known::ProxyAuthorization),
+        (20, b's') => ("sec-websocket-accept", Known::WebSocketAccept),
+        (21, b's') => ("sec-websocket-version", Known::WebSocketVersion),
+        (22, b's') => ("sec-websocket-protocol", Known::WebSocketProtocol),
         (23, b'x') => ("x-litellm-response-cost", Known::ResponseCost),
+        (24, b's') => ("sec-websocket-extensions", Known::WebSocketExtensions),
         (25, b'o') => ("ocp-apim-subscription-key", Known::DownstreamKey),
         _ => return None,
     };
@@ -170,8 +195,10 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 pub struct ConnectionOptions {
     lists_close: bool,
     lists_keep_alive: bool,
-    /// Number of all other options; each may name a field of the head that is to be removed with `Connection`.
-    others_count: usize,
+    lists_upgrade: bool,
+    /// Number of all other options; each may name a field of the head that is to be removed with `Connection`. In 32
+    /// bits: a head has 64 KiB at most, and the task of a connection has room for this.
+    others_count: u32,
 }
 
 impl ConnectionOptions {
@@ -183,6 +210,7 @@ impl ConnectionOptions {
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
                 self.lists_keep_alive = true;
             } else {
+                self.lists_upgrade |= option.eq_ignore_ascii_case(b"upgrade");
                 self.others_count += 1;
             }
         }
@@ -191,10 +219,15 @@ impl ConnectionOptions {
     /// # Errors
     /// When there are more than [`CONNECTION_OPTIONS_MAX`] options other than `close` and `keep-alive`.
     pub fn check_count(&self) -> Result<(), HeadError> {
-        if self.others_count > CONNECTION_OPTIONS_MAX {
+        if self.others_count as usize > CONNECTION_OPTIONS_MAX {
             return Err(HeadError::Malformed("Connection lists too many options"));
         }
         Ok(())
+    }
+
+    /// Returns whether the sender asks for, or announces, another protocol (RFC 9110 §7.8).
+    pub fn lists_upgrade(&self) -> bool {
+        self.lists_upgrade
     }
 
     /// Returns whether the sender keeps the connection open after this message (RFC 9112 §9.3).

@@ -154,6 +154,11 @@ impl Buffer {
         }
     }
 
+    /// Keeps the first `count` filled bytes alone.
+    pub fn truncate(&mut self, count: usize) {
+        self.bytes.truncate(self.start as usize + count);
+    }
+
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.start = 0;

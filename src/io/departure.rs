@@ -6,7 +6,7 @@
 //! life and needs no further call: the event can come only once, and data never raises it.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::task::{Poll, Waker};
@@ -14,7 +14,7 @@ use std::task::{Poll, Waker};
 use monoio::net::TcpStream;
 
 use super::deadline::next_turn;
-use super::epoll::{EVENTS_MAX, Epoll, Token, TokenTable};
+use super::epoll::{EVENTS_MAX, Epoll, Readiness, Token, TokenTable};
 
 thread_local! {
     static WATCHES: Watches =
@@ -28,6 +28,10 @@ struct Watches {
 
 struct Entry {
     has_left: bool,
+    /// It was reset; an end of file alone is none.
+    has_failed: bool,
+    /// Both sides have ended their direction: more is not to be waited for.
+    is_over: bool,
     waker: Option<Waker>,
 }
 
@@ -46,7 +50,7 @@ impl Departure {
         let token = WATCHES.with(|watches| {
             watches.entries.borrow_mut().insert_with(|token| {
                 watches.epoll.get().watch(libc::EPOLL_CTL_ADD, socket, libc::EPOLLRDHUP, token)?;
-                Ok::<_, io::Error>(Entry { has_left: false, waker: None })
+                Ok::<_, io::Error>(Entry { has_left: false, has_failed: false, is_over: false, waker: None })
             })
         })?;
         Ok(Departure { token })
@@ -68,6 +72,37 @@ impl Departure {
             })
         })
         .await;
+    }
+
+    /// Resolves when the connection of `socket`, which is the one that is watched, was reset or has broken. An end of file
+    /// alone is none, and tells nothing of what follows it: from the first call on [`Departure::happened`] misses it.
+    pub async fn failed(&self, socket: &impl AsRawFd) {
+        loop {
+            self.happened().await;
+            let has_failed = WATCHES.with(|watches| {
+                let mut entries = watches.entries.borrow_mut();
+                // It is there for as long as its watch is.
+                let Some(entry) = entries.get_mut(self.token) else { return true };
+                // Where both have ended, that would be told again and again.
+                if !entry.has_failed && !entry.is_over {
+                    // No event of its own is asked for: errors are told in any case.
+                    let is_watched = watches.epoll.get().watch(libc::EPOLL_CTL_MOD, socket, 0, self.token).is_ok();
+                    entry.has_left = !is_watched;
+                    entry.is_over = !is_watched;
+                }
+                entry.has_failed
+            });
+            if has_failed {
+                return;
+            }
+            if self.is_over() {
+                return pending().await;
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        WATCHES.with(|watches| watches.entries.borrow_mut().get_mut(self.token).is_some_and(|entry| entry.is_over))
     }
 
     /// Drops the waker of the last waiter: a task that has ended stays in memory as long as its waker does.
@@ -99,7 +134,7 @@ pub async fn watch(events: TcpStream) -> io::Result<()> {
     let mut count_in_turn = 0;
     loop {
         events.readable(false).await?;
-        count_in_turn += WATCHES.with(|watches| watches.epoll.get()).take(|token, _| deliver(token));
+        count_in_turn += WATCHES.with(|watches| watches.epoll.get()).take_many::<EVENTS_MAX>(deliver);
         // On epoll the wait may have been none at all, however many leave at once.
         if count_in_turn >= EVENTS_MAX {
             next_turn().await;
@@ -108,10 +143,12 @@ pub async fn watch(events: TcpStream) -> io::Result<()> {
     }
 }
 
-fn deliver(token: Token) {
+fn deliver(token: Token, readiness: Readiness) {
     WATCHES.with(|watches| {
         if let Some(entry) = watches.entries.borrow_mut().get_mut(token) {
             entry.has_left = true;
+            entry.has_failed |= readiness.has_failed();
+            entry.is_over |= readiness.is_over();
             if let Some(waker) = entry.waker.take() {
                 waker.wake();
             }

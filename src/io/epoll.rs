@@ -47,6 +47,16 @@ impl Readiness {
         self.has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR)
     }
 
+    /// Both sides have ended their direction, or the connection broke.
+    pub fn is_over(self) -> bool {
+        self.has(libc::EPOLLHUP)
+    }
+
+    /// The connection was reset, or broke.
+    pub fn has_failed(self) -> bool {
+        self.has(libc::EPOLLERR)
+    }
+
     pub fn is_readable(self) -> bool {
         self.has(libc::EPOLLIN)
     }

@@ -23,6 +23,7 @@ pub struct Activity {
     pub view: ShardViewCell,
     open_exchanges: CachePadded<AtomicUsize>,
     open_streams: CachePadded<AtomicUsize>,
+    open_tunnels: CachePadded<AtomicUsize>,
     idle_upstream: CachePadded<AtomicUsize>,
 }
 
@@ -39,6 +40,21 @@ impl Activity {
     /// Only for the shard that owns this, when that number changes.
     pub fn note_open_streams(&self, count: usize) {
         self.open_streams.store(count, Ordering::Relaxed);
+    }
+
+    /// Returns the number of WebSockets that are open.
+    pub fn open_tunnels(&self) -> usize {
+        self.open_tunnels.load(Ordering::Relaxed)
+    }
+
+    /// Only for the shard that owns this.
+    pub fn tunnel_begins(&self) {
+        self.open_tunnels.store(self.open_tunnels() + 1, Ordering::Relaxed);
+    }
+
+    /// Only for the shard that owns this.
+    pub fn tunnel_ends(&self) {
+        self.open_tunnels.store(self.open_tunnels() - 1, Ordering::Relaxed);
     }
 
     /// Returns the number of idle connections to the upstream, as the shard last reported it.

@@ -45,6 +45,10 @@ pub enum Count {
     UpstreamWarmUsed,
     /// Answers whose rest the pump relayed.
     StreamsPumped,
+    /// WebSockets that both sides have agreed on.
+    Tunnels,
+    /// Upgrades to WebSocket that were refused, since the upstream has said lately that it has none there.
+    UpgradesRefused,
     /// Connections of clients that could not be accepted.
     AcceptErrors,
     /// Idle connections of clients that were closed to make room for new ones.
@@ -52,7 +56,7 @@ pub enum Count {
 }
 
 impl Count {
-    pub const ALL: [Count; 18] = [
+    pub const ALL: [Count; 20] = [
         Count::Requests,
         Count::Attempts,
         Count::Stale,
@@ -69,6 +73,8 @@ impl Count {
         Count::UpstreamWarmOpened,
         Count::UpstreamWarmUsed,
         Count::StreamsPumped,
+        Count::Tunnels,
+        Count::UpgradesRefused,
         Count::AcceptErrors,
         Count::GaveWay,
     ];
@@ -136,6 +142,7 @@ pub fn log_totals<'a>(counters: impl Iterator<Item = &'a Counters> + Clone) {
         checks = total(Count::Checks),
         recoveries = total(Count::Recoveries),
         streams_pumped = total(Count::StreamsPumped),
+        websockets = total(Count::Tunnels),
         "in all"
     );
 }

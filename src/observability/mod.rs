@@ -27,6 +27,7 @@ pub use exchange::{CostRecord, Ending, ExchangeId, ExchangeRecord, TokensRecord,
 pub use ledger::{Account, Ledger, StatusClass};
 pub use name_list::list_names;
 pub use reasons::RetryReason;
+pub use shortened::Shortened;
 pub use shown::past::{PAST_MAX, PastExchange, PastExchanges};
 pub use shown::view::{OpenStream, STREAMS_MAX, ShardView};
 pub use tally::{ERROR_CODES_MAX, Tally};

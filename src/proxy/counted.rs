@@ -10,9 +10,11 @@ use crate::observability::{CostRecord, Ending, TokensRecord, UsageRecord};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::exchange::{Exchange, UsageProgress};
 use crate::proxy::key_accounts::Spending;
+use crate::proxy::price_question;
 use crate::proxy::request::head::Method;
 use crate::proxy::request::model::asked::{calls_a_model, decoded, only_counts};
 use crate::proxy::request::replayable::is_generation;
+use crate::proxy::request::upgrade::Upgrade;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body::BodyRelay;
 use crate::usage::books::UsageBook;
@@ -22,6 +24,9 @@ use crate::usage::models::ModelId;
 use crate::usage::prices::PriceTable;
 use crate::usage::tokens::{EstimatedTokens, TokenCounts};
 use crate::usage::totals::UsageSums;
+
+/// The status of an exchange that is a tunnel.
+const SWITCHING_PROTOCOLS: u16 = 101;
 
 /// Notes what an answer tells of its usage, once it is over.
 pub fn note_told(resources: &Resources, progress: &UsageProgress, body: &BodyRelay) {
@@ -49,6 +54,9 @@ pub fn count<'a>(resources: &'a Resources, exchange: &Exchange, downstream: &Dow
     let book = resources.usage.as_ref()?;
     let credential = exchange.credential?;
     let progress = &exchange.progress.usage;
+    if exchange.progress.status.get() == Some(SWITCHING_PROTOCOLS) {
+        return tunnel_record(book, progress);
+    }
     // What reads an answer that was made before gets its usage again.
     if downstream.method != "POST" || downstream.path.ends_with("/cancel") {
         return None;
@@ -80,8 +88,65 @@ pub fn count<'a>(resources: &'a Resources, exchange: &Exchange, downstream: &Dow
     })
 }
 
+/// Notes the model that the target of an upgrade names.
+pub fn note_named(resources: &Resources, progress: &UsageProgress, upgrade: &Upgrade) {
+    if let (Some(book), Some(name)) = (&resources.usage, upgrade.model.as_deref()) {
+        progress.request_model.replace(Some(book.models().refer(name)));
+    }
+}
+
+/// Counts one of the answers in a tunnel, and adds it to the sums of the exchange. The model is that of the request, where
+/// it names one, else that of the answer.
+pub fn count_in_tunnel(resources: &Resources, exchange: &Exchange, answer: TunnelAnswer<'_>) {
+    let (Some(book), Some(credential)) = (&resources.usage, exchange.credential) else { return };
+    let progress = &exchange.progress.usage;
+    if let Some(name) = answer.model {
+        progress.answer_model.replace(Some(book.models().refer(name)));
+    }
+    let cost = match answer.cost {
+        Some(amount) => Some(Cost::Reported(amount)),
+        None => price(resources, book, progress, &answer.spent).map(Cost::Estimated),
+    };
+    add(exchange, book, credential, named_model(book, progress), &answer.spent, cost);
+    if let Spent::Reported(tokens) = answer.spent {
+        let mut sum = progress.tokens.get().unwrap_or_default();
+        sum += tokens;
+        progress.tokens.set(Some(sum));
+    }
+    if let Some(Cost::Reported(amount) | Cost::Estimated(amount)) = cost {
+        let mut sum = progress.cost.get().unwrap_or_default();
+        sum += amount;
+        progress.cost.set(Some(sum));
+    }
+    if !matches!(cost, Some(Cost::Reported(_))) {
+        progress.has_estimate.set(true);
+        price_question::ask_if_due(resources, &exchange.snapshot, progress.tokens.get().is_some());
+    }
+}
+
+/// An answer in a tunnel.
+pub struct TunnelAnswer<'a> {
+    pub spent: Spent,
+    /// The cost that it told.
+    pub cost: Option<Usd>,
+    /// The model that it named.
+    pub model: Option<&'a str>,
+}
+
+/// Returns the sums of a tunnel, whose answers have been counted; `None` where there were none.
+fn tunnel_record<'a>(book: &'a UsageBook, progress: &UsageProgress) -> Option<UsageRecord<'a>> {
+    let (tokens, cost) = (progress.tokens.get(), progress.cost.get());
+    let is_reported = !progress.has_estimate.get();
+    if tokens.is_none() && cost.is_none() {
+        return None;
+    }
+    let model = &**book.models().name(named_model(book, progress));
+    let cost = cost.map(|amount| CostRecord { dollars: amount.as_dollars(), is_reported });
+    Some(UsageRecord { model: Some(model).filter(|model| !model.is_empty()), tokens: tokens.map(record), cost })
+}
+
 /// The tokens of an answer.
-enum Spent {
+pub enum Spent {
     Reported(TokenCounts),
     Estimated(EstimatedTokens),
 }

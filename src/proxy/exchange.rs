@@ -156,7 +156,7 @@ pub struct Progress {
     pub turns: Turns,
 }
 
-/// The usage of an exchange, as far as its answer has come.
+/// The usage of an exchange, as far as its answer has come; of a tunnel the sums of its answers.
 #[derive(Debug, Default)]
 pub struct UsageProgress {
     /// A successful answer goes downstream, or has.
@@ -169,6 +169,8 @@ pub struct UsageProgress {
     pub tokens: Cell<Option<TokenCounts>>,
     /// The cost that the answer told.
     pub cost: Cell<Option<Usd>>,
+    /// A part of it was estimated: of a tunnel alone.
+    pub has_estimate: Cell<bool>,
     /// The text that came in events; `None` of an answer whose events are not read for it.
     pub text: Cell<Option<StreamedText>>,
 }

@@ -4,11 +4,11 @@
 //! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
-//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. All rooms
-//! share the shard's `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the
-//! request for another attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream
-//! for itself is an `own_request`: the check of a credential (`failover`), the prices of models (`price_question`), the
-//! quotas of users (`quota_question`).
+//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. After an
+//! upgrade bytes go both ways (`websocket`). All rooms share the shard's `resources` and what is known of the
+//! `exchange` and left of it as its `trail`; `replay` keeps the request for another attempt, `response` and `sse`
+//! follow the answer on its way. What the gateway asks the upstream for itself is an `own_request`: the check of a
+//! credential (`failover`), the prices of models (`price_question`), the quotas of users (`quota_question`).
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
 pub mod admission;
@@ -37,6 +37,7 @@ pub mod snapshot;
 pub mod sse;
 pub mod stream;
 pub mod trail;
+pub mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -57,6 +58,7 @@ use self::request::head::UpstreamHead;
 use self::request::plan::{Action, Forward, LateAdmission, Plan, UpstreamRequest};
 use self::request::session::session_of;
 use self::request::stored::objects::Objects;
+use self::request::upgrade::Upgrade;
 use self::resources::Resources;
 use self::snapshot::{Newest, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
@@ -166,6 +168,7 @@ impl Proxy {
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|key, forward| {
                 // A request that is refused takes no turn.
                 check_start(forward.traits.facts.body, body_start, limits)?;
+                admission::check_upgrade(&self.resources, &forward)?;
                 let selection = self.selection(&exchange.snapshot, key, head)?;
                 let governed = exchange.snapshot.governed(key);
                 let passage =
@@ -223,6 +226,7 @@ impl Proxy {
             let (token, filterable_head) =
                 if traits.is_filtered { head.write_filterable(out) } else { (head.write(out), None) };
             let head_bytes = out.len();
+            let upgrade = facts.wants_websocket.then(|| Box::new(Upgrade::of(head.head, path)));
             UpstreamRequest {
                 traits,
                 selection,
@@ -234,6 +238,7 @@ impl Proxy {
                 token,
                 filterable_head,
                 objects,
+                upgrade,
             }
         });
         if let (Err(_), Choice::Use(turn)) = (&written, choice) {
@@ -292,6 +297,10 @@ impl Proxy {
         drop(attempt);
         match end {
             AttemptsEnd::Over(outcome) => Forwarded::over(exchange, &body, outcome),
+            AttemptsEnd::Switched(switched) => {
+                let outcome = Box::pin(websocket::relay(resources, exchange, downstream, switched)).await;
+                Forwarded::Over { outcome, request_is_whole: false }
+            }
             AttemptsEnd::Open(open) => {
                 exchange.request_bytes = body.data_bytes();
                 Forwarded::Open(open)

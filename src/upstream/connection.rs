@@ -383,13 +383,22 @@ impl Connection {
         }
     }
 
-    /// Closes with a close_notify alert, for a peer that still reads; a dropped connection is closed without.
-    pub async fn close(self, limit: Duration) {
+    /// Sends the end of this direction, with a close_notify alert where there is TLS (RFC 8446 §6.1); reading goes on.
+    ///
+    /// # Cancel safety
+    /// As [`Connection::send`].
+    pub async fn end_sending(&self, limit: Duration) {
         if let Some(session) = &self.tls {
             let mut out = Buffer::take();
             session.borrow_mut().encrypt_close_notify(out.tail());
             let _ = self.stream.write_all(out, &self.write_progress, limit).await;
         }
+        self.stream.shutdown_write();
+    }
+
+    /// Closes with a close_notify alert, for a peer that still reads; a dropped connection is closed without.
+    pub async fn close(self, limit: Duration) {
+        self.end_sending(limit).await;
     }
 }
 

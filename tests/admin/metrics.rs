@@ -163,7 +163,7 @@ fn the_counts_are_those_of_what_happened() {
 #[test]
 fn errors_made_here_are_counted_by_their_code_and_end() {
     let upstream = Upstream::plain(answer("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"));
-    let gateway = before(&upstream).start();
+    let gateway = before(&upstream).arg("--websocket", "off").start();
     for (request, status) in [
         ("GET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n", 502),
         ("GET /../x HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),

@@ -147,7 +147,7 @@ fn answers_and_refusals_made_here_take_no_turn() {
         ("GET /v1/models HTTP/1.1\r\n\r\n", 400),
         ("GET http://elsewhere.example/v1/models HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n", 403),
         ("CONNECT elsewhere.example:443 HTTP/1.1\r\nHost: elsewhere.example\r\n\r\n", 405),
-        ("GET /v1/x HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 426),
+        ("GET /v1/x HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", 400),
         ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n", 413),
         ("POST /v1/x HTTP/1.1\r\nHost: localhost\r\nExpect: other\r\nContent-Length: 2\r\n\r\n{}", 417),
         ("GET /v1/x HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),

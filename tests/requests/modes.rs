@@ -1,6 +1,6 @@
 //! Forwarding: where each request goes, and what is changed on its way.
 
-use crate::support::{BASE_PATH, Client, Credential, Gateway, Peer, Upstream, answer, json, secrets_json, shown};
+use crate::support::{BASE_PATH, Client, Credential, Gateway, OK, Peer, Upstream, answer, json, secrets_json, shown};
 use crate::{OURS, ask};
 
 /// Starts a gateway for an upstream that answers all with 200.
@@ -166,8 +166,9 @@ fn errors_speak_the_dialect_of_the_path() {
 }
 
 #[test]
-fn a_websocket_is_refused_at_once_and_another_upgrade_is_ignored() {
-    let (upstream, gateway) = pair();
+fn a_websocket_is_refused_at_once_where_it_is_off_and_another_upgrade_is_ignored() {
+    let upstream = Upstream::plain(answer(OK));
+    let gateway = Gateway::builder().upstream(&upstream).arg("--websocket", "off").start();
     for value in ["websocket", "WebSocket", "h2c, websocket"] {
         let upgrade =
             format!("GET /v1/responses HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: {value}\r\n\r\n");

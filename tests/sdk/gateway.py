@@ -15,7 +15,7 @@ START_SECONDS_MAX = 60
 STOP_SECONDS_MAX = 60
 
 # What the banner says to paste.
-LISTENING = re.compile(r"ANTHROPIC_BASE_URL=http://[^\s/:]+:([1-9][0-9]*)")
+LISTENING = re.compile(r"ANTHROPIC_BASE_URL=https?://[^\s/:]+:([1-9][0-9]*)")
 
 # For a gateway in front of an upstream of these checks. `run.py` looks for the secret in what it prints.
 SECRET = "made-up-secret-of-the-sdk-checks-not-a-real-one"

@@ -131,6 +131,13 @@ impl Client {
         self.wire.write(bytes.as_ref())
     }
 
+    /// Sends, at most for so long; false where not all was taken.
+    pub fn try_send_within(&mut self, bytes: impl AsRef<[u8]>, limit: Duration) -> bool {
+        let socket = self.wire.transport.socket();
+        socket.set_write_timeout(Some(limit)).expect("not zero");
+        self.wire.write(bytes.as_ref()).is_ok()
+    }
+
     /// Sends each byte in a packet of its own.
     pub fn send_slowly(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         for byte in bytes.as_ref().chunks(1) {

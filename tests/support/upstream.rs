@@ -366,6 +366,21 @@ impl Peer {
         }
     }
 
+    /// Reads what is there or comes next, of head or body alike; `None` where the gateway has closed.
+    pub fn read_some(&mut self) -> Option<Vec<u8>> {
+        if self.wire.pending().is_empty()
+            && let Err(ended) = self.wire.fill(Instant::now() + DEADLINE)
+        {
+            return self.note_short_body(ended);
+        }
+        Some(self.wire.take(self.wire.pending().len()))
+    }
+
+    /// Ends this side's direction; reading goes on.
+    pub fn half_close(&mut self) {
+        self.wire.half_close();
+    }
+
     /// Closes the listener for good: connects are refused from now on.
     pub fn refuse_connections(&self) {
         self.shared.is_stopped.store(true, Ordering::SeqCst);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::{
     self, AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, Pumping, QuotaSource, Timeouts,
-    UpstreamConfig, UsageOptions, default_shards,
+    UpstreamConfig, UsageOptions, WebSocketUse, default_shards,
 };
 
 /// A configuration that begins with the defaults, and the settings that become a part of it together with others.
@@ -36,6 +36,7 @@ impl Draft {
             pumping: Pumping::default(),
             filter: Filter::default(),
             affinity: Affinity::default(),
+            websocket: WebSocketUse::default(),
             timeouts: Timeouts::default(),
             limits: Limits::for_descriptors(descriptors_max, default_shards()),
             log: LogConfig::default(),

@@ -6,6 +6,7 @@ pub mod chat;
 pub mod embeddings;
 pub mod messages;
 pub mod models;
+pub mod realtime;
 pub mod responses;
 
 use serde_json::Value;

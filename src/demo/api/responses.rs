@@ -40,6 +40,17 @@ pub fn events(reply: &DemoReply) -> EventScript {
     }
 }
 
+/// Returns the data of the events of a part of a stream: over a WebSocket each is a message of its own.
+pub fn data_of(events: &str) -> impl Iterator<Item = &str> {
+    events.lines().filter_map(|line| line.strip_prefix("data: "))
+}
+
+/// Returns the message that tells of an error over a WebSocket.
+pub fn error(message: &str) -> String {
+    let error = json!({"type": "invalid_request_error", "code": null, "message": message, "param": null});
+    json!({"type": "error", "status": 400, "error": error}).to_string()
+}
+
 /// Gives each event of a stream its `sequence_number`, from 0.
 struct Numbering(u64);
 

@@ -48,6 +48,7 @@ pub async fn check_body(
     let base_path = &resources.rules.upstream.base_path;
     let target = request_target(&downstream.replay.borrow(), base_path);
     let call = Call::of(&target, &request.traits.facts).map_err(not_sure)?;
+    check_upgrade(request, &call, counts_cost || models.is_some(), &target).map_err(Outcome::Failed)?;
     if counts_use && call.begins_work {
         return Err(Outcome::Failed(GatewayError::UseNotCounted));
     }
@@ -56,7 +57,7 @@ pub async fn check_body(
     }
     let mut asked = call.asked;
     let mut has_asked_for_body = false;
-    if call.needs_model {
+    if call.needs_model && request.upgrade.is_none() {
         let read = read_members(resources, downstream, body, request, unreadable).await?;
         has_asked_for_body = read.has_asked_for_body;
         for member in read.members.map_err(not_sure)? {
@@ -90,6 +91,20 @@ pub async fn check_body(
         exchange.progress.usage.request_model.replace(model);
     }
     Ok(has_asked_for_body)
+}
+
+/// Checks that an upgrade is for the model that its target names alone, where that matters. In Realtime no message can
+/// change the model of a session; elsewhere, as in Responses, each may name any.
+fn check_upgrade(
+    request: &UpstreamRequest,
+    call: &Call,
+    is_model_checked: bool,
+    target: &str,
+) -> Result<(), GatewayError> {
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    let is_realtime = path.trim_end_matches('/').ends_with("/realtime");
+    let may_be_any = request.upgrade.is_some() && (!is_realtime || call.asked.names.is_empty());
+    if is_model_checked && may_be_any { Err(GatewayError::ModelNotAllowed) } else { Ok(()) }
 }
 
 /// The members of a body that matter.
@@ -153,7 +168,7 @@ impl Call {
         } else {
             Cow::Borrowed(path)
         };
-        let needs_model = calls_a_model(facts.method, &path);
+        let needs_model = facts.wants_websocket || calls_a_model(facts.method, &path);
         let (begins_work, begins_batch) = (begins_work(&path), begins_batch(&path));
         Ok(Call {
             asked,

@@ -19,10 +19,12 @@ pub use self::place::wait_for_place;
 use crate::credentials::Owner;
 use crate::http1::head::RequestHead;
 use crate::io::clock;
+use crate::observability::Count;
 use crate::proxy::error::GatewayError;
 use crate::proxy::key_accounts::{BodyReading, Governed, Passage};
 use crate::proxy::request::model::asked::begins_work;
-use crate::proxy::request::plan::LateAdmission;
+use crate::proxy::request::plan::{Forward, LateAdmission};
+use crate::proxy::resources::Resources;
 
 /// The result of the admission.
 pub struct LetIn {
@@ -49,6 +51,19 @@ pub fn enter(governed: &Governed, now: Instant) -> Result<Passage, GatewayError>
         return Ok(Passage::Open);
     }
     Ok(account.parallel.try_take().map_or(Passage::Waits, Passage::Admitted))
+}
+
+/// Refuses an upgrade to WebSocket where the upstream has said lately that it has none.
+///
+/// # Errors
+/// [`GatewayError::WebsocketRefused`].
+pub fn check_upgrade(resources: &Resources, forward: &Forward<'_>) -> Result<(), GatewayError> {
+    let Resources { upgrades, activity, .. } = resources;
+    if forward.traits.facts.wants_websocket && upgrades.are_refused(forward.path.path(), clock::now()) {
+        activity.counters.add(Count::UpgradesRefused);
+        return Err(GatewayError::WebsocketRefused);
+    }
+    Ok(())
 }
 
 /// Lets in once more a request that has waited: what others used meanwhile counts.

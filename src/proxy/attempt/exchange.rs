@@ -20,7 +20,7 @@ use crate::proxy::attempt::downstream_side::{DownstreamSide, cut_off};
 use crate::proxy::attempt::farewell::{departure, farewell};
 use crate::proxy::attempt::held::{Best, HeldAnswer, PendingAnswer};
 use crate::proxy::attempt::relay::{RelayPart, relay_answer, relay_body};
-use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, OpenAnswer, Over, Relayed};
+use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, OpenAnswer, Over, Relayed, Switched};
 use crate::proxy::attempt::request_body::ask::ask_for_body;
 use crate::proxy::attempt::request_body::upload::{UploadError, upload};
 use crate::proxy::attempt_class::AttemptClass;
@@ -48,6 +48,8 @@ pub enum Attempted {
     Failed(NoAnswer),
     /// The rest of the answer only has to be relayed.
     Open(Box<OpenAnswer>),
+    /// The upstream has switched to WebSocket; nothing went downstream.
+    Switched(Box<Switched>),
 }
 
 /// The end of all attempts, or their place while an answer is relayed.
@@ -55,6 +57,8 @@ pub enum AttemptsEnd {
     Over(Outcome),
     /// The rest of the answer only has to be relayed.
     Open(Box<OpenAnswer>),
+    /// The upstream has switched to WebSocket; the client has not heard of it.
+    Switched(Box<Switched>),
 }
 
 /// The request of an exchange with all that is needed to try it.
@@ -122,6 +126,7 @@ impl<'a> Attempt<'a> {
                 Attempted::Over(outcome)
             }
             Relayed::Open(answer) => Attempted::Open(Box::new(OpenAnswer { answer: *answer, connection })),
+            Relayed::Switched(answer) => Attempted::Switched(Box::new(Switched { answer: *answer, connection })),
         }
     }
 
@@ -166,13 +171,14 @@ impl<'a> Attempt<'a> {
     }
 
     /// Tells whether a pooled connection that turns out to be stale costs nothing. Whatever cannot be sent twice, or is
-    /// too long to be kept for it, goes out on a fresh connection.
+    /// too long to be kept for it, goes out on a fresh connection, and so does what is to end HTTP on it.
     fn can_be_sent_again(&mut self) -> bool {
         let may_fit = match self.request.traits.facts.body {
             BodyLength::Known(bytes) => bytes <= self.resources.limits.replay_bytes_max as u64,
             BodyLength::None | BodyLength::Chunked | BodyLength::UntilClose => true,
         };
-        self.request.traits.may_replay && may_fit && self.downstream.replay.get_mut().is_whole()
+        let is_upgrade = self.request.upgrade.is_some();
+        !is_upgrade && self.request.traits.may_replay && may_fit && self.downstream.replay.get_mut().is_whole()
     }
 
     fn held(&self, answer: Box<PendingAnswer>, connection: Option<Box<Connection>>) -> HeldAnswer {
@@ -210,8 +216,7 @@ impl<'a> Attempt<'a> {
         let Attempt { resources, downstream, body, reply, request, failover, best, .. } = self;
         let (mut incoming, outgoing) = downstream.split(body);
         let side = DownstreamSide::new(outgoing, *reply, &request.traits, progress, resources);
-        let length = request.traits.facts.body;
-        let gate = Gate { resources, failover, replay: incoming.replay, body: length, reused_since };
+        let gate = Gate { resources, failover, replay: incoming.replay, request, reused_since };
         let mut upload = pin!(upload(connection, &mut incoming, resources, &progress.turns));
         let mut answer = pin!(relay_answer(connection, side, gate, best));
         let mut departure = pin!(departure(outgoing, progress));

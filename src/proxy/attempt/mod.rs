@@ -2,7 +2,7 @@
 //!
 //! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request
 //! goes up (`request_body`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one or the
-//! client leaves (`farewell`), what is kept of it if the exchange fails is `noted`, and an error that a content coding
+//! client leaves (`farewell`), or it ends HTTP (`upgrade`), what is kept of it if the exchange fails is `noted`, and an error that a content coding
 //! hides only once it was searched (`coded_error`). Invariant: between two attempts nothing has gone downstream but
 //! interim responses, the request is whole in its copy, and the client is still there.
 
@@ -18,9 +18,10 @@ mod receive;
 pub mod relay;
 pub mod relayed;
 pub mod request_body;
+mod upgrade;
 
 pub use exchange::{Attempt, AttemptsEnd};
-pub use relayed::OpenAnswer;
+pub use relayed::{OpenAnswer, Switched};
 
 use crate::credentials::{CredentialId, Turn};
 use crate::observability::Count;
@@ -50,6 +51,7 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
         let (new, failure) = match noted(attempt.make(&exchange.progress, may_reuse).await, attempt) {
             Attempted::Over(outcome) => return AttemptsEnd::Over(outcome),
             Attempted::Open(open) => return AttemptsEnd::Open(open),
+            Attempted::Switched(switched) => return AttemptsEnd::Switched(switched),
             Attempted::Stale => {
                 attempt.resources.activity.counters.add(Count::Stale);
                 tracing::debug!(id = %exchange.id, "the upstream had closed a pooled connection");

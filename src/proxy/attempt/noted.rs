@@ -30,7 +30,7 @@ pub fn noted(attempted: Attempted, attempt: &Attempt<'_>) -> Attempted {
 fn note_attempted(attempt: &Attempt<'_>, attempted: &Attempted) {
     let Some(recording) = &attempt.downstream.trail.recording else { return };
     let (failure, decision) = match attempted {
-        Attempted::Over(Outcome::Answered { .. }) | Attempted::Open(_) => (None, PASSED_ON),
+        Attempted::Over(Outcome::Answered { .. }) | Attempted::Open(_) | Attempted::Switched(_) => (None, PASSED_ON),
         Attempted::Over(Outcome::Aborted { ending, .. }) => (Some(ending.as_str()), OVER),
         Attempted::Over(Outcome::Failed(error)) => (Some(error.row().code), OVER),
         Attempted::Stale => (Some("stale_connection"), SENT_AGAIN),

@@ -13,10 +13,12 @@ use crate::proxy::error::{GatewayError, UpstreamPhase};
 use crate::proxy::failover::gate::Gate;
 use crate::proxy::outcome::{Outcome, keeps_alive};
 use crate::proxy::request::rules::Rules;
+use crate::proxy::request::upgrade::Upgrade;
 use crate::proxy::response;
 use crate::proxy::response::head::ResponseFacts;
 use crate::proxy::response::location::LocationRewrite;
 use crate::proxy::response::mask::lines::mask_head;
+use crate::proxy::response::switching;
 use crate::upstream::{Connection, Received};
 
 /// A response head that is passed on.
@@ -43,12 +45,16 @@ pub async fn receive_head(
     loop {
         let scanned = scanner.scan(received.filled(), &HeadLimits::RESPONSE);
         if let Some(span) = scanned.map_err(|error| NoAnswer::malformed(malformed(error)))? {
-            let head = read_head(&received.filled()[span.start..span.end], side, &gate.traces())?;
+            let head = read_head(&received.filled()[span.start..span.end], side, &gate.traces(), gate.upgrade())?;
             if side.progress.token_was_seen() {
                 received.mark_secret(span.end);
             }
             received.consume(span.end);
             match head {
+                // RFC 9110 §15.5.9: sent by itself, just before the request came, on a connection that idled for too long.
+                HeadKind::Final(head) if head.facts.status == 408 && gate.is_stale() => {
+                    return Err(NoAnswer::silent(GatewayError::UpstreamClosed).into());
+                }
                 HeadKind::Final(head) => {
                     connection.limit_rest(head.facts.rest_limit);
                     return Ok(head);
@@ -88,17 +94,31 @@ enum HeadKind {
     Interim(Buffer),
 }
 
-fn read_head(head: &[u8], side: DownstreamSide<'_>, traces: &TokenTraces) -> Result<HeadKind, NoAnswer> {
+fn read_head(
+    head: &[u8],
+    side: DownstreamSide<'_>,
+    traces: &TokenTraces,
+    upgrade: Option<&Upgrade>,
+) -> Result<HeadKind, NoAnswer> {
     let kind = with_response(head, |parsed| {
         Ok(match parsed.status {
-            101 => return Err(GatewayError::UpstreamSwitchedProtocols),
+            101 => {
+                let upgrade = upgrade.ok_or(GatewayError::UpstreamSwitchedProtocols)?;
+                switching::check(parsed, upgrade)?;
+                HeadKind::Final(switching_head(parsed, side, traces)?)
+            }
             100..=199 => {
                 side.progress.admit_interim(parsed, head.len()).map_err(malformed)?;
                 // RFC 9110 §15.2: HTTP/1.0 knows no interim responses. The 100 answers an expectation that was ours.
                 let is_swallowed = parsed.status == 100 || side.reply.is_http10();
                 HeadKind::Interim(if is_swallowed { Buffer::none() } else { interim_head(parsed, side, traces) })
             }
-            _ => HeadKind::Final(final_head(parsed, side, traces)?),
+            _ => {
+                let mut head = final_head(parsed, side, traces)?;
+                // It was asked to end HTTP on it, and may take what follows for something else.
+                head.facts.keep_alive &= upgrade.is_none();
+                HeadKind::Final(head)
+            }
         })
     });
     kind.unwrap_or_else(|error| Err(malformed(error))).map_err(NoAnswer::malformed)
@@ -109,6 +129,25 @@ fn interim_head(head: &ResponseHead<'_>, side: DownstreamSide<'_>, traces: &Toke
     response::head::write_interim(out.tail(), head);
     side.progress.note_token_seen(mask_head(traces, out.filled_mut()));
     out
+}
+
+/// Makes the head for a client whose upgrade the upstream has accepted.
+fn switching_head(
+    head: &ResponseHead<'_>,
+    side: DownstreamSide<'_>,
+    traces: &TokenTraces,
+) -> Result<FinalHead, GatewayError> {
+    let facts = response::head::examine(head, false).map_err(malformed)?;
+    if let Some(recording) = &side.outgoing.trail.recording {
+        recording.note_upstream(head);
+    }
+    let origin = side.reply.origin.map(|origin| side.resources.rules.access.origin_text(origin));
+    let request_id = side.outgoing.trail.ids.request_id();
+    let recipient = response::head::Recipient { version: side.reply.version, keep_alive: false, origin, request_id };
+    let mut out = Buffer::take();
+    let upstream_bytes = switching::write(out.tail(), head, &recipient);
+    side.progress.note_token_seen(mask_head(traces, &mut out.filled_mut()[..upstream_bytes]));
+    Ok(FinalHead { facts, keep_alive: false, retry_after: None, out })
 }
 
 fn final_head(

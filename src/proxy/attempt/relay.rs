@@ -17,6 +17,7 @@ use crate::proxy::attempt::held::{Best, PendingAnswer};
 use crate::proxy::attempt::interrupt::{Interruption, NoMore, guarded};
 use crate::proxy::attempt::receive::{FinalHead, receive_head};
 use crate::proxy::attempt::relayed::{BodyRelayed, NoAnswer, Over, Relayed};
+use crate::proxy::attempt::upgrade::{is_of_upgrade, settle_upgrade};
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::counted::{note_told, wants_name};
 use crate::proxy::error::GatewayError;
@@ -45,9 +46,9 @@ pub async fn relay_answer(
         Ok(head) => head,
         Err(relayed) => return relayed,
     };
-    // RFC 9110 §15.5.9: sent by itself, just before the request came, on a connection that idled for too long.
-    if head.facts.status == 408 && gate.is_stale() {
-        return NoAnswer::silent(GatewayError::UpstreamClosed).into();
+    if is_of_upgrade(&head.facts, &gate) {
+        // Boxed: few requests are upgrades.
+        return Box::pin(settle_upgrade(head, side, gate, best, received)).await;
     }
     gate.look_at_references(&head.facts).await;
     let retry_after = head.retry_after;

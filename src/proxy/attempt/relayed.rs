@@ -1,5 +1,6 @@
 //! The end of one attempt, as far as its answer tells, or the place where the pump takes the answer over.
 
+use crate::io::Buffer;
 use crate::proxy::attempt::held::PendingAnswer;
 use crate::proxy::error::GatewayError;
 use crate::proxy::outcome::Outcome;
@@ -15,6 +16,22 @@ pub enum Relayed {
     NoAnswer(NoAnswer),
     /// The rest of the answer only has to be relayed.
     Open(Box<PendingAnswer>),
+    /// The upstream has switched to WebSocket; nothing went downstream.
+    Switched(Box<SwitchingAnswer>),
+}
+
+/// The answer that switches to WebSocket.
+pub struct SwitchingAnswer {
+    /// Its head as it goes downstream.
+    pub head: Buffer,
+    /// The bytes that came right behind it.
+    pub received: Buffer,
+}
+
+/// That answer, with the connection that is no more HTTP after it.
+pub struct Switched {
+    pub answer: SwitchingAnswer,
+    pub connection: Connection,
 }
 
 /// The state in which the relay of a body leaves it.

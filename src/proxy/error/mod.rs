@@ -24,6 +24,8 @@ pub enum GatewayError {
     // The request breaks HTTP/1.1 or a limit.
     /// Malformed; the text says what is wrong, as the end of "The request is malformed: …".
     BadRequest(&'static str),
+    /// A malformed upgrade to WebSocket; the text ends "The upgrade to WebSocket is malformed: …".
+    BadUpgrade(&'static str),
     BadPath,
     HeadTimeout,
     BodyTimeout,
@@ -45,7 +47,12 @@ pub enum GatewayError {
     NotAnOpenProxy,
     ConnectNotSupported,
     TraceNotSupported,
+    /// WebSockets are switched off.
     WebsocketNotSupported,
+    /// The upstream has none on the path, as it said now or lately.
+    WebsocketRefused,
+    /// Another version than 13 (RFC 6455 §4.4).
+    WebsocketVersionNotSupported,
 
     // The caller is not allowed to.
     /// The gateway is called by a name that is not its own.

@@ -20,6 +20,9 @@ const RETRY_LATER: &str = "Retry-After: 60\r\n";
 /// RFC 9110 §15.5.22: a 426 names the protocol to use, and §7.8: `Connection` then names `Upgrade`.
 const UPGRADE: &str = "Upgrade: HTTP/1.1\r\nConnection: upgrade\r\n";
 
+/// RFC 6455 §4.4: the version that is spoken.
+const WEBSOCKET_VERSION: &str = "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\nConnection: upgrade\r\n";
+
 /// RFC 9110 §11.6.1: a 401 names a scheme that would do.
 const CHALLENGE: &str = "WWW-Authenticate: Bearer realm=\"flow-uring\"\r\n";
 
@@ -74,6 +77,8 @@ error_table! {
 
     Self::BadRequest(what) => refusal(400, "Bad Request", "bad_request", Ending::Refused),
         "The request is malformed: {what}; send one that follows RFC 9112.";
+    Self::BadUpgrade(what) => refusal(400, "Bad Request", "bad_request", Ending::Refused),
+        "The upgrade to WebSocket is malformed: {what}; send one that follows RFC 6455.";
     Self::BadPath => refusal(400, "Bad Request", "bad_path", Ending::Refused),
         "The request path has a dot segment, a backslash, a NUL or a control byte; send the plain path of the API.";
     Self::HeadTimeout => refusal(408, "Request Timeout", "head_timeout", Ending::Timeout),
@@ -115,6 +120,12 @@ error_table! {
     Self::WebsocketNotSupported =>
         refusal(426, "Upgrade Required", "websocket_not_supported", Ending::Refused).with(UPGRADE),
         "WebSockets are not supported here; use plain HTTP requests with server-sent events.";
+    Self::WebsocketRefused =>
+        refusal(426, "Upgrade Required", "websocket_not_supported", Ending::Refused).with(UPGRADE),
+        "The upstream has no WebSocket on this path; use plain HTTP requests with server-sent events.";
+    Self::WebsocketVersionNotSupported =>
+        refusal(426, "Upgrade Required", "websocket_version_not_supported", Ending::Refused).with(WEBSOCKET_VERSION),
+        "The WebSocket version is not supported; use version 13.";
 
     // The caller is not allowed to.
 

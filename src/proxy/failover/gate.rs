@@ -16,6 +16,8 @@ use crate::proxy::failover::subject::{ModelSearch, find_subject};
 use crate::proxy::failover::table::{Decision, decide};
 use crate::proxy::replay::buffer::ReplayBuffer;
 use crate::proxy::request::model::named::NamedModel;
+use crate::proxy::request::plan::UpstreamRequest;
+use crate::proxy::request::upgrade::Upgrade;
 use crate::proxy::resources::Resources;
 use crate::proxy::response::body_tap::BodyTap;
 use crate::proxy::response::head::ResponseFacts;
@@ -25,8 +27,7 @@ pub struct Gate<'a> {
     pub resources: &'a Resources,
     pub failover: &'a mut Failover,
     pub replay: &'a RefCell<ReplayBuffer>,
-    /// The length of the request's body.
-    pub body: BodyLength,
+    pub request: &'a UpstreamRequest,
     /// The time at which the first request byte was sent, on a connection that was used before.
     pub reused_since: Option<Instant>,
 }
@@ -41,6 +42,15 @@ pub enum Verdict {
 }
 
 impl Gate<'_> {
+    /// Returns the upgrade to WebSocket that the request is.
+    pub fn upgrade(&self) -> Option<&Upgrade> {
+        self.request.upgrade.as_deref()
+    }
+
+    fn body(&self) -> BodyLength {
+        self.request.traits.facts.body
+    }
+
     /// Tells whether the upstream had closed the connection before the request came: then nothing has happened there.
     pub fn is_stale(&self) -> bool {
         self.failover.is_stale(self.reused_since, self.replay.borrow().is_whole())
@@ -141,12 +151,12 @@ impl Gate<'_> {
     pub async fn note_model(&self, status: u16, usage: &UsageProgress) {
         let is_success = AttemptClass::of_status(status) == AttemptClass::Succeeded;
         let Some(book) = self.resources.usage.as_ref().filter(|_| is_success) else { return };
-        if self.body == BodyLength::None || usage.request_model.borrow().is_some() {
+        if self.body() == BodyLength::None || usage.request_model.borrow().is_some() {
             return;
         }
         let base_path = &self.resources.rules.upstream.base_path;
         let refer = |name: &str| book.models().refer(name);
-        let Some(mut search) = ModelSearch::begin(&self.replay.borrow(), self.body) else { return };
+        let Some(mut search) = ModelSearch::begin(&self.replay.borrow(), self.body()) else { return };
         let is_short = self.replay.borrow().part(1).is_none();
         if is_short {
             search.read_part(&self.replay.borrow());
@@ -163,7 +173,7 @@ impl Gate<'_> {
             Some(model) => model,
             None => {
                 // Boxed: hardly any request needs it.
-                let subject = Box::pin(find_subject(self.replay, self.body, base_path)).await;
+                let subject = Box::pin(find_subject(self.replay, self.body(), base_path)).await;
                 match subject.map(|subject| subject.scope) {
                     Some(RestScope::Model(name)) => Some(refer(&name)),
                     Some(RestScope::Paths(_)) | None => None,
@@ -178,7 +188,7 @@ impl Gate<'_> {
         if self.failover.needs_subject(class) {
             let base_path = &self.resources.rules.upstream.base_path;
             // Boxed: hardly any answer needs it.
-            let subject = Box::pin(find_subject(self.replay, self.body, base_path)).await;
+            let subject = Box::pin(find_subject(self.replay, self.body(), base_path)).await;
             self.failover.note_subject(subject);
         }
     }

@@ -31,6 +31,7 @@ pub fn check_key(head: &RequestHead<'_>, keys: &ApiKeys) -> Result<ApiKeyId, Gat
                 .map(|key| keys.find(key))
                 .or_else(|| basic(field.value).map(|pair| find_in_pair(keys, &pair))),
             KeyField::XApiKey | KeyField::ApiKey => Some(keys.find(field.value)),
+            KeyField::WebSocketProtocol => key_protocol(field.value).map(|key| keys.find(key)),
         };
         match found {
             Some(Some(id)) => return Ok(id),
@@ -48,10 +49,12 @@ enum KeyField {
     ProxyAuthorization,
     XApiKey,
     ApiKey,
+    /// For browsers, which can set no other field of an upgrade to WebSocket.
+    WebSocketProtocol,
 }
 
 impl KeyField {
-    const COUNT: usize = 4;
+    const COUNT: usize = 5;
 
     /// Returns the kind of the field of that name.
     fn of(name: &str) -> Option<Self> {
@@ -60,9 +63,23 @@ impl KeyField {
             Known::ProxyAuthorization => Some(KeyField::ProxyAuthorization),
             Known::DownstreamKey if name.eq_ignore_ascii_case("x-api-key") => Some(KeyField::XApiKey),
             Known::DownstreamKey if name.eq_ignore_ascii_case("api-key") => Some(KeyField::ApiKey),
+            Known::WebSocketProtocol => Some(KeyField::WebSocketProtocol),
             _ => None,
         }
     }
+}
+
+/// Stands before the key among the subprotocols of a WebSocket, as OpenAI has it.
+const KEY_PROTOCOL: &[u8] = b"openai-insecure-api-key.";
+
+/// Tells whether a subprotocol is the key of a caller.
+pub fn is_key_protocol(protocol: &[u8]) -> bool {
+    protocol.starts_with(KEY_PROTOCOL)
+}
+
+/// Returns the key in a list of subprotocols.
+fn key_protocol(protocols: &[u8]) -> Option<&[u8]> {
+    fields::list_members(protocols).find_map(|protocol| protocol.strip_prefix(KEY_PROTOCOL))
 }
 
 /// Returns the token of the scheme `Bearer` (RFC 6750 §2.1).
@@ -110,6 +127,7 @@ mod tests {
             format!("Proxy-Authorization: Bearer {KEY}\r\n"),
             basic(&format!("anyone:{KEY}")),
             basic(&format!("{KEY}:")),
+            format!("Sec-WebSocket-Protocol: realtime, openai-insecure-api-key.{KEY}, v1\r\n"),
             format!("Authorization: Bearer other\r\nx-api-key: {KEY}\r\n"),
             format!(
                 "Authorization: Basic eDp5\r\nX-Api-Key: other\r\nAPI-Key: other\r\nProxy-Authorization: Bearer {KEY}\r\n"
@@ -122,6 +140,9 @@ mod tests {
             (format!("Authorization: {KEY}\r\n"), GatewayError::ApiKeyMissing),
             (format!("Authorization: Bearer{KEY}\r\n"), GatewayError::ApiKeyMissing),
             (format!("X-Goog-Api-Key: {KEY}\r\n"), GatewayError::ApiKeyMissing),
+            (format!("Sec-WebSocket-Protocol: {KEY}, x\r\n"), GatewayError::ApiKeyMissing),
+            ("Sec-WebSocket-Protocol: openai-insecure-api-key.x\r\n".to_owned(), GatewayError::ApiKeyUnknown),
+            (format!("Sec_WebSocket_Protocol: openai-insecure-api-key.{KEY}\r\n"), GatewayError::ApiKeyMissing),
             (format!("Cookie: {KEY}\r\n"), GatewayError::ApiKeyMissing),
             ("Proxy-Authorization: Basic !\r\n".to_owned(), GatewayError::ApiKeyMissing),
             ("Authorization: Bearer\r\n".to_owned(), GatewayError::ApiKeyMissing),

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::http1::fields::{self, ConnectionOptions, Known, NamedFields};
 use crate::http1::framing::{BodyLength, LengthFields};
 use crate::http1::head::{HeadError, RequestHead, Version};
+use crate::proxy::guard::key::is_key_protocol;
 use crate::proxy::guard::origin::Caller;
 use crate::proxy::request::gemini;
 use crate::proxy::request::ids::REQUEST_ID;
@@ -73,7 +74,15 @@ pub struct RequestFacts {
     pub keep_alive: bool,
     /// The downstream waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// It asks for an upgrade to WebSocket; a forwarded one does so as RFC 6455 §4 has it.
     pub wants_websocket: bool,
+}
+
+impl RequestFacts {
+    /// Returns whether `Connection` lists `upgrade`.
+    pub fn lists_upgrade(&self) -> bool {
+        self.connection.lists_upgrade()
+    }
 }
 
 /// An error in the head of a request.
@@ -259,12 +268,18 @@ impl UpstreamHead<'_> {
         fields::push_field(out, "Host", upstream.authority.as_bytes());
         let named = facts.connection.named(head.fields);
         let keeps_id = own_id.is_none();
-        for field in head.fields.iter().filter(|field| is_forwarded(field.name, &named, keeps_id)) {
-            if is_identity_asked && field.name.eq_ignore_ascii_case(ACCEPT_ENCODING) {
+        let is_upgrade = facts.wants_websocket;
+        for field in head.fields {
+            let passage = passage(field.name, &named, keeps_id, is_upgrade);
+            let is_coding = is_identity_asked && field.name.eq_ignore_ascii_case(ACCEPT_ENCODING);
+            if passage == FieldPassage::Removed || is_coding {
                 continue;
             }
             let start = out.len();
-            fields::push_field(out, field.name, field.value);
+            match passage {
+                FieldPassage::WithoutKey => push_protocols(out, field.name, field.value),
+                FieldPassage::Whole | FieldPassage::Removed => fields::push_field(out, field.name, field.value),
+            }
             written(field.name, start..out.len());
         }
         if let Some(id) = own_id {
@@ -278,6 +293,10 @@ impl UpstreamHead<'_> {
 
     /// Appends the field that frames the body, and the end of the head.
     fn write_framing(&self, out: &mut Vec<u8>) {
+        if self.facts.wants_websocket {
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+            return;
+        }
         match self.facts.body {
             BodyLength::Chunked => fields::push_field(out, "Transfer-Encoding", b"chunked"),
             BodyLength::Known(length) => fields::push_content_length(out, length),
@@ -317,8 +336,40 @@ impl FilterableHead {
     }
 }
 
-fn is_forwarded(name: &str, named: &NamedFields<'_>, keeps_id: bool) -> bool {
-    match fields::known(name) {
+/// The part of a field that goes upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FieldPassage {
+    Removed,
+    Whole,
+    /// All but the key of the caller among the subprotocols.
+    WithoutKey,
+}
+
+fn passage(name: &str, named: &NamedFields<'_>, keeps_id: bool, is_upgrade: bool) -> FieldPassage {
+    let known = fields::known(name);
+    match known {
+        // Without extensions every message can be read along (RFC 6455 §9.1: what is not agreed on is not used).
+        Some(Known::WebSocketExtensions) if is_upgrade => FieldPassage::Removed,
+        Some(Known::WebSocketProtocol) if is_upgrade || !named.contain(name) => FieldPassage::WithoutKey,
+        Some(known) if is_upgrade && known.is_of_websocket() => FieldPassage::Whole,
+        known if is_forwarded(known, name, named, keeps_id) => FieldPassage::Whole,
+        _ => FieldPassage::Removed,
+    }
+}
+
+/// Appends a field of subprotocols without the key of a caller; nothing where that is all there is.
+fn push_protocols(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    if !fields::list_members(value).any(is_key_protocol) {
+        return fields::push_field(out, name, value);
+    }
+    let others: Vec<&[u8]> = fields::list_members(value).filter(|protocol| !is_key_protocol(protocol)).collect();
+    if !others.is_empty() {
+        fields::push_field(out, name, &others.join(&b", "[..]));
+    }
+}
+
+fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>, keeps_id: bool) -> bool {
+    match known {
         Some(Known::Host | Known::Authorization | Known::DownstreamKey | Known::ContentLength | Known::Expect) => false,
         // A downstream must not be able to make the upstream guess what the body is.
         Some(Known::ContentType) => true,

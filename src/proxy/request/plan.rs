@@ -1,6 +1,6 @@
 //! The decision about a request, made from its head alone. Pure: [`plan`] takes no turn and writes nothing.
 
-use crate::config::{Filter, MEBIBYTE};
+use crate::config::{Filter, MEBIBYTE, WebSocketUse};
 use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Owner, Selection};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead};
@@ -17,6 +17,7 @@ use crate::proxy::request::rules::Rules;
 use crate::proxy::request::stored::objects::Objects;
 use crate::proxy::request::target::{self, Destination, TargetError};
 use crate::proxy::request::token_place::TokenPlace;
+use crate::proxy::request::upgrade::{self, Upgrade};
 
 /// The decision about one request. `F` is known of a request that is forwarded: at first what its head says, later what
 /// was written for the upstream.
@@ -88,6 +89,8 @@ pub struct UpstreamRequest {
     pub token: TokenPlace,
     /// The places that change when the body is filtered; none where it is not or cannot be.
     pub filterable_head: Option<Box<FilterableHead>>,
+    /// It is an upgrade to WebSocket.
+    pub upgrade: Option<Box<Upgrade>>,
     /// The stored objects that it is about, where there is more than one identity.
     pub objects: Option<Box<Objects>>,
 }
@@ -179,7 +182,10 @@ impl Admission {
         };
         self.admit_key(head, keys)?;
         if facts.wants_websocket {
-            return Err(GatewayError::WebsocketNotSupported);
+            match rules.websocket {
+                WebSocketUse::Auto => upgrade::check(head, &facts)?,
+                WebSocketUse::Off => return Err(GatewayError::WebsocketNotSupported),
+            }
         }
         if let (BodyLength::Known(length), Some(limit)) = (facts.body, rules.body_bytes_max)
             && length > limit

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{Affinity, Config, Filter};
+use crate::config::{Affinity, Config, Filter, WebSocketUse};
 use crate::proxy::guard::AccessRules;
 use crate::proxy::guard::host::{HOST_OF_CONTAINERS, Hosts};
 use crate::proxy::request::head::UpstreamIdentity;
@@ -17,6 +17,7 @@ pub struct Rules {
     pub body_bytes_max: Option<u64>,
     pub filter: Filter,
     pub affinity: Affinity,
+    pub websocket: WebSocketUse,
 }
 
 impl Rules {
@@ -36,6 +37,7 @@ impl Rules {
             body_bytes_max: config.limits.body_bytes_max,
             filter: config.filter,
             affinity: config.affinity,
+            websocket: config.websocket,
         }
     }
 }

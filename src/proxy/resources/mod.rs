@@ -6,6 +6,7 @@ pub mod checks;
 pub mod prices;
 pub mod quota;
 pub mod retry_share;
+pub mod upgrades;
 pub mod warm;
 
 use std::rc::Rc;
@@ -24,6 +25,7 @@ use crate::proxy::resources::checks::ChecksUnderWay;
 use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::quota::QuotaSchedule;
 use crate::proxy::resources::retry_share::RetryShare;
+use crate::proxy::resources::upgrades::TriedUpgrades;
 use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
 use crate::usage::books::UsageBook;
@@ -50,6 +52,8 @@ pub struct Resources {
     pub budget: ReplayBudget,
     pub share: RetryShare,
     pub checks: ChecksUnderWay,
+    /// The paths that upgrades were tried on; shared by all shards.
+    pub upgrades: Arc<TriedUpgrades>,
     /// Shared by all shards.
     pub prices: Arc<Prices>,
     /// Shared by all shards; `None`: the upstream is not asked for quotas.

@@ -196,7 +196,7 @@ pub fn write_interim(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
 }
 
 /// Appends the status line (RFC 9112 §4), with the space before the reason also if there is no reason.
-fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+pub(super) fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"HTTP/1.1 ");
     fields::push_decimal(out, u64::from(head.status));
     out.push(b' ');
@@ -204,7 +204,7 @@ fn push_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bool {
+pub(super) fn is_forwarded(known: Option<Known>, name: &str, named: &NamedFields<'_>) -> bool {
     match known {
         Some(Known::SetCookie | Known::ContentLength | Known::FlowUringError) => false,
         // As in a request.

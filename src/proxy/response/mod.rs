@@ -9,3 +9,4 @@ pub mod head;
 pub mod location;
 pub mod mask;
 pub mod refusal;
+pub mod switching;

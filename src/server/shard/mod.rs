@@ -206,6 +206,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         ledger: shared.ledger.clone(),
         past: PastExchanges::new(),
         usage: shared.usage.clone().map(|books| UsageBook::new(books, index)),
+        upgrades: shared.upgrades.clone(),
         prices: shared.prices.clone(),
         quota: shared.quota.clone(),
         recorder: shared.recorder.clone(),

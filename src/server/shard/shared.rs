@@ -18,6 +18,7 @@ use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::quota::{self, QuotaSchedule};
 use crate::proxy::resources::retry_share::RetryShare;
+use crate::proxy::resources::upgrades::TriedUpgrades;
 use crate::server::admin::AdminToken;
 use crate::server::admin_token;
 use crate::server::certificate;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub replay_free: Arc<AtomicUsize>,
     pub share: RetryShare,
     pub probe_waiters: Arc<AtomicUsize>,
+    /// The paths that upgrades to WebSocket were tried on.
+    pub upgrades: Arc<TriedUpgrades>,
     pub places: Places,
     pub ledger: Arc<Ledger>,
     /// The token of the admin pages; `None`: there is none.
@@ -106,6 +109,7 @@ impl Shared {
             key_accounts: Arc::new(key_accounts),
             share: RetryShare::new(config.shards.get()),
             probe_waiters: Arc::default(),
+            upgrades: Arc::default(),
             replay_free: Arc::new(AtomicUsize::new(config.limits.replay_total_bytes_max)),
             places: Places::new(config.limits.connections_max, config.shards.get()).map_err(RunError::Thread)?,
             ledger,

@@ -32,6 +32,8 @@ pub struct EventUsage {
     has_members: bool,
     /// It is an event of Responses.
     is_responses: bool,
+    /// Its type may stand after other members.
+    is_message: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +62,20 @@ impl EventUsage {
             is_wrapped: false,
             has_members: false,
             is_responses: false,
+            is_message: false,
         }
+    }
+
+    /// For events that are messages of their own, whose first member may be another than their type.
+    pub const fn of_message() -> Self {
+        let mut event = EventUsage::new();
+        event.is_message = true;
+        event
+    }
+
+    /// Tells whether it is an event of Responses, or of Realtime about an answer.
+    pub fn is_of_responses(&self) -> bool {
+        self.is_responses
     }
 
     /// Begins the next event.
@@ -81,7 +96,7 @@ impl EventUsage {
             b"usage" | b"usageMetadata" if is_outer => EventMember::Usage,
             b"message" | b"response" if depth == TOP => EventMember::Wrapper,
             b"model" | b"modelVersion" if is_outer && self.wants_name && !self.name.is_known() => EventMember::Model,
-            b"type" if depth == TOP && !self.has_members => EventMember::Type,
+            b"type" if depth == TOP && (self.is_message || !self.has_members) => EventMember::Type,
             _ => TextKey::named(name, self.is_responses).map_or(EventMember::Other, EventMember::Text),
         }
     }

@@ -56,8 +56,11 @@ impl UsageMember {
             // The last is DeepSeek's.
             b"cache_read_input_tokens" | b"prompt_cache_hit_tokens" => UsageMember::Tokens(CacheRead),
             b"cache_creation_input_tokens" => UsageMember::Tokens(CacheWrite),
-            b"prompt_tokens_details" | b"input_tokens_details" => UsageMember::InputDetails,
-            b"completion_tokens_details" | b"output_tokens_details" => UsageMember::OutputDetails,
+            // The last one is Realtime's.
+            b"prompt_tokens_details" | b"input_tokens_details" | b"input_token_details" => UsageMember::InputDetails,
+            b"completion_tokens_details" | b"output_tokens_details" | b"output_token_details" => {
+                UsageMember::OutputDetails
+            }
             b"cost" => UsageMember::Cost,
             b"promptTokenCount" => UsageMember::Gemini(Prompt),
             b"toolUsePromptTokenCount" => UsageMember::Gemini(ToolInput),

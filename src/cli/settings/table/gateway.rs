@@ -113,6 +113,14 @@ pub const ROWS: &[Setting] = &[
         form: Some(&Word(|draft| &mut draft.config.affinity)),
         ..Setting::ROW
     },
+    Setting {
+        flag: "--websocket",
+        variable: Some("FLOW_PROXY_WEBSOCKET"),
+        help: "auto: upgrades to WebSocket go to the upstream, or off: they are refused (426), so that clients use HTTP",
+        default: "auto",
+        form: Some(&Word(|draft| &mut draft.config.websocket)),
+        ..Setting::ROW
+    },
 ];
 
 /// Finds the listen address and holds the rules about it; `None` where the host has none.

@@ -12,6 +12,7 @@ pub fn all_errors() -> Vec<GatewayError> {
     use GatewayError::*;
     vec![
         BadRequest("two Host fields"),
+        BadUpgrade("it has a body"),
         BadPath,
         HeadTimeout,
         BodyTimeout,
@@ -28,6 +29,8 @@ pub fn all_errors() -> Vec<GatewayError> {
         ConnectNotSupported,
         TraceNotSupported,
         WebsocketNotSupported,
+        WebsocketRefused,
+        WebsocketVersionNotSupported,
         HostNotAllowed,
         OriginNotAllowed,
         ApiKeyMissing,

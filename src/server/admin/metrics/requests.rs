@@ -13,6 +13,8 @@ pub fn requests(page: &mut Exposition, gateway: &GatewayState) {
     by_ending(page, gateway);
     let open = gateway.total(|activity| activity.open_exchanges() as u64);
     page.gauge("flow_uring_exchanges_in_flight", "Requests that are being served now.", plain(open));
+    let tunnels = gateway.total(|activity| activity.open_tunnels() as u64);
+    page.gauge("flow_uring_websockets_open", "WebSockets that are open now.", plain(tunnels));
     page.counter(
         "flow_uring_request_body_bytes_total",
         "Body bytes received from clients, of forwarded requests that are over.",
@@ -98,6 +100,17 @@ pub fn attempts(page: &mut Exposition, gateway: &GatewayState) {
         "flow_uring_streams_pumped_total",
         "Answers whose rest was relayed by the one loop of a shard, without a task of their own; see --pump.",
         Count::StreamsPumped,
+    );
+    counter(
+        "flow_uring_websockets_total",
+        "WebSockets that were opened: upgrades that the upstream has accepted.",
+        Count::Tunnels,
+    );
+    counter(
+        "flow_uring_websockets_refused_total",
+        "Upgrades to WebSocket that were refused without a question to the upstream, which has said lately that it has none \
+         on that path.",
+        Count::UpgradesRefused,
     );
     counter(
         "flow_uring_request_copies_dropped_total",

@@ -1,0 +1,109 @@
+//! The usage in the text messages of a WebSocket: events of Responses and of Realtime, of which several answers may come
+//! one after the other.
+//!
+//! An answer ends with the event that tells its usage (`response.completed`, `response.done`); all others have none, or
+//! `null`. Invariant: nothing is allocated, memory is bounded, and nothing depends on how a message was split.
+
+use crate::json::text::JsonText;
+use crate::usage::answer::event::EventUsage;
+use crate::usage::answer::told::{AnswerUsage, ModelName};
+
+/// Follows messages.
+pub struct MessageUsage {
+    json: JsonText,
+    event: EventUsage,
+    /// The bytes of text of the answers that have ended.
+    ended_text_bytes: u64,
+    /// An event of an answer came that has not ended.
+    is_open: bool,
+}
+
+impl Default for MessageUsage {
+    fn default() -> Self {
+        MessageUsage { json: JsonText::new(), event: EventUsage::of_message(), ended_text_bytes: 0, is_open: false }
+    }
+}
+
+impl MessageUsage {
+    /// Takes the next bytes of a message.
+    pub fn read(&mut self, part: &[u8]) {
+        self.json.read(part, &mut self.event);
+    }
+
+    /// The message has ended. Returns the usage of the answer, where it was its last one.
+    pub fn end_message(&mut self) -> Option<AnswerUsage> {
+        let fields = self.event.fields;
+        let is_whole = self.json.is_whole();
+        self.is_open |= is_whole && self.event.is_of_responses();
+        self.json.clear();
+        self.event.begin();
+        let (tokens, cost) = (fields.tokens(), fields.cost());
+        if !is_whole || tokens.is_none() && cost.is_none() {
+            return None;
+        }
+        let text_bytes = self.open_text_bytes();
+        let name = std::mem::replace(&mut self.event.name, ModelName::new());
+        self.ended_text_bytes = self.event.texts.total();
+        self.is_open = false;
+        Some(AnswerUsage { tokens, cost, text_bytes, name })
+    }
+
+    /// Tells whether an answer has begun that has not told its usage.
+    pub fn has_open_answer(&self) -> bool {
+        self.is_open || self.open_text_bytes() > 0
+    }
+
+    /// Returns the bytes of text of that answer.
+    pub fn open_text_bytes(&self) -> u64 {
+        self.event.texts.total() - self.ended_text_bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::tokens::TokenCounts;
+
+    fn told(messages: &mut MessageUsage, text: &str, part: usize) -> Option<AnswerUsage> {
+        text.as_bytes().chunks(part).for_each(|part| messages.read(part));
+        messages.end_message()
+    }
+
+    const COMPLETED: &str = r#"{"type":"response.completed","response":{"id":"r","model":"gpt-5","usage":
+        {"input_tokens":10,"input_tokens_details":{"cached_tokens":4},"output_tokens":5,
+        "output_tokens_details":{"reasoning_tokens":2},"total_tokens":15}}}"#;
+    const DONE: &str = r#"{"event_id":"e","type":"response.done","response":{"object":"realtime.response","usage":
+        {"total_tokens":30,"input_tokens":20,"output_tokens":10,
+        "input_token_details":{"text_tokens":20,"cached_tokens":8}}}}"#;
+
+    #[test]
+    fn each_answer_tells_its_own_usage_however_its_messages_were_split() {
+        for part in [1, 7, 4096] {
+            let mut messages = MessageUsage::default();
+            let created = r#"{"type":"response.created","response":{"model":"gpt-5","usage":null}}"#;
+            assert_eq!(told(&mut messages, created, part), None);
+            assert!(messages.has_open_answer());
+            let delta = r#"{"type":"response.output_text.delta","delta":"abcdef"}"#;
+            assert_eq!(told(&mut messages, delta, part), None);
+            assert_eq!(messages.open_text_bytes(), 6);
+            let first = told(&mut messages, COMPLETED, part).expect("a usage");
+            assert_eq!((first.model(), first.text_bytes), (Some("gpt-5"), 6));
+            let counts = TokenCounts { input: 10, cache_read: 4, cache_write: 0, output: 5, reasoning: 2 };
+            assert_eq!(first.tokens, Some(counts));
+            assert!(!messages.has_open_answer());
+            let second = told(&mut messages, DONE, part).expect("a usage");
+            let counts = TokenCounts { input: 20, cache_read: 8, cache_write: 0, output: 10, reasoning: 0 };
+            assert_eq!((second.model(), second.tokens, second.text_bytes), (None, Some(counts), 0));
+        }
+    }
+
+    #[test]
+    fn what_is_no_whole_object_tells_nothing() {
+        let mut messages = MessageUsage::default();
+        for text in ["", "[]", "nonsense", &COMPLETED[..COMPLETED.len() - 1], r#"{"type":"session.created"}"#] {
+            assert_eq!(told(&mut messages, text, 3), None, "{text}");
+        }
+        assert!(!messages.has_open_answer());
+        assert!(told(&mut messages, COMPLETED, 3).is_some());
+    }
+}

@@ -1,0 +1,122 @@
+//! Keys of callers: where an upgrade may carry one, and what their limits mean for it.
+
+use std::thread;
+use std::time::Duration;
+
+use super::frame::text;
+use super::{counting, echo_bytes, open, sample, switched, upgrade};
+use crate::support::{Client, Gateway, Upstream, wait_until};
+
+const SECRET: &str = "made-up-key-of-a-caller-0123456789";
+
+/// Returns a gateway with one key that has these limits and permissions.
+fn with_key(upstream: &Upstream, rest: &str) -> (Gateway, tempfile::TempDir) {
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let write = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_str().expect("text").to_owned()
+    };
+    let keys = write("keys.json", &format!(r#"[{{"name":"team","key":"{SECRET}"{rest}}}]"#));
+    let prices = write("prices.json", r#"{"m": {"input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06}}"#);
+    let builder = counting(upstream).env("FLOW_PROXY_API_KEYS_FILE", keys).env("FLOW_PROXY_PRICES", prices);
+    (builder.start(), files)
+}
+
+fn ask(gateway: &Gateway, path: &str) -> (u16, Option<String>) {
+    let lines = format!("Authorization: Bearer {SECRET}\r\n");
+    let response = Client::connect(gateway.port()).ask(upgrade(path, &lines));
+    (response.status, response.error_code().map(str::to_owned))
+}
+
+#[test]
+fn a_key_may_be_among_the_subprotocols_and_stays_here() {
+    let upstream = Upstream::plain(switched(echo_bytes));
+    let (gateway, _files) = with_key(&upstream, "");
+    for (protocols, status) in [
+        (format!("realtime, openai-insecure-api-key.{SECRET}, openai-beta.realtime-v1"), 101),
+        (format!("openai-insecure-api-key.{SECRET}"), 101),
+        ("openai-insecure-api-key.another-key".to_owned(), 401),
+        ("realtime".to_owned(), 401),
+        (SECRET.to_owned(), 401),
+    ] {
+        let lines = format!("Sec-WebSocket-Protocol: {protocols}\r\n");
+        assert_eq!(Client::connect(gateway.port()).ask(upgrade("/v1/realtime", &lines)).status, status, "{protocols}");
+    }
+    let requests = upstream.requests();
+    let offered = requests.iter().map(|request| request.head.field("sec-websocket-protocol")).collect::<Vec<_>>();
+    assert_eq!(offered, [Some("realtime, openai-beta.realtime-v1"), None]);
+    assert!(requests.iter().all(|request| !String::from_utf8_lossy(&request.head.raw).contains(SECRET)));
+    let is_told = gateway.log().iter().any(|line| line.contains(SECRET));
+    assert!(!is_told);
+    gateway.wait_for_log("key=\"team\"");
+}
+
+#[test]
+fn a_socket_holds_its_place_for_as_long_as_it_lives() {
+    let upstream = Upstream::plain(switched(echo_bytes));
+    let (gateway, _files) = with_key(&upstream, r#","limits":{"parallel":1}"#);
+    let lines = format!("Authorization: Bearer {SECRET}\r\n");
+    let mut first = Client::connect(gateway.port());
+    assert_eq!(first.ask(upgrade("/v1/x", &lines)).status, 101);
+    let mut second = Client::connect(gateway.port());
+    second.send(upgrade("/v1/x", &lines));
+    assert!(second.is_quiet_for(Duration::from_millis(300)), "it waits");
+    assert_eq!(upstream.requests().len(), 1);
+    drop(first);
+    assert_eq!(second.read_response().status, 101);
+}
+
+#[test]
+fn a_key_for_some_models_is_for_sockets_that_can_have_no_other() {
+    let upstream = Upstream::plain(switched(echo_bytes));
+    for rest in [r#","models":["m"]"#, r#","limits":{"usd_per_day":1}"#] {
+        let (gateway, _files) = with_key(&upstream, rest);
+        let refused = |code: &str| (403, Some(code.to_owned()));
+        let other = if rest.contains("models") { "model_not_allowed" } else { "model_without_price" };
+        assert_eq!(ask(&gateway, "/v1/realtime?model=m"), (101, None), "{rest}");
+        assert_eq!(ask(&gateway, "/v1/realtime?model=other"), refused(other), "{rest}");
+        assert_eq!(ask(&gateway, "/v1/realtime"), refused("model_not_allowed"), "{rest}");
+        // Each message there may name another one.
+        assert_eq!(ask(&gateway, "/v1/responses?model=m"), refused("model_not_allowed"), "{rest}");
+    }
+}
+
+#[test]
+fn each_answer_is_charged_when_it_ends_and_the_next_socket_is_refused() {
+    let upstream = Upstream::plain(switched(|peer| {
+        peer.read_some();
+        peer.write(text(
+            r#"{"type":"response.completed","response":{"usage":{"input_tokens":90,"output_tokens":20,"total_tokens":110}}}"#,
+        ));
+        peer.read_to_end();
+    }));
+    let (gateway, _files) = with_key(&upstream, r#","limits":{"tokens_per_day":100}"#);
+    let mut client = Client::connect(gateway.port());
+    let lines = format!("Authorization: Bearer {SECRET}\r\n");
+    assert_eq!(client.ask(upgrade("/v1/responses", &lines)).status, 101);
+    assert_eq!(ask(&gateway, "/v1/responses"), (101, None), "nothing was used yet");
+    client.send(super::frame::asked("go"));
+    client.read_until("110}}}");
+    // The socket is still open.
+    wait_until("it is charged", || ask(&gateway, "/v1/responses").0 == 429);
+    assert!(client.is_quiet_for(Duration::from_millis(50)), "a running one is not cut");
+}
+
+#[test]
+fn requests_a_minute_count_upgrades() {
+    let upstream = Upstream::plain(switched(echo_bytes));
+    let (gateway, _files) = with_key(&upstream, r#","limits":{"requests_per_minute":2}"#);
+    let statuses: Vec<u16> = (0..3).map(|_| ask(&gateway, "/v1/x").0).collect();
+    assert_eq!(statuses, [101, 101, 429]);
+    thread::sleep(Duration::from_millis(1));
+    assert_eq!(sample(&gateway, "flow_uring_websockets_total"), 2.0);
+}
+
+#[test]
+fn without_keys_the_protocols_are_the_callers_own() {
+    let upstream = Upstream::plain(switched(echo_bytes));
+    let gateway = Gateway::before(&upstream);
+    open(&mut Client::connect(gateway.port()), "/v1/x");
+    assert_eq!(upstream.request().head.field("sec-websocket-protocol"), None);
+}
