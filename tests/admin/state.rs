@@ -86,7 +86,7 @@ fn every_documented_field_is_there_and_no_other() {
     assert_fields(
         &state,
         "version started now listen base_url is_tls upstream driver stage shards usage needs_key now_figures totals \
-         history cost usage_by credentials quota streams streams_count exchanges",
+         history cost usage_by credentials keys quota streams streams_count exchanges",
     );
     assert_fields(&state["shards"], "count answering");
     assert_fields(
