@@ -393,8 +393,17 @@ impl Gateway {
     }
 
     pub fn rss_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// Returns the part of that which the files of the program are: in a program for tests, more than all else.
+    pub fn program_kib(&self) -> u64 {
+        self.status_kib("RssFile:")
+    }
+
+    fn status_kib(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the gateway runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a VmRSS line");
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of this name");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
