@@ -4,7 +4,7 @@ import { byId, KeyedRows, make, setAttribute, setHidden, setText } from "./eleme
 import { compact, t, usd } from "./language.js";
 import { Meter } from "./meter.js";
 
-const KEYS_FIRST = 12;
+const KEYS_FIRST = 6;
 
 export class Keys {
   constructor() {
