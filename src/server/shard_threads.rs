@@ -40,11 +40,18 @@ pub fn start(
     }
     drop(started);
     let mut driver: Option<Driver> = None;
+    let mut failure = None;
+    // All of them, also after a failure: the process must not end while some still set up what they run on.
     for report in reports.iter().take(shards) {
-        let reported = report.map_err(RunError::Driver)?;
-        driver = Some(driver.map_or(reported.clone(), |driver| driver.or_worse(reported)));
+        match report {
+            Ok(reported) => driver = Some(driver.map_or(reported.clone(), |driver| driver.or_worse(reported))),
+            Err(error) => failure = failure.or(Some(error)),
+        }
     }
-    driver.ok_or(RunError::ShardDied)
+    match failure {
+        Some(error) => Err(RunError::Driver(error)),
+        None => driver.ok_or(RunError::ShardDied),
+    }
 }
 
 /// Assigns a CPU to each shard. More shards than CPUs share them in turn.
