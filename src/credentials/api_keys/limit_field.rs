@@ -31,7 +31,7 @@ impl LimitField {
         LimitField::UsdPerMonth,
     ];
 
-    /// Returns the name of the field in a file of keys.
+    /// Returns its name in the file of keys, in errors and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             LimitField::Parallel => "parallel",
@@ -41,6 +41,11 @@ impl LimitField {
             LimitField::UsdPerDay => "usd_per_day",
             LimitField::UsdPerMonth => "usd_per_month",
         }
+    }
+
+    /// Tells whether it lasts so long, once reached, that nobody should try again meanwhile.
+    pub fn is_long(self) -> bool {
+        matches!(self, LimitField::TokensPerDay | LimitField::UsdPerDay | LimitField::UsdPerMonth)
     }
 
     /// Describes the values that it can have.

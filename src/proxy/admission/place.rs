@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
+use crate::credentials::LimitField;
 use crate::io::{Either, Phase, RemoteWait, race};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Exchange;
-use crate::proxy::key_accounts::LimitKind;
 use crate::proxy::key_accounts::parallel::{ParallelPlace, QueueFull};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::resources::Resources;
@@ -32,7 +32,7 @@ pub async fn wait_for_place(
     let account = exchange.snapshot.governed(exchange.key).and_then(|governed| governed.account.as_ref());
     let Some(account) = account else { return Ok(None) };
     let refused =
-        || Outcome::Failed(GatewayError::LimitReached(account.refuse(LimitKind::Parallel, TRY_AGAIN_SECONDS)));
+        || Outcome::Failed(GatewayError::LimitReached(account.refuse(LimitField::Parallel, TRY_AGAIN_SECONDS)));
     let (remote, waker) = RemoteWait::begin().map_err(|error| {
         tracing::warn!(%error, "cannot wait for a place among the requests of a key");
         Outcome::Failed(GatewayError::OutOfDescriptors)

@@ -2,9 +2,9 @@
 //!
 //! Each is an `exchange` between the client (`downstream_side`) and one upstream connection (`connect`): the request
 //! goes up (`request_body`), the answer comes down (`receive`, `relay`), unless it is `held` for a better one or the
-//! client leaves (`farewell`), or it ends HTTP (`upgrade`), what is kept of it if the exchange fails is `noted`, and an error that a content coding
-//! hides only once it was searched (`coded_error`). Invariant: between two attempts nothing has gone downstream but
-//! interim responses, the request is whole in its copy, and the client is still there.
+//! client leaves (`farewell`), or it ends HTTP (`upgrade`). What is kept of it if the exchange fails is `noted`, and an
+//! error that a content coding hides only once it was searched (`coded_error`). Invariant: between two attempts nothing
+//! has gone downstream but interim responses, the request is whole in its copy, and the client is still there.
 
 mod coded_error;
 mod connect;

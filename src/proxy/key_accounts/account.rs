@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use super::calendar::{PeriodSum, UtcDate};
 use super::minute::SlidingMinute;
 use super::parallel::ParallelPlaces;
-use crate::credentials::KeyLimits;
+use crate::credentials::{KeyLimits, LimitField};
 use crate::usage::cost::Usd;
 use crate::usage::totals::UsageSums;
 
@@ -18,49 +18,10 @@ use crate::usage::totals::UsageSums;
 const USD_UNITS: u64 = 10_000;
 const UNITS_PER_DOLLAR: f64 = 1e8;
 
-/// One of the limits of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LimitKind {
-    Parallel,
-    RequestsPerMinute,
-    TokensPerMinute,
-    TokensPerDay,
-    UsdPerDay,
-    UsdPerMonth,
-}
-
-impl LimitKind {
-    pub const ALL: [LimitKind; 6] = [
-        LimitKind::Parallel,
-        LimitKind::RequestsPerMinute,
-        LimitKind::TokensPerMinute,
-        LimitKind::TokensPerDay,
-        LimitKind::UsdPerDay,
-        LimitKind::UsdPerMonth,
-    ];
-
-    /// Returns its name, as in the file of keys.
-    pub fn name(self) -> &'static str {
-        match self {
-            LimitKind::Parallel => "parallel",
-            LimitKind::RequestsPerMinute => "requests_per_minute",
-            LimitKind::TokensPerMinute => "tokens_per_minute",
-            LimitKind::TokensPerDay => "tokens_per_day",
-            LimitKind::UsdPerDay => "usd_per_day",
-            LimitKind::UsdPerMonth => "usd_per_month",
-        }
-    }
-
-    /// Tells whether it lasts so long that nobody should try again meanwhile.
-    pub fn is_long(self) -> bool {
-        matches!(self, LimitKind::TokensPerDay | LimitKind::UsdPerDay | LimitKind::UsdPerMonth)
-    }
-}
-
 /// A limit that a request has reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LimitReached {
-    pub kind: LimitKind,
+    pub kind: LimitField,
     /// The seconds until it may be less than reached; at least 1.
     pub seconds: u64,
 }
@@ -72,7 +33,7 @@ impl fmt::Display for LimitReached {
         let name = kind.name();
         let minutes = seconds.div_ceil(60);
         match (kind, seconds) {
-            (LimitKind::Parallel, _) => write!(formatter, "{name}: too many of its requests are under way or wait"),
+            (LimitField::Parallel, _) => write!(formatter, "{name}: too many of its requests are under way or wait"),
             (_, 0..=120) => write!(formatter, "{name} (again in {seconds} s)"),
             (_, 121..=172_800) => write!(formatter, "{name} (again in {} h {} min)", minutes / 60, minutes % 60),
             _ => write!(formatter, "{name} (again in {} days)", seconds.div_ceil(86_400)),
@@ -83,7 +44,7 @@ impl fmt::Display for LimitReached {
 /// A limit, and how much of it is used, in its own unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitUse {
-    pub kind: LimitKind,
+    pub kind: LimitField,
     pub used: f64,
     pub limit: f64,
 }
@@ -122,7 +83,7 @@ pub struct KeyAccount {
     /// A request came.
     is_in_use: AtomicBool,
     /// The requests that were refused, for each limit.
-    refused: [AtomicU64; LimitKind::ALL.len()],
+    refused: [AtomicU64; LimitField::ALL.len()],
 }
 
 impl Default for KeyAccount {
@@ -168,7 +129,7 @@ impl KeyAccount {
             let requests = self.requests.get_or_init(Box::default);
             if !requests.take_one(second, limit) {
                 let seconds = requests.seconds_until_below(second, limit);
-                return Err(self.refuse(LimitKind::RequestsPerMinute, seconds));
+                return Err(self.refuse(LimitField::RequestsPerMinute, seconds));
             }
         }
         Ok(())
@@ -185,7 +146,7 @@ impl KeyAccount {
             let tokens = self.tokens();
             if tokens.sum(second) >= limit {
                 let seconds = tokens.seconds_until_below(second, limit);
-                return Err(self.refuse(LimitKind::TokensPerMinute, seconds));
+                return Err(self.refuse(LimitField::TokensPerMinute, seconds));
             }
         }
         Ok(())
@@ -199,13 +160,13 @@ impl KeyAccount {
         let date = UtcDate::now();
         // The longest first: what is over with a day is not over before the month is.
         if usd_per_month.is_some_and(|limit| self.usd_of_month.get(date.month) >= usd_units(limit)) {
-            return Err(self.refuse(LimitKind::UsdPerMonth, date.seconds_left_of_month()));
+            return Err(self.refuse(LimitField::UsdPerMonth, date.seconds_left_of_month()));
         }
         if usd_per_day.is_some_and(|limit| self.usd_of_day.get(date.day) >= usd_units(limit)) {
-            return Err(self.refuse(LimitKind::UsdPerDay, date.seconds_left_of_day()));
+            return Err(self.refuse(LimitField::UsdPerDay, date.seconds_left_of_day()));
         }
         if tokens_per_day.is_some_and(|limit| self.tokens_of_day.get(date.day) >= limit) {
-            return Err(self.refuse(LimitKind::TokensPerDay, date.seconds_left_of_day()));
+            return Err(self.refuse(LimitField::TokensPerDay, date.seconds_left_of_day()));
         }
         Ok(())
     }
@@ -216,7 +177,7 @@ impl KeyAccount {
     }
 
     /// Counts a request that was refused for a limit.
-    pub fn refuse(&self, kind: LimitKind, seconds: u64) -> LimitReached {
+    pub fn refuse(&self, kind: LimitField, seconds: u64) -> LimitReached {
         self.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
         // SDKs do not honour more than a minute, and then try again too soon.
         let most = if kind.is_long() { u64::MAX } else { 60 };
@@ -254,20 +215,22 @@ impl KeyAccount {
         let second = self.second(now);
         let minute = |minute: &OnceLock<Box<SlidingMinute>>| minute.get().map_or(0, |minute| minute.sum(second)) as f64;
         let dollars = |units: u64| units as f64 / UNITS_PER_DOLLAR;
-        LimitKind::ALL
+        LimitField::ALL
             .into_iter()
             .filter_map(|kind| {
                 let (limit, used) = match kind {
-                    LimitKind::Parallel => (limits.parallel.map(f64::from), f64::from(self.parallel.counts().0)),
-                    LimitKind::RequestsPerMinute => (limits.requests_per_minute.map(f64::from), minute(&self.requests)),
-                    LimitKind::TokensPerMinute => {
+                    LimitField::Parallel => (limits.parallel.map(f64::from), f64::from(self.parallel.counts().0)),
+                    LimitField::RequestsPerMinute => {
+                        (limits.requests_per_minute.map(f64::from), minute(&self.requests))
+                    }
+                    LimitField::TokensPerMinute => {
                         (limits.tokens_per_minute.map(|limit| limit as f64), minute(&self.tokens))
                     }
-                    LimitKind::TokensPerDay => {
+                    LimitField::TokensPerDay => {
                         (limits.tokens_per_day.map(|limit| limit as f64), self.tokens_of_day.get(date.day) as f64)
                     }
-                    LimitKind::UsdPerDay => (limits.usd_per_day, dollars(self.usd_of_day.get(date.day))),
-                    LimitKind::UsdPerMonth => (limits.usd_per_month, dollars(self.usd_of_month.get(date.month))),
+                    LimitField::UsdPerDay => (limits.usd_per_day, dollars(self.usd_of_day.get(date.day))),
+                    LimitField::UsdPerMonth => (limits.usd_per_month, dollars(self.usd_of_month.get(date.month))),
                 };
                 Some(LimitUse { kind, used, limit: limit? })
             })
@@ -275,7 +238,7 @@ impl KeyAccount {
     }
 
     /// Returns how many requests were refused for a limit.
-    pub fn refused(&self, kind: LimitKind) -> u64 {
+    pub fn refused(&self, kind: LimitField) -> u64 {
         self.refused[kind as usize].load(Ordering::Relaxed)
     }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use self::account::{KeyAccount, LimitKind, LimitReached, LimitUse, Spending};
+pub use self::account::{KeyAccount, LimitReached, LimitUse, Spending};
 pub use self::calendar::UtcDate;
 use self::parallel::ParallelPlace;
 use crate::credentials::{ApiKeys, KeyLimits, KeyPolicy};

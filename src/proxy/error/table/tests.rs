@@ -2,10 +2,10 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::*;
-use crate::proxy::key_accounts::{self, LimitKind};
+use crate::credentials::LimitField;
+use crate::proxy::key_accounts::LimitReached;
 
-const REACHED: key_accounts::LimitReached =
-    key_accounts::LimitReached { kind: LimitKind::TokensPerDay, seconds: 3_600 };
+const REACHED: LimitReached = LimitReached { kind: LimitField::TokensPerDay, seconds: 3_600 };
 
 /// One error for each row.
 pub fn all_errors() -> Vec<GatewayError> {

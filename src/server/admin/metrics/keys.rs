@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use super::exposition::{Exposition, Sample};
-use crate::proxy::key_accounts::{KeyAccount, LimitKind, LimitUse, UtcDate};
+use crate::credentials::LimitField;
+use crate::proxy::key_accounts::{KeyAccount, LimitUse, UtcDate};
 use crate::server::admin::gateway_state::GatewayState;
 
 /// The keys that are told apart: those with limits that are in use, in the order of their names.
@@ -54,11 +55,11 @@ impl Keys {
         in_use.sort_by(|one, other| one.0.cmp(&other.0));
         let mut keys = Keys::default();
         for (name, used, waiting, refused) in in_use.into_iter().take(KEYS_MAX) {
-            let labels = |kind: LimitKind| vec![("key", name.clone()), ("limit", kind.name().to_owned())];
+            let labels = |kind: LimitField| vec![("key", name.clone()), ("limit", kind.name().to_owned())];
             for LimitUse { kind, used, limit } in used {
                 keys.limits.push((labels(kind), limit));
                 keys.used.push((labels(kind), used));
-                if kind == LimitKind::Parallel {
+                if kind == LimitField::Parallel {
                     keys.waiting.push((vec![("key", name.clone())], f64::from(waiting)));
                 }
             }
@@ -68,6 +69,6 @@ impl Keys {
     }
 }
 
-fn refused(account: &KeyAccount) -> impl Iterator<Item = (LimitKind, u64)> {
-    LimitKind::ALL.into_iter().map(|kind| (kind, account.refused(kind))).filter(|(_, count)| *count > 0)
+fn refused(account: &KeyAccount) -> impl Iterator<Item = (LimitField, u64)> {
+    LimitField::ALL.into_iter().map(|kind| (kind, account.refused(kind))).filter(|(_, count)| *count > 0)
 }
