@@ -1,8 +1,13 @@
 //! Until the switch an upgrade fails over as any request.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use super::{echo_bytes, switching, upgrade};
+use socket2::{Domain, Socket, Type};
+
+use super::{ACCEPT, echo_bytes, switching, upgrade};
 use crate::support::{Client, Gateway, Peer, Request, Upstream, secrets_json};
 
 /// Answers the first attempt with this, and switches with the next.
@@ -68,4 +73,35 @@ fn an_upstream_that_cannot_be_reached_is_a_502() {
     let gateway = Gateway::builder().arg("--upstream", url).start();
     let response = Client::connect(gateway.port()).ask(upgrade("/v1/x", ""));
     assert_eq!((response.status, response.error_code()), (502, Some("upstream_connect_failed")));
+}
+
+#[test]
+fn an_upstream_that_switches_and_takes_no_more_of_the_head_is_given_up() {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // With small packets the other side has a small buffer to send from.
+    socket.set_tcp_mss(536).expect("before it listens");
+    socket.set_recv_buffer_size(2048).expect("before it listens");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
+    socket.listen(8).expect("it listens");
+    let listener = TcpListener::from(socket);
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let gateway = Gateway::builder().arg("--upstream", url).start();
+    thread::spawn(move || {
+        for peer in listener.incoming() {
+            let mut peer = peer.expect("a connection");
+            let mut begin = [0; 600];
+            if peer.read_exact(&mut begin).is_ok() {
+                let answer = format!(
+                    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                     Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
+                );
+                peer.write_all(answer.as_bytes()).expect("it is read");
+                thread::sleep(std::time::Duration::from_millis(50));
+            }
+            // What it has not read makes a reset of its close.
+        }
+    });
+    let long = "X-Long: ".to_owned() + &"a".repeat(60_000) + "\r\n";
+    let response = Client::connect(gateway.port()).ask(upgrade("/v1/x", &long));
+    assert_eq!((response.status, response.error_code()), (502, Some("upstream_closed")));
 }

@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::task::Poll;
 
-use crate::io::{Buffer, clock};
+use crate::io::{Buffer, Either, clock, race};
 use crate::observability::Shortened;
 use crate::proxy::attempt::downstream_side::DownstreamSide;
 use crate::proxy::attempt::held::Best;
@@ -54,7 +54,12 @@ pub async fn settle_upgrade(
         return NoAnswer::malformed(GatewayError::WebsocketRefused).into();
     }
     // It may have answered before it had all of the head. The upload is polled by the same task, just before.
-    poll_fn(|_| if side.progress.request_is_whole() { Poll::Ready(()) } else { Poll::Pending }).await;
+    let is_whole = poll_fn(|_| if side.progress.request_is_whole() { Poll::Ready(()) } else { Poll::Pending });
+    // An upload that failed is never whole.
+    let overdue = side.progress.head_is_overdue(side.outgoing.upstream_deadline);
+    if let Either::Second(()) = race(is_whole, overdue).await {
+        return NoAnswer::malformed(GatewayError::UpstreamClosed).into();
+    }
     gate.judge(AttemptClass::Succeeded, None);
     *best = None;
     upgrades.note_accepted(&upgrade.path);
