@@ -13,6 +13,7 @@ use crate::proxy::error::GatewayError;
 use crate::proxy::guard::key::is_key_protocol;
 use crate::proxy::request::head::{Method, RequestFacts};
 use crate::proxy::request::model::asked::AskedModels;
+use crate::proxy::request::model::named::is_name;
 use crate::proxy::request::path::UpstreamPath;
 
 /// The only version there is (RFC 6455 §4.1).
@@ -92,7 +93,9 @@ impl Upgrade {
             accept: accept_of(key),
             protocols: protocols.filter(|protocol| !is_key_protocol(protocol)).map(Box::from).collect(),
             path: path.path().into(),
-            model: AskedModels::of_target(target).ok().and_then(|asked| asked.names.into_iter().next()),
+            model: AskedModels::of_target(target)
+                .ok()
+                .and_then(|asked| asked.names.into_iter().find(|name| is_name(name))),
         }
     }
 }
@@ -175,5 +178,18 @@ mod tests {
         let Upgrade { protocols, path, model, .. } = upgrade.expect("a head");
         assert_eq!(protocols.iter().map(|protocol| &**protocol).collect::<Vec<_>>(), [&b"realtime"[..], b"v1"]);
         assert_eq!((&*path, model.as_deref()), ("/v1/realtime", Some("gpt-4o")));
+    }
+
+    #[test]
+    fn a_model_that_can_be_no_name_is_none() {
+        let long = format!("/v1/realtime?model={}", "a".repeat(129));
+        for target in ["/v1/realtime", "/v1/realtime?model=", "/v1/realtime?model=a%0ab", &long] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: h\r\n{KEY}\r\n");
+            let model = with_request(head.as_bytes(), |head| {
+                let path = UpstreamPath { needs_base: false, path_and_query: head.target, base_bytes: 0 };
+                Upgrade::of(head, path).model
+            });
+            assert_eq!(model.expect("a head"), None, "{target}");
+        }
     }
 }
