@@ -38,16 +38,21 @@ impl TriedUpgrades {
 
     /// Notes that the upstream has none on this path. Returns whether it is not asked again.
     pub fn note_refused(&self, path: &str, now: Instant) -> bool {
-        if path.len() > PATH_BYTES_MAX || self.tried.load().has_accepted(path) {
+        if path.len() > PATH_BYTES_MAX {
             return false;
         }
+        let mut is_noted = false;
         self.tried.rcu(|tried| {
             let mut tried = TriedPaths::clone(tried);
-            tried.refused.retain(|(refused, until)| **refused != *path && now < *until);
-            push_bounded(&mut tried.refused, (path.into(), now + REMEMBERED));
+            // Another shard may have just noted that it has.
+            is_noted = !tried.has_accepted(path);
+            if is_noted {
+                tried.refused.retain(|(refused, until)| **refused != *path && now < *until);
+                push_bounded(&mut tried.refused, (path.into(), now + REMEMBERED));
+            }
             tried
         });
-        true
+        is_noted
     }
 
     /// Notes that the upstream has switched on this path.
