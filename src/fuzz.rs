@@ -52,7 +52,7 @@ pub mod sse {
 
 /// A WebSocket as it passes.
 pub mod websocket {
-    pub use crate::proxy::websocket::frames::{FrameObserver, FrameReader, MessageKind, Sender};
+    pub use crate::proxy::websocket::frames::{FrameObserver, FrameReader, Mask, MessageKind, Sender};
     pub use crate::usage::answer::messages::MessageUsage;
 }
 

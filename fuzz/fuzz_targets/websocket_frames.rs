@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use flow_uring::fuzz::websocket::{FrameObserver, FrameReader, MessageKind, MessageUsage, Sender};
+use flow_uring::fuzz::websocket::{FrameObserver, FrameReader, Mask, MessageKind, MessageUsage, Sender};
 use flow_uring_fuzz::input::{expanded, ways_to_split};
 use libfuzzer_sys::fuzz_target;
 
@@ -25,8 +25,8 @@ enum End {
 }
 
 impl FrameObserver for Direction {
-    fn data(&mut self, _kind: MessageKind, part: &[u8]) {
-        self.open.extend_from_slice(part);
+    fn data(&mut self, _kind: MessageKind, part: &[u8], mask: Mask) {
+        self.open.extend(part.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     }
 
     fn message_ended(&mut self, kind: MessageKind) {
@@ -117,7 +117,8 @@ fn second_reading(mut bytes: &[u8], is_masked: bool) -> (Direction, Vec<usize>) 
         let content = &bytes[head..][..(payload.min((bytes.len() - head) as u64)) as usize];
         match first & 0x0F {
             opcode @ 0..=2 => {
-                direction.open.extend_from_slice(content);
+                let mask = if is_masked { &bytes[head - 4..head] } else { &[0; 4] };
+                direction.open.extend(content.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
                 let of = kind.unwrap_or(if opcode == 1 { MessageKind::Text } else { MessageKind::Binary });
                 kind = Some(of);
                 if is_whole && first & 0x80 != 0 {

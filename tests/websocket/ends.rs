@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::frame::{Frame, asked, text};
 use super::{counting, echo_bytes, open, sample, switched};
-use crate::support::{CERTIFICATES, Client, Gate, Gateway, Upstream, check_at_once, wait_until};
+use crate::support::{CERTIFICATES, Client, Gate, Gateway, Upstream, check_at_once, secrets_json, wait_until};
 
 /// The limit of the contract, with an order of magnitude to spare on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -181,10 +181,32 @@ fn a_client_that_takes_nothing_is_given_up_and_memory_stays_bounded() {
     let mut client = Client::connect_narrow(gateway.port(), None);
     open(&mut client, "/v1/x");
     let before = gateway.rss_kib();
+    // It holds what it holds from the moment on from which nothing is taken, until the limit.
+    wait_until("it is given up", || {
+        assert!(gateway.rss_kib() < before + 4096);
+        gateway.count_log("status=101") == 1
+    });
     let line = gateway.wait_for_log("status=101");
     assert!(line.contains("end=timeout"), "{line}");
-    assert!(gateway.rss_kib() < before + 4096);
     upstream.wait_for_close(0);
+}
+
+#[test]
+fn a_reload_leaves_open_sockets_as_they_are() {
+    let upstream = Upstream::plain(switched(echo_bytes));
+    let mut gateway = Gateway::before(&upstream);
+    let mut client = Client::connect(gateway.port());
+    open(&mut client, "/v1/x");
+    gateway.rewrite_secrets(&secrets_json(&["other"]));
+    gateway.signal(libc::SIGHUP);
+    gateway.wait_for_log("removed alpha");
+    client.send("still here");
+    assert_eq!(client.read_until("still here"), b"still here");
+    open(&mut Client::connect(gateway.port()), "/v1/x");
+    client.half_close();
+    client.read_to_end();
+    assert!(gateway.wait_for_log("bytes_in=10").contains("credential=\"alpha\""));
+    gateway.wait_for_log("credential=\"other\"");
 }
 
 #[test]

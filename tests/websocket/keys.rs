@@ -1,11 +1,10 @@
 //! Keys of callers: where an upgrade may carry one, and what their limits mean for it.
 
-use std::thread;
 use std::time::Duration;
 
-use super::frame::text;
-use super::{counting, echo_bytes, open, sample, switched, upgrade};
-use crate::support::{Client, Gateway, Upstream, wait_until};
+use super::frame::{asked, text};
+use super::{counting, echo_bytes, sample, switched, upgrade};
+use crate::support::{Client, Gateway, Upstream};
 
 const SECRET: &str = "made-up-key-of-a-caller-0123456789";
 
@@ -83,24 +82,38 @@ fn a_key_for_some_models_is_for_sockets_that_can_have_no_other() {
 }
 
 #[test]
-fn each_answer_is_charged_when_it_ends_and_the_next_socket_is_refused() {
-    let upstream = Upstream::plain(switched(|peer| {
-        peer.read_some();
-        peer.write(text(
-            r#"{"type":"response.completed","response":{"usage":{"input_tokens":90,"output_tokens":20,"total_tokens":110}}}"#,
-        ));
-        peer.read_to_end();
-    }));
-    let (gateway, _files) = with_key(&upstream, r#","limits":{"tokens_per_day":100}"#);
-    let mut client = Client::connect(gateway.port());
-    let lines = format!("Authorization: Bearer {SECRET}\r\n");
-    assert_eq!(client.ask(upgrade("/v1/responses", &lines)).status, 101);
-    assert_eq!(ask(&gateway, "/v1/responses"), (101, None), "nothing was used yet");
-    client.send(super::frame::asked("go"));
-    client.read_until("110}}}");
-    // The socket is still open.
-    wait_until("it is charged", || ask(&gateway, "/v1/responses").0 == 429);
-    assert!(client.is_quiet_for(Duration::from_millis(50)), "a running one is not cut");
+fn a_socket_ends_with_the_answer_that_reaches_a_limit_of_its_key() {
+    const COMPLETED: &str = r#"{"type":"response.completed","response":{"usage":{"input_tokens":40,"output_tokens":20,"total_tokens":60}}}"#;
+    for (limit, answers) in [(r#""tokens_per_day":100"#, 2), (r#""tokens_per_minute":60"#, 1)] {
+        let upstream = Upstream::plain(switched(|peer| {
+            while peer.read_some().is_some() {
+                // What follows the answer in the same write is not begun downstream unless it is whole.
+                peer.write([text(COMPLETED), text("more"), text("half")[..3].to_vec()].concat());
+                peer.write(&text("half")[3..]);
+            }
+        }));
+        let (gateway, _files) = with_key(&upstream, &format!(r#","limits":{{{limit}}}"#));
+        let mut client = Client::connect(gateway.port());
+        let lines = format!("Authorization: Bearer {SECRET}\r\n");
+        assert_eq!(client.ask(upgrade("/v1/responses", &lines)).status, 101);
+        assert_eq!(ask(&gateway, "/v1/responses"), (101, None), "nothing was used yet");
+        for _ in 1..answers {
+            client.send(asked("go"));
+            client.read_until(text("half"));
+        }
+        client.send(asked("go"));
+        let (bytes, _) = client.read_to_end();
+        let rest = bytes.strip_prefix(&text(COMPLETED)[..]).expect("the answer, whole");
+        let rest = rest.strip_prefix(&text("more")[..]).unwrap_or(rest);
+        let close = rest.strip_prefix(&text("half")[..]).unwrap_or(rest);
+        let name = limit.split('"').nth(1).expect("a name");
+        let reason = format!("This API key has reached its limit {name} (again in ");
+        assert_eq!((close[0], usize::from(close[1])), (0x88, close.len() - 2), "a Close frame and nothing else");
+        assert_eq!(close[2..4], 1008_u16.to_be_bytes());
+        assert!(close[4..].starts_with(reason.as_bytes()), "{}", String::from_utf8_lossy(close));
+        assert!(gateway.wait_for_log("end=refused").contains("status=101"));
+        assert_eq!(ask(&gateway, "/v1/responses").0, 429, "the next one is refused");
+    }
 }
 
 #[test]
@@ -109,14 +122,24 @@ fn requests_a_minute_count_upgrades() {
     let (gateway, _files) = with_key(&upstream, r#","limits":{"requests_per_minute":2}"#);
     let statuses: Vec<u16> = (0..3).map(|_| ask(&gateway, "/v1/x").0).collect();
     assert_eq!(statuses, [101, 101, 429]);
-    thread::sleep(Duration::from_millis(1));
     assert_eq!(sample(&gateway, "flow_uring_websockets_total"), 2.0);
 }
 
 #[test]
-fn without_keys_the_protocols_are_the_callers_own() {
+fn without_keys_of_its_own_a_callers_key_among_the_protocols_stays_here_too() {
     let upstream = Upstream::plain(switched(echo_bytes));
     let gateway = Gateway::before(&upstream);
-    open(&mut Client::connect(gateway.port()), "/v1/x");
-    assert_eq!(upstream.request().head.field("sec-websocket-protocol"), None);
+    for (protocols, expected) in [
+        (None, None),
+        (Some("realtime, y"), Some("realtime, y")),
+        (Some("realtime, openai-insecure-api-key.abc, y"), Some("realtime, y")),
+        (Some("openai-insecure-api-key.abc"), None),
+    ] {
+        let line = protocols.map(|protocols| format!("Sec-WebSocket-Protocol: {protocols}\r\n"));
+        let mut client = Client::connect(gateway.port());
+        assert_eq!(client.ask(upgrade("/v1/x", line.as_deref().unwrap_or_default())).status, 101);
+        let requests = upstream.requests();
+        let last = requests.last().expect("a request");
+        assert_eq!(last.head.field("sec-websocket-protocol"), expected);
+    }
 }

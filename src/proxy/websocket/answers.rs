@@ -6,10 +6,13 @@
 
 use std::cell::{Cell, RefCell};
 
+use crate::io::clock;
 use crate::proxy::counted::{Spent, TunnelAnswer, count_in_tunnel};
 use crate::proxy::exchange::Exchange;
+use crate::proxy::key_accounts::LimitReached;
 use crate::proxy::resources::Resources;
-use crate::proxy::websocket::frames::{FrameObserver, FrameReader, MessageKind, Sender};
+use crate::proxy::websocket::asked::AskedContent;
+use crate::proxy::websocket::frames::{FrameObserver, FrameReader, Mask, MessageKind, Sender};
 use crate::usage::answer::messages::MessageUsage;
 use crate::usage::answer::told::AnswerUsage;
 use crate::usage::tokens::EstimatedTokens;
@@ -19,93 +22,53 @@ pub struct TunnelAnswers<'a> {
     resources: &'a Resources,
     exchange: &'a Exchange,
     upstream: RefCell<FrameReader>,
-    client: RefCell<FrameReader>,
-    messages: RefCell<UpstreamMessages>,
-    /// The bytes of content that the client has sent since the last answer that told its usage.
-    asked_bytes: Cell<u64>,
+    /// `None`: usage is not counted.
+    followed: Option<Box<RefCell<Followed>>>,
     /// The bytes of the upstream that could not be followed.
     unread_bytes: Cell<u64>,
+    limit_reached: Cell<Option<LimitReached>>,
 }
 
-/// The upstream's messages.
-#[derive(Default)]
-struct UpstreamMessages {
-    /// `None`: usage is not counted.
-    usage: Option<Box<MessageUsage>>,
-    /// The last message told the usage of an answer.
-    told: Option<AnswerUsage>,
-    /// Nothing came since the client's last message.
-    are_awaited: bool,
-}
-
-impl FrameObserver for UpstreamMessages {
-    fn data(&mut self, kind: MessageKind, part: &[u8]) {
-        if let (MessageKind::Text, Some(usage)) = (kind, &mut self.usage) {
-            usage.read(part);
-        }
-    }
-
-    fn message_ended(&mut self, kind: MessageKind) {
-        self.are_awaited = false;
-        if let (MessageKind::Text, Some(usage)) = (kind, &mut self.usage) {
-            // Of several in one read each is counted before the next: see `follow_upstream`.
-            self.told = usage.end_message();
-        }
-    }
-}
-
-/// Counts the content of a client's messages.
-struct ClientContent {
-    bytes: u64,
-    has_ended: bool,
-}
-
-impl FrameObserver for ClientContent {
-    fn data(&mut self, _kind: MessageKind, part: &[u8]) {
-        self.bytes += part.len() as u64;
-    }
-
-    fn message_ended(&mut self, _kind: MessageKind) {
-        self.has_ended = true;
-    }
+/// What is asked and answered in the socket.
+struct Followed {
+    asked: AskedContent,
+    messages: MessageUsage,
 }
 
 impl<'a> TunnelAnswers<'a> {
     pub fn new(resources: &'a Resources, exchange: &'a Exchange) -> Self {
-        let usage = resources.usage.is_some().then(Box::default);
+        let followed =
+            || Box::new(RefCell::new(Followed { asked: AskedContent::new(), messages: MessageUsage::default() }));
         TunnelAnswers {
             resources,
             exchange,
             upstream: RefCell::new(FrameReader::new(Sender::Server)),
-            client: RefCell::new(FrameReader::new(Sender::Client)),
-            messages: RefCell::new(UpstreamMessages { usage, ..UpstreamMessages::default() }),
-            asked_bytes: Cell::new(0),
+            followed: resources.usage.is_some().then(followed),
             unread_bytes: Cell::new(0),
+            limit_reached: Cell::new(None),
         }
     }
 
     /// Takes the next bytes of the client.
     pub fn follow_client(&self, bytes: &[u8]) {
-        let mut content = ClientContent { bytes: 0, has_ended: false };
-        let mut client = self.client.borrow_mut();
-        client.read(bytes, &mut content);
-        if client.is_broken() {
-            content.bytes = bytes.len() as u64;
+        if let Some(followed) = &self.followed {
+            followed.borrow_mut().asked.read(bytes);
         }
-        self.asked_bytes.set(self.asked_bytes.get() + content.bytes);
-        self.messages.borrow_mut().are_awaited |= content.has_ended;
     }
 
     /// Takes the next bytes of the upstream. Returns the last border between frames in them: see [`FrameReader::read`].
     pub fn follow_upstream(&self, bytes: &[u8]) -> Option<usize> {
         let mut upstream = self.upstream.borrow_mut();
-        let mut messages = self.messages.borrow_mut();
-        let mut counting = Counting { answers: self, messages: &mut messages };
-        let border = upstream.read(bytes, &mut counting);
+        let border = upstream.read(bytes, &mut Counting { answers: self });
         if upstream.is_broken() {
             self.unread_bytes.set(self.unread_bytes.get() + bytes.len() as u64);
         }
         border
+    }
+
+    /// Returns the limit of the caller's key that an answer in this socket has reached.
+    pub fn limit_reached(&self) -> Option<LimitReached> {
+        self.limit_reached.get()
     }
 
     /// Tells whether all that came of the upstream are whole frames, and more may follow.
@@ -125,28 +88,29 @@ impl<'a> TunnelAnswers<'a> {
 
     /// Counts what has not told its usage.
     pub fn end(self) {
-        let (is_owed, text_bytes) = {
-            let messages = self.messages.borrow();
-            let usage = messages.usage.as_deref();
-            let is_open = usage.is_some_and(MessageUsage::has_open_answer);
-            let is_asked = messages.are_awaited && self.asked_bytes.get() > 0;
-            let is_owed = is_open || is_asked || self.unread_bytes.get() > 0;
-            (is_owed, usage.map_or(0, MessageUsage::open_text_bytes))
-        };
-        if is_owed {
-            let output = text_bytes + self.unread_bytes.get();
-            let spent = Spent::Estimated(EstimatedTokens::of_bytes(self.asked_bytes.get(), output));
+        let Some(followed) = &self.followed else { return };
+        let Followed { asked, messages } = &*followed.borrow();
+        let is_asked = asked.is_awaited() && asked.bytes() > 0;
+        if messages.has_open_answer() || is_asked || self.unread_bytes.get() > 0 {
+            let output = messages.open_text_bytes() + self.unread_bytes.get();
+            let spent = Spent::Estimated(EstimatedTokens::of_bytes(asked.bytes(), output));
             self.count(TunnelAnswer { spent, cost: None, model: None });
         }
     }
 
-    fn count_told(&self, told: &AnswerUsage) {
+    /// Counts an answer that has ended, and sees whether it was the last one that its key may have.
+    fn count_told(&self, told: &AnswerUsage, asked_bytes: u64) {
         let spent = match told.tokens {
             Some(tokens) => Spent::Reported(tokens),
-            None => Spent::Estimated(EstimatedTokens::of_bytes(self.asked_bytes.get(), told.text_bytes)),
+            None => Spent::Estimated(EstimatedTokens::of_bytes(asked_bytes, told.text_bytes)),
         };
         self.count(TunnelAnswer { spent, cost: told.cost, model: told.model() });
-        self.asked_bytes.set(0);
+        if let Some(governed) = self.exchange.snapshot.governed(self.exchange.key)
+            && let Some(account) = &governed.account
+            && self.limit_reached.get().is_none()
+        {
+            self.limit_reached.set(account.check(&governed.limits, clock::now()).err());
+        }
     }
 
     fn count(&self, answer: TunnelAnswer<'_>) {
@@ -154,21 +118,29 @@ impl<'a> TunnelAnswers<'a> {
     }
 }
 
-/// Counts each answer as it ends: several may be in one read.
+/// Reads the upstream's messages, and counts each answer as it ends: several may be in one read.
 struct Counting<'a, 'b> {
     answers: &'b TunnelAnswers<'a>,
-    messages: &'b mut UpstreamMessages,
 }
 
 impl FrameObserver for Counting<'_, '_> {
-    fn data(&mut self, kind: MessageKind, part: &[u8]) {
-        self.messages.data(kind, part);
+    fn data(&mut self, kind: MessageKind, part: &[u8], _mask: Mask) {
+        if let (MessageKind::Text, Some(followed)) = (kind, &self.answers.followed) {
+            followed.borrow_mut().messages.read(part);
+        }
     }
 
     fn message_ended(&mut self, kind: MessageKind) {
-        self.messages.message_ended(kind);
-        if let Some(told) = self.messages.told.take() {
-            self.answers.count_told(&told);
+        let Some(followed) = &self.answers.followed else { return };
+        let Followed { asked, messages } = &mut *followed.borrow_mut();
+        asked.is_heard();
+        if kind == MessageKind::Text
+            && let Some(told) = messages.end_message()
+        {
+            self.answers.count_told(&told, asked.bytes());
+            if !messages.has_open_answer() {
+                asked.is_answered();
+            }
         }
     }
 }

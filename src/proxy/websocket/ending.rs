@@ -1,11 +1,43 @@
 //! The ends of a socket, and what each of them comes to.
 
+use crate::io::Buffer;
 use crate::observability::Ending;
+use crate::proxy::key_accounts::LimitReached;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::websocket::answers::TunnelAnswers;
 
-/// The Close frame of a server with the status 1012, "Service Restart" (RFC 6455 §5.5.1, §7.4 and the registry of IANA).
-pub const SERVICE_RESTART: [u8; 4] = [0x88, 0x02, 0x03, 0xF4];
+/// An end that is due at the next border between two frames, of which the client is told by a Close frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goodbye {
+    /// The drain has expired.
+    Restart,
+    /// An answer has reached a limit of the caller's key.
+    Limit(LimitReached),
+}
+
+impl Goodbye {
+    /// Appends its Close frame, a server's (RFC 6455 §5.5.1 and §7.4.1; 1012, "Service Restart", by the registry of IANA).
+    pub fn append_to(self, out: &mut Buffer) {
+        let (status, reason) = match self {
+            Goodbye::Restart => (1012_u16, String::new()),
+            Goodbye::Limit(reached) => (1008, format!("This API key has reached its limit {reached}")),
+        };
+        // A status and the longest reason are 125 bytes, so that the length has one (RFC 6455 §5.5).
+        let reason = reason.get(..REASON_BYTES_MAX).unwrap_or(&reason);
+        out.append(&[0x88, 2 + reason.len() as u8]);
+        out.append(&status.to_be_bytes());
+        out.append(reason.as_bytes());
+    }
+
+    pub fn end(self) -> TunnelEnd {
+        match self {
+            Goodbye::Restart => TunnelEnd::Expired,
+            Goodbye::Limit(_) => TunnelEnd::LimitReached,
+        }
+    }
+}
+
+const REASON_BYTES_MAX: usize = 123;
 
 /// One of the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +59,9 @@ pub enum TunnelEnd {
     Idle,
     /// The drain has expired, and the client was told so where it could be.
     Expired,
-    /// The client was not told: it takes nothing, or the upstream is within a frame.
+    /// An answer has reached a limit of the caller's key, and the client was told so where it could be.
+    LimitReached,
+    /// The drain has expired, and the client was not told: it takes nothing, or the upstream is within a frame.
     CutOff,
 }
 
@@ -47,6 +81,7 @@ impl TunnelEnd {
             TunnelEnd::Stalled(Side::Upstream) => lost(Ending::Timeout),
             TunnelEnd::Idle => closed(Ending::Timeout),
             TunnelEnd::Expired => closed(Ending::Shutdown),
+            TunnelEnd::LimitReached => closed(Ending::Refused),
             TunnelEnd::CutOff => Outcome::CUT_OFF,
         }
     }

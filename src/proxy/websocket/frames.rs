@@ -11,14 +11,19 @@ pub enum MessageKind {
     Binary,
 }
 
-/// Receives the content of messages. That of a client is masked.
+/// Receives the content of messages.
 pub trait FrameObserver {
-    /// The next bytes of a message.
-    fn data(&mut self, kind: MessageKind, part: &[u8]);
+    /// The next bytes of a message. Those of a client are masked: by `mask`, whose first byte is that of the first one.
+    fn data(&mut self, kind: MessageKind, part: &[u8], mask: Mask);
 
     /// The message has ended.
     fn message_ended(&mut self, kind: MessageKind);
 }
+
+/// The mask of a client's bytes, over and over (RFC 6455 §5.3); all zero for a server's.
+pub type Mask = [u8; MASK_BYTES];
+
+const MASK_BYTES: usize = 4;
 
 /// The side whose frames these are: only a client masks them (RFC 6455 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,13 +45,12 @@ pub struct FrameReader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum FramePlace {
     /// Within the head of a frame, or before one.
-    Head {
-        bytes: [u8; HEAD_BYTES_MAX],
-        length: usize,
-    },
+    Head { bytes: [u8; HEAD_BYTES_MAX], length: usize },
     Payload {
         frame: Frame,
         left: u64,
+        /// As it is for the next byte.
+        mask: Mask,
     },
     /// After a Close frame: nothing may follow it (RFC 6455 §5.5.1).
     Closed,
@@ -96,14 +100,15 @@ impl FrameReader {
                     self.place = self.after_head(head, length + 1);
                     self.end_empty(observer);
                 }
-                FramePlace::Payload { frame, left } => {
+                FramePlace::Payload { frame, left, mut mask } => {
                     let count = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     let (part, after) = rest.split_at(count);
                     if let FrameKind::Data(kind) = frame.kind {
-                        observer.data(kind, part);
+                        observer.data(kind, part, mask);
                     }
                     rest = after;
-                    self.place = FramePlace::Payload { frame, left: left - count as u64 };
+                    mask.rotate_left(count % MASK_BYTES);
+                    self.place = FramePlace::Payload { frame, left: left - count as u64, mask };
                     self.end_empty(observer);
                 }
             }
@@ -131,7 +136,7 @@ impl FrameReader {
 
     /// Ends the frame, if no more of its payload is to come.
     fn end_empty(&mut self, observer: &mut impl FrameObserver) {
-        let FramePlace::Payload { frame, left: 0 } = self.place else { return };
+        let FramePlace::Payload { frame, left: 0, .. } = self.place else { return };
         self.place = BORDER;
         match frame.kind {
             FrameKind::Data(kind) if frame.is_final => {
@@ -159,16 +164,19 @@ impl FrameReader {
             127 => 8,
             _ => 0,
         };
-        if length < 2 + length_bytes + if is_masked { 4 } else { 0 } {
+        let (length_end, mask_bytes) = (2 + length_bytes, if is_masked { MASK_BYTES } else { 0 });
+        if length < length_end + mask_bytes {
             return FramePlace::Head { bytes: head, length };
         }
-        let long = head[2..2 + length_bytes].iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+        let mut mask = Mask::default();
+        mask[..mask_bytes].copy_from_slice(&head[length_end..length_end + mask_bytes]);
+        let long = head[2..length_end].iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
         // RFC 6455 §5.2: in as few bytes as there can be, and the highest bit is 0.
         match short {
             126 if long < 126 => FramePlace::Broken,
             127 if long <= u64::from(u16::MAX) || long > i64::MAX as u64 => FramePlace::Broken,
-            126 | 127 => FramePlace::Payload { frame, left: long },
-            short => FramePlace::Payload { frame, left: u64::from(short) },
+            126 | 127 => FramePlace::Payload { frame, left: long, mask },
+            short => FramePlace::Payload { frame, left: u64::from(short), mask },
         }
     }
 

@@ -1,10 +1,11 @@
 //! A WebSocket after its 101: bytes both ways, untouched.
 //!
-//! One task relays both directions (`tunnel`), follows the frames of the upstream (`frames`) for the usage that their
-//! messages tell of (`answers`) and for their borders, and ends the socket (`ending`). Invariant: a byte that one side
+//! One task relays both directions (`tunnel`), follows the frames of both (`frames`) for their borders, for what the
+//! client asks for (`asked`) and the usage that the upstream tells of (`answers`), and ends the socket (`ending`). Invariant: a byte that one side
 //! has sent is on its way to the other before the next one is read; a socket on which nothing moves holds no buffer.
 
 mod answers;
+mod asked;
 mod ending;
 pub mod frames;
 mod tunnel;
@@ -38,24 +39,14 @@ pub async fn relay(
     downstream.replay.get_mut().release(&resources.budget);
     // What the client has sent since its head waits here.
     let early = mem::take(&mut downstream.input);
-    let Switched { answer: SwitchingAnswer { head, received }, connection } = *switched;
+    let Switched { answer, connection } = *switched;
     exchange.progress.answer_begins(SWITCHING_PROTOCOLS);
-    downstream.trail.note_answer(head.filled());
-    if downstream.write(head, resources.timeouts.downstream_write).await.is_err() {
-        return Outcome::CLIENT_GONE;
-    }
+    downstream.trail.note_answer(answer.head.filled());
     let open = OpenTunnel::begin(resources);
-    let came = Came { early, received };
-    let (outcome, request_bytes) = relay_both(resources, exchange, downstream, &connection, came).await;
+    let (outcome, request_bytes) = relay_both(resources, exchange, downstream, &connection, early, answer).await;
     exchange.request_bytes = request_bytes;
     drop(open);
     outcome
-}
-
-/// The bytes that had come of either side by the 101.
-struct Came {
-    early: Buffer,
-    received: Buffer,
 }
 
 async fn relay_both(
@@ -63,11 +54,12 @@ async fn relay_both(
     exchange: &Exchange,
     downstream: &Downstream,
     connection: &Connection,
-    came: Came,
+    early: Buffer,
+    answer: SwitchingAnswer,
 ) -> (Outcome, u64) {
     let answers = TunnelAnswers::new(resources, exchange);
     let tunnel = SocketRelay::new(resources, exchange, downstream, connection, &answers);
-    let outcome = tunnel.run(came.early, came.received).await;
+    let outcome = tunnel.run(early, answer).await;
     let request_bytes = tunnel.request_bytes();
     answers.end();
     (outcome, request_bytes)

@@ -14,12 +14,13 @@ use std::time::{Duration, Instant};
 use crate::io::buffer::PLAINTEXT_MAX;
 use crate::io::{Buffer, Departure, Either, Phase, WriteError, clock, pause, race};
 use crate::proxy::attempt::downstream_side::cut_off;
+use crate::proxy::attempt::relayed::SwitchingAnswer;
 use crate::proxy::downstream::Downstream;
 use crate::proxy::exchange::{Exchange, Progress};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::resources::Resources;
 use crate::proxy::websocket::answers::TunnelAnswers;
-use crate::proxy::websocket::ending::{SERVICE_RESTART, Side, TunnelEnd};
+use crate::proxy::websocket::ending::{Goodbye, Side, TunnelEnd};
 use crate::upstream::{Connection, Received, TransportError};
 
 /// The time in which a client may take what the upstream had sent before it was lost, such as a last Close frame.
@@ -57,10 +58,10 @@ impl<'a> SocketRelay<'a> {
         self.request_bytes.get()
     }
 
-    /// Relays until the socket ends. `early` came of the client and `received` of the upstream before.
-    pub async fn run(&self, early: Buffer, received: Buffer) -> Outcome {
+    /// Tells the client of the switch, and relays until the socket ends. `early` came of the client before.
+    pub async fn run(&self, early: Buffer, answer: SwitchingAnswer) -> Outcome {
         let mut up = pin!(self.relay_up(early));
-        let mut down = pin!(self.relay_down(received));
+        let mut down = pin!(self.relay_down(answer));
         let mut interrupted = pin!(self.interrupted());
         let mut first = None;
         let (mut is_up, mut is_down) = (true, true);
@@ -170,27 +171,32 @@ impl<'a> SocketRelay<'a> {
         }
     }
 
-    /// Relays what the upstream sends, up to the end of its direction or of the drain.
-    async fn relay_down(&self, received: Buffer) -> DirectionEnd {
-        let expired = || self.resources.lifecycle.phase() == Phase::Expired;
-        let mut out = received;
+    /// Relays what the upstream sends, up to the end of its direction or until the socket is to end.
+    async fn relay_down(&self, answer: SwitchingAnswer) -> DirectionEnd {
+        self.write(answer.head).await?;
+        let mut out = answer.received;
         loop {
             if !out.is_empty() {
                 let border = self.answers.follow_upstream(out.filled());
-                let is_over = expired() && border.is_some();
-                if let (true, Some(border)) = (is_over, border) {
+                let last = self.due().zip(border);
+                if let Some((_, border)) = last {
                     out.truncate(border);
                 }
+                let count = out.len() as u64;
                 self.write(std::mem::take(&mut out)).await?;
-                if is_over {
-                    return self.say_goodbye().await;
+                self.progress.response_bytes.set(self.progress.response_bytes.get() + count);
+                if let Some((goodbye, _)) = last {
+                    return self.say(goodbye).await;
                 }
             }
-            if expired() && (self.answers.is_at_border() || self.answers.is_broken() || self.answers.has_closed()) {
-                return self.say_goodbye().await;
+            let due = self.due();
+            if let Some(goodbye) = due
+                && (self.answers.is_at_border() || self.answers.is_broken() || self.answers.has_closed())
+            {
+                return self.say(goodbye).await;
             }
             self.progress.turns.take().await;
-            if expired() {
+            if due.is_some() {
                 self.connection.readable().await;
             } else {
                 let expiry = self.resources.lifecycle.reached(Phase::Expired);
@@ -208,28 +214,31 @@ impl<'a> SocketRelay<'a> {
         Ok(())
     }
 
+    /// Returns the end that is due at the next border.
+    fn due(&self) -> Option<Goodbye> {
+        if self.resources.lifecycle.phase() == Phase::Expired {
+            return Some(Goodbye::Restart);
+        }
+        self.answers.limit_reached().map(Goodbye::Limit)
+    }
+
     async fn write(&self, bytes: Buffer) -> DirectionEnd {
         self.moved.set(clock::now());
-        let count = bytes.len() as u64;
         match self.downstream.write(bytes, self.resources.timeouts.downstream_write).await {
-            Ok(()) => {
-                self.progress.response_bytes.set(self.progress.response_bytes.get() + count);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(WriteError::Stalled) => Err(TunnelEnd::Stalled(Side::Client)),
             Err(WriteError::Io(_)) => Err(TunnelEnd::Lost(Side::Client)),
         }
     }
 
-    /// Tells the client that the service restarts, unless it knows of an end already or would take it for a part of a
-    /// frame.
-    async fn say_goodbye(&self) -> DirectionEnd {
+    /// Tells the client why the socket ends, unless it knows of an end already or would take it for a part of a frame.
+    async fn say(&self, goodbye: Goodbye) -> DirectionEnd {
         let may_be_told = !self.answers.is_broken() && !self.answers.has_closed();
         if may_be_told {
             let mut close = Buffer::take_small();
-            close.append(&SERVICE_RESTART);
+            goodbye.append_to(&mut close);
             self.write(close).await?;
         }
-        Err(TunnelEnd::Expired)
+        Err(goodbye.end())
     }
 }

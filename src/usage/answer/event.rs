@@ -9,6 +9,12 @@ use crate::usage::answer::fields::{UsageFields, UsageMember};
 use crate::usage::answer::text_key::{RESPONSES_TYPE, TextBytes, TextKey};
 use crate::usage::answer::told::ModelName;
 
+/// The last events of an answer, after [`RESPONSES_TYPE`]: of Responses, and of Realtime (`done`).
+const LAST_OF_RESPONSES: [&[u8]; 4] = [b"completed", b"incomplete", b"failed", b"done"];
+
+/// Events whose `delta` is audio, after [`RESPONSES_TYPE`]: what is said in it comes as a transcript beside it.
+const AUDIO_OF_RESPONSES: [&[u8]; 2] = [b"audio.delta", b"output_audio.delta"];
+
 /// The depth of the members of the outermost object.
 const TOP: usize = 1;
 
@@ -32,6 +38,10 @@ pub struct EventUsage {
     has_members: bool,
     /// It is an event of Responses.
     is_responses: bool,
+    /// It is the last one of an answer.
+    is_last: bool,
+    /// Its `delta` is audio.
+    is_audio: bool,
     /// Its type may stand after other members.
     is_message: bool,
 }
@@ -62,6 +72,8 @@ impl EventUsage {
             is_wrapped: false,
             has_members: false,
             is_responses: false,
+            is_last: false,
+            is_audio: false,
             is_message: false,
         }
     }
@@ -78,6 +90,11 @@ impl EventUsage {
         self.is_responses
     }
 
+    /// Tells whether it is the last event of an answer of Responses or of Realtime.
+    pub fn is_last_of_responses(&self) -> bool {
+        self.is_last
+    }
+
     /// Begins the next event.
     pub fn begin(&mut self) {
         self.texts.end_event();
@@ -88,6 +105,8 @@ impl EventUsage {
         self.is_wrapped = false;
         self.has_members = false;
         self.is_responses = false;
+        self.is_last = false;
+        self.is_audio = false;
     }
 
     fn outer_member(&self, depth: usize, name: &[u8]) -> EventMember {
@@ -126,6 +145,7 @@ impl JsonObserver for EventUsage {
 
     fn text(&mut self, _depth: usize, part: &[u8]) {
         match self.member {
+            EventMember::Text(_) if self.is_audio => {}
             EventMember::Text(key) => self.texts.add(key, part.len()),
             EventMember::Model => self.name.append(part),
             _ => {}
@@ -135,7 +155,12 @@ impl JsonObserver for EventUsage {
     fn value(&mut self, _depth: usize, value: JsonScalar<'_>) {
         match (self.member, value) {
             (EventMember::Within(member), value) => self.fields.set(member, value),
-            (EventMember::Type, JsonScalar::String(name)) => self.is_responses = name.starts_with(RESPONSES_TYPE),
+            (EventMember::Type, JsonScalar::String(name)) => {
+                let of_responses = name.strip_prefix(RESPONSES_TYPE);
+                self.is_responses = of_responses.is_some();
+                self.is_last = of_responses.is_some_and(|name| LAST_OF_RESPONSES.contains(&name));
+                self.is_audio = of_responses.is_some_and(|name| AUDIO_OF_RESPONSES.contains(&name));
+            }
             (EventMember::Model, JsonScalar::String(_)) => self.name.end(),
             _ => {}
         }

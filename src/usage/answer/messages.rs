@@ -1,8 +1,9 @@
 //! The usage in the text messages of a WebSocket: events of Responses and of Realtime, of which several answers may come
 //! one after the other.
 //!
-//! An answer ends with the event that tells its usage (`response.completed`, `response.done`); all others have none, or
-//! `null`. Invariant: nothing is allocated, memory is bounded, and nothing depends on how a message was split.
+//! An answer ends with its last event (`response.completed`, `response.done`), which tells its usage or none; what the
+//! events before it tell is not final. A message of no answer that tells a usage, such as a transcription, stands for
+//! itself. Invariant: nothing is allocated, memory is bounded, and nothing depends on how a message was split.
 
 use crate::json::text::JsonText;
 use crate::usage::answer::event::EventUsage;
@@ -30,19 +31,24 @@ impl MessageUsage {
         self.json.read(part, &mut self.event);
     }
 
-    /// The message has ended. Returns the usage of the answer, where it was its last one.
+    /// The message has ended. Returns what the answer told of its usage, where it was its last one.
     pub fn end_message(&mut self) -> Option<AnswerUsage> {
         let fields = self.event.fields;
         let is_whole = self.json.is_whole();
-        self.is_open |= is_whole && self.event.is_of_responses();
+        let (is_of_answer, is_last) = (self.event.is_of_responses(), self.event.is_last_of_responses());
+        self.is_open |= is_whole && is_of_answer;
         self.json.clear();
         self.event.begin();
         let (tokens, cost) = (fields.tokens(), fields.cost());
-        if !is_whole || tokens.is_none() && cost.is_none() {
+        let stands_for_itself = !is_of_answer && (tokens.is_some() || cost.is_some());
+        if !is_whole || !is_last && !stands_for_itself {
             return None;
         }
-        let text_bytes = self.open_text_bytes();
         let name = std::mem::replace(&mut self.event.name, ModelName::new());
+        if stands_for_itself {
+            return Some(AnswerUsage { tokens, cost, text_bytes: 0, name });
+        }
+        let text_bytes = self.open_text_bytes();
         self.ended_text_bytes = self.event.texts.total();
         self.is_open = false;
         Some(AnswerUsage { tokens, cost, text_bytes, name })
@@ -95,6 +101,34 @@ mod tests {
             let counts = TokenCounts { input: 20, cache_read: 8, cache_write: 0, output: 10, reasoning: 0 };
             assert_eq!((second.model(), second.tokens, second.text_bytes), (None, Some(counts), 0));
         }
+    }
+
+    #[test]
+    fn an_answer_that_ends_without_usage_ends_all_the_same() {
+        for last in ["completed", "incomplete", "failed", "done"] {
+            let mut messages = MessageUsage::default();
+            assert_eq!(told(&mut messages, r#"{"type":"response.output_text.delta","delta":"abc"}"#, 5), None);
+            let text = format!(r#"{{"event_id":"e","type":"response.{last}","response":{{"usage":null}}}}"#);
+            let first = told(&mut messages, &text, 5).expect("its end");
+            assert_eq!((first.tokens, first.cost, first.text_bytes), (None, None, 3), "{last}");
+            assert!(!messages.has_open_answer());
+            assert_eq!(told(&mut messages, COMPLETED, 5).expect("a usage").text_bytes, 0);
+        }
+    }
+
+    #[test]
+    fn what_is_told_before_the_end_is_not_final() {
+        let mut messages = MessageUsage::default();
+        let usage = r#""response":{"usage":{"input_tokens":1,"output_tokens":0,"total_tokens":1}}}"#;
+        for early in ["created", "in_progress", "output_item.done", "content_part.done"] {
+            assert_eq!(told(&mut messages, &format!(r#"{{"type":"response.{early}",{usage}"#), 9), None, "{early}");
+        }
+        let counts = TokenCounts { input: 10, cache_read: 4, cache_write: 0, output: 5, reasoning: 2 };
+        assert_eq!(told(&mut messages, COMPLETED, 9).expect("a usage").tokens, Some(counts));
+        let transcribed = r#"{"type":"conversation.item.input_audio_transcription.completed","transcript":"x",
+            "usage":{"type":"tokens","input_tokens":13,"output_tokens":3,"total_tokens":16}}"#;
+        let counts = TokenCounts { input: 13, output: 3, ..TokenCounts::default() };
+        assert_eq!(told(&mut messages, transcribed, 9).expect("a usage").tokens, Some(counts));
     }
 
     #[test]

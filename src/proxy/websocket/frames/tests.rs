@@ -8,8 +8,8 @@ struct Noted {
 }
 
 impl FrameObserver for Noted {
-    fn data(&mut self, _kind: MessageKind, part: &[u8]) {
-        self.open.extend_from_slice(part);
+    fn data(&mut self, _kind: MessageKind, part: &[u8], mask: Mask) {
+        self.open.extend(part.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
     }
 
     fn message_ended(&mut self, kind: MessageKind) {
@@ -137,12 +137,15 @@ fn what_breaks_the_protocol_ends_the_reading() {
 }
 
 #[test]
-fn the_content_of_a_client_is_told_masked() {
-    let mut noted = Noted::default();
-    let mut reader = FrameReader::new(Sender::Client);
-    for byte in [0x81, 0x83, 1, 2, 3, 4, b'a', b'b', b'c', 0x8A, 0x80, 0, 0, 0, 0] {
-        reader.read(&[byte], &mut noted);
+fn the_content_of_a_client_is_told_with_its_mask() {
+    let bytes = [0x01, 0x85, 1, 2, 3, 4, b'a' ^ 1, b'b' ^ 2, b'c' ^ 3, b'd' ^ 4, b'e' ^ 1];
+    let bytes = [&bytes[..], &[0x8A, 0x80, 0, 0, 0, 0], &[0x80, 0x82, 9, 8, 7, 6, b'f' ^ 9, b'g' ^ 8]].concat();
+    for part in 1..bytes.len() {
+        let (mut noted, mut reader) = (Noted::default(), FrameReader::new(Sender::Client));
+        for part in bytes.chunks(part) {
+            reader.read(part, &mut noted);
+        }
+        assert_eq!(noted.messages, [(MessageKind::Text, b"abcdefg".to_vec())]);
+        assert!(reader.is_at_border());
     }
-    assert_eq!(noted.messages, [(MessageKind::Text, b"abc".to_vec())]);
-    assert!(reader.is_at_border());
 }
