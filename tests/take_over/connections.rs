@@ -26,6 +26,37 @@ fn with_more_and_with_fewer_shards_every_socket_goes_on_being_served() {
     }
 }
 
+#[test]
+fn an_open_websocket_stays_with_the_old_one_until_it_ends() {
+    // The key of RFC 6455 §1.3, and the answer to it.
+    const UPGRADE: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    for (before, after) in [("auto", "epoll"), ("epoll", "auto")] {
+        let place = Place::before(Upstream::plain(|peer| {
+            if peer.read_head().is_some() {
+                peer.write(SWITCHED);
+                while let Some(bytes) = peer.read_some() {
+                    peer.write(bytes);
+                }
+            }
+        }));
+        let mut running = place.builder().arg("--io-driver", before).start();
+        let mut client = Client::connect(running.port());
+        assert_eq!(client.ask(UPGRADE).status, 101);
+        let successor = place.start(|| place.successor_of(&running).arg("--io-driver", after));
+        running.wait_for_log("stopping");
+        client.send("still here");
+        assert_eq!(client.read_until("still here"), b"still here");
+        assert_eq!(Client::connect(successor.port()).ask(UPGRADE).status, 101);
+        client.half_close();
+        client.read_to_end();
+        assert_eq!(running.wait().code(), Some(0));
+        assert!(running.wait_for_log("status=101").contains("bytes_in=10 bytes_out=10"));
+    }
+}
+
 /// Returns the number of descriptors of the gateway that are sockets which listen on its port.
 fn listening_sockets(gateway: &Gateway) -> usize {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("readable");

@@ -15,6 +15,11 @@ fn failing_once(first: &'static str) -> impl Fn(&mut Peer) + Send + Sync + 'stat
     let attempts = AtomicUsize::new(0);
     move |peer| {
         while let Some(head) = peer.read_head() {
+            if head.field("upgrade").is_none() {
+                // A refused credential is checked in the background, which is another request.
+                peer.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+                continue;
+            }
             if attempts.fetch_add(1, Ordering::SeqCst) > 0 {
                 peer.write(switching(&head, ""));
                 return echo_bytes(peer);
@@ -43,7 +48,6 @@ fn another_credential_or_another_attempt_opens_the_socket() {
         assert_eq!(client.ask(upgrade("/v1/x", "")).status, 101, "{first:?}");
         client.send("through");
         assert_eq!(client.read_until("through"), b"through");
-        // A refused credential is checked in the background, which is another request.
         let is_upgrade = |request: &Request| request.head.field("upgrade").is_some();
         let requests: Vec<Request> = upstream.requests().into_iter().filter(is_upgrade).collect();
         assert_eq!(requests.len(), 2, "{first:?}");
