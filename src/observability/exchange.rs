@@ -109,7 +109,7 @@ pub enum Ending {
     UpstreamClosed,
     /// A limit of time ran out, on either side.
     Timeout,
-    /// The request was refused here, by the rules.
+    /// The request was refused here, by the rules, or its WebSocket was ended by a limit of its key.
     Refused,
     /// The upstream could not be reached at all.
     UpstreamUnreachable,

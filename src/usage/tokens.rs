@@ -32,6 +32,11 @@ pub struct EstimatedTokens {
     pub output: u64,
 }
 
+/// The bytes of audio in base64 that are taken for one byte of text, so that a token is estimated for each 512 of them:
+/// not fewer than any coding of Realtime takes. PCM of 24,000 16-bit samples a second has 6,400 for each token heard,
+/// and G.711 533 for each token spoken (a token is 100 ms of what is heard, 50 ms of what is spoken).
+pub const AUDIO_BYTES_PER_TEXT_BYTE: u64 = 128;
+
 impl EstimatedTokens {
     /// Estimates a token for each four bytes of text, as is usual for English text and code.
     pub fn of_bytes(input: u64, output: u64) -> Self {

@@ -117,6 +117,34 @@ fn a_socket_ends_with_the_answer_that_reaches_a_limit_of_its_key() {
 }
 
 #[test]
+fn a_running_answer_is_not_cut_for_what_is_charged_beside_it() {
+    const DELTA: &str = r#"{"type":"response.output_text.delta","delta":"abc"}"#;
+    const TRANSCRIBED: &str = r#"{"type":"conversation.item.input_audio_transcription.completed","usage":{"input_tokens":90,"output_tokens":20,"total_tokens":110}}"#;
+    const DONE: &str =
+        r#"{"type":"response.done","response":{"usage":{"total_tokens":3,"input_tokens":2,"output_tokens":1}}}"#;
+    let upstream = Upstream::plain(switched(|peer| {
+        peer.read_some();
+        for message in [DELTA, TRANSCRIBED, DELTA, DONE] {
+            peer.write(text(message));
+            peer.read_some();
+        }
+        peer.read_to_end();
+    }));
+    let (gateway, _files) = with_key(&upstream, r#","limits":{"tokens_per_day":100}"#);
+    let mut client = Client::connect(gateway.port());
+    let lines = format!("Authorization: Bearer {SECRET}\r\n");
+    assert_eq!(client.ask(upgrade("/v1/realtime", &lines)).status, 101);
+    for message in [DELTA, TRANSCRIBED, DELTA] {
+        client.send(asked("go"));
+        assert_eq!(client.read_until(text(message)), text(message));
+    }
+    client.send(asked("go"));
+    let (bytes, _) = client.read_to_end();
+    let close = bytes.strip_prefix(&text(DONE)[..]).expect("its end");
+    assert_eq!((close[0], &close[2..4]), (0x88, &1008_u16.to_be_bytes()[..]));
+}
+
+#[test]
 fn requests_a_minute_count_upgrades() {
     let upstream = Upstream::plain(switched(echo_bytes));
     let (gateway, _files) = with_key(&upstream, r#","limits":{"requests_per_minute":2}"#);

@@ -105,11 +105,12 @@ fn an_answer_that_ends_without_usage_counts_by_its_length_and_not_in_the_next_on
 }
 
 #[test]
-fn who_leaves_pays_for_what_was_asked_and_not_for_audio() {
+fn who_leaves_pays_for_what_was_asked_and_for_audio_by_a_measure_of_its_own() {
     let audio = format!(r#"{{"type":"input_audio_buffer.append","audio":"{}"}}"#, "A".repeat(4000));
     let session = r#"{"type":"session.update","session":{}}"#;
     let create = r#"{"type":"response.create"}"#;
-    for (last, expected) in [(None, 0), (Some(create), (session.len() + create.len()).div_ceil(4))] {
+    let asked_bytes = session.len() + create.len() + 2 * audio.len() / 128;
+    for (last, expected) in [(None, 0), (Some(create), asked_bytes.div_ceil(4))] {
         let upstream = Upstream::plain(switched(|peer| _ = peer.read_to_end()));
         let gateway = counting(&upstream).start();
         let mut client = Client::connect(gateway.port());

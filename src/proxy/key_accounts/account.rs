@@ -26,6 +26,14 @@ pub struct LimitReached {
     pub seconds: u64,
 }
 
+impl LimitReached {
+    fn of(kind: LimitField, seconds: u64) -> Self {
+        // SDKs do not honour more than a minute, and then try again too soon.
+        let most = if kind.is_long() { u64::MAX } else { 60 };
+        LimitReached { kind, seconds: seconds.clamp(1, most) }
+    }
+}
+
 /// Prints the end of "has reached its limit …".
 impl fmt::Display for LimitReached {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,35 +148,35 @@ impl KeyAccount {
     /// # Errors
     /// The limit that is reached.
     pub fn check(&self, limits: &KeyLimits, now: Instant) -> Result<(), LimitReached> {
-        self.check_periods(limits)?;
-        if let Some(limit) = limits.tokens_per_minute {
-            let second = self.second(now);
-            let tokens = self.tokens();
-            if tokens.sum(second) >= limit {
-                let seconds = tokens.seconds_until_below(second, limit);
-                return Err(self.refuse(LimitField::TokensPerMinute, seconds));
-            }
-        }
-        Ok(())
+        self.reached(limits, now).map_or(Ok(()), |reached| Err(self.refuse(reached.kind, reached.seconds)))
     }
 
-    fn check_periods(&self, limits: &KeyLimits) -> Result<(), LimitReached> {
+    /// Returns the limit of what was used that is reached.
+    pub fn reached(&self, limits: &KeyLimits, now: Instant) -> Option<LimitReached> {
+        if let Some(reached) = self.period_reached(limits) {
+            return Some(reached);
+        }
+        let limit = limits.tokens_per_minute?;
+        let (second, tokens) = (self.second(now), self.tokens());
+        let seconds = || tokens.seconds_until_below(second, limit);
+        (tokens.sum(second) >= limit).then(|| LimitReached::of(LimitField::TokensPerMinute, seconds()))
+    }
+
+    fn period_reached(&self, limits: &KeyLimits) -> Option<LimitReached> {
         let KeyLimits { tokens_per_day, usd_per_day, usd_per_month, .. } = *limits;
         if tokens_per_day.is_none() && usd_per_day.is_none() && usd_per_month.is_none() {
-            return Ok(());
+            return None;
         }
         let date = UtcDate::now();
         // The longest first: what is over with a day is not over before the month is.
         if usd_per_month.is_some_and(|limit| self.usd_of_month.get(date.month) >= usd_units(limit)) {
-            return Err(self.refuse(LimitField::UsdPerMonth, date.seconds_left_of_month()));
+            return Some(LimitReached::of(LimitField::UsdPerMonth, date.seconds_left_of_month()));
         }
         if usd_per_day.is_some_and(|limit| self.usd_of_day.get(date.day) >= usd_units(limit)) {
-            return Err(self.refuse(LimitField::UsdPerDay, date.seconds_left_of_day()));
+            return Some(LimitReached::of(LimitField::UsdPerDay, date.seconds_left_of_day()));
         }
-        if tokens_per_day.is_some_and(|limit| self.tokens_of_day.get(date.day) >= limit) {
-            return Err(self.refuse(LimitField::TokensPerDay, date.seconds_left_of_day()));
-        }
-        Ok(())
+        let is_reached = tokens_per_day.is_some_and(|limit| self.tokens_of_day.get(date.day) >= limit);
+        is_reached.then(|| LimitReached::of(LimitField::TokensPerDay, date.seconds_left_of_day()))
     }
 
     /// Tells whether a request of the key came since the start.
@@ -179,9 +187,7 @@ impl KeyAccount {
     /// Counts a request that was refused for a limit.
     pub fn refuse(&self, kind: LimitField, seconds: u64) -> LimitReached {
         self.refused[kind as usize].fetch_add(1, Ordering::Relaxed);
-        // SDKs do not honour more than a minute, and then try again too soon.
-        let most = if kind.is_long() { u64::MAX } else { 60 };
-        LimitReached { kind, seconds: seconds.clamp(1, most) }
+        LimitReached::of(kind, seconds)
     }
 
     /// Counts what an answer has cost.

@@ -3,7 +3,8 @@
 //!
 //! Shared by all shards, one for each name. Invariant: an account lives as long as a key of its name has limits, so a
 //! reload changes no count; nothing in it is locked but where a request waits for a place (`parallel`). A running
-//! answer is never cut: what it costs counts when it ends. Not here: the wait (`admission`), and what is seen of an
+//! answer is not cut: what it costs counts when it ends. Of several at the same time in one WebSocket the first that
+//! reaches a limit ends the socket, and the others with it. Not here: the wait (`admission`), and what is seen of an
 //! answer ([`usage`](crate::usage)).
 
 mod account;

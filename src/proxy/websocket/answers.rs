@@ -1,7 +1,8 @@
 //! The answers in a socket, followed for their usage as they pass.
 //!
-//! Invariant: each answer that tells its usage is counted, and charged to the caller's key, when it ends; what was asked
-//! for and told nothing is counted by its length when the socket ends, so that leaving early costs no less. Where the
+//! Invariant: each answer is counted, and charged to the caller's key, when it ends: by the usage that it tells, else
+//! by its length. What was asked for and has not ended is counted by its length when the socket ends, so that leaving
+//! early costs no less. Where the
 //! frames of the upstream can no longer be followed, all that comes from there on counts by its length.
 
 use std::cell::{Cell, RefCell};
@@ -29,7 +30,7 @@ pub struct TunnelAnswers<'a> {
     limit_reached: Cell<Option<LimitReached>>,
 }
 
-/// What is asked and answered in the socket.
+/// The messages of both sides.
 struct Followed {
     asked: AskedContent,
     messages: MessageUsage,
@@ -98,18 +99,22 @@ impl<'a> TunnelAnswers<'a> {
         }
     }
 
-    /// Counts an answer that has ended, and sees whether it was the last one that its key may have.
+    /// Counts an answer that has ended.
     fn count_told(&self, told: &AnswerUsage, asked_bytes: u64) {
         let spent = match told.tokens {
             Some(tokens) => Spent::Reported(tokens),
             None => Spent::Estimated(EstimatedTokens::of_bytes(asked_bytes, told.text_bytes)),
         };
         self.count(TunnelAnswer { spent, cost: told.cost, model: told.model() });
+    }
+
+    /// Sees whether the answer that was counted last may be followed by another.
+    fn look_at_limits(&self) {
         if let Some(governed) = self.exchange.snapshot.governed(self.exchange.key)
             && let Some(account) = &governed.account
             && self.limit_reached.get().is_none()
         {
-            self.limit_reached.set(account.check(&governed.limits, clock::now()).err());
+            self.limit_reached.set(account.reached(&governed.limits, clock::now()));
         }
     }
 
@@ -133,13 +138,15 @@ impl FrameObserver for Counting<'_, '_> {
     fn message_ended(&mut self, kind: MessageKind) {
         let Some(followed) = &self.answers.followed else { return };
         let Followed { asked, messages } = &mut *followed.borrow_mut();
-        asked.is_heard();
+        asked.note_message();
         if kind == MessageKind::Text
             && let Some(told) = messages.end_message()
         {
             self.answers.count_told(&told, asked.bytes());
-            if !messages.has_open_answer() {
-                asked.is_answered();
+            // What is told within an answer, such as the usage of a transcription, leaves it as it was.
+            if !messages.is_within_answer() {
+                asked.note_answer();
+                self.answers.look_at_limits();
             }
         }
     }

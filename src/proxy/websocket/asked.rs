@@ -1,14 +1,15 @@
-//! What the messages of a client ask for.
+//! The messages of a client, and whether they ask for an answer.
 //!
-//! A message asks for an answer unless its type is one of Realtime's that ask for none. Invariant: nothing is changed or
-//! held, memory is bounded, and nothing depends on how a message was split. What cannot be read asks for an answer: no
-//! way of writing a message makes it cost less.
+//! A message asks for one unless its type is one of Realtime's that ask for none. Invariant: nothing is changed or
+//! held, memory is bounded, and nothing depends on how a message was split. A message that cannot be read asks for an
+//! answer, and so does one that names its type twice: no way of writing it makes it cost less.
 
 use crate::json::text::{Bracket, JsonObserver, JsonScalar, JsonText};
 use crate::proxy::websocket::frames::{FrameObserver, FrameReader, Mask, MessageKind, Sender};
+use crate::usage::tokens::AUDIO_BYTES_PER_TEXT_BYTE;
 
-/// The beginnings of the types that ask for no answer: they set, add and take back. Where audio alone asks for one (by the
-/// upstream's detection of speech) the upstream says that it begins.
+/// The beginnings of the types that ask for no answer: they set, add and take back. Where audio alone asks for one,
+/// since the upstream detects speech, the upstream says that it begins.
 const ASK_FOR_NOTHING: [&[u8]; 6] = [
     b"session.",
     b"transcription_session.",
@@ -18,30 +19,37 @@ const ASK_FOR_NOTHING: [&[u8]; 6] = [
     b"response.cancel",
 ];
 
-/// Its content is audio, which is counted by its duration and not by its length.
+/// The type of a message whose content is audio.
 const AUDIO: &[u8] = b"input_audio_buffer.append";
 
 /// The client's messages since the last answer.
 pub struct AskedContent {
     frames: FrameReader,
-    messages: Messages,
+    messages: ClientMessages,
 }
 
-struct Messages {
+struct ClientMessages {
     json: JsonText,
     kind: MessageType,
-    /// The bytes of content that count, of whole messages.
-    bytes: u64,
+    /// The bytes of whole messages without audio, and of those with it.
+    text_bytes: u64,
+    audio_bytes: u64,
     /// Those of the present message.
     present_bytes: u64,
-    /// A message asked for an answer.
-    ask: bool,
+    /// A message asked for an answer of which nothing came yet.
+    is_awaited: bool,
 }
 
 impl AskedContent {
     pub fn new() -> Self {
-        let messages =
-            Messages { json: JsonText::new(), kind: MessageType::default(), bytes: 0, present_bytes: 0, ask: false };
+        let messages = ClientMessages {
+            json: JsonText::new(),
+            kind: MessageType::default(),
+            text_bytes: 0,
+            audio_bytes: 0,
+            present_bytes: 0,
+            is_awaited: false,
+        };
         AskedContent { frames: FrameReader::new(Sender::Client), messages }
     }
 
@@ -49,39 +57,46 @@ impl AskedContent {
     pub fn read(&mut self, bytes: &[u8]) {
         self.frames.read(bytes, &mut self.messages);
         if self.frames.is_broken() {
-            self.messages.bytes += bytes.len() as u64;
-            self.messages.ask = true;
+            self.messages.text_bytes += bytes.len() as u64;
+            self.messages.is_awaited = true;
         }
     }
 
-    /// Returns the bytes of content that count, since the last answer.
+    /// Returns the bytes of content since the last answer, audio in the measure of text.
     pub fn bytes(&self) -> u64 {
-        self.messages.bytes + self.messages.counted_of_present()
+        let (text, audio) = self.messages.with_present();
+        text + audio / AUDIO_BYTES_PER_TEXT_BYTE
     }
 
     /// Tells whether an answer was asked for of which nothing came yet.
     pub fn is_awaited(&self) -> bool {
-        self.messages.ask
+        self.messages.is_awaited
     }
 
-    /// The upstream has said something.
-    pub fn is_heard(&mut self) {
-        self.messages.ask = false;
+    /// Notes that a message of the upstream has come.
+    pub fn note_message(&mut self) {
+        self.messages.is_awaited = false;
     }
 
-    /// An answer has told what it was asked.
-    pub fn is_answered(&mut self) {
-        self.messages.bytes = 0;
-    }
-}
-
-impl Messages {
-    fn counted_of_present(&self) -> u64 {
-        if self.kind.is_audio() { 0 } else { self.present_bytes }
+    /// Notes that what was asked is charged.
+    pub fn note_answer(&mut self) {
+        (self.messages.text_bytes, self.messages.audio_bytes) = (0, 0);
     }
 }
 
-impl FrameObserver for Messages {
+impl ClientMessages {
+    /// Returns the bytes of text and of audio, with those of the present message.
+    fn with_present(&self) -> (u64, u64) {
+        let present = self.present_bytes;
+        if self.kind.is_audio() {
+            (self.text_bytes, self.audio_bytes + present)
+        } else {
+            (self.text_bytes + present, self.audio_bytes)
+        }
+    }
+}
+
+impl FrameObserver for ClientMessages {
     fn data(&mut self, kind: MessageKind, part: &[u8], mask: Mask) {
         self.present_bytes += part.len() as u64;
         if kind == MessageKind::Text {
@@ -102,8 +117,8 @@ impl FrameObserver for Messages {
         if !is_read {
             self.kind = MessageType::default();
         }
-        self.bytes += self.counted_of_present();
-        self.ask |= self.kind.asks();
+        (self.text_bytes, self.audio_bytes) = self.with_present();
+        self.is_awaited |= self.kind.asks();
         (self.present_bytes, self.kind) = (0, MessageType::default());
         self.json.clear();
     }
@@ -146,8 +161,8 @@ impl JsonObserver for MessageType {
 
     fn key(&mut self, _depth: usize, name: &[u8]) {
         self.is_next = name == b"type";
-        // It may be the same name in other letters.
-        if name.contains(&b'\\') {
+        // It may be the same name to the upstream: with escapes, or where that folds case.
+        if name.contains(&b'\\') || !self.is_next && name.eq_ignore_ascii_case(b"type") {
             self.find(FoundType::Asks);
         }
     }
@@ -211,13 +226,15 @@ mod tests {
                 assert_eq!(asked(&[text(kind)], part), (length(kind), true), "{kind}");
             }
             let (audio, commit) = ("\"input_audio_buffer.append\"", "\"input_audio_buffer.commit\"");
-            assert_eq!(asked(&[text(audio), text(commit), text(audio)], part), (length(commit), false));
+            let expected = length(commit) + 2 * length(audio) / 128;
+            assert_eq!(asked(&[text(audio), text(commit), text(audio)], part), (expected, false));
             // No way of writing one makes it cost less.
             for kind in [
                 format!("{audio},\"type\":\"response.create\""),
                 format!("\"response.create\",\"type\":{audio}"),
                 format!("{audio},\"ty\\u0070e\":\"response.create\""),
                 format!("{audio},\"type\":{{}}"),
+                format!("{audio},\"Type\":\"response.create\""),
             ] {
                 assert_eq!(asked(&[text(&kind)], part), (length(&kind), true), "{kind}");
             }
@@ -231,9 +248,9 @@ mod tests {
     fn what_is_heard_and_answered_is_over() {
         let mut asked = AskedContent::new();
         asked.read(&message(0x81, &of_type("\"response.create\"")));
-        asked.is_heard();
+        asked.note_message();
         assert!(!asked.is_awaited() && asked.bytes() > 0);
-        asked.is_answered();
+        asked.note_answer();
         assert_eq!(asked.bytes(), 0);
         asked.read(&message(0x81, &of_type("\"response.create\""))[..50]);
         assert_eq!((asked.bytes(), asked.is_awaited()), (42, false), "a message that has not ended");

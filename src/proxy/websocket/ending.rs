@@ -6,23 +6,25 @@ use crate::proxy::key_accounts::LimitReached;
 use crate::proxy::outcome::Outcome;
 use crate::proxy::websocket::answers::TunnelAnswers;
 
-/// An end that is due at the next border between two frames, of which the client is told by a Close frame.
+/// The longest reason of a Close frame: with its status it has 125 bytes, which is all that a control frame may have
+/// (RFC 6455 §5.5), and so its length has one byte.
+const REASON_BYTES_MAX: usize = 123;
+/// The cause of an end that is due at the next border between two frames, of which the client is told by a Close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goodbye {
+pub enum CloseCause {
     /// The drain has expired.
     Restart,
     /// An answer has reached a limit of the caller's key.
     Limit(LimitReached),
 }
 
-impl Goodbye {
-    /// Appends its Close frame, a server's (RFC 6455 §5.5.1 and §7.4.1; 1012, "Service Restart", by the registry of IANA).
+impl CloseCause {
+    /// Appends its Close frame (RFC 6455 §5.5.1 and §7.4.1; 1012, "Service Restart", by the registry of IANA).
     pub fn append_to(self, out: &mut Buffer) {
         let (status, reason) = match self {
-            Goodbye::Restart => (1012_u16, String::new()),
-            Goodbye::Limit(reached) => (1008, format!("This API key has reached its limit {reached}")),
+            CloseCause::Restart => (1012_u16, String::new()),
+            CloseCause::Limit(reached) => (1008, format!("This API key has reached its limit {reached}")),
         };
-        // A status and the longest reason are 125 bytes, so that the length has one (RFC 6455 §5.5).
         let reason = reason.get(..REASON_BYTES_MAX).unwrap_or(&reason);
         out.append(&[0x88, 2 + reason.len() as u8]);
         out.append(&status.to_be_bytes());
@@ -31,13 +33,11 @@ impl Goodbye {
 
     pub fn end(self) -> TunnelEnd {
         match self {
-            Goodbye::Restart => TunnelEnd::Expired,
-            Goodbye::Limit(_) => TunnelEnd::LimitReached,
+            CloseCause::Restart => TunnelEnd::Expired,
+            CloseCause::Limit(_) => TunnelEnd::LimitReached,
         }
     }
 }
-
-const REASON_BYTES_MAX: usize = 123;
 
 /// One of the two sides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,7 @@ impl TunnelEnd {
             TunnelEnd::Lost(Side::Upstream) => lost(Ending::UpstreamClosed),
             TunnelEnd::Stalled(Side::Upstream) => lost(Ending::Timeout),
             TunnelEnd::Idle => closed(Ending::Timeout),
+            TunnelEnd::Expired | TunnelEnd::LimitReached if is_over => closed(Ending::Ok),
             TunnelEnd::Expired => closed(Ending::Shutdown),
             TunnelEnd::LimitReached => closed(Ending::Refused),
             TunnelEnd::CutOff => Outcome::CUT_OFF,

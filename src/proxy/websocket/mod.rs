@@ -1,8 +1,9 @@
 //! A WebSocket after its 101: bytes both ways, untouched.
 //!
 //! One task relays both directions (`tunnel`), follows the frames of both (`frames`) for their borders, for what the
-//! client asks for (`asked`) and the usage that the upstream tells of (`answers`), and ends the socket (`ending`). Invariant: a byte that one side
-//! has sent is on its way to the other before the next one is read; a socket on which nothing moves holds no buffer.
+//! client asks for (`asked`) and the usage that the upstream tells of (`answers`), and ends the socket (`ending`).
+//! Invariant: a byte that one side has sent is on its way to the other before the next one is read; a socket on which
+//! nothing moves holds no buffer.
 
 mod answers;
 mod asked;

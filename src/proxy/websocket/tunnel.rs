@@ -20,7 +20,7 @@ use crate::proxy::exchange::{Exchange, Progress};
 use crate::proxy::outcome::Outcome;
 use crate::proxy::resources::Resources;
 use crate::proxy::websocket::answers::TunnelAnswers;
-use crate::proxy::websocket::ending::{Goodbye, Side, TunnelEnd};
+use crate::proxy::websocket::ending::{CloseCause, Side, TunnelEnd};
 use crate::upstream::{Connection, Received, TransportError};
 
 /// The time in which a client may take what the upstream had sent before it was lost, such as a last Close frame.
@@ -185,15 +185,15 @@ impl<'a> SocketRelay<'a> {
                 let count = out.len() as u64;
                 self.write(std::mem::take(&mut out)).await?;
                 self.progress.response_bytes.set(self.progress.response_bytes.get() + count);
-                if let Some((goodbye, _)) = last {
-                    return self.say(goodbye).await;
+                if let Some((cause, _)) = last {
+                    return self.close_for(cause).await;
                 }
             }
             let due = self.due();
-            if let Some(goodbye) = due
+            if let Some(cause) = due
                 && (self.answers.is_at_border() || self.answers.is_broken() || self.answers.has_closed())
             {
-                return self.say(goodbye).await;
+                return self.close_for(cause).await;
             }
             self.progress.turns.take().await;
             if due.is_some() {
@@ -215,11 +215,11 @@ impl<'a> SocketRelay<'a> {
     }
 
     /// Returns the end that is due at the next border.
-    fn due(&self) -> Option<Goodbye> {
+    fn due(&self) -> Option<CloseCause> {
         if self.resources.lifecycle.phase() == Phase::Expired {
-            return Some(Goodbye::Restart);
+            return Some(CloseCause::Restart);
         }
-        self.answers.limit_reached().map(Goodbye::Limit)
+        self.answers.limit_reached().map(CloseCause::Limit)
     }
 
     async fn write(&self, bytes: Buffer) -> DirectionEnd {
@@ -232,13 +232,13 @@ impl<'a> SocketRelay<'a> {
     }
 
     /// Tells the client why the socket ends, unless it knows of an end already or would take it for a part of a frame.
-    async fn say(&self, goodbye: Goodbye) -> DirectionEnd {
+    async fn close_for(&self, cause: CloseCause) -> DirectionEnd {
         let may_be_told = !self.answers.is_broken() && !self.answers.has_closed();
         if may_be_told {
             let mut close = Buffer::take_small();
-            goodbye.append_to(&mut close);
+            cause.append_to(&mut close);
             self.write(close).await?;
         }
-        Err(goodbye.end())
+        Err(cause.end())
     }
 }

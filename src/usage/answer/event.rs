@@ -12,7 +12,7 @@ use crate::usage::answer::told::ModelName;
 /// The last events of an answer, after [`RESPONSES_TYPE`]: of Responses, and of Realtime (`done`).
 const LAST_OF_RESPONSES: [&[u8]; 4] = [b"completed", b"incomplete", b"failed", b"done"];
 
-/// Events whose `delta` is audio, after [`RESPONSES_TYPE`]: what is said in it comes as a transcript beside it.
+/// Messages whose `delta` is audio, after [`RESPONSES_TYPE`].
 const AUDIO_OF_RESPONSES: [&[u8]; 2] = [b"audio.delta", b"output_audio.delta"];
 
 /// The depth of the members of the outermost object.
@@ -40,7 +40,7 @@ pub struct EventUsage {
     is_responses: bool,
     /// It is the last one of an answer.
     is_last: bool,
-    /// Its `delta` is audio.
+    /// It is a message whose `delta` is audio, which is no text.
     is_audio: bool,
     /// Its type may stand after other members.
     is_message: bool,
@@ -93,6 +93,11 @@ impl EventUsage {
     /// Tells whether it is the last event of an answer of Responses or of Realtime.
     pub fn is_last_of_responses(&self) -> bool {
         self.is_last
+    }
+
+    /// Tells whether it is a message whose `delta` is audio.
+    pub fn is_audio(&self) -> bool {
+        self.is_audio
     }
 
     /// Begins the next event.
@@ -159,7 +164,7 @@ impl JsonObserver for EventUsage {
                 let of_responses = name.strip_prefix(RESPONSES_TYPE);
                 self.is_responses = of_responses.is_some();
                 self.is_last = of_responses.is_some_and(|name| LAST_OF_RESPONSES.contains(&name));
-                self.is_audio = of_responses.is_some_and(|name| AUDIO_OF_RESPONSES.contains(&name));
+                self.is_audio = self.is_message && of_responses.is_some_and(|name| AUDIO_OF_RESPONSES.contains(&name));
             }
             (EventMember::Model, JsonScalar::String(_)) => self.name.end(),
             _ => {}
