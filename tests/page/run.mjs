@@ -18,8 +18,19 @@ import { HERE, launch, packages, startMock, stopAll } from "./browser.mjs";
 
 const ASSETS = path.join(HERE, "../../src/server/admin/page");
 const ASSETS_BYTES_MAX = 150 * 1024;
-/** What the page does by itself until it is drawn. The bound on a machine with nothing else to do is 300 ms. */
-const LOAD_SECONDS_MAX = 0.3;
+/**
+ * What the page does by itself until it is drawn, to the work of a plain table of 12,000 cells. The bound is 300 ms on a
+ * machine with nothing else to do, where the table takes some 200 ms; the same core takes twice that when it is shared.
+ */
+const LOAD_RATIO_MAX = 1.4;
+const PLAIN_TABLE = `data:text/html,<!doctype html><table></table><script>
+  const table = document.querySelector("table");
+  for (let number = 0; number < 1500; number += 1) {
+    const row = table.insertRow();
+    for (let cell = 0; cell < 8; cell += 1) row.insertCell().textContent = "cell " + number * cell;
+  }
+  document.title = table.offsetHeight;
+</script>`;
 /** Of one core, with 200 credentials and 2,000 streams. */
 const SHARE_MAX = 0.1;
 const WATCHED_MS = 8000;
@@ -84,15 +95,19 @@ async function loadsFast(page, _, url) {
     const { metrics } = await session.send("Performance.getMetrics");
     return metrics.find(({ name }) => name === "TaskDuration").value;
   };
-  // The least of some: a core that is shared with others takes longer for the same work.
-  let work = Infinity;
-  for (let load = 0; load < 4; load += 1) {
-    await open(page, url);
+  // The least of some, in turns: a core that is shared with others takes longer for the same work.
+  let [work, plain] = [Infinity, Infinity];
+  for (let load = 0; load < 6; load += 1) {
+    await page.goto(PLAIN_TABLE);
+    await page.waitForFunction(() => document.title !== "");
     // It begins anew with each load.
+    plain = Math.min(plain, await taken());
+    await open(page, url);
     work = Math.min(work, await taken());
   }
-  assert.ok(work < LOAD_SECONDS_MAX, `its own work took ${work} s`);
-  return `${Math.round(work * 1000)} ms of its own work`;
+  const figures = `${Math.round(work * 1000)} ms of its own work, ${Math.round(plain * 1000)} ms of the plain table's`;
+  assert.ok(work < LOAD_RATIO_MAX * plain, figures);
+  return figures;
 }
 
 async function rises(page, _, url) {
