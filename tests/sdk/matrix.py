@@ -8,9 +8,6 @@ while, which none may notice.
     target/sdk-venv/bin/npm ci --ignore-scripts --prefix target/sdk-node
     cargo build --release && target/sdk-venv/bin/python tests/sdk/matrix.py [CLIENT...]
 
-With --share N each client takes one of N deaths within an event, and each takes others than the client before it; all
-others it takes whole.
-
 It starts the binary that FLOW_URING_BIN names (default: target/release/flow-uring) on free ports, one gateway for each
 kind of upstream, and one process for each client, and ends only these. The last thing printed is a table; exit code 1
 when something in it is wrong.
@@ -35,7 +32,7 @@ import time
 from dataclasses import dataclass, field
 
 from breaking_upstream import PLAIN_KINDS, TLS_KINDS, BreakingUpstream, tls_context
-from deaths import COLUMNS, WITHIN, Death, deaths_of
+from deaths import COLUMNS, Death, deaths_of
 from gateway import Gateway
 from turns import WHOLE_TEXT
 
@@ -204,21 +201,14 @@ class Worker:
         self._lines.put(None)
 
 
-def shared(deaths: list[Death], number: int, share: int) -> list[Death]:
-    """Those of one client: all but the deaths within an event, and one of `share` of these."""
-    within = [death for death in deaths if death.column == WITHIN]
-    taken = set(within[number % share :: share])
-    return [death for death in deaths if death.column != WITHIN or death in taken]
-
-
-def run_client(client: Client, base_urls: dict[tuple[str, ...], str], share: int, due: float) -> Row:
+def run_client(client: Client, base_urls: dict[tuple[str, ...], str], due: float) -> Row:
     row = Row(client)
     started = time.monotonic()
     due = min(due, started + CLIENT_SECONDS_MAX)
     for kinds, base_url in base_urls.items():
         worker = Worker(client, base_url)
         try:
-            for death in shared(deaths_of(client.path, kinds), CLIENTS.index(client), share):
+            for death in deaths_of(client.path, kinds):
                 if time.monotonic() > due:
                     raise RuntimeError("no time was left")
                 row.judge(death, worker.ask(death.model, due))
@@ -266,11 +256,8 @@ def gateways(binary: str, faults: list[str]):
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base-url", help="something that runs, and plays both upstream and gateway")
-    parser.add_argument("--share", type=int, default=1, metavar="N", help="one of N deaths within an event; default: all")
     parser.add_argument("clients", nargs="*", metavar="CLIENT", help="the clients to run; default: all")
     arguments = parser.parse_args()
-    if arguments.share < 1:
-        parser.error(f"--share {arguments.share}: expected a number from 1 on")
     unknown = set(arguments.clients) - {client.key for client in CLIENTS}
     if unknown:
         parser.error(f"no such client: {', '.join(sorted(unknown))}; there are {', '.join(c.key for c in CLIENTS)}")
@@ -285,9 +272,9 @@ def main() -> int:
             urls = {PLAIN_KINDS + TLS_KINDS: arguments.base_url}
         else:
             urls = stack.enter_context(gateways(os.environ.get("FLOW_URING_BIN") or DEFAULT_BINARY, faults))
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            due = started + MATRIX_SECONDS_MAX
-            rows = list(pool.map(lambda client: run_client(client, urls, arguments.share, due), clients))
+        # A client waits for the death that it asked for as long as it works.
+        with concurrent.futures.ThreadPoolExecutor(2 * (os.cpu_count() or 1)) as pool:
+            rows = list(pool.map(lambda client: run_client(client, urls, started + MATRIX_SECONDS_MAX), clients))
     seconds = time.monotonic() - started
     if seconds > MATRIX_SECONDS_MAX:
         faults.append(f"the matrix took {seconds:.1f} s, more than {MATRIX_SECONDS_MAX:.0f} s")
