@@ -118,7 +118,7 @@ fn a_full_disk_costs_captures_and_no_exchange_and_leaves_nothing_half_written() 
 }
 
 fn metric(gateway: &Gateway, name: &str) -> f64 {
-    let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let page = gateway.metrics();
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
     value.unwrap_or_else(|| panic!("no {name} in {page}"))
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use super::pages::{read, root};
-use super::support::{Client, Gateway, Upstream, command, json, output_of};
+use super::support::{Gateway, Upstream, command, json, output_of};
 
 /// The flags of the program and of its commands.
 pub fn flags() -> BTreeSet<String> {
@@ -43,8 +43,7 @@ pub fn is_variable(name: &str) -> bool {
 pub fn error_codes() -> BTreeSet<String> {
     let upstream = Upstream::plain(json(200, "{}"));
     let gateway = Gateway::builder().upstream(&upstream).arg("--admin", "127.0.0.1:0").start();
-    let mut client = Client::connect(gateway.admin_port());
-    let page = client.ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let page = gateway.metrics();
     let codes = page.lines().filter_map(|line| line.strip_prefix("flow_uring_errors_total{code=\"")?.split('"').next());
     let codes: BTreeSet<String> = codes.map(str::to_owned).collect();
     assert!(codes.len() > 20 && codes.iter().all(|code| is_code(code)), "not the codes: {codes:?}");

@@ -12,7 +12,7 @@ mod spending;
 
 use std::fs;
 
-use support::{Client, Gateway, GatewayBuilder, Peer, Upstream};
+use support::{Gateway, GatewayBuilder, Peer, Upstream};
 
 /// A directory with files that a gateway reads.
 pub struct Files(tempfile::TempDir);
@@ -96,8 +96,7 @@ fn answering(head_and_body: String) -> impl Fn(&mut Peer) + Send + Sync + 'stati
 
 /// Returns the sample of the metrics page that begins like this.
 fn sample(gateway: &Gateway, name: &str) -> Option<f64> {
-    let port = gateway.admin_port();
-    let page = Client::connect(port).ask(format!("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n")).text();
+    let page = gateway.metrics();
     let line = page.lines().find(|line| line.starts_with(name))?;
     line.rsplit_once(' ')?.1.parse().ok()
 }

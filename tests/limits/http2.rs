@@ -90,7 +90,7 @@ fn the_log_and_the_metrics_name_it_by_its_code() {
     let line = gateway.wait_for_log(" exchange ");
     assert_eq!(value_of(&line, "code"), Some("http2_not_supported"), "{line}");
     assert_eq!((value_of(&line, "end"), value_of(&line, "attempts")), (Some("refused"), Some("0")), "{line}");
-    let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let page = gateway.metrics();
     assert!(page.contains("flow_uring_errors_total{code=\"http2_not_supported\"} 1\n"), "{page}");
 }
 

@@ -73,7 +73,7 @@ fn json_holds_for_both_outputs() {
 
 /// Returns the number of lines that the file has lost, by the metrics page.
 fn lost_of_file(gateway: &Gateway) -> usize {
-    let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let page = gateway.metrics();
     let count = page.lines().find_map(|line| line.strip_prefix("flow_uring_log_lines_dropped_total{output=\"file\"} "));
     count.and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("no such metric in {page}"))
 }

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::certificates::CERTIFICATES;
 use super::process::{Running, command};
 use super::secrets::{Credential, leak_in, traces_of};
-use super::{DEADLINE, Upstream, observed, secrets_json};
+use super::{Client, DEADLINE, Upstream, observed, secrets_json};
 
 /// The directory of failed exchanges, in that of the gateway.
 const CAPTURES: &str = "captures";
@@ -297,6 +297,11 @@ impl Gateway {
     pub fn admin_port(&self) -> u16 {
         let found = self.log.wait_for(admin_port);
         found.unwrap_or_else(|log| panic!("no admin address in:\n{log}"))
+    }
+
+    /// Returns the page of metrics; the admin pages have to be on.
+    pub fn metrics(&self) -> String {
+        Client::connect(self.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text()
     }
 
     pub fn pid(&self) -> u32 {

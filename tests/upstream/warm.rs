@@ -24,7 +24,7 @@ fn ask(gateway: &Gateway) {
 
 /// Returns a figure about connections to the upstream.
 fn figure(gateway: &Gateway, name: &str) -> usize {
-    let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let page = gateway.metrics();
     let value = page.lines().find_map(|line| line.strip_prefix(&format!("flow_uring_upstream_{name} ")));
     value.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name}: {page}"))
 }

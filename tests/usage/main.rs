@@ -15,7 +15,7 @@ mod prices;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use support::{Client, DEADLINE, Gateway, GatewayBuilder, Peer, Upstream};
+use support::{DEADLINE, Gateway, GatewayBuilder, Peer, Upstream};
 
 /// Returns a builder for this upstream with the admin pages on any free port.
 fn before(upstream: &Upstream) -> GatewayBuilder {
@@ -53,9 +53,7 @@ fn streamed(events: &[&str]) -> String {
 
 /// The samples of the metrics page that `is_wanted`, by their name with its labels.
 fn samples(gateway: &Gateway, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
-    let port = gateway.admin_port();
-    let request = format!("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
-    let page = Client::connect(port).ask(request).text();
+    let page = gateway.metrics();
     let sample = |line: &str| line.rsplit_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
     page.lines().filter(|line| is_wanted(line)).filter_map(sample).collect()
 }

@@ -83,18 +83,14 @@ fn counting(upstream: &Upstream) -> GatewayBuilder {
 
 /// Returns the sum of the samples of a metric that have this among their labels.
 fn samples_of(gateway: &Gateway, name: &str, label: &str) -> f64 {
-    let text = metrics(gateway);
+    let text = gateway.metrics();
     let lines = text.lines().filter(|line| line.starts_with(name) && line.contains(label));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-fn metrics(gateway: &Gateway) -> String {
-    Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text()
-}
-
 /// Returns the value of a sample of the metrics, by all that stands before it; 0 where there is none.
 fn sample(gateway: &Gateway, name: &str) -> f64 {
-    let text = metrics(gateway);
+    let text = gateway.metrics();
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
     value.unwrap_or(0.0)
 }

@@ -26,7 +26,7 @@ fn in_two_parts(first: &'static str, second: &'static str, gate: &Gate) -> impl 
 
 /// Returns the count on the page of metrics.
 fn counted(gateway: &Gateway) -> u64 {
-    let page = Client::connect(gateway.admin_port()).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+    let page = gateway.metrics();
     let line = page.lines().find_map(|line| line.strip_prefix("flow_uring_streams_pumped_total "));
     line.unwrap_or_else(|| panic!("no such metric in {page}")).parse().expect("a count")
 }
