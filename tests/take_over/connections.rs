@@ -33,6 +33,8 @@ fn an_open_websocket_stays_with_the_old_one_until_it_ends() {
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    /// A whole text message of a server, so that a Close frame may follow it.
+    const MESSAGE: &[u8] = b"\x81\x05hello";
     for (before, after) in [("auto", "epoll"), ("epoll", "auto")] {
         let place = Place::before(Upstream::plain(|peer| {
             if peer.read_head().is_some() {
@@ -47,13 +49,15 @@ fn an_open_websocket_stays_with_the_old_one_until_it_ends() {
         assert_eq!(client.ask(UPGRADE).status, 101);
         let successor = place.start(|| place.successor_of(&running).arg("--io-driver", after));
         running.wait_for_log("stopping");
-        client.send("still here");
-        assert_eq!(client.read_until("still here"), b"still here");
+        for _ in 0..2 {
+            client.send(MESSAGE);
+            assert_eq!(client.read_until(MESSAGE), MESSAGE);
+        }
         assert_eq!(Client::connect(successor.port()).ask(UPGRADE).status, 101);
         client.half_close();
-        client.read_to_end();
+        assert_eq!(client.read_to_end().0, b"", "nothing was said by the gateway");
         assert_eq!(running.wait().code(), Some(0));
-        assert!(running.wait_for_log("status=101").contains("bytes_in=10 bytes_out=10"));
+        assert!(running.wait_for_log("status=101").contains("bytes_in=14 bytes_out=14"));
     }
 }
 
