@@ -1,4 +1,4 @@
-//! What is wrong with a file, and how it is told.
+//! Mistakes in a file, and how they are told.
 
 use super::*;
 
