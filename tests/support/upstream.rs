@@ -27,6 +27,8 @@ pub struct Upstream {
 pub struct Request {
     /// The number of the connection that brought it, from 0.
     pub connection: usize,
+    /// Its place among all requests, from 0, in the order in which their heads were whole.
+    pub number: usize,
     /// The time at which its head was whole.
     pub at: Instant,
     pub head: Head,
@@ -299,18 +301,19 @@ impl Peer {
                     return None;
                 }
             };
-            let request = Request {
-                connection: self.number,
-                at: Instant::now(),
-                head: head.clone(),
-                body: Vec::new(),
-                raw_body: Vec::new(),
-                trailers: Vec::new(),
-            };
             head.all("authorization").into_iter().for_each(observed::note_authorization);
             self.shared.update(|seen| {
-                self.request = Some(seen.requests.len());
-                seen.requests.push(request);
+                let number = seen.requests.len();
+                self.request = Some(number);
+                seen.requests.push(Request {
+                    connection: self.number,
+                    number,
+                    at: Instant::now(),
+                    head: head.clone(),
+                    body: Vec::new(),
+                    raw_body: Vec::new(),
+                    trailers: Vec::new(),
+                });
             });
             return Some(head);
         }
