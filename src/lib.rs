@@ -14,13 +14,13 @@
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
 //!   shown (`concealed`), and the CPUs and descriptors of the process (`process`).
 //! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open
-//!   connections (`connections`), the places for them (`places`), the life of one (`connection`) with keep-alive and
-//!   the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`) gives the
-//!   shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and certificates
-//!   (`reload`, `certificate`, `prices`), with keys that fit the rest (`key_check`). The take-over by another gateway (`take_over`) has two sides (`hand_over`,
-//!   `predecessor`), a place where they meet (`rendezvous`), and a protocol (`conversation`). Health, readiness,
-//!   metrics and the live page with its API have a listener and a thread of their own (`admin`). Usage goes to its file
-//!   by `usage_totals`.
+//!   connections (`connections`), the places for them (`places`), the life of one (`connection`) with keep-alive
+//!   and the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`)
+//!   gives the shards their orders (`control`) and drains them (`shutdown`), and loads new credentials and
+//!   certificates (`reload`, `certificate`, `prices`), with keys that fit the rest (`key_check`). The take-over by
+//!   another gateway (`take_over`) has two sides (`hand_over`, `predecessor`), a place where they meet
+//!   (`rendezvous`), and a protocol (`conversation`). Health, readiness, metrics and the live page with its API
+//!   have a listener and a thread of their own (`admin`). Usage goes to its file by `usage_totals`.
 //! * [`proxy`], one exchange, in rooms: its order of things (`mod.rs`), the decision about a request (`request`), who
 //!   may make it (`guard`), both directions of an attempt (`attempt`), the body that is held and edited where it is
 //!   asked for (`filter`), what its key allows (`admission`, by `key_accounts`), the first choice of a credential with

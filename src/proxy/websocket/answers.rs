@@ -2,8 +2,8 @@
 //!
 //! Invariant: each answer is counted, and charged to the caller's key, when it ends: by the usage that it tells, else
 //! by its length. What was asked for and has not ended is counted by its length when the socket ends, so that leaving
-//! early costs no less. Where the
-//! frames of the upstream can no longer be followed, all that comes from there on counts by its length.
+//! early costs no less. Where the frames of the upstream can no longer be followed, all that comes from there on counts
+//! by its length.
 
 use std::cell::{Cell, RefCell};
 

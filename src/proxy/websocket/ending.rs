@@ -9,6 +9,7 @@ use crate::proxy::websocket::answers::TunnelAnswers;
 /// The longest reason of a Close frame: with its status it has 125 bytes, which is all that a control frame may have
 /// (RFC 6455 §5.5), and so its length has one byte.
 const REASON_BYTES_MAX: usize = 123;
+
 /// The cause of an end that is due at the next border between two frames, of which the client is told by a Close frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseCause {
