@@ -82,9 +82,10 @@ fn an_upstream_that_cannot_be_reached_is_a_502() {
 #[test]
 fn an_upstream_that_switches_and_takes_no_more_of_the_head_is_given_up() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    // With small packets the other side has a small buffer to send from.
-    socket.set_tcp_mss(536).expect("before it listens");
-    socket.set_recv_buffer_size(2048).expect("before it listens");
+    // The other side's buffer grows by packets that are taken, a power of two of bytes for each: with small ones, and few
+    // of them, both buffers together take half of the head, and with packets of 536 bytes all of it.
+    socket.set_tcp_mss(340).expect("before it listens");
+    socket.set_recv_buffer_size(1).expect("the least that the kernel has");
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).expect("a port");
     socket.listen(8).expect("it listens");
     let listener = TcpListener::from(socket);
