@@ -23,7 +23,7 @@ class Page {
     const say = (text) => this.say(text);
     this.now = new Now(byId("tiles"));
     this.snippets = new Snippets();
-    this.sections = [new Cost(say), new Keys(), new Credentials(say), new Quota(), new Streams(),
+    this.sections = [new Cost(say, () => this.draw(false)), new Keys(), new Credentials(say), new Quota(), new Streams(),
       new Exchanges(() => this.snippets.first())];
     this.about = new KeyedRows(byId("about"), makeFact, ({ term, value }, fact) => {
       setText(term, t(fact.name));

@@ -13,9 +13,10 @@ const DAY_MS = 86_400_000;
 const DAYS_AGE_MS_MAX = 300_000;
 
 export class Cost {
-  constructor(say) {
+  /** `redraw` draws the page, where it may be drawn: some of it comes later than the state. */
+  constructor(say, redraw) {
     this.sums = SPANS.map((name) => new Sum(name));
-    this.days = new Days();
+    this.days = new Days(redraw);
     byId("sums").append(...this.sums.map((sum) => sum.element), this.days.element);
     this.choice = new Choice(byId("cost-by"), SPLITS, "group", () => this.showRows());
     this.rows = new KeyedRows(byId("costs").tBodies[0], makeRow, (row, item) => this.update(row, item));
@@ -116,7 +117,8 @@ class Sum {
 
 /** The cost of each of the last days, as bars. */
 class Days {
-  constructor() {
+  constructor(redraw) {
+    this.redraw = redraw;
     this.title = make("h3");
     this.readout = make("p", "note");
     this.bars = Array.from({ length: DAYS }, () => make("span", "day", null, make("span")));
@@ -151,7 +153,7 @@ class Days {
       const row = byDay.get(day) ?? { reported_cost_usd: 0, estimated_cost_usd: 0, input_tokens: 0, output_tokens: 0 };
       return { ...row, day, reported_usd: row.reported_cost_usd, estimated_usd: row.estimated_cost_usd };
     });
-    this.draw();
+    this.redraw();
   }
 
   draw() {
