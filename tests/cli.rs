@@ -51,6 +51,27 @@ impl Place {
 }
 
 #[test]
+fn each_help_text_fits_a_terminal_of_80_columns() {
+    let place = Place::new(&[]);
+    let mut left: Vec<Vec<String>> = vec![Vec::new()];
+    let mut seen = 0;
+    while let Some(command) = left.pop() {
+        let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let Outcome { code, stdout, .. } = place.run(&words);
+        assert_eq!(code, Some(0), "{words:?}");
+        let bad: Vec<&str> =
+            stdout.lines().filter(|line| line.chars().count() > 80 || line.trim_end() != *line).collect();
+        assert!(bad.is_empty(), "{words:?}: {bad:#?}");
+        let commands = stdout.split_once("\nCommands:\n").map_or("", |(_, lines)| lines).lines();
+        let commands = commands.take_while(|line| !line.is_empty()).filter_map(|line| line.strip_prefix("  "));
+        let names = commands.filter_map(|line| line.split(' ').next().filter(|name| !name.is_empty()));
+        left.extend(names.map(|name| command.iter().cloned().chain([name.to_owned()]).collect()));
+        seen += 1;
+    }
+    assert!(seen > 15, "{seen}");
+}
+
+#[test]
 fn help_and_version_go_to_stdout_and_succeed() {
     let place = Place::new(&[]);
     for (words, begin) in [

@@ -6,7 +6,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 
-use argh::{EarlyExit, FromArgs};
+use argh::{ArgsInfo, CommandInfoWithArgs, EarlyExit, FromArgs};
 
 use super::help;
 use super::keys::KeysArgs;
@@ -33,7 +33,7 @@ pub struct Args {
 ///
 /// Each setting is taken from its flag, else from its environment variable (in brackets), else from `.env` in the
 /// working directory, else from its default.
-#[derive(FromArgs)]
+#[derive(FromArgs, ArgsInfo)]
 #[argh(
     name = "flow-uring",
     help_triggers("-h", "--help", "help"),
@@ -49,7 +49,7 @@ struct Invocation {
     command: Option<Command>,
 }
 
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand)]
 pub enum Command {
     Check(CheckArgs),
@@ -62,12 +62,14 @@ pub enum Command {
     Init(InitArgs),
     Exec(ExecArgs),
     Top(TopArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
 }
 
 /// Check settings, secrets file and trust store, and say what was found; touches no network unless --online is given.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
 pub struct CheckArgs {
     /// then ask the upstream for its models once with each credential, and say which of them work
@@ -76,7 +78,7 @@ pub struct CheckArgs {
 }
 
 /// Print a token to use by hand. It holds the client secret: treat it like one.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "token", help_triggers("-h", "--help", "help"))]
 pub struct TokenArgs {
     /// which credential; default the first one
@@ -85,12 +87,12 @@ pub struct TokenArgs {
 }
 
 /// Ask the gateway that runs with these settings whether it is up (exit code 0) or not (1); for containers.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "healthcheck", help_triggers("-h", "--help", "help"))]
 pub struct HealthcheckArgs {}
 
 /// Use a credential again that is left alone for a while, at once and for everything; asks the gateway at --admin.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "wake", help_triggers("-h", "--help", "help"))]
 pub struct WakeArgs {
     /// the credential's name
@@ -99,7 +101,7 @@ pub struct WakeArgs {
 }
 
 /// Print the totals of requests, tokens and cost that gateways have written to --usage-db, also while none runs.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(
     subcommand,
     name = "usage",
@@ -122,7 +124,7 @@ pub struct UsageArgs {
 }
 
 /// Tell in plain words what became of a failed exchange that --capture-dir kept.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "explain", help_triggers("-h", "--help", "help"))]
 pub struct ExplainArgs {
     /// list the newest 20
@@ -134,7 +136,7 @@ pub struct ExplainArgs {
 }
 
 /// Ask for credentials and write them into the secrets file (mode 600); the first command of a new user.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(
     subcommand,
     name = "init",
@@ -151,7 +153,7 @@ pub struct InitArgs {}
 /// Sets ANTHROPIC_BASE_URL, ANTHROPIC_AUTH_TOKEN, OPENAI_BASE_URL and OPENAI_API_KEY, and NO_PROXY where there is a proxy;
 /// removes ANTHROPIC_API_KEY and CLAUDE_CODE_USE_BEDROCK, _VERTEX and _FOUNDRY, which would lead elsewhere. A gateway of
 /// its own is on a free loopback port, asks for a key that only the command has, and ends with the command.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(
     subcommand,
     name = "exec",
@@ -169,7 +171,7 @@ pub struct ExecArgs {
 }
 
 /// Show the live page of a gateway in the terminal: figures, credentials with their rests, open streams, last exchanges.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(
     subcommand,
     name = "top",
@@ -186,9 +188,28 @@ pub struct TopArgs {
     pub url: Option<String>,
 }
 
+/// Print the completions for a shell: bash, zsh, fish, elvish or powershell.
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
+#[argh(
+    subcommand,
+    name = "completions",
+    help_triggers("-h", "--help", "help"),
+    note = "For this shell alone: source <(flow-uring completions bash). Reads no .env."
+)]
+pub struct CompletionsArgs {
+    /// the shell
+    #[argh(positional)]
+    pub shell: String,
+}
+
+/// Print the manual page: flow-uring man | man -l -
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
+#[argh(subcommand, name = "man", help_triggers("-h", "--help", "help"))]
+pub struct ManArgs {}
+
 /// Run with an embedded upstream that answers like Flow: no account needed.
 #[cfg(feature = "demo")]
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "demo", help_triggers("-h", "--help", "help"))]
 pub struct DemoArgs {}
 
@@ -223,6 +244,7 @@ impl DotEnvRule {
             Some(Command::Usage(_)) => DotEnvRule::Unread,
             // It is called in any directory, such as one that somebody else made.
             Some(Command::Init(_) | Command::Exec(_) | Command::Top(_)) => DotEnvRule::Unread,
+            Some(Command::Completions(_) | Command::Man(_)) => DotEnvRule::Unread,
             None
             | Some(Command::Check(_) | Command::Token(_) | Command::Wake(_) | Command::Keys(_) | Command::Explain(_)) => {
                 DotEnvRule::Required
@@ -277,6 +299,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Args, Stop> {
         Err(EarlyExit { output, status: Ok(()) }) => Err(Stop::Help(help::complete(&output))),
         Err(EarlyExit { output, status: Err(()) }) => Err(Stop::Usage(UsageError(output.trim_end().to_owned()))),
     }
+}
+
+/// Describes the commands with their arguments, for those who tell others of them.
+pub fn program_info() -> CommandInfoWithArgs {
+    Invocation::get_args_info()
 }
 
 /// The words of a command line by whom they are for.
@@ -481,7 +508,7 @@ mod tests {
     fn help_is_asked_for_in_three_ways_and_of_commands_too() {
         let text = help(&["--help"]);
         assert!(text.starts_with("Usage: flow-uring [<flags>] [<command>]\n\nCredential-injecting gateway"), "{text}");
-        assert!(text.ends_with("64 a wrong flag or setting.\n"), "{text}");
+        assert!(text.ends_with(" 64 a wrong\n  flag or setting.\n"), "{text}");
         assert_eq!(help(&["-h"]), text);
         assert_eq!(help(&["help"]), text);
         assert!(help(&["token", "--help"]).starts_with("Usage: flow-uring token [--name <name>]\n"));

@@ -16,6 +16,7 @@ mod keys;
 mod log_output;
 mod online;
 mod private_write;
+mod reference;
 pub(crate) mod settings;
 mod shown_text;
 mod top;
@@ -31,7 +32,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, TopArgs, UsageArgs};
+use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, TopArgs, UsageArgs, UsageError};
 use self::check::CheckReport;
 use self::exec::{AcceptedKeys, ChosenGateway, DescriptorLimit, ExecError, become_command};
 use self::explain::Wanted;
@@ -46,7 +47,7 @@ use self::settings::{
 use self::top::TopQuestion;
 use self::usage_report::UsageQuestion;
 use self::wake::WakeError;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Keyword as _};
 #[cfg(feature = "demo")]
 use crate::config::{Trust, UpstreamConfig};
 use crate::credentials::{self, ApiKeys, Credentials, LoadedKeys};
@@ -90,6 +91,8 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Explain(explain)) => run_explain(&args, explain),
         Some(Command::Init(_)) => run_init(&args),
         Some(Command::Top(top)) => run_top(&args, top),
+        Some(Command::Completions(completions)) => print_completions(&completions.shell),
+        Some(Command::Man(_)) => print_listing(&reference::manual()),
         Some(Command::Exec(exec)) => Err(run_exec(&args, &exec.command)),
         #[cfg(feature = "demo")]
         Some(Command::Demo(_)) => run_demo(&args),
@@ -131,7 +134,7 @@ fn run_server(
             admin: &shown_admin(ready.admin),
             shards_count: config.shards.get(),
             secrets_file: &config.secrets_file.display().to_string(),
-            log_level: &config.log.level.to_string(),
+            log_level: config.log.level.word(),
             io_driver: &ready.driver.to_string(),
             upstream_url: &config.upstream.url(),
             upstream_source: &config.upstream.source,
@@ -261,11 +264,7 @@ fn add_key(args: &Args, add: &KeysAddArgs) -> Result<(), Failure> {
 
 fn list_keys(args: &Args) -> Result<(), Failure> {
     let config = configure_here(args, &unresolved).map_err(Failure::Settings)?.config;
-    match print(&keys::list(&config).map_err(Failure::Keys)?) {
-        // Whoever reads it has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    print_listing(&keys::list(&config).map_err(Failure::Keys)?)
 }
 
 fn check_keys(args: &Args) -> Result<(), Failure> {
@@ -274,15 +273,18 @@ fn check_keys(args: &Args) -> Result<(), Failure> {
     tell(&check::check_keys(&config, path))
 }
 
+fn print_completions(shell: &str) -> Result<(), Failure> {
+    let shell = shell.parse().map_err(|_| {
+        Failure::Usage(UsageError::new(&format!("there are completions for {}", reference::shell_names().join(", "))))
+    })?;
+    print_listing(&reference::completions(shell))
+}
+
 fn print_usage(args: &Args, usage: &UsageArgs) -> Result<(), Failure> {
     let question = UsageQuestion::of(usage, SystemTime::now()).map_err(Failure::Usage)?;
     let file = usage_file(&args.flags, &|name| std::env::var(name)).map_err(Failure::Settings)?;
     let text = usage_report::answer(question, &file.ok_or(Failure::NoUsageFile)?).map_err(Failure::UsageStore)?;
-    match print(&text) {
-        // Whoever reads it has seen enough, such as `head`.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    print_listing(&text)
 }
 
 fn run_explain(args: &Args, explain: &ExplainArgs) -> Result<(), Failure> {
@@ -316,11 +318,7 @@ fn run_top(args: &Args, top: &TopArgs) -> Result<(), Failure> {
     let url = top.url.clone().or_else(of_settings);
     let token_file = config.access.admin_token_file.filter(|_| is_token_meant);
     let text = top::run(TopQuestion { url, token_file, is_once: top.once }).map_err(Failure::Top)?;
-    match text.map_or(Ok(()), |text| print(&text)) {
-        // Whoever reads it has seen enough.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
+    text.map_or(Ok(()), |text| print_listing(&text))
 }
 
 /// Becomes the command, with a gateway for it. Returns only if that fails.
@@ -402,6 +400,14 @@ fn load_api_keys(config: &Config, given: Option<LoadedKeys>) -> Result<Option<Ar
 fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
+}
+
+/// Prints what may be longer than its reader wants it, such as `head`: who goes away has seen enough.
+fn print_listing(text: &str) -> Result<(), Failure> {
+    match print(text) {
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed,
+    }
 }
 
 fn printed(text: &str) -> ExitCode {

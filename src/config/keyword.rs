@@ -2,9 +2,6 @@
 //!
 //! The words are part of the contract: they are read and printed here, and `--help` and the README name them.
 
-use std::fmt;
-use std::str::FromStr;
-
 use super::value::Expected;
 
 /// The kernel interface of the shards' runtime.
@@ -86,185 +83,82 @@ pub enum LogFormat {
     Json,
 }
 
-impl FromStr for IoDriver {
-    type Err = Expected;
+/// A value that is one of a few words.
+pub trait Keyword: Copy + PartialEq + 'static {
+    /// The words as they are printed, each with what it stands for, in the order in which errors name them.
+    const WORDS: &'static [(&'static str, Self)];
 
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(IoDriver::Auto),
-            "uring" => Ok(IoDriver::Uring),
-            "epoll" => Ok(IoDriver::Epoll),
-            _ => Err(Expected::new("auto, uring or epoll")),
-        }
+    /// Returns the words alone.
+    fn words() -> Vec<&'static str> {
+        Self::WORDS.iter().map(|(word, _)| *word).collect()
+    }
+
+    /// Reads a word, in any case.
+    ///
+    /// # Errors
+    /// The words that it may be.
+    fn read(text: &str) -> Result<Self, Expected> {
+        let found = Self::WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+        found.map(|(_, value)| *value).ok_or_else(|| Expected::new(alternatives(&Self::words())))
+    }
+
+    /// Returns the word of the value.
+    fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, value)| *value == self).map_or("", |(word, _)| *word)
     }
 }
 
-impl FromStr for Pumping {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(Pumping::Auto),
-            "always" => Ok(Pumping::Always),
-            "never" => Ok(Pumping::Never),
-            _ => Err(Expected::new("auto, always or never")),
-        }
+/// Words as a sentence names them: `auto, uring or epoll`.
+fn alternatives(words: &[&str]) -> String {
+    match words {
+        [rest @ .., last] if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
     }
 }
 
-impl FromStr for Filter {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "none" => Ok(Filter::None),
-            "anthropic-compat" => Ok(Filter::AnthropicCompat),
-            _ => Err(Expected::new("none or anthropic-compat")),
-        }
-    }
+impl Keyword for IoDriver {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", IoDriver::Auto), ("uring", IoDriver::Uring), ("epoll", IoDriver::Epoll)];
 }
 
-impl FromStr for Affinity {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "none" => Ok(Affinity::None),
-            "session" => Ok(Affinity::Session),
-            _ => Err(Expected::new("none or session")),
-        }
-    }
+impl Keyword for Pumping {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Pumping::Auto), ("always", Pumping::Always), ("never", Pumping::Never)];
 }
 
-impl FromStr for WebSocketUse {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "auto" => Ok(WebSocketUse::Auto),
-            "off" => Ok(WebSocketUse::Off),
-            _ => Err(Expected::new("auto or off")),
-        }
-    }
+impl Keyword for Filter {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("none", Filter::None), ("anthropic-compat", Filter::AnthropicCompat)];
 }
 
-impl FromStr for QuotaSource {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "off" => Ok(QuotaSource::Off),
-            "flow" => Ok(QuotaSource::Flow),
-            _ => Err(Expected::new("off or flow")),
-        }
-    }
+impl Keyword for Affinity {
+    const WORDS: &'static [(&'static str, Self)] = &[("none", Affinity::None), ("session", Affinity::Session)];
 }
 
-impl FromStr for LogLevel {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_uppercase().as_str() {
-            "DEBUG" => Ok(LogLevel::Debug),
-            "INFO" => Ok(LogLevel::Info),
-            "WARNING" => Ok(LogLevel::Warning),
-            "ERROR" => Ok(LogLevel::Error),
-            _ => Err(Expected::new("DEBUG, INFO, WARNING or ERROR")),
-        }
-    }
+impl Keyword for WebSocketUse {
+    const WORDS: &'static [(&'static str, Self)] = &[("auto", WebSocketUse::Auto), ("off", WebSocketUse::Off)];
 }
 
-impl FromStr for LogFormat {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        match text.to_ascii_lowercase().as_str() {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err(Expected::new("text or json")),
-        }
-    }
+impl Keyword for QuotaSource {
+    const WORDS: &'static [(&'static str, Self)] = &[("off", QuotaSource::Off), ("flow", QuotaSource::Flow)];
 }
 
-impl fmt::Display for IoDriver {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            IoDriver::Auto => "auto",
-            IoDriver::Uring => "uring",
-            IoDriver::Epoll => "epoll",
-        })
-    }
+impl Keyword for LogLevel {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("DEBUG", LogLevel::Debug),
+        ("INFO", LogLevel::Info),
+        ("WARNING", LogLevel::Warning),
+        ("ERROR", LogLevel::Error),
+    ];
 }
 
-impl fmt::Display for Pumping {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Pumping::Auto => "auto",
-            Pumping::Always => "always",
-            Pumping::Never => "never",
-        })
-    }
-}
-
-impl fmt::Display for Filter {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Filter::None => "none",
-            Filter::AnthropicCompat => "anthropic-compat",
-        })
-    }
-}
-
-impl fmt::Display for Affinity {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Affinity::None => "none",
-            Affinity::Session => "session",
-        })
-    }
-}
-
-impl fmt::Display for WebSocketUse {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            WebSocketUse::Auto => "auto",
-            WebSocketUse::Off => "off",
-        })
-    }
-}
-
-impl fmt::Display for QuotaSource {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            QuotaSource::Off => "off",
-            QuotaSource::Flow => "flow",
-        })
-    }
+impl Keyword for LogFormat {
+    const WORDS: &'static [(&'static str, Self)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 }
 
 impl QuotaSource {
     pub fn is_asked(self) -> bool {
         self != QuotaSource::Off
-    }
-}
-
-impl fmt::Display for LogLevel {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            LogLevel::Debug => "DEBUG",
-            LogLevel::Info => "INFO",
-            LogLevel::Warning => "WARNING",
-            LogLevel::Error => "ERROR",
-        })
-    }
-}
-
-impl fmt::Display for LogFormat {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            LogFormat::Text => "text",
-            LogFormat::Json => "json",
-        })
     }
 }
 
@@ -284,37 +178,30 @@ impl LogLevel {
 mod tests {
     use super::*;
 
+    /// Every word is read in any case and printed as it is documented, and stands for a value of its own.
+    fn check<T: Keyword + std::fmt::Debug>(words: &[&str], refused: &str) {
+        assert_eq!(T::words(), words);
+        for (word, value) in T::WORDS {
+            for text in [word.to_uppercase(), word.to_lowercase(), (*word).to_owned()] {
+                assert_eq!(T::read(&text).expect(word).word(), *word);
+                assert_eq!(T::read(&text).expect(word), *value);
+            }
+        }
+        for text in ["", "verbose", "auto uring", "ＡＵＴＯ"] {
+            assert_eq!(T::read(text).unwrap_err().to_string(), refused);
+        }
+    }
+
     #[test]
     fn words_are_read_in_any_case_and_print_as_documented() {
-        for word in ["DEBUG", "INFO", "WARNING", "ERROR"] {
-            assert_eq!(word.parse::<LogLevel>().expect(word).to_string(), word);
-            assert_eq!(word.to_lowercase().parse::<LogLevel>().expect(word).to_string(), word);
-        }
-        for word in ["auto", "uring", "epoll"] {
-            assert_eq!(word.to_uppercase().parse::<IoDriver>().expect(word).to_string(), word);
-        }
-        for word in ["none", "anthropic-compat"] {
-            assert_eq!(word.to_uppercase().parse::<Filter>().expect(word).to_string(), word);
-        }
-        for word in ["none", "session"] {
-            assert_eq!(word.to_uppercase().parse::<Affinity>().expect(word).to_string(), word);
-        }
-        for word in ["auto", "off"] {
-            assert_eq!(word.to_uppercase().parse::<WebSocketUse>().expect(word).to_string(), word);
-        }
-        for word in ["off", "flow"] {
-            assert_eq!(word.to_uppercase().parse::<QuotaSource>().expect(word).to_string(), word);
-        }
-        for word in ["text", "json"] {
-            assert_eq!(word.to_uppercase().parse::<LogFormat>().expect(word).to_string(), word);
-        }
-        assert_eq!("verbose".parse::<LogLevel>().unwrap_err().to_string(), "expected DEBUG, INFO, WARNING or ERROR");
-        assert_eq!("kqueue".parse::<IoDriver>().unwrap_err().to_string(), "expected auto, uring or epoll");
-        assert_eq!("anthropic".parse::<Filter>().unwrap_err().to_string(), "expected none or anthropic-compat");
-        assert_eq!("sticky".parse::<Affinity>().unwrap_err().to_string(), "expected none or session");
-        assert_eq!("on".parse::<WebSocketUse>().unwrap_err().to_string(), "expected auto or off");
-        assert_eq!("on".parse::<QuotaSource>().unwrap_err().to_string(), "expected off or flow");
-        assert_eq!("xml".parse::<LogFormat>().unwrap_err().to_string(), "expected text or json");
+        check::<LogLevel>(&["DEBUG", "INFO", "WARNING", "ERROR"], "expected DEBUG, INFO, WARNING or ERROR");
+        check::<LogFormat>(&["text", "json"], "expected text or json");
+        check::<IoDriver>(&["auto", "uring", "epoll"], "expected auto, uring or epoll");
+        check::<Pumping>(&["auto", "always", "never"], "expected auto, always or never");
+        check::<Filter>(&["none", "anthropic-compat"], "expected none or anthropic-compat");
+        check::<Affinity>(&["none", "session"], "expected none or session");
+        check::<WebSocketUse>(&["auto", "off"], "expected auto or off");
+        check::<QuotaSource>(&["off", "flow"], "expected off or flow");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub use access::{AccessConfig, Origin, parse_list};
 pub(crate) use authority::{Authority, is_loopback, is_same_host, without_brackets};
 pub use authority::{join_authority, parse_admin, parse_authority, parse_host};
 pub use concealed::Concealed;
-pub use keyword::{Affinity, Filter, IoDriver, LogFormat, LogLevel, Pumping, QuotaSource, WebSocketUse};
+pub use keyword::{Affinity, Filter, IoDriver, Keyword, LogFormat, LogLevel, Pumping, QuotaSource, WebSocketUse};
 pub use limits::{Limits, Timeouts, WARM_CONNECTIONS_MAX};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
 pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};

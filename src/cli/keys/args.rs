@@ -2,10 +2,10 @@
 //!
 //! Values stay text here: an error of the parser would repeat them.
 
-use argh::FromArgs;
+use argh::{ArgsInfo, FromArgs};
 
 /// Manage the file of API keys: add a key with its limits, list the keys, check the file.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(
     subcommand,
     name = "keys",
@@ -18,7 +18,7 @@ pub struct KeysArgs {
     pub command: KeysCommand,
 }
 
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand)]
 #[expect(clippy::large_enum_variant, reason = "there is one of it, and argh takes none that is boxed")]
 pub enum KeysCommand {
@@ -28,14 +28,14 @@ pub enum KeysCommand {
 }
 
 /// Make a key, print it once, and write its SHA-256 into the file (mode 600), which is made if there is none.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(
     subcommand,
     name = "add",
     help_triggers("-h", "--help", "help"),
     note = "Only the key goes to stdout. What is left out is as the entry named * of the file says, else without a limit. \
             Days and months are in UTC.",
-    example = "{command_name} alice --parallel 4 --usd-per-day 20 --models 'claude-*' --api-keys-file keys.json"
+    example = "{command_name} alice --parallel 4 --usd-per-day 20 --models 'claude-*'"
 )]
 pub struct KeysAddArgs {
     /// the name of the key, for the log and the totals
@@ -74,11 +74,11 @@ pub struct KeysAddArgs {
 }
 
 /// List the keys by their names, with what they may do.
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "list", help_triggers("-h", "--help", "help"))]
 pub struct KeysListArgs {}
 
 /// Check the file, and whether its keys fit the secrets file, --usage and --prices (exit code 1 if not).
-#[derive(FromArgs, Debug, PartialEq, Eq)]
+#[derive(FromArgs, ArgsInfo, Debug, PartialEq, Eq)]
 #[argh(subcommand, name = "check", help_triggers("-h", "--help", "help"))]
 pub struct KeysCheckArgs {}

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::draft::Draft;
-use crate::config::{self, Expected, MEBIBYTE};
+use crate::config::{self, Expected, Keyword, MEBIBYTE};
 
 /// A day: longer waits are a slip of the hand.
 const SECONDS_MAX: Duration = Duration::from_secs(86_400);
@@ -22,6 +21,11 @@ pub trait Form: Sync {
     /// Returns the value of the field as text, or `None` where nothing is set and the default is words. The draft is
     /// not changed: a [`DraftField`] serves both directions.
     fn show(&self, draft: &mut Draft) -> Option<String>;
+
+    /// Returns the words that the value may be; none where it is not one of a few words.
+    fn words(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
 }
 
 /// The place of a value in the draft.
@@ -136,14 +140,18 @@ impl Form for SizeLimit {
 /// One word of several.
 pub struct Word<T>(pub DraftField<T>);
 
-impl<T: FromStr<Err = Expected> + fmt::Display> Form for Word<T> {
+impl<T: Keyword> Form for Word<T> {
     fn read(&self, draft: &mut Draft, text: &str) -> Result<(), Expected> {
-        *(self.0)(draft) = text.parse()?;
+        *(self.0)(draft) = T::read(text)?;
         Ok(())
     }
 
     fn show(&self, draft: &mut Draft) -> Option<String> {
-        Some((self.0)(draft).to_string())
+        Some((self.0)(draft).word().to_owned())
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        T::words()
     }
 }
 

@@ -23,6 +23,8 @@ pub struct Setting {
     /// The value in `.env.example`; `None`: the default, which then has to be a value.
     pub example: Option<&'static str>,
     pub rank: SettingRank,
+    /// The value is the path of something; `None`: it is none.
+    pub(super) path: Option<PathKind>,
     /// The form of the value; `None`: a rule of its own reads it, since it depends on other settings or is secret.
     pub(super) form: Option<&'static dyn Form>,
 }
@@ -38,6 +40,22 @@ pub enum SettingRank {
     Obsolete,
 }
 
+/// The kind of file that a path leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathKind {
+    File,
+    Directory,
+}
+
+/// The values that a shell offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Completion {
+    Nothing,
+    Words(Vec<&'static str>),
+    File,
+    Directory,
+}
+
 impl Setting {
     /// The base of every row: a flag that takes a value.
     pub(super) const ROW: Setting = Setting {
@@ -51,6 +69,7 @@ impl Setting {
         default: "",
         example: None,
         rank: SettingRank::Further,
+        path: None,
         form: None,
     };
     /// The base of a switch, which only the command line can set.
@@ -61,6 +80,17 @@ impl Setting {
         let default = if self.takes_value { format!("; default {}", self.default) } else { String::new() };
         let variable = self.variable.map_or(String::new(), |variable| format!(" [{variable}]"));
         format!("{}{default}{variable}", self.help)
+    }
+
+    /// Returns what a shell offers for the value.
+    pub fn completion(&self) -> Completion {
+        let words = self.form.map_or_else(Vec::new, |form| form.words());
+        match self.path {
+            Some(PathKind::File) => Completion::File,
+            Some(PathKind::Directory) => Completion::Directory,
+            None if words.is_empty() => Completion::Nothing,
+            None => Completion::Words(words),
+        }
     }
 
     /// Returns the spelling of the flag, new or old, that is this name.

@@ -8,7 +8,7 @@ use crate::cli::settings::draft::Draft;
 use crate::cli::settings::error::{SettingError, ValueSource};
 use crate::cli::settings::form::{List, OptionalPath};
 use crate::cli::settings::reading::Reading;
-use crate::cli::settings::setting::Setting;
+use crate::cli::settings::setting::{PathKind, Setting};
 use crate::config::{self, ListenerTls, Origin};
 use crate::credentials::{ApiKeys, LoadedKeys};
 use crate::observability::list_names;
@@ -36,6 +36,7 @@ pub const ROWS: &[Setting] = &[
                name:key,name:key)",
         default: "none asked for",
         example: Some("/etc/flow-uring/keys"),
+        path: Some(PathKind::File),
         form: Some(&OptionalPath(|draft| &mut draft.config.access.api_keys_file)),
         ..Setting::ROW
     },
@@ -47,6 +48,7 @@ pub const ROWS: &[Setting] = &[
                loopback addresses alone",
         default: "none asked for",
         example: Some("/etc/flow-uring/admin-token"),
+        path: Some(PathKind::File),
         form: Some(&OptionalPath(|draft| &mut draft.config.access.admin_token_file)),
         ..Setting::ROW
     },
@@ -56,6 +58,7 @@ pub const ROWS: &[Setting] = &[
         help: "PEM file with the certificate chain of a listener that speaks TLS, read again on SIGHUP",
         default: "plain HTTP",
         example: Some("/etc/flow-uring/cert.pem"),
+        path: Some(PathKind::File),
         form: Some(&OptionalPath(|draft| &mut draft.tls_certificate)),
         ..Setting::ROW
     },
@@ -65,6 +68,7 @@ pub const ROWS: &[Setting] = &[
         help: "PEM file with its private key",
         default: "plain HTTP",
         example: Some("/etc/flow-uring/key.pem"),
+        path: Some(PathKind::File),
         form: Some(&OptionalPath(|draft| &mut draft.tls_key)),
         ..Setting::ROW
     },

@@ -9,7 +9,7 @@ use crate::cli::settings::draft::Draft;
 use crate::cli::settings::error::{SettingError, ValueSource};
 use crate::cli::settings::form::{OwnForm, Switch, Word};
 use crate::cli::settings::reading::{Environment, Reading};
-use crate::cli::settings::setting::{Setting, SettingRank};
+use crate::cli::settings::setting::{PathKind, Setting, SettingRank};
 use crate::config;
 
 pub const ADMIN: &str = "--admin";
@@ -96,6 +96,7 @@ pub const ROWS: &[Setting] = &[
         help: "file with the credentials (see secrets.json.template)",
         default: config::DEFAULT_SECRETS_FILE,
         rank: SettingRank::Basic,
+        path: Some(PathKind::File),
         form: Some(&OwnForm {
             read: |draft, text| {
                 draft.config.secrets_file = text.into();

@@ -6,7 +6,7 @@ use crate::cli::settings::draft::Draft;
 use crate::cli::settings::error::ValueSource;
 use crate::cli::settings::form::{OptionalPath, OwnForm, SizeLimit, WholeNumber, Word};
 use crate::cli::settings::reading::Reading;
-use crate::cli::settings::setting::{Setting, SettingRank};
+use crate::cli::settings::setting::{PathKind, Setting, SettingRank};
 use crate::config::{self, LogFileLocation, MEGABYTE};
 
 /// Ten years: longer is a slip of the hand.
@@ -46,6 +46,7 @@ pub const ROWS: &[Setting] = &[
         help: "file that log lines go to besides stderr, put aside daily and by size",
         default: "none",
         example: Some(""),
+        path: Some(PathKind::File),
         form: Some(&OptionalPath(|draft| &mut draft.log_file)),
         ..Setting::ROW
     },
@@ -55,6 +56,7 @@ pub const ROWS: &[Setting] = &[
         help: "the same as flow-uring.log in this directory, which is made",
         default: "none",
         example: Some("/var/log/flow-uring"),
+        path: Some(PathKind::Directory),
         form: Some(&OptionalPath(|draft| &mut draft.log_directory)),
         ..Setting::ROW
     },
@@ -64,6 +66,7 @@ pub const ROWS: &[Setting] = &[
         help: "directory, which is made, that the newest 200 failed exchanges are kept in, one file each, for explain",
         default: "none",
         example: Some("/var/lib/flow-uring/captures"),
+        path: Some(PathKind::Directory),
         form: Some(&OptionalPath(|draft| &mut draft.config.capture_directory)),
         ..Setting::ROW
     },

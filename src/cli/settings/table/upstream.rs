@@ -7,7 +7,7 @@ use super::upstream_proxy;
 use crate::cli::settings::draft::Draft;
 use crate::cli::settings::form::{OwnForm, Switch};
 use crate::cli::settings::reading::Reading;
-use crate::cli::settings::setting::{Setting, SettingRank};
+use crate::cli::settings::setting::{PathKind, Setting, SettingRank};
 use crate::config::{self, Trust, UpstreamConfig};
 
 const UPSTREAM: &str = "--upstream";
@@ -36,6 +36,7 @@ pub const ROWS: &[Setting] = &[
         help: "PEM file with the certificate authorities to trust",
         default: "the system's trust store",
         example: Some("/etc/ssl/our-ca.pem"),
+        path: Some(PathKind::File),
         form: Some(&OwnForm {
             read: |draft, text| {
                 draft.config.upstream.trust = Trust::File(text.into());

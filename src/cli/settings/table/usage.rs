@@ -6,7 +6,7 @@ use crate::cli::settings::draft::Draft;
 use crate::cli::settings::error::ValueSource;
 use crate::cli::settings::form::{OwnForm, Word};
 use crate::cli::settings::reading::{Environment, Reading};
-use crate::cli::settings::setting::Setting;
+use crate::cli::settings::setting::{PathKind, Setting};
 use crate::config::{self, PriceSource, USAGE_FILE_NAME};
 
 const OFF: &str = "off";
@@ -16,6 +16,7 @@ const USAGE_DB: Setting = Setting {
     help: "file of the totals that outlive the process, or off = in memory alone",
     default: "usage.sqlite in the state directory",
     example: Some(""),
+    path: Some(PathKind::File),
     ..Setting::ROW
 };
 
@@ -38,6 +39,7 @@ pub const ROWS: &[Setting] = &[
         help: "file of prices in LiteLLM's JSON form, by which cost is estimated, or off",
         default: "the upstream's own list",
         example: Some(""),
+        path: Some(PathKind::File),
         form: Some(&OwnForm {
             read: |draft, text| {
                 let is_off = text.eq_ignore_ascii_case(OFF);
