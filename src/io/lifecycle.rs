@@ -14,7 +14,7 @@ pub enum Phase {
     /// No connection is accepted yet.
     Starting,
     Serving,
-    /// No connection is accepted; idle ones are closed, exchanges under way go on and are their connection's last.
+    /// No connection is accepted; idle ones are closed after a moment, exchanges are their connection's last.
     Draining,
     /// The drain took too long: event streams are ended with an error event, everything else is closed.
     Expired,

@@ -125,12 +125,12 @@ impl Shard {
         for accepting in accepting {
             accepting.await;
         }
-        self.connections.close_parked().await;
         self.proxy.resources.pool.clear();
         let grace_over = Instant::now() + DRAIN_GRACE;
         while self.connections.open_count() > 0 {
             pause(DRAIN_PAUSE).await;
-            if Instant::now() >= grace_over {
+            if Instant::now() >= grace_over || self.proxy.resources.lifecycle.phase() == Phase::Expired {
+                self.connections.close_parked().await;
                 self.connections.end_handshakes().await;
             }
         }
