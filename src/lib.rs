@@ -13,7 +13,7 @@
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`), pages and names that may use the gateway (`access`), usage (`usage`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not
-//!   shown (`concealed`), and the CPUs and descriptors of the process (`process`).
+//!   shown (`concealed`), and the CPUs, descriptors and look-ups of the process (`process`).
 //! * [`server`], the process and its shards. One shard (`shard`): accepting (`acceptor`, `accept`), its open
 //!   connections (`connections`), the places for them (`places`), the life of one (`connection`) with keep-alive
 //!   and the lingering close, io_uring or epoll (`driver`), ports (`listener`). The main thread (`supervisor`)

@@ -70,6 +70,7 @@ pub fn main(words: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.version {
         return printed(&format!("flow-uring {}\n", env!("CARGO_PKG_VERSION")));
     }
+    config::keep_names_to_hosts_and_dns();
     // Before anything is read that must not be seen.
     if let Err(error) = config::forbid_core_dumps() {
         log::say(format_args!(

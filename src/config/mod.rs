@@ -27,7 +27,9 @@ pub use concealed::Concealed;
 pub use keyword::{Affinity, Filter, IoDriver, Keyword, LogFormat, LogLevel, Pumping, QuotaSource, WebSocketUse};
 pub use limits::{Limits, Timeouts, WARM_CONNECTIONS_MAX};
 pub use logging::{LOG_FILE_NAME, LogConfig, LogFileLocation, LogRetention};
-pub use process::{default_shards, descriptors_max, forbid_core_dumps, raise_descriptor_limit};
+pub use process::{
+    default_shards, descriptors_max, forbid_core_dumps, keep_names_to_hosts_and_dns, raise_descriptor_limit,
+};
 pub use upstream::{Scheme, Trust, UpstreamConfig};
 pub use upstream_proxy::{UpstreamProxy, is_named_by_no_proxy, percent_decoded};
 pub use usage::{PriceSource, USAGE_FILE_NAME, UsageOptions, parse_on_off};

@@ -1,4 +1,5 @@
-//! The CPUs and file descriptors that this process may use, and the view that others have of its memory.
+//! The CPUs and file descriptors that this process may use, the view that others have of its memory, and the sources of its
+//! look-ups.
 //!
 //! The only part of `config` that asks the system. If the system does not tell, there is a default.
 
@@ -25,6 +26,26 @@ pub fn forbid_core_dumps() -> io::Result<()> {
         return Ok(());
     }
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
+}
+
+/// Keeps look-ups of hosts to `/etc/hosts` and DNS in a program that has glibc within it, and changes nothing in another.
+/// To be called before there are threads.
+///
+/// `getaddrinfo` loads what else `/etc/nsswitch.conf` names (`mdns4_minimal`, `resolve`) as shared objects, which bring the
+/// machine's own C library: two in one process crash (<https://github.com/rust-lang/rust/issues/100711>). The two that are
+/// left are within glibc since 2.34.
+pub fn keep_names_to_hosts_and_dns() {
+    #[cfg(all(target_env = "gnu", target_feature = "crt-static"))]
+    {
+        use std::ffi::{c_char, c_int};
+        unsafe extern "C" {
+            /// Declared in nss.h.
+            fn __nss_configure_lookup(database: *const c_char, sources: *const c_char) -> c_int;
+        }
+        // SAFETY: both end with a NUL and outlive the call, which copies them; no other thread looks anything up.
+        let status = unsafe { __nss_configure_lookup(c"hosts".as_ptr(), c"files dns".as_ptr()) };
+        assert_eq!(status, 0, "glibc knows these sources");
+    }
 }
 
 /// The default number of shards: one for each CPU that this process may use.
