@@ -12,22 +12,19 @@ COPY Cargo.toml Cargo.lock ./
 # Cargo.toml names these, so they must be there; none is built.
 COPY benches benches
 COPY src src
+COPY scripts/static scripts/
 # The caches outlive a build, so that the next one compiles what has changed.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked \
- && install -D -m 755 target/release/flow-uring /image/usr/local/bin/flow-uring
+    install -D -m 755 "$(scripts/static)" /image/usr/local/bin/flow-uring
 
-# What the program is linked to, from the image that it was linked in: the C library and the loader, nothing else. (A
-# static C library would look names up by parts of another one at run time; musl's allocator is slow, and its lookup
-# knows less.) The packages they are of are noted where scanners look for them.
-RUN ldd /image/usr/local/bin/flow-uring | grep -o '/[^ ]*' | sort -u | xargs -I{} cp --parents -L {} /image \
+# The C library is within the program. The packages that the image has something of are noted where scanners look for them.
+RUN install -d /image/etc \
  && cp --parents -L /etc/ssl/certs/ca-certificates.crt /image \
  && install -d /image/var/lib/dpkg/status.d \
- && for package in libc6 libgcc-s1 ca-certificates; do \
+ && for package in libc6 ca-certificates; do \
       dpkg-query --status "$package" > "/image/var/lib/dpkg/status.d/$package"; \
     done \
- && echo 'hosts: files dns' > /image/etc/nsswitch.conf \
  && echo 'flow-uring:x:65532:65532::/:/' > /image/etc/passwd \
  && echo 'flow-uring:x:65532:' > /image/etc/group \
  && install -d -m 1777 /image/tmp \
