@@ -4,7 +4,7 @@
 COMPOSE = docker compose -f deploy/compose.yaml $(if $(wildcard .env),--env-file .env)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build run demo test test-cov lint format check clean deploy docker-logs docker-restart docker-down
+.PHONY: help setup build static release run demo test test-cov lint format check clean deploy docker-logs docker-restart docker-down
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,12 @@ setup: ## secrets.json from its template, mode 600, and a git hook that checks b
 
 build: ## the release binary, target/release/flow-uring
 	cargo build --release --locked
+
+static: ## the program with the C library within it: for any Linux
+	scripts/static
+
+release: ## archive, packages and papers of a clean tree, in target/dist
+	scripts/release
 
 run: ## the gateway, with secrets.json
 	cargo run --release --locked
