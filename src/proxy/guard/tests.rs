@@ -9,6 +9,7 @@ fn rules(hosts: Option<&[&str]>) -> AccessRules {
         hosts: hosts.map(|names| Hosts {
             names: names.iter().map(|name| (*name).to_owned()).collect(),
             usual: ["127.0.0.1:8899".into(), "localhost:8899".into()],
+            takes_addresses: false,
         }),
     }
 }

@@ -79,10 +79,9 @@ impl Admin {
         thread_control.set_nonblocking(true)?;
         let stage = Arc::new(StageCell::default());
         let (address, held_by) = (opened.address()?, opened.held_by());
-        let rules = AccessRules {
-            allow_origins: Vec::new(),
-            hosts: Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts),
-        };
+        let hosts = Hosts::of_listener(address, Vec::new(), &shared.config.access.allow_hosts);
+        let hosts = hosts.map(|hosts| if address.ip().is_unspecified() { hosts.with_addresses() } else { hosts });
+        let rules = AccessRules { allow_origins: Vec::new(), hosts };
         let audience = Audience::of(stage.clone());
         let parts = AdminParts { rules, address, token: shared.admin_token.clone(), audience: audience.clone() };
         let gateway =
