@@ -72,6 +72,42 @@ fn each_help_text_fits_a_terminal_of_80_columns() {
 }
 
 #[test]
+fn completions_and_the_manual_page_are_what_shells_and_man_read() {
+    // What is there is not read.
+    let place = Place::new(&[(".env", "FLOW_PROXY_PORT=nonsense")]);
+    let bash = place.run(&["completions", "bash"]);
+    assert_eq!((bash.code, bash.stderr.as_str()), (Some(0), ""));
+    let script = place.0.path().join("flow-uring.bash");
+    std::fs::write(&script, bash.stdout).expect("written");
+    // As bash asks for the values of a flag, for commands, and for the commands of a command.
+    for (words, offered) in [
+        ("flow-uring --io-driver", "auto uring epoll"),
+        ("flow-uring", "completions"),
+        ("flow-uring keys", "list"),
+        ("flow-uring completions", "bash elvish fish powershell zsh"),
+    ] {
+        let question = format!(
+            "COMP_WORDS=({words} ''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             function=$(complete -p flow-uring | grep -o '\\-F [^ ]*' | cut -c4-); \
+             $function flow-uring '' \"${{COMP_WORDS[COMP_CWORD-1]}}\"; echo \"${{COMPREPLY[@]}}\""
+        );
+        let mut shell = command("bash");
+        shell.args(["-c", &format!(". {}; {question}", script.display())]);
+        let output = output_of(shell);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains(offered), "{words}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let refused = place.run(&["completions", "tcsh"]);
+    assert_eq!(refused.code, Some(64));
+    assert!(refused.stderr.contains("bash, elvish, fish, powershell, zsh"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("tcsh"), "{}", refused.stderr);
+
+    let manual = place.run(&["man"]);
+    assert_eq!((manual.code, manual.stderr.as_str()), (Some(0), ""));
+    assert!(manual.stdout.contains("\n.TH FLOW-URING 1 "), "{}", manual.stdout);
+}
+
+#[test]
 fn help_and_version_go_to_stdout_and_succeed() {
     let place = Place::new(&[]);
     for (words, begin) in [
