@@ -27,7 +27,10 @@ main() {
       --version | --prefix | --from)
         [ -n "${2:-}" ] || fail "$1 needs a value"
         case $1 in
-          --version) version=${2#v} ;;
+          --version)
+            version=${2#v}
+            case $version in *[!0-9A-Za-z.+-]*) fail "$2 is no version" ;; esac
+            ;;
           --prefix) prefix=$2 ;;
           --from) from=${2%/} ;;
         esac
@@ -44,7 +47,7 @@ main() {
   [ "$(uname -s)" = Linux ] || fail "flow-uring runs on Linux only; elsewhere take the container (docs/install.md)"
   machine=$(uname -m)
   [ -n "$from" ] || fail "say where the releases are: --from FOLDER-OR-URL, or FLOW_URING_RELEASES"
-  for tool in tar gzip sha256sum sed; do
+  for tool in tar gzip sha256sum sort; do
     command -v "$tool" >/dev/null || fail "$tool is missing"
   done
 
@@ -53,10 +56,10 @@ main() {
   trap 'exit 1' HUP INT TERM
 
   get SHA256SUMS
-  archive=$(sed -n "s/^[0-9a-f]\{64\}  \(flow-uring-${version:-[0-9][0-9A-Za-z.+-]*}-$machine-linux\.tar\.gz\)\$/\1/p" "$work/SHA256SUMS" | head -n 1)
+  archive=$(newest "$version" "$machine")
   [ -n "$archive" ] || fail "the release has nothing for $machine${version:+ of version $version}: build it with cargo install --path ."
   get "$archive"
-  (cd "$work" && grep "  $archive\$" SHA256SUMS | sha256sum -c - >/dev/null 2>&1) ||
+  (cd "$work" && sum_of "$archive" | sha256sum -c - >/dev/null 2>&1) ||
     fail "$archive is not what SHA256SUMS of the release says: nothing was installed"
   tar -xzf "$work/$archive" -C "$work"
   release=$work/${archive%.tar.gz}
@@ -82,6 +85,24 @@ main() {
   esac
   say "Try it without an account:   $command demo"
   say "Begin with your credentials: $command init"
+}
+
+# The archive of SHA256SUMS for this machine ($2) and version ($1), or of the newest version where that is empty.
+newest() {
+  while read -r _ name; do
+    case $name in
+      flow-uring-"$1-$2"-linux.tar.gz) [ -z "$1" ] || printf '%s\n' "$name" ;;
+      */*) ;;
+      flow-uring-[0-9]*-"$2"-linux.tar.gz) [ -n "$1" ] || printf '%s\n' "$name" ;;
+    esac
+  done <"$work/SHA256SUMS" | sort -V | tail -n 1
+}
+
+# The line of SHA256SUMS about a file.
+sum_of() {
+  while read -r sum name; do
+    if [ "$name" = "$1" ]; then printf '%s  %s\n' "$sum" "$name"; fi
+  done <"$work/SHA256SUMS"
 }
 
 # Gets a file of the release into the work folder.
