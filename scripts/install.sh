@@ -1,10 +1,6 @@
 #!/bin/sh
 # Installs a release of flow-uring for one user: the program, its man page and its completions. Needs no root.
-#
-#   sh install.sh                            the newest release, into ~/.local
-#   sh install.sh --version 0.1.0            that one
-#   sh install.sh --prefix /opt/flow-uring   into another folder
-#   sh install.sh --from FOLDER-OR-URL       from files that are here already, or from another place
+# sh install.sh --help says how.
 #
 # What it gets is held against SHA256SUMS of the release before any of it runs or is put in place.
 set -eu
@@ -20,7 +16,7 @@ fail() {
 
 main() {
   version=
-  prefix=${HOME:?install.sh: HOME is not set}/.local
+  prefix=
   from=$RELEASES
   while [ $# -gt 0 ]; do
     case $1 in
@@ -32,18 +28,20 @@ main() {
             case $version in *[!0-9A-Za-z.+-]*) fail "$2 is no version" ;; esac
             ;;
           --prefix) prefix=$2 ;;
-          --from) from=${2%/} ;;
+          --from) from=$2 ;;
         esac
         shift 2
         ;;
       -h | --help)
-        sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
+        usage
         return
         ;;
       *) fail "unknown argument $1 (--help lists all)" ;;
     esac
   done
 
+  from=${from%/}
+  prefix=${prefix:-${HOME:?install.sh: HOME is not set, so name a folder by --prefix}/.local}
   [ "$(uname -s)" = Linux ] || fail "flow-uring runs on Linux only; elsewhere take the container (docs/install.md)"
   machine=$(uname -m)
   [ -n "$from" ] || fail "say where the releases are: --from FOLDER-OR-URL, or FLOW_URING_RELEASES"
@@ -63,23 +61,28 @@ main() {
     fail "$archive is not what SHA256SUMS of the release says: nothing was installed"
   tar -xzf "$work/$archive" -C "$work"
   release=$work/${archive%.tar.gz}
-  named=$("$release/flow-uring" --version) || fail "the program does not run on this machine: nothing was installed"
+  program=$prefix/bin/flow-uring
+  [ ! -d "$program" ] || fail "$program is a folder: nothing was installed"
 
-  # A program that runs is replaced, not written into.
-  mkdir -p "$prefix/bin"
-  cp "$release/flow-uring" "$prefix/bin/.flow-uring.new"
-  chmod 755 "$prefix/bin/.flow-uring.new"
-  mv -f "$prefix/bin/.flow-uring.new" "$prefix/bin/flow-uring"
+  named=$("$release/flow-uring" --version) ||
+    fail "the program does not run on this machine, or not from $work (if that is mounted noexec, set TMPDIR): nothing was installed"
+
+  # The program last; one that runs is replaced, not written into.
+  new=$prefix/bin/.flow-uring.new
+  trap 'rm -rf "$work" "$new"' EXIT
   place "$release/flow-uring.1" "$prefix/share/man/man1/flow-uring.1"
   place "$release/completions/flow-uring.bash" "$prefix/share/bash-completion/completions/flow-uring"
   place "$release/completions/_flow-uring" "$prefix/share/zsh/site-functions/_flow-uring"
   place "$release/completions/flow-uring.fish" "$prefix/share/fish/vendor_completions.d/flow-uring.fish"
+  place "$release/flow-uring" "$new"
+  chmod 755 "$new"
+  mv -f "$new" "$program"
 
-  say "$named is installed: $prefix/bin/flow-uring"
+  say "$named is installed: $program"
   case :$PATH: in
     *":$prefix/bin:"*) command=flow-uring ;;
     *)
-      command=$prefix/bin/flow-uring
+      command=$program
       say "$prefix/bin is not in PATH yet."
       ;;
   esac
@@ -120,7 +123,7 @@ get() {
     *) fail "$from is neither a folder nor a URL" ;;
   esac
   if command -v curl >/dev/null; then
-    curl --fail --silent --show-error --location --retry 3 --output "$work/$1" "$url" || fail "$url cannot be had"
+    curl --fail --silent --show-error --location --proto-redir =https --retry 3 --output "$work/$1" "$url" || fail "$url cannot be had"
   elif command -v wget >/dev/null; then
     wget -q -O "$work/$1" "$url" || fail "$url cannot be had"
   else
@@ -129,8 +132,18 @@ get() {
 }
 
 place() {
-  mkdir -p "${2%/*}"
-  cp "$1" "$2"
+  { mkdir -p "${2%/*}" && cp "$1" "$2"; } || fail "$2 cannot be written, so the program was left as it was"
+}
+
+usage() {
+  cat <<'USAGE'
+Installs a release of flow-uring for one user: the program, its man page and its completions. Needs no root.
+
+  sh install.sh                            the newest release, into ~/.local
+  sh install.sh --version 0.1.0            that one
+  sh install.sh --prefix /opt/flow-uring   into another folder
+  sh install.sh --from FOLDER-OR-URL       from files that are here already, or from another place
+USAGE
 }
 
 # A script that was cut off on its way does nothing.

@@ -162,6 +162,10 @@ fn what_is_not_what_the_release_says_is_refused_and_nothing_is_left() {
     refused(&from, "does not run on this machine");
 
     place.add("0.2.0", 0);
+    fs::write(place.path("a file"), "").expect("written");
+    refused(&[&from[..], &["--prefix", "a file"]].concat(), "cannot be written, so the program was left as it was");
+    fs::create_dir_all(place.path("taken/bin/flow-uring")).expect("made");
+    refused(&[&from[..], &["--prefix", "taken"]].concat(), "is a folder");
     refused(&[&from[..], &["--version", "0.3.0"]].concat(), "of version 0.3.0");
     refused(&[&from[..], &["--version", "0.2"]].concat(), "of version 0.2");
     refused(&[&from[..], &["--version", ".*"]].concat(), "no version");

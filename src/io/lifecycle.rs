@@ -5,6 +5,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use slab::Slab;
 
@@ -24,12 +25,13 @@ pub enum Phase {
 #[derive(Debug)]
 pub struct Lifecycle {
     phase: Cell<Phase>,
+    draining_since: Cell<Option<Instant>>,
     waiting: RefCell<Slab<Waker>>,
 }
 
 impl Default for Lifecycle {
     fn default() -> Self {
-        Lifecycle { phase: Cell::new(Phase::Starting), waiting: RefCell::default() }
+        Lifecycle { phase: Cell::new(Phase::Starting), draining_since: Cell::default(), waiting: RefCell::default() }
     }
 }
 
@@ -38,12 +40,20 @@ impl Lifecycle {
         self.phase.get()
     }
 
+    /// Returns when the drain began; `None` before.
+    pub fn draining_since(&self) -> Option<Instant> {
+        self.draining_since.get()
+    }
+
     /// Moves on to `phase` and wakes all waiters. A step back is ignored.
     pub fn advance(&self, phase: Phase) {
         if phase <= self.phase.get() {
             return;
         }
         self.phase.set(phase);
+        if phase >= Phase::Draining && self.draining_since.get().is_none() {
+            self.draining_since.set(Some(Instant::now()));
+        }
         for (_, waker) in self.waiting.borrow().iter() {
             waker.wake_by_ref();
         }

@@ -50,7 +50,11 @@ DRAINS = [(1, 1), (10, 300), (30, 600), (5, 3600)]
 REFUSED = {
     "an unknown setting": {"settings": {"FLOW_LOG": "x"}},
     "a setting that the chart makes": {"settings": {"FLOW_PROXY_DRAIN_TIMEOUT": "900"}},
-    "a setting that is no text": {"settings": {"FLOW_PROXY_PORT": 8899}},
+    "a setting that is no text": {"settings": {"FLOW_PROXY_SHARDS": 2}},
+    "a port that the Service does not know": {"settings": {"FLOW_PROXY_PORT": "9000"}},
+    "a log file where nothing can be written": {"settings": {"FLOW_PROXY_LOG_DIR": "/logs"}},
+    "a policy without names": {"networkPolicy": {"dns": {"to": []}}},
+    "a policy without a port": {"networkPolicy": {"upstream": {"ports": None}}},
     "a value that is unknown": {"replicas": 3},
     "a drain of no time": {"drain": {"timeout": 0}},
     "a profile of no kind": {"seccomp": {"type": "Unconfined"}},
@@ -287,7 +291,7 @@ def check_chart(tools: Tools) -> None:
         "settings": {"FLOW_PROXY_AFFINITY": "session", "HTTPS_PROXY": "http://proxy.example.com:3128"},
         "seccomp": {"type": "Localhost"},
         "service": {"type": "LoadBalancer", "port": 8080},
-        "networkPolicy": {"upstream": {"cidr": "203.0.113.0/24", "except": None}},
+        "networkPolicy": {"upstream": {"cidr": "203.0.113.0/24", "except": None, "ports": [3128]}},
         "autoscaling": {"enabled": True},
         "serviceMonitor": {"enabled": True},
         "nodeSelector": {"kubernetes.io/arch": "amd64"},
@@ -299,6 +303,7 @@ def check_chart(tools: Tools) -> None:
         hold(f"chart with everything, as {release}", manifests)
         out = of_kind(manifests, "NetworkPolicy")["spec"]["egress"][1]
         expect(out["to"] == [{"ipBlock": {"cidr": "203.0.113.0/24"}}], f"the range of the upstream is {out['to']}")
+        expect([port["port"] for port in out["ports"]] == [3128], f"the ports of the upstream are {out['ports']}")
         expect("replicas" not in of_kind(manifests, "Deployment")["spec"], "replicas beside an autoscaler")
     least = {"apiKeys": False, "podDisruptionBudget": {"enabled": False}, "networkPolicy": {"enabled": False}}
     manifests = tools.charted(least)

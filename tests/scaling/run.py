@@ -6,6 +6,7 @@ For each configuration, with the official SDK as the client, which may not try a
 * a rolling restart while 300 streams run: none is lost, and no request fails;
 * a credential that is refused: each gateway learns it by its own first failures, and no client sees one;
 * sessions: all gateways choose the same credential for the same session;
+* clients that leave before their answer begins: the upstream learns it;
 * a gateway that is killed: its own streams end, each with an error that the client shows, and no other.
 
     cargo build --release && python3 tests/scaling/run.py [--streams N]
@@ -292,6 +293,24 @@ async def sessions(name: str, url: str, upstream: Upstream) -> None:
     print(f"ok {name}: {SESSIONS} sessions, {apart} of them through several gateways, one credential each: {dict(used)}")
 
 
+async def leaving(name: str, url: str, upstream: Upstream) -> None:
+    """Clients that leave before their answer begins: what they asked for is given up, and costs nothing more."""
+    upstream.thinking = upstream.given_up = 0
+    client = new_client(url)
+    message = {"role": "user", "content": "x"}
+    asking = [
+        asyncio.create_task(client.chat.completions.create(model="thinking", messages=[message])) for _ in range(PARALLEL)
+    ]
+    await asyncio.to_thread(wait_until, lambda: upstream.thinking == PARALLEL, "all requests are with the upstream")
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    await client.close()
+    begun = time.monotonic()
+    await asyncio.to_thread(wait_until, lambda: upstream.given_up == PARALLEL, f"{name}: what clients left is given up")
+    print(f"ok {name}: {PARALLEL} clients left before their answer, all given up within {time.monotonic() - begun:.1f} s")
+
+
 async def killed(name: str, url: str, gateways: list[Gateway], streams: int) -> None:
     client, seen = new_client(url), Seen()
     victim = gateways[1]
@@ -330,6 +349,7 @@ async def try_all(configuration: str, streams: int, folder: pathlib.Path) -> Non
         await sessions(configuration, haproxy.url, upstream)
         await rolling_restart(configuration, haproxy.url, gateways, streams)
         await refused_credential(configuration, haproxy.url, upstream, gateways)
+        await leaving(configuration, haproxy.url, upstream)
         await killed(configuration, haproxy.url, gateways, streams)
     finally:
         for one in started:

@@ -28,6 +28,9 @@ class Upstream:
         # Of each session, by which credentials and by which gateways it came.
         self.credentials: dict[str, set[str]] = collections.defaultdict(set)
         self.gateways: dict[str, set[str]] = collections.defaultdict(set)
+        # Requests for the model "thinking", which is not done with them, and how many of them were given up.
+        self.thinking = 0
+        self.given_up = 0
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
 
@@ -46,11 +49,24 @@ class Upstream:
                     name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)
                 }
                 body = await reader.readexactly(int(fields.get("content-length", 0)))
-                await self._answer(fields, json.loads(body), writer)
+                request = json.loads(body)
+                if request["model"] == "thinking":
+                    await self._think(reader)
+                    return
+                await self._answer(fields, request, writer)
         except (ConnectionError, asyncio.IncompleteReadError):
             pass
         finally:
             writer.close()
+
+    async def _think(self, reader: asyncio.StreamReader) -> None:
+        """Answers nothing until who asked has left."""
+        self.thinking += 1
+        try:
+            await reader.read(1)
+        except ConnectionError:
+            pass
+        self.given_up += 1
 
     async def _answer(self, fields: dict[str, str], request: dict, writer: asyncio.StreamWriter) -> None:
         gateway, credential = process_of(fields["x-request-id"]), credential_of(fields["authorization"])

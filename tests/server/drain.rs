@@ -354,6 +354,8 @@ fn a_client_between_two_requests_or_before_its_first_has_a_second_for_the_next()
             let asked_to_stop = Instant::now();
             gateway.terminate();
             wait_for_refused_connections(&gateway);
+            // Longer than a read is kept pending between two requests.
+            thread::sleep(Duration::from_millis(300));
             for (what, mut client) in asking {
                 let sent = client.try_send(GET);
                 if asked_to_stop.elapsed() >= SURELY_WITHIN_GRACE {
@@ -370,6 +372,40 @@ fn a_client_between_two_requests_or_before_its_first_has_a_second_for_the_next()
             }
             assert_eq!(gateway.wait().code(), Some(0));
             assert!(asked_to_stop.elapsed() < Duration::from_secs(5), "{driver}: {:?}", asked_to_stop.elapsed());
+            true
+        });
+    }
+}
+
+#[test]
+fn a_client_whose_answer_began_before_the_drain_has_a_second_for_its_next_request() {
+    for driver in ["auto", "epoll"] {
+        repeat_until_undisturbed(|| {
+            let is_over = Arc::default();
+            let upstream = Upstream::tls(streaming_until(&is_over));
+            let builder = Gateway::builder().shards(1).upstream(&upstream).patient().arg("--io-driver", driver);
+            let mut gateway = builder.start();
+            let mut client = Client::connect(gateway.port());
+            client.send(POST);
+            let response = client.read_response_after(b"}\n\n\r\n", || {
+                gateway.terminate();
+                wait_for_refused_connections(&gateway);
+                // The grace of those that were idle is over.
+                thread::sleep(Duration::from_millis(1200));
+                is_over.store(true, Ordering::SeqCst);
+            });
+            assert!(response.is_whole, "{driver}: {response:?}");
+            let ended = Instant::now();
+            thread::sleep(Duration::from_millis(300));
+            let sent = client.try_send(LIVENESS);
+            if ended.elapsed() >= SURELY_WITHIN_GRACE {
+                return false;
+            }
+            sent.expect("the answer has promised that the connection goes on");
+            let response = client.read_response();
+            assert_eq!((response.status, response.field("connection")), (200, Some("close")), "{driver}");
+            assert_eq!(client.expect_close(), Ended::Eof, "{driver}");
+            assert_eq!(gateway.wait().code(), Some(0));
             true
         });
     }

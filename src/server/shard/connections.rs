@@ -320,7 +320,8 @@ impl Connections {
             Err(HandshakeError::Silent(stream)) if self.proxy.resources.lifecycle.phase() == Phase::Serving => {
                 self.park(permit, IdleConnection::without_handshake(stream, since));
             }
-            Err(HandshakeError::Silent(_)) => {}
+            // The end of the grace ends it.
+            Err(HandshakeError::Silent(stream)) => self.secure(Newcomer { permit, since }, stream, None),
             Err(HandshakeError::Failed(fault)) => tracing::debug!(%fault, "a TLS handshake failed"),
         };
         if let Err(error) = self.handshakes.attend(flights, settle).await {

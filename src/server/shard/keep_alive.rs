@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use monoio::io::Canceller;
 
-use super::draining::{self, DRAIN_GRACE};
+use super::draining;
 use crate::config::Timeouts;
 use crate::io::clock;
 use crate::io::{Buffer, Departure, Either, GivesWay, Phase, Stream, Unread, race};
@@ -176,12 +176,15 @@ impl KeepAlive {
     /// Waits for the first bytes of the next request, as long as they are expected soon.
     pub async fn wait(&mut self, connection: &Downstream, proxy: &Proxy) -> Waited {
         self.since = self.idle_since.take().unwrap_or_else(clock::now);
-        // None is parked any more in a drain: it would not be looked at again.
-        let drain_limit = (proxy.resources.lifecycle.phase() != Phase::Serving).then_some(DRAIN_GRACE);
-        let waited = match drain_limit.or(self.pace.read_limit()) {
-            Some(limit) => self.read(connection, proxy, limit).await,
+        let keepalive_limit = proxy.resources.timeouts.keepalive;
+        let mut waited = match self.pace.read_limit() {
+            Some(limit) => self.read(connection, proxy, limit.min(keepalive_limit)).await,
             None => Waited::TimedOut,
         };
+        // None is parked any more in a drain, and each has the grace.
+        if matches!(waited, Waited::TimedOut) && proxy.resources.lifecycle.phase() != Phase::Serving {
+            waited = self.read(connection, proxy, keepalive_limit).await;
+        }
         self.pace = match (self.pace, &waited) {
             (Pace::Brisk, Waited::Read(_)) => Pace::Brisk,
             _ => Pace::Slow,
@@ -203,9 +206,8 @@ impl KeepAlive {
     /// Reads, for `limit` at most.
     async fn read(&mut self, connection: &Downstream, proxy: &Proxy, limit: Duration) -> Waited {
         let Downstream { stream, deadline, upstream_deadline, .. } = connection;
-        let draining = draining::grace_over(proxy, upstream_deadline);
+        let draining = draining::wait_over(proxy, upstream_deadline, self.since);
         let mut read = pin!(stream.cancelable_read(Buffer::take(), self.canceller.handle()));
-        let limit = limit.min(proxy.resources.timeouts.keepalive);
         let interrupted = race(deadline.reached(self.since + limit), draining);
         let (result, input) = match race(read.as_mut(), interrupted).await {
             Either::First(read) => read,

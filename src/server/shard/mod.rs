@@ -24,14 +24,13 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use monoio::io::AsyncReadRent;
 
 use self::acceptor::Acceptor;
 use self::connections::Connections;
-use self::draining::DRAIN_GRACE;
 use self::driver::{Driver, Runtime};
 use self::shared::Shared;
 use super::supervisor::control::Order;
@@ -126,10 +125,9 @@ impl Shard {
             accepting.await;
         }
         self.proxy.resources.pool.clear();
-        let grace_over = Instant::now() + DRAIN_GRACE;
         while self.connections.open_count() > 0 {
             pause(DRAIN_PAUSE).await;
-            if Instant::now() >= grace_over || self.proxy.resources.lifecycle.phase() == Phase::Expired {
+            if draining::is_wait_over(&self.proxy.resources.lifecycle) {
                 self.connections.close_parked().await;
                 self.connections.end_handshakes().await;
             }

@@ -66,7 +66,11 @@ pub fn drain(
         tracing::info!("stopped");
         return Ok(());
     }
-    tracing::warn!(open_exchanges = shards.open_exchanges(), "the drain limit has passed; ending what is open");
+    let open_exchanges = shards.open_exchanges();
+    // Idle connections that have their last second are no news.
+    if open_exchanges > 0 {
+        tracing::warn!(open_exchanges, "the drain limit has passed; ending what is open");
+    }
     shards.tell_all(Order::Expire);
     if !drain.wait_for_shards(FAREWELL_LIMIT)? {
         tracing::warn!(open_exchanges = shards.open_exchanges(), "some exchanges did not end and are cut off");
