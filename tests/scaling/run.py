@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Three gateways behind HAProxy, with the configurations of deploy/haproxy as they are but for their addresses.
+"""Three gateways behind HAProxy, with the configurations of deploy/haproxy as they are but for addresses and size.
 
 For each configuration, with the official SDK as the client, which may not try anything again:
 
@@ -150,6 +150,8 @@ class HAProxy:
             ADDRESS: LOCAL_ADDRESS,
             ":8899": f":{port}",
             "check port 8900": f"check port {admin_port}",
+            # As many descriptors as any machine allows.
+            "maxconn 8000": "maxconn 1500",
         }.items():
             if written not in text:
                 raise SystemExit(f"{configuration}.cfg has no {written}")
