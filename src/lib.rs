@@ -8,8 +8,8 @@
 //! * [`cli`], the command line: flags and commands (`args`, `help`), every setting as one row of a table
 //!   (`settings::table`) with its form (`settings::form`) and the precedence of its sources (`settings::reading`), the
 //!   subcommands (`check`, `online` with `alpn`, `healthcheck`, `wake`, `usage_report`, `explain`; at a terminal
-//!   `init`, `exec`, `top`; texts of others in `shown_text`), completions and the manual page (`reference`), how a
-//!   start can fail (`failure`).
+//!   `init`, `exec`, `top`; texts of others in `shown_text`), completions and the manual page (`reference`), what
+//!   commands print (`output`), how a start can fail (`failure`).
 //! * [`config`], validated settings with units: time and size limits (`limits`), the upstream's URL (`upstream`), the
 //!   proxy before it (`upstream_proxy`), pages and names that may use the gateway (`access`), usage (`usage`), the log
 //!   (`logging`), hosts and ports (`authority`), the forms of other values (`value`, `keyword`), those that are not

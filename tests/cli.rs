@@ -73,7 +73,7 @@ fn each_help_text_fits_a_terminal_of_80_columns() {
 
 #[test]
 fn completions_and_the_manual_page_are_what_shells_and_man_read() {
-    // What is there is not read.
+    // It is not read: nobody may break completions by a file.
     let place = Place::new(&[(".env", "FLOW_PROXY_PORT=nonsense")]);
     let bash = place.run(&["completions", "bash"]);
     assert_eq!((bash.code, bash.stderr.as_str()), (Some(0), ""));

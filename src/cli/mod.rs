@@ -15,6 +15,7 @@ mod init;
 mod keys;
 mod log_output;
 mod online;
+mod output;
 mod private_write;
 mod reference;
 pub(crate) mod settings;
@@ -33,13 +34,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use self::args::{Args, Command, DotEnvRule, ExplainArgs, Stop, TopArgs, UsageArgs, UsageError};
-use self::check::CheckReport;
 use self::exec::{AcceptedKeys, ChosenGateway, DescriptorLimit, ExecError, become_command};
 use self::explain::Wanted;
 use self::failure::Failure;
 use self::healthcheck::Asked;
 use self::init::Written;
 use self::keys::{KeysAddArgs, KeysCommand};
+use self::output::{print, print_listing, printed, tell};
 use self::settings::{
     ADMIN, ADMIN_TOKEN_FILE, Configured, DotEnv, SHARDS, SettingErrors, Surroundings, configure, resolve_listen_host,
     usage_file,
@@ -211,15 +212,6 @@ fn run_check(args: &Args, online: bool) -> Result<(), Failure> {
         online::try_each(&found.config, &Rc::new(credentials), &mut report);
     }
     tell(&report)
-}
-
-fn tell(report: &CheckReport) -> Result<(), Failure> {
-    print(&report.found.iter().map(|line| format!("{line}\n")).collect::<String>())?;
-    let warnings = report.warnings.iter().map(|line| ("warning", line));
-    for (kind, line) in warnings.chain(report.problems.iter().map(|line| ("problem", line))) {
-        let _ = writeln!(io::stderr(), "{kind}: {line}");
-    }
-    if report.is_good() { Ok(()) } else { Err(Failure::Check) }
 }
 
 fn print_token(args: &Args, name: Option<&str>) -> Result<(), Failure> {
@@ -396,24 +388,4 @@ fn load_api_keys(config: &Config, given: Option<LoadedKeys>) -> Result<Option<Ar
         tracing::warn!("{warning}");
     }
     Ok(Some(Arc::new(keys)))
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
-}
-
-/// Prints what may be longer than its reader wants it, such as `head`: who goes away has seen enough.
-fn print_listing(text: &str) -> Result<(), Failure> {
-    match print(text) {
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        printed => printed,
-    }
-}
-
-fn printed(text: &str) -> ExitCode {
-    match print(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
 }

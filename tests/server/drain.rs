@@ -16,7 +16,7 @@ use crate::support::{
 
 /// The time that a connection without a whole request has when the drain begins, as one that has just connected: one
 /// second, and somewhat less here, so that it is not over by either clock.
-const SURELY_WITHIN_GRACE: Duration = Duration::from_millis(900);
+pub const SURELY_WITHIN_GRACE: Duration = Duration::from_millis(900);
 
 /// Returns for how long streams go on after the signal: one second, or the seconds in `FLOW_URING_TEST_DRAIN_SECONDS`,
 /// as nobody waits 45 of them for every change.
@@ -34,7 +34,7 @@ fn event(number: usize) -> String {
 }
 
 /// An upstream that streams until `is_over`.
-fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Sync + 'static {
+pub fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Sync + 'static {
     let is_over = Arc::clone(is_over);
     move |peer| {
         while peer.read_request().is_some() && peer.write(EVENT_STREAM) {
@@ -52,7 +52,7 @@ fn streaming_until(is_over: &Arc<AtomicBool>) -> impl Fn(&mut Peer) + Send + Syn
     }
 }
 
-fn wait_for_refused_connections(gateway: &Gateway) {
+pub fn wait_for_refused_connections(gateway: &Gateway) {
     let until = Instant::now() + DEADLINE;
     loop {
         match TcpStream::connect(("127.0.0.1", gateway.port())) {
@@ -334,81 +334,6 @@ fn when_the_drain_limit_passes_event_streams_end_with_an_error_event_and_the_res
     assert!(line.contains(&format!("open_exchanges={}", OPEN.len())), "{line}");
     // The turn that was complete lacks nothing.
     assert_eq!(gateway.count_log("end=shutdown"), OPEN.len() - 1, "{:?}", gateway.log());
-}
-
-#[test]
-fn a_client_between_two_requests_or_before_its_first_has_a_second_for_the_next() {
-    for driver in ["auto", "epoll"] {
-        repeat_until_undisturbed(|| {
-            let upstream = Upstream::plain(json(200, "{}"));
-            let builder = Gateway::builder().shards(1).upstream(&upstream).arg("--io-driver", driver);
-            let mut gateway = builder.start();
-            let clients = || {
-                let mut rested = Client::connect(gateway.port());
-                rested.ask(LIVENESS);
-                let mut brisk = Client::connect(gateway.port());
-                (0..3).for_each(|_| _ = brisk.ask(LIVENESS));
-                [("new", Client::connect(gateway.port())), ("rested", rested), ("brisk", brisk)]
-            };
-            let (asking, silent) = (clients(), clients());
-            let asked_to_stop = Instant::now();
-            gateway.terminate();
-            wait_for_refused_connections(&gateway);
-            // Longer than a read is kept pending between two requests.
-            thread::sleep(Duration::from_millis(300));
-            for (what, mut client) in asking {
-                let sent = client.try_send(GET);
-                if asked_to_stop.elapsed() >= SURELY_WITHIN_GRACE {
-                    return false;
-                }
-                sent.expect("the gateway waits for it");
-                let response = client.read_response();
-                assert_eq!((response.status, response.field("connection")), (200, Some("close")), "{driver} {what}");
-            }
-            for (what, mut client) in silent {
-                assert_eq!(client.expect_close(), Ended::Eof, "{driver} {what}");
-                let closed_after = asked_to_stop.elapsed();
-                assert!(closed_after > SURELY_WITHIN_GRACE, "{driver} {what}: closed after {closed_after:?}");
-            }
-            assert_eq!(gateway.wait().code(), Some(0));
-            assert!(asked_to_stop.elapsed() < Duration::from_secs(5), "{driver}: {:?}", asked_to_stop.elapsed());
-            true
-        });
-    }
-}
-
-#[test]
-fn a_client_whose_answer_began_before_the_drain_has_a_second_for_its_next_request() {
-    for driver in ["auto", "epoll"] {
-        repeat_until_undisturbed(|| {
-            let is_over = Arc::default();
-            let upstream = Upstream::tls(streaming_until(&is_over));
-            let builder = Gateway::builder().shards(1).upstream(&upstream).patient().arg("--io-driver", driver);
-            let mut gateway = builder.start();
-            let mut client = Client::connect(gateway.port());
-            client.send(POST);
-            let response = client.read_response_after(b"}\n\n\r\n", || {
-                gateway.terminate();
-                wait_for_refused_connections(&gateway);
-                // The grace of those that were idle is over.
-                thread::sleep(Duration::from_millis(1200));
-                is_over.store(true, Ordering::SeqCst);
-            });
-            assert!(response.is_whole, "{driver}: {response:?}");
-            let ended = Instant::now();
-            thread::sleep(Duration::from_millis(300));
-            let sent = client.try_send(LIVENESS);
-            if ended.elapsed() >= SURELY_WITHIN_GRACE {
-                return false;
-            }
-            sent.expect("the answer has promised that the connection goes on");
-            let response = client.read_response();
-            assert_eq!((response.status, response.field("connection")), (200, Some("close")), "{driver}");
-            assert_eq!(client.expect_close(), Ended::Eof, "{driver}");
-            assert_eq!(gateway.wait().code(), Some(0));
-            true
-        });
-    }
 }
 
 #[test]

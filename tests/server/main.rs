@@ -11,5 +11,6 @@ mod drain;
 mod drain_limit;
 mod fallback;
 mod giving_way;
+mod last_second;
 mod startup;
 mod tls_listener;

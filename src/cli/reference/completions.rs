@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::PROGRAM;
 use crate::cli::args::program_info;
-use crate::cli::settings::{Completion, Setting, SettingRank, settings};
+use crate::cli::settings::{Completion, PathKind, Setting, SettingRank, settings};
 
 /// Returns the names of the shells for which there are completions.
 pub fn shell_names() -> Vec<String> {
@@ -51,8 +51,8 @@ fn of_setting(setting: &'static Setting) -> Arg {
     let arg = arg.action(if setting.may_repeat { ArgAction::Append } else { ArgAction::Set });
     match setting.completion() {
         Completion::Words(words) => arg.value_parser(PossibleValuesParser::new(words)),
-        Completion::File => arg.value_hint(ValueHint::FilePath),
-        Completion::Directory => arg.value_hint(ValueHint::DirPath),
+        Completion::Path(PathKind::File) => arg.value_hint(ValueHint::FilePath),
+        Completion::Path(PathKind::Directory) => arg.value_hint(ValueHint::DirPath),
         Completion::Nothing => arg.value_hint(ValueHint::Other),
     }
 }

@@ -28,12 +28,6 @@ const VARIABLES: [(&str, &str); 2] = [
     ("FLOW_URING_ALLOW_CORE=1", "allows core dumps, which may hold secrets"),
     ("XDG_STATE_HOME, STATE_DIRECTORY, XDG_RUNTIME_DIR", "the places of files that no setting names"),
 ];
-const EXIT_CODES: [(&str, &str); 3] = [
-    ("0", "success"),
-    ("1", "a failure at the start, or a problem that check or healthcheck has found"),
-    ("64", "a wrong flag or setting"),
-];
-
 const EXAMPLES: [(&str, &str); 4] = [
     ("flow-uring demo", "try it, without an account"),
     ("flow-uring init", "write a secrets file"),
@@ -49,7 +43,7 @@ pub fn manual() -> String {
     // Without a date: it would be that of the build.
     page.control("TH", ["FLOW-URING", "1", " ", version, "User Commands"]);
     section(&mut page, "NAME");
-    page.text([roman("flow-uring - credential-injecting HTTP gateway for the CI&T Flow LLM Proxy")]);
+    page.text([roman(concat!("flow-uring - ", env!("CARGO_PKG_DESCRIPTION")))]);
     section(&mut page, "SYNOPSIS");
     page.text([bold(PROGRAM), roman(" ["), italic("settings"), roman("] ["), italic("command"), roman("]")]);
     section(&mut page, "DESCRIPTION");
@@ -73,7 +67,9 @@ pub fn manual() -> String {
         table(&mut page, rows);
     }
     section(&mut page, "EXIT STATUS");
-    table(&mut page, &EXIT_CODES);
+    for note in info.notes {
+        paragraphs(&mut page, note);
+    }
     section(&mut page, "EXAMPLES");
     for (example, text) in EXAMPLES {
         term(&mut page, vec![bold(example)], text);

@@ -22,7 +22,7 @@ pub use configure::{Configured, Surroundings, configure, usage_file};
 pub use dotenv::DotEnv;
 pub use error::SettingErrors;
 pub use reading::EffectiveSetting;
-pub use setting::{Completion, Setting, SettingRank};
+pub use setting::{Completion, PathKind, Setting, SettingRank};
 pub use table::access::ADMIN_TOKEN_FILE;
 pub use table::gateway::{ADMIN, SHARDS, resolve_listen_host};
 pub use table::{by_flag, settings};

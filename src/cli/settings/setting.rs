@@ -52,8 +52,7 @@ pub enum PathKind {
 pub enum Completion {
     Nothing,
     Words(Vec<&'static str>),
-    File,
-    Directory,
+    Path(PathKind),
 }
 
 impl Setting {
@@ -84,12 +83,10 @@ impl Setting {
 
     /// Returns what a shell offers for the value.
     pub fn completion(&self) -> Completion {
-        let words = self.form.map_or_else(Vec::new, |form| form.words());
-        match self.path {
-            Some(PathKind::File) => Completion::File,
-            Some(PathKind::Directory) => Completion::Directory,
-            None if words.is_empty() => Completion::Nothing,
-            None => Completion::Words(words),
+        match (self.path, self.form.map_or_else(Vec::new, |form| form.words())) {
+            (Some(kind), _) => Completion::Path(kind),
+            (None, words) if words.is_empty() => Completion::Nothing,
+            (None, words) => Completion::Words(words),
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Hosts {
     pub names: Vec<String>,
     /// The `Host` of nearly all requests, which is compared first.
     pub usual: [String; 2],
-    /// Any address will do: no name resolves to the page that would use it.
+    /// Any IP address will do: none can be rebound, as a name can.
     pub takes_addresses: bool,
 }
 
