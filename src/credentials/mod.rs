@@ -36,6 +36,8 @@ pub use secrets_file::{
     LoadedCredentials, NewEntry, SecretsFault, SecretsFileError, SecretsMistake, extended, from_json, load, written,
 };
 pub use snapshot::Credentials;
-pub use standing::{CheckClaim, Cooling, CredentialFault, FaultKind, PathFamily, RestScope, limited_for};
+pub use standing::{
+    CheckClaim, Cooling, CredentialFault, FaultKind, HeldSuspicion, PathFamily, RestScope, limited_for,
+};
 pub use token::{TokenCache, TokenError, bare_token, mint};
 pub use token_traces::{TextEnd, TokenTraces};

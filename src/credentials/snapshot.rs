@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::credential::{Credential, CredentialId, Identity};
 use super::owners::OwnerKey;
 use super::quota::record::QuotaRecord;
-use super::standing::{CheckClaim, Cooling, CredentialFault, RestScope, Resting, Rests, Standing};
+use super::standing::{CheckClaim, Cooling, CredentialFault, HeldSuspicion, RestScope, Resting, Rests, Standing};
 
 /// Limit on the entries: a file of this many is 100 kB; more is another kind of file. It also bounds the weighted
 /// order of all to 512,000 turns.
@@ -219,15 +219,11 @@ impl Credentials {
     }
 
     /// Suspects the credential, of which a request was refused while it is not known yet whether the credential or the
-    /// request is to blame: until it is acquitted or cools down, and for 1 s at most, other credentials are preferred;
-    /// but not if it has just got good answers.
-    pub fn suspect(&self, id: CredentialId, now: Instant) {
-        self.standing(id).suspect(now);
-    }
-
-    /// Lifts the suspicion: the request was to blame.
-    pub fn acquit(&self, id: CredentialId) {
-        self.standing(id).acquit();
+    /// request is to blame: until the result is dropped or it cools down, and for 1 s at most, other credentials are
+    /// preferred; but not if it has just got good answers.
+    #[must_use = "the suspicion ends when this is dropped"]
+    pub fn suspect(&self, id: CredentialId, now: Instant) -> Option<HeldSuspicion> {
+        self.identity(id).suspect(now)
     }
 
     /// Returns how long the credential still cools down; `None` when it does not.

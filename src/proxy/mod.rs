@@ -66,7 +66,6 @@ use crate::config::Affinity;
 use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
 use crate::http1::body::BodyReader;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
-use crate::io::clock;
 use crate::observability::{Count, UsageRecord};
 
 /// Serves the exchanges of one shard.
@@ -218,7 +217,7 @@ impl Proxy {
             None => owner_search::first_choice(selector, owner, objects.as_deref())?,
             Some(_) => Choice::Use(Turn::of(selector.likely())),
         };
-        let written = snapshot.with_authorization(choice.credential(), |value| {
+        snapshot.with_authorization(choice.credential(), |value| {
             let upstream = &rules.upstream;
             let is_identity_asked = governed.is_some_and(|governed| governed.limits.count_usage());
             let (authorization, facts) = (value, &traits.facts);
@@ -230,8 +229,8 @@ impl Proxy {
             UpstreamRequest {
                 traits,
                 selection,
-                choice,
                 written_for: choice.credential(),
+                choice,
                 place: passage.into_place(),
                 late,
                 head_bytes,
@@ -240,11 +239,7 @@ impl Proxy {
                 objects,
                 upgrade,
             }
-        });
-        if let (Err(_), Choice::Use(turn)) = (&written, choice) {
-            snapshot.credentials.give_up_probe(turn, None, clock::now());
-        }
-        written
+        })
     }
 
     async fn forward(
@@ -274,7 +269,6 @@ impl Proxy {
             // Boxed: without the filter no request needs it, and the task of the connection would keep room for it.
             && let Err(outcome) = Box::pin(filter::filter(resources, exchange.id, downstream, &mut body, request)).await
         {
-            give_up_probe(&exchange.snapshot, request);
             return Forwarded::over(exchange, &body, outcome);
         }
         let has_asked = admitted.has_asked_for_body;
@@ -287,7 +281,7 @@ impl Proxy {
         let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
         let (snapshot, selection) = (exchange.snapshot.clone(), request.selection);
-        let failover = Failover::new(snapshot, selection, may_replay, admitted.at, turn, subject);
+        let failover = Failover::new(snapshot, selection, may_replay, admitted.at, turn.credential, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
@@ -320,10 +314,7 @@ impl Proxy {
         request: &mut UpstreamRequest,
     ) -> Result<(), Outcome> {
         exchange.place = exchange.place.take().or(request.place.take());
-        take_body(&mut downstream.split(body).0, &self.resources).map_err(|error| {
-            give_up_probe(&exchange.snapshot, request);
-            Outcome::Failed(error)
-        })
+        take_body(&mut downstream.split(body).0, &self.resources).map_err(Outcome::Failed)
     }
 
     /// Lets a request pass the limits of its key that has to wait, or is read first.
@@ -409,11 +400,4 @@ struct HeadOrigin<'a> {
     governed: Option<&'a Governed>,
     passage: Passage,
     own_id: Option<&'a str>,
-}
-
-/// Lets others probe the credential of an exchange that ends before its first attempt, where that was to be the probe.
-fn give_up_probe(snapshot: &Snapshot, request: &UpstreamRequest) {
-    if let Choice::Use(turn) = request.choice {
-        snapshot.credentials.give_up_probe(turn, None, clock::now());
-    }
 }

@@ -129,7 +129,7 @@ pub async fn first_turn(
     request: &mut UpstreamRequest,
     has_asked_for_body: bool,
 ) -> Result<FirstTurn, Outcome> {
-    let mut choice = request.choice;
+    let mut choice = request.take_choice();
     let mut has_asked_for_body = has_asked_for_body;
     if request.objects.as_ref().is_some_and(|objects| objects.body_search == BodySearch::BeforeTurn) {
         // Boxed: few requests need it, and the task of the connection would keep room for it all its life.

@@ -13,7 +13,7 @@ use super::turn::{Choice, Owner, Turn};
 use crate::credentials::credential::CredentialId;
 use crate::credentials::owners::OwnerKey;
 use crate::credentials::snapshot::{Credentials, ENTRIES_MAX};
-use crate::credentials::standing::{Claim, RestScope};
+use crate::credentials::standing::RestScope;
 
 /// The credentials that a request may use, and the order in which it prefers them.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +145,7 @@ impl Selector<'_> {
             self.is_new(*id, from, tried) && (may_be_blocked || !self.credentials.standing(*id).is_blocked(now))
         };
         let credential = candidates.soonest_free(self.ids().filter(may_be_asked))?;
-        let (_, probes) = candidates.claim_probe(credential);
+        let probes = candidates.claim_probes(credential).unwrap_or_default();
         Some(Turn { credential, probes })
     }
 
@@ -182,10 +182,10 @@ impl Selector<'_> {
             }
         }
         let credential = candidates.soonest_free(self.ids()).unwrap_or(preferred);
-        match candidates.claim_probe(credential) {
-            (Claim::Granted, probes) => Choice::Use(Turn { credential, probes }),
-            (Claim::InFlight, _) if !has_waited_enough => Choice::Wait { credential, preferred },
-            (Claim::InFlight | Claim::Needless, _) => Choice::Use(Turn::of(credential)),
+        match candidates.claim_probes(credential) {
+            Some(probes) => Choice::Use(Turn { credential, probes }),
+            None if !has_waited_enough => Choice::Wait { credential, preferred },
+            None => Choice::Use(Turn::of(credential)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! The credentials as one request finds them: each as free as its identity is, as a whole and for the request's model
 //! or family of paths.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::turn::{ClaimedProbes, Turn};
@@ -27,24 +28,22 @@ impl<'a> Candidates<'a> {
         scoped.map_or(whole, |rest| whole.and(rest.availability(self.now)))
     }
 
-    /// Claims the probes of the identity and of its rest for the request, those that are due: all of them, or none
-    /// while another request is one of them.
-    pub fn claim_probe(&self, id: CredentialId) -> (Claim, ClaimedProbes) {
-        let standing = self.credentials.standing(id);
-        let whole = standing.claim_probe(self.now);
-        if whole == Claim::InFlight {
-            return (whole, ClaimedProbes::default());
-        }
-        let rest = self.resting.of(self.credentials.identity(id));
-        let scoped = rest.map_or(Claim::Needless, |rest| rest.claim_probe(self.now));
-        let probes = ClaimedProbes { whole: whole == Claim::Granted, scoped: scoped == Claim::Granted };
-        if scoped == Claim::InFlight {
-            if probes.whole {
-                standing.give_up_probe();
-            }
-            return (scoped, ClaimedProbes::default());
-        }
-        (if probes.whole { whole } else { scoped }, probes)
+    /// Claims the probes of the identity and of its rest for the request, those that are due; `None` while another
+    /// request is one of them.
+    pub fn claim_probes(&self, id: CredentialId) -> Option<ClaimedProbes> {
+        let identity = self.credentials.identity(id);
+        let whole = match identity.claim_probe(self.now) {
+            Claim::InFlight => return None,
+            Claim::Granted(probe) => Some(probe),
+            Claim::Needless => None,
+        };
+        let scoped = match self.resting.of(identity).map(|rest| rest.claim_probe(self.now)) {
+            // That of the whole is given up again.
+            Some(Claim::InFlight) => return None,
+            Some(Claim::Granted(probe)) => Some(probe),
+            Some(Claim::Needless) | None => None,
+        };
+        Some(ClaimedProbes { whole, scoped })
     }
 
     /// Takes the credential if it can be used now, as its probe if that is due and nobody else has claimed it.
@@ -55,10 +54,8 @@ impl<'a> Candidates<'a> {
         if self.availability(credential) == Availability::Free {
             return Some(Turn::of(credential));
         }
-        match self.claim_probe(credential) {
-            (Claim::InFlight, _) => None,
-            (Claim::Granted | Claim::Needless, probes) => Some(Turn { credential, probes }),
-        }
+        let probes = self.claim_probes(credential)?;
+        Some(Turn { credential, probes })
     }
 
     pub fn is_available(&self, credential: CredentialId, may_be_suspected: bool) -> bool {
@@ -80,20 +77,6 @@ impl<'a> Candidates<'a> {
 }
 
 impl Credentials {
-    /// Gives up the probes that a turn has claimed, those of a request of `scope`, which ended without saying anything
-    /// of the credential: another request may be the probe. Those that other requests have claimed go on.
-    pub fn give_up_probe(&self, turn: Turn, scope: Option<&RestScope>, now: Instant) {
-        let Turn { credential, probes } = turn;
-        if probes.whole {
-            self.standing(credential).give_up_probe();
-        }
-        if probes.scoped
-            && let Some(rest) = self.resting(scope, now).of(self.identity(credential))
-        {
-            rest.give_up_probe();
-        }
-    }
-
     /// Returns whether the credential is left alone now, as a whole or for `scope`.
     pub fn is_resting(&self, id: CredentialId, scope: Option<&RestScope>, now: Instant) -> bool {
         let candidates = Candidates::new(self, scope, now);
@@ -110,14 +93,14 @@ impl Credentials {
         now: Instant,
     ) -> Option<Duration> {
         let resting = self.resting(Some(scope), now);
-        let limit_of = |standing: &Standing| {
+        let limit_of = |standing: &Arc<Standing>| {
             let cooldown = standing.last_cooldown().filter(|cooldown| cooldown.kind == FaultKind::RateLimited)?;
             (now < cooldown.until).then(|| cooldown.until.saturating_duration_since(now))
         };
         let shortest_of = |id: CredentialId| {
             let told = told.iter().filter(|(told, _)| self.is_same_identity(*told, id)).map(|(_, time)| *time);
             let scoped = resting.of(self.identity(id)).and_then(limit_of);
-            told.chain(self.recent_limit(id, scope, now)).chain(scoped).chain(limit_of(self.standing(id))).min()
+            told.chain(self.recent_limit(id, scope, now)).chain(scoped).chain(limit_of(self.identity(id))).min()
         };
         let mut asked = self.ids().filter(|id| !self.standing(*id).is_blocked(now)).map(shortest_of);
         let first = asked.next()??;

@@ -1,25 +1,25 @@
 //! The outcome of a choice, and whom an object belongs to.
 
 use crate::credentials::credential::CredentialId;
+use crate::credentials::standing::HeldProbe;
 
 /// The credential of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Turn {
     pub credential: CredentialId,
-    /// Its probes end with [`Credentials::restore`](crate::credentials::Credentials::restore),
-    /// [`Credentials::cool`](crate::credentials::Credentials::cool) or
-    /// [`Credentials::give_up_probe`](crate::credentials::Credentials::give_up_probe).
+    /// They end with [`Credentials::restore`](crate::credentials::Credentials::restore),
+    /// [`Credentials::cool`](crate::credentials::Credentials::cool), or when the turn is dropped.
     pub probes: ClaimedProbes,
 }
 
 /// The probes that a turn has claimed: the request finds out whether the credential works again, and others wait for
 /// its outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Default)]
 pub struct ClaimedProbes {
     /// That of the rest of the whole identity.
-    pub whole: bool,
+    pub whole: Option<HeldProbe>,
     /// That of its rest for the request's model or family of paths.
-    pub scoped: bool,
+    pub scoped: Option<HeldProbe>,
 }
 
 impl Turn {
@@ -29,12 +29,12 @@ impl Turn {
     }
 
     pub fn is_probe(&self) -> bool {
-        self.probes.whole || self.probes.scoped
+        self.probes.whole.is_some() || self.probes.scoped.is_some()
     }
 }
 
 /// The outcome of a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Choice {
     Use(Turn),
     /// All cool down, and the probe of the one that is free soonest is in flight: the exchange waits for its outcome,
@@ -53,10 +53,10 @@ pub enum Choice {
 impl Choice {
     /// Returns whose name the request has until the choice is final.
     pub fn credential(&self) -> CredentialId {
-        match *self {
+        match self {
             Choice::Use(Turn { credential, .. })
             | Choice::Wait { credential, .. }
-            | Choice::Open { preferred: credential } => credential,
+            | Choice::Open { preferred: credential } => *credential,
         }
     }
 }

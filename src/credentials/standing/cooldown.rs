@@ -25,6 +25,10 @@ const COOLDOWN_MAX: Duration = Duration::from_secs(60 * 60);
 /// without an answer for so long was most likely accepted.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
 
+/// Time after which a suspicion ends by itself: as long as another credential takes to be refused, or not, in its
+/// place.
+const SUSPICION_LIMIT: Duration = Duration::from_secs(1);
+
 /// The fault for which a credential cools down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialFault {
@@ -54,6 +58,10 @@ impl CredentialFault {
 pub fn limited_for(retry_after: Option<Duration>) -> Duration {
     retry_after.map_or(RATE_LIMITED_COOLDOWN, |wait| wait.min(COOLDOWN_MAX))
 }
+
+/// Tells one claim of an exchange on an identity, to its probe or of a suspicion, from all others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClaimNumber(pub u64);
 
 /// The availability of an identity at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,7 +94,18 @@ impl Availability {
 pub struct Trouble {
     pub cooldown: Option<Cooldown>,
     pub block: Option<UserBlock>,
-    pub suspected_at: Option<Instant>,
+    pub suspicion: Option<Suspicion>,
+}
+
+/// The suspicions of all exchanges that began while there was one already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Suspicion {
+    /// The time of the newest.
+    pub at: Instant,
+    /// The claim of the first; all have it.
+    pub number: ClaimNumber,
+    /// The number of exchanges that have one.
+    pub holders: u32,
 }
 
 /// The rest of an identity whose user the upstream says is blocked. Beside a cooldown, since it is the upstream's word
@@ -110,8 +129,37 @@ impl Trouble {
         }
     }
 
-    pub fn without_probe(self) -> Self {
-        Trouble { cooldown: self.cooldown.map(|cooldown| Cooldown { probe_began: None, ..cooldown }), ..self }
+    pub fn is_suspected(&self, now: Instant) -> bool {
+        self.suspicion.is_some_and(|suspicion| now.saturating_duration_since(suspicion.at) < SUSPICION_LIMIT)
+    }
+
+    /// Returns the state without this probe, where it is the present one.
+    pub fn without_probe(self, number: ClaimNumber) -> Self {
+        let is_this = |cooldown: &Cooldown| cooldown.probe.is_some_and(|probe| probe.number == number);
+        match self.cooldown.filter(is_this) {
+            Some(cooldown) => Trouble { cooldown: Some(Cooldown { probe: None, ..cooldown }), ..self },
+            None => self,
+        }
+    }
+
+    /// Returns the state with one suspicion more; it is known by `number` if it is the first.
+    pub fn suspected(self, number: ClaimNumber, now: Instant) -> Self {
+        let first = Suspicion { at: now, number, holders: 0 };
+        let Suspicion { at, number, holders } = self.suspicion.unwrap_or(first);
+        let suspicion = Suspicion { at: at.max(now), number, holders: holders.saturating_add(1) };
+        Trouble { suspicion: Some(suspicion), ..self }
+    }
+
+    /// Returns the state with one suspicion of this number less.
+    pub fn acquitted(self, number: ClaimNumber) -> Self {
+        let suspicion = match self.suspicion {
+            Some(suspicion) if suspicion.number == number => {
+                let holders = suspicion.holders - 1;
+                (holders > 0).then_some(Suspicion { holders, ..suspicion })
+            }
+            other => other,
+        };
+        Trouble { suspicion, ..self }
     }
 }
 
@@ -126,7 +174,14 @@ pub struct Cooldown {
     pub until: Instant,
     /// The end that it had before it was prolonged until the quota's renewal.
     pub without_renewal: Option<Instant>,
-    pub probe_began: Option<Instant>,
+    pub probe: Option<ProbeInFlight>,
+}
+
+/// The probe of a cooldown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProbeInFlight {
+    pub began: Instant,
+    pub number: ClaimNumber,
 }
 
 /// The kind of a fault; the doubling starts anew when it changes.
@@ -184,7 +239,7 @@ impl Cooldown {
         let until = previous.map_or(end, |previous| previous.until.max(end));
         let without_renewal = previous.and_then(|previous| previous.without_renewal).map(|before| before.max(end));
         let without_renewal = without_renewal.filter(|end| *end < until);
-        Some(Cooldown { kind, doublings, began: now, until, without_renewal, probe_began: None })
+        Some(Cooldown { kind, doublings, began: now, until, without_renewal, probe: None })
     }
 
     /// Makes one that lasts until the quota's renewal at least.
@@ -213,7 +268,7 @@ impl Cooldown {
     }
 
     pub fn probe(&self, now: Instant) -> Probe {
-        match self.probe_began {
+        match self.probe.map(|probe| probe.began) {
             Some(began) if now.saturating_duration_since(began) < PROBE_LIMIT => Probe::InFlight,
             // One that began during the cooldown, because all others cooled down too, says nothing of the time after
             // it.

@@ -10,7 +10,7 @@ mod rests;
 mod scope;
 
 pub use self::cooldown::{CredentialFault, FaultKind, limited_for};
-pub use self::record::{CheckClaim, Cooling};
+pub use self::record::{CheckClaim, Cooling, HeldProbe, HeldSuspicion};
 pub use self::scope::{PathFamily, RestScope};
 
 pub(super) use self::cooldown::Availability;

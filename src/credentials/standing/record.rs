@@ -4,17 +4,16 @@
 //! Invariant: a state is an immutable value that one atomic swap replaces, so nobody waits and nobody sees half of a
 //! change. The time is always passed in. The effect of the states on whose turn it is, is up to `balancer`.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 
-use super::cooldown::{Availability, Cooldown, CredentialFault, FaultKind, Probe, Trouble, UserBlock};
-
-/// Time after which a suspicion ends by itself: as long as another credential takes to be refused, or not, in its
-/// place.
-const SUSPICION_LIMIT: Duration = Duration::from_secs(1);
+use super::cooldown::{
+    Availability, ClaimNumber, Cooldown, CredentialFault, FaultKind, Probe, ProbeInFlight, Trouble, UserBlock,
+};
 
 /// Time for which a good answer speaks for an identity that is then refused: more likely than not the request is to
 /// blame.
@@ -39,10 +38,10 @@ pub struct Cooling {
 }
 
 /// The outcome of a claim to a probe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Claim {
-    /// The caller's request is the probe.
-    Granted,
+    /// The caller's request is the probe, for as long as it has this.
+    Granted(HeldProbe),
     /// Another request is the probe, and its outcome may still be waited for.
     InFlight,
     /// There is nothing to probe, or the probe takes too long: the identity is used as if it were free.
@@ -75,6 +74,8 @@ pub struct Standing {
     /// costs a plain read of a line that hardly ever changes.
     flags: AtomicU8,
     trouble: ArcSwapOption<Trouble>,
+    /// The number of claims so far, which are known by it.
+    claims: AtomicU64,
 }
 
 impl Default for Standing {
@@ -86,6 +87,7 @@ impl Default for Standing {
             is_being_checked: AtomicBool::new(false),
             flags: AtomicU8::new(0),
             trouble: ArcSwapOption::empty(),
+            claims: AtomicU64::new(0),
         }
     }
 }
@@ -107,8 +109,7 @@ impl Standing {
     }
 
     pub fn is_suspected(&self, now: Instant) -> bool {
-        let suspected_at = self.current().suspected_at;
-        suspected_at.is_some_and(|at| now.saturating_duration_since(at) < SUSPICION_LIMIT)
+        self.current().is_suspected(now)
     }
 
     /// Returns how long it cools down from `now` on; `None` when it does not.
@@ -140,7 +141,7 @@ impl Standing {
     pub fn cool(&self, fault: CredentialFault, attempt_began: Instant, now: Instant) -> Option<Duration> {
         self.change(|trouble| {
             // It is known now that the credential is to blame.
-            let mut trouble = Trouble { suspected_at: None, ..trouble };
+            let mut trouble = Trouble { suspicion: None, ..trouble };
             if trouble.cooldown.is_some_and(|cooldown| attempt_began < cooldown.began) {
                 return (trouble, None);
             }
@@ -149,7 +150,7 @@ impl Standing {
                     trouble.cooldown = Some(cooldown);
                     (trouble, Some(cooldown.until.saturating_duration_since(now)))
                 }
-                None => (trouble.without_probe(), None),
+                None => (trouble, None),
             }
         })
     }
@@ -194,9 +195,9 @@ impl Standing {
         }
         self.change(|trouble| {
             let cooldown = trouble.cooldown.filter(|cooldown| attempt_began < cooldown.began);
-            let suspected_at = trouble.suspected_at.filter(|at| attempt_began < *at);
+            let suspicion = trouble.suspicion.filter(|suspicion| attempt_began < suspicion.at);
             let block = trouble.block.filter(|block| attempt_began < block.until);
-            (Trouble { cooldown, block, suspected_at }, cooldown.is_none() && trouble.cooldown.is_some())
+            (Trouble { cooldown, block, suspicion }, cooldown.is_none() && trouble.cooldown.is_some())
         })
     }
 
@@ -209,24 +210,24 @@ impl Standing {
     }
 
     /// Claims the probe of a cooldown, so that a single request finds out how it stands. There is none during a block.
-    pub fn claim_probe(&self, now: Instant) -> Claim {
-        self.change(|trouble| {
+    #[must_use = "the probe ends when this is dropped"]
+    pub fn claim_probe(self: &Arc<Self>, now: Instant) -> Claim {
+        let number = self.next_claim();
+        let probe = self.change(|trouble| {
             let cooldown = trouble.cooldown.filter(|_| !trouble.is_blocked(now));
-            let Some(cooldown) = cooldown else { return (trouble, Claim::Needless) };
-            match cooldown.probe(now) {
-                Probe::Wanted => {
-                    let cooldown = Some(Cooldown { probe_began: Some(now), ..cooldown });
-                    (Trouble { cooldown, ..trouble }, Claim::Granted)
-                }
-                Probe::InFlight => (trouble, Claim::InFlight),
-                Probe::Overdue => (trouble, Claim::Needless),
+            let Some(cooldown) = cooldown else { return (trouble, Probe::Overdue) };
+            let probe = cooldown.probe(now);
+            if let Probe::Wanted = probe {
+                let cooldown = Some(Cooldown { probe: Some(ProbeInFlight { began: now, number }), ..cooldown });
+                return (Trouble { cooldown, ..trouble }, probe);
             }
-        })
-    }
-
-    /// Gives the probe up, so that another request may be it.
-    pub fn give_up_probe(&self) {
-        self.change(|trouble| (trouble.without_probe(), ()));
+            (trouble, probe)
+        });
+        match probe {
+            Probe::Wanted => Claim::Granted(HeldProbe { record: self.clone(), number }),
+            Probe::InFlight => Claim::InFlight,
+            Probe::Overdue => Claim::Needless,
+        }
     }
 
     /// Notes a good answer at `now`.
@@ -269,18 +270,24 @@ impl Standing {
         now.saturating_duration_since(self.born).as_millis() as u64 + 1
     }
 
-    /// Suspects it, unless a recent good answer speaks for it: requests that are refused with every credential would
-    /// otherwise disturb the order of turns.
-    pub fn suspect(&self, now: Instant) {
+    /// Suspects it, for as long as the result is kept, unless a recent good answer speaks for it: requests that are
+    /// refused with every credential would otherwise disturb the order of turns.
+    #[must_use = "the suspicion ends when this is dropped"]
+    pub fn suspect(self: &Arc<Self>, now: Instant) -> Option<HeldSuspicion> {
         let last_good = self.last_good.load(Ordering::Relaxed);
         if last_good > 0 && self.millisecond(now).saturating_sub(last_good) < GOOD_NAME_MILLISECONDS {
-            return;
+            return None;
         }
-        self.change(|trouble| (Trouble { suspected_at: trouble.suspected_at.max(Some(now)), ..trouble }, ()));
+        let number = self.next_claim();
+        let shared = self.change(|trouble| {
+            let next = trouble.suspected(number, now);
+            (next, next.suspicion.map_or(number, |suspicion| suspicion.number))
+        });
+        Some(HeldSuspicion { record: self.clone(), number: shared })
     }
 
-    pub fn acquit(&self) {
-        self.change(|trouble| (Trouble { suspected_at: None, ..trouble }, ()));
+    fn next_claim(&self) -> ClaimNumber {
+        ClaimNumber(self.claims.fetch_add(1, Ordering::Relaxed))
     }
 
     fn current(&self) -> Trouble {
@@ -337,6 +344,44 @@ impl Standing {
         } else {
             self.flags.fetch_and(!flag, Ordering::AcqRel);
         }
+    }
+}
+
+/// The probe of a rest: the exchange that has it finds out whether the identity works again, and others wait for its
+/// outcome. Dropped, it is given up, so that another exchange may be it; but only if it is still in the record, where
+/// by then there may be one that another exchange has.
+pub struct HeldProbe {
+    record: Arc<Standing>,
+    number: ClaimNumber,
+}
+
+/// A suspicion: while an exchange has it, other identities are preferred. Dropped, it is lifted, unless it has ended.
+pub struct HeldSuspicion {
+    record: Arc<Standing>,
+    number: ClaimNumber,
+}
+
+impl Drop for HeldProbe {
+    fn drop(&mut self) {
+        self.record.change(|trouble| (trouble.without_probe(self.number), ()));
+    }
+}
+
+impl Drop for HeldSuspicion {
+    fn drop(&mut self) {
+        self.record.change(|trouble| (trouble.acquitted(self.number), ()));
+    }
+}
+
+impl fmt::Debug for HeldProbe {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("HeldProbe").field(&self.number.0).finish()
+    }
+}
+
+impl fmt::Debug for HeldSuspicion {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("HeldSuspicion").field(&self.number.0).finish()
     }
 }
 

@@ -53,7 +53,7 @@ pub struct Rests {
 struct ScopedRest {
     identity: Arc<Standing>,
     scope: RestScope,
-    standing: Standing,
+    standing: Arc<Standing>,
 }
 
 /// A model, or a family of paths, that is limited for everybody.
@@ -84,7 +84,7 @@ pub struct Resting {
 
 impl Resting {
     /// Returns the record of an identity's rest.
-    pub fn of(&self, identity: &Arc<Standing>) -> Option<&Standing> {
+    pub fn of(&self, identity: &Arc<Standing>) -> Option<&Arc<Standing>> {
         self.rests.iter().find(|rest| Arc::ptr_eq(&rest.identity, identity)).map(|rest| &rest.standing)
     }
 }
@@ -132,7 +132,7 @@ impl Rests {
         if let Some(rest) = self.find(identity, scope) {
             return rest.standing.cool(fault, attempt_began, now);
         }
-        let standing = Standing::default();
+        let standing = Arc::new(Standing::default());
         let length = standing.cool(fault, attempt_began, now)?;
         let new = Arc::new(ScopedRest { identity: identity.clone(), scope: scope.clone(), standing });
         let before = self.table.rcu(|table| {

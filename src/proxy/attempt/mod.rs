@@ -78,7 +78,7 @@ pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> 
             Some(best) => best.or_better(new, attempt.failover.has_only_refusals()),
             None => new,
         };
-        let Some(next) = attempt.failover.next() else {
+        let Some(next) = attempt.failover.take_next() else {
             return match best {
                 Best::Held(held) => {
                     note_passed_on(attempt, &held);

@@ -50,7 +50,7 @@ pub fn note_followed(attempt: &Attempt<'_>, brought: &Best) {
         Best::Held(_) => None,
         Best::Failed(error) => Some(error.row().code),
     };
-    let decision = if attempt.failover.next().is_some() { RETRIED } else { LAST };
+    let decision = if attempt.failover.is_followed() { RETRIED } else { LAST };
     recording.end_attempt(failure, decision, clock::now());
 }
 

@@ -2,13 +2,12 @@
 //!
 //! A refusal or a limit can be about the credential, its quota, the model, one object, or the request. The only
 //! evidence against a credential is a good answer to another identity for the same request; until there is one, it is a
-//! suspect. Invariant: every suspicion, and every probe that others wait for, is settled or let go of at the exchange's
-//! end.
+//! suspect. Invariant: the probe and the suspicion that others see of a suspect are its own, and end with it.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use crate::credentials::{CredentialFault, CredentialId, Credentials, RestScope, Turn, limited_for};
+use crate::credentials::{CredentialFault, CredentialId, Credentials, HeldSuspicion, RestScope, Turn, limited_for};
 use crate::io::clock;
 use crate::proxy::attempt_class::AttemptClass;
 use crate::proxy::failover::check::{self, RefusedCheck};
@@ -41,6 +40,8 @@ pub struct Blame {
 struct Suspect {
     chosen: Chosen,
     finding: Finding,
+    /// Others prefer another one meanwhile.
+    _suspicion: Option<HeldSuspicion>,
 }
 
 /// The place where conclusions are drawn: on a shard, about the credentials of a snapshot, by a request of this
@@ -83,19 +84,17 @@ impl Blame {
         match finding.class {
             AttemptClass::Succeeded => {
                 self.convict(court, credential);
-                restore(court, *chosen);
+                restore(court, chosen);
             }
             class if class.is_of_credential() => {
-                let credentials = court.credentials();
-                if class == AttemptClass::Unauthorized {
-                    credentials.suspect(credential, Instant::now());
-                }
+                let is_unknown = class == AttemptClass::Unauthorized;
+                let suspicion = is_unknown.then(|| court.credentials().suspect(credential, Instant::now())).flatten();
                 if class == AttemptClass::RateLimited {
-                    note_limit(court, *chosen, finding);
+                    note_limit(court, chosen, finding);
                 }
-                self.suspects.push(Suspect { chosen: *chosen, finding });
+                let chosen = std::mem::replace(chosen, Chosen { turn: Turn::of(credential), at: chosen.at });
+                self.suspects.push(Suspect { chosen, finding, _suspicion: suspicion });
                 self.tried.push(credential);
-                chosen.turn = Turn::of(credential);
             }
             // A front door that cannot reach what is behind it says nothing of any credential, nor does any other
             // answer.
@@ -110,7 +109,6 @@ impl Blame {
             |suspect: &mut Suspect| !credentials.is_same_identity(suspect.chosen.turn.credential, successful);
         for suspect in self.suspects.extract_if(.., is_other) {
             sentence(court, &suspect, successful);
-            release(credentials, court.scope(), &suspect);
         }
     }
 
@@ -129,27 +127,12 @@ impl Blame {
         court.credentials().limit_for_all(scope, time, now);
         tell_limit_for_all(scope, time);
     }
-
-    /// Lets go of what the exchange could not find out: others may.
-    pub fn release(&mut self, snapshot: &Snapshot, scope: Option<&RestScope>) {
-        for suspect in self.suspects.drain(..) {
-            release(&snapshot.credentials, scope, &suspect);
-        }
-    }
-}
-
-/// Lets go of one suspect. A suspicion is lifted only where its answer gave rise to one: another request may have.
-fn release(credentials: &Credentials, scope: Option<&RestScope>, suspect: &Suspect) {
-    let turn = suspect.chosen.turn;
-    if suspect.finding.class == AttemptClass::Unauthorized {
-        credentials.acquit(turn.credential);
-    }
-    credentials.give_up_probe(turn, scope, clock::now());
 }
 
 /// Lets a suspect rest for what its answer was about.
 fn sentence(court: Court<'_>, suspect: &Suspect, successful: CredentialId) {
-    let Suspect { chosen, finding: Finding { class, retry_after } } = *suspect;
+    let Suspect { chosen, finding: Finding { class, retry_after }, .. } = suspect;
+    let retry_after = *retry_after;
     match class {
         AttemptClass::Unauthorized => cool(court, chosen, CredentialFault::Refused),
         AttemptClass::Forbidden => forbid(court, chosen, successful),
@@ -162,35 +145,35 @@ fn sentence(court: Court<'_>, suspect: &Suspect, successful: CredentialId) {
 /// Leaves an identity that got a 403 alone for the model, and lets it be found out whether the upstream knows it at
 /// all. One that may not use an object that another made has done nothing, and is not checked for it either: who may
 /// see one credential's objects alone may be refused the list of models too, and would rest as a whole for that.
-fn forbid(court: Court<'_>, chosen: Chosen, successful: CredentialId) {
+fn forbid(court: Court<'_>, chosen: &Chosen, successful: CredentialId) {
     let Court { resources, snapshot, subject: Some(subject) } = court else { return };
     if subject.names_object {
         return;
     }
     let now = Instant::now();
-    let Chosen { turn, at } = chosen;
-    if snapshot.credentials.cooling_for(turn.credential, now).is_some() {
+    let (credential, at) = (chosen.turn.credential, chosen.at);
+    if snapshot.credentials.cooling_for(credential, now).is_some() {
         // A check that ended meanwhile found it out: the refusal says nothing of the model.
         return;
     }
     if let Some(model) = subject.model() {
         // Told when the check is over: it may be the whole identity that rests.
-        snapshot.credentials.cool_for(turn.credential, model, CredentialFault::Forbidden, at, now);
+        snapshot.credentials.cool_for(credential, model, CredentialFault::Forbidden, at, now);
     }
-    check::begin(resources, snapshot, RefusedCheck { chosen, successful, at: now });
+    check::begin(resources, snapshot, RefusedCheck { refused: credential, chosen_at: at, successful, at: now });
 }
 
-fn cool(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
-    let Chosen { turn: Turn { credential, .. }, at } = chosen;
+fn cool(court: Court<'_>, chosen: &Chosen, fault: CredentialFault) {
+    let (credential, at) = (chosen.turn.credential, chosen.at);
     if let Some(time) = court.credentials().cool(credential, fault, at, Instant::now()) {
         tell_rest(&court.resources.activity, court.snapshot, credential, fault, None, time);
     }
 }
 
 /// Lets an identity rest for the model or the kind of request, and as a whole where it rests for enough of them.
-fn cool_for(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
+fn cool_for(court: Court<'_>, chosen: &Chosen, fault: CredentialFault) {
     let Some(scope) = court.scope() else { return };
-    let (Chosen { turn: Turn { credential, .. }, at }, now) = (chosen, Instant::now());
+    let (credential, at, now) = (chosen.turn.credential, chosen.at, Instant::now());
     let Some(time) = court.credentials().cool_for(credential, scope, fault, at, now) else { return };
     tell_rest(&court.resources.activity, court.snapshot, credential, fault, Some(scope), time);
     if court.credentials().is_at_fault_as_a_whole(credential, fault, now) {
@@ -200,7 +183,7 @@ fn cool_for(court: Court<'_>, chosen: Chosen, fault: CredentialFault) {
 
 /// Lets other requests that are under way know of a 429. That of the only identity there is can be seen, and holds
 /// nothing back.
-fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Finding) {
+fn note_limit(court: Court<'_>, chosen: &Chosen, Finding { retry_after, .. }: Finding) {
     let credentials = court.credentials();
     if credentials.identities_count() > 1 {
         let Some(scope) = court.scope() else { return };
@@ -214,8 +197,8 @@ fn note_limit(court: Court<'_>, chosen: Chosen, Finding { retry_after, .. }: Fin
 }
 
 /// Ends the rests of an identity that got a good answer, and the limit for everybody.
-fn restore(court: Court<'_>, chosen: Chosen) {
-    let Chosen { turn: Turn { credential, .. }, at } = chosen;
+fn restore(court: Court<'_>, chosen: &Chosen) {
+    let (credential, at) = (chosen.turn.credential, chosen.at);
     let credentials = court.credentials();
     if credentials.restore(credential, at, clock::now()) {
         tell_recovery(&court.resources.activity, court.snapshot, credential, None);
@@ -251,30 +234,24 @@ mod tests {
         snapshot.credentials.entries().map(|(id, _)| id).collect()
     }
 
-    fn suspect(credential: CredentialId, class: AttemptClass) -> Suspect {
-        Suspect {
-            chosen: Chosen { turn: Turn::of(credential), at: Instant::now() },
-            finding: Finding { class, retry_after: None },
-        }
-    }
-
     #[test]
-    fn who_was_not_suspected_for_an_answer_lifts_no_suspicion_of_another_request() {
-        for (class, is_lifted) in [
-            (AttemptClass::Unauthorized, true),
-            (AttemptClass::Forbidden, false),
-            (AttemptClass::RateLimited, false),
-            (AttemptClass::QuotaUsedUp, false),
-        ] {
-            let snapshot = snapshot("abc");
-            let ids = ids(&snapshot);
-            let (credentials, now) = (&snapshot.credentials, Instant::now());
-            credentials.suspect(ids[1], now);
-            let mut blame = Blame { tried: Vec::new(), suspects: vec![suspect(ids[1], class)] };
-            blame.release(&snapshot, None);
+    fn who_lets_go_of_a_suspicion_lifts_none_of_another_request() {
+        let snapshot = snapshot("abc");
+        let ids = ids(&snapshot);
+        let (credentials, now) = (&snapshot.credentials, Instant::now());
+        let other = || {
             let selector = snapshot.selector(snapshot.rotations.selection(None, None).expect("all"));
-            let other = selector.other(ids[0], &[], None, now).map(|turn| turn.credential);
-            assert_eq!(other, Some(ids[if is_lifted { 1 } else { 2 }]), "{class:?}");
-        }
+            selector.other(ids[0], &[], None, now).map(|turn| turn.credential)
+        };
+        let suspect = || Suspect {
+            chosen: Chosen { turn: Turn::of(ids[1]), at: now },
+            finding: Finding { class: AttemptClass::Unauthorized, retry_after: None },
+            _suspicion: credentials.suspect(ids[1], now),
+        };
+        let (one, another) = (suspect(), suspect());
+        drop(Blame { tried: Vec::new(), suspects: vec![one] });
+        assert_eq!(other(), Some(ids[2]), "the other request still suspects it");
+        drop(another);
+        assert_eq!(other(), Some(ids[1]));
     }
 }

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
-use crate::credentials::{CheckClaim, Cooling, CredentialFault, CredentialId, FaultKind, Turn};
+use crate::credentials::{CheckClaim, Cooling, CredentialFault, CredentialId, FaultKind};
 use crate::io::{Either, Lifecycle, Phase, pause, race};
 use crate::observability::{Activity, Count};
-use crate::proxy::failover::chosen::Chosen;
 use crate::proxy::failover::rest_log::tell_rest;
 use crate::proxy::own_request::{get_request, status_of};
 use crate::proxy::resources::Resources;
@@ -29,7 +28,9 @@ const CHECKED_PATH: &str = "/v1/models";
 
 /// The identity to check, and the reason.
 pub struct RefusedCheck {
-    pub chosen: Chosen,
+    pub refused: CredentialId,
+    /// The time at which it was chosen.
+    pub chosen_at: Instant,
     /// The credential that was served.
     pub successful: CredentialId,
     /// The time of the refusal, from which on the refused one may be left alone for its model.
@@ -50,7 +51,7 @@ struct CheckTask {
 /// Begins the check, if there was none of this identity within the minute; otherwise what is known stands. While one is
 /// under way it concludes for all.
 pub fn begin(resources: &Resources, snapshot: &Rc<Snapshot>, check: RefusedCheck) {
-    let refused = check.chosen.turn.credential;
+    let refused = check.refused;
     let is_serving = resources.lifecycle.phase() == Phase::Serving;
     let place = is_serving.then(|| resources.checks.take()).flatten();
     let Some(place) = place else { return tell_models(&resources.activity, snapshot, &check) };
@@ -89,7 +90,7 @@ impl CheckTask {
             Either::First(is_refused) => is_refused,
             Either::Second(_) => false,
         };
-        let Chosen { turn: Turn { credential, .. }, at } = check.chosen;
+        let (credential, at) = (check.refused, check.chosen_at);
         tracing::info!(credential = snapshot.name(credential), is_refused, "credential was checked");
         let credentials = &snapshot.credentials;
         credentials.end_check(credential);
@@ -116,7 +117,7 @@ impl CheckTask {
 
 /// Tells the rests for models that have begun since the refusal, where those are what remains.
 fn tell_models(activity: &Activity, snapshot: &Snapshot, check: &RefusedCheck) {
-    let credential = check.chosen.turn.credential;
+    let credential = check.refused;
     for (scope, Cooling { kind, began, until }) in snapshot.credentials.scoped_rests(credential, Instant::now()) {
         if kind == FaultKind::Forbidden && began >= check.at {
             tell_rest(activity, snapshot, credential, CredentialFault::Forbidden, Some(&scope), until - began);

@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::credentials::Turn;
 
 /// A turn, and the time at which its credential was chosen.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Chosen {
     pub turn: Turn,
     pub at: Instant,

@@ -4,7 +4,8 @@
 //! `blame` what an answer means for its credential and what it is about (`subject`), `check` looks into a refusal in
 //! the background, `ownership` says who made the objects that it is about, the `gate` which answer goes downstream, and
 //! `wait` waits between attempts. Invariant: whatever this exchange holds against a credential, a suspicion or a probe
-//! that others wait for, is settled or let go of at its end. The standing of credentials is kept in `credentials`.
+//! that others wait for, is held by its value here, and let go of with it. The standing of credentials is kept in
+//! `credentials`.
 
 pub mod blame;
 mod check;
@@ -73,7 +74,7 @@ struct AttemptCounts {
 }
 
 /// The attempt to come.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Next {
     pub chosen: Chosen,
     pub reason: RetryReason,
@@ -81,13 +82,13 @@ pub struct Next {
 }
 
 impl Failover {
-    /// Takes over an exchange that began at `began` and whose first attempt, by `turn`, is still to begin.
+    /// Takes over an exchange that began at `began` and whose first attempt, by `first`, is still to begin.
     pub fn new(
         snapshot: Rc<Snapshot>,
         selection: Selection,
         may_replay: bool,
         began: Instant,
-        turn: Turn,
+        first: CredentialId,
         subject: Option<Box<Subject>>,
     ) -> Self {
         Failover {
@@ -96,7 +97,7 @@ impl Failover {
             may_replay,
             began,
             attempt_began: began,
-            chosen: Chosen { turn, at: began },
+            chosen: Chosen { turn: Turn::of(first), at: began },
             earlier_traces: None,
             counts: AttemptCounts::default(),
             blame: Blame::default(),
@@ -138,27 +139,26 @@ impl Failover {
         self.begin(resources, Chosen { turn, at: clock::now() });
     }
 
-    /// Begins the attempt that follows; it is not pending any more.
+    /// Begins the attempt that follows.
     pub fn begin_next(&mut self, resources: &Resources, next: Next) {
-        self.next = None;
         self.begin(resources, next.chosen);
     }
 
     /// A replay in the place of a stale connection belongs to the attempt that it replaces.
     fn begin(&mut self, resources: &Resources, chosen: Chosen) {
-        if self.is_under_way_by_another(chosen) {
+        if self.is_under_way_by_another(&chosen) {
             self.earlier_traces = Some(self.traces());
         }
         self.chosen = chosen;
         self.counts.attempts += 1;
         self.attempt_began = clock::now();
         resources.activity.counters.add(Count::Attempts);
-        if chosen.turn.is_probe() {
-            tracing::info!(credential = self.snapshot.name(chosen.turn.credential), "credential is probed");
+        if self.chosen.turn.is_probe() {
+            tracing::info!(credential = self.snapshot.name(self.credential()), "credential is probed");
         }
     }
 
-    fn is_under_way_by_another(&self, chosen: Chosen) -> bool {
+    fn is_under_way_by_another(&self, chosen: &Chosen) -> bool {
         self.counts.attempts > 0 && chosen.turn.credential != self.credential()
     }
 
@@ -186,13 +186,18 @@ impl Failover {
         }
         let turn = self.selector().other(self.credential(), self.blame.tried(), self.scope(), now)?;
         self.chosen = Chosen { turn, at: now };
-        Some(turn.credential)
+        Some(self.credential())
     }
 
-    /// Returns the attempt that follows one that has ended without a word to the client. It may be a probe already, so
-    /// it stays on record here until it begins: the client may go in the pause before.
-    pub fn next(&self) -> Option<Next> {
-        self.next
+    /// Tells whether an attempt follows one that has ended without a word to the client.
+    pub fn is_followed(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Takes the attempt that follows. It may be a probe already, which is given up with it: the client may go in the
+    /// pause before.
+    pub fn take_next(&mut self) -> Option<Next> {
+        self.next.take()
     }
 
     /// Tells whether every answer so far was a refusal: then the first of them is the one to pass on.
@@ -352,23 +357,6 @@ impl Failover {
 
     /// Lets others probe the credential of the present attempt.
     fn release_probe(&mut self) {
-        self.give_up_probe(self.chosen.turn);
         self.chosen.turn = Turn::of(self.credential());
-    }
-
-    fn give_up_probe(&self, turn: Turn) {
-        self.snapshot.credentials.give_up_probe(turn, self.scope(), clock::now());
-    }
-}
-
-impl Drop for Failover {
-    /// The exchange is over: what it could not find out about its credentials, others may.
-    fn drop(&mut self) {
-        self.release_probe();
-        let scope = self.subject.as_deref().map(|subject| &subject.scope);
-        self.blame.release(&self.snapshot, scope);
-        if let Some(next) = self.next {
-            self.give_up_probe(next.chosen.turn);
-        }
     }
 }

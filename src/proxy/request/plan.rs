@@ -1,7 +1,7 @@
 //! The decision about a request, made from its head alone. Pure: [`plan`] takes no turn and writes nothing.
 
 use crate::config::{Filter, MEBIBYTE, WebSocketUse};
-use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Owner, Selection};
+use crate::credentials::{ApiKeyId, ApiKeys, Choice, CredentialId, Owner, Selection, Turn};
 use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadError, RequestHead};
 use crate::proxy::error::GatewayError;
@@ -108,6 +108,11 @@ pub struct LateAdmission {
 }
 
 impl UpstreamRequest {
+    /// Takes the choice; a turn that probes nothing takes its place.
+    pub fn take_choice(&mut self) -> Choice {
+        std::mem::replace(&mut self.choice, Choice::Use(Turn::of(self.written_for)))
+    }
+
     /// Returns whose token stands in the head.
     pub fn credential(&self) -> CredentialId {
         self.written_for

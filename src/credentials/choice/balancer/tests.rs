@@ -1,14 +1,13 @@
 use std::ops::Deref;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::credentials::choice::turn::ClaimedProbes;
-use crate::credentials::standing::{Availability, Claim};
+use crate::credentials::standing::{Availability, Claim, HeldProbe, Standing};
 use crate::credentials::{CredentialFault, from_json};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,6 +18,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 pub struct All {
     pub credentials: Credentials,
     pub rotation: Rotation,
+    /// The choices of exchanges that go on.
+    under_way: Mutex<Vec<Choice>>,
 }
 
 impl Deref for All {
@@ -32,7 +33,7 @@ impl Deref for All {
 impl All {
     pub fn of(credentials: Credentials) -> Self {
         let rotation = Rotation::new(&credentials, credentials.ids().collect(), u64::MAX, 0);
-        All { credentials, rotation }
+        All { credentials, rotation, under_way: Mutex::default() }
     }
 
     fn selector(&self) -> Selector<'_> {
@@ -67,6 +68,22 @@ impl All {
     ) -> Option<Turn> {
         self.selector().last_resort(from, tried, scope, false, now)
     }
+
+    /// Abbreviates a choice: the index, `?` after that of a probe, or `-` before that of a wait. Its exchange goes on.
+    fn short(&self, choice: Choice) -> String {
+        let short = match &choice {
+            Choice::Use(turn) => format!("{}{}", turn.credential.index(), if turn.is_probe() { "?" } else { "" }),
+            Choice::Wait { credential, .. } => format!("-{}", credential.index()),
+            Choice::Open { preferred } => format!("~{}", preferred.index()),
+        };
+        self.under_way.lock().unwrap().push(choice);
+        short
+    }
+
+    /// Ends the exchanges that went on.
+    fn end_all(&self) {
+        self.under_way.lock().unwrap().clear();
+    }
 }
 
 /// Makes one entry for each (identity, weight).
@@ -88,27 +105,9 @@ pub fn id(index: u16) -> CredentialId {
     CredentialId(index)
 }
 
-const WHOLE: ClaimedProbes = ClaimedProbes { whole: true, scoped: false };
-const SCOPED: ClaimedProbes = ClaimedProbes { whole: false, scoped: true };
-const BOTH: ClaimedProbes = ClaimedProbes { whole: true, scoped: true };
-
-fn probe(index: u16) -> Turn {
-    Turn { credential: id(index), probes: WHOLE }
-}
-
-/// Abbreviates a choice: the index, `?` after that of a probe, or `-` before that of a wait.
-fn short(choice: Choice) -> String {
-    match choice {
-        Choice::Use(turn) => {
-            format!("{}{}", turn.credential.index(), if turn.is_probe() { "?" } else { "" })
-        }
-        Choice::Wait { credential, .. } => format!("-{}", credential.index()),
-        Choice::Open { preferred } => format!("~{}", preferred.index()),
-    }
-}
-
+/// Abbreviates the choices of so many exchanges, which go on.
 fn order(credentials: &All, count: usize, now: Instant) -> String {
-    let chosen: Vec<String> = (0..count).map(|_| short(credentials.next(now))).collect();
+    let chosen: Vec<String> = (0..count).map(|_| credentials.short(credentials.next(now))).collect();
     chosen.join(" ")
 }
 
@@ -154,12 +153,12 @@ fn the_last_resort_is_the_one_that_is_free_soonest_and_was_not_tried() {
         let fault = CredentialFault::RateLimited { retry_after: Some(seconds * SECOND) };
         credentials.cool(id(index), fault, now, now);
     }
-    assert_eq!(credentials.other(id(0), &[], None, now), None);
+    assert!(credentials.other(id(0), &[], None, now).is_none());
     let turn = credentials.last_resort(id(0), &[], None, now);
-    assert_eq!(turn, Some(probe(2)));
+    assert!(turn.is_some_and(|turn| turn.credential == id(2) && turn.is_probe()));
     let turn = credentials.last_resort(id(0), &[id(2), id(3)], None, now);
-    assert_eq!(turn, Some(probe(1)));
-    assert_eq!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], None, now), None);
+    assert!(turn.is_some_and(|turn| turn.credential == id(1) && turn.is_probe()));
+    assert!(credentials.last_resort(id(0), &[id(1), id(2), id(3)], None, now).is_none());
 }
 
 #[test]
@@ -259,7 +258,7 @@ fn a_probe_that_is_given_up_is_taken_by_another() {
     credentials.cool(id(0), CredentialFault::Refused, start, start);
     let end = start + 5 * MINUTE;
     assert_eq!(order(&credentials, 2, end), "0? 1");
-    credentials.give_up_probe(probe(0), None, start);
+    credentials.end_all();
     assert_eq!(order(&credentials, 4, end), "0? 1 1 1");
 }
 
@@ -285,19 +284,19 @@ fn when_all_cool_down_the_one_that_is_free_soonest_is_probed_by_one_request_at_a
     let now = start + SECOND;
     assert_eq!(order(&credentials, 4, now), "1? -1 -1 -1");
     // An exchange that has waited long enough uses it too.
-    assert_eq!(short(credentials.choose_again(0, None, false, now)), "-1");
-    assert_eq!(short(credentials.choose_again(0, None, true, now)), "1");
+    assert_eq!(credentials.short(credentials.choose_again(0, None, false, now)), "-1");
+    assert_eq!(credentials.short(credentials.choose_again(0, None, true, now)), "1");
     // And so does everyone once the probe takes too long.
     assert_eq!(order(&credentials, 3, now + SECOND), "1 1 1");
     // A probe that fails makes another the soonest.
     let retry_after = Some(MINUTE);
     assert_eq!(credentials.cool(id(1), CredentialFault::RateLimited { retry_after }, now, now), Some(MINUTE));
     assert_eq!(order(&credentials, 3, now), "2? -2 -2");
-    credentials.give_up_probe(probe(2), None, start);
+    credentials.end_all();
     assert_eq!(order(&credentials, 2, now), "2? -2");
     // One that succeeds frees it for all, those that wait with their own turns among them.
     assert!(credentials.restore(id(2), now, now));
-    assert_eq!(short(credentials.choose_again(0, None, false, now)), "2");
+    assert_eq!(credentials.short(credentials.choose_again(0, None, false, now)), "2");
     assert_eq!(order(&credentials, 3, now), "2 2 2");
 }
 
@@ -307,11 +306,12 @@ fn a_wait_goes_on_with_its_own_turn_and_takes_no_other() {
     let now = Instant::now();
     credentials.cool(id(0), CredentialFault::Refused, now, now);
     credentials.cool(id(1), CredentialFault::Refused, now, now);
-    assert_eq!(short(credentials.next(now)), "0?");
-    assert_eq!(credentials.next(now), Choice::Wait { credential: id(0), preferred: id(1) });
+    assert_eq!(credentials.short(credentials.next(now)), "0?");
+    let waits = credentials.next(now);
+    assert!(matches!(waits, Choice::Wait { credential, preferred } if (credential, preferred) == (id(0), id(1))));
     credentials.restore(id(0), now, now);
     credentials.restore(id(1), now, now);
-    assert_eq!(short(credentials.choose_again(1, None, false, now)), "1");
+    assert_eq!(credentials.short(credentials.choose_again(1, None, false, now)), "1");
     assert_eq!(order(&credentials, 2, now), "0 1");
 }
 
@@ -331,21 +331,21 @@ fn the_only_identity_there_is_is_always_used_at_once() {
     let now = Instant::now();
     assert_eq!(credentials.identities_count(), 1);
     assert_eq!(credentials.cool(id(0), CredentialFault::Refused, now, now), Some(5 * MINUTE));
-    credentials.suspect(id(0), now);
+    let _suspicion = credentials.suspect(id(0), now);
     assert_eq!(order(&credentials, 4, now), "0 1 0 1");
     assert_eq!(order(&credentials, 4, now + 5 * MINUTE), "0 1 0 1");
-    assert_eq!(credentials.other(id(0), &[], None, now), None);
+    assert!(credentials.other(id(0), &[], None, now).is_none());
 }
 
 #[test]
 fn a_suspected_one_is_passed_over_for_a_second_while_there_is_another() {
     let credentials = credentials("abc");
     let now = Instant::now();
-    credentials.suspect(id(1), now);
+    let old = credentials.suspect(id(1), now);
     assert_eq!(counts(&credentials, 60, now), [30, 0, 30]);
     assert_eq!(order(&credentials, 3, now + SECOND), "0 1 2");
-    credentials.suspect(id(1), now + SECOND);
-    credentials.acquit(id(1));
+    drop(credentials.suspect(id(1), now + SECOND));
+    drop(old);
     assert_eq!(order(&credentials, 3, now + SECOND), "0 1 2");
 }
 
@@ -353,7 +353,7 @@ fn a_suspected_one_is_passed_over_for_a_second_while_there_is_another() {
 fn suspicion_alone_holds_back_nobody() {
     let credentials = credentials("abc");
     let now = Instant::now();
-    (0..3).for_each(|index| credentials.suspect(id(index), now));
+    let _suspicions: Vec<_> = (0..3).map(|index| credentials.suspect(id(index), now)).collect();
     assert_eq!(order(&credentials, 3, now), "0 1 2");
     // With the rest cooling down a suspected one gets all the turns, and nobody waits.
     credentials.cool(id(0), CredentialFault::Refused, now, now);
@@ -382,11 +382,12 @@ fn another_credential_is_one_that_can_be_used() {
     let other = |now| credentials.other(id(0), &[], None, now).map(|turn| (turn.credential.index(), turn.is_probe()));
     credentials.cool(id(1), CredentialFault::RateLimited { retry_after: Some(2 * SECOND) }, now, now);
     assert_eq!(other(now), Some((2, false)));
-    credentials.suspect(id(2), now);
+    let _second = credentials.suspect(id(2), now);
     assert_eq!(other(now), Some((3, false)), "a suspected one comes last");
-    credentials.suspect(id(3), now);
+    let _third = credentials.suspect(id(3), now);
     assert_eq!(other(now), Some((2, false)), "unless all are");
-    assert_eq!(other(now + 2 * SECOND), Some((1, true)), "its cooldown has ended");
+    let probe = credentials.other(id(0), &[], None, now + 2 * SECOND).expect("its cooldown has ended");
+    assert!(probe.credential == id(1) && probe.is_probe());
     assert_eq!(other(now + 2 * SECOND), Some((2, false)), "its probe is in flight");
     for index in 1..4 {
         credentials.cool(id(index), CredentialFault::Refused, now + 2 * SECOND, now + 2 * SECOND);
@@ -421,7 +422,7 @@ fn where_one_rests_for_a_model_its_turns_are_decided_once_the_model_is_known() {
     let limited = CredentialFault::RateLimited { retry_after: None };
     assert_eq!(credentials.cool_for(id(1), &model("m"), limited, now, now), Some(30 * SECOND));
     assert_eq!(order(&credentials, 6, now), "0 ~1 2 0 ~1 2");
-    let again = |scope: Option<&RestScope>| short(credentials.choose_again(1, scope, false, now));
+    let again = |scope: Option<&RestScope>| credentials.short(credentials.choose_again(1, scope, false, now));
     assert_eq!([again(Some(&model("n"))), again(None)], ["1", "1"], "it rests for another");
     let spares: Vec<String> = (0..4).map(|_| again(Some(&model("m")))).collect();
     assert_eq!(spares, ["0", "2", "0", "2"], "its turns are shared");
@@ -434,9 +435,9 @@ fn a_rest_for_a_model_ends_with_one_probe() {
     let (m, limited) = (model("m"), CredentialFault::RateLimited { retry_after: None });
     credentials.cool_for(id(0), &m, limited, now, now);
     let end = now + 30 * SECOND;
-    let again = || short(credentials.choose_again(0, Some(&m), false, end));
+    let again = || credentials.short(credentials.choose_again(0, Some(&m), false, end));
     assert_eq!([again(), again()], ["0?", "1"]);
-    credentials.give_up_probe(Turn { probes: SCOPED, ..probe(0) }, Some(&m), end);
+    credentials.end_all();
     assert_eq!(again(), "0?");
     assert!(credentials.restore_for(id(0), &m, end));
     assert_eq!(order(&credentials, 2, end), "0 1");
@@ -451,8 +452,9 @@ fn another_credential_is_one_that_does_not_rest_for_the_model() {
     assert_eq!([other(Some(&m)), other(Some(&n)), other(None)], [Some(2), Some(1), Some(1)]);
     credentials.cool_for(id(2), &m, CredentialFault::Forbidden, now, now + SECOND);
     assert_eq!(other(Some(&m)), None);
-    let last_resort = credentials.last_resort(id(0), &[], Some(&m), now);
-    assert_eq!(last_resort, Some(Turn { probes: SCOPED, ..probe(1) }));
+    let last_resort = credentials.last_resort(id(0), &[], Some(&m), now).expect("one that rests");
+    assert_eq!(last_resort.credential, id(1));
+    assert!(last_resort.probes.whole.is_none() && last_resort.probes.scoped.is_some());
 }
 
 /// Makes `a`, which rests as a whole and for the model `m`, beside `b`.
@@ -463,33 +465,46 @@ fn resting_twice(now: Instant) -> (All, RestScope) {
     (credentials, m)
 }
 
-fn claim_for(credentials: &All, scope: &RestScope, now: Instant) -> Claim {
-    credentials.resting(Some(scope), now).of(credentials.identity(id(0))).expect("a rest").claim_probe(now)
+fn granted(claim: Claim) -> Option<HeldProbe> {
+    match claim {
+        Claim::Granted(probe) => Some(probe),
+        Claim::InFlight | Claim::Needless => None,
+    }
+}
+
+fn claim_whole(credentials: &All, now: Instant) -> Option<HeldProbe> {
+    granted(credentials.identity(id(0)).claim_probe(now))
+}
+
+fn claim_for(credentials: &All, scope: &RestScope, now: Instant) -> Option<HeldProbe> {
+    let rest: Arc<Standing> =
+        credentials.resting(Some(scope), now).of(credentials.identity(id(0))).expect("a rest").clone();
+    granted(rest.claim_probe(now))
 }
 
 #[test]
 fn nothing_is_claimed_while_another_request_probes_a_part_of_it() {
     let now = Instant::now();
     let (credentials, m) = resting_twice(now);
-    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted);
+    let _whole = claim_whole(&credentials, now).expect("the probe");
     assert!(!credentials.last_resort(id(1), &[], Some(&m), now).expect("a").is_probe());
-    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted, "the whole is probed");
+    assert!(claim_for(&credentials, &m, now).is_some(), "the whole is probed");
     let (credentials, m) = resting_twice(now);
-    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted);
+    let _scoped = claim_for(&credentials, &m, now).expect("the probe");
     assert!(!credentials.last_resort(id(1), &[], Some(&m), now).expect("a").is_probe());
-    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted, "the model is probed");
+    assert!(claim_whole(&credentials, now).is_some(), "the model is probed");
 }
 
 #[test]
 fn a_probe_that_is_given_up_is_the_one_that_was_claimed() {
     let now = Instant::now();
     let (credentials, m) = resting_twice(now);
-    assert_eq!(claim_for(&credentials, &m, now), Claim::Granted);
+    let _scoped = claim_for(&credentials, &m, now).expect("the probe");
     let turn = credentials.last_resort(id(1), &[], None, now).expect("a");
-    assert!(turn.is_probe());
-    credentials.give_up_probe(turn, Some(&m), now);
-    assert_eq!(claim_for(&credentials, &m, now), Claim::InFlight, "another request probes the model");
-    assert_eq!(credentials.standing(id(0)).claim_probe(now), Claim::Granted);
+    assert!(turn.is_probe() && claim_whole(&credentials, now).is_none());
+    drop(turn);
+    assert!(claim_for(&credentials, &m, now).is_none(), "another request probes the model");
+    assert!(claim_whole(&credentials, now).is_some());
 }
 
 #[test]
@@ -520,13 +535,17 @@ fn one_thread_of_eight_gets_the_probe() {
             credentials.cool(id(index), CredentialFault::Refused, start, start);
         }
         let probes = AtomicUsize::new(0);
-        let choose = || match credentials.next(start) {
-            Choice::Use(turn) => {
-                assert!(turn.is_probe());
-                probes.fetch_add(1, Ordering::Relaxed);
+        let choose = || {
+            let choice = credentials.next(start);
+            match &choice {
+                Choice::Use(turn) => {
+                    assert!(turn.is_probe());
+                    probes.fetch_add(1, Ordering::Relaxed);
+                }
+                Choice::Wait { credential, .. } => assert_eq!(*credential, id(0)),
+                Choice::Open { .. } => panic!("nobody rests for a model"),
             }
-            Choice::Wait { credential, .. } => assert_eq!(credential, id(0)),
-            Choice::Open { .. } => panic!("nobody rests for a model"),
+            credentials.short(choice);
         };
         thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
         assert_eq!(probes.into_inner(), 1);
@@ -545,11 +564,13 @@ fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
         let all = Barrier::new(8);
         let choose = || {
             all.wait();
-            match credentials.next(start + SECOND) {
+            let choice = credentials.next(start + SECOND);
+            match &choice {
                 Choice::Use(turn) if turn.is_probe() => _ = probes.fetch_add(1, Ordering::Relaxed),
                 Choice::Use(turn) => assert_eq!(turn.credential, id(9)),
                 Choice::Wait { .. } | Choice::Open { .. } => panic!("a wait while one is free"),
             }
+            credentials.short(choice);
         };
         thread::scope(|scope| (0..8).for_each(|_| drop(scope.spawn(choose))));
         assert_eq!(probes.into_inner(), 1);
@@ -560,15 +581,16 @@ fn who_loses_the_race_for_a_probe_uses_another_that_is_free() {
 fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
     let credentials = credentials("abc");
     let work = |seed: u16| {
+        let (mut suspicions, mut turns) = (Vec::new(), Vec::new());
         for round in 0..2_000_u16 {
             let (id, now) = (id((round + seed) % 3), Instant::now());
             match (round / 3 + seed) % 6 {
                 0 => _ = credentials.cool(id, CredentialFault::Refused, now, now),
                 1 => _ = credentials.restore(id, now, now),
-                2 => credentials.suspect(id, now),
-                3 => credentials.acquit(id),
-                4 => credentials.give_up_probe(Turn { probes: BOTH, ..Turn::of(id) }, None, now),
-                _ => _ = credentials.other(id, &[], None, now),
+                2 => suspicions.extend(credentials.suspect(id, now)),
+                3 => suspicions.clear(),
+                4 => turns.clear(),
+                _ => turns.extend(credentials.other(id, &[], None, now)),
             }
             credentials.next(now);
         }
@@ -589,9 +611,9 @@ fn threads_that_change_everything_at_once_leave_a_state_that_can_be_cleared() {
 fn no_debug_output_holds_a_secret() {
     let (credentials, now) = (credentials("ab"), Instant::now());
     credentials.cool(id(0), CredentialFault::Refused, now, now);
-    credentials.suspect(id(1), now);
+    let suspicion = credentials.suspect(id(1), now);
     let choice = credentials.next(now);
-    let shown = format!("{credentials:?} {choice:?} {:?}", credentials.other(id(0), &[], None, now));
+    let shown = format!("{credentials:?} {choice:?} {suspicion:?} {:?}", credentials.other(id(0), &[], None, now));
     assert!(shown.contains("Cooldown") && shown.contains("probes") && !shown.contains("hunter2"), "{shown}");
 }
 
@@ -602,9 +624,9 @@ enum BalancerStep {
     ChooseAgain { has_waited_enough: bool },
     Cool { index: u16, fault: CredentialFault, attempt_age: Duration },
     Restore { index: u16, attempt_age: Duration },
-    GiveUpProbe { index: u16 },
+    EndExchange { number: usize },
     Suspect { index: u16 },
-    Acquit { index: u16 },
+    EndSuspicion { number: usize },
 }
 
 fn step() -> impl Strategy<Value = BalancerStep> {
@@ -621,19 +643,20 @@ fn step() -> impl Strategy<Value = BalancerStep> {
         3 => (index.clone(), fault, age())
             .prop_map(|(index, fault, attempt_age)| BalancerStep::Cool { index, fault, attempt_age }),
         1 => (index.clone(), age()).prop_map(|(index, attempt_age)| BalancerStep::Restore { index, attempt_age }),
-        1 => index.clone().prop_map(|index| BalancerStep::GiveUpProbe { index }),
-        1 => index.clone().prop_map(|index| BalancerStep::Suspect { index }),
-        1 => index.prop_map(|index| BalancerStep::Acquit { index }),
+        2 => any::<usize>().prop_map(|number| BalancerStep::EndExchange { number }),
+        1 => index.prop_map(|index| BalancerStep::Suspect { index }),
+        1 => any::<usize>().prop_map(|number| BalancerStep::EndSuspicion { number }),
     ]
 }
 
 /// Checks what holds for every choice, whatever came before it.
-fn check(credentials: &All, choice: Choice, was_free: &[bool], now: Instant) {
+fn check(credentials: &All, choice: &Choice, was_free: &[bool], now: Instant) {
     match choice {
         Choice::Use(Turn { credential, probes }) => {
-            let is_cooling = credentials.cooling_for(credential, now).is_some();
+            let is_cooling = credentials.cooling_for(*credential, now).is_some();
             assert!(!is_cooling || !was_free.contains(&true), "a cooling one in place of a free one");
-            assert!(!probes.whole || credentials.standing(credential).claim_probe(now) == Claim::InFlight);
+            let claim = credentials.identity(*credential).claim_probe(now);
+            assert!(probes.whole.is_none() || matches!(claim, Claim::InFlight));
         }
         Choice::Wait { .. } => assert!(!was_free.contains(&true), "a wait while one is free"),
         Choice::Open { .. } => panic!("nobody rests for a model"),
@@ -652,16 +675,21 @@ proptest! {
         let names = ["a", "b", "c", "d", "b"];
         let credentials = entries(&names.into_iter().zip(weights).collect::<Vec<_>>());
         let mut now = Instant::now() + Duration::from_secs(1000);
+        let (mut exchanges, mut suspicions) = (Vec::new(), Vec::new());
         for (step, passed) in steps {
             now += Duration::from_millis(passed);
             let is_free = |id| !matches!(credentials.standing(id).availability(now), Availability::Held { .. });
             let was_free: Vec<bool> = credentials.ids().map(is_free).collect();
             match step {
-                BalancerStep::Next => check(&credentials, credentials.next(now), &was_free, now),
+                BalancerStep::Next => {
+                    exchanges.push(credentials.next(now));
+                    check(&credentials, &exchanges[exchanges.len() - 1], &was_free, now);
+                }
                 BalancerStep::ChooseAgain { has_waited_enough } => {
                     let choice = credentials.choose_again(3, None, has_waited_enough, now);
                     prop_assert!(!has_waited_enough || matches!(choice, Choice::Use(_)));
-                    check(&credentials, choice, &was_free, now);
+                    check(&credentials, &choice, &was_free, now);
+                    exchanges.push(choice);
                 }
                 BalancerStep::Cool { index, fault, attempt_age } => {
                     let before = credentials.cooling_for(id(index), now);
@@ -673,9 +701,14 @@ proptest! {
                 BalancerStep::Restore { index, attempt_age } => {
                     credentials.restore(id(index), now - attempt_age, now);
                 }
-                BalancerStep::GiveUpProbe { index } => credentials.give_up_probe(probe(index), None, now),
-                BalancerStep::Suspect { index } => credentials.suspect(id(index), now),
-                BalancerStep::Acquit { index } => credentials.acquit(id(index)),
+                BalancerStep::EndExchange { number } if !exchanges.is_empty() => {
+                    exchanges.swap_remove(number % exchanges.len());
+                }
+                BalancerStep::Suspect { index } => suspicions.extend(credentials.suspect(id(index), now)),
+                BalancerStep::EndSuspicion { number } if !suspicions.is_empty() => {
+                    suspicions.swap_remove(number % suspicions.len());
+                }
+                BalancerStep::EndExchange { .. } | BalancerStep::EndSuspicion { .. } => {}
             }
         }
     }

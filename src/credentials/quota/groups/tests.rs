@@ -147,7 +147,7 @@ fn where_all_are_blocked_one_is_asked_and_nobody_waits() {
     let rotations = Rotations::new(credentials, None);
     for _ in 0..10 {
         let choice = next(&rotations, at.instant + MINUTE);
-        assert!(matches!(choice, Choice::Use(turn) if !turn.is_probe()), "{choice:?}");
+        assert!(matches!(&choice, Choice::Use(turn) if !turn.is_probe()), "{choice:?}");
     }
 }
 
