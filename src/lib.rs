@@ -60,6 +60,7 @@
 //!   (`histogram`), the liveness of a shard (`pulse`), and its last and its open exchanges (`shown`). No text of a
 //!   client makes a line long (`shortened`), and no list of names (`name_list`).
 //! * `whole_file`, the reading of files: bounded in size and time, without copies left behind in memory.
+//! * `sync`, what threads share state by where the order of their steps is checked (`tests/models`).
 //! * `demo`, with the feature of that name: an embedded upstream that answers like Flow (`routes`, `api`, `reply`) with
 //!   a `memory` of what it served, of prompts and of its users' quotas, and knows the tokens it accepts (`access`), its
 //!   name and credentials (`flow`), the text for newcomers (`guide`); requests for who looks at the live page (`life`),
@@ -107,8 +108,8 @@
 //!
 //! # The import rule
 //!
-//! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `json`, `observability`, `demo` and
-//! `whole_file` import nothing else of the crate; `credentials` may import `whole_file`; `capture` may import
+//! Imports form a DAG (held by `tests/architecture`): `config`, `http1`, `io`, `json`, `observability`, `demo`, `sync` and
+//! `whole_file` import nothing else of the crate; `credentials` may import `sync` and `whole_file`; `capture` may import
 //! `credentials`, `http1`, `observability` and `whole_file`; `usage` may import `json` and `whole_file`; `upstream` may
 //! import `io`, `config`, `observability`, `whole_file`; `proxy` may import `upstream` and the leaves; `server` may
 //! import all of these but `demo`; nothing below imports `server`, `proxy` or `cli`. Public is what the program and its
@@ -120,6 +121,8 @@
     feature = "fuzz",
     allow(clippy::new_without_default, reason = "what is fuzzed is no interface of a library")
 )]
+// Each is argued for where it stands, and counted in docs/architecture.md (tests/architecture/unsafe_code.rs).
+#![warn(clippy::undocumented_unsafe_blocks)]
 #![allow(rustdoc::private_intra_doc_links, reason = "the map is for those who work on the crate")]
 
 #[cfg(not(target_os = "linux"))]
@@ -127,22 +130,33 @@ compile_error!("flow-uring runs on Linux only: it is built on io_uring. Elsewher
 
 #[cfg(feature = "bench")]
 pub mod bench;
+#[forbid(unsafe_code)]
 mod capture;
 #[expect(clippy::disallowed_methods, reason = "runs on the main thread before there are shards")]
 pub mod cli;
 pub mod config;
+#[forbid(unsafe_code)]
 pub mod credentials;
 #[cfg(feature = "demo")]
 #[expect(clippy::disallowed_methods, reason = "its runtime is its own, and has timers")]
 pub mod demo;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+#[forbid(unsafe_code)]
 mod http1;
 mod io;
+#[forbid(unsafe_code)]
 mod json;
+#[forbid(unsafe_code)]
 mod observability;
+#[forbid(unsafe_code)]
 mod proxy;
 pub mod server;
+#[forbid(unsafe_code)]
+mod sync;
+#[forbid(unsafe_code)]
 mod upstream;
+#[forbid(unsafe_code)]
 pub mod usage;
+#[forbid(unsafe_code)]
 mod whole_file;

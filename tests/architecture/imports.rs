@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 
 use super::source::{SourceFile, files, tokens};
 
-const LEAVES: [&str; 9] = ["capture", "config", "credentials", "http1", "io", "json", "observability", "usage", FILES];
+const LEAVES: [&str; 10] =
+    ["capture", "config", "credentials", "http1", "io", "json", "observability", "sync", "usage", FILES];
 
 /// Stands below the other leaves: secrets, certificates and settings are all read from files.
 const FILES: &str = "whole_file";
@@ -16,8 +17,8 @@ const FILES: &str = "whole_file";
 fn allowed(module: &str) -> Option<Vec<&'static str>> {
     let with_leaves = |more: &[&'static str]| [&LEAVES, more].concat();
     match module {
-        "config" | "http1" | "io" | "json" | "observability" | "demo" | FILES => Some(Vec::new()),
-        "credentials" => Some(vec![FILES]),
+        "config" | "http1" | "io" | "json" | "observability" | "demo" | "sync" | FILES => Some(Vec::new()),
+        "credentials" => Some(vec!["sync", FILES]),
         "capture" => Some(vec!["credentials", "http1", "observability", FILES]),
         "usage" => Some(vec!["json", FILES]),
         "upstream" => Some(vec!["io", "config", "observability", FILES]),

@@ -6,14 +6,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-use arc_swap::ArcSwapOption;
 
 use super::cooldown::{
     Availability, ClaimNumber, Cooldown, CredentialFault, FaultKind, Probe, ProbeInFlight, Trouble, UserBlock,
 };
+use crate::sync::{ArcSwapOption, AtomicBool, AtomicU8, AtomicU64};
 
 /// Time for which a good answer speaks for an identity that is then refused: more likely than not the request is to
 /// blame.

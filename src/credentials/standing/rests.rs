@@ -6,14 +6,13 @@
 //! for as long as it took, half a minute at least: until then the next one of its kind is longer.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-
-use arc_swap::ArcSwap;
 
 use super::cooldown::{CredentialFault, FaultKind};
 use super::record::{Cooling, Standing};
 use super::scope::RestScope;
+use crate::sync::{ArcSwap, AtomicBool};
 
 /// Limit on the rests: hundreds of identities that rest for a few models each.
 const RESTS_MAX: usize = 1024;

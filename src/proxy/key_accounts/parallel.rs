@@ -8,10 +8,12 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
 #[expect(clippy::disallowed_types, reason = "taken only where a request waits, and never for long")]
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, MutexGuard, PoisonError};
+use crate::sync::Mutex;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, MutexGuard};
 
 /// The most requests of one key that wait for a place.
 pub const WAITING_MAX: usize = 100;

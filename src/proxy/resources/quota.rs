@@ -3,8 +3,10 @@
 //! A round is due when a request is forwarded and the last one is old enough: a gateway at rest asks nothing. Invariant:
 //! one shard makes a round, and a request pays one load for it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicBool, AtomicU64, AtomicUsize};
 
 /// The time from the begin of a round to that of the next one.
 pub const INTERVAL: Duration = Duration::from_secs(300);

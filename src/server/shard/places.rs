@@ -6,7 +6,7 @@
 //! and that of their number.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
@@ -14,6 +14,7 @@ use monoio::net::TcpStream;
 
 use crate::io::deadline::next_turn;
 use crate::io::{GivesWay, Wakeup};
+use crate::sync::{AtomicU64, AtomicUsize};
 
 /// The places for the open connections of the process.
 pub struct Places {

@@ -10,7 +10,6 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,6 +18,7 @@ use socket2::SockRef;
 
 use super::conversation::Conversation;
 use super::conversation_error::ConversationError;
+use super::lending::Lending;
 use super::rendezvous::{self, RendezvousError};
 use super::successor::Successor;
 use crate::credentials::Owners;
@@ -26,23 +26,6 @@ use crate::server::supervisor::event::SupervisorEvent;
 
 /// The pause before a thread that cannot accept tries again: it lacks descriptors, and that lasts.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
-
-/// The state of the lending. The main thread that stops and the thread that lends may race: the first to change the
-/// state wins.
-#[derive(Debug, Default)]
-struct Lending(AtomicU8);
-
-impl Lending {
-    const POSSIBLE: u8 = 0;
-    /// A successor has the sockets, and does not serve on them yet.
-    const UNDER_WAY: u8 = 1;
-    /// This process stops, and the sockets are lent no more.
-    const WITHDRAWN: u8 = 2;
-
-    fn change(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-}
 
 /// The Unix socket that successors connect to. When it is dropped, it is closed and its file removed.
 pub struct HandOver {
@@ -79,7 +62,7 @@ impl HandOver {
 
     /// Stops the lending. Returns false if a successor has the sockets already, and may be about to serve.
     pub fn withdraw(&self) -> bool {
-        self.lending.change(Lending::POSSIBLE, Lending::WITHDRAWN)
+        self.lending.withdraw()
     }
 
     /// Leaves the file to the successor, which replaces it by its own.
@@ -120,7 +103,7 @@ impl Lender {
             match listener.accept() {
                 Ok((stream, _)) => {
                     let has_taken_over = self.serve(stream);
-                    self.lending.change(Lending::UNDER_WAY, Lending::POSSIBLE);
+                    self.lending.end();
                     if has_taken_over {
                         return;
                     }
@@ -158,7 +141,7 @@ impl Lender {
     fn lend(&self, conversation: &mut Conversation) -> Result<(), ConversationError> {
         let process = conversation.process;
         conversation.receive_hello()?;
-        if !self.lending.change(Lending::POSSIBLE, Lending::UNDER_WAY) {
+        if !self.lending.begin() {
             return Err(ConversationError::Refused);
         }
         conversation.send_sockets(&self.sockets)?;

@@ -9,6 +9,7 @@ mod conversation;
 mod conversation_error;
 mod descriptors;
 pub mod hand_over;
+mod lending;
 pub mod predecessor;
 mod protocol;
 mod rendezvous;

@@ -3,9 +3,8 @@
 //!
 //! Invariant: neither of the two threads waits for the other without a limit.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-
 use super::conversation::STEP_LIMIT;
+use crate::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 
 /// A successor that serves on this process' sockets, as the main thread sees it.
 #[derive(Debug)]
