@@ -367,6 +367,17 @@ mod tests {
     }
 
     #[test]
+    #[ignore = "reads memory that was freed, for scripts/sanitize to find"]
+    fn a_planted_fault_is_found() {
+        let buffer = Buffer { bytes: vec![7; 3], start: 0, secret_end: 0 };
+        let freed = buffer.bytes.as_ptr();
+        // None of the sizes that are kept for the next one.
+        drop(buffer);
+        // SAFETY: there is none: this is the fault.
+        assert_ne!(unsafe { std::ptr::read_volatile(freed) }, 7);
+    }
+
+    #[test]
     fn the_spare_list_is_bounded() {
         let taken: Vec<_> = (0..SPARE_COUNT_MAX + 10).map(|_| Buffer::take()).collect();
         drop(taken);

@@ -14,3 +14,4 @@ mod programs;
 mod rooms;
 mod sizes;
 mod source;
+mod unsafe_code;
