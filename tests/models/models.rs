@@ -2,8 +2,8 @@
 //! lets a load see (loom): `cargo run --example models [NAME]`.
 //!
 //! The files that are checked are the program's own: those that import `crate::sync`, which is made of loom's primitives
-//! here. Each model is as small as the rule that it holds allows, and none is cut short. An example, and no test: the
-//! unit tests in those files are not for here.
+//! here. Each model is as small as the rule that it holds allows; few have a limit on interruptions, and say so. An
+//! example, and no test: the unit tests in those files are not for here.
 
 #![allow(dead_code, unused_imports, reason = "whole files are included, of which a model uses some parts")]
 #![allow(
