@@ -9,8 +9,11 @@
 mod support;
 
 mod bodies;
+mod connections;
 mod downstream_times;
+mod ends;
 mod heads;
+mod stalled_writes;
 mod upstream_times;
 
 use std::sync::Arc;

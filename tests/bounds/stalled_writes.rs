@@ -1,0 +1,258 @@
+//! A write of which nothing is taken: the limit cannot be set from outside, so the gateway runs on threads of this process
+//! with a shorter one.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flow_uring::config::{
+    AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts,
+    UpstreamConfig, UsageOptions, WebSocketUse,
+};
+use flow_uring::credentials;
+use flow_uring::server::{self, FileSource, Keyring, Ready, Sources};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{
+    Client, EVENT, EVENT_STREAM, Gate, Peer, Upstream, check_at_once, repeat_until_undisturbed, secrets_json,
+    wait_until,
+};
+use crate::{LIMIT, MIB, Pace, read_up_to};
+
+const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
+
+/// A time that no test reaches.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A body that no sockets on the way can hold, and that is kept for another attempt.
+const BODY_BYTES: usize = 15 * MIB;
+
+/// A gateway on threads of this process, for as long as that lasts.
+struct InProcess {
+    port: u16,
+    admin_port: u16,
+}
+
+impl InProcess {
+    fn before(upstream_url: &str, io_driver: IoDriver, limit: impl FnOnce(&mut Timeouts)) -> Self {
+        let mut timeouts = Timeouts { head: PATIENCE, body: PATIENCE, connect: PATIENCE, ..Timeouts::default() };
+        timeouts.retry = PATIENCE;
+        limit(&mut timeouts);
+        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let config = Config {
+            listen: any_port,
+            listen_host: any_port.ip().to_string(),
+            admin: Some(any_port),
+            shards: 1.try_into().expect("not zero"),
+            take_over: false,
+            runtime_directory: Some("/nowhere".into()),
+            secrets_file: "none".into(),
+            access: AccessConfig::default(),
+            listener_tls: None,
+            upstream: UpstreamConfig::parse(upstream_url, "a test").expect("a URL"),
+            io_driver,
+            pumping: Pumping::Auto,
+            filter: Filter::None,
+            affinity: Affinity::None,
+            websocket: WebSocketUse::Auto,
+            timeouts,
+            limits: Limits { warm_connections: 0, ..Limits::default() },
+            log: LogConfig::default(),
+            usage: UsageOptions::default(),
+            quota: QuotaSource::Off,
+            capture_directory: None,
+            notices: Vec::new(),
+        };
+        let credentials = credentials::from_json(&secrets_json(&["alpha"])).expect("valid").credentials;
+        let keyring = Keyring { credentials: Arc::new(credentials), api_keys: None };
+        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed, prices: PriceSource::Nothing };
+        let (ready, serving) = mpsc::channel();
+        thread::spawn(move || {
+            server::run(config, keyring, sources, |_, _, state: &Ready| {
+                let admin = state.admin.expect("it was asked for").address;
+                ready.send((state.bound.port(), admin.port())).expect("awaited");
+            })
+        });
+        let (port, admin_port) = serving.recv().expect("the gateway starts");
+        Self { port, admin_port }
+    }
+
+    /// Waits until one exchange has ended so, and none otherwise.
+    fn expect_end(&self, end: &str) {
+        let mut page = String::new();
+        let ended = |page: &str, end: &str| page.contains(&format!("exchanges_ended_total{{end=\"{end}\"}} 1\n"));
+        wait_until(end, || {
+            page = Client::connect(self.admin_port).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+            ended(&page, end)
+        });
+        let others =
+            ["ok", "client_disconnected", "upstream_closed", "timeout"].into_iter().filter(|other| *other != end);
+        others.for_each(|other| assert!(!ended(&page, other), "an exchange ended in {other} too"));
+    }
+}
+
+/// The conduct of an upstream towards the body of a request.
+#[derive(Clone)]
+enum Takes {
+    /// Nothing of it until the gate opens.
+    Nothing(Gate),
+    /// Nothing until the gate opens, but on its first connection only.
+    AllBut(Gate),
+    /// Some of it at half of the limit each time.
+    Slowly(Pace),
+}
+
+/// An upstream with little room for what it has not read; counts its connections.
+fn narrow_upstream(takes: Takes) -> (String, Arc<AtomicUsize>) {
+    const ROOM_BYTES: usize = 256 * 1024;
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(ROOM_BYTES).expect("before it listens");
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
+    socket.listen(16).expect("bound");
+    let listener = TcpListener::from(socket);
+    let url = format!("http://{}/base", listener.local_addr().expect("bound"));
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    thread::spawn(move || {
+        while let Ok((socket, _)) = listener.accept() {
+            let (number, takes) = (counted.fetch_add(1, Ordering::SeqCst), takes.clone());
+            thread::spawn(move || take(socket, number, &takes));
+        }
+    });
+    (url, count)
+}
+
+/// Takes a request as `takes` says and answers it, if the gateway lasts.
+fn take(mut socket: TcpStream, number: usize, takes: &Takes) {
+    const PART_BYTES: usize = 3 * MIB;
+    let mut part = vec![0; PART_BYTES];
+    let mut taken = 0;
+    while taken < BODY_BYTES {
+        let next = &mut part[..PART_BYTES.min(BODY_BYTES - taken)];
+        let read = match takes {
+            Takes::Nothing(gate) => return gate.pass(),
+            Takes::AllBut(gate) if number == 0 => return gate.pass(),
+            Takes::AllBut(_) => socket.read_exact(next),
+            Takes::Slowly(pace) => pace.act(|| socket.read_exact(next)),
+        };
+        if read.is_err() {
+            return;
+        }
+        taken += next.len();
+    }
+    let _ = socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    // A close over unread bytes would be a reset.
+    let _ = socket.read_to_end(&mut Vec::new());
+}
+
+/// A request whose head and body have [`BODY_BYTES`] together as they go upstream, or a little more.
+fn upload() -> Vec<u8> {
+    let head = format!("POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nContent-Length: {BODY_BYTES}\r\n\r\n");
+    [head.into_bytes(), vec![b'x'; BODY_BYTES]].concat()
+}
+
+#[test]
+fn an_upstream_that_takes_nothing_for_so_long_is_given_up_and_the_request_tried_again() {
+    let shorten = |timeouts: &mut Timeouts| timeouts.upstream_write = LIMIT;
+    check_at_once(DRIVERS, |driver| {
+        let gate = Gate::new();
+        let (url, count) = narrow_upstream(Takes::Nothing(gate.clone()));
+        let gateway = InProcess::before(&url, driver, shorten);
+        let (begun, mut client) = (Instant::now(), Client::connect_unrecorded(gateway.port));
+        let _ = client.try_send(upload());
+        let response = client.read_response();
+        assert!(begun.elapsed() >= 3 * LIMIT, "{driver:?}: after {:?}", begun.elapsed());
+        assert_eq!((response.status, response.error_code()), (504, Some("upstream_timeout")), "{driver:?}");
+        assert_eq!(count.load(Ordering::SeqCst), 3, "{driver:?}");
+        gateway.expect_end("timeout");
+        (0..3).for_each(|_| gate.open());
+    });
+    check_at_once(DRIVERS, |driver| {
+        let gate = Gate::new();
+        let (url, count) = narrow_upstream(Takes::AllBut(gate.clone()));
+        let gateway = InProcess::before(&url, driver, shorten);
+        let response = Client::connect_unrecorded(gateway.port).ask(upload());
+        assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{driver:?}");
+        assert_eq!(count.load(Ordering::SeqCst), 2, "{driver:?}");
+        gateway.expect_end("ok");
+        gate.open();
+    });
+}
+
+#[test]
+fn an_upstream_that_takes_some_in_time_gets_all_of_a_body() {
+    check_at_once(DRIVERS, |driver| {
+        repeat_until_undisturbed(|| {
+            let pace = Pace::default();
+            let (url, count) = narrow_upstream(Takes::Slowly(pace.clone()));
+            let gateway = InProcess::before(&url, driver, |timeouts| timeouts.upstream_write = LIMIT);
+            let mut client = Client::connect_unrecorded(gateway.port);
+            let _ = client.try_send(upload());
+            let (received, _) = read_up_to(&mut client, "ok");
+            let (is_whole, count) = (received.ends_with(b"ok"), count.load(Ordering::SeqCst));
+            assert!(!pace.was_kept() || is_whole && count == 1, "{driver:?}: {count} attempts");
+            pace.was_kept()
+        });
+    });
+}
+
+/// Answers without an end: by a task of their own, and by the loop of the shard.
+const ANSWERS: [(&str, &str); 2] =
+    [("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n", "xxxxxxxxx"), (EVENT_STREAM, EVENT)];
+
+fn endless(head: &'static str, part: &'static str) -> Upstream {
+    Upstream::plain(move |peer: &mut Peer| {
+        let many = part.repeat(10_000);
+        if peer.read_request().is_some() && peer.write(head) {
+            while peer.write(&many) {}
+        }
+    })
+}
+
+fn asking(gateway: &InProcess) -> Client {
+    let mut client = Client::connect_narrow(gateway.port, None);
+    client.send("GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    client.read_head();
+    client
+}
+
+#[test]
+fn a_client_that_takes_nothing_for_so_long_is_given_up() {
+    let cases = DRIVERS.into_iter().flat_map(|driver| ANSWERS.map(|answer| (driver, answer)));
+    check_at_once(cases, |(driver, (head, part))| {
+        let upstream = endless(head, part);
+        let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
+        let begun = Instant::now();
+        let _client = asking(&gateway);
+        upstream.wait_for_close(0);
+        assert!(begun.elapsed() >= LIMIT, "{driver:?}: after {:?}", begun.elapsed());
+        // It counts as one that has left.
+        gateway.expect_end("client_disconnected");
+    });
+}
+
+#[test]
+fn a_client_that_takes_some_in_time_is_served_on() {
+    const PART_BYTES: usize = 512 * 1024;
+    const TAKEN: usize = 6;
+    // More than is on its way to it when it is given up.
+    const BYTES_AFTER: usize = 32 * MIB;
+    let cases = DRIVERS.into_iter().flat_map(|driver| ANSWERS.map(|answer| (driver, answer)));
+    check_at_once(cases, |(driver, (head, part))| {
+        repeat_until_undisturbed(|| {
+            let upstream = endless(head, part);
+            let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
+            let (mut client, pace) = (asking(&gateway), Pace::default());
+            let mut ended = None;
+            for _ in 0..TAKEN {
+                ended = ended.or(pace.act(|| client.read_at_least(PART_BYTES, &mut Vec::new())));
+            }
+            ended = ended.or_else(|| client.read_at_least(BYTES_AFTER, &mut Vec::new()));
+            assert!(!pace.was_kept() || ended.is_none(), "{driver:?}, {head}: {ended:?}");
+            pace.was_kept()
+        });
+    });
+}
