@@ -17,10 +17,10 @@ use flow_uring::server::{self, FileSource, Keyring, Ready, Sources};
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    Client, EVENT, EVENT_STREAM, Gate, Peer, Upstream, check_at_once, repeat_until_undisturbed, secrets_json,
+    Client, EVENT_STREAM, Gate, Peer, Upstream, check_at_once, chunk, repeat_until_undisturbed, secrets_json,
     wait_until,
 };
-use crate::{LIMIT, MIB, Pace, read_up_to};
+use crate::{LIMIT, MIB, Pace, check_both, read_up_to};
 
 const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
 
@@ -157,7 +157,7 @@ fn upload() -> Vec<u8> {
 #[test]
 fn an_upstream_that_takes_nothing_for_so_long_is_given_up_and_the_request_tried_again() {
     let shorten = |timeouts: &mut Timeouts| timeouts.upstream_write = LIMIT;
-    check_at_once(DRIVERS, |driver| {
+    let given_up = |driver| {
         let gate = Gate::new();
         let (url, count) = narrow_upstream(Takes::Nothing(gate.clone()));
         let gateway = InProcess::before(&url, driver, shorten);
@@ -169,8 +169,8 @@ fn an_upstream_that_takes_nothing_for_so_long_is_given_up_and_the_request_tried_
         assert_eq!(count.load(Ordering::SeqCst), 3, "{driver:?}");
         gateway.expect_end("timeout");
         (0..3).for_each(|_| gate.open());
-    });
-    check_at_once(DRIVERS, |driver| {
+    };
+    let tried_again = |driver| {
         let gate = Gate::new();
         let (url, count) = narrow_upstream(Takes::AllBut(gate.clone()));
         let gateway = InProcess::before(&url, driver, shorten);
@@ -179,7 +179,8 @@ fn an_upstream_that_takes_nothing_for_so_long_is_given_up_and_the_request_tried_
         assert_eq!(count.load(Ordering::SeqCst), 2, "{driver:?}");
         gateway.expect_end("ok");
         gate.open();
-    });
+    };
+    check_at_once(DRIVERS, |driver| check_both(|| given_up(driver), || tried_again(driver)));
 }
 
 #[test]
@@ -199,21 +200,19 @@ fn an_upstream_that_takes_some_in_time_gets_all_of_a_body() {
     });
 }
 
-/// Answers without an end: by a task of their own, and by the loop of the shard.
-const ANSWERS: [(&str, &str); 2] =
-    [("HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n", "xxxxxxxxx"), (EVENT_STREAM, EVENT)];
+/// Heads of answers without an end: one that has a task of its own, and one that is relayed by the loop of the shard.
+const ANSWERS: [&str; 2] = ["HTTP/1.1 200 OK\r\nContent-Length: 100000000000\r\n\r\n", EVENT_STREAM];
 
-fn endless(head: &'static str, part: &'static str) -> Upstream {
+fn endless(head: &'static str) -> Upstream {
+    let part = chunk(&format!("data: {}\n\n", "x".repeat(16 * 1024))).repeat(8);
     Upstream::plain(move |peer: &mut Peer| {
-        let many = part.repeat(10_000);
         if peer.read_request().is_some() && peer.write(head) {
-            while peer.write(&many) {}
+            while peer.write(&part) {}
         }
     })
 }
 
-fn asking(gateway: &InProcess) -> Client {
-    let mut client = Client::connect_narrow(gateway.port, None);
+fn asking(mut client: Client) -> Client {
     client.send("GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n");
     client.read_head();
     client
@@ -221,12 +220,12 @@ fn asking(gateway: &InProcess) -> Client {
 
 #[test]
 fn a_client_that_takes_nothing_for_so_long_is_given_up() {
-    let cases = DRIVERS.into_iter().flat_map(|driver| ANSWERS.map(|answer| (driver, answer)));
-    check_at_once(cases, |(driver, (head, part))| {
-        let upstream = endless(head, part);
+    let cases = DRIVERS.into_iter().flat_map(|driver| ANSWERS.map(|head| (driver, head)));
+    check_at_once(cases, |(driver, head)| {
+        let upstream = endless(head);
         let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
         let begun = Instant::now();
-        let _client = asking(&gateway);
+        let _client = asking(Client::connect_narrow(gateway.port, None));
         upstream.wait_for_close(0);
         assert!(begun.elapsed() >= LIMIT, "{driver:?}: after {:?}", begun.elapsed());
         // It counts as one that has left.
@@ -236,16 +235,16 @@ fn a_client_that_takes_nothing_for_so_long_is_given_up() {
 
 #[test]
 fn a_client_that_takes_some_in_time_is_served_on() {
-    const PART_BYTES: usize = 512 * 1024;
-    const TAKEN: usize = 6;
+    const PART_BYTES: usize = 2 * MIB;
+    const TAKEN: usize = 5;
     // More than is on its way to it when it is given up.
-    const BYTES_AFTER: usize = 32 * MIB;
-    let cases = DRIVERS.into_iter().flat_map(|driver| ANSWERS.map(|answer| (driver, answer)));
-    check_at_once(cases, |(driver, (head, part))| {
+    const BYTES_AFTER: usize = 24 * MIB;
+    let cases = DRIVERS.into_iter().flat_map(|driver| ANSWERS.map(|head| (driver, head)));
+    check_at_once(cases, |(driver, head)| {
         repeat_until_undisturbed(|| {
-            let upstream = endless(head, part);
+            let upstream = endless(head);
             let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
-            let (mut client, pace) = (asking(&gateway), Pace::default());
+            let (mut client, pace) = (asking(Client::connect_unrecorded(gateway.port)), Pace::default());
             let mut ended = None;
             for _ in 0..TAKEN {
                 ended = ended.or(pace.act(|| client.read_at_least(PART_BYTES, &mut Vec::new())));
