@@ -14,6 +14,7 @@ mod downstream_times;
 mod ends;
 mod heads;
 mod stalled_writes;
+mod stated;
 mod upstream_times;
 
 use std::sync::Arc;
