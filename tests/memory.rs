@@ -6,12 +6,19 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use support::{Client, DEADLINE, EVENT, EVENT_STREAM, Gate, Gateway, Peer, Upstream};
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use support::{
+    CERTIFICATES, Client, DEADLINE, EVENT, EVENT_STREAM, Gate, Gateway, GatewayBuilder, LIVENESS, Peer, Upstream,
+    check_at_once,
+};
+use tempfile::TempDir;
 
 const MIB: usize = 1024 * 1024;
 const PART: usize = 64 * 1024;
@@ -226,4 +233,148 @@ fn an_upstream_that_stops_reading_stops_the_client() {
     assert!(growth < UPLOAD_GROWTH_MAX, "{growth} KiB");
     gate.open();
     assert_eq!(sending.join().expect("all was sent").status, 200);
+}
+
+/// The state that connections are held in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Idle,
+    IdleOverTls,
+    HalfHead,
+    HalfHello,
+    SlowUpload,
+    SlowReader,
+    EventStream,
+}
+
+/// The KiB that a connection takes in each state, as docs/operations.md and its translation say it in the rows of these
+/// names.
+const STATED: [(Held, f64, &str, &str); 7] = [
+    (Held::Idle, 1.0, "idle between two requests", "两次请求之间空闲"),
+    (Held::IdleOverTls, 9.0, "the same over TLS", "同上，经由 TLS"),
+    (Held::HalfHead, 25.0, "half of a request's head has come", "请求头只到了一半"),
+    (Held::HalfHello, 6.5, "half of a TLS client's first message has come", "TLS 客户端的第一条消息只到了一半"),
+    (Held::SlowUpload, 60.0, "a request's body trickles in", "请求体断断续续地到达"),
+    (Held::SlowReader, 78.0, "a large answer is read slowly", "读取很大的应答，但读得很慢"),
+    (Held::EventStream, 9.0, "an open event stream", "打开的事件流"),
+];
+
+/// The connections that are held at a time: with those to the upstream and both ends in one process fewer than any
+/// machine allows.
+const HELD: usize = 200;
+
+/// As often they come and go: what is not given back adds up.
+const ROUNDS: usize = 5;
+
+/// Returns the first half of what a TLS client sends first.
+fn half_hello() -> Vec<u8> {
+    let name = ServerName::try_from("localhost").expect("a name");
+    let mut session = ClientConnection::new(Arc::clone(&CERTIFICATES.client), name).expect("a usable configuration");
+    let mut hello = Vec::new();
+    session.write_tls(&mut hello).expect("a vector takes all");
+    hello.truncate(hello.len() / 2);
+    hello
+}
+
+/// Brings each of its connections into the state that the request's path names.
+fn holding(peer: &mut Peer) {
+    let Some(head) = peer.read_head() else { return };
+    if head.start_line.contains("/download ") {
+        let part = [b'x'; PART];
+        peer.write(download_head(STALLED_BYTES));
+        while peer.write(part) {}
+    } else if head.start_line.contains("/events ") {
+        peer.write([EVENT_STREAM, EVENT].concat());
+        peer.wait_for_close();
+    } else {
+        peer.read_to_end();
+    }
+}
+
+/// Connects and gets into the state.
+fn hold(held: Held, port: u16) -> Client {
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut client = match held {
+        Held::IdleOverTls => Client::connect_tls(port, Arc::clone(&CERTIFICATES.client)),
+        Held::SlowReader => Client::connect_narrow(port, None),
+        _ => Client::connect_unrecorded(port),
+    };
+    match held {
+        Held::Idle | Held::IdleOverTls => drop(client.ask(LIVENESS)),
+        Held::HalfHead => drop(client.send(&LIVENESS[..LIVENESS.len() / 2])),
+        Held::HalfHello => drop(client.send(half_hello())),
+        Held::SlowUpload => drop(client.send(upload_head(PART)).send("x".repeat(1024))),
+        Held::SlowReader => drop(client.send(get("/v1/download")).read_head()),
+        Held::EventStream => drop(client.send(get("/v1/events")).read_until(EVENT)),
+    }
+    client
+}
+
+/// A gateway whose limits are met by none of them; over TLS where clients come with it.
+fn holder(held: Held, upstream: &Upstream, files: &TempDir) -> GatewayBuilder {
+    let builder = Gateway::builder().upstream(upstream).shards(1).patient().arg("--log-level", "WARNING");
+    if !matches!(held, Held::HalfHello | Held::IdleOverTls) {
+        return builder;
+    }
+    let write = |name: &str, text: &str| {
+        let path = files.path().join(name);
+        fs::write(&path, text).expect("a file in the temporary directory");
+        path.to_str().expect("a readable path").to_owned()
+    };
+    let certificate = write("certificate.pem", &CERTIFICATES.server_pem);
+    builder.arg("--tls-cert", certificate).arg("--tls-key", write("key.pem", &CERTIFICATES.server_key_pem))
+}
+
+/// Returns the memory that is no file's, in KiB, once it changes no more.
+fn settled_kib(gateway: &Gateway) -> u64 {
+    let until = Instant::now() + DEADLINE;
+    let mut last = gateway.anonymous_kib();
+    loop {
+        thread::sleep(Duration::from_millis(400));
+        let now = gateway.anonymous_kib();
+        if now.abs_diff(last) <= 8 || Instant::now() > until {
+            return now;
+        }
+        last = now;
+    }
+}
+
+/// Holds connections in a state as often as [`ROUNDS`], and returns the KiB that each took in the end: more than in the
+/// beginning, since of a buffer other pages are used by its next owner.
+fn measured(held: Held, driver: &str) -> f64 {
+    let (upstream, files) = (Upstream::tls(holding), tempfile::tempdir().expect("a temporary directory"));
+    let gateway = holder(held, &upstream, &files).arg("--io-driver", driver).start();
+    let descriptors = gateway.open_descriptors();
+    let base = settled_kib(&gateway);
+    let mut each = Vec::new();
+    for _ in 0..ROUNDS {
+        let clients: Vec<Client> = (0..HELD).map(|_| hold(held, gateway.port())).collect();
+        each.push(settled_kib(&gateway).saturating_sub(base) as f64 / HELD as f64);
+        drop(clients);
+        gateway.wait_for_descriptors(descriptors);
+    }
+    println!("{driver}, {held:?}: {each:.2?} KiB each");
+    each[ROUNDS - 1]
+}
+
+#[test]
+fn in_each_state_a_connection_takes_what_is_told_and_gives_it_back() {
+    for driver in ["auto", "epoll"] {
+        check_at_once(STATED, |(held, stated, ..)| {
+            let each = measured(held, driver);
+            assert!(each < stated * 1.5, "{driver}, {held:?}: {each:.2} KiB each, and {stated} are told");
+        });
+    }
+}
+
+#[test]
+fn the_pages_tell_what_a_connection_takes() {
+    for (page, is_translated) in [("docs/operations.md", false), ("docs/operations.zh-CN.md", true)] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+        let text = fs::read_to_string(path).expect("a page");
+        for (_, stated, name, translated) in STATED {
+            let row = format!("| {} | {stated} KiB |", if is_translated { translated } else { name });
+            assert!(text.contains(&row), "{page} has no row {row}");
+        }
+    }
 }

@@ -406,6 +406,11 @@ impl Gateway {
         self.status_kib("RssFile:")
     }
 
+    /// Returns the part of that which is no file's.
+    pub fn anonymous_kib(&self) -> u64 {
+        self.status_kib("RssAnon:")
+    }
+
     fn status_kib(&self, name: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the gateway runs");
         let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of this name");
