@@ -52,7 +52,7 @@ fn an_answer_that_ends_within_the_drain_is_whole_and_one_that_does_not_is_cut() 
             assert!(!pace.was_kept() || response.is_whole, "{driver}: {response:?}");
             let line = gateway.wait_for_log("the drain limit has passed");
             assert!(!pace.was_kept() || line.contains("open_exchanges=1"), "{line}");
-            assert_eq!(gateway.count_log("end=shutdown") == 1, pace.was_kept(), "{driver}");
+            assert!(!pace.was_kept() || gateway.count_log("end=shutdown") == 1, "{driver}");
             pace.was_kept()
         });
     });

@@ -109,9 +109,9 @@ fn the_head_of_an_answer_has_its_time_from_the_last_byte_of_the_request_on() {
             // Interim answers are no answer: they lengthen nothing.
             let upstream = Upstream::plain(|peer: &mut Peer| {
                 peer.read_request();
-                for _ in 0..12 {
+                for _ in 0..14 {
                     peer.write("HTTP/1.1 103 Early Hints\r\n\r\n");
-                    peer.sleep(LIMIT / 4);
+                    peer.sleep(LIMIT / 2);
                 }
                 peer.wait_for_close();
             });
@@ -120,7 +120,7 @@ fn the_head_of_an_answer_has_its_time_from_the_last_byte_of_the_request_on() {
             let response = client.ask(GET);
             assert!(begun.elapsed() >= LIMIT, "{driver}: after {:?}", begun.elapsed());
             assert_eq!((response.status, response.error_code()), (504, Some("upstream_timeout")), "{driver}");
-            assert!((1..12).contains(&response.interim.len()), "{driver}: they kept it waiting: {response:?}");
+            assert!((1..14).contains(&response.interim.len()), "{driver}: they kept it waiting: {response:?}");
             let line = gateway.wait_for_log("code=upstream_timeout");
             assert!(line.contains(" attempts=1 ") && line.contains(" end=timeout "), "{line}");
             assert_eq!(upstream.connections(), 1, "{driver}");
