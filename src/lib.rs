@@ -96,6 +96,7 @@
 //! | Whose events are in a stream, and is its turn complete? | [`proxy::sse::events`] |
 //! | Has a client that leaves had its answer? | [`proxy::outcome::Outcome::after_departure`] |
 //! | What does a metric count? | its text in `server::admin::metrics`; [`observability::Count`]; `retries_total`: [`observability::RetryReason`], at the end of `follow` |
+//! | Is a request refused because there is too much to do? | `standing_queue` in [`proxy::resources::overload`] |
 //! | Which idle connection gives way to a new one? | `server::shard::places::Places::first_in_line`, in the order of `io::parking` |
 //! | How large or long may something be? | [`config::Limits`], [`config::Timeouts`]; what cannot be set is a constant where it applies |
 //!

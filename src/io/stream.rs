@@ -4,6 +4,7 @@
 //! Reads and writes of one socket may be under way at the same time, one of each. A read that is dropped may take bytes
 //! with it: such a stream may only be closed (dropped). [`Stream::readable`] and [`Stream::read_now`] lose nothing.
 
+mod delivery;
 mod halves;
 mod plain_sender;
 
@@ -17,6 +18,7 @@ use monoio::io::CancelHandle;
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
+pub use self::delivery::Delivery;
 use self::halves::{Halves, busy};
 pub use self::plain_sender::PlainSender;
 use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};

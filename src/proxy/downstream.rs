@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::http1::body::BodyReader;
 use crate::io::{Buffer, Deadline, Departure, Stream, WriteError, race};
@@ -24,6 +24,8 @@ pub struct Downstream {
     pub upstream_deadline: Deadline,
     /// Set up with the first exchange that is forwarded.
     pub departure: Option<Departure>,
+    /// The end of the exchange before, unless the connection has rested since then.
+    pub served_until: Option<Instant>,
     pub replay: RefCell<ReplayBuffer>,
     /// Method, path and ids of the exchange under way, for its line in the log.
     pub method: String,
@@ -82,6 +84,7 @@ impl Downstream {
             write_progress: Deadline::default(),
             upstream_deadline: Deadline::default(),
             departure,
+            served_until: None,
             replay: RefCell::default(),
             method: String::new(),
             path: String::new(),

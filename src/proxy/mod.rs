@@ -1,7 +1,7 @@
 //! One exchange, from its head to its line in the log.
 //!
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
-//! (`local_answer`, `error`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
+//! (`local_answer`, `error`, under overload `shedding`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
 //! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
 //! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
 //! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. After an
@@ -33,6 +33,7 @@ pub mod reply_shape;
 pub mod request;
 pub mod resources;
 pub mod response;
+pub mod shedding;
 pub mod snapshot;
 pub mod sse;
 pub mod stream;
@@ -42,10 +43,9 @@ pub mod websocket;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
 use self::admission::LetIn;
-use self::attempt::request_body::upload::{check_start, take_body};
+use self::attempt::request_body::upload::check_start;
 use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::downstream::Downstream;
 use self::error::GatewayError;
@@ -55,16 +55,18 @@ use self::key_accounts::{Governed, Passage};
 use self::outcome::{Disposition, Outcome};
 use self::owner_search::FirstTurn;
 use self::request::head::UpstreamHead;
-use self::request::plan::{Action, Forward, LateAdmission, Plan, UpstreamRequest};
+use self::request::plan::{Action, Forward, Plan, UpstreamRequest};
 use self::request::session::session_of;
 use self::request::stored::objects::Objects;
 use self::request::upgrade::Upgrade;
 use self::resources::Resources;
+use self::resources::overload::Look;
 use self::snapshot::{Newest, Snapshot};
 use self::stream::open_exchange::{Handled, OpenExchange, Pumped};
 use crate::config::Affinity;
 use crate::credentials::{ApiKeyId, Choice, Rotations, Selection, Turn};
 use crate::http1::body::BodyReader;
+use crate::http1::framing::BodyLength;
 use crate::http1::head::{HeadSpan, RequestHead, with_request};
 use crate::observability::{Count, UsageRecord};
 
@@ -94,11 +96,19 @@ impl Proxy {
     /// only has to be relayed.
     pub async fn handle(&self, downstream: &mut Downstream, span: HeadSpan) -> Handled {
         let mut exchange = self.begin(downstream);
-        let Plan { reply, key, ends_with_head, mut action } = self.plan(&exchange, downstream, span);
+        let look = shedding::look(&self.resources, &exchange, downstream);
+        let Plan { reply, key, body, mut action } = self.plan(&exchange, downstream, span, look);
         (exchange.reply, exchange.key) = (reply, key);
         // Borrowed: moved out of the action, a request would have room in the task of the connection twice.
         let disposition = match &mut action {
-            Action::Refuse(error) => self.refuse(&mut exchange, downstream, ends_with_head, error).await,
+            Action::Refuse(GatewayError::Overloaded) => {
+                // Boxed: the task of a connection has no room for what is rare.
+                Box::pin(shedding::turn_away(&self.resources, &mut exchange, downstream, body, look)).await
+            }
+            Action::Refuse(error) => {
+                let request_is_whole = body.is_some_and(BodyLength::is_empty);
+                self.refuse(&mut exchange, downstream, request_is_whole, error).await
+            }
             Action::Answer(answer, body) => {
                 local_answer::answer(&self.resources, &mut exchange, downstream, answer, *body).await
             }
@@ -156,7 +166,13 @@ impl Proxy {
     }
 
     /// Reads the head, decides, and writes the head for the upstream of a request that is forwarded: it is parsed once.
-    fn plan(&self, exchange: &Exchange, downstream: &mut Downstream, span: HeadSpan) -> Plan<UpstreamRequest> {
+    fn plan(
+        &self,
+        exchange: &Exchange,
+        downstream: &mut Downstream,
+        span: HeadSpan,
+        look: Look,
+    ) -> Plan<UpstreamRequest> {
         let Downstream { input, replay, method, path, trail, .. } = downstream;
         let (head, body_start) = input.filled()[span.start..].split_at(span.end - span.start);
         let Resources { rules, limits, budget, .. } = &self.resources;
@@ -166,6 +182,9 @@ impl Proxy {
             trail.note_request(head);
             request::plan::plan(head, path, rules, exchange.snapshot.keys.as_deref()).write(|key, forward| {
                 // A request that is refused takes no turn.
+                if look != Look::Serve {
+                    return Err(GatewayError::Overloaded);
+                }
                 check_start(forward.traits.facts.body, body_start, limits)?;
                 admission::check_upgrade(&self.resources, &forward)?;
                 let selection = self.selection(&exchange.snapshot, key, head)?;
@@ -254,9 +273,10 @@ impl Proxy {
         }
         let mut body = BodyReader::new(request.traits.facts.body);
         let admitted = match request.late.take() {
-            None => self.take_start(exchange, downstream, &mut body, request).map(|()| LetIn::at(exchange.began)),
+            None => admission::take_start(resources, exchange, downstream, &mut body, request)
+                .map(|()| LetIn::at(exchange.began)),
             // Boxed: few requests need it.
-            Some(late) => Box::pin(self.admit(exchange, downstream, &mut body, request, *late)).await,
+            Some(late) => Box::pin(admission::admit(resources, exchange, downstream, &mut body, request, *late)).await,
         };
         let admitted = match admitted {
             Ok(admitted) => admitted,
@@ -300,52 +320,6 @@ impl Proxy {
                 Forwarded::Open(open)
             }
         }
-    }
-
-    /// Takes what has come of the body: it follows the head in one write.
-    ///
-    /// # Errors
-    /// The end of the exchange: it is no body.
-    fn take_start(
-        &self,
-        exchange: &mut Exchange,
-        downstream: &mut Downstream,
-        body: &mut BodyReader,
-        request: &mut UpstreamRequest,
-    ) -> Result<(), Outcome> {
-        exchange.place = exchange.place.take().or(request.place.take());
-        take_body(&mut downstream.split(body).0, &self.resources).map_err(Outcome::Failed)
-    }
-
-    /// Lets a request pass the limits of its key that has to wait, or is read first.
-    ///
-    /// # Errors
-    /// The end of the exchange; nothing went upstream.
-    async fn admit(
-        &self,
-        exchange: &mut Exchange,
-        downstream: &mut Downstream,
-        body: &mut BodyReader,
-        request: &mut UpstreamRequest,
-        late: LateAdmission,
-    ) -> Result<LetIn, Outcome> {
-        let resources = &self.resources;
-        let mut let_in = LetIn::at(exchange.began);
-        if late.waits {
-            exchange.place = admission::wait_for_place(resources, exchange, downstream).await?;
-            let_in.at = Instant::now();
-        }
-        self.take_start(exchange, downstream, body, request)?;
-        if late.needs_body {
-            let checked = admission::check_body(resources, exchange, downstream, body, request, late.unreadable);
-            let_in.has_asked_for_body = checked.await?;
-        }
-        let governed = exchange.snapshot.governed(exchange.key);
-        governed.map_or(Ok(()), admission::enter_again).map_err(Outcome::Failed)?;
-        let selector = exchange.snapshot.selector(request.selection);
-        let choice = owner_search::first_choice(selector, late.owner, request.objects.as_deref());
-        request.choice = choice.map_err(Outcome::Failed)?;
-        Ok(let_in)
     }
 
     /// Ends an exchange that was forwarded.

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustls::ClientConfig;
 use rustls::client::Resumption;
@@ -123,6 +123,14 @@ impl Connector {
     /// Makes a connector with at most `pending_max` connects under way at a time; the others wait.
     pub fn new(route: Route, pending_max: usize) -> Self {
         Connector { route, addresses: Addresses::default(), limit: ConnectLimit::new(pending_max) }
+    }
+
+    /// Returns the time since which the shard has had a connect to go on with, and has not found the time; `None` while
+    /// connects wait for the network alone.
+    pub fn stands_since(&self) -> Option<Instant> {
+        let handshake = turns::first_waits_since(turns::Work::UpstreamHandshake)?;
+        // Most of those that wait for one are still before their permit.
+        Some(self.limit.first_waits_since().map_or(handshake, |permit| permit.min(handshake)))
     }
 
     /// Opens a connection, ready for the first request byte. Unbounded in time: the caller holds the deadline, which

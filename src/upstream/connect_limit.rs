@@ -7,6 +7,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use crate::io::clock;
 
 /// The permits of one shard.
 #[derive(Debug)]
@@ -14,11 +17,18 @@ pub struct ConnectLimit {
     free: Cell<usize>,
     /// The waiters in the order of their tickets: at most one for each exchange of the shard. A waiter leaves the
     /// queue when a permit is promised to it.
-    waiting: RefCell<VecDeque<(Ticket, Waker)>>,
+    waiting: RefCell<VecDeque<WaitingConnect>>,
     next_ticket: Cell<Ticket>,
 }
 
 type Ticket = u64;
+
+#[derive(Debug)]
+struct WaitingConnect {
+    ticket: Ticket,
+    waker: Waker,
+    since: Instant,
+}
 
 impl ConnectLimit {
     /// Makes `count` permits, but at least one: without any nobody would ever proceed.
@@ -34,10 +44,15 @@ impl ConnectLimit {
         Acquiring { limit: self, state: AcquiringState::New }
     }
 
+    /// Returns the time since which the longest waiter waits.
+    pub fn first_waits_since(&self) -> Option<Instant> {
+        self.waiting.borrow().front().map(|longest| longest.since)
+    }
+
     fn give_back(&self) {
         let longest = self.waiting.borrow_mut().pop_front();
         match longest {
-            Some((_, waker)) => waker.wake(),
+            Some(longest) => longest.waker.wake(),
             None => self.free.set(self.free.get() + 1),
         }
     }
@@ -79,15 +94,16 @@ impl<'a> Acquiring<'a> {
         }
         let ticket = limit.next_ticket.get();
         limit.next_ticket.set(ticket + 1);
-        limit.waiting.borrow_mut().push_back((ticket, context.waker().clone()));
+        let waker = context.waker().clone();
+        limit.waiting.borrow_mut().push_back(WaitingConnect { ticket, waker, since: clock::now() });
         AcquiringState::Waiting(ticket)
     }
 
     /// Returns whether a permit is promised to the ticket; if not, the context's waker is woken once it is.
     fn is_promised(&self, ticket: Ticket, context: &Context<'_>) -> bool {
         let mut waiting = self.limit.waiting.borrow_mut();
-        let Ok(position) = waiting.binary_search_by_key(&ticket, |(ticket, _)| *ticket) else { return true };
-        waiting[position].1.clone_from(context.waker());
+        let Ok(position) = waiting.binary_search_by_key(&ticket, |waiter| waiter.ticket) else { return true };
+        waiting[position].waker.clone_from(context.waker());
         false
     }
 }
@@ -112,7 +128,7 @@ impl<'a> Future for Acquiring<'a> {
 impl Drop for Acquiring<'_> {
     fn drop(&mut self) {
         let AcquiringState::Waiting(ticket) = self.state else { return };
-        let position = self.limit.waiting.borrow().binary_search_by_key(&ticket, |(ticket, _)| *ticket);
+        let position = self.limit.waiting.borrow().binary_search_by_key(&ticket, |waiter| waiter.ticket);
         match position {
             Ok(position) => drop(self.limit.waiting.borrow_mut().remove(position)),
             // It was promised a permit and never took it: the next one gets it.

@@ -11,7 +11,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -52,13 +52,19 @@ struct Budget {
 
 /// The tasks that wait.
 struct Queues {
-    /// Their wakers, by their tickets: of one kind the lowest is served next.
-    waiting: [BTreeMap<u64, Waker>; KINDS],
+    /// By their tickets: of one kind the lowest is served next.
+    waiting: [BTreeMap<u64, WaitingTask>; KINDS],
     last_ticket: u64,
     /// The kind that is served next if something of it waits, before the one after it.
     next_kind: usize,
     /// The one whose turn has come, until it is done or dropped.
     served: Option<WorkTicket>,
+}
+
+/// A task in a queue, and the time since which it is there.
+struct WaitingTask {
+    waker: Waker,
+    since: Instant,
 }
 
 /// A place in one of the queues.
@@ -85,7 +91,8 @@ impl Queues {
 
     /// Lets the holder of a ticket wait in its queue. Returns true once its turn has come.
     fn wait(&mut self, ticket: WorkTicket, waker: &Waker) -> bool {
-        self.waiting[ticket.kind].entry(ticket.number).or_insert_with(|| waker.clone()).clone_from(waker);
+        let new = || WaitingTask { waker: waker.clone(), since: clock::now() };
+        self.waiting[ticket.kind].entry(ticket.number).or_insert_with(new).waker.clone_from(waker);
         if self.served.is_none() && self.next().is_some_and(|(next, _)| next == ticket) {
             self.served = Some(ticket);
         }
@@ -95,7 +102,7 @@ impl Queues {
     /// Removes the holder of a ticket, whether or not its turn has come. Returns its waker, and that of the one whose
     /// turn it is then, unless that knows already.
     fn leave(&mut self, ticket: WorkTicket) -> (Option<Waker>, Option<Waker>) {
-        let own = self.waiting[ticket.kind].remove(&ticket.number);
+        let own = self.waiting[ticket.kind].remove(&ticket.number).map(|own| own.waker);
         if self.served == Some(ticket) {
             self.served = None;
             self.next_kind = (ticket.kind + 1) % KINDS;
@@ -107,8 +114,8 @@ impl Queues {
     /// Returns the one that is served next.
     fn next(&self) -> Option<(WorkTicket, &Waker)> {
         (0..KINDS).map(|after| (self.next_kind + after) % KINDS).find_map(|kind| {
-            let (number, waker) = self.waiting[kind].first_key_value()?;
-            Some((WorkTicket { kind, number: *number }, waker))
+            let (number, next) = self.waiting[kind].first_key_value()?;
+            Some((WorkTicket { kind, number: *number }, &next.waker))
         })
     }
 }
@@ -139,6 +146,14 @@ pub async fn spend_on<T>(work: Work, piece: impl FnOnce() -> T) -> T {
         BUDGET.with(|budget| budget.spent.set(Duration::ZERO));
     }
     charge(piece)
+}
+
+/// Returns the time since which the first of those that do this kind of work waits; `None` if nobody does.
+pub fn first_waits_since(work: Work) -> Option<Instant> {
+    BUDGET.with(|budget| {
+        let queues = budget.queues.borrow();
+        queues.waiting[work as usize].first_key_value().map(|(_, first)| first.since)
+    })
 }
 
 fn charge<T>(piece: impl FnOnce() -> T) -> T {

@@ -11,11 +11,11 @@
 mod body_check;
 mod place;
 mod prices;
+mod start;
 
 use std::time::Instant;
 
-pub use self::body_check::check_body;
-pub use self::place::wait_for_place;
+pub use self::start::{LetIn, admit, take_start};
 use crate::credentials::Owner;
 use crate::http1::head::RequestHead;
 use crate::io::clock;
@@ -25,20 +25,6 @@ use crate::proxy::key_accounts::{BodyReading, Governed, Passage};
 use crate::proxy::request::model::asked::begins_work;
 use crate::proxy::request::plan::{Forward, LateAdmission};
 use crate::proxy::resources::Resources;
-
-/// The result of the admission.
-pub struct LetIn {
-    /// The time from which on it is tried.
-    pub at: Instant,
-    /// The client was told to go on with the body.
-    pub has_asked_for_body: bool,
-}
-
-impl LetIn {
-    pub fn at(at: Instant) -> Self {
-        LetIn { at, has_asked_for_body: false }
-    }
-}
 
 /// Lets a request in by its key, or sees that it has to wait.
 ///
@@ -64,15 +50,6 @@ pub fn check_upgrade(resources: &Resources, forward: &Forward<'_>) -> Result<(),
         return Err(GatewayError::WebsocketRefused);
     }
     Ok(())
-}
-
-/// Lets in once more a request that has waited: what others used meanwhile counts.
-///
-/// # Errors
-/// [`GatewayError::LimitReached`].
-pub fn enter_again(governed: &Governed) -> Result<(), GatewayError> {
-    let Some(account) = &governed.account else { return Ok(()) };
-    account.check(&governed.limits, clock::now()).map_err(GatewayError::LimitReached)
 }
 
 /// Returns the way that a request with this head and path has yet to go; `None`: none. `owner`: of what its target names.

@@ -117,6 +117,8 @@ pub enum GatewayError {
     // The gateway itself.
     /// No descriptor was left for a connection to the upstream.
     OutOfDescriptors,
+    /// The shard has more to do than it can, and the request has waited too long.
+    Overloaded,
     Draining,
     /// The secrets file has none of the credentials that the caller's key may use.
     NoCredential,

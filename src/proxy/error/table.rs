@@ -11,7 +11,8 @@ use crate::proxy::error::{GatewayError, UpstreamPhase};
 /// The methods that are forwarded or answered, as `Allow` lists them.
 pub const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 
-/// A drain ends with a fresh process or another instance: soon is right, and well below the 60 s that SDKs honour.
+/// A drain ends with a fresh process or another instance, and an overload with its cause: soon is right, and well below
+/// the 60 s that SDKs honour.
 const RETRY_SOON: &str = "Retry-After: 1\r\n";
 
 /// Somebody has to change something first: the longest time that SDKs honour.
@@ -239,6 +240,9 @@ error_table! {
     Self::OutOfDescriptors =>
         failure(503, "Service Unavailable", "out_of_descriptors", Ending::Internal, Settled).with(RETRY_SOON),
         "The gateway may open no more connections; raise its limit of open files, or lower --max-connections.";
+    Self::Overloaded => failure(503, "Service Unavailable", "overloaded", Ending::Refused, Settled).with(RETRY_SOON),
+        "The gateway has more to do than it can, and the request has waited too long; try again in a moment, and give \
+         the gateway more CPUs if this persists.";
     Self::Draining => refusal(503, "Service Unavailable", "draining", Ending::Shutdown).with(RETRY_SOON),
         "The gateway is shutting down; try again in a moment.";
     Self::NoCredential => refusal(503, "Service Unavailable", "no_credential", Ending::Refused).with(RETRY_LATER),

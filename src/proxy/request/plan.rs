@@ -27,8 +27,8 @@ pub struct Plan<F> {
     pub reply: ReplyShape,
     /// The caller's key, where one is asked for.
     pub key: Option<ApiKeyId>,
-    /// The request is known to end with its head.
-    pub ends_with_head: bool,
+    /// The body that follows the head, where that is known, and the client does not wait until it is asked for it.
+    pub body: Option<BodyLength>,
     pub action: Action<F>,
 }
 
@@ -127,35 +127,35 @@ impl UpstreamRequest {
 impl<F> Plan<F> {
     /// Refuses a request that could not be read.
     pub fn refusing(error: GatewayError) -> Self {
-        Plan { reply: ReplyShape::UNKNOWN, key: None, ends_with_head: false, action: Action::Refuse(error) }
+        Plan { reply: ReplyShape::UNKNOWN, key: None, body: None, action: Action::Refuse(error) }
     }
 
     /// Replaces what is known of a forwarded request by what `write` makes of it, or refuses the request.
     pub fn write<G>(self, write: impl FnOnce(Option<ApiKeyId>, F) -> Result<G, GatewayError>) -> Plan<G> {
-        let Plan { reply, key, ends_with_head, action } = self;
+        let Plan { reply, key, body, action } = self;
         let action = match action {
             Action::Refuse(error) => Action::Refuse(error),
             Action::Answer(answer, body) => Action::Answer(answer, body),
             Action::Forward(forward) => write(key, forward).map_or_else(Action::Refuse, Action::Forward),
         };
-        Plan { reply, key, ends_with_head, action }
+        Plan { reply, key, body, action }
     }
 }
 
 /// Decides what is done with the request in `head`, whose path for the log is `path`. Callers need one of `keys`, where
 /// there are any.
 pub fn plan<'h>(head: &RequestHead<'h>, path: &str, rules: &Rules, keys: Option<&ApiKeys>) -> Plan<Forward<'h>> {
-    let mut admission = Admission { reply: ReplyShape::of(head, path), key: None, ends_with_head: false };
+    let mut admission = Admission { reply: ReplyShape::of(head, path), key: None, body: None };
     let action = admission.decide(head, rules, keys).unwrap_or_else(Action::Refuse);
-    let Admission { reply, key, ends_with_head } = admission;
-    Plan { reply, key, ends_with_head, action }
+    let Admission { reply, key, body } = admission;
+    Plan { reply, key, body, action }
 }
 
 /// The part of a plan that a refused request has too, noted as soon as it is known.
 struct Admission {
     reply: ReplyShape,
     key: Option<ApiKeyId>,
-    ends_with_head: bool,
+    body: Option<BodyLength>,
 }
 
 impl Admission {
@@ -169,7 +169,7 @@ impl Admission {
         let facts = head::examine(head, &mut caller)?;
         self.reply.version = facts.version;
         self.reply.keep_alive = facts.keep_alive;
-        self.ends_with_head = facts.body.is_empty();
+        self.body = (!facts.expects_continue).then_some(facts.body);
         let Admitted { origin, is_preflight } = rules.access.admit(head, &caller)?;
         self.reply.origin = origin;
         if is_preflight {

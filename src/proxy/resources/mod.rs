@@ -1,8 +1,9 @@
 //! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
-//! be repeats (`retry_share`), the background checks (`checks`), the connections kept ready (`warm`), the `prices` of
+//! be repeats (`retry_share`), the `overload`, the background checks (`checks`), the connections kept ready (`warm`), the `prices` of
 //! models, the times at which `quota` are asked for, and where it is counted.
 
 pub mod checks;
+pub mod overload;
 pub mod prices;
 pub mod quota;
 pub mod retry_share;
@@ -22,6 +23,7 @@ use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::checks::ChecksUnderWay;
+use crate::proxy::resources::overload::Overload;
 use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::quota::QuotaSchedule;
 use crate::proxy::resources::retry_share::RetryShare;
@@ -51,6 +53,7 @@ pub struct Resources {
     pub warm: Rc<WarmConnections>,
     pub budget: ReplayBudget,
     pub share: RetryShare,
+    pub overload: Rc<Overload>,
     pub checks: ChecksUnderWay,
     /// The paths that upgrades were tried on; shared by all shards.
     pub upgrades: Arc<TriedUpgrades>,

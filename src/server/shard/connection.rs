@@ -111,6 +111,7 @@ async fn serve_on(
             Handled::Over(disposition) => disposition,
             Handled::Open(open) => return TaskEnd::Open(open),
         };
+        connection.served_until = Some(clock::now());
         match disposition {
             Disposition::KeepAlive => {}
             // The client sends nothing: a lingering close would hold up a drain for nothing.

@@ -42,6 +42,7 @@ use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::request::rules::Rules;
 use crate::proxy::resources::Resources;
 use crate::proxy::resources::checks::ChecksUnderWay;
+use crate::proxy::resources::overload::Overload;
 use crate::proxy::resources::warm::WarmConnections;
 use crate::upstream::{Connector, Pool};
 use crate::usage::books::UsageBook;
@@ -197,6 +198,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         warm: Rc::new(warm),
         budget: ReplayBudget::new(shared.replay_free.clone(), limits.replay_total_bytes_max, shards.get()),
         share: shared.share.clone(),
+        overload: Rc::new(Overload::new(index)),
         checks: ChecksUnderWay::default(),
         probe_waiters: shared.probe_waiters.clone(),
         lifecycle,

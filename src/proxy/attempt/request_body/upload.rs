@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::config::{Limits, Timeouts};
 use crate::http1::body::{BodyError, BodyReader, Piece};
 use crate::http1::framing::BodyLength;
+use crate::io::clock;
 use crate::io::{Buffer, Turns};
 use crate::observability::Count;
 use crate::proxy::downstream::Incoming;
@@ -20,6 +21,12 @@ use crate::upstream::{Connection, TransportError};
 
 /// Room for a read of body bytes.
 pub const READ_ROOM: usize = 16 * 1024;
+
+/// A body that is read for nothing but the connection is no larger: more takes longer than to connect anew.
+const DISCARDED_BYTES_MAX: u64 = 256 * 1024;
+
+/// Time for such a body to come: its client has sent it long ago, as far as there was room.
+const DISCARD_LIMIT: Duration = Duration::from_secs(1);
 
 /// Reasons why the request did not go upstream whole.
 #[derive(Debug)]
@@ -98,6 +105,27 @@ pub async fn hold(
             return Ok(false);
         }
         take_body(incoming, resources).map_err(UploadError::Refused)?;
+    }
+}
+
+/// Reads a body and keeps nothing of it. Returns whether it came to its end: it may be too large, late or malformed.
+pub async fn discard(incoming: &mut Incoming<'_>, length: BodyLength) -> bool {
+    if matches!(length, BodyLength::Known(bytes) if bytes > DISCARDED_BYTES_MAX) {
+        return false;
+    }
+    let (due, turns) = (clock::now() + DISCARD_LIMIT, Turns::default());
+    loop {
+        let Ok(consumed) = incoming.body.read_within(incoming.input.filled(), DISCARDED_BYTES_MAX, |_| {}) else {
+            return false;
+        };
+        incoming.input.consume(consumed);
+        if incoming.body.is_complete() {
+            return true;
+        }
+        turns.take().await;
+        if fill(incoming, due.saturating_duration_since(clock::now())).await.is_err() {
+            return false;
+        }
     }
 }
 

@@ -63,6 +63,7 @@ pub fn all_errors() -> Vec<GatewayError> {
         ProxyRefused { status: 403 },
         ProxyFailed { status: 503 },
         OutOfDescriptors,
+        Overloaded,
         Draining,
         NoCredential,
         TokenFailed,
