@@ -12,5 +12,6 @@ mod drain_limit;
 mod fallback;
 mod giving_way;
 mod last_second;
+mod overload;
 mod startup;
 mod tls_listener;
