@@ -1,13 +1,13 @@
 //! One exchange, from its head to its line in the log.
 //!
 //! [`Proxy::handle`] owns the order of things: plan (`request`, under the `guard`s), then refuse or answer here
-//! (`local_answer`, `error`, under overload `shedding`), or forward: hold and edit the body where it is asked for (`filter`), look for the owner
-//! of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts (`attempt`) until one has an
-//! end for the client, and conclude (`outcome`), with the count of what it cost (`counted`). An answer that only has to
-//! be relayed any more leaves for the pump (`stream`), and comes back for its end: [`Proxy::end_pumped`]. After an
-//! upgrade bytes go both ways (`websocket`). All rooms share the shard's `resources` and what is known of the
-//! `exchange` and left of it as its `trail`; `replay` keeps the request for another attempt, `response` and `sse`
-//! follow the answer on its way. What the gateway asks the upstream for itself is an `own_request`: the check of a
+//! (`local_answer`, `error`), or let in (`admission`) and forward: hold and edit the body where it is asked for
+//! (`filter`), look for the owner of what it names (`owner_search`), settle whose turn it is (`failover`), make attempts
+//! (`attempt`) until one has an end for the client, and conclude (`outcome`), with the count of what it cost
+//! (`counted`). An answer that only has to be relayed any more leaves for the pump (`stream`), and comes back for its
+//! end: [`Proxy::end_pumped`]. After an upgrade bytes go both ways (`websocket`). All rooms share the shard's
+//! `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the request for another
+//! attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream for itself is an `own_request`: the check of a
 //! credential (`failover`), the prices of models (`price_question`), the quotas of users (`quota_question`).
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
@@ -33,7 +33,6 @@ pub mod reply_shape;
 pub mod request;
 pub mod resources;
 pub mod response;
-pub mod shedding;
 pub mod snapshot;
 pub mod sse;
 pub mod stream;
@@ -44,7 +43,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use self::admission::LetIn;
+use self::admission::{LetIn, admit, shedding, take_start};
 use self::attempt::request_body::upload::check_start;
 use self::attempt::{Attempt, AttemptsEnd, OpenAnswer};
 use self::downstream::Downstream;
@@ -273,10 +272,9 @@ impl Proxy {
         }
         let mut body = BodyReader::new(request.traits.facts.body);
         let admitted = match request.late.take() {
-            None => admission::take_start(resources, exchange, downstream, &mut body, request)
-                .map(|()| LetIn::at(exchange.began)),
+            None => take_start(resources, exchange, downstream, &mut body, request).map(|()| LetIn::at(exchange.began)),
             // Boxed: few requests need it.
-            Some(late) => Box::pin(admission::admit(resources, exchange, downstream, &mut body, request, *late)).await,
+            Some(late) => Box::pin(admit(resources, exchange, downstream, &mut body, request, *late)).await,
         };
         let admitted = match admitted {
             Ok(admitted) => admitted,

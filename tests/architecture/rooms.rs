@@ -6,14 +6,13 @@ use super::graph::{Crate, Edges};
 use super::source::files;
 
 /// From the one that owns the order of things down to those that import none of the others.
-const ROOMS: [&str; 29] = [
+const ROOMS: [&str; 28] = [
     "mod",
     "websocket",
     "stream",
     "filter",
     "admission",
     "owner_search",
-    "shedding",
     "attempt",
     "failover",
     "local_answer",

@@ -6,11 +6,12 @@
 //! permissions costs a request one look into a table; nothing of a request that is refused here goes upstream; and what
 //! is refused here is refused before a turn is taken. A limit that could be walked around is none, so what cannot be
 //! checked or counted is refused. The counts themselves are in `key_accounts`, what an answer cost is added by
-//! `counted`.
+//! `counted`. Before all of it, whoever makes the request, it may be refused for want of time (`shedding`).
 
 mod body_check;
 mod place;
 mod prices;
+pub mod shedding;
 mod start;
 
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! Everything that the exchanges of a shard share: limits and rules, the way upstream, the share of the load that may
-//! be repeats (`retry_share`), the `overload`, the background checks (`checks`), the connections kept ready (`warm`), the `prices` of
-//! models, the times at which `quota` are asked for, and where it is counted.
+//! be repeats (`retry_share`), the `overload`, the background checks (`checks`), the connections kept ready (`warm`), the
+//! `prices` of models, the times at which `quota` are asked for, and where it is counted.
 
 pub mod checks;
 pub mod overload;
