@@ -1,9 +1,9 @@
 //! Owned-buffer I/O on monoio: buffers, sockets, deadlines and watches of one shard.
 //!
 //! Everything here belongs to the shard's thread and is reached without a lock, but for a `wakeup`, which other threads
-//! use, and `blocking_request`, which is for the main thread before there are shards, and alone knows HTTP. TLS with
-//! clients is a part of their streams (`tls`), TLS with the upstream is not. Invariant: a future that is dropped leaves
-//! no descriptor, buffer or slot behind it.
+//! use, the count of long `turns`, and `blocking_request`, which is for the main thread before there are shards, and
+//! alone knows HTTP. TLS with clients is a part of their streams (`tls`), TLS with the upstream is not. Invariant: a
+//! future that is dropped leaves no descriptor, buffer or slot behind it.
 
 mod blocking_request;
 pub mod buffer;

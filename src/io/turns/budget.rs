@@ -10,6 +10,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,13 @@ use crate::io::deadline::next_turn;
 /// than 3. A request with its answer takes some four turns of the shard, so a flood of handshakes delays it by some 5 ms.
 /// To begin a turn costs 10 µs, a fiftieth of this.
 const WORK_MAX: Duration = Duration::from_micros(500);
+
+/// The time that a turn takes at most, its last piece included; see [`WORK_MAX`]. One that takes more is counted.
+const TURN_MAX: Duration = Duration::from_millis(4);
+
+/// Number of turns of this process, on all of its threads, that took more than [`TURN_MAX`]. None should: it is written
+/// by hardly any turn, so the shards share it.
+static LONG_TURNS: AtomicU64 = AtomicU64::new(0);
 
 /// A kind of long work. Of three kinds that wait each does a third of the pieces, however many wait with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,9 +167,21 @@ pub fn first_waits_since(work: Work) -> Option<Instant> {
 fn charge<T>(piece: impl FnOnce() -> T) -> T {
     let begun = worked();
     let output = piece();
-    BUDGET.with(|budget| budget.spent.set(budget.spent.get() + worked().saturating_sub(begun)));
+    let spent = BUDGET.with(|budget| {
+        budget.spent.set(budget.spent.get() + worked().saturating_sub(begun));
+        budget.spent.get()
+    });
+    // Once a turn: no other piece begins in it.
+    if spent > TURN_MAX {
+        LONG_TURNS.fetch_add(1, Ordering::Relaxed);
+    }
     clock::expire();
     output
+}
+
+/// Returns how many turns of this process did more than a turn may. Any thread may ask.
+pub fn long_turns_count() -> u64 {
+    LONG_TURNS.load(Ordering::Relaxed)
 }
 
 /// Returns the CPU time of this thread. Time in which others had the core is not charged to a piece.
@@ -266,6 +286,19 @@ mod tests {
             assert_eq!(order, (0..TASKS).cycle().take(TASKS * PIECES).collect::<Vec<_>>());
             assert!(done.windows(2).all(|pair| pair[0].1 < pair[1].1), "two pieces in one turn: {done:?}");
             assert_eq!(waiting_count(), 0);
+        });
+    }
+
+    #[test]
+    fn a_turn_that_did_more_than_it_may_is_counted() {
+        on_both_drivers(|| async {
+            let before = long_turns_count();
+            spend(|| {
+                let begun = worked();
+                while worked() - begun <= TURN_MAX {}
+            })
+            .await;
+            assert!(long_turns_count() > before);
         });
     }
 

@@ -11,7 +11,7 @@ mod budget;
 
 use std::cell::Cell;
 
-pub use self::budget::{Work, first_waits_since, spend, spend_on};
+pub use self::budget::{Work, first_waits_since, long_turns_count, spend, spend_on};
 use super::deadline::next_turn;
 
 /// Number of steps that a task takes in one turn. So many reads that are passed on are 2 MiB at most, some 2 ms of a

@@ -4,6 +4,7 @@
 use super::exposition::{Exposition, plain};
 use crate::capture::recorder::Recorder;
 use crate::credentials::Shelf;
+use crate::io::turns::long_turns_count;
 use crate::observability::log::lost_lines;
 use crate::server::admin::gateway_state::GatewayState;
 use crate::server::shard::driver::Driver;
@@ -26,6 +27,12 @@ pub fn build(page: &mut Exposition, gateway: &GatewayState, alive: usize) {
     let shards = gateway.shared.config.shards.get();
     page.gauge("flow_uring_shards", "Threads that serve requests.", plain(shards as f64));
     page.gauge("flow_uring_shards_answering", "Shards that answered within a second.", plain(alive as f64));
+    page.counter(
+        "flow_uring_long_turns_total",
+        "Turns of shards in which TLS handshakes, or the search and change of bodies, took more than 4 ms of the CPU, while \
+         all other connections of the shard waited. There should be none.",
+        plain(long_turns_count() as f64),
+    );
 }
 
 /// Writes how many stored objects have a known owner.
