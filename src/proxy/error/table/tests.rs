@@ -84,7 +84,8 @@ fn a_message_is_one_sentence_that_says_what_to_do() {
 fn a_refused_request_closes_and_a_failure_beyond_it_or_of_a_key_that_is_known_does_not() {
     for error in all_errors() {
         let row = error.row();
-        let is_beyond = matches!(row.status, 500 | 502 | 504) || error == GatewayError::OutOfDescriptors;
+        let is_of_gateway = [GatewayError::OutOfDescriptors, GatewayError::Overloaded].contains(&error);
+        let is_beyond = matches!(row.status, 500 | 502 | 504) || is_of_gateway;
         let is_of_key = [
             "limit_reached",
             "model_not_allowed",
