@@ -7,6 +7,7 @@ pub mod answer;
 pub mod body;
 pub mod dotenv;
 pub mod events;
+pub mod gateway;
 pub mod input;
 pub mod json;
 pub mod message;

@@ -10,6 +10,8 @@ mod admin;
 mod admin_token;
 pub mod certificate;
 mod error;
+#[cfg(feature = "fuzz")]
+mod gauges;
 pub mod key_check;
 mod limit_history;
 mod prices;
@@ -45,6 +47,8 @@ use crate::proxy::resources::prices::Prices;
 pub use admin::stage::Audience;
 pub use admin::{AdminToken, AdminTokenError};
 pub use error::RunError;
+#[cfg(feature = "fuzz")]
+pub use gauges::{Busy, Gauges};
 pub use reload::source::{FileSource, Sources};
 pub use reload::watched_file::{FileVersion, WatchedFile};
 pub use shard::driver::Driver;
@@ -60,6 +64,8 @@ pub struct Ready {
     pub admin: Option<AdminAddress>,
     /// Those who look at the live page: nobody where there are no admin pages.
     pub audience: Audience,
+    #[cfg(feature = "fuzz")]
+    pub gauges: Gauges,
 }
 
 /// The address of the admin pages.
@@ -116,7 +122,15 @@ pub fn run(
     let audience = admin.map_or_else(Audience::default, |admin| admin.audience.clone());
     let admin = admin.map(|admin| AdminAddress { address: admin.address, held_by: admin.held_by });
     // Not held any longer: credentials of the start that are replaced are erased.
-    on_ready(&shared.config, &shared.credentials.load_full(), &Ready { bound, driver, admin, audience });
+    let ready = Ready {
+        bound,
+        driver,
+        admin,
+        audience,
+        #[cfg(feature = "fuzz")]
+        gauges: Gauges::of(&shared, &supervisor),
+    };
+    on_ready(&shared.config, &shared.credentials.load_full(), &ready);
     let ended = supervisor.wait(reload, hand_over, shared.config.timeouts.drain);
     usage_totals::finish(totals);
     ended

@@ -64,6 +64,12 @@ impl Supervisor {
         LivenessProbe::of(self.shards.members())
     }
 
+    /// Returns the control socket and the activity of each shard.
+    #[cfg(feature = "fuzz")]
+    pub fn members(&self) -> Vec<(std::sync::Weak<UnixStream>, Arc<Activity>)> {
+        self.shards.members().collect()
+    }
+
     /// Lets all shards accept connections, once all have started.
     pub fn serve(&self) {
         self.shards.tell_all(Order::Serve);

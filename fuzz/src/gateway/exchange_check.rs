@@ -1,0 +1,260 @@
+//! The causes of what a client got for one request, and of its line in the log.
+
+use super::check::{Got, Observed};
+use super::client::{Ended, Seen};
+use super::log::Line;
+use super::script::{Change, End, Interim, Key, Kind, Opening, Surplus};
+use super::stage::TIMEOUTS;
+use super::tag::Tag;
+use super::upstream::{Attempt, BodyEnd};
+use super::wire::{self, Answer, AnswerEnd};
+
+/// The marks of the errors that may end a stream (docs/user-guide.md).
+const ERROR_MARKS: [&str; 3] = ["upstream_disconnected", "api_error", "UNAVAILABLE"];
+
+/// What is known of one exchange.
+pub struct ExchangeCheck<'a> {
+    observed: &'a Observed<'a>,
+    attempts: Vec<&'a Attempt>,
+    line: Option<&'a Line>,
+    lines_count: usize,
+    exchange: usize,
+}
+
+/// What the upstream sent as an answer, and how that ends.
+struct Sent {
+    content: Vec<u8>,
+    end: AnswerEnd,
+    /// The end of the connection is that of its body, so that its end may be seen in more than one way.
+    is_close_delimited: bool,
+}
+
+impl<'a> ExchangeCheck<'a> {
+    pub fn of(observed: &'a Observed<'a>, exchange: usize) -> Self {
+        let id = Tag::request_id(observed.run, exchange);
+        let is_own = |line: &&Line| line.is_of_exchange() && line.value("request_id") == Some(&id);
+        let mut lines = observed.lines.iter().filter(is_own);
+        let line = lines.next();
+        let lines_count = usize::from(line.is_some()) + lines.count();
+        let attempts = observed.attempts.iter().filter(|attempt| attempt.exchange == Some(exchange)).collect();
+        ExchangeCheck { observed, attempts, line, lines_count, exchange }
+    }
+
+    /// A request without a whole head of an answer.
+    pub fn check_unanswered(&self, seen: &Seen, place: usize) -> Result<(), String> {
+        let Some(line) = self.line else {
+            return if self.attempts.is_empty() { Ok(()) } else { Err("it went upstream, and is not logged".into()) };
+        };
+        self.check_line(line, seen, None)?;
+        if place < seen.sent_count && !seen.has_left && line.value("end") == Some("ok") {
+            return Err("it ended well, and its client got nothing".into());
+        }
+        Ok(())
+    }
+
+    /// A request with an answer.
+    pub fn check(&self, got: &Got<'_>) -> Result<(), String> {
+        let line = self.line.ok_or("it was answered, and is not logged")?;
+        self.check_line(line, got.seen, Some(got.answer))?;
+        let answer = got.answer;
+        if answer.end == AnswerEnd::Broken {
+            return Err("the framing of its answer is malformed".into());
+        }
+        let ids = answer.values("x-request-id");
+        if ids != [Tag::request_id(self.observed.run, self.exchange)] {
+            return Err(format!("the answer has other ids: {ids:?}"));
+        }
+        if !answer.values("set-cookie").is_empty() {
+            return Err("the answer has a cookie".into());
+        }
+        let own: Vec<Tag> = self.attempts.iter().map(|attempt| attempt.tag).collect();
+        if let Some(foreign) = Tag::foreign_in(&answer.content, &own) {
+            return Err(format!("the answer holds {foreign}"));
+        }
+        let code = answer.value("x-flow-uring-error");
+        if line.value("code").map(str::to_owned) != code {
+            return Err(format!("the answer has the code {code:?}"));
+        }
+        if code.is_some() || matches!(got.kind, Kind::Liveness | Kind::OptionsOfAll) {
+            return self.check_local(got, code.as_deref());
+        }
+        let tag = answer.value("x-attempt").unwrap_or_default();
+        let Some(attempt) = self.attempts.iter().find(|attempt| attempt.tag.to_string() == tag) else {
+            let is_changed = self.attempts.iter().any(|attempt| attempt.play.change != Change::Nothing);
+            return if is_changed { Ok(()) } else { Err(format!("the answer is of attempt {tag:?}")) };
+        };
+        if answer.status != attempt.play.status.code() && attempt.play.change == Change::Nothing {
+            return Err(format!("its status is not that of {tag}"));
+        }
+        self.check_content(got, attempt, line)
+    }
+
+    /// An answer that was made here.
+    fn check_local(&self, got: &Got<'_>, code: Option<&str>) -> Result<(), String> {
+        let (answer, is_bodiless) = (got.answer, got.request.is_head || got.answer.status == 204);
+        if answer.end != AnswerEnd::Whole && !got.seen.has_left {
+            return Err("an answer of the gateway is cut".into());
+        }
+        let json = serde_json::from_slice::<serde_json::Value>(&answer.content);
+        if !is_bodiless && answer.end == AnswerEnd::Whole && json.is_err() {
+            return Err("an answer of the gateway is no JSON".into());
+        }
+        match code {
+            None if matches!(answer.status, 200 | 204) => Ok(()),
+            Some("api_key_unknown") if self.key() == Key::Unknown => Ok(()),
+            Some("upstream_closed" | "upstream_malformed" | "upstream_switched_protocols" | "upstream_timeout")
+                if !self.attempts.is_empty() =>
+            {
+                Ok(())
+            }
+            Some("websocket_not_supported" | "websocket_version_not_supported") if got.kind == Kind::Upgrade => Ok(()),
+            Some("model_not_allowed" | "use_not_counted" | "no_room_to_read") if self.key() == Key::Picky => Ok(()),
+            Some("limit_reached") if matches!(self.key(), Key::Picky | Key::Narrow) => Ok(()),
+            Some("head_timeout" | "body_timeout") => Ok(()),
+            Some("upstream_leaks_token") if self.tells_token() => Ok(()),
+            other => Err(format!("nothing is the cause of {} {other:?}", answer.status)),
+        }
+    }
+
+    fn key(&self) -> Key {
+        self.request().key
+    }
+
+    fn request(&self) -> &super::script::Request {
+        let mut exchanges = self.observed.script.clients.iter().flat_map(|client| &client.exchanges);
+        &exchanges.nth(self.exchange).expect("it is of the script").request
+    }
+
+    fn tells_token(&self) -> bool {
+        self.attempts.iter().any(|attempt| attempt.play.tells_token)
+    }
+
+    /// The content of an answer against that of the upstream.
+    fn check_content(&self, got: &Got<'_>, attempt: &Attempt, line: &Line) -> Result<(), String> {
+        let Some(sent) = Sent::of(attempt) else { return Ok(()) };
+        let (answer, is_masked) = (got.answer, attempt.play.tells_token);
+        let is_same = |(one, other): &(&u8, &u8)| one == other || is_masked && **one == b'*';
+        let common = answer.content.iter().zip(&sent.content).take_while(is_same).count();
+        let (added, lacking) = (&answer.content[common..], sent.content.len() - common);
+        let end = line.value("end").unwrap_or_default();
+        if attempt.play.change != Change::Nothing {
+            return Ok(());
+        }
+        let stays = !got.seen.has_left && got.seen.ended != Ended::Left;
+        if !added.is_empty() {
+            let is_broken = sent.end != AnswerEnd::Whole || sent.is_close_delimited || end == "timeout";
+            if !attempt.play.is_stream() || !is_broken {
+                return Err(format!("{} bytes of the answer are not the upstream's", added.len()));
+            }
+            return self.check_added(&answer.content, added, answer.end);
+        }
+        match answer.end {
+            AnswerEnd::Whole if lacking > 0 && !ends_turn(&answer.content) => {
+                Err(format!("{lacking} bytes of the upstream's answer are not in one that looks whole"))
+            }
+            AnswerEnd::Whole
+                if sent.end == AnswerEnd::Missing && !sent.is_close_delimited && !ends_turn(&answer.content) =>
+            {
+                Err("an answer that broke looks whole".into())
+            }
+            AnswerEnd::Missing
+                if stays && sent.end == AnswerEnd::Whole && !sent.is_close_delimited && end != "timeout" =>
+            {
+                Err("a whole answer was cut".into())
+            }
+            AnswerEnd::Whole if end == "ok" && !is_masked => self.check_bytes(line, got, attempt),
+            _ => Ok(()),
+        }
+    }
+
+    /// The end that was written to a stream that broke.
+    fn check_added(&self, content: &[u8], added: &[u8], end: AnswerEnd) -> Result<(), String> {
+        let text = String::from_utf8_lossy(added);
+        let is_error = ERROR_MARKS.iter().any(|mark| text.contains(mark));
+        let is_filling = text.chars().all(|char| matches!(char, '\r' | '\n' | ':' | ' '));
+        if is_error || is_filling && ends_turn(content) || end == AnswerEnd::Missing {
+            return Ok(());
+        }
+        Err(format!("a broken stream was ended by {text:?}"))
+    }
+
+    /// The counts of an exchange that ended well.
+    fn check_bytes(&self, line: &Line, got: &Got<'_>, attempt: &Attempt) -> Result<(), String> {
+        let out = line.number("bytes_out").unwrap_or(-1.0);
+        if out != got.answer.content.len() as f64 && attempt.play.surplus == Surplus::Nothing {
+            return Err(format!("{out} bytes are logged of an answer of {}", got.answer.content.len()));
+        }
+        let taken = line.number("bytes_in").unwrap_or(-1.0);
+        let whole = got.request.content.len() as f64;
+        if taken > whole || attempt.body_end == BodyEnd::Whole && taken != whole {
+            return Err(format!("{taken} bytes are logged of a request of {whole}"));
+        }
+        Ok(())
+    }
+
+    /// The line in the log, and the cause of the end that it tells.
+    fn check_line(&self, line: &Line, seen: &Seen, answer: Option<&Answer>) -> Result<(), String> {
+        let fault = |what: &str| Err(format!("{what}: {}", line.text));
+        if self.lines_count > 1 {
+            return fault("it is logged more than once");
+        }
+        let (status, attempts) = (line.number("status"), line.number("attempts").unwrap_or_default());
+        if answer.is_some_and(|answer| status != Some(f64::from(answer.status))) {
+            return fault("the client got another status");
+        }
+        // One attempt may have gone out twice: over a connection that was closed, and over a fresh one.
+        if self.attempts.len() as f64 > 2.0 * attempts {
+            return fault("the upstream saw more attempts");
+        }
+        let any = |is: fn(&Attempt) -> bool| self.attempts.iter().any(|attempt| is(attempt));
+        let has_cause = match line.value("end").unwrap_or_default() {
+            "ok" => answer.is_none_or(|answer| seen.has_left || answer.end == AnswerEnd::Whole),
+            "client_disconnected" => seen.has_left || seen.ended == Ended::Left,
+            "upstream_closed" => any(may_close) || attempts > self.attempts.len() as f64,
+            "upstream_invalid" => any(may_be_invalid),
+            "timeout" => line.number("duration_ms").unwrap_or_default() >= shortest_limit_ms(),
+            "refused" => line.value("code").is_some(),
+            _ => false,
+        };
+        if has_cause { Ok(()) } else { fault("nothing is the cause of its end") }
+    }
+}
+
+impl Sent {
+    /// `None` of what is no answer.
+    fn of(attempt: &Attempt) -> Option<Self> {
+        let sent = &attempt.answer.wire[..attempt.sent];
+        match wire::read(sent, attempt.is_head, attempt.has_left) {
+            wire::Read::Answer(answer, _) => {
+                Some(Sent { content: answer.content, end: answer.end, is_close_delimited: answer.is_close_delimited })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The upstream may be seen to close before its answer is whole.
+fn may_close(attempt: &Attempt) -> bool {
+    attempt.has_left
+        || attempt.sent < attempt.answer.wire.len()
+        || attempt.play.opening != Opening::Reads
+        || attempt.play.end != End::Keeps
+        || attempt.answer.is_odd
+}
+
+fn may_be_invalid(attempt: &Attempt) -> bool {
+    attempt.answer.is_odd || attempt.play.status.code() == 101 || attempt.play.interim == Interim::TooMany
+}
+
+/// The content of a stream holds an event that ends the turn.
+fn ends_turn(content: &[u8]) -> bool {
+    ["[DONE]", "message_stop", "response.completed", "finishReason"]
+        .iter()
+        .any(|mark| memchr::memmem::find(content, mark.as_bytes()).is_some())
+}
+
+fn shortest_limit_ms() -> f64 {
+    let limits = [TIMEOUTS.head, TIMEOUTS.body, TIMEOUTS.client, TIMEOUTS.upstream_write, TIMEOUTS.downstream_write];
+    // The sweep of the deadlines may be early by its tick.
+    limits.into_iter().min().unwrap_or_default().as_secs_f64() * 1000.0 * 0.9
+}

@@ -1,0 +1,209 @@
+//! Whole gateways of this process, one on io_uring and one on epoll, between clients and an upstream that do what a
+//! script says.
+//!
+//! A [`script`] is any bytes (`codec`). [`World::run`] plays it on one `stage` after the other: `client` and `upstream`
+//! send the bytes of `request` and `answer`, in `pieces`, each with a `tag` of where it comes from. After every play the
+//! gateway has to come to rest, and `check` compares what either side saw (`wire`) with the `log`. Memory is compared
+//! over many scripts (`memory`).
+
+mod answer;
+mod check;
+mod client;
+mod codec;
+mod exchange_check;
+mod log;
+pub mod memory;
+mod pieces;
+mod request;
+pub mod script;
+pub mod seeds;
+mod stage;
+mod tag;
+mod upstream;
+mod wire;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use flow_uring::config::IoDriver;
+
+use self::check::Observed;
+use self::log::Line;
+use self::memory::MemoryWatch;
+use self::script::{Client, Script};
+use self::stage::{Stage, open_descriptors};
+
+/// The time that a script may take on one gateway. The longest that a client waits: three requests one after the other,
+/// of each two attempts or three that wait for the limits of `stage` (200 ms each, and 2 s where the upstream has
+/// stopped taking the request).
+const SCRIPT_LIMIT: Duration = Duration::from_millis(4500);
+
+/// Descriptors are closed by then: a ring closes what was dropped in its next turns.
+const DESCRIPTORS_LIMIT: Duration = Duration::from_secs(1);
+
+/// Plays that come before the first look at descriptors and memory: what is set up once is set up by then.
+const WARM_UP_PLAYS: usize = 150;
+
+/// The gateways, and what is known of them.
+pub struct World {
+    stages: Vec<Stage>,
+    state: Mutex<WorldState>,
+}
+
+struct WorldState {
+    run: u64,
+    /// Of each stage, the numbers of the exchanges that were logged.
+    logged: Vec<LoggedNumbers>,
+    descriptors: Option<usize>,
+    memory: MemoryWatch,
+}
+
+/// The numbers of the exchanges of a shard that were logged: all up to `through`, and some beyond.
+#[derive(Default)]
+struct LoggedNumbers {
+    through: u64,
+    beyond: BTreeSet<u64>,
+}
+
+impl World {
+    /// Returns the gateways of this process, which start with the first call.
+    pub fn get() -> &'static World {
+        static WORLD: OnceLock<World> = OnceLock::new();
+        WORLD.get_or_init(|| {
+            log::start();
+            let stages = vec![Stage::start("uring", IoDriver::Uring), Stage::start("epoll", IoDriver::Epoll)];
+            let logged = stages.iter().map(|_| LoggedNumbers::default()).collect();
+            let state = WorldState { run: 0, logged, descriptors: None, memory: MemoryWatch::default() };
+            let world = World { stages, state: Mutex::new(state) };
+            world.warm_up();
+            world
+        })
+    }
+
+    fn warm_up(&self) {
+        let seeds = seeds::all();
+        for (_, script) in seeds.iter().cycle().take(WARM_UP_PLAYS) {
+            self.run(script);
+        }
+        let idle = self.idle_upstream().expect("the shards answer");
+        self.state.lock().unwrap().descriptors = Some(open_descriptors() - idle);
+    }
+
+    /// Plays a script on both gateways.
+    ///
+    /// # Panics
+    /// With what was found, and the script.
+    pub fn run(&self, script: &Script) {
+        if std::env::var_os("FLOW_SCRIPT_SHOWN").is_some() {
+            eprintln!("{script:#?}");
+        }
+        let script = Arc::new(script.clone());
+        let mut state = self.state.lock().unwrap();
+        for place in 0..self.stages.len() {
+            self.play(place, &script, &mut state);
+        }
+        if state.descriptors.is_some() {
+            state.memory.look().unwrap_or_else(|fault| panic!("{fault}\nafter {script:#?}"));
+        }
+    }
+
+    fn play(&self, place: usize, script: &Arc<Script>, state: &mut WorldState) {
+        let stage = &self.stages[place];
+        state.run += 1;
+        let run = state.run;
+        let begun = Instant::now();
+        stage.upstream.begin(script.clone(), run);
+        let clients = play_clients(stage, script, run, begun + SCRIPT_LIMIT);
+        let t1 = begun.elapsed();
+        let (attempts, faults) = stage.upstream.end(SCRIPT_LIMIT);
+        let t2 = begun.elapsed();
+        let mut observed = Observed { run, script, clients, attempts, lines: Vec::new(), begun };
+        let result = faults
+            .first()
+            .map_or(Ok(()), |fault| Err(fault.clone()))
+            .and_then(|()| stage.rest())
+            .and_then(|()| self.descriptors_rest(state.descriptors))
+            .and_then(|()| {
+                observed.lines = take_lines(&mut state.logged[place])?;
+                check::check(&observed)
+            });
+        if std::env::var_os("FLOW_TIMES").is_some() {
+            eprintln!("{} clients {t1:?} upstream {t2:?} all {:?}", stage.name, begun.elapsed());
+        }
+        if let Err(fault) = result {
+            observed.lines.extend(log::take());
+            panic!("{}: {fault}\n\n{}\n{script:#?}", stage.name, observed.describe());
+        }
+    }
+
+    fn idle_upstream(&self) -> Result<usize, String> {
+        self.stages.iter().map(Stage::idle_upstream).sum()
+    }
+
+    /// Waits until no more descriptors are open than before, beside those of connections in the pools.
+    fn descriptors_rest(&self, at_rest: Option<usize>) -> Result<(), String> {
+        let Some(at_rest) = at_rest else { return Ok(()) };
+        let due = Instant::now() + DESCRIPTORS_LIMIT;
+        loop {
+            // Counted after the descriptors: one that is closed meanwhile is in neither.
+            let open = open_descriptors();
+            let idle = self.idle_upstream()?;
+            if open <= at_rest + idle {
+                return Ok(());
+            }
+            if Instant::now() >= due {
+                return Err(format!("{open} descriptors are open, {idle} of them in pools, and {at_rest} before"));
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+}
+
+fn play_clients(stage: &Stage, script: &Script, run: u64, due: Instant) -> Vec<client::Seen> {
+    let mut first = 0;
+    let with_first = script.clients.iter().map(|client| {
+        let of_client = first;
+        first += client.exchanges.len();
+        (client, of_client)
+    });
+    let with_first: Vec<(&Client, usize)> = with_first.collect();
+    if let [(client, first)] = with_first[..] {
+        return vec![client::play(client, stage.address, run, first, due)];
+    }
+    thread::scope(|scope| {
+        let play = |(client, first)| scope.spawn(move || client::play(client, stage.address, run, first, due));
+        let threads: Vec<_> = with_first.into_iter().map(play).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a client")).collect()
+    })
+}
+
+/// Takes what was logged, and looks whether every exchange is there once: they are numbered.
+fn take_lines(logged: &mut LoggedNumbers) -> Result<Vec<Line>, String> {
+    let mut lines = Vec::new();
+    let due = Instant::now() + DESCRIPTORS_LIMIT;
+    loop {
+        let new = log::take();
+        for line in new.iter().filter(|line| line.is_of_exchange()) {
+            let number = line.value("id").and_then(|id| id.split_once('-')).map(|(_, number)| number);
+            let number = number.and_then(|number| u64::from_str_radix(number, 16).ok()).ok_or("no id")?;
+            if number <= logged.through || !logged.beyond.insert(number) {
+                return Err(format!("exchange {number:x} is logged twice: {}", line.text));
+            }
+        }
+        lines.extend(new);
+        while logged.beyond.remove(&(logged.through + 1)) {
+            logged.through += 1;
+        }
+        if logged.beyond.is_empty() {
+            return Ok(lines);
+        }
+        if Instant::now() >= due {
+            return Err(format!("exchange {:x} was not logged, and later ones were", logged.through + 1));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}

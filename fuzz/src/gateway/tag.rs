@@ -1,0 +1,73 @@
+//! The marks by which bytes tell where they come from, so that foreign ones are seen wherever they turn up.
+
+use std::fmt;
+
+/// The origin of bytes: a run of a script, one of its exchanges, and for an answer the attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag {
+    pub run: u64,
+    pub exchange: usize,
+    pub attempt: Option<usize>,
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Tag { run, exchange, attempt } = self;
+        match attempt {
+            None => write!(formatter, "<q{run}.{exchange}>"),
+            Some(attempt) => write!(formatter, "<a{run}.{exchange}.{attempt}>"),
+        }
+    }
+}
+
+impl Tag {
+    /// The value of `x-request-id` of the exchange.
+    pub fn request_id(run: u64, exchange: usize) -> String {
+        format!("f{run}.{exchange}")
+    }
+
+    /// Finds the exchange of this run that a request id names.
+    pub fn exchange_of(run: u64, request_id: &[u8]) -> Option<usize> {
+        let text = std::str::from_utf8(request_id).ok()?;
+        let (of_run, exchange) = text.strip_prefix('f')?.split_once('.')?;
+        let number: usize = exchange.parse().ok()?;
+        (of_run.parse() == Ok(run) && text == Tag::request_id(run, number)).then_some(number)
+    }
+
+    /// Repeats the tag until there are `length` bytes or more, each time with its number: a byte that is lost or comes
+    /// twice shows.
+    pub fn padding(self, length: usize) -> String {
+        let mut text = String::with_capacity(length + 32);
+        let mut number = 0;
+        while number == 0 || text.len() < length {
+            text += &format!("{self}{number:x} ");
+            number += 1;
+        }
+        text
+    }
+
+    /// Finds a whole tag in `bytes` that is none of `own`.
+    pub fn foreign_in(bytes: &[u8], own: &[Tag]) -> Option<String> {
+        let mut rest = bytes;
+        while let Some(start) = memchr::memchr(b'<', rest) {
+            rest = &rest[start..];
+            let end = memchr::memchr(b'>', &rest[..rest.len().min(40)]);
+            if let Some(tag) = end.and_then(|end| std::str::from_utf8(&rest[..=end]).ok())
+                && is_tag(tag)
+                && !own.iter().any(|known| known.to_string() == tag)
+            {
+                return Some(tag.to_owned());
+            }
+            rest = &rest[1..];
+        }
+        None
+    }
+}
+
+fn is_tag(text: &str) -> bool {
+    let inside = text.trim_matches(['<', '>']);
+    let Some(numbers) = inside.strip_prefix(['q', 'a']) else { return false };
+    let count = if inside.starts_with('q') { 2 } else { 3 };
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    numbers.split('.').count() == count && numbers.split('.').all(is_number)
+}
