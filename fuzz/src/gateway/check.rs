@@ -205,8 +205,10 @@ fn tag_of(observed: &Observed<'_>, exchange: usize) -> Tag {
 fn check_tunnel(observed: &Observed<'_>, seen: &Seen, exchange: usize, rest: &[u8]) -> Result<(), String> {
     let switched = observed.attempts.iter().rfind(|attempt| attempt.exchange == Some(exchange));
     let attempt = switched.filter(|attempt| attempt.answer.switches).ok_or("a 101 that the upstream did not send")?;
-    let head_end = memchr::memmem::rfind(&attempt.answer.wire, b"\r\n\r\n").map_or(0, |at| at + 4);
-    let after = attempt.answer.wire.get(head_end..attempt.sent.max(head_end)).unwrap_or_default();
+    let wire::Read::Answer(_, head_bytes) = wire::read(&attempt.answer.wire, false, false) else {
+        return if attempt.answer.is_odd { Ok(()) } else { Err("a 101 that the upstream did not send".into()) };
+    };
+    let after = attempt.answer.wire.get(head_bytes..attempt.sent).unwrap_or_default();
     if attempt.play.change == Default::default() && !after.starts_with(rest) {
         return Err("the client got other bytes of the WebSocket than the upstream sent".into());
     }

@@ -205,7 +205,7 @@ impl Speaker<'_> {
                 break;
             }
             seen.sent_count += 1;
-            if exchange.request.kind == Kind::Upgrade && self.wait_for_switch() {
+            if exchange.request.kind == Kind::Upgrade && self.wait_for_switch(place) {
                 let tag = Tag { run: 0, exchange: first + place, attempt: None };
                 seen.tunnelled = tag.padding(exchange.request.size.bytes()).into_bytes();
                 self.send(&frame(&seen.tunnelled, true), &split, &mut left);
@@ -242,8 +242,8 @@ impl Speaker<'_> {
     }
 
     /// Waits for the answer to an upgrade; false where it does not switch.
-    fn wait_for_switch(&self) -> bool {
-        self.wait(|state| state.answers >= self.requests.len() || state.ended.is_some());
+    fn wait_for_switch(&self, place: usize) -> bool {
+        self.wait(|state| state.answers > place || state.ended.is_some());
         memchr::memmem::find(&self.inbox.state.lock().unwrap().received, b"HTTP/1.1 101 ").is_some()
     }
 

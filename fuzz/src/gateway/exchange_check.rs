@@ -27,6 +27,8 @@ struct Sent {
     end: AnswerEnd,
     /// The end of the connection is that of its body, so that its end may be seen in more than one way.
     is_close_delimited: bool,
+    /// All of it comes: the connection is not reset after it, as it also is where it is closed over unread bytes.
+    arrives: bool,
 }
 
 impl<'a> ExchangeCheck<'a> {
@@ -86,7 +88,8 @@ impl<'a> ExchangeCheck<'a> {
         if answer.status != attempt.play.status.code() && attempt.play.change == Change::Nothing {
             return Err(format!("its status is not that of {tag}"));
         }
-        self.check_content(got, attempt, line)
+        // A WebSocket has no content, but a tunnel.
+        if answer.status == 101 { Ok(()) } else { self.check_content(got, attempt, line) }
     }
 
     /// An answer that was made here.
@@ -103,7 +106,7 @@ impl<'a> ExchangeCheck<'a> {
             None if matches!(answer.status, 200 | 204) => Ok(()),
             Some("api_key_unknown") if self.key() == Key::Unknown => Ok(()),
             Some("upstream_closed" | "upstream_malformed" | "upstream_switched_protocols" | "upstream_timeout")
-                if !self.attempts.is_empty() =>
+                if !self.attempts.is_empty() || self.may_be_swallowed() =>
             {
                 Ok(())
             }
@@ -114,6 +117,12 @@ impl<'a> ExchangeCheck<'a> {
             Some("upstream_leaks_token") if self.tells_token() => Ok(()),
             other => Err(format!("nothing is the cause of {} {other:?}", answer.status)),
         }
+    }
+
+    /// It may have gone out on a connection of which the upstream reads no more, though the request before it was taken
+    /// by the kernel.
+    fn may_be_swallowed(&self) -> bool {
+        self.observed.attempts.iter().any(|attempt| attempt.play.opening == Opening::IgnoresBody)
     }
 
     fn key(&self) -> Key {
@@ -142,7 +151,7 @@ impl<'a> ExchangeCheck<'a> {
         }
         let stays = !got.seen.has_left && got.seen.ended != Ended::Left;
         if !added.is_empty() {
-            let is_broken = sent.end != AnswerEnd::Whole || sent.is_close_delimited || end == "timeout";
+            let is_broken = !sent.is_whole_for_sure() || end == "timeout";
             if !attempt.play.is_stream() || !is_broken {
                 return Err(format!("{} bytes of the answer are not the upstream's", added.len()));
             }
@@ -157,9 +166,7 @@ impl<'a> ExchangeCheck<'a> {
             {
                 Err("an answer that broke looks whole".into())
             }
-            AnswerEnd::Missing
-                if stays && sent.end == AnswerEnd::Whole && !sent.is_close_delimited && end != "timeout" =>
-            {
+            AnswerEnd::Missing if stays && sent.is_whole_for_sure() && end != "timeout" => {
                 Err("a whole answer was cut".into())
             }
             AnswerEnd::Whole if end == "ok" && !is_masked => self.check_bytes(line, got, attempt),
@@ -221,12 +228,19 @@ impl<'a> ExchangeCheck<'a> {
 }
 
 impl Sent {
+    fn is_whole_for_sure(&self) -> bool {
+        self.end == AnswerEnd::Whole && !self.is_close_delimited && self.arrives
+    }
+
     /// `None` of what is no answer.
     fn of(attempt: &Attempt) -> Option<Self> {
         let sent = &attempt.answer.wire[..attempt.sent];
         match wire::read(sent, attempt.is_head, attempt.has_left) {
             wire::Read::Answer(answer, _) => {
-                Some(Sent { content: answer.content, end: answer.end, is_close_delimited: answer.is_close_delimited })
+                let arrives =
+                    !attempt.has_left || attempt.play.end != End::Resets && attempt.body_end == BodyEnd::Whole;
+                let wire::Answer { content, end, is_close_delimited, .. } = answer;
+                Some(Sent { content, end, is_close_delimited, arrives })
             }
             _ => None,
         }

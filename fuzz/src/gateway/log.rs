@@ -1,14 +1,23 @@
 //! The log of the gateways, as a layer that keeps each event.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use std::thread;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
-static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+static LOG: Mutex<Log> = Mutex::new(Log { lines: Vec::new(), gateways: BTreeMap::new(), newcomers_are_of: 0 });
+
+/// The lines of each gateway, which are told apart by the thread that writes them.
+struct Log {
+    lines: Vec<Vec<Line>>,
+    gateways: BTreeMap<String, usize>,
+    newcomers_are_of: usize,
+}
 
 /// An event of the log.
 #[derive(Debug, Clone)]
@@ -40,9 +49,14 @@ pub fn start() {
     tracing::subscriber::set_global_default(subscriber).expect("the only subscriber");
 }
 
-/// Returns what was logged since the last call.
-pub fn take() -> Vec<Line> {
-    std::mem::take(&mut LINES.lock().unwrap())
+/// Threads that log for the first time are of this gateway from here on.
+pub fn attribute_to(gateway: usize) {
+    LOG.lock().unwrap().newcomers_are_of = gateway;
+}
+
+/// Returns what a gateway has logged since the last call.
+pub fn take(gateway: usize) -> Vec<Line> {
+    LOG.lock().unwrap().lines.get_mut(gateway).map(std::mem::take).unwrap_or_default()
 }
 
 struct Keeper;
@@ -55,7 +69,13 @@ impl<S: Subscriber> Layer<S> for Keeper {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut line = Line { level: *event.metadata().level(), text: String::new(), fields: Vec::new() };
         event.record(&mut line);
-        LINES.lock().unwrap().push(line);
+        let thread = format!("{:?}", thread::current().id());
+        let mut log = LOG.lock().unwrap();
+        let newcomer = log.newcomers_are_of;
+        let gateway = *log.gateways.entry(thread).or_insert(newcomer);
+        let count = log.lines.len().max(gateway + 1);
+        log.lines.resize_with(count, Vec::new);
+        log.lines[gateway].push(line);
     }
 }
 

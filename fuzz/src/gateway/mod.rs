@@ -46,7 +46,7 @@ const SCRIPT_LIMIT: Duration = Duration::from_millis(4500);
 const DESCRIPTORS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Plays that come before the first look at descriptors and memory: what is set up once is set up by then.
-const WARM_UP_PLAYS: usize = 150;
+const WARM_UP_PLAYS: usize = 60;
 
 /// The gateways, and what is known of them.
 pub struct World {
@@ -93,51 +93,36 @@ impl World {
         self.state.lock().unwrap().descriptors = Some(open_descriptors() - idle);
     }
 
-    /// Plays a script on both gateways.
+    /// Plays a script on both gateways at once.
     ///
     /// # Panics
     /// With what was found, and the script.
     pub fn run(&self, script: &Script) {
         if std::env::var_os("FLOW_SCRIPT_SHOWN").is_some() {
-            eprintln!("{script:#?}");
+            eprintln!("{script}");
         }
         let script = Arc::new(script.clone());
         let mut state = self.state.lock().unwrap();
-        for place in 0..self.stages.len() {
-            self.play(place, &script, &mut state);
-        }
-        if state.descriptors.is_some() {
-            state.memory.look().unwrap_or_else(|fault| panic!("{fault}\nafter {script:#?}"));
-        }
-    }
-
-    fn play(&self, place: usize, script: &Arc<Script>, state: &mut WorldState) {
-        let stage = &self.stages[place];
-        state.run += 1;
-        let run = state.run;
-        let begun = Instant::now();
-        stage.upstream.begin(script.clone(), run);
-        let clients = play_clients(stage, script, run, begun + SCRIPT_LIMIT);
-        let t1 = begun.elapsed();
-        let (attempts, faults) = stage.upstream.end(SCRIPT_LIMIT);
-        let t2 = begun.elapsed();
-        let mut observed = Observed { run, script, clients, attempts, lines: Vec::new(), begun };
-        let result = faults
-            .first()
-            .map_or(Ok(()), |fault| Err(fault.clone()))
-            .and_then(|()| stage.rest())
-            .and_then(|()| self.descriptors_rest(state.descriptors))
-            .and_then(|()| {
-                observed.lines = take_lines(&mut state.logged[place])?;
-                check::check(&observed)
-            });
-        if std::env::var_os("FLOW_TIMES").is_some() {
-            eprintln!("{} clients {t1:?} upstream {t2:?} all {:?}", stage.name, begun.elapsed());
-        }
-        if let Err(fault) = result {
-            observed.lines.extend(log::take());
-            panic!("{}: {fault}\n\n{}\n{script:#?}", stage.name, observed.describe());
-        }
+        let WorldState { run, logged, descriptors, memory, .. } = &mut *state;
+        let is_warm = descriptors.is_some();
+        let plays = self.stages.iter().zip(logged).enumerate().map(|(place, (stage, logged))| {
+            *run += 1;
+            Play { stage, place, logged, run: *run, script: &script }
+        });
+        let results: Vec<Result<(), String>> = if is_warm {
+            let mut plays: Vec<_> = plays.collect();
+            thread::scope(|scope| {
+                let threads: Vec<_> = plays.iter_mut().map(|play| scope.spawn(move || play.play())).collect();
+                threads.into_iter().map(|thread| thread.join().expect("a play")).collect()
+            })
+        } else {
+            // One after the other: so it is found out whose threads log.
+            plays.map(|mut play| play.play()).collect()
+        };
+        let found = results.into_iter().collect::<Result<(), String>>();
+        let found = found.and_then(|()| self.descriptors_rest(*descriptors));
+        let found = found.and_then(|()| if is_warm { memory.look() } else { Ok(()) });
+        found.unwrap_or_else(|fault| panic!("{fault}\n{script}"));
     }
 
     fn idle_upstream(&self) -> Result<usize, String> {
@@ -163,6 +148,42 @@ impl World {
     }
 }
 
+/// One play of a script.
+struct Play<'a> {
+    stage: &'a Stage,
+    place: usize,
+    logged: &'a mut LoggedNumbers,
+    run: u64,
+    script: &'a Arc<Script>,
+}
+
+impl Play<'_> {
+    /// # Errors
+    /// What was found, with all that was seen.
+    fn play(&mut self) -> Result<(), String> {
+        let (stage, script, run) = (self.stage, self.script, self.run);
+        if self.logged.through == 0 {
+            log::attribute_to(self.place);
+        }
+        let begun = Instant::now();
+        stage.upstream.begin(script.clone(), run);
+        let clients = play_clients(stage, script, run, begun + SCRIPT_LIMIT);
+        let (attempts, faults) = stage.upstream.end(SCRIPT_LIMIT);
+        let mut observed = Observed { run, script, clients, attempts, lines: Vec::new(), begun };
+        let found = faults.into_iter().next().map_or(Ok(()), Err).and_then(|()| stage.rest()).and_then(|()| {
+            observed.lines = take_lines(self.place, self.logged)?;
+            check::check(&observed)
+        });
+        if std::env::var_os("FLOW_TIMES").is_some() {
+            eprintln!("{} all {:?}", stage.name, begun.elapsed());
+        }
+        found.map_err(|fault| {
+            observed.lines.extend(log::take(self.place));
+            format!("{}: {fault}\n\n{}", stage.name, observed.describe())
+        })
+    }
+}
+
 fn play_clients(stage: &Stage, script: &Script, run: u64, due: Instant) -> Vec<client::Seen> {
     let mut first = 0;
     let with_first = script.clients.iter().map(|client| {
@@ -182,11 +203,11 @@ fn play_clients(stage: &Stage, script: &Script, run: u64, due: Instant) -> Vec<c
 }
 
 /// Takes what was logged, and looks whether every exchange is there once: they are numbered.
-fn take_lines(logged: &mut LoggedNumbers) -> Result<Vec<Line>, String> {
+fn take_lines(gateway: usize, logged: &mut LoggedNumbers) -> Result<Vec<Line>, String> {
     let mut lines = Vec::new();
     let due = Instant::now() + DESCRIPTORS_LIMIT;
     loop {
-        let new = log::take();
+        let new = log::take(gateway);
         for line in new.iter().filter(|line| line.is_of_exchange()) {
             let number = line.value("id").and_then(|id| id.split_once('-')).map(|(_, number)| number);
             let number = number.and_then(|number| u64::from_str_radix(number, 16).ok()).ok_or("no id")?;

@@ -3,6 +3,8 @@
 //! Invariant: every input is a script, and [`Script::to_bytes`] of a script is read as that script again: one walk over
 //! its parts both reads and writes it. Each choice is a byte, so that the fuzzer changes one thing at a time.
 
+use std::fmt;
+
 use super::codec::{Codec, Reader, Writer};
 
 /// The most clients, requests on a connection, and plays of one exchange.
@@ -269,6 +271,20 @@ pub enum End {
     HalfCloses,
     /// It says `Connection: close`, and closes.
     SaysAndCloses,
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for client in &self.clients {
+            let Client { exchanges, is_pipelined, leaves, reading } = client;
+            writeln!(formatter, "client: pipelined {is_pipelined}, leaves {leaves:?}, reads {reading:?}")?;
+            for Exchange { request, plays } in exchanges {
+                writeln!(formatter, "  {request:?}")?;
+                plays.iter().try_for_each(|play| writeln!(formatter, "    {play:?}"))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Script {

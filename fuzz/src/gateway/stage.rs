@@ -39,14 +39,14 @@ const REST_LIMIT: Duration = Duration::from_secs(3);
 /// The limits of the gateways: long enough for a busy machine, so that what is fast is never cut off, and short enough
 /// for what waits for them.
 pub const TIMEOUTS: Timeouts = Timeouts {
-    head: Duration::from_millis(200),
-    keepalive: Duration::from_millis(200),
-    body: Duration::from_millis(200),
+    head: Duration::from_millis(70),
+    keepalive: Duration::from_millis(70),
+    body: Duration::from_millis(70),
     handshake: Duration::from_millis(200),
     connect: Duration::from_secs(1),
-    client: Duration::from_millis(200),
-    upstream_write: Duration::from_millis(300),
-    downstream_write: Duration::from_millis(300),
+    client: Duration::from_millis(70),
+    upstream_write: Duration::from_millis(120),
+    downstream_write: Duration::from_millis(120),
     // So short that what a script leaves in the pool is closed soon, and requests that follow each other still use it.
     upstream_idle: Duration::from_millis(30),
     drain: Duration::from_secs(1),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::input::Random;
+
 /// The origin of bytes: a run of a script, one of its exchanges, and for an answer the attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag {
@@ -13,11 +15,17 @@ pub struct Tag {
 impl fmt::Display for Tag {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Tag { run, exchange, attempt } = self;
-        match attempt {
-            None => write!(formatter, "<q{run}.{exchange}>"),
-            Some(attempt) => write!(formatter, "<a{run}.{exchange}.{attempt}>"),
-        }
+        let text = match attempt {
+            None => format!("q{run}.{exchange}"),
+            Some(attempt) => format!("a{run}.{exchange}.{attempt}"),
+        };
+        write!(formatter, "<{text}.{:04x}>", check_sum(&text))
     }
+}
+
+/// Returns a number that tells a tag from one of which a byte was changed.
+fn check_sum(text: &str) -> usize {
+    Random::of(text.as_bytes()).below(0x10000)
 }
 
 impl Tag {
@@ -51,7 +59,7 @@ impl Tag {
         let mut rest = bytes;
         while let Some(start) = memchr::memchr(b'<', rest) {
             rest = &rest[start..];
-            let end = memchr::memchr(b'>', &rest[..rest.len().min(40)]);
+            let end = memchr::memchr(b'>', &rest[..rest.len().min(48)]);
             if let Some(tag) = end.and_then(|end| std::str::from_utf8(&rest[..=end]).ok())
                 && is_tag(tag)
                 && !own.iter().any(|known| known.to_string() == tag)
@@ -65,9 +73,7 @@ impl Tag {
 }
 
 fn is_tag(text: &str) -> bool {
-    let inside = text.trim_matches(['<', '>']);
-    let Some(numbers) = inside.strip_prefix(['q', 'a']) else { return false };
-    let count = if inside.starts_with('q') { 2 } else { 3 };
-    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    numbers.split('.').count() == count && numbers.split('.').all(is_number)
+    let inside = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
+    let parts = inside.and_then(|inside| inside.rsplit_once('.'));
+    parts.is_some_and(|(text, sum)| text.starts_with(['q', 'a']) && sum == format!("{:04x}", check_sum(text)))
 }
