@@ -13,7 +13,7 @@ use super::client::{Ended, Seen};
 use super::exchange_check::ExchangeCheck;
 use super::log::Line;
 use super::request::{KEY_MARK, RequestBytes, frame};
-use super::script::{Kind, Script};
+use super::script::{Framing, Kind, Play, Script, Size, Surplus};
 use super::stage::{BASE_PATH, SECRETS};
 use super::tag::Tag;
 use super::upstream::{Attempt, BodyEnd};
@@ -49,6 +49,7 @@ pub fn check(observed: &Observed<'_>) -> Result<(), String> {
     for attempt in &observed.attempts {
         check_attempt(observed, attempt)?;
     }
+    check_reuse(observed)?;
     let mut first = 0;
     for (seen, client) in observed.clients.iter().zip(&observed.script.clients) {
         if seen.ended == Ended::Overdue {
@@ -122,6 +123,23 @@ fn check_attempt(observed: &Observed<'_>, attempt: &Attempt) -> Result<(), Strin
         .request_line()
         .is_some_and(|(method, target, _)| method == "GET" && target.strip_prefix(BASE_PATH) == Some("/v1/models"));
     if has_changed || is_own_check { Ok(()) } else { fault("nobody has sent it") }
+}
+
+/// No connection is used again after an answer with bytes beyond its end, which came in one piece with it.
+fn check_reuse(observed: &Observed<'_>) -> Result<(), String> {
+    let mut spoiled = Vec::new();
+    for attempt in &observed.attempts {
+        if spoiled.contains(&attempt.connection) {
+            return Err(format!("attempt {} came on a connection with bytes that nobody asked for", attempt.tag));
+        }
+        let Play { surplus, split, size, .. } = attempt.play;
+        let is_seen_at_once = split.pieces == 0 && matches!(size, Size::Tiny | Size::Small);
+        let is_closing = attempt.play.framing == Framing::Close || attempt.play.framing == Framing::Old;
+        if surplus != Surplus::Nothing && is_seen_at_once && !is_closing {
+            spoiled.push(attempt.connection);
+        }
+    }
+    Ok(())
 }
 
 fn check_request(attempt: &Attempt, head: &Head<'_>, request: &RequestBytes) -> Result<(), &'static str> {

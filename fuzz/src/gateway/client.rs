@@ -29,6 +29,8 @@ pub struct Seen {
     pub ended: Ended,
     /// It left, or sent no more, before it had all answers.
     pub has_left: bool,
+    /// It could not send: the kernel has told it of a reset, and tells no reader of it any more.
+    pub was_refused: bool,
     /// The content of the WebSocket frame that it sent.
     pub tunnelled: Vec<u8>,
 }
@@ -80,7 +82,10 @@ pub fn play(client: &Client, address: SocketAddr, run: u64, first: usize, due: I
     drop(stream);
     let state = inbox.state.into_inner().unwrap();
     (seen.received, seen.requests) = (state.received, requests);
-    seen.ended = state.ended.unwrap_or(Ended::Left);
+    seen.ended = match state.ended.unwrap_or(Ended::Left) {
+        Ended::Eof if seen.was_refused => Ended::Reset,
+        ended => ended,
+    };
     seen
 }
 
@@ -181,6 +186,7 @@ impl Speaker<'_> {
             received: Vec::new(),
             ended: Ended::Left,
             has_left: false,
+            was_refused: false,
             tunnelled: Vec::new(),
         };
         let total: usize = self.requests.iter().map(|request| request.head.len() + request.body.len()).sum();
@@ -202,6 +208,7 @@ impl Speaker<'_> {
                 self.send(parts.1, &split, &mut left)
             };
             if !sent {
+                seen.was_refused = left > 0;
                 break;
             }
             seen.sent_count += 1;

@@ -56,12 +56,16 @@ impl<'a> ExchangeCheck<'a> {
 
     /// A request with an answer.
     pub fn check(&self, got: &Got<'_>) -> Result<(), String> {
+        if got.answer.value("x-flow-uring-error").as_deref() == Some("head_timeout") {
+            return self.check_unread(got.answer);
+        }
         let line = self.line.ok_or("it was answered, and is not logged")?;
         self.check_line(line, got.seen, Some(got.answer))?;
         let answer = got.answer;
         if answer.end == AnswerEnd::Broken {
             return Err("the framing of its answer is malformed".into());
         }
+        self.check_interims(got)?;
         let ids = answer.values("x-request-id");
         if ids != [Tag::request_id(self.observed.run, self.exchange)] {
             return Err(format!("the answer has other ids: {ids:?}"));
@@ -92,6 +96,31 @@ impl<'a> ExchangeCheck<'a> {
         if answer.status == 101 { Ok(()) } else { self.check_content(got, attempt, line) }
     }
 
+    /// An answer to a head that did not come whole in time, whose own id nobody knows.
+    fn check_unread(&self, answer: &Answer) -> Result<(), String> {
+        let id = answer.value("x-request-id");
+        let is_its = |line: &&Line| line.is_of_exchange() && line.value("request_id").map(str::to_owned) == id;
+        let lines: Vec<&Line> = self.observed.lines.iter().filter(is_its).collect();
+        match lines[..] {
+            [line] if line.value("code") == Some("head_timeout") && self.attempts.is_empty() => Ok(()),
+            _ => Err(format!("{} lines are logged of a head that came too late", lines.len())),
+        }
+    }
+
+    /// Interim answers: one 100 at most, where it was asked for, and else those of the upstream.
+    fn check_interims(&self, got: &Got<'_>) -> Result<(), String> {
+        let request = self.request();
+        let asks = request.expects_continue && !request.is_http10 && !got.request.content.is_empty();
+        let is_sent = |attempt: &&Attempt| !matches!(attempt.play.interim, Interim::Nothing | Interim::Continue);
+        let hints = self.attempts.iter().any(|attempt| is_sent(attempt) || attempt.play.change != Change::Nothing);
+        let count = got.answer.interims.iter().filter(|status| **status == 100).count();
+        let has_others = got.answer.interims.len() > count;
+        if count > usize::from(asks) || has_others && (!hints || request.is_http10) {
+            return Err(format!("nothing is the cause of the interim answers {:?}", got.answer.interims));
+        }
+        Ok(())
+    }
+
     /// An answer that was made here.
     fn check_local(&self, got: &Got<'_>, code: Option<&str>) -> Result<(), String> {
         let (answer, is_bodiless) = (got.answer, got.request.is_head || got.answer.status == 204);
@@ -105,7 +134,9 @@ impl<'a> ExchangeCheck<'a> {
         match code {
             None if matches!(answer.status, 200 | 204) => Ok(()),
             Some("api_key_unknown") if self.key() == Key::Unknown => Ok(()),
-            Some("upstream_closed" | "upstream_malformed" | "upstream_switched_protocols" | "upstream_timeout")
+            // Of the time that it took the line tells.
+            Some("upstream_timeout") => Ok(()),
+            Some("upstream_closed" | "upstream_malformed" | "upstream_switched_protocols")
                 if !self.attempts.is_empty() || self.may_be_swallowed() =>
             {
                 Ok(())

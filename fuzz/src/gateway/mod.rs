@@ -35,10 +35,10 @@ use self::check::Observed;
 use self::log::Line;
 use self::memory::MemoryWatch;
 use self::script::{Client, Script};
-use self::stage::{Stage, open_descriptors};
+use self::stage::{Stage, described_descriptors, open_descriptors};
 
 /// The time that a script may take on one gateway. The longest that a client waits: three requests one after the other,
-/// of each two attempts or three that wait for the limits of `stage` (200 ms each, and 2 s where the upstream has
+/// of each two attempts or three that wait for the limits of `stage` (90 ms each, and 2 s where the upstream has
 /// stopped taking the request).
 const SCRIPT_LIMIT: Duration = Duration::from_millis(4500);
 
@@ -141,7 +141,10 @@ impl World {
                 return Ok(());
             }
             if Instant::now() >= due {
-                return Err(format!("{open} descriptors are open, {idle} of them in pools, and {at_rest} before"));
+                let all = described_descriptors();
+                return Err(format!(
+                    "{open} descriptors are open, {idle} of them in pools, and {at_rest} before:\n{all}"
+                ));
             }
             thread::sleep(Duration::from_micros(200));
         }
@@ -174,9 +177,6 @@ impl Play<'_> {
             observed.lines = take_lines(self.place, self.logged)?;
             check::check(&observed)
         });
-        if std::env::var_os("FLOW_TIMES").is_some() {
-            eprintln!("{} all {:?}", stage.name, begun.elapsed());
-        }
         found.map_err(|fault| {
             observed.lines.extend(log::take(self.place));
             format!("{}: {fault}\n\n{}", stage.name, observed.describe())

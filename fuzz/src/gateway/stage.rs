@@ -39,12 +39,13 @@ const REST_LIMIT: Duration = Duration::from_secs(3);
 /// The limits of the gateways: long enough for a busy machine, so that what is fast is never cut off, and short enough
 /// for what waits for them.
 pub const TIMEOUTS: Timeouts = Timeouts {
-    head: Duration::from_millis(70),
-    keepalive: Duration::from_millis(70),
-    body: Duration::from_millis(70),
+    head: Duration::from_millis(90),
+    // Clients that are held up between two requests are not its concern; each closes its connection.
+    keepalive: Duration::from_secs(2),
+    body: Duration::from_millis(90),
     handshake: Duration::from_millis(200),
     connect: Duration::from_secs(1),
-    client: Duration::from_millis(70),
+    client: Duration::from_millis(90),
     upstream_write: Duration::from_millis(120),
     downstream_write: Duration::from_millis(120),
     // So short that what a script leaves in the pool is closed soon, and requests that follow each other still use it.
@@ -143,6 +144,19 @@ impl Stage {
 /// Counts the descriptors of this process.
 pub fn open_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").expect("Linux").count()
+}
+
+/// Describes the descriptors of this process; TCP sockets by the lines of the kernel, with ports and state in hex.
+pub fn described_descriptors() -> String {
+    let sockets = fs::read_to_string("/proc/self/net/tcp").unwrap_or_default();
+    let line_of = |target: &str| {
+        let inode = target.strip_prefix("socket:[")?.strip_suffix(']')?;
+        sockets.lines().find(|line| line.split_whitespace().nth(9) == Some(inode))
+    };
+    let entries = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
+    let targets = entries.map(|entry| fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned());
+    let lines: Vec<String> = targets.map(|target| format!("{target} {}", line_of(&target).unwrap_or(""))).collect();
+    lines.join("\n")
 }
 
 fn config(upstream: SocketAddr, io_driver: IoDriver) -> Config {

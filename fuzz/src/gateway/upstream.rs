@@ -19,6 +19,8 @@ use crate::message::{Announced, Head};
 /// One attempt of the gateway, as the upstream saw it.
 #[derive(Debug)]
 pub struct Attempt {
+    /// The number of its connection.
+    pub connection: u64,
     /// Of the script; `None` for a request without a known id.
     pub exchange: Option<usize>,
     pub tag: Tag,
@@ -71,6 +73,8 @@ struct Round {
     number: u64,
     threads: usize,
     faults: Vec<String>,
+    /// The port of a connection of this process that shows that all before it were taken off the queue.
+    marker: Option<u16>,
 }
 
 impl Upstream {
@@ -88,10 +92,21 @@ impl Upstream {
     }
 
     pub fn begin(&self, script: Arc<Script>, run: u64) {
+        self.empty_queue();
         let mut round = self.shared.round.lock().unwrap();
         assert_eq!((round.threads, round.attempts.len()), (0, 0), "connections of the script before");
         (round.script, round.run) = (Some(script), run);
         round.counts.clear();
+    }
+
+    /// Closes what is still in the queue of the listener: it is of the script before.
+    fn empty_queue(&self) {
+        let mut round = self.shared.round.lock().unwrap();
+        let marker = TcpStream::connect(self.address).expect("the listener's queue has room");
+        round.marker = Some(marker.local_addr().expect("an address").port());
+        while round.marker.is_some() {
+            round = self.shared.ended.wait(round).unwrap();
+        }
     }
 
     /// Closes all connections, and returns what they saw.
@@ -126,7 +141,12 @@ struct Gone;
 impl Connection {
     fn start(shared: &Arc<Shared>, stream: TcpStream) {
         let stream = Arc::new(stream);
+        let port = stream.peer_addr().map(|peer| peer.port());
         let mut round = shared.round.lock().unwrap();
+        if round.marker.is_some() && round.marker == port.ok() {
+            round.marker = None;
+            return shared.ended.notify_all();
+        }
         let Some(script) = round.script.clone() else { return };
         round.number += 1;
         round.threads += 1;
@@ -246,6 +266,7 @@ impl Connection {
         let is_upgrade = value("upgrade").is_some();
         let answer = write(&play, tag, Asked { is_head, is_upgrade, authorization: &authorization });
         Attempt {
+            connection: self.number,
             exchange,
             tag,
             play,
