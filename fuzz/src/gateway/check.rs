@@ -114,7 +114,7 @@ fn check_attempt(observed: &Observed<'_>, attempt: &Attempt) -> Result<(), Strin
             return fault(&format!("its body holds {foreign}"));
         }
         if is_sure(seen, place) {
-            return check_request(attempt, &head, &seen.requests[place]).or_else(|what| fault(what));
+            return check_request(attempt, &head, &seen.requests[place]).or_else(fault);
         }
         return Ok(());
     }

@@ -294,7 +294,8 @@ impl Speaker<'_> {
             }
             Some(Departure::Close) | None => {}
         }
-        self.inbox.state.lock().unwrap().ended.get_or_insert(Ended::Left);
+        let ended = if Instant::now() >= self.due { Ended::Overdue } else { Ended::Left };
+        self.inbox.state.lock().unwrap().ended.get_or_insert(ended);
         // Wakes the reading side, and sends nothing.
         let _ = self.stream.shutdown(Shutdown::Read);
     }

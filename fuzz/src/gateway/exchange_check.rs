@@ -3,7 +3,7 @@
 use super::check::{Got, Observed};
 use super::client::{Ended, Seen};
 use super::log::Line;
-use super::script::{Change, End, Interim, Key, Kind, Opening, Surplus};
+use super::script::{Change, Content, End, Framing, Interim, Key, Kind, Opening, Play, Size, Surplus};
 use super::stage::TIMEOUTS;
 use super::tag::Tag;
 use super::upstream::{Attempt, BodyEnd};
@@ -188,6 +188,9 @@ impl<'a> ExchangeCheck<'a> {
             }
             return self.check_added(&answer.content, added, answer.end);
         }
+        if answer.end == AnswerEnd::Missing && stays && is_owed_an_event(attempt, &answer.content, end) {
+            return Err("a broken stream was cut, and not ended by an event".into());
+        }
         match answer.end {
             AnswerEnd::Whole if lacking > 0 && !ends_turn(&answer.content) => {
                 Err(format!("{lacking} bytes of the upstream's answer are not in one that looks whole"))
@@ -289,6 +292,17 @@ fn may_close(attempt: &Attempt) -> bool {
 
 fn may_be_invalid(attempt: &Attempt) -> bool {
     attempt.answer.is_odd || attempt.play.status.code() == 101 || attempt.play.interim == Interim::TooMany
+}
+
+/// The stream can be ended by an event that its client knows as an error: whole events of a known kind have come, and
+/// where a chunk is open, little of it is missing.
+fn is_owed_an_event(attempt: &Attempt, content: &[u8], end: &str) -> bool {
+    let Play { content: kind, framing, size, .. } = attempt.play;
+    matches!(kind, Content::Chat | Content::Messages | Content::Responses | Content::Gemini)
+        && matches!(framing, Framing::Chunked | Framing::Close | Framing::Old)
+        && matches!(size, Size::Tiny | Size::Small | Size::Large)
+        && memchr::memmem::find(content, b"\n\n").is_some()
+        && matches!(end, "upstream_closed" | "timeout")
 }
 
 /// The content of a stream holds an event that ends the turn.
