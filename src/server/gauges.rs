@@ -14,7 +14,7 @@ use super::supervisor::Supervisor;
 use super::supervisor::control::Order;
 use crate::observability::Activity;
 
-/// What is open or under way in a gateway.
+/// The figures of a running gateway: everything that is open or under way.
 #[derive(Clone)]
 pub struct Gauges {
     shared: Arc<Shared>,

@@ -40,6 +40,9 @@ pub fn live_bytes() -> isize {
     LIVE.load(Ordering::Relaxed)
 }
 
+/// Of so many scripts one is played several times.
+const SAMPLE_INTERVAL: usize = 24;
+
 /// The scripts of one window, of which only the smallest value counts: what is held for a moment or on other threads is
 /// not in it.
 const WINDOW_SCRIPTS: usize = 128;
@@ -59,6 +62,11 @@ pub struct MemoryWatch {
 }
 
 impl MemoryWatch {
+    /// Tells whether the memory of this script alone is looked at.
+    pub fn is_sample(&self) -> bool {
+        self.count % SAMPLE_INTERVAL == 1
+    }
+
     /// # Errors
     /// It does.
     pub fn look(&mut self) -> Result<(), String> {

@@ -33,8 +33,8 @@ use flow_uring::config::IoDriver;
 
 use self::check::Observed;
 use self::log::Line;
-use self::memory::MemoryWatch;
-use self::script::{Client, Script};
+use self::memory::{MemoryWatch, live_bytes};
+use self::script::{Client, Kind, Script};
 use self::stage::{Stage, described_descriptors, open_descriptors};
 
 /// The time that a script may take on one gateway. The longest that a client waits: three requests one after the other,
@@ -47,6 +47,9 @@ const DESCRIPTORS_LIMIT: Duration = Duration::from_secs(1);
 
 /// Plays that come before the first look at descriptors and memory: what is set up once is set up by then.
 const WARM_UP_PLAYS: usize = 60;
+
+/// Plays of a script that are compared with each other: what is kept for reuse does not grow by the same each time.
+const SAMPLE_PLAYS: usize = 5;
 
 /// The gateways, and what is known of them.
 pub struct World {
@@ -103,13 +106,21 @@ impl World {
         }
         let script = Arc::new(script.clone());
         let mut state = self.state.lock().unwrap();
-        let WorldState { run, logged, descriptors, memory, .. } = &mut *state;
-        let is_warm = descriptors.is_some();
+        let found = self.play_all(&script, &mut state).and_then(|()| match state.descriptors {
+            Some(_) => self.look_at_memory(&script, &mut state),
+            None => Ok(()),
+        });
+        found.unwrap_or_else(|fault| panic!("{fault}\n{script}"));
+    }
+
+    /// Plays on all gateways, and looks whether they come to rest.
+    fn play_all(&self, script: &Arc<Script>, state: &mut WorldState) -> Result<(), String> {
+        let WorldState { run, logged, descriptors, .. } = state;
         let plays = self.stages.iter().zip(logged).enumerate().map(|(place, (stage, logged))| {
             *run += 1;
-            Play { stage, place, logged, run: *run, script: &script }
+            Play { stage, place, logged, run: *run, script }
         });
-        let results: Vec<Result<(), String>> = if is_warm {
+        let results: Vec<Result<(), String>> = if descriptors.is_some() {
             let mut plays: Vec<_> = plays.collect();
             thread::scope(|scope| {
                 let threads: Vec<_> = plays.iter_mut().map(|play| scope.spawn(move || play.play())).collect();
@@ -119,10 +130,29 @@ impl World {
             // One after the other: so it is found out whose threads log.
             plays.map(|mut play| play.play()).collect()
         };
-        let found = results.into_iter().collect::<Result<(), String>>();
-        let found = found.and_then(|()| self.descriptors_rest(*descriptors));
-        let found = found.and_then(|()| if is_warm { memory.look() } else { Ok(()) });
-        found.unwrap_or_else(|fault| panic!("{fault}\n{script}"));
+        results.into_iter().collect::<Result<(), String>>()?;
+        self.descriptors_rest(*descriptors)
+    }
+
+    /// Looks whether memory grows: over many scripts, and of some scripts, the first of a process among them, with each
+    /// of their plays.
+    fn look_at_memory(&self, script: &Arc<Script>, state: &mut WorldState) -> Result<(), String> {
+        state.memory.look()?;
+        // Each upgrade that is refused adds to a table, up to its bound.
+        let mut exchanges = script.clients.iter().flat_map(|client| &client.exchanges);
+        if !state.memory.is_sample() || exchanges.any(|exchange| exchange.request.kind == Kind::Upgrade) {
+            return Ok(());
+        }
+        let mut live = vec![live_bytes()];
+        for _ in 0..SAMPLE_PLAYS {
+            self.play_all(script, state)?;
+            live.push(live_bytes());
+        }
+        let growth: Vec<isize> = live.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        if growth[0] > 0 && growth.iter().all(|bytes| *bytes == growth[0]) {
+            return Err(format!("each of {SAMPLE_PLAYS} plays leaves {} bytes", growth[0]));
+        }
+        Ok(())
     }
 
     fn idle_upstream(&self) -> Result<usize, String> {
