@@ -6,11 +6,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use super::pieces::Pieces;
 use super::request::{RequestBytes, frame, write};
-use super::script::{Client, Departure, Kind, Leaves, Reading};
+use super::script::{Client, Departure, Kind, Leaves, Reading, Split};
 use super::tag::Tag;
 use super::wire::whole_answers;
 
@@ -224,7 +224,7 @@ impl Speaker<'_> {
     }
 
     /// Sends, up to where the client leaves; false where it does, or cannot send.
-    fn send(&self, bytes: &[u8], split: &super::script::Split, left: &mut usize) -> bool {
+    fn send(&self, bytes: &[u8], split: &Split, left: &mut usize) -> bool {
         let is_last = *left <= bytes.len();
         let bytes = &bytes[..bytes.len().min(*left)];
         for piece in Pieces::of(bytes, split) {
@@ -290,7 +290,7 @@ impl Speaker<'_> {
                 drop(self.wait_for_end(seen, false));
             }
             Some(Departure::Reset) => {
-                let _ = socket2::SockRef::from(self.stream).set_linger(Some(Duration::ZERO));
+                let _ = SockRef::from(self.stream).set_linger(Some(Duration::ZERO));
             }
             Some(Departure::Close) | None => {}
         }

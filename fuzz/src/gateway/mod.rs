@@ -1,7 +1,7 @@
 //! Whole gateways of this process, one on io_uring and one on epoll, between clients and an upstream that do what a
 //! script says.
 //!
-//! A [`script`] is any bytes (`codec`). [`World::run`] plays it on one `stage` after the other: `client` and `upstream`
+//! A [`script`] is any bytes. [`World::run`] plays it on one `stage` after the other: `client` and `upstream`
 //! send the bytes of `request` and `answer`, in `pieces`, each with a `tag` of where it comes from. After every play the
 //! gateway has to come to rest, and `check` compares what either side saw (`wire`) with the `log`. Memory is compared
 //! over many scripts (`memory`).
@@ -9,14 +9,11 @@
 mod answer;
 mod check;
 mod client;
-mod codec;
-mod exchange_check;
 mod log;
 pub mod memory;
 mod pieces;
 mod request;
 pub mod script;
-pub mod seeds;
 mod stage;
 mod tag;
 mod upstream;
@@ -48,8 +45,9 @@ const DESCRIPTORS_LIMIT: Duration = Duration::from_secs(1);
 /// Plays that come before the first look at descriptors and memory: what is set up once is set up by then.
 const WARM_UP_PLAYS: usize = 60;
 
-/// Plays of a script that are compared with each other: what is kept for reuse does not grow by the same each time.
-const SAMPLE_PLAYS: usize = 5;
+/// Plays of a script one after the other, of which not every one may leave something: what is kept for reuse, and tables
+/// of bounded size, were seen to grow in two of three at most.
+const SAMPLE_PLAYS: usize = 10;
 
 /// The gateways, and what is known of them.
 pub struct World {
@@ -88,12 +86,17 @@ impl World {
     }
 
     fn warm_up(&self) {
-        let seeds = seeds::all();
+        let seeds = script::seeds::all();
         for (_, script) in seeds.iter().cycle().take(WARM_UP_PLAYS) {
             self.run(script);
         }
-        let idle = self.idle_upstream().expect("the shards answer");
-        self.state.lock().unwrap().descriptors = Some(open_descriptors() - idle);
+        // The pools are closed as they come of age.
+        while self.idle_upstream() != Ok(0) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        // A ring closes what was dropped in its next turns.
+        thread::sleep(Duration::from_millis(50));
+        self.state.lock().unwrap().descriptors = Some(open_descriptors());
     }
 
     /// Plays a script on both gateways at once.
@@ -101,7 +104,7 @@ impl World {
     /// # Panics
     /// With what was found, and the script.
     pub fn run(&self, script: &Script) {
-        if std::env::var_os("FLOW_SCRIPT_SHOWN").is_some() {
+        if is_shown() {
             eprintln!("{script}");
         }
         let script = Arc::new(script.clone());
@@ -149,8 +152,11 @@ impl World {
             live.push(live_bytes());
         }
         let growth: Vec<isize> = live.windows(2).map(|pair| pair[1] - pair[0]).collect();
-        if growth[0] > 0 && growth.iter().all(|bytes| *bytes == growth[0]) {
-            return Err(format!("each of {SAMPLE_PLAYS} plays leaves {} bytes", growth[0]));
+        if is_shown() {
+            eprintln!("bytes that each play leaves: {growth:?}");
+        }
+        if growth.iter().all(|bytes| *bytes > 0) {
+            return Err(format!("each of {SAMPLE_PLAYS} plays leaves some bytes: {growth:?}"));
         }
         Ok(())
     }
@@ -192,7 +198,7 @@ struct Play<'a> {
 
 impl Play<'_> {
     /// # Errors
-    /// What was found, with all that was seen.
+    /// The finding, with all that was seen.
     fn play(&mut self) -> Result<(), String> {
         let (stage, script, run) = (self.stage, self.script, self.run);
         if self.logged.through == 0 {
@@ -212,6 +218,11 @@ impl Play<'_> {
             format!("{}: {fault}\n\n{}", stage.name, observed.describe())
         })
     }
+}
+
+/// Scripts are shown as they are played, also where nothing is found.
+fn is_shown() -> bool {
+    std::env::var_os("FLOW_SCRIPT_SHOWN").is_some()
 }
 
 fn play_clients(stage: &Stage, script: &Script, run: u64, due: Instant) -> Vec<client::Seen> {

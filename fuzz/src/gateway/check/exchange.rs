@@ -1,18 +1,20 @@
 //! The causes of what a client got for one request, and of its line in the log.
 
-use super::check::{Got, Observed};
-use super::client::{Ended, Seen};
-use super::log::Line;
-use super::script::{Change, Content, End, Framing, Interim, Key, Kind, Opening, Play, Size, Surplus};
-use super::stage::TIMEOUTS;
-use super::tag::Tag;
-use super::upstream::{Attempt, BodyEnd};
-use super::wire::{self, Answer, AnswerEnd};
+use super::{Got, Observed};
+use crate::gateway::client::{Ended, Seen};
+use crate::gateway::log::Line;
+use crate::gateway::script::{
+    Change, Content, End, Framing, Interim, Key, Kind, Opening, Play, Request, Size, Surplus,
+};
+use crate::gateway::stage::TIMEOUTS;
+use crate::gateway::tag::Tag;
+use crate::gateway::upstream::{Attempt, BodyEnd};
+use crate::gateway::wire::{self, Answer, AnswerEnd};
 
 /// The marks of the errors that may end a stream (docs/user-guide.md).
 const ERROR_MARKS: [&str; 3] = ["upstream_disconnected", "api_error", "UNAVAILABLE"];
 
-/// What is known of one exchange.
+/// All that is known of one exchange.
 pub struct ExchangeCheck<'a> {
     observed: &'a Observed<'a>,
     attempts: Vec<&'a Attempt>,
@@ -21,7 +23,7 @@ pub struct ExchangeCheck<'a> {
     exchange: usize,
 }
 
-/// What the upstream sent as an answer, and how that ends.
+/// The answer that the upstream sent, and its end.
 struct Sent {
     content: Vec<u8>,
     end: AnswerEnd,
@@ -160,7 +162,7 @@ impl<'a> ExchangeCheck<'a> {
         self.request().key
     }
 
-    fn request(&self) -> &super::script::Request {
+    fn request(&self) -> &Request {
         let mut exchanges = self.observed.script.clients.iter().flat_map(|client| &client.exchanges);
         &exchanges.nth(self.exchange).expect("it is of the script").request
     }

@@ -3,21 +3,23 @@
 //! The gateway is free in much: when it notices something, whether it has time for another attempt. So nothing is
 //! foreseen here: each thing that was seen has to have its cause in what the others saw.
 
+mod exchange;
+
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::Level;
 
-use super::client::{Ended, Seen};
-use super::exchange_check::ExchangeCheck;
-use super::log::Line;
-use super::request::{KEY_MARK, RequestBytes, frame};
-use super::script::{Framing, Kind, Play, Script, Size, Surplus};
-use super::stage::{BASE_PATH, SECRETS};
-use super::tag::Tag;
-use super::upstream::{Attempt, BodyEnd};
-use super::wire::{self, Answer, AnswerEnd};
+use self::exchange::ExchangeCheck;
+use crate::gateway::client::{Ended, Seen};
+use crate::gateway::log::Line;
+use crate::gateway::request::{KEY_MARK, RequestBytes, frame};
+use crate::gateway::script::{Framing, Kind, Play, Script, Size, Surplus};
+use crate::gateway::stage::{BASE_PATH, SECRETS};
+use crate::gateway::tag::Tag;
+use crate::gateway::upstream::{Attempt, BodyEnd};
+use crate::gateway::wire::{self, Answer, AnswerEnd};
 use crate::message::Head;
 
 /// All that was seen of a play.

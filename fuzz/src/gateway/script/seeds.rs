@@ -1,6 +1,6 @@
 //! Scripts made by hand, one or more for each kind of move: the files of `fuzz/seeds/gateway`.
 
-use super::script::{
+use super::{
     Change, Client, Content, Departure, End, Exchange, Framing, Interim, Key, Kind, Leaves, Opening, Pause, Play,
     Reading, Request, Script, Size, Split, Status, Surplus,
 };
