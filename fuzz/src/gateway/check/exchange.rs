@@ -182,7 +182,7 @@ impl<'a> ExchangeCheck<'a> {
         if attempt.play.change != Change::Nothing {
             return Ok(());
         }
-        let stays = !got.seen.has_left && got.seen.ended != Ended::Left;
+        let stays = !got.seen.has_left && got.seen.ended != Ended::Left && !may_lose_answers(got.seen);
         if !added.is_empty() {
             let is_broken = !sent.is_whole_for_sure() || end == "timeout";
             if !attempt.play.is_stream() || !is_broken {
@@ -251,7 +251,9 @@ impl<'a> ExchangeCheck<'a> {
         }
         let any = |is: fn(&Attempt) -> bool| self.attempts.iter().any(|attempt| is(attempt));
         let has_cause = match line.value("end").unwrap_or_default() {
-            "ok" => answer.is_none_or(|answer| seen.has_left || answer.end == AnswerEnd::Whole),
+            "ok" => {
+                answer.is_none_or(|answer| seen.has_left || may_lose_answers(seen) || answer.end == AnswerEnd::Whole)
+            }
             "client_disconnected" => seen.has_left || seen.ended == Ended::Left,
             "upstream_closed" => any(may_close) || attempts > self.attempts.len() as f64,
             "upstream_invalid" => any(may_be_invalid),
@@ -305,6 +307,12 @@ fn is_owed_an_event(attempt: &Attempt, content: &[u8], end: &str) -> bool {
         && matches!(size, Size::Tiny | Size::Small | Size::Large)
         && memchr::memmem::find(content, b"\n\n").is_some()
         && matches!(end, "upstream_closed" | "timeout")
+}
+
+/// It has sent more requests, and one of them met a connection that was closed after an answer: the reset that the kernel
+/// sends for it takes away what was not read of the answer.
+fn may_lose_answers(seen: &Seen) -> bool {
+    seen.ended == Ended::Reset && seen.requests.len() > 1
 }
 
 /// The content of a stream holds an event that ends the turn.

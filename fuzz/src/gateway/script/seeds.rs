@@ -110,7 +110,7 @@ pub fn all() -> Vec<(&'static str, Script)> {
         ),
         ("reads_slowly", reading(Reading::Slowly, post, Play { size: Size::Huge, ..plain })),
         ("reads_late", reading(Reading::Late, post, Play { size: Size::Huge, framing: Framing::Chunked, ..plain })),
-        ("two_of_a_narrow_key", two(Request { key: Key::Narrow, ..post }, Play { split: pieces, ..plain })),
+        ("two_of_a_narrow_key", two(Request { key: Key::Narrow, ..post }, Play { opening: Opening::Stalls, ..plain })),
     ]
 }
 
