@@ -41,7 +41,7 @@ pub fn live_bytes() -> isize {
 }
 
 /// Of so many scripts one is played several times.
-const SAMPLE_INTERVAL: usize = 24;
+const SAMPLE_INTERVAL: usize = 64;
 
 /// The scripts of one window, of which only the smallest value counts: what is held for a moment or on other threads is
 /// not in it.
