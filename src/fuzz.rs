@@ -17,8 +17,8 @@ pub mod http1 {
     pub use crate::http1::body::{BodyError, BodyReader, Owed, Piece};
     pub use crate::http1::framing::BodyLength;
     pub use crate::http1::head::{
-        HeadError, HeadLimits, HeadScanner, HeadSpan, RequestHead, ResponseHead, StartLine, Version, with_request,
-        with_response,
+        Field, HeadError, HeadLimits, HeadScanner, HeadSpan, RequestHead, ResponseHead, StartLine, Version,
+        with_request, with_response,
     };
 }
 
@@ -38,6 +38,54 @@ pub mod response {
     pub use crate::proxy::response::body::BodyRelay;
     pub use crate::proxy::response::head::{Recipient, ResponseFacts, examine, write, write_interim};
     pub use crate::proxy::response::location::LocationRewrite;
+}
+
+/// JSON that comes in pieces.
+pub mod json {
+    pub use crate::json::grammar::{JsonGrammar, MemberObserver};
+    pub use crate::json::members::{JsonMembers, StringMember, VALUE_BYTES_MAX};
+    pub use crate::json::text::{Bracket, JsonObserver, JsonScalar, JsonText};
+}
+
+/// The body of a request, held, looked through and written anew.
+pub mod held_body {
+    pub use crate::credentials::{ObjectKey, Shelf};
+    pub use crate::proxy::filter::member_cuts::{MemberCuts, NoCuts};
+    pub use crate::proxy::replay::budget::ReplayBudget;
+    pub use crate::proxy::replay::buffer::ReplayBuffer;
+    pub use crate::proxy::replay::content::ContentCursor;
+    pub use crate::proxy::replay::rewrite::Rewrite;
+    pub use crate::proxy::request::model::asked::{AskedMembers, AskedModels};
+    pub use crate::proxy::request::model::named::{ModelFinder, NamedModel};
+    pub use crate::proxy::request::stored::references::{ReferenceSearch, Searched};
+}
+
+/// The answers that the gateway asks for itself, and the file of prices.
+pub mod accounts {
+    pub use crate::credentials::commented_json::strip_comments;
+    pub use crate::credentials::quota::answer::{FlowToken, QuotaAnswer};
+    pub use crate::usage::cost::Usd;
+    pub use crate::usage::prices::{PriceTable, PricesFault};
+    pub use crate::usage::tokens::TokenCounts;
+}
+
+/// What is kept of failed exchanges.
+pub mod capture {
+    pub use crate::capture::masker::{Excerpt, ExchangeMasker, Masked, MaskedContent, Masker};
+    pub use crate::capture::seen::SeenKey;
+}
+
+/// The conversation with another gateway of this machine.
+pub mod take_over {
+    pub use crate::credentials::OwnerRecord;
+    pub use crate::server::take_over::conversation::Conversation;
+    pub use crate::server::take_over::conversation_error::ConversationError;
+}
+
+/// TLS with the upstream.
+pub mod tls {
+    pub use crate::upstream::tls::client_config;
+    pub use crate::upstream::tls::session::{Handshake, ReadSide, Session};
 }
 
 /// Event streams.

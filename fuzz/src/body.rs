@@ -102,7 +102,7 @@ fn are_trailers(lines: &[u8]) -> bool {
 }
 
 /// Splits a size line, without its LF, into the size and the extensions.
-fn size_line(line: &[u8]) -> Option<(u64, &[u8])> {
+pub fn size_line(line: &[u8]) -> Option<(u64, &[u8])> {
     let line = line.strip_suffix(b"\r")?;
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (digits, extensions) = line.split_at(digits);

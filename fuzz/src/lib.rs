@@ -5,13 +5,17 @@
 
 pub mod answer;
 pub mod body;
+pub mod differences;
 pub mod dotenv;
 pub mod events;
 pub mod gateway;
 pub mod input;
 pub mod json;
+pub mod kawa_reading;
+pub mod members;
 pub mod message;
 pub mod path;
 pub mod scan;
 pub mod token;
 pub mod turn;
+pub mod wire;

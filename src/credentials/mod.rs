@@ -10,7 +10,7 @@
 
 mod api_keys;
 mod choice;
-mod commented_json;
+pub mod commented_json;
 mod credential;
 mod owners;
 pub mod private_file;

@@ -19,7 +19,7 @@ mod reload;
 mod shard;
 mod shard_threads;
 mod supervisor;
-mod take_over;
+pub(crate) mod take_over;
 mod upstream_route;
 mod usage_totals;
 

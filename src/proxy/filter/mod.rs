@@ -5,7 +5,7 @@
 //! is not filtered goes upstream as without the filter. Held bodies are part of the copy that is kept for a second
 //! attempt and within its limits. Off, the filter costs a request one comparison (see `plan`).
 
-mod member_cuts;
+pub mod member_cuts;
 
 use std::cell::RefCell;
 use std::ops::Range;

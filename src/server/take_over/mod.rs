@@ -5,8 +5,8 @@
 //! successor requests them there (`predecessor`), and both speak one protocol (`conversation`, `protocol`,
 //! `descriptors`). The main thread of the running gateway grants the sockets (`successor`).
 
-mod conversation;
-mod conversation_error;
+pub mod conversation;
+pub mod conversation_error;
 mod descriptors;
 pub mod hand_over;
 mod lending;

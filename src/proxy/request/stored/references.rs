@@ -129,7 +129,7 @@ impl ReferenceSearch {
     }
 
     /// Searches the rest of one part of the copy. `None`: there is more in it.
-    fn step(
+    pub fn step(
         &mut self,
         replay: &ReplayBuffer,
         is_enough: &mut impl FnMut(Shelf, ObjectKey) -> bool,
