@@ -1,7 +1,9 @@
 //! The parsers of bytes from networks and files, and the writers that pass on what was parsed, for the targets of
-//! `fuzz/`. None of them does I/O.
+//! `fuzz/`. None of them does I/O but those of a conversation, which goes over pairs of sockets.
 //!
 //! Only with the feature `fuzz`; the program is built without it.
+
+pub mod pump;
 
 use crate::config::{Affinity, Filter, WebSocketUse};
 use crate::proxy::guard::AccessRules;
@@ -84,6 +86,8 @@ pub mod take_over {
 
 /// TLS with the upstream.
 pub mod tls {
+    pub use crate::config::Trust;
+    pub use crate::io::Buffer;
     pub use crate::upstream::tls::client_config;
     pub use crate::upstream::tls::session::{Handshake, ReadSide, Session};
 }

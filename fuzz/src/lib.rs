@@ -16,6 +16,7 @@ pub mod members;
 pub mod message;
 pub mod path;
 pub mod scan;
+pub mod tls_server;
 pub mod token;
 pub mod turn;
 pub mod wire;

@@ -89,7 +89,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, tls: Option<Session>, incoming: Buffer) -> Self {
+    pub(crate) fn new(stream: Stream, tls: Option<Session>, incoming: Buffer) -> Self {
         Connection {
             tls: tls.map(|session| Box::new(RefCell::new(session))),
             last_read_bytes: Cell::new(READ_ROOM_MIN),

@@ -62,7 +62,7 @@ impl Resolver {
     }
 
     /// Makes a resolver that knows `addresses` and never looks anything up.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzz"))]
     pub fn fixed(addresses: Vec<SocketAddr>) -> Self {
         let (wake, _) = sync_channel(1);
         Resolver { resolution: Arc::new(ArcSwap::from_pointee(Resolution { addresses, has_failed: false })), wake }

@@ -11,12 +11,12 @@
 //! take stops the reading. A turn is bounded in bytes and entries.
 
 mod batch;
-mod entry;
+pub mod entry;
 pub mod open_exchange;
 pub mod rest;
 mod sighting;
 mod sweep;
-mod table;
+pub mod table;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
