@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use flow_uring::fuzz::pump::{AnswerOutcome, Ending, OpenAnswer, Step, pump};
 use flow_uring::fuzz::tls::{Buffer, Handshake, ReadSide, Session, Trust, client_config};
@@ -12,8 +12,6 @@ use flow_uring_fuzz::tls_server::{NAME, Record, Server, certificate};
 use libfuzzer_sys::fuzz_target;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-
-use std::sync::Arc;
 
 /// The largest record with its header (RFC 5246 §6.2.3, RFC 8446 §5.2).
 const RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
@@ -166,8 +164,10 @@ fn tamper(records: &mut Vec<Record>, change: &[u8], random: &mut Random) {
         }
         3 => {
             let wire = &mut records[number].wire;
-            let at = random.below(wire.len());
-            wire[at] ^= 1 << (operand & 7);
+            let at = random.below(wire.len().max(1));
+            if let Some(byte) = wire.get_mut(at) {
+                *byte ^= 1 << (operand & 7);
+            }
         }
         4 => {
             let wire = &mut records[number].wire;
@@ -185,6 +185,7 @@ fn tamper(records: &mut Vec<Record>, change: &[u8], random: &mut Random) {
 }
 
 /// The content up to where the wire is no more what was sent.
+#[derive(Debug)]
 struct Expected {
     content: Vec<u8>,
     /// The upstream has said that it was all.
@@ -194,17 +195,43 @@ struct Expected {
 }
 
 impl Expected {
-    fn of(records: &[Record], wire: &[u8], has_close_notify: bool) -> Self {
-        let (mut content, mut rest, mut count) = (Vec::new(), wire, 0);
-        for record in records {
-            let Some(after) = rest.strip_prefix(&record.wire[..]) else { break };
-            content.extend_from_slice(&record.content);
-            rest = after;
-            count += 1;
+    /// Reads a wire as it must be read, and as it may be: the version in the header of a record is to be ignored in TLS
+    /// 1.3 (RFC 8446 §5.1), and may be refused all the same.
+    fn of(plan: &Plan, records: &[Record], wire: &[u8]) -> [Self; 2] {
+        [false, !plan.is_tls12].map(|ignores_version| {
+            let is_same = |sent: &[u8], came: &[u8]| {
+                sent.iter()
+                    .zip(came)
+                    .enumerate()
+                    .all(|(at, (sent, came))| sent == came || ignores_version && (1..3).contains(&at))
+            };
+            let (mut content, mut rest, mut count) = (Vec::new(), wire, 0);
+            for Record { wire: sent, content: own } in records {
+                let Some((came, after)) = rest.split_at_checked(sent.len()).filter(|(came, _)| is_same(sent, came))
+                else {
+                    break;
+                };
+                debug_assert_eq!(came.len(), sent.len());
+                content.extend_from_slice(own);
+                rest = after;
+                count += 1;
+            }
+            let is_closed = plan.has_close_notify && count == records.len();
+            let next = records.get(count).map_or(&[][..], |record| &record.wire);
+            let is_beginning = rest.len() < next.len() && is_same(next, rest) || rest.is_empty();
+            Expected { content, is_closed, is_tampered: !is_closed && !is_beginning }
+        })
+    }
+
+    /// Checks what has arrived. `is_closed` says that the upstream has told that it is all; `None`: it was refused.
+    fn check([must, may]: &[Self; 2], content: &[u8], is_closed: Option<bool>, plan: &Plan) {
+        assert!(content.starts_with(&must.content), "{} bytes of {}: {plan:?}", content.len(), must.content.len());
+        assert!(may.content.starts_with(content), "{} bytes of {}: {plan:?}", content.len(), may.content.len());
+        match is_closed {
+            Some(true) => assert!(may.is_closed, "somebody else has said that it is all: {plan:?}"),
+            Some(false) => assert!(!must.is_closed, "the end was not heard: {plan:?}"),
+            None => assert!(must.is_tampered, "what was sent is refused: {plan:?}"),
         }
-        let is_closed = has_close_notify && count == records.len();
-        let next = records.get(count).map_or(&[][..], |record| &record.wire);
-        Expected { content, is_closed, is_tampered: !is_closed && !next.starts_with(rest) }
     }
 }
 
@@ -225,7 +252,7 @@ fn shaken(is_tls12: bool) -> (Session, Server, Buffer) {
 fn check_content(plan: &Plan) {
     let (mut session, mut server, mut received) = shaken(plan.is_tls12);
     let (records, wire) = plan.play(&mut server);
-    let expected = Expected::of(&records, &wire, plan.has_close_notify);
+    let expected = Expected::of(plan, &records, &wire);
     let mut random = Random::of(&plan.changes);
     let mut content = Vec::new();
     let mut end = session.decrypt(&mut received, |bytes| content.extend_from_slice(bytes));
@@ -237,12 +264,7 @@ fn check_content(plan: &Plan) {
         end = session.decrypt(&mut received, |bytes| content.extend_from_slice(bytes));
         assert!(received.len() <= RECORD_BYTES_MAX || !matches!(end, Ok(ReadSide::Open)), "it is kept for nothing");
     }
-    assert!(content == expected.content, "{} bytes of {}", content.len(), expected.content.len());
-    match end {
-        Ok(ReadSide::Closed) => assert!(expected.is_closed, "somebody else has said that it is all"),
-        Ok(ReadSide::Open) => assert!(!expected.is_closed, "the end was not heard"),
-        Err(_) => assert!(expected.is_tampered, "what was sent is refused"),
-    }
+    Expected::check(&expected, &content, end.ok().map(|side| side == ReadSide::Closed), plan);
     check_relayed(plan);
 }
 
@@ -250,7 +272,7 @@ fn check_content(plan: &Plan) {
 fn check_relayed(plan: &Plan) {
     let (session, mut server, received) = shaken(plan.is_tls12);
     let (records, wire) = plan.play(&mut server);
-    let expected = Expected::of(&records, &wire, plan.has_close_notify);
+    let expected = Expected::of(plan, &records, &wire);
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n".to_vec();
     let answer = OpenAnswer { head, path: "/v1/files/x/content", is_for_http10: false, tls: Some((session, received)) };
     let mut random = Random::of(&wire[..wire.len().min(5)]);
@@ -261,12 +283,13 @@ fn check_relayed(plan: &Plan) {
         rest = after;
     }
     let end = pump(vec![answer], &steps).remove(0);
-    assert!(end.received == expected.content, "{} bytes of {}", end.received.len(), expected.content.len());
-    let outcome = if expected.is_closed {
-        AnswerOutcome::Answered { ending: Ending::Ok, keep_alive: false }
-    } else {
-        AnswerOutcome::Aborted { ending: Ending::UpstreamClosed, needs_reset: true }
+    let is_whole = match end.outcome {
+        AnswerOutcome::Answered { ending: Ending::Ok, keep_alive: false } => true,
+        AnswerOutcome::Aborted { ending: Ending::UpstreamClosed, needs_reset: true } => false,
+        outcome => panic!("{outcome:?}: {plan:?}"),
     };
-    assert_eq!(end.outcome, outcome);
+    // A refusal and a cut are told alike.
+    let is_closed = (is_whole || !expected[0].is_tampered).then_some(is_whole);
+    Expected::check(&expected, &end.received, is_closed, plan);
     assert!(!end.upstream_is_reusable);
 }
