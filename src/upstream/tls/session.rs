@@ -2,7 +2,8 @@
 //!
 //! A [`Session`] turns ciphertext into plaintext and back without I/O and keeps no buffer while it is idle: a
 //! connection costs 3.9 KiB, instead of the usual two buffers of 16 KiB. Invariant: what rustls discards is consumed
-//! from the input before the next call.
+//! from the input before the next call, and each call gets the records that rustls has begun to read: it counts on them
+//! being there, and panics where they are not.
 
 use std::sync::Arc;
 
@@ -34,6 +35,11 @@ pub struct Session {
     connection: UnbufferedClientConnection,
     /// Records that must be sent before any other: handshake flights and answers to key updates.
     urgent: Vec<u8>,
+    /// The records of a message of the handshake that has not come whole (RFC 8446 §5.1), with what follows them: a copy
+    /// of the input for calls that have none. Empty but for moments.
+    begun: Vec<u8>,
+    /// Reading has failed, so that the input is not what rustls takes it for: no call is made any more.
+    has_failed: bool,
 }
 
 /// The state of the handshake: complete, or in need of more from the peer.
@@ -47,7 +53,8 @@ impl Session {
     /// # Errors
     /// The error of rustls for an unusable configuration.
     pub fn new(config: Arc<ClientConfig>, name: ServerName<'static>) -> Result<Self, rustls::Error> {
-        Ok(Session { connection: UnbufferedClientConnection::new(config, name)?, urgent: Vec::new() })
+        let connection = UnbufferedClientConnection::new(config, name)?;
+        Ok(Session { connection, urgent: Vec::new(), begun: Vec::new(), has_failed: false })
     }
 
     /// Continues the handshake with what was received. [`Session::take_urgent`] then holds what must be sent.
@@ -76,6 +83,7 @@ impl Session {
             };
             received.consume(discard);
             if let Some(progress) = progress {
+                self.note_begun(received);
                 return Ok(progress);
             }
         }
@@ -89,7 +97,18 @@ impl Session {
     ///
     /// # Errors
     /// A record that does not authenticate or a fatal alert: the connection can only be closed.
-    pub fn decrypt(&mut self, received: &mut Buffer, mut emit: impl FnMut(&[u8])) -> Result<ReadSide, rustls::Error> {
+    pub fn decrypt(&mut self, received: &mut Buffer, emit: impl FnMut(&[u8])) -> Result<ReadSide, rustls::Error> {
+        let read = self.decrypt_records(received, emit);
+        self.has_failed |= read.is_err();
+        self.note_begun(received);
+        read
+    }
+
+    fn decrypt_records(
+        &mut self,
+        received: &mut Buffer,
+        mut emit: impl FnMut(&[u8]),
+    ) -> Result<ReadSide, rustls::Error> {
         loop {
             let available = received.len();
             let status = self.connection.process_tls_records(received.filled_mut());
@@ -127,13 +146,16 @@ impl Session {
     /// # Errors
     /// When the session can encrypt no more: the connection can only be closed.
     pub fn encrypt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) -> Result<(), rustls::Error> {
+        if self.has_failed {
+            return Err(rustls::Error::General("the connection has failed".into()));
+        }
         out.append(&mut self.urgent);
         let records = plaintext.len().div_ceil(RECORD_PLAINTEXT_MAX).max(1);
         // One record more than the data needs: a key update may have to go first.
         let mut room = plaintext.len() + (records + 1) * RECORD_OVERHEAD_MAX + DATALESS_RECORD_BYTES;
         let filled = out.len();
         loop {
-            let status = self.connection.process_tls_records(&mut []);
+            let status = self.connection.process_tls_records(&mut self.begun);
             match status.state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     out.resize(filled + room, 0);
@@ -163,8 +185,11 @@ impl Session {
 
     /// Appends a close_notify alert (RFC 8446 §6.1) to `out`, as far as the session can still send one.
     pub fn encrypt_close_notify(&mut self, out: &mut Vec<u8>) {
+        if self.has_failed {
+            return;
+        }
         out.append(&mut self.urgent);
-        let status = self.connection.process_tls_records(&mut []);
+        let status = self.connection.process_tls_records(&mut self.begun);
         if let Ok(ConnectionState::WriteTraffic(mut traffic)) = status.state {
             let filled = out.len();
             out.resize(filled + DATALESS_RECORD_BYTES, 0);
@@ -183,14 +208,33 @@ impl Session {
         std::mem::take(&mut self.urgent)
     }
 
+    /// Keeps a copy of what rustls has begun to read in `received`: it has read every whole record, and so one that is
+    /// still there is part of a message.
+    fn note_begun(&mut self, received: &Buffer) {
+        self.begun.clear();
+        if has_whole_record(received.filled()) {
+            self.begun.extend_from_slice(received.filled());
+        }
+    }
+
     /// Lets rustls encode the alert for its error, if it has one, so that the peer's log has the reason.
     fn with_alert(&mut self, received: &mut Buffer, discard: usize, error: rustls::Error) -> rustls::Error {
         received.consume(discard);
+        self.has_failed = true;
+        // An alert is returned before the input is looked at, and no other call can be made after an error.
+        if !self.connection.wants_write() {
+            return error;
+        }
         if let Ok(ConnectionState::EncodeTlsData(mut data)) = self.connection.process_tls_records(&mut []).state {
             let _ = encode(&mut self.urgent, |room| data.encode(room));
         }
         error
     }
+}
+
+/// Tells whether bytes begin with a whole record (RFC 8446 §5.1).
+fn has_whole_record(bytes: &[u8]) -> bool {
+    matches!(bytes, [_, _, _, high, low, rest @ ..] if rest.len() >= usize::from(u16::from_be_bytes([*high, *low])))
 }
 
 /// Returns whether `error` means that the peer's certificate was not accepted.

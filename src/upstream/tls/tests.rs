@@ -97,6 +97,79 @@ fn records_that_come_in_pieces_are_decrypted_when_they_are_whole() {
 }
 
 #[test]
+fn a_handshake_that_breaks_within_a_message_is_an_error() {
+    // The beginning of a message, and a record that may not stand within it.
+    for within in [&b"\x17\x03\x03\x00\x01x"[..], b"\x16\x03\x03\x00\x00\x16\x03\x03\x00\x00", b"\x00\x00\x00\x00\x00"]
+    {
+        let (_, config) = acquainted(&rustls::version::TLS13);
+        let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
+        let mut received = Buffer::none();
+        assert_eq!(session.shake_hands(&mut received), Ok(Handshake::NeedsInput));
+        received.append(b"\x16\x03\x03\x00\x05\x02\x00\x01\x00\x00");
+        assert_eq!(session.shake_hands(&mut received), Ok(Handshake::NeedsInput));
+        received.append(within);
+        let step = session.shake_hands(&mut received);
+        assert!(step.is_err() || within[0] == 22, "{within:?}: {step:?}");
+    }
+}
+
+/// Tickets are messages of a handshake that come at any time after it (RFC 8446 §4.6.1), over several records if the
+/// server likes (§5.1).
+#[test]
+fn what_is_sent_while_a_message_of_the_handshake_has_come_in_part_arrives() {
+    let (server, config) = acquainted(&rustls::version::TLS13);
+    let mut server = ServerConfig::clone(&server);
+    server.max_fragment_size = Some(40);
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
+    let mut received = Buffer::none();
+    while session.shake_hands(&mut received).unwrap() != Handshake::Complete {
+        give(&mut server, &session.take_urgent());
+        received.append(&taken(&mut server));
+    }
+    give(&mut server, &session.take_urgent());
+    server.writer().write_all(b"content").unwrap();
+    let wire = taken(&mut server);
+    assert!(wire.len() > 3 * 40, "the tickets have several records");
+    let mut seen = Vec::new();
+    for (number, byte) in wire.iter().enumerate() {
+        received.append(&[*byte]);
+        assert_eq!(session.decrypt(&mut received, |plaintext| seen.extend_from_slice(plaintext)), Ok(ReadSide::Open));
+        let request = number.to_string();
+        assert_eq!(seen_by(&mut server, &mut session, request.as_bytes()), request.as_bytes());
+    }
+    assert_eq!(seen, b"content");
+    let mut out = Vec::new();
+    session.encrypt_close_notify(&mut out);
+    assert!(!out.is_empty());
+}
+
+#[test]
+fn a_session_that_has_failed_says_nothing_more() {
+    let (server, config) = acquainted(&rustls::version::TLS13);
+    let mut server = ServerConfig::clone(&server);
+    server.max_fragment_size = Some(40);
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
+    let mut received = Buffer::none();
+    while session.shake_hands(&mut received).unwrap() != Handshake::Complete {
+        give(&mut server, &session.take_urgent());
+        received.append(&taken(&mut server));
+    }
+    give(&mut server, &session.take_urgent());
+    // The first record of a ticket, and one that is none.
+    let tickets = taken(&mut server);
+    let [_, _, _, high, low, ..] = tickets[..] else { panic!("a record") };
+    received.append(&tickets[..5 + usize::from(u16::from_be_bytes([high, low]))]);
+    received.append(b"\x00\x00\x00\x00\x00");
+    assert!(session.decrypt(&mut received, |_| panic!("there is no content")).is_err());
+    let mut out = Vec::new();
+    assert!(session.encrypt(b"a request", &mut out).is_err());
+    session.encrypt_close_notify(&mut out);
+    assert_eq!(out, b"");
+}
+
+#[test]
 fn keys_that_are_updated_in_mid_stream_are_followed_in_both_directions() {
     let (mut session, mut server) = connected(&rustls::version::TLS13);
     for round in 0..3_u8 {
