@@ -4,6 +4,8 @@
 //! Only with the feature `fuzz`; the program is built without it.
 
 pub mod pump;
+mod sockets;
+pub mod tunnel;
 
 use crate::config::{Affinity, Filter, WebSocketUse};
 use crate::proxy::guard::AccessRules;

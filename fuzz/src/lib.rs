@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod body;
+pub mod comments;
 pub mod differences;
 pub mod dotenv;
 pub mod events;

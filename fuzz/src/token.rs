@@ -56,6 +56,8 @@ pub struct Token {
     whole: String,
     secret: String,
     escaped_secret: String,
+    client_id: String,
+    tenant: String,
     parts: Vec<TokenPart>,
 }
 
@@ -65,9 +67,9 @@ impl Token {
         let [client_id, secret, tenant] = [client_id, secret, tenant].map(claim);
         let credential = Credential {
             name: String::new(),
-            client_id,
+            client_id: client_id.clone(),
             client_secret: Secret::new(secret.clone()),
-            tenant,
+            tenant: tenant.clone(),
             weight: 1,
         };
         let whole = mint(&credential).expect("a token").expose().to_owned();
@@ -77,11 +79,17 @@ impl Token {
         if secret.len() >= SECRET_BYTES_MIN {
             parts.extend([&secret, &escaped_secret].map(|text| TokenPart::of_secret(text)));
         }
-        Token { whole, secret, escaped_secret, parts }
+        Token { whole, secret, escaped_secret, client_id, tenant, parts }
     }
 
     pub fn traces(&self) -> TokenTraces {
         TokenTraces::new(&self.whole, &Secret::new(self.secret.clone()))
+    }
+
+    /// The file of secrets with the credential that it is minted for.
+    pub fn secrets_file(&self) -> String {
+        let Token { client_id, secret, tenant, .. } = self;
+        serde_json::json!([{ "clientId": client_id, "clientSecret": secret, "tenant": tenant }]).to_string()
     }
 
     /// Returns a piece: payload, signature, secret, the secret as JSON has it, or the whole token; from a byte on, so many

@@ -3,10 +3,8 @@
 //! The sockets are pairs of Unix sockets, which the pump does not tell from TCP: what one side has sent the other can
 //! read at once, so that an input has one result. The runtime has epoll, so that it is there on every machine.
 
-use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,15 +12,14 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
 use monoio::net::TcpStream;
-use monoio::{LegacyDriver, RuntimeBuilder};
 use socket2::SockRef;
 
+use super::sockets::{Runtime, pair, stream};
 use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Rotations, TokenTraces, from_json};
 use crate::http1::head::{Version, with_response};
-use crate::io::deadline::sweep;
 use crate::io::epoll::Epoll;
-use crate::io::{Buffer, Lifecycle, Phase, Stream, Timer};
+use crate::io::{Buffer, Lifecycle, Phase, Stream};
 use crate::observability::{Activity, Ledger, PastExchanges};
 use crate::proxy::attempt::held::PendingAnswer;
 use crate::proxy::downstream::Downstream;
@@ -106,21 +103,21 @@ pub enum AnswerOutcome {
 
 /// What the answers of one thread share.
 struct FuzzedShard {
-    runtime: monoio::Runtime<LegacyDriver>,
+    runtime: Runtime,
     resources: Resources,
     snapshot: Rc<Snapshot>,
 }
 
 thread_local! {
-    // For as long as the process: nothing of it can be taken down with the thread.
-    static SHARD: &'static RefCell<FuzzedShard> = Box::leak(Box::new(RefCell::new(FuzzedShard::start())));
+    // For as long as the process, as its runtime.
+    static SHARD: &'static FuzzedShard = Box::leak(Box::new(FuzzedShard::start()));
 }
 
 /// Relays these answers in one pump, step by step. After the last step each upstream ends, and each client takes all that
 /// comes.
 pub fn pump(answers: Vec<OpenAnswer<'_>>, steps: &[Step<'_>]) -> Vec<AnswerEnd> {
     SHARD.with(|shard| {
-        let FuzzedShard { runtime, resources, snapshot } = &mut *shard.borrow_mut();
+        let FuzzedShard { runtime, resources, snapshot } = shard;
         runtime.block_on(async {
             let mut relay = Relay::begin(answers, resources, snapshot);
             steps.iter().for_each(|step| relay.take(*step));
@@ -131,10 +128,7 @@ pub fn pump(answers: Vec<OpenAnswer<'_>>, steps: &[Step<'_>]) -> Vec<AnswerEnd> 
 
 impl FuzzedShard {
     fn start() -> Self {
-        let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().expect("a runtime");
-        runtime.block_on(async {
-            monoio::spawn(sweep(Timer::open().expect("a timer")));
-        });
+        let runtime = Runtime::start();
         let secrets = from_json(r#"[{"clientId":"id","clientSecret":"s","tenant":"t"}]"#).expect("valid");
         let credentials = Arc::new(secrets.credentials);
         let ledger = Arc::new(Ledger::new(1));
@@ -340,17 +334,4 @@ fn open(
     let body = BodyRelay::new(&facts, version, Buffer::none(), Rc::new(TokenTraces::none()));
     let answer = PendingAnswer::new(facts, keep_alive, body);
     Streaming::new(OpenExchange { connection, answer, exchange }, downstream, number)
-}
-
-fn pair() -> (UnixStream, UnixStream) {
-    let (one, other) = UnixStream::pair().expect("descriptors");
-    one.set_nonblocking(true).expect("a socket");
-    other.set_nonblocking(true).expect("a socket");
-    (one, other)
-}
-
-/// Makes a stream of a shard.
-fn stream(socket: UnixStream) -> Stream {
-    let tcp = std::net::TcpStream::from(OwnedFd::from(socket));
-    Stream::new(TcpStream::from_std(tcp).expect("within a runtime"))
 }
