@@ -195,15 +195,15 @@ struct Expected {
 }
 
 impl Expected {
-    /// Reads a wire as it must be read, and as it may be: the version in the header of a record is to be ignored in TLS
-    /// 1.3 (RFC 8446 §5.1), and may be refused all the same.
+    /// Reads a wire as it must be read, and as it may be: in TLS 1.3 the version in the header of a record is to be
+    /// ignored (RFC 8446 §5.1), and rustls takes the outer type for what it always is (§5.2); the true one is within.
     fn of(plan: &Plan, records: &[Record], wire: &[u8]) -> [Self; 2] {
-        [false, !plan.is_tls12].map(|ignores_version| {
+        [false, !plan.is_tls12].map(|ignores_header| {
             let is_same = |sent: &[u8], came: &[u8]| {
                 sent.iter()
                     .zip(came)
                     .enumerate()
-                    .all(|(at, (sent, came))| sent == came || ignores_version && (1..3).contains(&at))
+                    .all(|(at, (sent, came))| sent == came || ignores_header && (0..3).contains(&at))
             };
             let (mut content, mut rest, mut count) = (Vec::new(), wire, 0);
             for Record { wire: sent, content: own } in records {
