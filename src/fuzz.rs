@@ -73,7 +73,7 @@ pub mod accounts {
     pub use crate::usage::tokens::TokenCounts;
 }
 
-/// What is kept of failed exchanges.
+/// The text that may be kept of failed exchanges.
 pub mod capture {
     pub use crate::capture::masker::{Excerpt, ExchangeMasker, Masked, MaskedContent, Masker};
     pub use crate::capture::seen::SeenKey;

@@ -11,7 +11,7 @@ use flow_uring::fuzz::sse::{EventDialect, end_chunked};
 use flow_uring_fuzz::body::{Chunked, End};
 use flow_uring_fuzz::events::{self, Event};
 use flow_uring_fuzz::input::{Random, expanded, ways_to_split};
-use flow_uring_fuzz::message::{HOP_BY_HOP, Head, KEYS, loosened};
+use flow_uring_fuzz::message::{HOP_BY_HOP, Head, KEYS, OF_WEBSOCKET, loosened};
 use libfuzzer_sys::fuzz_target;
 
 /// A body as a reader saw it.
@@ -119,7 +119,7 @@ fn is_refused(name: &str) -> bool {
 
 /// Fields that the program knows in heads are not passed on after a body.
 fn may_be_removed(name: &str) -> bool {
-    const KNOWN: [&str; 10] = [
+    const KNOWN: [&str; 13] = [
         "content-encoding",
         "expect",
         "location",
@@ -130,9 +130,12 @@ fn may_be_removed(name: &str) -> bool {
         "x-flow-uring-error",
         "x-request-id",
         "set-cookie",
+        "traceparent",
+        "tracestate",
+        "x-litellm-response-cost",
     ];
     let name = loosened(name);
-    is_refused(&name) || KNOWN.contains(&&*name)
+    is_refused(&name) || KNOWN.contains(&&*name) || OF_WEBSOCKET.contains(&&*name)
 }
 
 /// Checks that what was passed on is a valid body with what is owed.

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use flow_uring::fuzz::tunnel::{TunnelEnd, open_tunnel};
+use flow_uring::fuzz::tunnel::{ProxyVerdict, open_tunnel};
 use flow_uring_fuzz::input::{Random, expanded};
 use flow_uring_fuzz::message::Head;
 use libfuzzer_sys::fuzz_target;
@@ -83,8 +83,8 @@ fn may_begin_head(rest: &[u8]) -> bool {
     b"HTTP/1.1 200 ".starts_with(rest)
 }
 
-fn check(answer: &[u8], reading: &Reading, parts: &[&[u8]], end: TunnelEnd, left: usize) {
-    if end == TunnelEnd::Open {
+fn check(answer: &[u8], reading: &Reading, parts: &[&[u8]], end: ProxyVerdict, left: usize) {
+    if end == ProxyVerdict::Open {
         // What was read is heads alone, and nothing of what follows was taken.
         let read = &answer[..parts
             .iter()
@@ -116,14 +116,19 @@ fn check(answer: &[u8], reading: &Reading, parts: &[&[u8]], end: TunnelEnd, left
             .any(|sum| sum == at)
     });
     match (reading.status, end) {
-        (_, TunnelEnd::Malformed(_)) if is_too_large => {}
-        (None, end) => assert!(matches!(end, TunnelEnd::Closed | TunnelEnd::Malformed(_)) && end != TunnelEnd::Open),
-        (Some(200..=299), TunnelEnd::Open) => assert!((is_alone || was_told_apart) && !is_too_large),
+        (_, ProxyVerdict::Malformed(_)) if is_too_large => {}
+        (None, end) => {
+            assert!(matches!(end, ProxyVerdict::Closed | ProxyVerdict::Malformed(_)) && end != ProxyVerdict::Open)
+        }
+        (Some(200..=299), ProxyVerdict::Open) => assert!((is_alone || was_told_apart) && !is_too_large),
         (Some(200..=299), end) => {
             // The proxy has said more than an answer.
-            assert!(matches!(end, TunnelEnd::Malformed(_)) && !is_alone && !was_told_apart, "{end:?} of {reading:?}");
+            assert!(
+                matches!(end, ProxyVerdict::Malformed(_)) && !is_alone && !was_told_apart,
+                "{end:?} of {reading:?}"
+            );
         }
-        (Some(status @ (408 | 429 | 500 | 502..=504)), end) => assert_eq!(end, TunnelEnd::Failed(status)),
-        (Some(status), end) => assert_eq!(end, TunnelEnd::Refused(status)),
+        (Some(status @ (408 | 429 | 500 | 502..=504)), end) => assert_eq!(end, ProxyVerdict::Failed(status)),
+        (Some(status), end) => assert_eq!(end, ProxyVerdict::Refused(status)),
     }
 }

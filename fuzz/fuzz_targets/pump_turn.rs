@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use flow_uring::fuzz::pump::{AnswerEnd, AnswerOutcome, Ending, OpenAnswer, Step, pump};
+use flow_uring::fuzz::pump::{AnswerEnd, AnswerOutcome, Ending, PumpStep, PumpedAnswer, pump};
 use flow_uring_fuzz::body::{Chunked, End};
 use flow_uring_fuzz::events;
 use flow_uring_fuzz::input::{Random, expanded};
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     if cases.is_empty() {
         return;
     }
-    let answers = || -> Vec<OpenAnswer<'_>> { cases.iter().map(Case::answer).collect() };
+    let answers = || -> Vec<PumpedAnswer<'_>> { cases.iter().map(Case::answer).collect() };
     let at_once = pump(answers(), &at_once(&cases));
     cases.iter().zip(&at_once).for_each(|(case, end)| check(case, end));
     let mut random = Random::of(data);
@@ -79,7 +79,7 @@ impl Case {
         })
     }
 
-    fn answer(&self) -> OpenAnswer<'_> {
+    fn answer(&self) -> PumpedAnswer<'_> {
         let framing = match self.framing {
             Framing::Length(length) => format!("Content-Length: {length}\r\n"),
             Framing::Chunked => "Transfer-Encoding: chunked\r\n".to_owned(),
@@ -87,11 +87,11 @@ impl Case {
         };
         let media_type = if self.is_stream { "text/event-stream" } else { "application/json" };
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\n{framing}\r\n").into_bytes();
-        OpenAnswer { head, path: self.path, is_for_http10: self.is_for_http10, tls: None }
+        PumpedAnswer { head, path: self.path, is_for_http10: self.is_for_http10, tls: None }
     }
 
-    fn last(&self, number: usize) -> Step<'_> {
-        if self.is_reset { Step::Reset(number) } else { Step::End(number) }
+    fn last(&self, number: usize) -> PumpStep<'_> {
+        if self.is_reset { PumpStep::Reset(number) } else { PumpStep::End(number) }
     }
 
     /// The content of the body, and how it ends, by itself.
@@ -151,16 +151,16 @@ fn in_chunks(text: &[u8], end: u8) -> Vec<u8> {
 }
 
 /// All comes in one piece, and the clients take nothing before the end.
-fn at_once(cases: &[Case]) -> Vec<Step<'_>> {
+fn at_once(cases: &[Case]) -> Vec<PumpStep<'_>> {
     let mut steps = Vec::new();
     for (number, case) in cases.iter().enumerate() {
-        steps.extend([Step::Send(number, &case.body), case.last(number)]);
+        steps.extend([PumpStep::Send(number, &case.body), case.last(number)]);
     }
     steps
 }
 
 /// The answers come in pieces and at one time, with turns anywhere, and clients take what they like.
-fn in_pieces<'a>(cases: &'a [Case], random: &mut Random, leaver: Option<usize>) -> Vec<Step<'a>> {
+fn in_pieces<'a>(cases: &'a [Case], random: &mut Random, leaver: Option<usize>) -> Vec<PumpStep<'a>> {
     let mut rests: Vec<&[u8]> = cases.iter().map(|case| &case.body[..]).collect();
     let mut open: Vec<usize> = (0..cases.len()).collect();
     let mut steps = Vec::new();
@@ -175,27 +175,27 @@ fn in_pieces<'a>(cases: &'a [Case], random: &mut Random, leaver: Option<usize>) 
         let length = (1 + random.below(piece_max.max(rest.len() / 50 + 1))).min(rest.len());
         if length > 0 {
             let (piece, after) = rest.split_at(length);
-            steps.push(Step::Send(number, piece));
+            steps.push(PumpStep::Send(number, piece));
             *rest = after;
         } else {
             steps.push(cases[number].last(number));
             open.swap_remove(place);
         }
         if random.below(3) > 0 {
-            steps.push(Step::Turn);
+            steps.push(PumpStep::Turn);
         }
         let taker = random.below(cases.len());
         if taker != slow {
-            steps.push(Step::Take(taker, [1, 100, 10_000][random.below(3)]));
+            steps.push(PumpStep::Take(taker, [1, 100, 10_000][random.below(3)]));
         }
     }
     if let Some(leaver) = leaver {
-        steps.insert(random.below(steps.len() + 1), Step::Leave(leaver));
+        steps.insert(random.below(steps.len() + 1), PumpStep::Leave(leaver));
     }
     steps
 }
 
-fn in_pieces_of<'a>(cases: &'a [Case], random: &mut Random, leaver: usize) -> Vec<Step<'a>> {
+fn in_pieces_of<'a>(cases: &'a [Case], random: &mut Random, leaver: usize) -> Vec<PumpStep<'a>> {
     in_pieces(cases, random, Some(leaver))
 }
 

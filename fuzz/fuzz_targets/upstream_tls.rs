@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use flow_uring::fuzz::pump::{AnswerOutcome, Ending, OpenAnswer, Step, pump};
+use flow_uring::fuzz::pump::{AnswerOutcome, Ending, PumpStep, PumpedAnswer, pump};
 use flow_uring::fuzz::tls::{Buffer, Handshake, ReadSide, Session, Trust, client_config};
 use flow_uring_fuzz::input::{Random, ways_to_split};
 use flow_uring_fuzz::tls_server::{NAME, Record, Server, certificate};
@@ -274,12 +274,13 @@ fn check_relayed(plan: &Plan) {
     let (records, wire) = plan.play(&mut server);
     let expected = Expected::of(plan, &records, &wire);
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n".to_vec();
-    let answer = OpenAnswer { head, path: "/v1/files/x/content", is_for_http10: false, tls: Some((session, received)) };
+    let answer =
+        PumpedAnswer { head, path: "/v1/files/x/content", is_for_http10: false, tls: Some((session, received)) };
     let mut random = Random::of(&wire[..wire.len().min(5)]);
     let (mut steps, mut rest) = (Vec::new(), &wire[..]);
     while !rest.is_empty() {
         let (piece, after) = rest.split_at((1 + random.below(30_000)).min(rest.len()));
-        steps.extend([Step::Send(0, piece), Step::Turn, Step::Take(0, 30_000)]);
+        steps.extend([PumpStep::Send(0, piece), PumpStep::Turn, PumpStep::Take(0, 30_000)]);
         rest = after;
     }
     let end = pump(vec![answer], &steps).remove(0);

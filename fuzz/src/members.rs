@@ -81,8 +81,11 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
+/// A reason, and whether a text has it.
+pub type UnreadReason = (&'static str, fn(&str) -> bool);
+
 /// Reasons why serde_json reads no values from a text that is one object. Each is argued; there are no others.
-pub const UNREAD: [(&str, fn(&str) -> bool); 3] = [
+pub const UNREAD: [UnreadReason; 3] = [
     // The grammar alone has no limit on nesting (RFC 8259 §9 lets a parser set one; that of serde_json is 128).
     ("it is nested too deeply", |text| depth(text) > 127),
     // RFC 8259 §8.2: the grammar allows halves of pairs, and no text can hold one.

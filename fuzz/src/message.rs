@@ -132,6 +132,22 @@ pub fn loosened(name: &str) -> String {
     name.to_ascii_lowercase().replace(['_', '.'], "-")
 }
 
+/// Fields of the opening handshake of a WebSocket (RFC 6455 §11.3).
+pub const OF_WEBSOCKET: [&str; 5] = [
+    "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+];
+
+/// Tells whether a name, in lower case, is one of them to some servers and to others not: a key of this gateway may be
+/// among the subprotocols, and none may be told twice, so that these go nowhere.
+pub fn is_websocket_alias(name: &str) -> bool {
+    let loosened = loosened(name);
+    loosened != name && OF_WEBSOCKET.contains(&&*loosened)
+}
+
 /// Keys and cookies of a client, which no upstream may see.
 pub const KEYS: [&str; 7] = [
     "authorization",

@@ -14,7 +14,7 @@ use std::time::Instant;
 use monoio::net::TcpStream;
 use socket2::SockRef;
 
-use super::sockets::{Runtime, pair, stream};
+use super::sockets::{SocketRuntime, pair, stream};
 use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Rotations, TokenTraces, from_json};
 use crate::http1::head::{Version, with_response};
@@ -53,7 +53,7 @@ const REST_ROOM_BYTES: usize = 4 * 1024 * 1024;
 const TURNS_MAX: usize = 10_000;
 
 /// An answer whose head has gone downstream.
-pub struct OpenAnswer<'a> {
+pub struct PumpedAnswer<'a> {
     /// The upstream's.
     pub head: Vec<u8>,
     /// Of the request.
@@ -65,7 +65,7 @@ pub struct OpenAnswer<'a> {
 
 /// A step of one of the answers, by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step<'a> {
+pub enum PumpStep<'a> {
     /// The upstream sends these bytes, as far as its socket takes them.
     Send(usize, &'a [u8]),
     /// The upstream sends no more.
@@ -101,9 +101,9 @@ pub enum AnswerOutcome {
     Failed,
 }
 
-/// What the answers of one thread share.
+/// The parts of a shard that the answers of one thread share.
 struct FuzzedShard {
-    runtime: Runtime,
+    runtime: SocketRuntime,
     resources: Resources,
     snapshot: Rc<Snapshot>,
 }
@@ -115,7 +115,7 @@ thread_local! {
 
 /// Relays these answers in one pump, step by step. After the last step each upstream ends, and each client takes all that
 /// comes.
-pub fn pump(answers: Vec<OpenAnswer<'_>>, steps: &[Step<'_>]) -> Vec<AnswerEnd> {
+pub fn pump(answers: Vec<PumpedAnswer<'_>>, steps: &[PumpStep<'_>]) -> Vec<AnswerEnd> {
     SHARD.with(|shard| {
         let FuzzedShard { runtime, resources, snapshot } = shard;
         runtime.block_on(async {
@@ -128,7 +128,7 @@ pub fn pump(answers: Vec<OpenAnswer<'_>>, steps: &[Step<'_>]) -> Vec<AnswerEnd> 
 
 impl FuzzedShard {
     fn start() -> Self {
-        let runtime = Runtime::start();
+        let runtime = SocketRuntime::start();
         let secrets = from_json(r#"[{"clientId":"id","clientSecret":"s","tenant":"t"}]"#).expect("valid");
         let credentials = Arc::new(secrets.credentials);
         let ledger = Arc::new(Ledger::new(1));
@@ -197,7 +197,7 @@ struct Sides {
 }
 
 impl Relay {
-    fn begin(answers: Vec<OpenAnswer<'_>>, resources: &Resources, snapshot: &Rc<Snapshot>) -> Self {
+    fn begin(answers: Vec<PumpedAnswer<'_>>, resources: &Resources, snapshot: &Rc<Snapshot>) -> Self {
         let (epoll, events) = Epoll::open().expect("a set");
         let mut relay = Relay { _events: events, table: StreamTable::new(epoll), sides: Vec::new(), left: Vec::new() };
         for (number, mut answer) in answers.into_iter().enumerate() {
@@ -223,9 +223,9 @@ impl Relay {
         relay
     }
 
-    fn take(&mut self, step: Step<'_>) {
+    fn take(&mut self, step: PumpStep<'_>) {
         match step {
-            Step::Send(number, bytes) => {
+            PumpStep::Send(number, bytes) => {
                 let Sides { upstream: Some(upstream), sent_bytes, .. } = &mut self.sides[number] else { return };
                 match upstream.write(bytes) {
                     Ok(count) => *sent_bytes += count,
@@ -235,17 +235,17 @@ impl Relay {
                     }
                 }
             }
-            Step::End(number) => {
+            PumpStep::End(number) => {
                 if let Some(upstream) = &mut self.sides[number].upstream {
                     // What it was sent is read first, so that its close is no reset.
                     let _ = upstream.read(&mut [0]);
                     let _ = upstream.shutdown(Shutdown::Write);
                 }
             }
-            Step::Reset(number) => self.sides[number].upstream = None,
-            Step::Take(number, count) => self.sides[number].receive(count),
-            Step::Leave(number) => self.sides[number].client = None,
-            Step::Turn => {
+            PumpStep::Reset(number) => self.sides[number].upstream = None,
+            PumpStep::Take(number, count) => self.sides[number].receive(count),
+            PumpStep::Leave(number) => self.sides[number].client = None,
+            PumpStep::Turn => {
                 self.table.turn(&mut self.left);
             }
         }
@@ -253,7 +253,7 @@ impl Relay {
 
     async fn end(mut self, resources: &Resources) -> Vec<AnswerEnd> {
         for number in 0..self.sides.len() {
-            self.take(Step::End(number));
+            self.take(PumpStep::End(number));
         }
         let mut turns = 0;
         while self.table.entries_count() > 0 {
@@ -314,7 +314,7 @@ impl AnswerOutcome {
 
 /// Makes an exchange that has come so far that the pump may have it.
 fn open(
-    answer: &OpenAnswer<'_>,
+    answer: &PumpedAnswer<'_>,
     connection: Connection,
     client: Stream,
     number: usize,

@@ -12,15 +12,15 @@ use crate::io::deadline::sweep;
 use crate::io::{Stream, Timer};
 
 /// A runtime of one thread, for as long as the process: nothing of it can be taken down with the thread.
-pub struct Runtime(&'static RefCell<monoio::Runtime<LegacyDriver>>);
+pub struct SocketRuntime(&'static RefCell<monoio::Runtime<LegacyDriver>>);
 
-impl Runtime {
+impl SocketRuntime {
     pub fn start() -> Self {
         let mut runtime = RuntimeBuilder::<LegacyDriver>::new().build().expect("a runtime");
         runtime.block_on(async {
             monoio::spawn(sweep(Timer::open().expect("a timer")));
         });
-        Runtime(Box::leak(Box::new(RefCell::new(runtime))))
+        SocketRuntime(Box::leak(Box::new(RefCell::new(runtime))))
     }
 
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {

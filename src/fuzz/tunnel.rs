@@ -3,18 +3,18 @@
 use std::io::{Read, Write};
 use std::net::Shutdown;
 
-use super::sockets::{Runtime, pair, stream, unread_bytes};
+use super::sockets::{SocketRuntime, pair, stream, unread_bytes};
 use crate::io::deadline::next_turn;
 use crate::io::{Either, race};
 use crate::upstream::{ProxyFault, Tunnel};
 
 thread_local! {
-    static RUNTIME: Runtime = Runtime::start();
+    static RUNTIME: SocketRuntime = SocketRuntime::start();
 }
 
 /// The result of the question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TunnelEnd {
+pub enum ProxyVerdict {
     Open,
     Closed,
     Malformed(&'static str),
@@ -24,7 +24,7 @@ pub enum TunnelEnd {
 
 /// Asks for a tunnel at a proxy that answers in these parts, each of which is read before the next is sent, and then
 /// closes. Returns the result, what the proxy was asked, and how many bytes of its answer were left for the upstream.
-pub fn open_tunnel(parts: &[&[u8]]) -> (TunnelEnd, Vec<u8>, usize) {
+pub fn open_tunnel(parts: &[&[u8]]) -> (ProxyVerdict, Vec<u8>, usize) {
     RUNTIME.with(|runtime| {
         runtime.block_on(async {
             let (own, mut proxy) = pair();
@@ -51,19 +51,19 @@ pub fn open_tunnel(parts: &[&[u8]]) -> (TunnelEnd, Vec<u8>, usize) {
             let mut asked = vec![0; 1024];
             let count = proxy.read(&mut asked).expect("it was asked");
             asked.truncate(count);
-            (TunnelEnd::of(opened), asked, left)
+            (ProxyVerdict::of(opened), asked, left)
         })
     })
 }
 
-impl TunnelEnd {
+impl ProxyVerdict {
     fn of(opened: Result<(), ProxyFault>) -> Self {
         match opened {
-            Ok(()) => TunnelEnd::Open,
-            Err(ProxyFault::Closed) => TunnelEnd::Closed,
-            Err(ProxyFault::Malformed(what)) => TunnelEnd::Malformed(what),
-            Err(ProxyFault::Refused { status }) => TunnelEnd::Refused(status),
-            Err(ProxyFault::Failed { status }) => TunnelEnd::Failed(status),
+            Ok(()) => ProxyVerdict::Open,
+            Err(ProxyFault::Closed) => ProxyVerdict::Closed,
+            Err(ProxyFault::Malformed(what)) => ProxyVerdict::Malformed(what),
+            Err(ProxyFault::Refused { status }) => ProxyVerdict::Refused(status),
+            Err(ProxyFault::Failed { status }) => ProxyVerdict::Failed(status),
             Err(fault @ (ProxyFault::Unresolved | ProxyFault::Tcp(_))) => unreachable!("it is connected: {fault}"),
         }
     }
