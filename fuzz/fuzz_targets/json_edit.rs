@@ -157,7 +157,7 @@ fn in_chunks(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The framings of one body, and the reads that each comes in.
-fn framings<'a>(input: &[u8], parts: &[&'a [u8]]) -> [(BodyLength, Vec<Vec<u8>>); 2] {
+fn framings(input: &[u8], parts: &[&[u8]]) -> [(BodyLength, Vec<Vec<u8>>); 2] {
     let plain = parts.iter().map(|part| part.to_vec()).collect();
     let chunked = in_chunks(parts);
     let mut random = Random::of(input);
