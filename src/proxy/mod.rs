@@ -303,7 +303,10 @@ impl Proxy {
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
         attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
-        let end = attempt::run(&mut attempt, exchange, turn).await;
+        let end = match attempt::begin(&mut attempt, turn) {
+            Ok(()) => attempt::run(&mut attempt, exchange).await,
+            Err(outcome) => AttemptsEnd::Over(outcome),
+        };
         exchange.credential = Some(attempt.failover.credential());
         exchange.attempts = attempt.failover.attempts();
         drop(attempt);

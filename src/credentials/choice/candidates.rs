@@ -43,7 +43,7 @@ impl<'a> Candidates<'a> {
             Some(Claim::Granted(probe)) => Some(probe),
             Some(Claim::Needless) | None => None,
         };
-        Some(ClaimedProbes { whole, scoped })
+        Some(ClaimedProbes::new(whole, scoped))
     }
 
     /// Takes the credential if it can be used now, as its probe if that is due and nobody else has claimed it.

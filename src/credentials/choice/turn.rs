@@ -13,13 +13,29 @@ pub struct Turn {
 }
 
 /// The probes that a turn has claimed: the request finds out whether the credential works again, and others wait for
-/// its outcome.
+/// its outcome. Boxed: hardly any turn has one.
 #[derive(Debug, Default)]
-pub struct ClaimedProbes {
+pub struct ClaimedProbes(Option<Box<HeldProbes>>);
+
+#[derive(Debug)]
+struct HeldProbes {
     /// That of the rest of the whole identity.
-    pub whole: Option<HeldProbe>,
+    whole: Option<HeldProbe>,
     /// That of its rest for the request's model or family of paths.
-    pub scoped: Option<HeldProbe>,
+    scoped: Option<HeldProbe>,
+}
+
+impl ClaimedProbes {
+    pub fn new(whole: Option<HeldProbe>, scoped: Option<HeldProbe>) -> Self {
+        let has_any = whole.is_some() || scoped.is_some();
+        ClaimedProbes(has_any.then(|| Box::new(HeldProbes { whole, scoped })))
+    }
+
+    /// Returns whether that of the whole identity is claimed, and that of the rest for the request.
+    #[cfg(test)]
+    pub fn are_held(&self) -> (bool, bool) {
+        self.0.as_ref().map_or((false, false), |held| (held.whole.is_some(), held.scoped.is_some()))
+    }
 }
 
 impl Turn {
@@ -29,7 +45,7 @@ impl Turn {
     }
 
     pub fn is_probe(&self) -> bool {
-        self.probes.whole.is_some() || self.probes.scoped.is_some()
+        self.probes.0.is_some()
     }
 }
 

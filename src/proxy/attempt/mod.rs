@@ -36,15 +36,21 @@ use crate::proxy::failover::Next;
 use crate::proxy::failover::wait::pause;
 use crate::proxy::outcome::Outcome;
 
-/// Makes attempts, the first by `turn`.
-pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange, turn: Turn) -> AttemptsEnd {
-    if turn.credential != attempt.request.credential()
-        && let Err(error) = attempt.authorize(turn.credential)
-    {
-        return AttemptsEnd::Over(Outcome::Failed(error));
+/// Begins the first attempt, by `turn`. Not in [`run`], whose task would keep room for the turn.
+///
+/// # Errors
+/// There is no token for it.
+pub fn begin(attempt: &mut Attempt<'_>, turn: Turn) -> Result<(), Outcome> {
+    if turn.credential != attempt.request.credential() {
+        attempt.authorize(turn.credential).map_err(Outcome::Failed)?;
     }
     attempt.failover.begin_first(attempt.resources, turn);
     note_beginning(attempt);
+    Ok(())
+}
+
+/// Makes attempts, the first of which has begun.
+pub async fn run(attempt: &mut Attempt<'_>, exchange: &Exchange) -> AttemptsEnd {
     let mut may_reuse = true;
     loop {
         // Not in a variable, for which the task of the connection would keep room.
@@ -111,7 +117,7 @@ async fn failed(attempt: &mut Attempt<'_>, class: AttemptClass) {
 }
 
 /// Waits until the next attempt may begin, and makes the request ready for it.
-async fn prepare(attempt: &mut Attempt<'_>, exchange: &Exchange, next: Next) -> Result<(), Outcome> {
+async fn prepare(attempt: &mut Attempt<'_>, exchange: &Exchange, next: Box<Next>) -> Result<(), Outcome> {
     let Attempt { resources, downstream, failover, .. } = attempt;
     let name = |credential: CredentialId| failover.snapshot.name(credential);
     tracing::warn!(

@@ -56,8 +56,8 @@ pub struct Failover {
     subject: Option<Box<Subject>>,
     /// The stored objects that it is about.
     pub objects: Option<Box<Objects>>,
-    /// Until it begins.
-    next: Option<Next>,
+    /// Until it begins; boxed, since hardly any exchange needs it.
+    next: Option<Box<Next>>,
 }
 
 #[derive(Default)]
@@ -140,7 +140,7 @@ impl Failover {
     }
 
     /// Begins the attempt that follows.
-    pub fn begin_next(&mut self, resources: &Resources, next: Next) {
+    pub fn begin_next(&mut self, resources: &Resources, next: Box<Next>) {
         self.begin(resources, next.chosen);
     }
 
@@ -196,7 +196,7 @@ impl Failover {
 
     /// Takes the attempt that follows. It may be a probe already, which is given up with it: the client may go in the
     /// pause before.
-    pub fn take_next(&mut self) -> Option<Next> {
+    pub fn take_next(&mut self) -> Option<Box<Next>> {
         self.next.take()
     }
 
@@ -258,7 +258,7 @@ impl Failover {
     }
 
     /// Looks the attempt up in the table, and chooses by whom the next one is made.
-    fn follow(&mut self, resources: &Resources, class: AttemptClass, replay_is_whole: bool) -> Option<Next> {
+    fn follow(&mut self, resources: &Resources, class: AttemptClass, replay_is_whole: bool) -> Option<Box<Next>> {
         let reason = class.reason()?;
         let now = Instant::now();
         let (turn, pause) = match decide(class, &self.situation(resources, replay_is_whole, now)) {
@@ -290,7 +290,7 @@ impl Failover {
             }
         };
         resources.activity.counters.add_retry(reason);
-        Some(Next { chosen: Chosen { turn, at: now }, reason, pause })
+        Some(Box::new(Next { chosen: Chosen { turn, at: now }, reason, pause }))
     }
 
     /// Chooses a credential to switch to. After a 429 those that said the same to other requests just now are not asked

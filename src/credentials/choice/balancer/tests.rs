@@ -454,7 +454,7 @@ fn another_credential_is_one_that_does_not_rest_for_the_model() {
     assert_eq!(other(Some(&m)), None);
     let last_resort = credentials.last_resort(id(0), &[], Some(&m), now).expect("one that rests");
     assert_eq!(last_resort.credential, id(1));
-    assert!(last_resort.probes.whole.is_none() && last_resort.probes.scoped.is_some());
+    assert_eq!(last_resort.probes.are_held(), (false, true));
 }
 
 /// Makes `a`, which rests as a whole and for the model `m`, beside `b`.
@@ -656,7 +656,7 @@ fn check(credentials: &All, choice: &Choice, was_free: &[bool], now: Instant) {
             let is_cooling = credentials.cooling_for(*credential, now).is_some();
             assert!(!is_cooling || !was_free.contains(&true), "a cooling one in place of a free one");
             let claim = credentials.identity(*credential).claim_probe(now);
-            assert!(probes.whole.is_none() || matches!(claim, Claim::InFlight));
+            assert!(!probes.are_held().0 || matches!(claim, Claim::InFlight));
         }
         Choice::Wait { .. } => assert!(!was_free.contains(&true), "a wait while one is free"),
         Choice::Open { .. } => panic!("nobody rests for a model"),
