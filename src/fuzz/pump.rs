@@ -29,6 +29,7 @@ use crate::proxy::replay::budget::ReplayBudget;
 use crate::proxy::reply_shape::ReplyShape;
 use crate::proxy::resources::Resources;
 use crate::proxy::resources::checks::ChecksUnderWay;
+use crate::proxy::resources::overload::Overload;
 use crate::proxy::resources::prices::Prices;
 use crate::proxy::resources::retry_share::RetryShare;
 use crate::proxy::resources::warm::WarmConnections;
@@ -163,6 +164,7 @@ fn resources(ledger: Arc<Ledger>) -> Resources {
         warm: Rc::new(warm),
         budget: ReplayBudget::new(replay_free, limits.replay_total_bytes_max, 1),
         share: RetryShare::new(1),
+        overload: Rc::new(Overload::new(0)),
         checks: ChecksUnderWay::default(),
         upgrades: Arc::default(),
         prices: Arc::new(Prices::fixed(None)),

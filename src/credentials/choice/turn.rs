@@ -13,28 +13,21 @@ pub struct Turn {
 }
 
 /// The probes that a turn has claimed: the request finds out whether the credential works again, and others wait for
-/// its outcome. Boxed: hardly any turn has one.
+/// its outcome. That of the rest of the whole identity, and that of its rest for the request's model or family of paths.
+/// Boxed: hardly any turn has one.
 #[derive(Debug, Default)]
-pub struct ClaimedProbes(Option<Box<HeldProbes>>);
-
-#[derive(Debug)]
-struct HeldProbes {
-    /// That of the rest of the whole identity.
-    whole: Option<HeldProbe>,
-    /// That of its rest for the request's model or family of paths.
-    scoped: Option<HeldProbe>,
-}
+pub struct ClaimedProbes(Option<Box<(Option<HeldProbe>, Option<HeldProbe>)>>);
 
 impl ClaimedProbes {
     pub fn new(whole: Option<HeldProbe>, scoped: Option<HeldProbe>) -> Self {
         let has_any = whole.is_some() || scoped.is_some();
-        ClaimedProbes(has_any.then(|| Box::new(HeldProbes { whole, scoped })))
+        ClaimedProbes(has_any.then(|| Box::new((whole, scoped))))
     }
 
     /// Returns whether that of the whole identity is claimed, and that of the rest for the request.
     #[cfg(test)]
     pub fn are_held(&self) -> (bool, bool) {
-        self.0.as_ref().map_or((false, false), |held| (held.whole.is_some(), held.scoped.is_some()))
+        self.0.as_ref().map_or((false, false), |held| (held.0.is_some(), held.1.is_some()))
     }
 }
 
