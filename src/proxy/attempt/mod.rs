@@ -136,7 +136,7 @@ async fn prepare(attempt: &mut Attempt<'_>, exchange: &Exchange, next: Box<Next>
     if credential != attempt.request.credential() {
         attempt.authorize(credential).map_err(Outcome::Failed)?;
     }
-    attempt.failover.begin_next(attempt.resources, next);
+    attempt.failover.begin_next(attempt.resources, *next);
     note_beginning(attempt);
     Ok(())
 }

@@ -140,7 +140,7 @@ impl Failover {
     }
 
     /// Begins the attempt that follows.
-    pub fn begin_next(&mut self, resources: &Resources, next: Box<Next>) {
+    pub fn begin_next(&mut self, resources: &Resources, next: Next) {
         self.begin(resources, next.chosen);
     }
 
