@@ -296,12 +296,9 @@ impl Proxy {
             Ok(first) => first,
             Err(outcome) => return Forwarded::over(exchange, &body, outcome),
         };
-        let may_replay = request.traits.may_replay;
         let FirstTurn { turn, subject, has_asked_for_body } = first;
-        let (snapshot, selection) = (exchange.snapshot.clone(), request.selection);
-        let failover = Failover::new(snapshot, selection, may_replay, admitted.at, turn.credential, subject);
+        let failover = Failover::new(exchange.snapshot.clone(), request, admitted.at, turn.credential, subject);
         let mut attempt = Attempt::new(resources, downstream, &mut body, exchange.reply, request, failover);
-        attempt.failover.objects = attempt.request.objects.take();
         attempt.has_asked_for_body = has_asked_for_body;
         let end = match attempt::begin(&mut attempt, turn) {
             Ok(()) => attempt::run(&mut attempt, exchange).await,

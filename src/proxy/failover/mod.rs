@@ -28,6 +28,7 @@ use crate::proxy::failover::blame::{Blame, Court, Finding};
 use crate::proxy::failover::chosen::Chosen;
 use crate::proxy::failover::subject::Subject;
 use crate::proxy::failover::table::{Decision, Situation, back_off, decide};
+use crate::proxy::request::plan::UpstreamRequest;
 use crate::proxy::request::stored::objects::Objects;
 use crate::proxy::resources::Resources;
 use crate::proxy::snapshot::Snapshot;
@@ -85,16 +86,15 @@ impl Failover {
     /// Takes over an exchange that began at `began` and whose first attempt, by `first`, is still to begin.
     pub fn new(
         snapshot: Rc<Snapshot>,
-        selection: Selection,
-        may_replay: bool,
+        request: &mut UpstreamRequest,
         began: Instant,
         first: CredentialId,
         subject: Option<Box<Subject>>,
     ) -> Self {
         Failover {
             snapshot,
-            selection,
-            may_replay,
+            selection: request.selection,
+            may_replay: request.traits.may_replay,
             began,
             attempt_began: began,
             chosen: Chosen { turn: Turn::of(first), at: began },
@@ -102,7 +102,7 @@ impl Failover {
             counts: AttemptCounts::default(),
             blame: Blame::default(),
             subject,
-            objects: None,
+            objects: request.objects.take(),
             next: None,
         }
     }
