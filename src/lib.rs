@@ -50,8 +50,8 @@
 //! * [`usage`], what answers cost: the tokens and the cost that they tell of (`answer`, in the counts of `tokens` and
 //!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals
 //!   (`totals`) in a file (`store`), which a thread writes (`keeper`), and told as a `report`.
-//! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, TLS with clients (`tls`), `buffer`,
-//!   time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
+//! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, with patience for who takes little
+//!   (`stream::stall_watch`), TLS with clients (`tls`), `buffer`, time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
 //!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
 //!   the limits, a `wakeup` by another thread; and one request of the main thread before there are shards
 //!   (`blocking_request`).

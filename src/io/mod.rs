@@ -28,7 +28,7 @@ pub use departure::Departure;
 pub use lifecycle::{Lifecycle, Phase};
 pub use parking::{GivesWay, LetOut, Parking};
 pub use race::{Either, race};
-pub use stream::{Delivery, PlainSender, Stream, Unread, WriteError};
+pub use stream::{Delivery, PlainSender, StallWatch, Stream, Unread, WriteError};
 pub use timer::Timer;
 pub use tls::{HandshakeError, HandshakeLimits, Handshakes};
 pub use turns::Turns;

@@ -7,11 +7,13 @@
 mod delivery;
 mod halves;
 mod plain_sender;
+mod stall_watch;
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::pin::pin;
 use std::time::Duration;
 
 use monoio::io::CancelHandle;
@@ -21,7 +23,9 @@ use socket2::SockRef;
 pub use self::delivery::Delivery;
 use self::halves::{Halves, busy};
 pub use self::plain_sender::PlainSender;
+pub use self::stall_watch::StallWatch;
 use super::buffer::{Buffer, Filled, PLAINTEXT_MAX, Spare};
+use super::clock;
 use super::deadline::Deadline;
 use super::tls::session::{CIPHERTEXT_MAX, Tls};
 
@@ -249,51 +253,72 @@ impl Stream {
     }
 
     /// Writes all of `buffer`, which comes back empty. `progress` guards every single write: it fails when the peer
-    /// takes nothing for `stall` long, however long the whole takes.
+    /// takes nothing for `stall` long, however long the whole takes (see [`StallWatch`]).
     ///
     /// # Cancel safety
     /// Not cancel safe: what was written is unknown.
-    pub async fn write_all(
-        &self,
-        mut buffer: Buffer,
-        progress: &Deadline,
+    pub fn write_all<'a>(
+        &'a self,
+        buffer: Buffer,
+        progress: &'a Deadline,
         stall: Duration,
-    ) -> (Result<(), WriteError>, Buffer) {
-        if let Some(tls) = &self.tls {
-            let mut sealed = Buffer::take();
-            if let Err(error) = tls.seal(buffer.filled(), sealed.tail()) {
-                return (Err(WriteError::Io(error)), buffer);
-            }
-            buffer = sealed;
-        }
-        self.write_wire(buffer, progress, stall).await
+    ) -> impl Future<Output = (Result<(), WriteError>, Buffer)> + use<'a> {
+        self.write_part(buffer, self.tls.as_deref(), progress, stall)
     }
 
     /// As [`Stream::write_all`], for bytes as they are on the wire: what [`Stream::write_now`] left.
     ///
     /// # Cancel safety
     /// As there.
-    pub async fn write_wire(
-        &self,
-        mut buffer: Buffer,
-        progress: &Deadline,
+    pub fn write_wire<'a>(
+        &'a self,
+        buffer: Buffer,
+        progress: &'a Deadline,
         stall: Duration,
-    ) -> (Result<(), WriteError>, Buffer) {
-        let Some(mut socket) = self.tcp.write_half() else { return (Err(WriteError::Io(busy())), buffer) };
-        while !buffer.is_empty() {
-            let (result, Filled(written)) = match progress.within(stall, socket.write(Filled(buffer))).await {
-                Ok(done) => done,
-                Err(_) => return (Err(WriteError::Stalled), Buffer::none()),
-            };
-            buffer = written;
-            match result {
-                Ok(0) => return (Err(WriteError::Io(io::ErrorKind::WriteZero.into())), buffer),
-                Ok(count) => buffer.consume(count),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return (Err(WriteError::Io(error)), buffer),
+    ) -> impl Future<Output = (Result<(), WriteError>, Buffer)> + use<'a> {
+        self.write_part(buffer, None, progress, stall)
+    }
+
+    /// Writes all of `buffer`, encrypted by `tls` if that is given.
+    #[expect(clippy::manual_async_fn, reason = "an async fn would hold the buffer twice")]
+    fn write_part<'a>(
+        &'a self,
+        mut buffer: Buffer,
+        tls: Option<&'a Tls>,
+        progress: &'a Deadline,
+        stall: Duration,
+    ) -> impl Future<Output = (Result<(), WriteError>, Buffer)> + use<'a> {
+        async move {
+            if let Some(tls) = tls {
+                let mut sealed = Buffer::take();
+                if let Err(error) = tls.seal(buffer.filled(), sealed.tail()) {
+                    return (Err(WriteError::Io(error)), buffer);
+                }
+                buffer = sealed;
             }
+            let Some(mut socket) = self.tcp.write_half() else { return (Err(WriteError::Io(busy())), buffer) };
+            while !buffer.is_empty() {
+                let mut watch = StallWatch::new(clock::now());
+                let mut writing = pin!(socket.write(Filled(buffer)));
+                let (result, Filled(written)) = loop {
+                    match progress.before(watch.next_look(stall), writing.as_mut()).await {
+                        Ok(done) => break done,
+                        Err(_) if watch.has_stalled(self, stall, clock::now()) => {
+                            return (Err(WriteError::Stalled), Buffer::none());
+                        }
+                        Err(_) => {}
+                    }
+                };
+                buffer = written;
+                match result {
+                    Ok(0) => return (Err(WriteError::Io(io::ErrorKind::WriteZero.into())), buffer),
+                    Ok(count) => buffer.consume(count),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return (Err(WriteError::Io(error)), buffer),
+                }
+            }
+            (Ok(()), buffer)
         }
-        (Ok(()), buffer)
     }
 
     /// Writes as much of `bytes` as the socket takes at once. Returns what is left, as it is to go over the wire: it

@@ -14,13 +14,14 @@ use flow_uring::config::{
 };
 use flow_uring::credentials;
 use flow_uring::server::{self, FileSource, Keyring, Ready, Sources};
+use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
     Client, EVENT_STREAM, Gate, Peer, Upstream, check_at_once, chunk, repeat_until_undisturbed, secrets_json,
     wait_until,
 };
-use crate::{LIMIT, MIB, Pace, check_both, read_up_to};
+use crate::{KIB, LIMIT, MIB, Pace, check_both, read_up_to};
 
 const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
 
@@ -103,13 +104,24 @@ enum Takes {
     AllBut(Gate),
     /// Some of it at half of the limit each time.
     Slowly(Pace),
+    /// So little each time, at first, that its socket asks for no more within the limit; then the rest.
+    Steadily(Pace),
 }
+
+/// That is taken at half of the limit each time by who takes steadily, [`STEADY_PARTS`] times. A socket of the gateway,
+/// which may hold some megabytes more, is writable again when a third of them was taken.
+const STEADY_BYTES: usize = 256 * KIB;
+const STEADY_PARTS: usize = 10;
+
+/// The room of who takes steadily: what it has not read is with the gateway.
+const STEADY_ROOM_BYTES: usize = 128 * KIB;
 
 /// An upstream with little room for what it has not read; counts its connections.
 fn narrow_upstream(takes: Takes) -> (String, Arc<AtomicUsize>) {
-    const ROOM_BYTES: usize = 256 * 1024;
+    const ROOM_BYTES: usize = 256 * KIB;
+    let room_bytes = if let Takes::Steadily(_) = takes { STEADY_ROOM_BYTES } else { ROOM_BYTES };
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    socket.set_recv_buffer_size(ROOM_BYTES).expect("before it listens");
+    socket.set_recv_buffer_size(room_bytes).expect("before it listens");
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).expect("a free port");
     socket.listen(16).expect("bound");
     let listener = TcpListener::from(socket);
@@ -130,12 +142,20 @@ fn take(mut socket: TcpStream, number: usize, takes: &Takes) {
     const PART_BYTES: usize = 3 * MIB;
     let mut part = vec![0; PART_BYTES];
     let mut taken = 0;
+    if let Takes::Steadily(pace) = takes {
+        for _ in 0..STEADY_PARTS {
+            if pace.act(|| socket.read_exact(&mut part[..STEADY_BYTES])).is_err() {
+                return;
+            }
+            taken += STEADY_BYTES;
+        }
+    }
     while taken < BODY_BYTES {
         let next = &mut part[..PART_BYTES.min(BODY_BYTES - taken)];
         let read = match takes {
             Takes::Nothing(gate) => return gate.pass(),
             Takes::AllBut(gate) if number == 0 => return gate.pass(),
-            Takes::AllBut(_) => socket.read_exact(next),
+            Takes::AllBut(_) | Takes::Steadily(_) => socket.read_exact(next),
             Takes::Slowly(pace) => pace.act(|| socket.read_exact(next)),
         };
         if read.is_err() {
@@ -185,10 +205,12 @@ fn an_upstream_that_takes_nothing_for_so_long_is_given_up_and_the_request_tried_
 
 #[test]
 fn an_upstream_that_takes_some_in_time_gets_all_of_a_body() {
-    check_at_once(DRIVERS, |driver| {
+    let cases =
+        DRIVERS.into_iter().flat_map(|driver| [(driver, Takes::Slowly as fn(_) -> _), (driver, Takes::Steadily)]);
+    check_at_once(cases, |(driver, takes)| {
         repeat_until_undisturbed(|| {
             let pace = Pace::default();
-            let (url, count) = narrow_upstream(Takes::Slowly(pace.clone()));
+            let (url, count) = narrow_upstream(takes(pace.clone()));
             let gateway = InProcess::before(&url, driver, |timeouts| timeouts.upstream_write = LIMIT);
             let mut client = Client::connect_unrecorded(gateway.port);
             let _ = client.try_send(upload());
@@ -251,6 +273,55 @@ fn a_client_that_takes_some_in_time_is_served_on() {
             }
             ended = ended.or_else(|| client.read_at_least(BYTES_AFTER, &mut Vec::new()));
             assert!(!pace.was_kept() || ended.is_none(), "{driver:?}, {head}: {ended:?}");
+            pace.was_kept()
+        });
+    });
+}
+
+/// Heads as in [`ANSWERS`], each with the same content of so many `x` and an end.
+fn whole_answers(x_count: usize) -> [String; 2] {
+    const EVENT_BYTES: usize = 16 * KIB;
+    let (event, events_count) = (format!("data: {}\n\n", "x".repeat(EVENT_BYTES)), x_count / EVENT_BYTES);
+    let length = event.len() * events_count;
+    let counted = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{}", event.repeat(events_count));
+    [counted, [EVENT_STREAM, &chunk(&event).repeat(events_count), "0\r\n\r\n"].concat()]
+}
+
+/// Connects with little room for what is not read.
+fn connect_steady(port: u16, tls: Option<&Arc<ClientConfig>>) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(STEADY_ROOM_BYTES).expect("before it is connected");
+    socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).expect("the gateway listens");
+    Client::over(socket.into(), tls)
+}
+
+#[test]
+fn a_client_that_takes_little_all_the_time_gets_all_of_an_answer() {
+    // More than is on its way to it when it is given up.
+    const X_COUNT: usize = 24 * MIB;
+    let cases = DRIVERS.into_iter().flat_map(|driver| whole_answers(X_COUNT).map(|answer| (driver, answer)));
+    check_at_once(cases, |(driver, answer)| {
+        let head = answer.split("\r\n\r\n").next().expect("a head").to_owned();
+        let upstream = Upstream::plain(move |peer: &mut Peer| {
+            if peer.read_request().is_some() {
+                peer.write(&answer);
+            }
+        });
+        let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
+        repeat_until_undisturbed(|| {
+            let (mut client, pace) = (asking(connect_steady(gateway.port, None)), Pace::default());
+            let (mut ended, mut count) = (None, 0);
+            let mut take = |client: &mut Client, bytes| {
+                let mut received = Vec::new();
+                ended = ended.or_else(|| client.read_at_least(bytes, &mut received));
+                count += received.iter().filter(|byte| **byte == b'x').count();
+                ended.is_none() && count < X_COUNT
+            };
+            for _ in 0..STEADY_PARTS {
+                pace.act(|| take(&mut client, STEADY_BYTES));
+            }
+            while take(&mut client, 1) {}
+            assert!(!pace.was_kept() || count == X_COUNT, "{driver:?}, {head}: {count} and {ended:?}");
             pace.was_kept()
         });
     });

@@ -1,13 +1,13 @@
 //! One open answer: what has come of it, and what its client has taken.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::open_exchange::{LeftPump, LeftStream, OpenExchange, Pumped};
 use crate::io::epoll::Token;
 use crate::io::prefetch::prefetch;
-use crate::io::{Buffer, PlainSender};
+use crate::io::{Buffer, PlainSender, StallWatch};
 use crate::proxy::attempt::interrupt::NoMore;
 use crate::proxy::downstream::{Downstream, RestingDownstream};
 use crate::proxy::sse::dialect::EventDialect;
@@ -65,8 +65,7 @@ enum Flow {
 struct Backlog {
     /// As it is to go over the wire.
     unsent: Buffer,
-    /// The last time that the client took something.
-    since: Instant,
+    stall: StallWatch,
 }
 
 /// All that there is of a stream.
@@ -191,7 +190,7 @@ impl<T> StreamEntry<T> {
     }
 
     fn block(&mut self, unsent: Buffer, now: Instant) -> Passed {
-        self.flow = Flow::Blocked(Box::new(Backlog { unsent, since: now }));
+        self.flow = Flow::Blocked(Box::new(Backlog { unsent, stall: StallWatch::new(now) }));
         Passed::Blocked
     }
 
@@ -199,11 +198,11 @@ impl<T> StreamEntry<T> {
     /// and something has come.
     pub fn pass_rest(&mut self, now: Instant) -> io::Result<bool> {
         let Flow::Blocked(backlog) = &mut self.flow else { return Ok(false) };
-        let Backlog { unsent, since } = &mut **backlog;
+        let Backlog { unsent, stall } = &mut **backlog;
         let before = unsent.len();
         self.stream.downstream.stream.flush_now(unsent)?;
         if unsent.len() < before {
-            *since = now;
+            *stall = StallWatch::new(now);
         }
         if !unsent.is_empty() {
             return Ok(false);
@@ -219,11 +218,25 @@ impl<T> StreamEntry<T> {
         self.written.0 = self.followed.0 | u64::from(self.written.turn_is_complete());
     }
 
-    /// Returns the time since which the client has taken nothing; `None` where nothing waits for it.
-    pub fn blocked_since(&self) -> Option<Instant> {
+    /// Returns whether something waits for the client, which has not taken it.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.flow, Flow::Blocked(_))
+    }
+
+    /// Returns when the client is to be looked at, which may take nothing for `limit`; `None` where nothing waits for
+    /// it.
+    pub fn next_look(&self, limit: Duration) -> Option<Instant> {
         match &self.flow {
-            Flow::Blocked(backlog) => Some(backlog.since),
+            Flow::Blocked(backlog) => Some(backlog.stall.next_look(limit)),
             Flow::Open => None,
+        }
+    }
+
+    /// Looks at a client for which something waits. Returns whether it has taken nothing for `limit`.
+    pub fn has_stalled(&mut self, limit: Duration, now: Instant) -> bool {
+        match &mut self.flow {
+            Flow::Blocked(backlog) => backlog.stall.has_stalled(&self.stream.downstream.stream, limit, now),
+            Flow::Open => false,
         }
     }
 

@@ -107,7 +107,7 @@ impl<T> Pump<T> {
                 let turn = self.table.borrow_mut().turn(&mut left);
                 self.let_leave(&mut left, resources, &leave);
                 if turn.has_stuck {
-                    self.expect(Instant::now() + resources.timeouts.downstream_write);
+                    self.expect(StreamLimits::of(resources).first_look(Instant::now()));
                 }
                 if turn.has_freed {
                     self.expect(StreamLimits::of(resources).first_due(Instant::now()));

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::entry::StreamEntry;
 use super::open_exchange::LeftPump;
 use crate::config::Timeouts;
+use crate::io::StallWatch;
 use crate::proxy::attempt::interrupt::{Interruption, NoMore};
 use crate::proxy::resources::Resources;
 
@@ -39,7 +40,12 @@ impl StreamLimits {
         now + self.heartbeat.map_or(self.client, |silence| silence.min(self.client))
     }
 
-    pub fn judge<T>(&self, entry: &StreamEntry<T>, has_expired: bool, now: Instant) -> SweepVerdict {
+    /// Returns when a client is to be looked at first that does not take all at `now`.
+    pub fn first_look(&self, now: Instant) -> Instant {
+        StallWatch::new(now).next_look(self.downstream_write)
+    }
+
+    pub fn judge<T>(&self, entry: &mut StreamEntry<T>, has_expired: bool, now: Instant) -> SweepVerdict {
         if has_expired {
             return SweepVerdict::Leaves(LeftPump::NoMore(Err(NoMore::Interrupted(Interruption::Expired))));
         }
@@ -47,8 +53,11 @@ impl StreamLimits {
         if now < due {
             return SweepVerdict::Stays { due };
         }
-        if entry.blocked_since().is_some() {
-            return SweepVerdict::Leaves(LeftPump::NotTaken);
+        if entry.is_blocked() {
+            return match entry.has_stalled(self.downstream_write, now) {
+                true => SweepVerdict::Leaves(LeftPump::NotTaken),
+                false => SweepVerdict::Stays { due: self.next_due(entry) },
+            };
         }
         if now >= entry.moved() + self.client {
             return SweepVerdict::Leaves(LeftPump::NoMore(Err(NoMore::Interrupted(Interruption::Overdue))));
@@ -58,8 +67,8 @@ impl StreamLimits {
 
     /// Returns when an entry is due if nothing happens to it.
     pub fn next_due<T>(&self, entry: &StreamEntry<T>) -> Instant {
-        if let Some(since) = entry.blocked_since() {
-            return since + self.downstream_write;
+        if let Some(look) = entry.next_look(self.downstream_write) {
+            return look;
         }
         let overdue = entry.moved() + self.client;
         self.heartbeat.map_or(overdue, |silence| overdue.min(entry.silent_since() + silence))

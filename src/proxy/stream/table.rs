@@ -131,7 +131,7 @@ impl<T> StreamTable<T> {
             self.leaving.push_back((token, LeftPump::ClientLeft));
             return false;
         }
-        let was_blocked = entry.blocked_since().is_some();
+        let was_blocked = entry.is_blocked();
         if readiness.is_writable() {
             match entry.pass_rest(now) {
                 Ok(true) => self.enqueue(token),
@@ -142,7 +142,7 @@ impl<T> StreamTable<T> {
                 }
             }
         }
-        was_blocked && self.entries.get_mut(token).is_some_and(|entry| entry.blocked_since().is_none())
+        was_blocked && self.entries.get_mut(token).is_some_and(|entry| !entry.is_blocked())
     }
 
     fn enqueue(&mut self, token: Token) {
