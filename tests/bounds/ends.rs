@@ -10,11 +10,11 @@ use crate::support::{
 use crate::{DRIVERS, LIMIT, MIB, Pace, builder, check_both};
 
 /// The time for which a connection whose client may still send is read from before its close, and that in a drain.
-const LINGER: Duration = Duration::from_secs(5);
-const LINGER_IN_A_DRAIN: Duration = Duration::from_secs(1);
+pub const LINGER: Duration = Duration::from_secs(5);
+pub const LINGER_IN_A_DRAIN: Duration = Duration::from_secs(1);
 
 /// What is read from it at most.
-const LINGER_BYTES: usize = 256 * MIB;
+pub const LINGER_BYTES: usize = 256 * MIB;
 
 /// The most that the sockets between a client and the gateway hold.
 const IN_SOCKETS: usize = 32 * MIB;

@@ -11,7 +11,11 @@ use std::time::Duration;
 use flow_uring::cli::settings;
 use flow_uring::config::{Limits, MEBIBYTE, Timeouts};
 
-use crate::{INTERIM_BYTES, INTERIM_HEADS, KIB, REQUEST_FIELDS, REQUEST_HEAD_BYTES, REQUEST_LINE_BYTES};
+use crate::ends::{LINGER, LINGER_BYTES, LINGER_IN_A_DRAIN};
+use crate::{
+    CHUNK_EXTENSION_BYTES, INTERIM_BYTES, INTERIM_HEADS, KIB, MIB, REQUEST_FIELDS, REQUEST_HEAD_BYTES,
+    REQUEST_LINE_BYTES, RESPONSE_FIELDS, RESPONSE_HEAD_BYTES, TRAILER_BYTES,
+};
 
 /// The limits that can be set: the flag and the default, in the unit of the flag.
 const SETTABLE: [(&str, &str); 13] = [
@@ -134,12 +138,37 @@ fn told() -> Vec<[(&'static str, String); 2]> {
     ]
 }
 
+/// As [`told`], of answers, bodies and clients that were refused.
+fn told_of_ends() -> Vec<[(&'static str, String); 2]> {
+    assert_eq!(CHUNK_EXTENSION_BYTES, TRAILER_BYTES, "the pages tell one");
+    let (head, each) = (RESPONSE_HEAD_BYTES / KIB, TRAILER_BYTES / KIB);
+    let (bytes, time, in_a_drain) = (LINGER_BYTES / MIB, LINGER.as_secs(), LINGER_IN_A_DRAIN.as_secs());
+    vec![
+        [
+            ("docs/settings.md", format!("An answer's head may have {head} KiB and {RESPONSE_FIELDS} fields")),
+            ("docs/settings.zh-CN.md", format!("响应头最大 {head} KiB、{RESPONSE_FIELDS} 个字段")),
+        ],
+        [
+            ("docs/settings.md", format!("the chunk extensions and the trailers of one body {each} KiB each")),
+            ("docs/settings.zh-CN.md", format!("一个消息体的分块扩展和尾部字段各 {each} KiB")),
+        ],
+        [
+            (
+                "docs/settings.md",
+                format!("up to {bytes} MiB are read and dropped, for {time} s at most, {in_a_drain} s in a drain"),
+            ),
+            ("docs/settings.zh-CN.md", format!("最多读取并丢弃 {bytes} MiB，最长 {time} 秒，排空期间 {in_a_drain} 秒")),
+        ],
+    ]
+}
+
 #[test]
 fn the_pages_tell_the_limits_that_cannot_be_set() {
     // Lines are broken anywhere.
     let joined = |text: &str| text.split_whitespace().collect::<String>();
     let wrong: Vec<String> = told()
         .into_iter()
+        .chain(told_of_ends())
         .flatten()
         .filter(|(page, text)| {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
