@@ -51,10 +51,10 @@
 //!   `cost`), the prices of models (`prices`), the counts of each shard (`books`, `models`, `gen_ai`), and totals
 //!   (`totals`) in a file (`store`), which a thread writes (`keeper`), and told as a `report`.
 //! * [`io`], sockets and waits of one shard: `stream` over a socket's `halves`, with patience for who takes little
-//!   (`stream::stall_watch`), TLS with clients (`tls`), `buffer`, time limits (`deadline`) by a `clock` that is read once a turn, clients that leave (`departure`), idle connections
-//!   (`parking`), the phases of a drain (`lifecycle`), fairness (`turns`), two futures at once (`race`), the `timer` of
-//!   the limits, a `wakeup` by another thread; and one request of the main thread before there are shards
-//!   (`blocking_request`).
+//!   (`stream::stall_watch`), TLS with clients (`tls`), `buffer`, time limits (`deadline`) by a `clock` that is read
+//!   once a turn, clients that leave (`departure`), idle connections (`parking`), the phases of a drain (`lifecycle`),
+//!   fairness (`turns`), two futures at once (`race`), the `timer` of the limits, a `wakeup` by another thread; and one
+//!   request of the main thread before there are shards (`blocking_request`).
 //! * [`observability`], the view of operators: the `log` with its outputs, a request's line (`exchange`), the start
 //!   `banner`, the present work (`activity`), its counts (`counters`, `tally`, by credential `ledger`), durations
 //!   (`histogram`), the liveness of a shard (`pulse`), and its last and its open exchanges (`shown`). No text of a
