@@ -39,13 +39,6 @@ pub fn accept(listener: &monoio::net::TcpListener, nonblocking: bool) -> io::Res
     }
 }
 
-/// Changes how many connections may wait in the queue of a listener; those that do stay.
-pub fn set_queue_len(listener: &monoio::net::TcpListener, count: usize) -> io::Result<()> {
-    // SAFETY: the descriptor is open as long as `listener` is.
-    let socket = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
-    SockRef::from(&socket).listen(i32::try_from(count).unwrap_or(i32::MAX))
-}
-
 /// Returns whether `error` says that this process, or the system, may open no more descriptors.
 pub fn lacks_descriptor(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
@@ -73,31 +66,4 @@ pub fn shut_down(listener: &monoio::net::TcpListener) {
     // SAFETY: the descriptor is open as long as `listener` is.
     let socket = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
     let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::io::deadline::on_both_drivers;
-
-    /// The kernel takes one more than the length says.
-    const CLIENTS: usize = 3;
-    /// A client that finds no room asks again after a second.
-    const WHILE: Duration = Duration::from_millis(300);
-
-    #[test]
-    fn the_queue_of_a_listener_can_be_made_shorter_and_longer_again_while_it_listens() {
-        on_both_drivers(|| async {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let address = listener.local_addr().unwrap();
-            let listener = listening(listener).unwrap();
-            set_queue_len(&listener, CLIENTS - 1).unwrap();
-            let connect = || std::net::TcpStream::connect_timeout(&address, WHILE);
-            let waiting: Vec<_> = (0..CLIENTS).map(|_| connect().unwrap()).collect();
-            assert_eq!(connect().unwrap_err().kind(), io::ErrorKind::TimedOut);
-            set_queue_len(&listener, 2 * CLIENTS).unwrap();
-            connect().unwrap();
-            drop(waiting);
-        });
-    }
 }

@@ -13,7 +13,7 @@ use monoio::net::TcpStream;
 use super::accept::{self, AcceptWarnings};
 use super::connections::{ACCEPT_PAUSE, Connections};
 use super::draining::DRAIN_GRACE;
-use super::listener::{QUEUE_LEN_MAX, QUEUE_LEN_OVERLOADED};
+use super::listener::QUEUE_LEN_MAX;
 use super::places::Lack;
 use crate::io::{Delivery, Either, Phase, Stream, Turns, pause, race};
 use crate::observability::Count;
@@ -45,11 +45,10 @@ impl Acceptor {
 
     /// Accepts from one listener until the drain begins, and then closes it.
     pub async fn accept_all(self: Rc<Self>, listener: monoio::net::TcpListener) {
-        let queue_len = Cell::new(QUEUE_LEN_MAX);
         loop {
             // The drain comes first: without a main thread the sockets are not this shard's any more.
             let draining = self.proxy.resources.lifecycle.reached(Phase::Draining);
-            if let Either::First(()) = race(draining, self.accept_ready(&listener, &queue_len)).await {
+            if let Either::First(()) = race(draining, self.accept_ready(&listener)).await {
                 break;
             }
         }
@@ -64,7 +63,7 @@ impl Acceptor {
 
     /// Waits for connections, and accepts all that are in the queue, as far as there are places, and a bounded number
     /// in one turn.
-    async fn accept_ready(&self, listener: &monoio::net::TcpListener, queue_len: &Cell<usize>) {
+    async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
         if let Err(error) = listener.readable(false).await {
             tracing::error!(%error, "cannot wait for connections");
             return pause(ACCEPT_PAUSE).await;
@@ -73,25 +72,13 @@ impl Acceptor {
         if self.connections.is_full().await {
             return self.connections.make_room().await;
         }
-        if let Err(error) = empty_queue(|| self.accept_one(listener, queue_len)).await {
+        if let Err(error) = empty_queue(|| self.accept_one(listener)).await {
             self.proxy.resources.activity.counters.add(Count::AcceptErrors);
             self.warnings.warn(&error);
             if accept::lacks_descriptor(&error) {
                 self.connections.request_room(Lack::Descriptor);
             }
             pause(ACCEPT_PAUSE).await;
-        }
-    }
-
-    /// Keeps the queue of a listener short while the shard has more to do than it can: who waits in a long one is
-    /// refused late or gives up before. Those that find no room are told nothing, and try again after a second.
-    fn fit_queue(&self, listener: &monoio::net::TcpListener, queue_len: &Cell<usize>) {
-        let is_refusing = self.proxy.resources.overload.is_refusing();
-        let wanted = if is_refusing { QUEUE_LEN_OVERLOADED } else { QUEUE_LEN_MAX };
-        if queue_len.replace(wanted) != wanted
-            && let Err(error) = accept::set_queue_len(listener, wanted)
-        {
-            tracing::debug!(%error, "the queue of a listener keeps its length");
         }
     }
 
@@ -123,9 +110,7 @@ impl Acceptor {
     }
 
     /// Accepts one connection; false when none waits or no more may be open.
-    fn accept_one(&self, listener: &monoio::net::TcpListener, queue_len: &Cell<usize>) -> io::Result<bool> {
-        // For each: a queue that stands has no end.
-        self.fit_queue(listener, queue_len);
+    fn accept_one(&self, listener: &monoio::net::TcpListener) -> io::Result<bool> {
         let Some(permit) = self.connections.permit() else { return Ok(false) };
         let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
         // Most of a queue that stands may have given up, and to serve them would be all that is done.

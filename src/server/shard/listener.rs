@@ -13,10 +13,6 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 /// default).
 pub const QUEUE_LEN_MAX: usize = 4096;
 
-/// The same of a shard that has more to do than it can: as many as it accepts in two turns, in some
-/// milliseconds of a core.
-pub const QUEUE_LEN_OVERLOADED: usize = 128;
-
 /// Opens `count` listeners on `address`. Port 0 becomes one free port for all of them.
 ///
 /// # Errors

@@ -10,10 +10,13 @@ mod standing_queue;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use self::standing_queue::{INTERVAL, Judgement, RequestWait, StandingQueue, TARGET};
 use crate::io::{Delivery, pause};
+
+/// The time between two looks while nobody waits too long. A look costs a system call.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The overload of one shard.
 #[derive(Debug)]
@@ -85,7 +88,7 @@ impl Overload {
         let verdict = queue.judge(now, RequestWait { past, coming });
         self.queue.set(queue);
         if queue.is_short() {
-            self.next_look.set(now + TARGET);
+            self.next_look.set(now + LOOK_INTERVAL);
         }
         if queue.is_standing() && !was_standing {
             self.begin();

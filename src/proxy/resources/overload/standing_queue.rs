@@ -7,10 +7,12 @@
 
 use std::time::{Duration, Instant};
 
-/// The wait that is too long where it lasts. Far above what a shard takes for its work between two waits for the kernel
-/// (some milliseconds), and above the pause of a container that has used up its quota (a period of 100 ms); far below
-/// the seconds after which clients give up, and less than people notice of an answer that takes seconds.
-pub const TARGET: Duration = Duration::from_millis(100);
+/// The wait that is too long where it lasts. A refusal costs a client more than that: it waits for a second, as it is
+/// told to, and some clients do not try again at all. Answers take seconds to their first byte, and nobody notices half
+/// a one more; a machine that is merely busy, with neighbours, a build, or a quota that is used up in each period
+/// (100 ms), makes requests wait for some tenths of one, and serves them all. Much longer would be too late: clients
+/// give up after seconds, and what is done for those that have is done for nobody.
+pub const TARGET: Duration = Duration::from_millis(500);
 
 /// The time after which a wait lasts, and after which it is over.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,6 +21,10 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 /// be, and so on until one has not. A refusal may cost as much as half a request, so that there is a load at which a
 /// shard that refuses all that have waited would serve nobody.
 const PHASE: Duration = Duration::from_millis(100);
+
+/// A request may seem to have arrived so much earlier than it has: the kernel counts in ticks of up to 10 ms, and what
+/// it counts from is not what it counts to.
+const ARRIVAL_GRAIN: Duration = Duration::from_millis(20);
 
 /// A queue of requests; see the module.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,7 +69,11 @@ impl StandingQueue {
         let began = match *self {
             StandingQueue::Short => now,
             // Whoever came after the last one was served may have found nobody before it.
-            StandingQueue::Suspected { last, .. } if now.checked_sub(longest).is_none_or(|came| came > last) => now,
+            StandingQueue::Suspected { last, .. }
+                if now.checked_sub(longest).is_none_or(|came| came + ARRIVAL_GRAIN > last) =>
+            {
+                now
+            }
             StandingQueue::Suspected { since, .. } => since,
             StandingQueue::Standing { run, .. } => return self.refuse(now, coming, run.unwrap_or(now)),
         };

@@ -1,7 +1,7 @@
 use super::*;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-const LONG: Duration = Duration::from_millis(101);
+const LONG: Duration = TARGET.saturating_add(MILLISECOND);
 const STEP: Duration = Duration::from_millis(10);
 
 /// Requests at moments of a clock of its own.
@@ -60,8 +60,13 @@ fn one_that_has_not_waited_begins_the_interval_anew() {
 fn those_that_found_nobody_before_them_are_no_queue() {
     let mut case = Case::new();
     // As a process that is stopped again and again, for longer than the interval in all.
-    for at in (0..60_000).step_by(300) {
-        assert_eq!(case.run(at..at + 50, Duration::from_millis(200)), 0);
+    for at in (0..60_000).step_by(700) {
+        assert_eq!(case.run(at..at + 50, Duration::from_millis(600)), 0);
+    }
+    assert!(!case.queue.is_standing());
+    // The requests of each stop came just after the last one had been served, by a clock that is not exact.
+    for at in (100_000..160_000).step_by(700) {
+        assert_eq!(case.run(at..at + 10, Duration::from_millis(705)), 0);
     }
     assert!(!case.queue.is_standing());
 }
@@ -120,7 +125,8 @@ fn nobody_is_refused_who_has_not_waited_or_where_somebody_has_not_within_the_int
         for _ in 0..2_000 {
             at += Duration::from_micros(random.u64(0..5_000));
             let is_short = random.u32(0..100) < short_percent;
-            let wait = if is_short { random.u64(0..=100) } else { random.u64(101..5_000) };
+            let target = TARGET.as_millis() as u64;
+            let wait = if is_short { random.u64(0..=target) } else { random.u64(target + 1..5_000) };
             let (past, coming) = (Duration::from_millis(wait), Duration::from_millis(random.u64(0..=wait)));
             let (past, coming) = if random.bool() { (past, coming) } else { (coming, past) };
             let verdict = case.judge(at, past, coming);
