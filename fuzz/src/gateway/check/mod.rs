@@ -134,10 +134,12 @@ fn check_reuse(observed: &Observed<'_>) -> Result<(), String> {
         if spoiled.contains(&attempt.connection) {
             return Err(format!("attempt {} came on a connection with bytes that nobody asked for", attempt.tag));
         }
-        let Play { surplus, split, size, .. } = attempt.play;
+        let Play { surplus, split, size, change, missing, cut, .. } = attempt.play;
         let is_seen_at_once = split.pieces == 0 && matches!(size, Size::Tiny | Size::Small);
         let is_closing = attempt.play.framing == Framing::Close || attempt.play.framing == Framing::Old;
-        if surplus != Surplus::Nothing && is_seen_at_once && !is_closing {
+        // Else it may take the place of what is missing.
+        let is_beyond = surplus != Surplus::Nothing && change == Default::default() && missing <= 1 && cut.is_none();
+        if is_beyond && is_seen_at_once && !is_closing {
             spoiled.push(attempt.connection);
         }
     }
