@@ -97,8 +97,12 @@ class Gateway:
         return resident_kib(self.pid)
 
     def anonymous_kib(self) -> int:
-        with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as status:
-            return next(int(line.split()[1]) for line in status if line.startswith("RssAnon:"))
+        """Its own memory; 0 once it has ended, which may be at any time while it is not at rest."""
+        try:
+            with open(f"/proc/{self.pid}/status", encoding="ascii", errors="replace") as status:
+                return next((int(line.split()[1]) for line in status if line.startswith("RssAnon:")), 0)
+        except (FileNotFoundError, ProcessLookupError):
+            return 0
 
     def descriptors(self) -> dict[str, str]:
         """What each descriptor stands for."""
