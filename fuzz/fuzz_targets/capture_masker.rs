@@ -1,5 +1,5 @@
-//! What is kept of a failed exchange: no token, secret or key is in it, whole or cut, wherever it stood, and nothing else
-//! is changed.
+//! What is kept of a failed exchange: no token, secret or key is in it, whole or cut, wherever it stood, and nothing
+//! else is changed.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! A connection as two parsers read it that share no code: the same messages, with the same ends, so that nothing can be
-//! hidden in what one of them takes for a body. What only one of them accepts has a reason in `differences`.
+//! A connection as two parsers read it that share no code: the same messages, with the same ends, so that nothing can
+//! be hidden in what one of them takes for a body. What only one of them accepts has a reason in `differences`.
 
 #![no_main]
 

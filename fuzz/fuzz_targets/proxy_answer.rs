@@ -1,5 +1,5 @@
-//! The answer of a proxy that is asked for a tunnel, in whatever reads it comes: a tunnel is open after a 2xx alone, the
-//! next byte is the upstream's, and no answer makes the question last.
+//! The answer of a proxy that is asked for a tunnel, in whatever reads it comes: a tunnel is open after a 2xx alone,
+//! the next byte is the upstream's, and no answer makes the question last.
 
 #![no_main]
 

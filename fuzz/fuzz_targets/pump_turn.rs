@@ -1,5 +1,5 @@
-//! Open answers in the pump of a shard: however the bytes come and whenever a client takes them, what it gets is what the
-//! upstream sent, the end is told for what it is, and no answer has a part in another.
+//! Open answers in the pump of a shard: however the bytes come and whenever a client takes them, what it gets is what
+//! the upstream sent, the end is told for what it is, and no answer has a part in another.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! The head of an answer, in whatever reads it comes: what is accepted is RFC 9112's, and what goes downstream for it is
-//! the upstream's but for what is meant for its own hop.
+//! The head of an answer, in whatever reads it comes: what is accepted is RFC 9112's, and what goes downstream for it
+//! is the upstream's but for what is meant for its own hop.
 
 #![no_main]
 

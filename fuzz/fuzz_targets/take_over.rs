@@ -1,5 +1,5 @@
-//! What another process says in the conversation of a take-over, step by step: each step takes its own bytes and no more,
-//! and nothing that was not sent is believed.
+//! What another process says in the conversation of a take-over, step by step: each step takes its own bytes and no
+//! more, and nothing that was not sent is believed.
 
 #![no_main]
 

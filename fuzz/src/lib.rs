@@ -10,6 +10,7 @@ pub mod differences;
 pub mod dotenv;
 pub mod events;
 pub mod gateway;
+pub mod held_body;
 pub mod input;
 pub mod json;
 pub mod kawa_reading;
