@@ -11,17 +11,10 @@ mod support;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
-use std::thread;
 use std::time::Duration;
 
-use flow_uring::config::{
-    AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts,
-    Trust, UpstreamConfig, UsageOptions, WebSocketUse,
-};
-use flow_uring::credentials;
-use flow_uring::server::{self, FileSource, Keyring, Sources};
-use support::{CERTIFICATES, Client, Upstream, json, secrets_json};
+use flow_uring::config::{Affinity, QuotaSource, Timeouts, Trust, UpstreamConfig};
+use support::{CERTIFICATES, Client, InProcess, Upstream, json};
 
 const WARM_UP: usize = 100;
 /// The questions for quotas, of which this upstream answers none: one for each credential.
@@ -130,51 +123,20 @@ unsafe extern "C" fn clock_gettime(clock: libc::clockid_t, time: *mut libc::time
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A gateway with one shard on a thread of this process, and the port it listens on. A signal ends it.
-fn start_gateway(upstream: &Upstream) -> (u16, thread::JoinHandle<Result<(), server::RunError>>) {
+/// Starts the gateway whose shard is counted. A signal ends it.
+fn start_gateway(upstream: &Upstream) -> InProcess {
     let mut target = UpstreamConfig::parse(&upstream.url(), "a test").expect("a URL");
     if upstream.is_tls() {
         target.trust = Trust::Pem(CERTIFICATES.authority_pem.clone());
     }
-    let config = Config {
-        listen: "127.0.0.1:0".parse().expect("an address"),
-        listen_host: "127.0.0.1".to_owned(),
-        admin: Some("127.0.0.1:0".parse().expect("an address")),
-        shards: 1.try_into().expect("not zero"),
-        take_over: false,
-        // Nobody takes over from a thread of a test.
-        runtime_directory: Some("/nowhere".into()),
-        secrets_file: "none".into(),
-        access: AccessConfig::default(),
-        listener_tls: None,
-        upstream: target,
-        io_driver: IoDriver::Auto,
-        pumping: Pumping::Auto,
-        filter: Filter::None,
+    InProcess::start(target, &["a", "b", "c"], |config| {
         // Requests without a session cost a look for one.
-        affinity: Affinity::Session,
-        websocket: WebSocketUse::Auto,
-        // The upstream connection stays however busy the machine is.
-        timeouts: Timeouts { connect: PATIENCE, upstream_idle: PATIENCE, ..Timeouts::default() },
-        // And none is opened beside it, which would allocate too.
-        limits: Limits { warm_connections: 0, ..Limits::default() },
-        log: LogConfig::default(),
-        usage: UsageOptions::default(),
+        config.affinity = Affinity::Session;
+        // The upstream connection stays however busy the machine is; a warm one beside it would allocate too.
+        config.timeouts = Timeouts { connect: PATIENCE, upstream_idle: PATIENCE, ..Timeouts::default() };
         // Asked for while it warms up, and then looked at by each request.
-        quota: QuotaSource::Flow,
-        capture_directory: None,
-        notices: Vec::new(),
-    };
-    let credentials = credentials::from_json(&secrets_json(&["a", "b", "c"])).expect("valid").credentials;
-    let (ready, port) = mpsc::channel();
-    let running = thread::spawn(move || {
-        let keyring = Keyring { credentials: Arc::new(credentials), api_keys: None };
-        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed, prices: PriceSource::Nothing };
-        server::run(config, keyring, sources, |_, _, state| {
-            ready.send(state.bound.port()).expect("awaited");
-        })
-    });
-    (port.recv().expect("the gateway starts"), running)
+        config.quota = QuotaSource::Flow;
+    })
 }
 
 /// The allocations and the readings of the clock in a round of exchanges.
@@ -186,7 +148,7 @@ struct RoundCounts {
 
 /// Counts each round of exchanges, after a warm-up, over one connection: up to the first that `is_known`.
 fn count_rounds(upstream: &Upstream, is_known: impl Fn(RoundCounts) -> bool) -> Vec<RoundCounts> {
-    let (port, running) = start_gateway(upstream);
+    let InProcess { port, running, .. } = start_gateway(upstream);
     let mut client = Client::connect_unrecorded(port);
     let mut exchange = |count| {
         for _ in 0..count {

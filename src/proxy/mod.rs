@@ -7,8 +7,9 @@
 //! (`counted`). An answer that only has to be relayed any more leaves for the pump (`stream`), and comes back for its
 //! end: [`Proxy::end_pumped`]. After an upgrade bytes go both ways (`websocket`). All rooms share the shard's
 //! `resources` and what is known of the `exchange` and left of it as its `trail`; `replay` keeps the request for another
-//! attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream for itself is an `own_request`: the check of a
-//! credential (`failover`), the prices of models (`price_question`), the quotas of users (`quota_question`).
+//! attempt, `response` and `sse` follow the answer on its way. What the gateway asks the upstream for itself is an
+//! `own_request`: the check of a credential (`failover`), the prices of models (`price_question`), the quotas of users
+//! (`quota_question`).
 //! Imports inside go downwards only, in the order of the list in `tests/architecture/rooms.rs`.
 
 pub mod admission;

@@ -3,23 +3,17 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use flow_uring::config::{
-    AccessConfig, Affinity, Config, Filter, IoDriver, Limits, LogConfig, PriceSource, Pumping, QuotaSource, Timeouts,
-    UpstreamConfig, UsageOptions, WebSocketUse,
-};
-use flow_uring::credentials;
-use flow_uring::server::{self, FileSource, Keyring, Ready, Sources};
+use flow_uring::config::{IoDriver, Timeouts, UpstreamConfig};
 use rustls::ClientConfig;
 use socket2::{Domain, Socket, Type};
 
 use crate::support::{
-    Client, EVENT_STREAM, Gate, Peer, Upstream, check_at_once, chunk, repeat_until_undisturbed, secrets_json,
-    wait_until,
+    Client, EVENT_STREAM, Gate, InProcess, Peer, Upstream, check_at_once, chunk, repeat_until_undisturbed, wait_until,
 };
 use crate::{KIB, LIMIT, MIB, Pace, check_both, read_up_to};
 
@@ -31,68 +25,27 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// A body that no sockets on the way can hold, and that is kept for another attempt.
 const BODY_BYTES: usize = 15 * MIB;
 
-/// A gateway on threads of this process, for as long as that lasts.
-struct InProcess {
-    port: u16,
-    admin_port: u16,
+/// Starts a gateway with no limits on time that a test reaches but those that `limit` sets.
+fn before(upstream_url: &str, io_driver: IoDriver, limit: impl FnOnce(&mut Timeouts)) -> InProcess {
+    let upstream = UpstreamConfig::parse(upstream_url, "a test").expect("a URL");
+    InProcess::start(upstream, &["alpha"], |config| {
+        config.io_driver = io_driver;
+        let timeouts = Timeouts { head: PATIENCE, body: PATIENCE, connect: PATIENCE, ..Timeouts::default() };
+        config.timeouts = Timeouts { retry: PATIENCE, ..timeouts };
+        limit(&mut config.timeouts);
+    })
 }
 
-impl InProcess {
-    fn before(upstream_url: &str, io_driver: IoDriver, limit: impl FnOnce(&mut Timeouts)) -> Self {
-        let mut timeouts = Timeouts { head: PATIENCE, body: PATIENCE, connect: PATIENCE, ..Timeouts::default() };
-        timeouts.retry = PATIENCE;
-        limit(&mut timeouts);
-        let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let config = Config {
-            listen: any_port,
-            listen_host: any_port.ip().to_string(),
-            admin: Some(any_port),
-            shards: 1.try_into().expect("not zero"),
-            take_over: false,
-            runtime_directory: Some("/nowhere".into()),
-            secrets_file: "none".into(),
-            access: AccessConfig::default(),
-            listener_tls: None,
-            upstream: UpstreamConfig::parse(upstream_url, "a test").expect("a URL"),
-            io_driver,
-            pumping: Pumping::Auto,
-            filter: Filter::None,
-            affinity: Affinity::None,
-            websocket: WebSocketUse::Auto,
-            timeouts,
-            limits: Limits { warm_connections: 0, ..Limits::default() },
-            log: LogConfig::default(),
-            usage: UsageOptions::default(),
-            quota: QuotaSource::Off,
-            capture_directory: None,
-            notices: Vec::new(),
-        };
-        let credentials = credentials::from_json(&secrets_json(&["alpha"])).expect("valid").credentials;
-        let keyring = Keyring { credentials: Arc::new(credentials), api_keys: None };
-        let sources = Sources { secrets: FileSource::Fixed, api_keys: FileSource::Fixed, prices: PriceSource::Nothing };
-        let (ready, serving) = mpsc::channel();
-        thread::spawn(move || {
-            server::run(config, keyring, sources, |_, _, state: &Ready| {
-                let admin = state.admin.expect("it was asked for").address;
-                ready.send((state.bound.port(), admin.port())).expect("awaited");
-            })
-        });
-        let (port, admin_port) = serving.recv().expect("the gateway starts");
-        Self { port, admin_port }
-    }
-
-    /// Waits until one exchange has ended so, and none otherwise.
-    fn expect_end(&self, end: &str) {
-        let mut page = String::new();
-        let ended = |page: &str, end: &str| page.contains(&format!("exchanges_ended_total{{end=\"{end}\"}} 1\n"));
-        wait_until(end, || {
-            page = Client::connect(self.admin_port).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
-            ended(&page, end)
-        });
-        let others =
-            ["ok", "client_disconnected", "upstream_closed", "timeout"].into_iter().filter(|other| *other != end);
-        others.for_each(|other| assert!(!ended(&page, other), "an exchange ended in {other} too"));
-    }
+/// Waits until one exchange has ended so, and none otherwise.
+fn expect_end(gateway: &InProcess, end: &str) {
+    let mut page = String::new();
+    let ended = |page: &str, end: &str| page.contains(&format!("exchanges_ended_total{{end=\"{end}\"}} 1\n"));
+    wait_until(end, || {
+        page = Client::connect(gateway.admin_port).ask("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").text();
+        ended(&page, end)
+    });
+    let others = ["ok", "client_disconnected", "upstream_closed", "timeout"].into_iter().filter(|other| *other != end);
+    others.for_each(|other| assert!(!ended(&page, other), "an exchange ended in {other} too"));
 }
 
 /// The conduct of an upstream towards the body of a request.
@@ -180,24 +133,24 @@ fn an_upstream_that_takes_nothing_for_so_long_is_given_up_and_the_request_tried_
     let given_up = |driver| {
         let gate = Gate::new();
         let (url, count) = narrow_upstream(Takes::Nothing(gate.clone()));
-        let gateway = InProcess::before(&url, driver, shorten);
+        let gateway = before(&url, driver, shorten);
         let (begun, mut client) = (Instant::now(), Client::connect_unrecorded(gateway.port));
         let _ = client.try_send(upload());
         let response = client.read_response();
         assert!(begun.elapsed() >= 3 * LIMIT, "{driver:?}: after {:?}", begun.elapsed());
         assert_eq!((response.status, response.error_code()), (504, Some("upstream_timeout")), "{driver:?}");
         assert_eq!(count.load(Ordering::SeqCst), 3, "{driver:?}");
-        gateway.expect_end("timeout");
+        expect_end(&gateway, "timeout");
         (0..3).for_each(|_| gate.open());
     };
     let tried_again = |driver| {
         let gate = Gate::new();
         let (url, count) = narrow_upstream(Takes::AllBut(gate.clone()));
-        let gateway = InProcess::before(&url, driver, shorten);
+        let gateway = before(&url, driver, shorten);
         let response = Client::connect_unrecorded(gateway.port).ask(upload());
         assert_eq!((response.status, response.text().as_str()), (200, "ok"), "{driver:?}");
         assert_eq!(count.load(Ordering::SeqCst), 2, "{driver:?}");
-        gateway.expect_end("ok");
+        expect_end(&gateway, "ok");
         gate.open();
     };
     check_at_once(DRIVERS, |driver| check_both(|| given_up(driver), || tried_again(driver)));
@@ -211,7 +164,7 @@ fn an_upstream_that_takes_some_in_time_gets_all_of_a_body() {
         repeat_until_undisturbed(|| {
             let pace = Pace::default();
             let (url, count) = narrow_upstream(takes(pace.clone()));
-            let gateway = InProcess::before(&url, driver, |timeouts| timeouts.upstream_write = LIMIT);
+            let gateway = before(&url, driver, |timeouts| timeouts.upstream_write = LIMIT);
             let mut client = Client::connect_unrecorded(gateway.port);
             let _ = client.try_send(upload());
             let (received, _) = read_up_to(&mut client, "ok");
@@ -245,13 +198,13 @@ fn a_client_that_takes_nothing_for_so_long_is_given_up() {
     let cases = DRIVERS.into_iter().flat_map(|driver| ANSWERS.map(|head| (driver, head)));
     check_at_once(cases, |(driver, head)| {
         let upstream = endless(head);
-        let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
+        let gateway = before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
         let begun = Instant::now();
         let _client = asking(Client::connect_narrow(gateway.port, None));
         upstream.wait_for_close(0);
         assert!(begun.elapsed() >= LIMIT, "{driver:?}: after {:?}", begun.elapsed());
         // It counts as one that has left.
-        gateway.expect_end("client_disconnected");
+        expect_end(&gateway, "client_disconnected");
     });
 }
 
@@ -265,7 +218,7 @@ fn a_client_that_takes_some_in_time_is_served_on() {
     check_at_once(cases, |(driver, head)| {
         repeat_until_undisturbed(|| {
             let upstream = endless(head);
-            let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
+            let gateway = before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
             let (mut client, pace) = (asking(Client::connect_unrecorded(gateway.port)), Pace::default());
             let mut ended = None;
             for _ in 0..TAKEN {
@@ -307,7 +260,7 @@ fn a_client_that_takes_little_all_the_time_gets_all_of_an_answer() {
                 peer.write(&answer);
             }
         });
-        let gateway = InProcess::before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
+        let gateway = before(&upstream.url(), driver, |timeouts| timeouts.downstream_write = LIMIT);
         repeat_until_undisturbed(|| {
             let (mut client, pace) = (asking(connect_steady(gateway.port, None)), Pace::default());
             let (mut ended, mut count) = (None, 0);

@@ -3,8 +3,6 @@
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use super::Stream;
-
 /// `TCP_ESTABLISHED` of the kernel, as `tcp_info` states it: neither side has closed.
 const ESTABLISHED: u8 = 1;
 
@@ -41,13 +39,6 @@ impl Delivery {
             ago: Duration::from_millis(info.tcpi_last_data_recv.into()),
             has_left: info.tcpi_state != ESTABLISHED,
         })
-    }
-}
-
-impl Stream {
-    /// Returns when the peer has sent its last bytes, and whether it has left. Not the times of single records of TLS.
-    pub fn last_delivery(&self) -> Option<Delivery> {
-        Delivery::of(self)
     }
 }
 

@@ -21,7 +21,7 @@ pub fn look(resources: &Resources, exchange: &Exchange, downstream: &Downstream)
         return Look::Serve;
     }
     // Of a kernel that does not tell nothing is known.
-    let delivery = downstream.stream.last_delivery().unwrap_or(Delivery::NOW);
+    let delivery = Delivery::of(&downstream.stream).unwrap_or(Delivery::NOW);
     // Whoever finds a connection does not wait for one.
     let needs_connect = resources.pool.idle_count() == 0;
     let stands_since = if needs_connect { resources.connector.stands_since() } else { None };

@@ -11,6 +11,9 @@ use crate::config::Trust;
 use crate::io::Buffer;
 use crate::io::buffer::PLAINTEXT_MAX;
 
+/// Most of a record of a server that splits its messages: rustls takes no less than some dozens.
+const FRAGMENT_BYTES: usize = 40;
+
 /// A server for `flow.test`, and a client that trusts it alone.
 pub fn acquainted(version: &'static rustls::SupportedProtocolVersion) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     let made = rcgen::generate_simple_self_signed(vec!["flow.test".to_owned()]).unwrap();
@@ -37,9 +40,21 @@ pub fn connected(version: &'static rustls::SupportedProtocolVersion) -> (Session
 
 /// As [`connected`], with what the session has not read yet.
 pub fn shaken(version: &'static rustls::SupportedProtocolVersion) -> (Session, ServerConnection, Buffer) {
-    let (server, config) = acquainted(version);
+    let (server, client) = acquainted(version);
+    shaken_between(server, client)
+}
+
+/// As [`shaken`], with a server that splits its messages over records of few bytes: what is left are its tickets.
+fn shaken_in_pieces() -> (Session, ServerConnection, Buffer) {
+    let (server, client) = acquainted(&rustls::version::TLS13);
+    let mut server = ServerConfig::clone(&server);
+    server.max_fragment_size = Some(FRAGMENT_BYTES);
+    shaken_between(Arc::new(server), client)
+}
+
+fn shaken_between(server: Arc<ServerConfig>, client: Arc<ClientConfig>) -> (Session, ServerConnection, Buffer) {
     let mut server = ServerConnection::new(server).unwrap();
-    let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
+    let mut session = Session::new(client, ServerName::try_from("flow.test").unwrap()).unwrap();
     let mut received = Buffer::none();
     loop {
         let step = session.shake_hands(&mut received).unwrap();
@@ -117,20 +132,11 @@ fn a_handshake_that_breaks_within_a_message_is_an_error() {
 /// server likes (§5.1).
 #[test]
 fn what_is_sent_while_a_message_of_the_handshake_has_come_in_part_arrives() {
-    let (server, config) = acquainted(&rustls::version::TLS13);
-    let mut server = ServerConfig::clone(&server);
-    server.max_fragment_size = Some(40);
-    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
-    let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
-    let mut received = Buffer::none();
-    while session.shake_hands(&mut received).unwrap() != Handshake::Complete {
-        give(&mut server, &session.take_urgent());
-        received.append(&taken(&mut server));
-    }
-    give(&mut server, &session.take_urgent());
+    let (mut session, mut server, tickets) = shaken_in_pieces();
     server.writer().write_all(b"content").unwrap();
-    let wire = taken(&mut server);
-    assert!(wire.len() > 3 * 40, "the tickets have several records");
+    let wire = [tickets.filled(), &taken(&mut server)].concat();
+    let mut received = Buffer::none();
+    assert!(wire.len() > 3 * FRAGMENT_BYTES, "the tickets have several records");
     let mut seen = Vec::new();
     for (number, byte) in wire.iter().enumerate() {
         received.append(&[*byte]);
@@ -146,19 +152,10 @@ fn what_is_sent_while_a_message_of_the_handshake_has_come_in_part_arrives() {
 
 #[test]
 fn a_session_that_has_failed_says_nothing_more() {
-    let (server, config) = acquainted(&rustls::version::TLS13);
-    let mut server = ServerConfig::clone(&server);
-    server.max_fragment_size = Some(40);
-    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
-    let mut session = Session::new(config, ServerName::try_from("flow.test").unwrap()).unwrap();
-    let mut received = Buffer::none();
-    while session.shake_hands(&mut received).unwrap() != Handshake::Complete {
-        give(&mut server, &session.take_urgent());
-        received.append(&taken(&mut server));
-    }
-    give(&mut server, &session.take_urgent());
+    let (mut session, _, tickets) = shaken_in_pieces();
     // The first record of a ticket, and one that is none.
-    let tickets = taken(&mut server);
+    let tickets = tickets.filled();
+    let mut received = Buffer::none();
     let [_, _, _, high, low, ..] = tickets[..] else { panic!("a record") };
     received.append(&tickets[..5 + usize::from(u16::from_be_bytes([high, low]))]);
     received.append(b"\x00\x00\x00\x00\x00");
