@@ -33,5 +33,5 @@ fn the_upstream_is_asked_for_its_prices_once_a_request_was_served_and_not_before
     while models(&gateway) != 4 {
         assert!(Instant::now() < until, "the page does not tell the prices");
     }
-    assert_eq!(gateway.count_log("the upstream told the prices of its models"), 1);
+    gateway.expect_log_count("the upstream told the prices of its models", 1);
 }

@@ -99,7 +99,7 @@ fn a_directory_that_cannot_be_written_costs_one_warning_and_no_exchange() {
         assert_eq!(client.ask(post("/v1/x", "", "")).status, 404);
     }
     wait_until("all are lost", || metric(&gateway, "flow_uring_captures_lost_total") == 20.0);
-    assert_eq!(gateway.count_log("failed exchanges cannot be kept"), 1);
+    gateway.expect_log_count("failed exchanges cannot be kept", 1);
     assert_eq!(metric(&gateway, "flow_uring_captures_total"), 0.0);
 }
 

@@ -80,7 +80,7 @@ fn a_blocked_users_two_credentials_are_left_alone_without_a_refused_request_afte
         assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
     }
     assert!(!metrics.contains(r#"flow_uring_quota_limit{quota="requests""#), "0 is no limit");
-    assert_eq!(gateway.count_log("quota is blocked"), 1);
+    gateway.expect_log_count("quota is blocked", 1);
     let readiness = page(&gateway, "/readyz");
     assert!(readiness.status == 200 && readiness.text().contains("quota_blocked"), "{}", readiness.text());
 }

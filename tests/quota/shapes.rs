@@ -95,8 +95,8 @@ fn what_cannot_be_read_leaves_the_choice_as_it_was() {
             (&state["credentials"][0]["requests"], &state["credentials"][1]["requests"]),
             (&json!(5), &json!(5))
         );
-        assert_eq!(gateway.count_log("quota"), 1, "{what}: one line");
         let line = gateway.wait_for_log("the upstream was asked for quotas in vain");
+        assert_eq!(gateway.count_log("quota"), 1, "{what}: one line");
         assert!(line.contains("credential=\"a\" failed=2"), "{what}: {line}");
     });
 }

@@ -334,6 +334,12 @@ impl Gateway {
         waited.unwrap_or_else(|log| panic!("not {wanted} lines with {pattern:?} in:\n{log}"));
     }
 
+    /// Waits until `expected` lines hold `pattern`, which come later than what they tell of; fails if there are more.
+    pub fn expect_log_count(&self, pattern: &str, expected: usize) {
+        self.wait_for_log_count(pattern, expected);
+        assert_eq!(self.count_log(pattern), expected, "lines with {pattern:?} in:\n{:?}", self.log());
+    }
+
     /// Stops reading its output until the value is dropped: soon it writes into a full pipe.
     pub fn block_output(&self) -> impl Sized + '_ {
         self.log.lines()

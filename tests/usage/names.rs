@@ -32,7 +32,7 @@ fn the_model_is_that_of_the_request_or_its_path_and_else_that_of_the_answer() {
         client.ask(post(path, body));
         gateway.wait_for_log(&format!("model={model} "));
     }
-    assert_eq!(gateway.count_log("model=deployed "), 2);
+    gateway.expect_log_count("model=deployed ", 2);
 }
 
 #[test]
