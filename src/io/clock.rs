@@ -18,6 +18,7 @@ use pin_project_lite::pin_project;
 
 thread_local! {
     static TURN: Cell<TurnTime> = const { Cell::new(TurnTime::Outside) };
+    static POLLS: Cell<u64> = const { Cell::new(0) };
 }
 
 /// The knowledge of the time in a turn.
@@ -41,6 +42,11 @@ pub fn now() -> Instant {
         }
         TurnTime::Read(now) => now,
     })
+}
+
+/// Returns the number of turns that tasks of this thread have had so far, of those that run [`in_turns`].
+pub fn polls() -> u64 {
+    POLLS.get()
 }
 
 /// Reads the clock itself. It is the time of this turn from here on.
@@ -77,6 +83,7 @@ impl<F: Future> Future for InTurns<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         TURN.set(TurnTime::Unread);
+        POLLS.set(POLLS.get().wrapping_add(1));
         let _end = TurnEnd;
         self.project().task.poll(context)
     }

@@ -1,17 +1,20 @@
 //! Fairness among the connections of a shard: no turn gets long.
 //!
 //! A turn lies between two waits of the runtime for the kernel. What takes long is bounded by the work that all tasks
-//! of the shard do in one turn (`budget`), what takes microseconds by the steps of one task ([`Turns`]).
+//! of the shard do in one turn (`budget`), what takes microseconds by the steps of one task ([`Turns`]). New connections
+//! come after those that are open (`pace`).
 //!
 //! On epoll an operation that can be done at once is done without a wait. A connection whose both ends keep up would
 //! then starve the rest of the shard: other connections, deadlines, and the watch on its own client. On io_uring every
 //! operation waits, but accepting is none.
 
 mod budget;
+mod pace;
 
 use std::cell::Cell;
 
 pub use self::budget::{Work, first_waits_since, long_turns_count, spend, spend_on};
+pub use self::pace::Pace;
 use super::deadline::next_turn;
 
 /// Number of steps that a task takes in one turn. So many reads that are passed on are 2 MiB at most, some 2 ms of a

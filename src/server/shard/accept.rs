@@ -1,4 +1,4 @@
-//! The calls on a listening socket: accepting a connection, and ending the socket.
+//! The calls on a listening socket: accepting a connection, bounding the queue, and ending the socket.
 //!
 //! Invariant: nothing here blocks.
 
@@ -60,10 +60,19 @@ impl AcceptWarnings {
     }
 }
 
+/// Bounds the queue of a listener. Those that are in it stay there.
+pub fn bound_queue(listener: &monoio::net::TcpListener, len: usize) {
+    // It fails for a socket that was shut down meanwhile, by a gateway that has it too.
+    let _ = SockRef::from(&socket_of(listener)).listen(len as i32);
+}
+
 /// Shuts a listening socket down, whoever else holds it. The ring holds it until a cancelled wait has been removed; the
 /// port is free from here on all the same, so that another gateway can start at once.
 pub fn shut_down(listener: &monoio::net::TcpListener) {
+    let _ = SockRef::from(&socket_of(listener)).shutdown(Shutdown::Both);
+}
+
+fn socket_of(listener: &monoio::net::TcpListener) -> BorrowedFd<'_> {
     // SAFETY: the descriptor is open as long as `listener` is.
-    let socket = unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) };
-    let _ = SockRef::from(&socket).shutdown(Shutdown::Both);
+    unsafe { BorrowedFd::borrow_raw(listener.as_raw_fd()) }
 }

@@ -65,7 +65,8 @@ impl Overload {
     }
 
     /// Returns whether a connection that has just been accepted is of a client that has left meanwhile, and is not
-    /// served. Only while requests are refused.
+    /// served. Only where more clients connect than can be served: one that has closed its side alone waits for its
+    /// answer.
     pub fn is_lost(&self, delivery: Delivery) -> bool {
         if delivery.has_left && delivery.ago > TARGET {
             let mut queue = self.queue.get();

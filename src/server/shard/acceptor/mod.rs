@@ -3,24 +3,31 @@
 //! Invariant: connections in the queue of a listener are served before it closes, unless a successor has the listener
 //! too.
 
+mod listen_queue;
+
 use std::cell::Cell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
 
+use self::listen_queue::ListenQueue;
 use super::accept::{self, AcceptWarnings};
 use super::connections::{ACCEPT_PAUSE, Connections};
 use super::draining::DRAIN_GRACE;
 use super::listener::QUEUE_LEN_MAX;
 use super::places::Lack;
-use crate::io::{Delivery, Either, Phase, Stream, Turns, pause, race};
+use crate::io::{Delivery, Either, Pace, Phase, Stream, Turns, pause, race};
 use crate::observability::Count;
 use crate::proxy::Proxy;
 
 /// The pause of a drain until the descriptor of a connection that gives way is free.
 const DRAIN_RETRY_PAUSE: Duration = Duration::from_millis(2);
+
+/// Number of connections of clients that have left that are passed over in a row, at some 10 µs each.
+const LOST_MAX: usize = 16;
 
 /// Accepts the connections of one shard.
 pub struct Acceptor {
@@ -45,26 +52,28 @@ impl Acceptor {
 
     /// Accepts from one listener until the drain begins, and then closes it.
     pub async fn accept_all(self: Rc<Self>, listener: monoio::net::TcpListener) {
+        let queue = Rc::new(ListenQueue::new(listener, self.proxy.resources.shard));
+        let pace = Pace::default();
         loop {
             // The drain comes first: without a main thread the sockets are not this shard's any more.
             let draining = self.proxy.resources.lifecycle.reached(Phase::Draining);
-            if let Either::First(()) = race(draining, self.accept_ready(&listener)).await {
+            if let Either::First(()) = race(draining, self.accept_ready(&queue, &pace)).await {
                 break;
             }
         }
+        queue.restore();
         if self.keeps_sockets.get() {
             // The connections in the queue are the successor's. A shutdown would end its listening too, since it is the
             // same socket: only this descriptor is closed.
             return;
         }
-        self.accept_remaining(&listener).await;
-        accept::shut_down(&listener);
+        self.accept_remaining(&queue.listener).await;
+        accept::shut_down(&queue.listener);
     }
 
-    /// Waits for connections, and accepts all that are in the queue, as far as there are places, and a bounded number
-    /// in one turn.
-    async fn accept_ready(&self, listener: &monoio::net::TcpListener) {
-        if let Err(error) = listener.readable(false).await {
+    /// Waits for connections, and accepts all that are in the queue, as far as there are places, and at a pace.
+    async fn accept_ready(&self, queue: &Rc<ListenQueue>, pace: &Pace) {
+        if let Err(error) = queue.listener.readable(false).await {
             tracing::error!(%error, "cannot wait for connections");
             return pause(ACCEPT_PAUSE).await;
         }
@@ -72,7 +81,7 @@ impl Acceptor {
         if self.connections.is_full().await {
             return self.connections.make_room().await;
         }
-        if let Err(error) = empty_queue(|| self.accept_one(listener)).await {
+        if let Err(error) = empty_queue(async || pace.take().await, || self.accept_one(queue)).await {
             self.proxy.resources.activity.counters.add(Count::AcceptErrors);
             self.warnings.warn(&error);
             if accept::lacks_descriptor(&error) {
@@ -86,8 +95,9 @@ impl Acceptor {
     /// may be more than there are places. Where descriptors are lacking, those at rest give way, which the drain closes
     /// in any case, and others are waited for as long as a client that has just connected is.
     async fn accept_remaining(&self, listener: &monoio::net::TcpListener) {
-        let (begun, accepted) = (Instant::now(), Cell::new(0));
-        while let Err(error) = empty_queue(|| self.accept_late(listener, &accepted)).await {
+        let (begun, accepted, turns) = (Instant::now(), Cell::new(0), Turns::default());
+        while let Err(error) = empty_queue(async || turns.take().await, || self.accept_late(listener, &accepted)).await
+        {
             if !accept::lacks_descriptor(&error) || begun.elapsed() >= DRAIN_GRACE {
                 self.proxy.resources.activity.counters.add(Count::AcceptErrors);
                 return self.warnings.warn(&error);
@@ -110,26 +120,38 @@ impl Acceptor {
     }
 
     /// Accepts one connection; false when none waits or no more may be open.
-    fn accept_one(&self, listener: &monoio::net::TcpListener) -> io::Result<bool> {
+    fn accept_one(&self, queue: &Rc<ListenQueue>) -> io::Result<bool> {
         let Some(permit) = self.connections.permit() else { return Ok(false) };
-        let Some(socket) = accept::accept(listener, self.uses_epoll)? else { return Ok(false) };
-        // Most of a queue that stands may have given up, and to serve them would be all that is done.
-        let overload = &self.proxy.resources.overload;
-        if overload.is_refusing() && Delivery::of(&socket).is_some_and(|last| overload.is_lost(last)) {
-            return Ok(true);
+        for _ in 0..LOST_MAX {
+            let Some(socket) = accept::accept(&queue.listener, self.uses_epoll)? else {
+                queue.note_empty();
+                return Ok(false);
+            };
+            if !self.is_lost(queue, &socket) {
+                queue.note_accepted();
+                self.connections.admit(permit, Stream::new(TcpStream::from_std(socket.into())?));
+                break;
+            }
         }
-        self.connections.admit(permit, Stream::new(TcpStream::from_std(socket.into())?));
         Ok(true)
+    }
+
+    /// Returns whether a connection is of a client that has given up while it waited. Where more connect than can be
+    /// served most have, and to serve them would be all that is done.
+    fn is_lost(&self, queue: &ListenQueue, socket: &OwnedFd) -> bool {
+        let overload = &self.proxy.resources.overload;
+        (queue.is_short() || overload.is_refusing()) && Delivery::of(socket).is_some_and(|last| overload.is_lost(last))
     }
 }
 
-/// Takes one after the other off a queue until `take_one` finds none, a bounded number in one turn of the shard.
-async fn empty_queue(mut take_one: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
-    let turns = Turns::default();
-    while take_one()? {
-        turns.take().await;
+/// Takes one after the other off a queue until `take_one` finds none, each when `place` says so.
+async fn empty_queue(place: impl AsyncFn(), mut take_one: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    loop {
+        place().await;
+        if !take_one()? {
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -143,20 +165,28 @@ mod tests {
         // Of two turns in a row this may look between.
         const EACH_TURN_MAX: usize = 200;
         on_both_drivers(|| async {
-            let accepted = Rc::new(Cell::new(0));
-            let counted = accepted.clone();
-            let accepting = monoio::spawn(empty_queue(move || {
-                counted.set(counted.get() + 1);
-                Ok(counted.get() < CLIENTS)
-            }));
-            let mut before = 0;
-            while accepted.get() < CLIENTS {
+            for is_paced in [true, false] {
+                let accepted = Rc::new(Cell::new(0));
+                let counted = accepted.clone();
+                let accepting = monoio::spawn(async move {
+                    let (pace, turns) = (Pace::default(), Turns::default());
+                    let place = async || if is_paced { pace.take().await } else { turns.take().await };
+                    let take_one = || {
+                        counted.set(counted.get() + 1);
+                        Ok(counted.get() < CLIENTS)
+                    };
+                    empty_queue(place, take_one).await
+                });
+                let mut before = 0;
                 next_turn().await;
-                assert!(accepted.get() - before <= EACH_TURN_MAX, "{} in one turn", accepted.get() - before);
-                assert!(accepted.get() > before, "a turn without any");
-                before = accepted.get();
+                while accepted.get() < CLIENTS {
+                    next_turn().await;
+                    assert!(accepted.get() - before <= EACH_TURN_MAX, "{} in one turn", accepted.get() - before);
+                    assert!(accepted.get() > before, "a turn without any");
+                    before = accepted.get();
+                }
+                accepting.await.unwrap();
             }
-            accepting.await.unwrap();
         });
     }
 }

@@ -1,0 +1,136 @@
+//! The pace at which new connections are accepted: those that are open go first.
+//!
+//! A shard that has more to do than it can would serve everybody late if it accepted everybody at once: each takes a
+//! place, memory and a connection to the upstream, and gives up before its turn. A turn in which few connections had
+//! something to do has room for new ones. In any other nobody is accepted, but one for each so many polls of open
+//! connections, so that nobody waits for ever. Invariant: while connections wait there is no turn without work.
+
+use std::cell::Cell;
+
+use crate::io::clock;
+use crate::io::deadline::next_turn;
+
+/// Polls of connections in a turn that has room, and the number of connections that are accepted after it. Fewer would
+/// be too few for a turn, which costs 10 µs by itself; a connection that is accepted takes some five polls.
+const CALM_POLLS: u64 = 8;
+
+/// Polls of open connections for which a new one is accepted in any case: some 25 of their requests. A new connection
+/// may cost as much as that, since with it comes a handshake with the upstream.
+const POLLS_FOR_ONE: u64 = 128;
+
+/// The pace of one accept loop.
+#[derive(Debug, Default)]
+pub struct Pace {
+    /// Polls of this thread at the last look.
+    seen: Cell<u64>,
+    /// Polls in turns without room for which nobody was accepted yet.
+    owed: Cell<u64>,
+    /// Number of connections that may be accepted before the next look.
+    left: Cell<u64>,
+}
+
+impl Pace {
+    /// Waits until one more connection may be accepted.
+    ///
+    /// # Cancel safety
+    /// Loses nothing.
+    pub async fn take(&self) {
+        while self.left.get() == 0 {
+            next_turn().await;
+            self.look(clock::polls());
+        }
+        self.left.set(self.left.get() - 1);
+    }
+
+    /// Looks at how many polls there have been since the last look: a turn ago, unless nobody connected meanwhile.
+    fn look(&self, polls: u64) {
+        let others = polls.wrapping_sub(self.seen.replace(polls));
+        if others <= CALM_POLLS {
+            self.left.set(CALM_POLLS);
+            return self.owed.set(0);
+        }
+        let owed = self.owed.get() + others;
+        if owed >= POLLS_FOR_ONE {
+            self.left.set(1);
+        }
+        // The rest of a long time without new connections is no credit for many at once.
+        self.owed.set(owed % POLLS_FOR_ONE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::io::clock::in_turns;
+    use crate::io::deadline::on_both_drivers;
+
+    /// Accepts at a pace, as long as the runtime runs, beside so many tasks that are polled in each turn. Returns the
+    /// count of what was accepted.
+    fn accepting_beside(tasks: u64) -> Rc<Cell<u64>> {
+        for _ in 0..tasks {
+            monoio::spawn(in_turns(async {
+                loop {
+                    next_turn().await;
+                }
+            }));
+        }
+        let accepted = Rc::new(Cell::new(0));
+        let counted = accepted.clone();
+        monoio::spawn(async move {
+            let pace = Pace::default();
+            loop {
+                pace.take().await;
+                counted.set(counted.get() + 1);
+            }
+        });
+        accepted
+    }
+
+    async fn turns(count: u64) {
+        for _ in 0..count {
+            next_turn().await;
+        }
+    }
+
+    #[test]
+    fn a_shard_that_has_little_to_do_accepts_some_in_each_turn() {
+        on_both_drivers(|| async {
+            let accepted = accepting_beside(CALM_POLLS);
+            turns(3).await;
+            let before = accepted.get();
+            turns(10).await;
+            let count = accepted.get() - before;
+            assert!((9 * CALM_POLLS..=11 * CALM_POLLS).contains(&count), "{count}");
+        });
+    }
+
+    #[test]
+    fn a_shard_that_has_all_it_can_do_accepts_one_for_many_polls_of_others() {
+        on_both_drivers(|| async {
+            const TASKS: u64 = 64;
+            let accepted = accepting_beside(TASKS);
+            turns(3).await;
+            let before = accepted.get();
+            turns(100).await;
+            let (count, fair) = (accepted.get() - before, 100 * TASKS / POLLS_FOR_ONE);
+            assert!((fair - 2..=fair + 2).contains(&count), "{count}, not {fair}");
+        });
+    }
+
+    #[test]
+    fn a_long_time_without_new_connections_is_no_credit() {
+        let pace = Pace::default();
+        let mut polls = 1_000_000 * POLLS_FOR_ONE;
+        pace.look(polls);
+        assert_eq!(pace.left.take(), 1);
+        for _ in 1..POLLS_FOR_ONE / 16 {
+            polls += 16;
+            pace.look(polls);
+            assert_eq!(pace.left.get(), 0);
+        }
+        pace.look(polls + 16);
+        assert_eq!(pace.left.get(), 1);
+    }
+}

@@ -1,0 +1,274 @@
+//! The length of a listener's queue: no more wait in it than the shard accepts in a moment.
+//!
+//! A queue of thousands is good for a burst, and bad for a shard that accepts some hundreds a second: most of those in it
+//! have given up when it is their turn, and nobody is served in time. So while a queue does not empty, the kernel may
+//! hold no more connections than the shard has accepted within [`WAIT_MAX`]. The others it leaves without an answer,
+//! which costs the shard nothing, and their TCP asks again after a second. Invariant: a burst, however large, shortens
+//! no queue, and neither does a process that stood still; one that empties has its full length within a second.
+
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+use super::super::accept;
+use super::super::listener::QUEUE_LEN_MAX;
+use crate::io::pause;
+
+/// The time that a connection waits in a queue that does not empty: half of what is too long for a request
+/// (`proxy::resources::overload`), since it waits in the shard too.
+const WAIT_MAX: Duration = Duration::from_millis(250);
+
+/// The shortest time over which connections are counted. Of two in a row the better one counts.
+const WINDOW: Duration = Duration::from_millis(40);
+
+/// The connections that are counted at least, and after which the clock is read.
+const COUNT_MIN: u32 = 8;
+
+/// The length of the shortest queue: for those that connect while the shard does something else.
+const LEN_MIN: usize = 16;
+
+/// The time between two warnings.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// A listener with its queue.
+pub struct ListenQueue {
+    pub listener: monoio::net::TcpListener,
+    shard: usize,
+    len: Cell<usize>,
+    throughput: Cell<Throughput>,
+    /// Nobody has waited when the shard last looked.
+    is_empty: Cell<bool>,
+    last_warning: Cell<Option<Instant>>,
+}
+
+impl ListenQueue {
+    pub fn new(listener: monoio::net::TcpListener, shard: usize) -> Self {
+        let (throughput, last_warning) = Default::default();
+        ListenQueue {
+            listener,
+            shard,
+            len: Cell::new(QUEUE_LEN_MAX),
+            throughput,
+            is_empty: Cell::new(true),
+            last_warning,
+        }
+    }
+
+    /// Notes that a connection was accepted.
+    pub fn note_accepted(self: &Rc<Self>) {
+        self.is_empty.set(false);
+        let mut throughput = self.throughput.get();
+        let fits = throughput.note_accepted(Instant::now);
+        self.throughput.set(throughput);
+        if let Some(fits) = fits {
+            self.bound(fits);
+        }
+    }
+
+    /// Notes that nobody waits.
+    pub fn note_empty(&self) {
+        self.is_empty.set(true);
+        self.throughput.set(Throughput::Unknown);
+    }
+
+    /// Returns whether more connect than are accepted, or did a moment ago.
+    pub fn is_short(&self) -> bool {
+        self.len.get() < QUEUE_LEN_MAX
+    }
+
+    /// Gives the queue its full length again.
+    pub fn restore(&self) {
+        self.set(QUEUE_LEN_MAX);
+    }
+
+    fn bound(self: &Rc<Self>, fits: usize) {
+        let was_short = self.is_short();
+        self.set(fits.clamp(LEN_MIN, QUEUE_LEN_MAX));
+        if self.is_short() && !was_short {
+            self.warn();
+            monoio::spawn(relax(Rc::downgrade(self)));
+        }
+    }
+
+    fn set(&self, len: usize) {
+        if self.len.replace(len) != len {
+            accept::bound_queue(&self.listener, len);
+        }
+    }
+
+    fn warn(&self) {
+        let now = Instant::now();
+        if self.last_warning.get().is_none_or(|last| now - last >= WARNING_INTERVAL) {
+            self.last_warning.set(Some(now));
+            tracing::warn!(
+                shard = self.shard,
+                accepted_per_second = self.len.get() as u128 * 1000 / WAIT_MAX.as_millis(),
+                "more clients connect than can be accepted: the others connect again after a second"
+            );
+        }
+    }
+}
+
+/// Lengthens a queue as it empties, until it has its full length or is closed.
+async fn relax(queue: Weak<ListenQueue>) {
+    loop {
+        pause(WINDOW).await;
+        let Some(queue) = queue.upgrade() else { return };
+        if queue.is_empty.get() {
+            queue.set((queue.len.get() * 2).min(QUEUE_LEN_MAX));
+        }
+        if !queue.is_short() {
+            return;
+        }
+    }
+}
+
+/// The number of connections that a shard accepts while others wait.
+#[derive(Debug, Clone, Copy, Default)]
+enum Throughput {
+    #[default]
+    Unknown,
+    Counted {
+        accepted: u32,
+        since: Instant,
+        /// What fits by the count before this one.
+        before: Option<usize>,
+    },
+}
+
+impl Throughput {
+    /// Counts a connection. Returns how many are accepted within [`WAIT_MAX`], where that is known anew.
+    fn note_accepted(&mut self, now: impl Fn() -> Instant) -> Option<usize> {
+        let Throughput::Counted { accepted, since, before } = self else {
+            *self = Throughput::Counted { accepted: 0, since: now(), before: None };
+            return None;
+        };
+        *accepted += 1;
+        if !accepted.is_multiple_of(COUNT_MIN) {
+            return None;
+        }
+        let now = now();
+        let took = now.saturating_duration_since(*since);
+        if took < WINDOW {
+            return None;
+        }
+        let fits = (u128::from(*accepted) * WAIT_MAX.as_nanos() / took.as_nanos()) as usize;
+        let better = before.map(|before| before.max(fits));
+        *self = Throughput::Counted { accepted: 0, since: now, before: Some(fits) };
+        better
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use socket2::{Domain, Socket, Type};
+
+    use super::*;
+    use crate::io::deadline::on_both_drivers;
+
+    /// Counts so many connections, one each `step`. Returns what was said to fit.
+    fn counted(throughput: &mut Throughput, now: &mut Instant, count: usize, step: Duration) -> Vec<usize> {
+        (0..count)
+            .filter_map(|_| {
+                *now += step;
+                throughput.note_accepted(|| *now)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn as_many_fit_as_are_accepted_in_a_quarter_of_a_second() {
+        for (step, fits) in [(Duration::from_millis(10), 25), (Duration::from_micros(500), 500)] {
+            let said = counted(&mut Throughput::default(), &mut Instant::now(), 2000, step);
+            assert!(said.len() > 5 && said.iter().all(|said| *said == fits), "{said:?}, not {fits}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_stood_still_says_nothing_of_its_throughput() {
+        let (mut throughput, mut now) = (Throughput::default(), Instant::now());
+        let step = Duration::from_micros(50);
+        let mut said = counted(&mut throughput, &mut now, 5000, step);
+        now += Duration::from_secs(5);
+        said.extend(counted(&mut throughput, &mut now, 5000, step));
+        assert!(said.len() > 5 && said.iter().all(|said| *said >= QUEUE_LEN_MAX), "{said:?}");
+    }
+
+    #[test]
+    fn what_was_counted_before_a_queue_was_empty_does_not_count() {
+        let (mut throughput, mut now) = (Throughput::default(), Instant::now());
+        let slow = Duration::from_millis(10);
+        for _ in 0..20 {
+            // Enough for one window, and no more.
+            assert!(counted(&mut throughput, &mut now, 1 + COUNT_MIN as usize, slow).is_empty());
+            throughput = Throughput::Unknown;
+        }
+        assert!(!counted(&mut throughput, &mut now, 3 * COUNT_MIN as usize, slow).is_empty());
+    }
+
+    /// Connects so many clients at the same time. Returns those that the kernel has answered.
+    async fn connect(address: SocketAddr, count: usize) -> Vec<Socket> {
+        let clients: Vec<_> = (0..count)
+            .map(|_| {
+                let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+                client.set_nonblocking(true).unwrap();
+                let _ = client.connect(&address.into());
+                client
+            })
+            .collect();
+        // On the loopback an answer is there at once, and what has none asks again after a second.
+        pause(Duration::from_millis(100)).await;
+        clients.into_iter().filter(|client| client.peer_addr().is_ok()).collect()
+    }
+
+    #[test]
+    fn the_queue_of_a_shard_that_accepts_slowly_is_short_until_it_has_been_empty() {
+        on_both_drivers(|| async {
+            const STEP: Duration = Duration::from_millis(20);
+            const CLIENTS: usize = 200;
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let queue = Rc::new(ListenQueue::new(accept::listening(listener).unwrap(), 0));
+            accept::bound_queue(&queue.listener, QUEUE_LEN_MAX);
+            let clients = connect(address, CLIENTS).await;
+            assert_eq!(clients.len(), CLIENTS);
+            for _ in 0..3 * COUNT_MIN {
+                assert!(accept::accept(&queue.listener, true).unwrap().is_some());
+                queue.note_accepted();
+                pause(STEP).await;
+            }
+            assert_eq!(queue.len.get(), LEN_MIN);
+            let refused = connect(address, CLIENTS).await;
+            assert!(refused.is_empty(), "{} more in a queue that is too long", refused.len());
+            while accept::accept(&queue.listener, true).unwrap().is_some() {
+                queue.note_accepted();
+            }
+            queue.note_empty();
+            let until = Instant::now() + Duration::from_secs(30);
+            while queue.len.get() < QUEUE_LEN_MAX {
+                assert!(Instant::now() < until, "it is still short");
+                pause(STEP).await;
+            }
+            assert_eq!(connect(address, CLIENTS).await.len(), CLIENTS);
+        });
+    }
+
+    #[test]
+    fn a_listener_is_closed_though_its_queue_is_short() {
+        on_both_drivers(|| async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let queue = Rc::new(ListenQueue::new(accept::listening(listener).unwrap(), 0));
+            queue.bound(LEN_MIN);
+            drop(queue);
+            // A ring closes it in one of its next turns.
+            let until = Instant::now() + Duration::from_secs(30);
+            while std::net::TcpStream::connect(address).is_ok() {
+                assert!(Instant::now() < until, "it is still open");
+                pause(Duration::from_millis(1)).await;
+            }
+        });
+    }
+}
