@@ -11,14 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 
-use monoio::net::TcpStream;
 use socket2::SockRef;
 
 use super::sockets::{SocketRuntime, pair, stream};
 use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Rotations, TokenTraces, from_json};
 use crate::http1::head::{Version, with_response};
-use crate::io::epoll::Epoll;
+use crate::io::epoll::{Epoll, Events};
 use crate::io::{Buffer, Lifecycle, Phase, Stream};
 use crate::observability::{Activity, Ledger, PastExchanges};
 use crate::proxy::attempt::held::PendingAnswer;
@@ -182,7 +181,7 @@ fn resources(ledger: Arc<Ledger>) -> Resources {
 /// Answers in a pump. The number of each is what its owner keeps with it.
 struct Relay {
     /// Waits on the set of `table`, which is closed with it.
-    _events: TcpStream,
+    _events: Events,
     table: StreamTable<usize>,
     sides: Vec<Sides>,
     left: Vec<LeftStream<usize>>,

@@ -11,10 +11,8 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::task::{Poll, Waker};
 
-use monoio::net::TcpStream;
-
 use super::deadline::next_turn;
-use super::epoll::{EVENTS_MAX, Epoll, Readiness, Token, TokenTable};
+use super::epoll::{EVENTS_MAX, Epoll, Events, Readiness, Token, TokenTable};
 
 thread_local! {
     static WATCHES: Watches =
@@ -123,17 +121,17 @@ impl Drop for Departure {
 ///
 /// # Errors
 /// The error of `epoll_create1`, such as a lack of descriptors.
-pub fn open() -> io::Result<TcpStream> {
+pub fn open() -> io::Result<Events> {
     let (epoll, events) = Epoll::open()?;
     WATCHES.with(|watches| watches.epoll.set(epoll));
     Ok(events)
 }
 
 /// Delivers the departures of this shard for as long as it is polled. Every shard runs exactly one.
-pub async fn watch(events: TcpStream) -> io::Result<()> {
+pub async fn watch(events: Events) -> io::Result<()> {
     let mut count_in_turn = 0;
     loop {
-        events.readable(false).await?;
+        events.happened().await?;
         count_in_turn += WATCHES.with(|watches| watches.epoll.get()).take_many::<EVENTS_MAX>(deliver);
         // On epoll the wait may have been none at all, however many leave at once.
         if count_in_turn >= EVENTS_MAX {

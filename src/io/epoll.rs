@@ -16,13 +16,50 @@ pub use self::table::{Token, TokenTable};
 /// Limit on the events taken from the kernel at once; more stay for the next turn.
 pub const EVENTS_MAX: usize = 32;
 
-/// Makes a stream to wait on until `descriptor` is readable. monoio polls any descriptor for readiness, but offers
-/// that only on its socket types; nothing but `readable` may be called on this one.
-pub fn pollable(descriptor: OwnedFd) -> io::Result<TcpStream> {
-    TcpStream::from_std(std::net::TcpStream::from(descriptor))
+/// A descriptor that tells of events by being readable. monoio polls any descriptor for readiness, but offers that only
+/// on its socket types.
+pub struct Events(TcpStream);
+
+impl Events {
+    /// # Errors
+    /// The error of `epoll_ctl` on epoll.
+    pub fn of(descriptor: OwnedFd) -> io::Result<Self> {
+        TcpStream::from_std(std::net::TcpStream::from(descriptor)).map(Events)
+    }
+
+    /// Waits until there is an event.
+    ///
+    /// # Errors
+    /// When the ring can wait no more.
+    ///
+    /// # Cancel safety
+    /// Loses nothing.
+    pub async fn happened(&self) -> io::Result<()> {
+        uninterrupted(|| self.0.readable(false)).await
+    }
 }
 
-/// A set of sockets. The descriptor belongs to the stream that [`Epoll::open`] returns with it.
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Waits until a socket is readable, as `wait` does. On epoll that is asked by `poll`, which a signal ends that is
+/// handled on this thread: a wait that took it for an error would be the last one of its task.
+///
+/// # Errors
+/// Those of `wait`.
+pub async fn uninterrupted<F: Future<Output = io::Result<()>>>(wait: impl Fn() -> F) -> io::Result<()> {
+    loop {
+        match wait().await {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// A set of sockets. The descriptor belongs to the [`Events`] that [`Epoll::open`] returns with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Epoll {
     descriptor: RawFd,
@@ -74,19 +111,19 @@ impl Epoll {
     /// No set: every watch is refused.
     pub const NONE: Epoll = Epoll { descriptor: -1 };
 
-    /// Opens a set, and the stream to wait on for its events.
+    /// Opens a set, and what to wait on for its events.
     ///
     /// # Errors
     /// The error of `epoll_create1`, such as a lack of descriptors.
-    pub fn open() -> io::Result<(Self, TcpStream)> {
+    pub fn open() -> io::Result<(Self, Events)> {
         // SAFETY: no pointers are passed.
         let descriptor = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: the kernel has just given us this descriptor.
-        let stream = pollable(unsafe { OwnedFd::from_raw_fd(descriptor) })?;
-        Ok((Epoll { descriptor }, stream))
+        let events = Events::of(unsafe { OwnedFd::from_raw_fd(descriptor) })?;
+        Ok((Epoll { descriptor }, events))
     }
 
     /// Watches `socket` for one of `events`, once; `operation` is `EPOLL_CTL_ADD` or, for one that is in the set,

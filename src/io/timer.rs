@@ -7,19 +7,18 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-use monoio::net::TcpStream;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use super::epoll::pollable;
+use super::epoll::Events;
 
 /// The shortest time that can be set: to the kernel, zero means never.
 const SHORTEST: Duration = Duration::from_nanos(1);
 
 /// The timer of a shard; see the module.
 pub struct Timer {
-    events: TcpStream,
+    events: Events,
 }
 
 impl Timer {
@@ -27,7 +26,7 @@ impl Timer {
     /// The error of `timerfd_create`, such as a lack of descriptors.
     pub fn open() -> io::Result<Self> {
         let descriptor = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        Ok(Timer { events: pollable(descriptor)? })
+        Ok(Timer { events: Events::of(descriptor)? })
     }
 
     /// Makes [`Timer::expired`] resolve `after` from now, or never. Replaces what was set before, whether or not its
@@ -53,6 +52,58 @@ impl Timer {
     /// # Cancel safety
     /// Loses nothing.
     pub async fn expired(&self) -> io::Result<()> {
-        self.events.readable(false).await
+        self.events.happened().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::io::deadline::on_both_drivers;
+
+    /// Ends a flood of signals.
+    struct Flood(Arc<AtomicBool>, Option<std::thread::JoinHandle<()>>);
+
+    impl Flood {
+        /// Interrupts this thread as often as can be, by a signal that is handled.
+        fn begin() -> Self {
+            const SIGNAL: i32 = signal_hook::consts::SIGUSR2;
+            let ends = Arc::new(AtomicBool::new(false));
+            signal_hook::flag::register(SIGNAL, Arc::default()).unwrap();
+            let has_ended = ends.clone();
+            // SAFETY: it has no conditions.
+            let thread = unsafe { libc::pthread_self() };
+            let flood = std::thread::spawn(move || {
+                while !has_ended.load(Ordering::Relaxed) {
+                    // SAFETY: that thread waits for this one before it ends.
+                    unsafe { libc::pthread_kill(thread, SIGNAL) };
+                }
+            });
+            Flood(ends, Some(flood))
+        }
+    }
+
+    impl Drop for Flood {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+            self.1.take().map(std::thread::JoinHandle::join);
+        }
+    }
+
+    #[test]
+    fn a_signal_that_interrupts_a_wait_does_not_end_it() {
+        const WAITS: usize = 3000;
+        on_both_drivers(|| async {
+            let timer = Timer::open().unwrap();
+            let _flood = Flood::begin();
+            for wait in 0..WAITS {
+                // What is asked at once has not expired yet.
+                timer.set(Some(Duration::from_micros(50)));
+                timer.expired().await.unwrap_or_else(|error| panic!("{error} in wait {wait}"));
+            }
+        });
     }
 }

@@ -10,6 +10,10 @@ pub mod deadline {
     pub async fn next_turn() {}
 }
 
+pub mod epoll {
+    pub struct Events;
+}
+
 /// The order in which connections at rest give way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GivesWay {
@@ -36,7 +40,7 @@ impl Wakeup {
         std::mem::take(&mut OPENED.lock().unwrap())
     }
 
-    pub fn events(&self) -> io::Result<monoio::net::TcpStream> {
+    pub fn events(&self) -> io::Result<epoll::Events> {
         unreachable!("no model waits for a socket")
     }
 

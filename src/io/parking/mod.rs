@@ -15,12 +15,10 @@ use std::os::fd::AsRawFd;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use monoio::net::TcpStream;
-
 pub use self::line::GivesWay;
 use self::line::{Line, Place};
 use super::deadline::{Deadline, next_turn};
-use super::epoll::{EVENTS_MAX, Epoll, SocketEvent, Token, TokenTable};
+use super::epoll::{EVENTS_MAX, Epoll, Events, SocketEvent, Token, TokenTable};
 use super::race::{Either, race};
 
 /// Number of parked connections after which no more are let out in a turn: to serve one takes some 50 µs until it waits
@@ -64,7 +62,7 @@ impl<T: AsRawFd> Parking<T> {
     ///
     /// # Errors
     /// The error of `epoll_create1`, such as a lack of descriptors.
-    pub fn open() -> io::Result<(Self, TcpStream)> {
+    pub fn open() -> io::Result<(Self, Events)> {
         let (epoll, events) = Epoll::open()?;
         let parking = Parking {
             epoll,
@@ -114,7 +112,7 @@ impl<T: AsRawFd> Parking<T> {
     ///
     /// # Errors
     /// When the ring can wait no more.
-    pub async fn attend(&self, events: TcpStream, leave: impl Fn(T, LetOut)) -> io::Result<()> {
+    pub async fn attend(&self, events: Events, leave: impl Fn(T, LetOut)) -> io::Result<()> {
         let alarm = Deadline::default();
         let mut count_in_turn = 0;
         loop {
@@ -129,7 +127,7 @@ impl<T: AsRawFd> Parking<T> {
     }
 
     /// Waits until something may have arrived, or a connection may be due.
-    async fn wait(&self, alarm: &Deadline, events: &TcpStream) -> io::Result<()> {
+    async fn wait(&self, alarm: &Deadline, events: &Events) -> io::Result<()> {
         // A look too early costs little; connections that come and go must not wake the attendant each time.
         if self.next_look.get().is_none_or(|look| look <= Instant::now()) {
             self.next_look.set(self.line.borrow().first_due());
@@ -137,7 +135,7 @@ impl<T: AsRawFd> Parking<T> {
         let earlier_look = self.earlier_look(self.next_look.get());
         let arrival = async {
             match self.next_look.get() {
-                Some(look) => alarm.before(look, events.readable(false)).await.unwrap_or(Ok(())),
+                Some(look) => alarm.before(look, events.happened()).await.unwrap_or(Ok(())),
                 None => std::future::pending().await,
             }
         };

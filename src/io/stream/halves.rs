@@ -14,6 +14,8 @@ use monoio::buf::{IoBuf, IoBufMut};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Split};
 use monoio::net::TcpStream;
 
+use crate::io::epoll::uninterrupted;
+
 /// A socket whose two halves are borrowed one by one. Small, since it is a part of each connection's task.
 pub struct Halves {
     socket: UnsafeCell<TcpStream>,
@@ -102,7 +104,7 @@ impl WaitHalf<'_> {
         // SAFETY: no read is under way beside this half. The only `&mut` is that of a write, beside which a socket
         // that is `Split` may be waited for as it may be read.
         let socket = unsafe { &*can_split(&self.0.socket).get() };
-        socket.readable(false)
+        uninterrupted(|| socket.readable(false))
     }
 }
 

@@ -14,12 +14,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use monoio::net::TcpStream;
 use rustls::ServerConfig;
 
 use super::handshake::{ClientHandshake, HandshakeError, HandshakeFault, Step};
 use crate::io::deadline::Deadline;
-use crate::io::epoll::{Epoll, Token, TokenTable};
+use crate::io::epoll::{Epoll, Events, Token, TokenTable};
 use crate::io::race::{Either, race};
 use crate::io::stream::{Stream, Unread};
 use crate::io::turns::{Work, spend_on};
@@ -67,7 +66,7 @@ impl<T> Handshakes<T> {
     ///
     /// # Errors
     /// The error of `epoll_create1`, such as a lack of descriptors.
-    pub fn open() -> io::Result<(Self, TcpStream)> {
+    pub fn open() -> io::Result<(Self, Events)> {
         let (epoll, events) = Epoll::open()?;
         let places = RefCell::new(TokenTable::new());
         Ok((Handshakes { epoll, places, next_look: Cell::default(), attendant: RefCell::default() }, events))
@@ -92,11 +91,7 @@ impl<T> Handshakes<T> {
     ///
     /// # Errors
     /// When the ring can wait no more.
-    pub async fn attend(
-        &self,
-        events: TcpStream,
-        settle: impl Fn(T, Result<Stream, HandshakeError>),
-    ) -> io::Result<()> {
+    pub async fn attend(&self, events: Events, settle: impl Fn(T, Result<Stream, HandshakeError>)) -> io::Result<()> {
         let alarm = Deadline::default();
         let mut ready = Vec::new();
         let mut no_look_before = Instant::now();
@@ -118,11 +113,11 @@ impl<T> Handshakes<T> {
     }
 
     /// Waits until a client may have gone on, or a handshake may be due.
-    async fn wait_for_work(&self, alarm: &Deadline, events: &TcpStream, no_look_before: Instant) -> io::Result<()> {
+    async fn wait_for_work(&self, alarm: &Deadline, events: &Events, no_look_before: Instant) -> io::Result<()> {
         let expected = self.next_look.get();
         let arrival = async {
             match expected {
-                Some(look) => alarm.before(look.max(no_look_before), events.readable(false)).await.unwrap_or(Ok(())),
+                Some(look) => alarm.before(look.max(no_look_before), events.happened()).await.unwrap_or(Ok(())),
                 None => std::future::pending().await,
             }
         };

@@ -9,11 +9,10 @@ mod shard_waker;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use monoio::net::TcpStream;
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use self::shard_waker::RemoteWait;
-use super::epoll::pollable;
+use super::epoll::Events;
 
 /// The wake-up of one shard, which any thread may use.
 #[derive(Debug)]
@@ -38,8 +37,8 @@ impl Wakeup {
     ///
     /// # Errors
     /// The error of `fcntl`, such as a lack of descriptors.
-    pub fn events(&self) -> io::Result<TcpStream> {
-        pollable(self.descriptor.try_clone()?)
+    pub fn events(&self) -> io::Result<Events> {
+        Events::of(self.descriptor.try_clone()?)
     }
 
     /// Ends the wake-ups that have come so far, and returns whether there was one. To be called before the shard looks
@@ -67,11 +66,11 @@ mod tests {
             let (events, limit) = (wakeup.events().unwrap(), Deadline::default());
             let other = wakeup.clone();
             thread::spawn(move || (0..3).for_each(|_| other.wake())).join().unwrap();
-            events.readable(false).await.unwrap();
+            events.happened().await.unwrap();
             assert!(wakeup.take() && !wakeup.take());
-            assert!(limit.within(Duration::from_millis(30), events.readable(false)).await.is_err(), "woken twice");
+            assert!(limit.within(Duration::from_millis(30), events.happened()).await.is_err(), "woken twice");
             wakeup.wake();
-            events.readable(false).await.unwrap();
+            events.happened().await.unwrap();
         });
     }
 }

@@ -109,7 +109,7 @@ impl Inbox {
         let taken = inbox.clone();
         monoio::spawn(async move {
             loop {
-                if let Err(error) = events.readable(false).await {
+                if let Err(error) = events.happened().await {
                     // Whoever waits has a time limit.
                     return tracing::error!(%error, "waits are no longer ended by other shards");
                 }

@@ -25,14 +25,12 @@ use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
-use monoio::net::TcpStream;
-
 use self::entry::Streaming;
 use self::open_exchange::{LeftPump, LeftStream, OpenExchange};
 use self::sweep::StreamLimits;
 use self::table::StreamTable;
 use crate::io::deadline::next_turn;
-use crate::io::epoll::Epoll;
+use crate::io::epoll::{Epoll, Events};
 use crate::io::{Buffer, Deadline, Either, Phase, race};
 use crate::observability::{Count, OpenStream};
 use crate::proxy::downstream::Downstream;
@@ -52,7 +50,7 @@ impl<T> Pump<T> {
     ///
     /// # Errors
     /// The error of `epoll_create1`, such as a lack of descriptors.
-    pub fn open() -> io::Result<(Self, TcpStream)> {
+    pub fn open() -> io::Result<(Self, Events)> {
         let (epoll, events) = Epoll::open()?;
         let pump = Pump {
             table: RefCell::new(StreamTable::new(epoll)),
@@ -96,11 +94,11 @@ impl<T> Pump<T> {
     ///
     /// # Errors
     /// When the ring can wait no more.
-    pub async fn run(&self, events: TcpStream, resources: &Resources, leave: impl Fn(LeftStream<T>)) -> io::Result<()> {
+    pub async fn run(&self, events: Events, resources: &Resources, leave: impl Fn(LeftStream<T>)) -> io::Result<()> {
         let mut left = Vec::new();
         let mut entries_in_row = 0;
         loop {
-            if waited(events.readable(false)).await? {
+            if waited(events.happened()).await? {
                 entries_in_row = 0;
             }
             loop {

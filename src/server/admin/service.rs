@@ -19,6 +19,7 @@ use socket2::SockRef;
 use super::address::{self, Opened};
 use super::exchange::{Desk, DeskOutcome, READ_ROOM};
 use crate::io::deadline::next_turn;
+use crate::io::epoll::uninterrupted;
 use crate::io::{Buffer, Deadline, Either, Stream, pause, race};
 use crate::server::shard::accept::{self, AcceptWarnings};
 
@@ -101,7 +102,7 @@ struct AdminConnection {
 impl Service {
     /// Waits for connections, and accepts at most [`CONNECTIONS_MAX`] of them.
     async fn accept_ready(self: &Rc<Self>, listener: &monoio::net::TcpListener) -> io::Result<()> {
-        listener.readable(false).await?;
+        uninterrupted(|| listener.readable(false)).await?;
         for _ in 0..CONNECTIONS_MAX {
             if !self.accept_one(listener)? {
                 return Ok(());

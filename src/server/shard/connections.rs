@@ -12,8 +12,6 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use monoio::net::TcpStream;
-
 use super::connection::{self, Arrival, OpenConnection, PumpedConnection, Served};
 use super::keep_alive::{FIRST_REQUEST_WAIT, IdleConnection, KeepAlive, NextStep};
 use super::places::Lack;
@@ -21,6 +19,7 @@ use super::shared::Shared;
 use crate::http1::head::begins_http2;
 use crate::io::clock;
 use crate::io::deadline::next_turn;
+use crate::io::epoll::Events;
 use crate::io::parking::LET_OUT_MAX;
 use crate::io::{
     GivesWay, HandshakeError, HandshakeLimits, Handshakes, LetOut, Parking, Phase, Stream, Unread, pause, race,
@@ -168,7 +167,7 @@ impl Connections {
     }
 
     /// Resumes or closes idle connections when something has arrived or their time is over.
-    async fn attend_parked(self: Rc<Self>, arrivals: TcpStream) {
+    async fn attend_parked(self: Rc<Self>, arrivals: Events) {
         let leave = |parked: ParkedConnection, why| {
             // Before its place is given back: nobody is to ask for it any more.
             self.show_first();
@@ -186,9 +185,9 @@ impl Connections {
     }
 
     /// Does what other shards ask for, and wakes the accept loops that wait for a place.
-    async fn follow_wakeups(self: Rc<Self>, wakeups: TcpStream) {
+    async fn follow_wakeups(self: Rc<Self>, wakeups: Events) {
         loop {
-            if let Err(error) = wakeups.readable(false).await {
+            if let Err(error) = wakeups.happened().await {
                 return tracing::error!(%error, "other shards are no longer answered");
             }
             if let Some(lack) = self.shared.places.take_request(self.shard()) {
@@ -274,7 +273,7 @@ impl Connections {
     }
 
     /// Relays the answers that only have to be relayed.
-    async fn run_pump(self: Rc<Self>, events: TcpStream) {
+    async fn run_pump(self: Rc<Self>, events: Events) {
         let leave = |left| self.go_on(left);
         if let Err(error) = self.pump.run(events, &self.proxy.resources, leave).await {
             tracing::error!(%error, "open answers are no longer relayed");
@@ -307,7 +306,7 @@ impl Connections {
 
     /// Performs the TLS handshakes with clients that have just connected, and serves those that succeed. A client that
     /// speaks plain HTTP gets an error page, and one that has sent nothing is parked.
-    async fn perform_handshakes(self: Rc<Self>, flights: TcpStream) {
+    async fn perform_handshakes(self: Rc<Self>, flights: Events) {
         let settle = |Newcomer { permit, since }, result| match result {
             Ok(stream) => self.spawn(permit, Arrival::Accepted(stream)),
             Err(HandshakeError::NotTls(stream, received)) => {

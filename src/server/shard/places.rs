@@ -10,9 +10,9 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
-use monoio::net::TcpStream;
 
 use crate::io::deadline::next_turn;
+use crate::io::epoll::Events;
 use crate::io::{GivesWay, Wakeup};
 use crate::sync::{AtomicU64, AtomicUsize};
 
@@ -78,7 +78,7 @@ impl Places {
     ///
     /// # Errors
     /// Those of [`Wakeup::events`].
-    pub fn wakeups(&self, shard: usize) -> io::Result<TcpStream> {
+    pub fn wakeups(&self, shard: usize) -> io::Result<Events> {
         self.shards[shard].wakeup.events()
     }
 

@@ -4,6 +4,7 @@ use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 
+use monoio::net::TcpStream;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, SupportedProtocolVersion};
 use socket2::{Domain, SockRef, Socket, Type};

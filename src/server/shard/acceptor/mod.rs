@@ -19,6 +19,7 @@ use super::connections::{ACCEPT_PAUSE, Connections};
 use super::draining::DRAIN_GRACE;
 use super::listener::QUEUE_LEN_MAX;
 use super::places::Lack;
+use crate::io::epoll::uninterrupted;
 use crate::io::{Delivery, Either, Pace, Phase, Stream, Turns, pause, race};
 use crate::observability::Count;
 use crate::proxy::Proxy;
@@ -73,7 +74,7 @@ impl Acceptor {
 
     /// Waits for connections, and accepts all that are in the queue, as far as there are places, and at a pace.
     async fn accept_ready(&self, queue: &Rc<ListenQueue>, pace: &Pace) {
-        if let Err(error) = queue.listener.readable(false).await {
+        if let Err(error) = uninterrupted(|| queue.listener.readable(false)).await {
             tracing::error!(%error, "cannot wait for connections");
             return pause(ACCEPT_PAUSE).await;
         }
