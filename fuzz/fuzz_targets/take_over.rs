@@ -105,8 +105,9 @@ fn check_owners(conversation: &mut Conversation, rest: &mut &[u8]) -> bool {
     let read: Vec<Option<OwnerRecord>> =
         records.map(|bytes| OwnerRecord::of_bytes(bytes.first_chunk().expect("its length"))).collect();
     let valid = read.iter().map_while(|record| *record);
-    // What comes in one piece is kept in one piece.
-    assert!(count > OWNERS_MAX || kept.iter().copied().eq(valid.take(kept.len())), "records of nobody");
+    // What comes in one piece is kept in one piece, and of too many nothing is read.
+    assert!(kept.iter().copied().eq(valid.take(kept.len())), "records of nobody");
+    assert!(count <= OWNERS_MAX || kept.is_empty());
     for (record, bytes) in kept.iter().zip(after.chunks_exact(OwnerRecord::BYTES)) {
         assert_eq!(record.to_bytes(), *bytes);
     }
@@ -117,7 +118,7 @@ fn check_owners(conversation: &mut Conversation, rest: &mut &[u8]) -> bool {
             true
         }
         Err(ConversationError::Closed) => {
-            assert!(read.len() < count);
+            assert!(count <= OWNERS_MAX && read.len() < count);
             false
         }
         Err(ConversationError::Unexpected) => {

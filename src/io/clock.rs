@@ -44,9 +44,15 @@ pub fn now() -> Instant {
     })
 }
 
-/// Returns the number of turns that tasks of this thread have had so far, of those that run [`in_turns`].
+/// Returns the number of turns that tasks of this thread have had so far, of those that run [`in_turns`] and of those
+/// that were noted.
 pub fn polls() -> u64 {
     POLLS.get()
+}
+
+/// Notes turns that a task has done for others: they count as if each had had its own.
+pub fn note_polls(count: usize) {
+    POLLS.set(POLLS.get().wrapping_add(count as u64));
 }
 
 /// Reads the clock itself. It is the time of this turn from here on.
@@ -83,7 +89,7 @@ impl<F: Future> Future for InTurns<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         TURN.set(TurnTime::Unread);
-        POLLS.set(POLLS.get().wrapping_add(1));
+        note_polls(1);
         let _end = TurnEnd;
         self.project().task.poll(context)
     }

@@ -80,6 +80,7 @@ mod tests {
                 while !has_ended.load(Ordering::Relaxed) {
                     // SAFETY: that thread waits for this one before it ends.
                     unsafe { libc::pthread_kill(thread, SIGNAL) };
+                    std::thread::yield_now();
                 }
             });
             Flood(ends, Some(flood))
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_signal_that_interrupts_a_wait_does_not_end_it() {
-        const WAITS: usize = 3000;
+        const WAITS: usize = 1000;
         on_both_drivers(|| async {
             let timer = Timer::open().unwrap();
             let _flood = Flood::begin();

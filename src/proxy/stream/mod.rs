@@ -29,6 +29,7 @@ use self::entry::Streaming;
 use self::open_exchange::{LeftPump, LeftStream, OpenExchange};
 use self::sweep::StreamLimits;
 use self::table::StreamTable;
+use crate::io::clock;
 use crate::io::deadline::next_turn;
 use crate::io::epoll::{Epoll, Events};
 use crate::io::{Buffer, Deadline, Either, Phase, race};
@@ -110,6 +111,7 @@ impl<T> Pump<T> {
                 if turn.has_freed {
                     self.expect(StreamLimits::of(resources).first_due(Instant::now()));
                 }
+                clock::note_polls(turn.entries_count);
                 entries_in_row += turn.entries_count;
                 // On epoll a wait may be none at all, again and again.
                 if turn.has_more || entries_in_row >= table::ENTRIES_MAX {

@@ -62,8 +62,12 @@ impl AcceptWarnings {
 
 /// Bounds the queue of a listener. Those that are in it stay there.
 pub fn bound_queue(listener: &monoio::net::TcpListener, len: usize) {
-    // It fails for a socket that was shut down meanwhile, by a gateway that has it too.
-    let _ = SockRef::from(&socket_of(listener)).listen(len as i32);
+    let socket = socket_of(listener);
+    let socket = SockRef::from(&socket);
+    // A gateway that has it too may have shut it down meanwhile, and then this would open it again.
+    if socket.is_listener().unwrap_or(false) {
+        let _ = socket.listen(len as i32);
+    }
 }
 
 /// Shuts a listening socket down, whoever else holds it. The ring holds it until a cancelled wait has been removed; the

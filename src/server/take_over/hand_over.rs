@@ -22,6 +22,7 @@ use super::lending::Lending;
 use super::rendezvous::{self, RendezvousError};
 use super::successor::Successor;
 use crate::credentials::Owners;
+use crate::server::shard::listener;
 use crate::server::supervisor::event::SupervisorEvent;
 
 /// The pause before a thread that cannot accept tries again: it lacks descriptors, and that lasts.
@@ -133,6 +134,8 @@ impl Lender {
             tracing::warn!(%error, process, "a take-over came to nothing; this gateway goes on");
             // A failure means that the successor has gone.
             let _ = conversation.send_refusal();
+            // It may have shortened their queues.
+            let _ = listener::listen(&self.sockets);
         }
         lent.is_ok()
     }

@@ -3,8 +3,11 @@
 //! A queue of thousands is good for a burst, and bad for a shard that accepts some hundreds a second: most of those in it
 //! have given up when it is their turn, and nobody is served in time. So while a queue does not empty, the kernel may
 //! hold no more connections than the shard has accepted within [`WAIT_MAX`]. The others it leaves without an answer,
-//! which costs the shard nothing, and their TCP asks again after a second. Invariant: a burst, however large, shortens
-//! no queue, and neither does a process that stood still; one that empties has its full length within a second.
+//! which costs the shard nothing, and their TCP asks again after a second. Invariant: what shortens a queue is the pace
+//! of the shard alone, not a lack of places, nor a process that stood still, nor a burst that is accepted as soon as
+//! that; one that empties has its full length within a second.
+//!
+//! A socket may be another gateway's too, during a take-over: who serves alone from then on gives all their full length.
 
 use std::cell::Cell;
 use std::rc::{Rc, Weak};
@@ -14,8 +17,8 @@ use super::super::accept;
 use super::super::listener::QUEUE_LEN_MAX;
 use crate::io::pause;
 
-/// The time that a connection waits in a queue that does not empty: half of what is too long for a request
-/// (`proxy::resources::overload`), since it waits in the shard too.
+/// The time that a connection waits in a queue that does not empty, and after which it is one: half of what is too long
+/// for a request (`proxy::resources::overload`), since that waits in the shard too.
 const WAIT_MAX: Duration = Duration::from_millis(250);
 
 /// The shortest time over which connections are counted. Of two in a row the better one counts.
@@ -24,7 +27,7 @@ const WINDOW: Duration = Duration::from_millis(40);
 /// The connections that are counted at least, and after which the clock is read.
 const COUNT_MIN: u32 = 8;
 
-/// The length of the shortest queue: for those that connect while the shard does something else.
+/// The length of the shortest queue, however slow the shard: for those that connect while it does something else.
 const LEN_MIN: usize = 16;
 
 /// The time between two warnings.
@@ -36,27 +39,22 @@ pub struct ListenQueue {
     shard: usize,
     len: Cell<usize>,
     throughput: Cell<Throughput>,
-    /// Nobody has waited when the shard last looked.
-    is_empty: Cell<bool>,
+    /// Nobody has waited when the shard last looked, or its pace was not what kept them waiting.
+    is_free: Cell<bool>,
+    is_relaxing: Cell<bool>,
     last_warning: Cell<Option<Instant>>,
 }
 
 impl ListenQueue {
     pub fn new(listener: monoio::net::TcpListener, shard: usize) -> Self {
-        let (throughput, last_warning) = Default::default();
-        ListenQueue {
-            listener,
-            shard,
-            len: Cell::new(QUEUE_LEN_MAX),
-            throughput,
-            is_empty: Cell::new(true),
-            last_warning,
-        }
+        let (len, is_free) = (Cell::new(QUEUE_LEN_MAX), Cell::new(true));
+        let (throughput, is_relaxing, last_warning) = Default::default();
+        ListenQueue { listener, shard, len, throughput, is_free, is_relaxing, last_warning }
     }
 
-    /// Notes that a connection was accepted.
+    /// Notes that a connection was taken off the queue.
     pub fn note_accepted(self: &Rc<Self>) {
-        self.is_empty.set(false);
+        self.is_free.set(false);
         let mut throughput = self.throughput.get();
         let fits = throughput.note_accepted(Instant::now);
         self.throughput.set(throughput);
@@ -65,10 +63,16 @@ impl ListenQueue {
         }
     }
 
-    /// Notes that nobody waits.
-    pub fn note_empty(&self) {
-        self.is_empty.set(true);
+    /// Notes that nobody waits, or that those who do wait for something else than the shard's time: a place, or a
+    /// descriptor.
+    pub fn note_free(&self) {
+        self.is_free.set(true);
         self.throughput.set(Throughput::Unknown);
+    }
+
+    /// Leaves the queue as it is: it is emptied for the last time.
+    pub fn freeze(&self) {
+        self.is_free.set(false);
     }
 
     /// Returns whether more connect than are accepted, or did a moment ago.
@@ -82,27 +86,29 @@ impl ListenQueue {
     }
 
     fn bound(self: &Rc<Self>, fits: usize) {
-        let was_short = self.is_short();
-        self.set(fits.clamp(LEN_MIN, QUEUE_LEN_MAX));
-        if self.is_short() && !was_short {
-            self.warn();
+        let len = fits.clamp(LEN_MIN, QUEUE_LEN_MAX);
+        if len == QUEUE_LEN_MAX && !self.is_short() {
+            return;
+        }
+        self.set(len);
+        if self.is_short() && !self.is_relaxing.replace(true) {
+            self.warn(fits);
             monoio::spawn(relax(Rc::downgrade(self)));
         }
     }
 
     fn set(&self, len: usize) {
-        if self.len.replace(len) != len {
-            accept::bound_queue(&self.listener, len);
-        }
+        self.len.set(len);
+        accept::bound_queue(&self.listener, len);
     }
 
-    fn warn(&self) {
+    fn warn(&self, fits: usize) {
         let now = Instant::now();
         if self.last_warning.get().is_none_or(|last| now - last >= WARNING_INTERVAL) {
             self.last_warning.set(Some(now));
             tracing::warn!(
                 shard = self.shard,
-                accepted_per_second = self.len.get() as u128 * 1000 / WAIT_MAX.as_millis(),
+                accepted_per_second = fits as u128 * 1000 / WAIT_MAX.as_millis(),
                 "more clients connect than can be accepted: the others connect again after a second"
             );
         }
@@ -114,11 +120,11 @@ async fn relax(queue: Weak<ListenQueue>) {
     loop {
         pause(WINDOW).await;
         let Some(queue) = queue.upgrade() else { return };
-        if queue.is_empty.get() {
+        if queue.is_free.get() && queue.is_short() {
             queue.set((queue.len.get() * 2).min(QUEUE_LEN_MAX));
         }
         if !queue.is_short() {
-            return;
+            return queue.is_relaxing.set(false);
         }
     }
 }
@@ -129,6 +135,8 @@ enum Throughput {
     #[default]
     Unknown,
     Counted {
+        /// The time since which others wait.
+        began: Instant,
         accepted: u32,
         since: Instant,
         /// What fits by the count before this one.
@@ -139,8 +147,9 @@ enum Throughput {
 impl Throughput {
     /// Counts a connection. Returns how many are accepted within [`WAIT_MAX`], where that is known anew.
     fn note_accepted(&mut self, now: impl Fn() -> Instant) -> Option<usize> {
-        let Throughput::Counted { accepted, since, before } = self else {
-            *self = Throughput::Counted { accepted: 0, since: now(), before: None };
+        let Throughput::Counted { began, accepted, since, before } = self else {
+            let now = now();
+            *self = Throughput::Counted { began: now, accepted: 0, since: now, before: None };
             return None;
         };
         *accepted += 1;
@@ -153,8 +162,9 @@ impl Throughput {
             return None;
         }
         let fits = (u128::from(*accepted) * WAIT_MAX.as_nanos() / took.as_nanos()) as usize;
-        let better = before.map(|before| before.max(fits));
-        *self = Throughput::Counted { accepted: 0, since: now, before: Some(fits) };
+        let better =
+            before.map(|before| before.max(fits)).filter(|_| now.saturating_duration_since(*began) >= WAIT_MAX);
+        *self = Throughput::Counted { began: *began, accepted: 0, since: now, before: Some(fits) };
         better
     }
 }
@@ -197,15 +207,15 @@ mod tests {
     }
 
     #[test]
-    fn what_was_counted_before_a_queue_was_empty_does_not_count() {
+    fn a_burst_that_is_accepted_in_time_says_nothing_and_neither_do_many_in_a_row() {
         let (mut throughput, mut now) = (Throughput::default(), Instant::now());
         let slow = Duration::from_millis(10);
+        let burst = (WAIT_MAX.as_millis() / slow.as_millis()) as usize;
         for _ in 0..20 {
-            // Enough for one window, and no more.
-            assert!(counted(&mut throughput, &mut now, 1 + COUNT_MIN as usize, slow).is_empty());
+            assert!(counted(&mut throughput, &mut now, burst, slow).is_empty());
             throughput = Throughput::Unknown;
         }
-        assert!(!counted(&mut throughput, &mut now, 3 * COUNT_MIN as usize, slow).is_empty());
+        assert!(!counted(&mut throughput, &mut now, 2 * burst, slow).is_empty());
     }
 
     /// Connects so many clients at the same time. Returns those that the kernel has answered.
@@ -245,7 +255,7 @@ mod tests {
             while accept::accept(&queue.listener, true).unwrap().is_some() {
                 queue.note_accepted();
             }
-            queue.note_empty();
+            queue.note_free();
             let until = Instant::now() + Duration::from_secs(30);
             while queue.len.get() < QUEUE_LEN_MAX {
                 assert!(Instant::now() < until, "it is still short");
@@ -265,10 +275,28 @@ mod tests {
             drop(queue);
             // A ring closes it in one of its next turns.
             let until = Instant::now() + Duration::from_secs(30);
-            while std::net::TcpStream::connect(address).is_ok() {
-                assert!(Instant::now() < until, "it is still open");
+            loop {
+                match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
+                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => break,
+                    _ => assert!(Instant::now() < until, "it is still open"),
+                }
                 pause(Duration::from_millis(1)).await;
             }
+        });
+    }
+
+    #[test]
+    fn a_queue_that_waits_for_places_is_not_shortened() {
+        on_both_drivers(|| async {
+            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let queue = Rc::new(ListenQueue::new(accept::listening(listener).unwrap(), 0));
+            for _ in 0..4 * COUNT_MIN {
+                // As one gives way to the next, and there is no place for another.
+                queue.note_accepted();
+                queue.note_free();
+                pause(Duration::from_millis(20)).await;
+            }
+            assert!(!queue.is_short());
         });
     }
 }

@@ -62,12 +62,13 @@ impl Acceptor {
                 break;
             }
         }
-        queue.restore();
         if self.keeps_sockets.get() {
+            queue.restore();
             // The connections in the queue are the successor's. A shutdown would end its listening too, since it is the
             // same socket: only this descriptor is closed.
             return;
         }
+        queue.freeze();
         self.accept_remaining(&queue.listener).await;
         accept::shut_down(&queue.listener);
     }
@@ -83,6 +84,7 @@ impl Acceptor {
             return self.connections.make_room().await;
         }
         if let Err(error) = empty_queue(async || pace.take().await, || self.accept_one(queue)).await {
+            queue.note_free();
             self.proxy.resources.activity.counters.add(Count::AcceptErrors);
             self.warnings.warn(&error);
             if accept::lacks_descriptor(&error) {
@@ -122,14 +124,17 @@ impl Acceptor {
 
     /// Accepts one connection; false when none waits or no more may be open.
     fn accept_one(&self, queue: &Rc<ListenQueue>) -> io::Result<bool> {
-        let Some(permit) = self.connections.permit() else { return Ok(false) };
+        let Some(permit) = self.connections.permit() else {
+            queue.note_free();
+            return Ok(false);
+        };
         for _ in 0..LOST_MAX {
             let Some(socket) = accept::accept(&queue.listener, self.uses_epoll)? else {
-                queue.note_empty();
+                queue.note_free();
                 return Ok(false);
             };
+            queue.note_accepted();
             if !self.is_lost(queue, &socket) {
-                queue.note_accepted();
                 self.connections.admit(permit, Stream::new(TcpStream::from_std(socket.into())?));
                 break;
             }
