@@ -23,7 +23,7 @@ IDLE_SECONDS, LOAD_SECONDS, AFTER_SECONDS = 4, 10, 8
 # Connections that have it work all the time.
 SATURATING = 16
 # Of clients: a process may have so many descriptors, and use so much of a core.
-PROCESSES = 2
+PROCESSES = 4
 # Beside the load, and before and after it: a part of what the gateway can take.
 IDLE_PART = 0.25
 # After the load an answer is in time within so long: a gateway that has used up its share stands still for a while.

@@ -116,8 +116,7 @@ pub fn run(
         usage_totals::finish(totals);
         return Err(drained.err().unwrap_or(RunError::TakeOver(error)));
     }
-    // The queues may have been short under the predecessor. They listen already.
-    let _ = listener::listen(&lent);
+    listener::restore_queues(&lent);
     let hand_over = take_over::offer_hand_over(&shared.config, bound, lent, shared.owners.clone(), events);
     let admin = supervisor.admin.as_ref();
     admin.into_iter().for_each(|admin| admin.note(Stage::Serving));

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
+use super::listener;
+
 /// Makes a listener that never blocks, on either driver: connections are accepted until none waits. The flag belongs to
 /// the socket, not to this process, and every gateway that takes the socket over, or lends it, sets it the same.
 pub fn listening(listener: TcpListener) -> io::Result<monoio::net::TcpListener> {
@@ -60,14 +62,9 @@ impl AcceptWarnings {
     }
 }
 
-/// Bounds the queue of a listener. Those that are in it stay there.
+/// Bounds the queue of a listener, as [`listener::bound_queue`] does.
 pub fn bound_queue(listener: &monoio::net::TcpListener, len: usize) {
-    let socket = socket_of(listener);
-    let socket = SockRef::from(&socket);
-    // A gateway that has it too may have shut it down meanwhile, and then this would open it again.
-    if socket.is_listener().unwrap_or(false) {
-        let _ = socket.listen(len as i32);
-    }
+    listener::bound_queue(&SockRef::from(&socket_of(listener)), len);
 }
 
 /// Shuts a listening socket down, whoever else holds it. The ring holds it until a cancelled wait has been removed; the

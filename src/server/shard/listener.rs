@@ -45,6 +45,19 @@ pub fn listen(listeners: &[TcpListener]) -> io::Result<()> {
     listeners.iter().map(SockRef::from).try_for_each(|socket| socket.listen(QUEUE_LEN_MAX as i32))
 }
 
+/// Gives the queues of sockets that listen their full length, whatever another gateway that had them has left.
+pub fn restore_queues(listeners: &[TcpListener]) {
+    listeners.iter().map(SockRef::from).for_each(|socket| bound_queue(&socket, QUEUE_LEN_MAX));
+}
+
+/// Bounds the queue of a socket that listens. Those that are in it stay there.
+pub fn bound_queue(socket: &SockRef<'_>, len: usize) {
+    // A gateway that has it too may have shut it down meanwhile, and then this would open it again.
+    if socket.is_listener().unwrap_or(false) {
+        let _ = socket.listen(len as i32);
+    }
+}
+
 /// Distributes the sockets over the shards. A shard may get several: closing a surplus one would reset the connections
 /// in its queue, and the kernel goes on to spread new connections over all.
 pub fn share_out(listeners: Vec<TcpListener>, shards: usize) -> Vec<Vec<TcpListener>> {
@@ -104,6 +117,17 @@ mod tests {
             assert_eq!(all.len(), count);
             assert!(all.iter().all(|listener| listener.local_addr().unwrap() == bound));
         }
+    }
+
+    #[test]
+    fn a_socket_that_was_shut_down_does_not_listen_again() {
+        let listeners = open("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let socket = SockRef::from(&listeners[0]);
+        bound_queue(&socket, 1);
+        assert!(socket.is_listener().unwrap());
+        socket.shutdown(std::net::Shutdown::Both).unwrap();
+        restore_queues(&listeners);
+        assert!(!socket.is_listener().unwrap());
     }
 
     #[test]

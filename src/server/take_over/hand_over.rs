@@ -134,8 +134,7 @@ impl Lender {
             tracing::warn!(%error, process, "a take-over came to nothing; this gateway goes on");
             // A failure means that the successor has gone.
             let _ = conversation.send_refusal();
-            // It may have shortened their queues.
-            let _ = listener::listen(&self.sockets);
+            listener::restore_queues(&self.sockets);
         }
         lent.is_ok()
     }
