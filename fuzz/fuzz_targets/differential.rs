@@ -112,10 +112,8 @@ fn read(wire: &Wire<'_>) -> Reading {
 fn head_reading(first_line: FirstLine, version: Version, body: BodyLength, fields: &[Field<'_>]) -> HeadReading {
     let mut fields: Vec<FieldReading> =
         fields.iter().map(|field| (field.name.to_ascii_lowercase().into_bytes(), field.value.to_vec())).collect();
-    let is_request = matches!(first_line, FirstLine::Request { .. });
-    // The authority of a URL stands in the place of Host, and is compared by `route`'s own target.
-    let has_path = matches!(&first_line, FirstLine::Request { target, .. } if target.starts_with(b"/"));
-    let host = fields.iter().find(|(name, _)| is_request && has_path && name == b"host").map(|(_, host)| host.clone());
+    let has_path = first_line.has_path();
+    let host = fields.iter().find(|(name, _)| has_path && name == b"host").map(|(_, host)| host.clone());
     fields.retain(|(name, _)| name != b"host" && name != b"cookie");
     let framing = match body {
         BodyLength::None => Framing::Length(0),
@@ -167,8 +165,7 @@ fn read_by_kawa(wire: &Wire<'_>, own: &Reading) -> Reading {
         *end += left_out;
     }
     if let Some(head) = &mut reading.head {
-        let has_path = matches!(&head.first_line, FirstLine::Request { target, .. } if target.starts_with(b"/"));
-        head.host = head.host.take().filter(|_| has_path);
+        head.host = head.host.take().filter(|_| head.first_line.has_path());
         head.fields.retain(|(name, _)| name != b"host" && name != b"cookie");
     }
     reading

@@ -34,6 +34,15 @@ pub enum FirstLine {
     Status { status: u16, reason: Vec<u8> },
 }
 
+impl FirstLine {
+    /// Tells whether it is of a request whose target is a path, so that `Host` says for which host. The authority of a
+    /// URL stands in its place, and is compared by `route`'s own target; the target of CONNECT, which no route takes, is
+    /// an authority whatever it begins with (RFC 9110 §9.3.6).
+    pub fn has_path(&self) -> bool {
+        matches!(self, FirstLine::Request { method, target } if method != b"CONNECT" && target.starts_with(b"/"))
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// A body of so many bytes, which may be none.

@@ -31,5 +31,5 @@ pub use race::{Either, race};
 pub use stream::{Delivery, PlainSender, StallWatch, Stream, Unread, WriteError};
 pub use timer::Timer;
 pub use tls::{HandshakeError, HandshakeLimits, Handshakes};
-pub use turns::{Pace, Turns};
+pub use turns::{AcceptPace, Turns};
 pub use wakeup::{RemoteWait, Wakeup};

@@ -14,7 +14,7 @@ mod pace;
 use std::cell::Cell;
 
 pub use self::budget::{Work, first_waits_since, long_turns_count, spend, spend_on};
-pub use self::pace::Pace;
+pub use self::pace::AcceptPace;
 use super::deadline::next_turn;
 
 /// Number of steps that a task takes in one turn. So many reads that are passed on are 2 MiB at most, some 2 ms of a

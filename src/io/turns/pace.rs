@@ -22,7 +22,7 @@ const POLLS_FOR_ONE: u64 = 128;
 
 /// The pace of one accept loop.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct AcceptPace {
     /// Polls of this thread at the last look.
     seen: Cell<u64>,
     /// Polls in turns without room for which nobody was accepted yet.
@@ -31,7 +31,7 @@ pub struct Pace {
     left: Cell<u64>,
 }
 
-impl Pace {
+impl AcceptPace {
     /// Waits until one more connection may be accepted.
     ///
     /// # Cancel safety
@@ -85,7 +85,7 @@ mod tests {
         let accepted = Rc::new(Cell::new(0));
         let counted = accepted.clone();
         monoio::spawn(async move {
-            let pace = Pace::default();
+            let pace = AcceptPace::default();
             loop {
                 pace.take().await;
                 counted.set(counted.get() + 1);
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_long_time_without_new_connections_is_no_credit() {
-        let pace = Pace::default();
+        let pace = AcceptPace::default();
         let mut polls = 1_000_000 * POLLS_FOR_ONE;
         pace.look(polls);
         assert_eq!(pace.left.take(), CALM_POLLS);

@@ -139,7 +139,7 @@ enum Throughput {
         began: Instant,
         accepted: u32,
         since: Instant,
-        /// What fits by the count before this one.
+        /// The number that fits by the count before this one.
         before: Option<usize>,
     },
 }

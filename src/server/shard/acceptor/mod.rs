@@ -20,7 +20,7 @@ use super::draining::DRAIN_GRACE;
 use super::listener::QUEUE_LEN_MAX;
 use super::places::Lack;
 use crate::io::epoll::uninterrupted;
-use crate::io::{Delivery, Either, Pace, Phase, Stream, Turns, pause, race};
+use crate::io::{AcceptPace, Delivery, Either, Phase, Stream, Turns, pause, race};
 use crate::observability::Count;
 use crate::proxy::Proxy;
 
@@ -54,7 +54,7 @@ impl Acceptor {
     /// Accepts from one listener until the drain begins, and then closes it.
     pub async fn accept_all(self: Rc<Self>, listener: monoio::net::TcpListener) {
         let queue = Rc::new(ListenQueue::new(listener, self.proxy.resources.shard));
-        let pace = Pace::default();
+        let pace = AcceptPace::default();
         loop {
             // The drain comes first: without a main thread the sockets are not this shard's any more.
             let draining = self.proxy.resources.lifecycle.reached(Phase::Draining);
@@ -74,7 +74,7 @@ impl Acceptor {
     }
 
     /// Waits for connections, and accepts all that are in the queue, as far as there are places, and at a pace.
-    async fn accept_ready(&self, queue: &Rc<ListenQueue>, pace: &Pace) {
+    async fn accept_ready(&self, queue: &Rc<ListenQueue>, pace: &AcceptPace) {
         if let Err(error) = uninterrupted(|| queue.listener.readable(false)).await {
             tracing::error!(%error, "cannot wait for connections");
             return pause(ACCEPT_PAUSE).await;
@@ -175,7 +175,7 @@ mod tests {
                 let accepted = Rc::new(Cell::new(0));
                 let counted = accepted.clone();
                 let accepting = monoio::spawn(async move {
-                    let (pace, turns) = (Pace::default(), Turns::default());
+                    let (pace, turns) = (AcceptPace::default(), Turns::default());
                     let place = async || if is_paced { pace.take().await } else { turns.take().await };
                     let take_one = || {
                         counted.set(counted.get() + 1);
