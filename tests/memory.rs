@@ -146,7 +146,9 @@ fn a_thousand_streams_take_less_than_24_mib_beside_the_program() {
                 client
             })
             .collect();
-        some.iter_mut().for_each(|client| client.read_until(EVENT));
+        for client in &mut some {
+            client.read_until(EVENT);
+        }
         clients.append(&mut some);
     }
     let peak = Peak::begin(&gateway);
