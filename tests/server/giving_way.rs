@@ -51,6 +51,25 @@ fn held_by(gate: &Gate) -> Upstream {
 }
 
 #[test]
+fn a_shard_that_lacks_places_is_not_taken_for_one_that_is_slow() {
+    const PLACES: usize = 2;
+    // So many, and for so long, that the length of the queue is judged.
+    const CLIENTS: usize = 40;
+    const STEP: Duration = Duration::from_millis(20);
+    let upstream = Upstream::plain(json(200, "{}"));
+    check_at_once([("auto", 1), ("epoll", 1)], |case| {
+        let gateway = gateway(&upstream, case, PLACES).start();
+        let clients = (0..CLIENTS).map(|_| {
+            thread::sleep(STEP);
+            asked(&gateway)
+        });
+        let _clients: Vec<Client> = clients.collect();
+        gateway.wait_for_log(GAVE_WAY);
+        assert_eq!(gateway.count_log("more clients connect than can be accepted"), 0);
+    });
+}
+
+#[test]
 fn new_clients_get_the_places_of_those_that_rest_the_longest() {
     const PLACES: usize = 8;
     const CLIENTS: usize = 4 * PLACES;

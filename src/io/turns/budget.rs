@@ -225,7 +225,7 @@ impl Drop for QueuePlace {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::pin::pin;
     use std::rc::Rc;
     use std::task::Context;
@@ -237,7 +237,7 @@ mod tests {
     const ENOUGH: Duration = Duration::from_secs(30);
 
     /// A piece that uses up a turn.
-    fn long() {
+    pub fn long() {
         let begun = worked();
         while worked() - begun < WORK_MAX {}
     }

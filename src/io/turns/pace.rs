@@ -8,12 +8,14 @@
 
 use std::cell::Cell;
 
+use super::STEPS_MAX;
 use super::budget::{Work, first_waits_since};
 use crate::io::clock;
 use crate::io::deadline::next_turn;
 
-/// Polls of connections in a turn that has room, and the number of connections that are accepted after it. Fewer would
-/// be too few for a turn, which costs 10 µs by itself; a connection that is accepted takes some five polls.
+/// Polls of connections in a turn that has room for as many new ones as a turn may accept: a burst of clients is let in
+/// at once, and waits for its handshakes with the upstream as those do that are open. One that is accepted takes some
+/// five polls.
 const CALM_POLLS: u64 = 8;
 
 /// Polls of open connections for which a new one is accepted in any case: some 25 of their requests. A new connection
@@ -48,12 +50,12 @@ impl AcceptPace {
     fn look(&self, polls: u64) {
         let others = polls.wrapping_sub(self.seen.replace(polls));
         if others <= CALM_POLLS && first_waits_since(Work::ClientHandshakes).is_none() {
-            self.left.set(CALM_POLLS);
+            self.left.set(u64::from(STEPS_MAX));
             return self.owed.set(0);
         }
         let owed = self.owed.get() + others;
         // A long time without new connections is no credit for many at once.
-        self.left.set((owed / POLLS_FOR_ONE).min(CALM_POLLS));
+        self.left.set((owed / POLLS_FOR_ONE).min(u64::from(STEPS_MAX)));
         self.owed.set(owed % POLLS_FOR_ONE);
     }
 }
@@ -62,6 +64,8 @@ impl AcceptPace {
 mod tests {
     use std::rc::Rc;
 
+    use super::super::budget::spend_on;
+    use super::super::budget::tests::long as use_up_turn;
     use super::*;
     use crate::io::clock::in_turns;
     use crate::io::deadline::on_both_drivers;
@@ -107,8 +111,8 @@ mod tests {
             turns(3).await;
             let before = accepted.get();
             turns(10).await;
-            let count = accepted.get() - before;
-            assert!((9 * CALM_POLLS..=11 * CALM_POLLS).contains(&count), "{count}");
+            let (count, each) = (accepted.get() - before, u64::from(STEPS_MAX));
+            assert!((9 * each..=11 * each).contains(&count), "{count}");
         });
     }
 
@@ -133,11 +137,28 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_on_whose_handshakes_clients_wait_accepts_nobody_else() {
+        on_both_drivers(|| async {
+            for _ in 0..2 {
+                monoio::spawn(async {
+                    loop {
+                        spend_on(Work::ClientHandshakes, use_up_turn).await;
+                    }
+                });
+            }
+            next_turn().await;
+            let accepted = accepting_beside(0);
+            turns(20).await;
+            assert_eq!(accepted.get(), 0);
+        });
+    }
+
+    #[test]
     fn a_long_time_without_new_connections_is_no_credit() {
         let pace = AcceptPace::default();
         let mut polls = 1_000_000 * POLLS_FOR_ONE;
         pace.look(polls);
-        assert_eq!(pace.left.take(), CALM_POLLS);
+        assert_eq!(pace.left.take(), u64::from(STEPS_MAX));
         for _ in 1..POLLS_FOR_ONE / 16 {
             polls += 16;
             pace.look(polls);

@@ -46,17 +46,40 @@ pub fn lacks_descriptor(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// The warnings of a shard that cannot accept, one a second at most: a lack of descriptors lasts.
-#[derive(Default)]
-pub struct AcceptWarnings {
+/// A warning that would be repeated as long as its reason lasts: one in so long at most.
+pub struct SparseWarning {
+    interval: Duration,
     last: Cell<Option<Instant>>,
+}
+
+impl SparseWarning {
+    pub const fn each(interval: Duration) -> Self {
+        SparseWarning { interval, last: Cell::new(None) }
+    }
+
+    /// Returns whether it is to be said now, and notes that it was.
+    pub fn is_due(&self) -> bool {
+        let now = Instant::now();
+        let is_due = self.last.get().is_none_or(|last| now - last >= self.interval);
+        if is_due {
+            self.last.set(Some(now));
+        }
+        is_due
+    }
+}
+
+/// The warnings of a shard that cannot accept, one a second at most: a lack of descriptors lasts.
+pub struct AcceptWarnings(SparseWarning);
+
+impl Default for AcceptWarnings {
+    fn default() -> Self {
+        AcceptWarnings(SparseWarning::each(Duration::from_secs(1)))
+    }
 }
 
 impl AcceptWarnings {
     pub fn warn(&self, error: &io::Error) {
-        let now = Instant::now();
-        if self.last.get().is_none_or(|last| now - last >= Duration::from_secs(1)) {
-            self.last.set(Some(now));
+        if self.0.is_due() {
             tracing::warn!(%error, "cannot accept a connection");
         }
     }

@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-use super::super::accept;
+use super::super::accept::{self, SparseWarning};
 use super::super::listener::QUEUE_LEN_MAX;
 use crate::io::pause;
 
@@ -35,26 +35,23 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A listener with its queue.
 pub struct ListenQueue {
-    pub listener: monoio::net::TcpListener,
+    pub listener: Rc<monoio::net::TcpListener>,
     shard: usize,
     len: Cell<usize>,
     throughput: Cell<Throughput>,
-    /// Nobody has waited when the shard last looked, or its pace was not what kept them waiting.
-    is_free: Cell<bool>,
     is_relaxing: Cell<bool>,
-    last_warning: Cell<Option<Instant>>,
+    warning: SparseWarning,
 }
 
 impl ListenQueue {
     pub fn new(listener: monoio::net::TcpListener, shard: usize) -> Self {
-        let (len, is_free) = (Cell::new(QUEUE_LEN_MAX), Cell::new(true));
-        let (throughput, is_relaxing, last_warning) = Default::default();
-        ListenQueue { listener, shard, len, throughput, is_free, is_relaxing, last_warning }
+        let (throughput, is_relaxing) = Default::default();
+        let (listener, len) = (Rc::new(listener), Cell::new(QUEUE_LEN_MAX));
+        ListenQueue { listener, shard, len, throughput, is_relaxing, warning: SparseWarning::each(WARNING_INTERVAL) }
     }
 
     /// Notes that a connection was taken off the queue.
     pub fn note_accepted(self: &Rc<Self>) {
-        self.is_free.set(false);
         let mut throughput = self.throughput.get();
         let fits = throughput.note_accepted(Instant::now);
         self.throughput.set(throughput);
@@ -66,13 +63,7 @@ impl ListenQueue {
     /// Notes that nobody waits, or that those who do wait for something else than the shard's time: a place, or a
     /// descriptor.
     pub fn note_free(&self) {
-        self.is_free.set(true);
         self.throughput.set(Throughput::Unknown);
-    }
-
-    /// Leaves the queue as it is: it is emptied for the last time.
-    pub fn freeze(&self) {
-        self.is_free.set(false);
     }
 
     /// Returns whether more connect than are accepted, or did a moment ago.
@@ -103,9 +94,7 @@ impl ListenQueue {
     }
 
     fn warn(&self, fits: usize) {
-        let now = Instant::now();
-        if self.last_warning.get().is_none_or(|last| now - last >= WARNING_INTERVAL) {
-            self.last_warning.set(Some(now));
+        if self.warning.is_due() {
             tracing::warn!(
                 shard = self.shard,
                 accepted_per_second = fits as u128 * 1000 / WAIT_MAX.as_millis(),
@@ -115,12 +104,12 @@ impl ListenQueue {
     }
 }
 
-/// Lengthens a queue as it empties, until it has its full length or is closed.
+/// Lengthens a queue as it empties, until it has its full length or is emptied for the last time.
 async fn relax(queue: Weak<ListenQueue>) {
     loop {
         pause(WINDOW).await;
         let Some(queue) = queue.upgrade() else { return };
-        if queue.is_free.get() && queue.is_short() {
+        if matches!(queue.throughput.get(), Throughput::Unknown) && queue.is_short() {
             queue.set((queue.len.get() * 2).min(QUEUE_LEN_MAX));
         }
         if !queue.is_short() {
@@ -132,6 +121,7 @@ async fn relax(queue: Weak<ListenQueue>) {
 /// The number of connections that a shard accepts while others wait.
 #[derive(Debug, Clone, Copy, Default)]
 enum Throughput {
+    /// Nobody has waited when the shard last looked, or its pace was not what kept them waiting.
     #[default]
     Unknown,
     Counted {
@@ -218,19 +208,28 @@ mod tests {
         assert!(!counted(&mut throughput, &mut now, 2 * burst, slow).is_empty());
     }
 
-    /// Connects so many clients at the same time. Returns those that the kernel has answered.
-    async fn connect(address: SocketAddr, count: usize) -> Vec<Socket> {
-        let clients: Vec<_> = (0..count)
-            .map(|_| {
-                let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-                client.set_nonblocking(true).unwrap();
-                let _ = client.connect(&address.into());
-                client
-            })
-            .collect();
-        // On the loopback an answer is there at once, and what has none asks again after a second.
-        pause(Duration::from_millis(100)).await;
-        clients.into_iter().filter(|client| client.peer_addr().is_ok()).collect()
+    /// Connects so many clients at the same time.
+    fn connect(address: SocketAddr, count: usize) -> Vec<Socket> {
+        let connect = |_| {
+            let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            client.set_nonblocking(true).unwrap();
+            let _ = client.connect(&address.into());
+            client
+        };
+        (0..count).map(connect).collect()
+    }
+
+    /// The number of those that the kernel has answered.
+    fn answered_count(clients: &[Socket]) -> usize {
+        clients.iter().filter(|client| client.peer_addr().is_ok()).count()
+    }
+
+    async fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+        let until = Instant::now() + Duration::from_secs(30);
+        while !is_so() {
+            assert!(Instant::now() < until, "not within 30 s: {what}");
+            pause(Duration::from_millis(1)).await;
+        }
     }
 
     #[test]
@@ -242,26 +241,26 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let queue = Rc::new(ListenQueue::new(accept::listening(listener).unwrap(), 0));
             accept::bound_queue(&queue.listener, QUEUE_LEN_MAX);
-            let clients = connect(address, CLIENTS).await;
-            assert_eq!(clients.len(), CLIENTS);
+            let clients = connect(address, CLIENTS);
+            wait_until("all are in the queue", || answered_count(&clients) == CLIENTS).await;
             for _ in 0..3 * COUNT_MIN {
                 assert!(accept::accept(&queue.listener, true).unwrap().is_some());
                 queue.note_accepted();
                 pause(STEP).await;
             }
             assert_eq!(queue.len.get(), LEN_MIN);
-            let refused = connect(address, CLIENTS).await;
-            assert!(refused.is_empty(), "{} more in a queue that is too long", refused.len());
+            // More wait than there is room for, however long it takes.
+            let others = connect(address, CLIENTS);
+            pause(STEP).await;
+            assert_eq!(answered_count(&others), 0, "more in a queue that is too long");
+            drop(others);
             while accept::accept(&queue.listener, true).unwrap().is_some() {
                 queue.note_accepted();
             }
             queue.note_free();
-            let until = Instant::now() + Duration::from_secs(30);
-            while queue.len.get() < QUEUE_LEN_MAX {
-                assert!(Instant::now() < until, "it is still short");
-                pause(STEP).await;
-            }
-            assert_eq!(connect(address, CLIENTS).await.len(), CLIENTS);
+            wait_until("it has its full length", || !queue.is_short()).await;
+            let clients = connect(address, CLIENTS);
+            wait_until("all are in the queue", || answered_count(&clients) == CLIENTS).await;
         });
     }
 
@@ -274,29 +273,11 @@ mod tests {
             queue.bound(LEN_MIN);
             drop(queue);
             // A ring closes it in one of its next turns.
-            let until = Instant::now() + Duration::from_secs(30);
-            loop {
-                match std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
-                    Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => break,
-                    _ => assert!(Instant::now() < until, "it is still open"),
-                }
-                pause(Duration::from_millis(1)).await;
-            }
-        });
-    }
-
-    #[test]
-    fn a_queue_that_waits_for_places_is_not_shortened() {
-        on_both_drivers(|| async {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let queue = Rc::new(ListenQueue::new(accept::listening(listener).unwrap(), 0));
-            for _ in 0..4 * COUNT_MIN {
-                // As one gives way to the next, and there is no place for another.
-                queue.note_accepted();
-                queue.note_free();
-                pause(Duration::from_millis(20)).await;
-            }
-            assert!(!queue.is_short());
+            wait_until("it is closed", || {
+                let refused = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(1));
+                refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+            })
+            .await;
         });
     }
 }

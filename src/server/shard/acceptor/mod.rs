@@ -68,9 +68,11 @@ impl Acceptor {
             // same socket: only this descriptor is closed.
             return;
         }
-        queue.freeze();
-        self.accept_remaining(&queue.listener).await;
-        accept::shut_down(&queue.listener);
+        let listener = queue.listener.clone();
+        // It is as long as it is from here on: what was in it is served, and no more.
+        drop(queue);
+        self.accept_remaining(&listener).await;
+        accept::shut_down(&listener);
     }
 
     /// Waits for connections, and accepts all that are in the queue, as far as there are places, and at a pace.
