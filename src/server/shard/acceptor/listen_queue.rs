@@ -271,6 +271,8 @@ mod tests {
             let address = listener.local_addr().unwrap();
             let queue = Rc::new(ListenQueue::new(accept::listening(listener).unwrap(), 0));
             queue.bound(LEN_MIN);
+            // It has been looked after meanwhile.
+            pause(2 * WINDOW).await;
             drop(queue);
             // A ring closes it in one of its next turns.
             wait_until("it is closed", || {
