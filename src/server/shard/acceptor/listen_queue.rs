@@ -280,6 +280,8 @@ mod tests {
                 refused.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
             })
             .await;
+            // And whoever looks after it has seen that it is gone.
+            pause(2 * WINDOW).await;
         });
     }
 }
