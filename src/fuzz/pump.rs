@@ -18,7 +18,7 @@ use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::{Rotations, TokenTraces, from_json};
 use crate::http1::head::{Version, with_response};
 use crate::io::epoll::{Epoll, Events};
-use crate::io::{Buffer, Lifecycle, Phase, Stream};
+use crate::io::{Buffer, Lifecycle, Phase, RemoteWaits, Stream};
 use crate::observability::{Activity, Ledger, PastExchanges};
 use crate::proxy::attempt::held::PendingAnswer;
 use crate::proxy::downstream::Downstream;
@@ -169,6 +169,7 @@ fn resources(ledger: Arc<Ledger>) -> Resources {
         prices: Arc::new(Prices::fixed(None)),
         quota: None,
         probe_waiters: Arc::default(),
+        remote_waits: RemoteWaits::open().expect("a descriptor"),
         lifecycle,
         activity,
         ledger,

@@ -32,4 +32,4 @@ pub use stream::{Delivery, PlainSender, StallWatch, Stream, Unread, WriteError};
 pub use timer::Timer;
 pub use tls::{HandshakeError, HandshakeLimits, Handshakes};
 pub use turns::{AcceptPace, Turns};
-pub use wakeup::{RemoteWait, Wakeup};
+pub use wakeup::{RemoteWaits, Wakeup};

@@ -93,6 +93,25 @@ fn a_client_that_leaves_frees_its_place_in_the_queue_and_among_those_under_way()
 }
 
 #[test]
+fn who_waits_needs_no_descriptor_but_its_connection() {
+    let gate = Gate::new();
+    let upstream = Upstream::plain(gated(&gate));
+    let files = Files::new();
+    let gateway = before(&upstream, &files, &[entry("ana", ONE)]).shards(1).start();
+    let mut first = Client::connect(gateway.port());
+    first.send(numbered("ana", 0));
+    upstream.wait_for_requests(1);
+    assert_eq!(waiting(&gateway, "ana"), 0.0);
+    let descriptors = gateway.open_descriptors();
+    let mut second = Client::connect(gateway.port());
+    second.send(numbered("ana", 1));
+    wait_until("it waits", || waiting(&gateway, "ana") == 1.0);
+    gateway.wait_for_descriptors(descriptors + 1);
+    (0..2).for_each(|_| gate.open());
+    assert_eq!([first.read_response().status, second.read_response().status], [200, 200]);
+}
+
+#[test]
 fn who_waits_is_not_asked_for_its_body_before_it_is_let_in() {
     let gate = Gate::new();
     let upstream = Upstream::plain(gated(&gate));

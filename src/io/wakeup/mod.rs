@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::event::{EventfdFlags, eventfd};
 
-pub use self::shard_waker::RemoteWait;
+pub use self::shard_waker::RemoteWaits;
 use super::epoll::Events;
 
 /// The wake-up of one shard, which any thread may use.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::credentials::LimitField;
-use crate::io::{Either, Phase, RemoteWait, race};
+use crate::io::{Either, Phase, race};
 use crate::proxy::downstream::Downstream;
 use crate::proxy::error::GatewayError;
 use crate::proxy::exchange::Exchange;
@@ -33,10 +33,7 @@ pub async fn wait_for_place(
     let Some(account) = account else { return Ok(None) };
     let refused =
         || Outcome::Failed(GatewayError::LimitReached(account.refuse(LimitField::Parallel, TRY_AGAIN_SECONDS)));
-    let (remote, waker) = RemoteWait::begin().map_err(|error| {
-        tracing::warn!(%error, "cannot wait for a place among the requests of a key");
-        Outcome::Failed(GatewayError::OutOfDescriptors)
-    })?;
+    let (remote, waker) = resources.remote_waits.begin();
     let mut waiting = account.parallel.wait(move || waker.wake()).map_err(|QueueFull| refused())?;
     let woken = downstream.upstream_deadline.within(WAIT_MAX, remote.woken());
     let interrupted = race(downstream.outgoing().left(), resources.lifecycle.reached(Phase::Expired));

@@ -17,7 +17,7 @@ use std::sync::atomic::AtomicUsize;
 use crate::capture::recorder::Recorder;
 use crate::config::{Limits, Pumping, Timeouts};
 use crate::credentials::Owners;
-use crate::io::Lifecycle;
+use crate::io::{Lifecycle, RemoteWaits};
 use crate::observability::{Activity, Ledger, PastExchanges};
 use crate::proxy::key_accounts::KeyAccounts;
 use crate::proxy::replay::budget::ReplayBudget;
@@ -63,6 +63,8 @@ pub struct Resources {
     pub quota: Option<Arc<QuotaSchedule>>,
     /// The number of exchanges of the process that wait for the outcome of a probe.
     pub probe_waiters: Arc<AtomicUsize>,
+    /// The waits that other shards end.
+    pub remote_waits: Rc<RemoteWaits>,
     pub lifecycle: Rc<Lifecycle>,
     pub activity: Arc<Activity>,
     pub ledger: Arc<Ledger>,

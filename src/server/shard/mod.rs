@@ -35,7 +35,7 @@ use self::driver::{Driver, Runtime};
 use self::shared::Shared;
 use super::supervisor::control::Order;
 use crate::config::Config;
-use crate::io::{Lifecycle, Phase, Timer, deadline, departure, pause};
+use crate::io::{Lifecycle, Phase, RemoteWaits, Timer, deadline, departure, pause};
 use crate::observability::{Activity, PastExchanges, ShardView};
 use crate::proxy::Proxy;
 use crate::proxy::replay::budget::ReplayBudget;
@@ -101,8 +101,10 @@ struct Shard {
 impl Shard {
     fn start(shared: Arc<Shared>, setup: ShardSetup, uses_epoll: bool) -> io::Result<(Rc<Self>, Vec<TcpListener>)> {
         let port = setup.listeners[0].local_addr()?.port();
-        let proxy = Rc::new(new_proxy(&shared, port, setup.index, setup.activity));
+        let proxy = Rc::new(new_proxy(&shared, port, setup.index, setup.activity)?);
         watch_deadlines_and_departures()?;
+        let remote_waits = &proxy.resources.remote_waits;
+        monoio::spawn(remote_waits.clone().follow(remote_waits.wakeups()?));
         let connections = Connections::start(shared.clone(), proxy.clone())?;
         setup.control.set_nonblocking(uses_epoll)?;
         let control = monoio::net::UnixStream::from_std(setup.control)?;
@@ -178,7 +180,7 @@ impl Shard {
     }
 }
 
-fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Activity>) -> Proxy {
+fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Activity>) -> io::Result<Proxy> {
     let Config { timeouts, limits, pumping, shards, .. } = &shared.config;
     let lifecycle = Rc::new(Lifecycle::default());
     let connector = Rc::new(Connector::new(shared.route.clone(), limits.pending_connects_max));
@@ -201,6 +203,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         overload: Rc::new(Overload::new(index)),
         checks: ChecksUnderWay::default(),
         probe_waiters: shared.probe_waiters.clone(),
+        remote_waits: RemoteWaits::open()?,
         lifecycle,
         activity,
         ledger: shared.ledger.clone(),
@@ -211,7 +214,7 @@ fn new_proxy(shared: &Shared, listener_port: u16, index: usize, activity: Arc<Ac
         quota: shared.quota.clone(),
         recorder: shared.recorder.clone(),
     };
-    Proxy::new(resources, shared.rotations.load_full())
+    Ok(Proxy::new(resources, shared.rotations.load_full()))
 }
 
 /// Returns a number that no other process is likely to have.
