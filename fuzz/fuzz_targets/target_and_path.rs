@@ -75,7 +75,9 @@ fn check_forwarded(upstream: &str, target: &str, rules: &TargetRules) {
 }
 
 fn expected(method: &str, target: &str, rules: &TargetRules) -> Expected {
-    if method == "CONNECT" || method == "TRACE" || target.contains('#') {
+    // By any letters: a server that ignores their case would see another message.
+    let is_other_message = ["CONNECT", "TRACE", "HEAD"].iter().any(|name| method.to_ascii_uppercase() == *name);
+    if is_other_message && method != "HEAD" || target.contains('#') {
         return Expected::Refuse;
     }
     if target.starts_with('/') {

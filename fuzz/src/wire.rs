@@ -37,9 +37,10 @@ pub enum FirstLine {
 impl FirstLine {
     /// Tells whether it is of a request whose target is a path, so that `Host` says for which host. The authority of a
     /// URL stands in its place, and is compared by `route`'s own target; the target of CONNECT, which no route takes, is
-    /// an authority whatever it begins with (RFC 9110 §9.3.6).
+    /// an authority whatever it begins with (RFC 9110 §9.3.6), and to kawa so is that of `connect`.
     pub fn has_path(&self) -> bool {
-        matches!(self, FirstLine::Request { method, target } if method != b"CONNECT" && target.starts_with(b"/"))
+        let FirstLine::Request { method, target } = self else { return false };
+        !method.eq_ignore_ascii_case(b"CONNECT") && target.starts_with(b"/")
     }
 }
 

@@ -18,7 +18,7 @@ const BACK_OFF: std::ops::RangeInclusive<f64> = 50.0..=250.0;
 const PATIENCE: Duration = Duration::from_secs(14);
 
 /// Rows checked at once: most of a row's time is back-off.
-const ROWS_AT_ONCE: usize = 4;
+const ROWS_AT_ONCE: usize = 8;
 
 /// The behaviour of the upstream on one attempt.
 #[derive(Debug, Clone)]

@@ -58,15 +58,21 @@ impl fmt::Display for TargetError {
 
 impl std::error::Error for TargetError {}
 
-/// Finds the destination, by method and target alone. Methods are case-sensitive (RFC 9110 §9.1).
+/// Finds the destination, by method and target alone. Methods are case-sensitive (RFC 9110 §9.1), but not to every
+/// server: `connect`, `trace` and `head` are not forwarded either, since one that takes them for the methods that decide
+/// what follows a head would see other messages.
 ///
 /// # Errors
 /// The request must not go upstream.
 pub fn route<'a>(method: &str, target: &'a str, rules: &TargetRules) -> Result<Destination<'a>, TargetError> {
-    match method {
-        "CONNECT" => return Err(TargetError::ConnectNotSupported),
-        "TRACE" => return Err(TargetError::MethodNotAllowed),
-        _ => {}
+    if method.eq_ignore_ascii_case("CONNECT") {
+        return Err(TargetError::ConnectNotSupported);
+    }
+    if method.eq_ignore_ascii_case("TRACE") {
+        return Err(TargetError::MethodNotAllowed);
+    }
+    if method.eq_ignore_ascii_case("HEAD") && method != "HEAD" {
+        return Err(TargetError::Malformed("the method HEAD is written in capital letters"));
     }
     if target.contains('#') {
         // RFC 9112 §3.2: no form has a fragment, and an upstream that removes one gets another path.

@@ -163,6 +163,11 @@ fn methods_that_are_not_forwarded_are_told_apart() {
         ("CONNECT", "/", TargetError::ConnectNotSupported),
         ("TRACE", "/", TargetError::MethodNotAllowed),
         ("TRACE", "http://evil.example/", TargetError::MethodNotAllowed),
+        ("connect", "flow.ciandt.com:443", TargetError::ConnectNotSupported),
+        ("CONNEcT", "/", TargetError::ConnectNotSupported),
+        ("Trace", "/v1", TargetError::MethodNotAllowed),
+        ("head", "/", TargetError::Malformed("the method HEAD is written in capital letters")),
+        ("HEAd", "/v1", TargetError::Malformed("the method HEAD is written in capital letters")),
     ];
     for (method, target, expected) in rows {
         assert_eq!(route(method, target, &rules()), Err(expected), "{method} {target}");
