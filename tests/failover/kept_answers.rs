@@ -1,8 +1,6 @@
 //! Answers that are kept while another credential is tried: how much of them is read, and how long they are kept.
 
-use std::fs;
-
-use crate::support::{Client, Gate, Gateway, POST, Peer, Upstream, secrets_json, wait_until};
+use crate::support::{Client, Gate, Gateway, POST, Peer, Upstream, secrets_json, unread_from, wait_until};
 use crate::table::{Gets, Part, Row, Step, check, says, tried};
 
 #[test]
@@ -78,25 +76,11 @@ fn an_answer_that_has_come_whole_leaves_its_connection_to_the_next_attempt_howev
     gateway.freeze();
     begun.open();
     written.pass();
-    wait_until("the answer has arrived", || received_and_not_read(upstream.port()) > 50_000);
+    wait_until("the answer has arrived", || unread_from(upstream.port()) > 50_000);
     gateway.signal(libc::SIGCONT);
     assert_eq!(client.read_response().text(), "ok");
     assert_eq!(tried(&upstream.requests()), "ab");
     assert_eq!(upstream.connections(), 1);
-}
-
-/// Returns the number of bytes from this port that have arrived and are not read yet.
-fn received_and_not_read(port: u16) -> u64 {
-    let from = format!(":{port:04X}");
-    let table = fs::read_to_string("/proc/net/tcp").expect("a table of sockets");
-    let of_line = |line: &str| {
-        // local, remote, state, and both queues.
-        let mut fields = line.split_whitespace().skip(2);
-        let (remote, queues) = (fields.next()?, fields.nth(1)?);
-        let (_, received) = remote.ends_with(&from).then(|| queues.split_once(':'))??;
-        u64::from_str_radix(received, 16).ok()
-    };
-    table.lines().filter_map(of_line).sum()
 }
 
 #[test]

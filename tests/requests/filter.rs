@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::OURS;
 use crate::support::{
     BASE_PATH, Client, DEADLINE, Ended, Gateway, GatewayBuilder, Peer, Request, Response, Totals, Upstream, answer,
-    check_at_once, json, secrets_json, wait_until,
+    check_at_once, is_all_read_at, json, secrets_json, wait_until,
 };
 
 const MIB: usize = 1024 * 1024;
@@ -275,7 +275,6 @@ fn a_body_for_which_the_process_has_no_room_goes_on_as_it_comes() {
         "POST /v1/messages HTTP/1.1\r\nHost: localhost\r\nanthropic-beta: a\r\nContent-Length: {}\r\n\r\n",
         128 * MIB
     );
-    let before = gateway.rss_kib();
     let mut holder = Client::connect_unrecorded(gateway.port());
     holder.send(head);
     let part = vec![b' '; MIB];
@@ -283,7 +282,7 @@ fn a_body_for_which_the_process_has_no_room_goes_on_as_it_comes() {
         holder.send(&part);
     }
     // What the sockets' buffers still hold would compete with the next one for the room.
-    wait_until("all of it is held", || gateway.rss_kib() >= before + 126 * 1024);
+    wait_until("all of it is held", || is_all_read_at(gateway.port()));
     let body = long_body(20 * MIB);
     let found = forwarded(&upstream, &gateway, request("/v1/messages", "anthropic-beta: a\r\n", &body));
     assert!(found.body == body.as_bytes());

@@ -24,6 +24,7 @@ mod outages;
 mod process;
 mod secrets;
 mod skip;
+mod sockets;
 mod upstream;
 mod wire;
 
@@ -43,6 +44,7 @@ pub use outages::{BlackHole, HeldPort, RestartableUpstream};
 pub use process::{Running, command, output_of};
 pub use secrets::{Credential, SECRET_MARK, secrets_json, traces_of};
 pub use skip::{skip, skip_but_not_on_ci};
+pub use sockets::{TcpSocket, is_all_read_at, unread_from};
 pub use upstream::{Gate, Peer, Request, Upstream, answer, echo, json, sse};
 pub use wire::{Ended, Head};
 

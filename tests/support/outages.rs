@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
+use super::sockets::TcpSocket;
+
 /// A port that is bound without a listener, so that no other process takes it.
 pub struct HeldPort {
     _socket: Socket,
@@ -187,14 +189,7 @@ impl BlackHole {
 
     /// Returns the number of connects to it that hang.
     pub fn pending_connects(&self) -> usize {
-        /// The kernel's number of the state SYN-SENT (include/net/tcp_states.h).
-        const SYN_SENT: &str = "02";
-        let remote = format!(":{:04X}", self.address.port());
-        let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of sockets");
-        let hangs = |line: &&str| {
-            let fields: Vec<&str> = line.split_whitespace().collect();
-            fields.get(2).is_some_and(|address| address.ends_with(&remote)) && fields.get(3) == Some(&SYN_SENT)
-        };
-        table.lines().filter(hangs).count()
+        let hangs = |socket: &&TcpSocket| socket.remote_port == self.address.port() && socket.is_connecting();
+        TcpSocket::all().iter().filter(hangs).count()
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use crate::support::{Client, DEADLINE, Ended, GET, Gateway, Upstream, json, repeat_until_undisturbed};
+use crate::support::{Client, DEADLINE, Ended, GET, Gateway, TcpSocket, Upstream, json, repeat_until_undisturbed};
 use crate::{HELLO, Place, SURELY_WITHIN_GRACE};
 
 #[test]
@@ -63,14 +63,9 @@ fn an_open_websocket_stays_with_the_old_one_until_it_ends() {
 
 /// Returns the number of descriptors of the gateway that are sockets which listen on its port.
 fn listening_sockets(gateway: &Gateway) -> usize {
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("readable");
-    let local = format!(":{:04X}", gateway.port());
-    let listening: Vec<String> = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|fields| fields.get(1).is_some_and(|address| address.ends_with(&local)) && fields[3] == "0A")
-        .map(|fields| format!("socket:[{}]", fields[9]))
-        .collect();
+    let sockets = TcpSocket::all();
+    let listening = sockets.iter().filter(|socket| socket.local_port == gateway.port() && socket.is_listening());
+    let listening: Vec<String> = listening.map(|socket| format!("socket:[{}]", socket.inode)).collect();
     let descriptors = std::fs::read_dir(format!("/proc/{}/fd", gateway.pid())).expect("it runs");
     let targets = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     targets.filter(|target| listening.iter().any(|socket| Path::new(socket) == target)).count()

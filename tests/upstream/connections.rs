@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, DEADLINE, Gate, Gateway, HeldPort, OK, Peer, Upstream, answer, repeat_until_undisturbed};
+use crate::support::{
+    Client, DEADLINE, Gate, Gateway, HeldPort, OK, Peer, Upstream, answer, repeat_until_undisturbed, unread_from,
+};
 
 const GET: &str = "GET /v1/x HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
@@ -134,18 +136,6 @@ fn a_request_of_unknown_length_that_outgrows_its_copy_on_a_stale_connection_is_a
     assert_eq!((answer.status, answer.error_code()), (502, Some("upstream_closed")));
 }
 
-/// Returns the number of bytes from the upstream that are not read yet.
-fn unread_bytes(upstream: &Upstream) -> u32 {
-    let remote = format!(":{:04X}", upstream.port());
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("a table of sockets");
-    let unread = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let is_ours = fields.get(2).is_some_and(|address| address.ends_with(&remote));
-        fields.get(4).filter(|_| is_ours)?.split_once(':').and_then(|(_, bytes)| u32::from_str_radix(bytes, 16).ok())
-    };
-    table.lines().filter_map(unread).sum()
-}
-
 #[test]
 fn a_connection_on_which_something_came_unasked_is_not_used_again() {
     let is_answered = Gate::new();
@@ -163,7 +153,7 @@ fn a_connection_on_which_something_came_unasked_is_not_used_again() {
         assert_eq!(client.ask(GET).text(), "ok");
         is_answered.open();
         let until = Instant::now() + DEADLINE;
-        while unread_bytes(&upstream) == 0 {
+        while unread_from(upstream.port()) == 0 {
             assert!(Instant::now() < until, "nothing comes unasked");
             std::thread::sleep(Duration::from_millis(1));
         }
